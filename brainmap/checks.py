@@ -1,0 +1,68 @@
+"""Checks that every room makes on what it is given, with one wording."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from brainmap.errors import InputError
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A `; did you mean 'x'?` for a misspelt word, or nothing.
+
+    Examples
+    --------
+    >>> nearest("sperman", ["spearman", "pearson"])
+    "; did you mean 'spearman'?"
+    >>> nearest("zzz", ["spearman"])
+    ''
+    """
+    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def one_of(value: str, choices: Sequence[str], what: str) -> str:
+    """Give `value` back when it is one of `choices`, else raise an `InputError` that lists them.
+
+    Examples
+    --------
+    >>> one_of("rms", ["rms", "peak"], "level")
+    'rms'
+    >>> one_of("rsm", ["rms", "peak"], "level")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: level: found 'rsm', wanted one of 'rms', 'peak'; did you mean 'rms'?
+    """
+    if value not in choices:
+        wanted = ", ".join(repr(c) for c in choices)
+        raise InputError(f"{what}: found {value!r}, wanted one of {wanted}{nearest(str(value), choices)}")
+    return value
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """Give the path back when it is a file, else raise an `InputError` that names the nearest one beside it."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{what}: {path} is a folder, wanted a file")
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = nearest(path.name, beside) if beside else ""
+    if not path.parent.is_dir():
+        hint = f"; the folder {path.parent} does not exist"
+    raise InputError(f"{what}: no file {path}{hint}")
+
+
+def some(names: Iterable[object], most: int = 8) -> str:
+    """A list cut to a readable length for a message.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    listed = [repr(n) if isinstance(n, str) else str(n) for n in names]
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return f"{', '.join(listed[:most])} and {len(listed) - most} more"

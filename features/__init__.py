@@ -1,0 +1,45 @@
+"""What the network hears: sounds, networks, activations, activation maximization, class activation maps.
+
+Names are loaded at their first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if __name__ != "brainmap.features":
+    raise ImportError("import brainmap.features, not features")
+
+if TYPE_CHECKING:
+    from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
+    from brainmap.features.networks import build_network as build_network, network_names as network_names, describe_network as describe_network
+    from brainmap.features.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint, load_network as load_network, save_checkpoint as save_checkpoint
+    from brainmap.features.training import TrainingSettings as TrainingSettings, train_network as train_network, evaluate_network as evaluate_network
+    from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
+    from brainmap.features.activations import Activations as Activations, extract_activations as extract_activations, open_activations as open_activations
+    from brainmap.features.maximization import Maximization as Maximization, MaximizationSettings as MaximizationSettings, maximize_activation as maximize_activation
+    from brainmap.features.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
+
+_HOMES = {
+    "sounds": ("Sounds", "load_sounds"),
+    "networks": ("build_network", "network_names", "describe_network"),
+    "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
+    "training": ("TrainingSettings", "train_network", "evaluate_network"),
+    "layers": ("Layer", "list_layers", "tap"),
+    "activations": ("Activations", "extract_activations", "open_activations"),
+    "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
+    "cam": ("ClassActivationMaps", "class_activation_maps"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

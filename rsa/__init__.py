@@ -1,0 +1,49 @@
+"""What network and brain share: images, patterns, RDMs, comparison, inference, searchlight, group.
+
+Names are loaded at their first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if __name__ != "brainmap.rsa":
+    raise ImportError("import brainmap.rsa, not rsa")
+
+if TYPE_CHECKING:
+    from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, check_same_grid as check_same_grid, resample as resample
+    from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
+    from brainmap.rsa.patterns import load_patterns as load_patterns
+    from brainmap.rsa.rdm import compute_rdms as compute_rdms
+    from brainmap.rsa.compare import compare_rdms as compare_rdms
+    from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling
+    from brainmap.rsa.inference import score_statistics as score_statistics, split_half_best_layer as split_half_best_layer
+    from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
+    from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
+    from brainmap.rsa.simulate import plant_patterns as plant_patterns
+
+_HOMES = {
+    "images": ("load_image", "save_image", "sub_brick_labels", "check_same_grid", "resample"),
+    "rois": ("Rois", "load_rois", "sphere_rois", "AUDITORY_CENTERS"),
+    "patterns": ("load_patterns",),
+    "rdm": ("compute_rdms",),
+    "compare": ("compare_rdms",),
+    "ceiling": ("NoiseCeiling", "noise_ceiling"),
+    "inference": ("score_statistics", "split_half_best_layer"),
+    "_searchlight": ("SearchlightMaps", "searchlight"),
+    "group": ("GroupResult", "group_test"),
+    "simulate": ("plant_patterns",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
