@@ -1,0 +1,201 @@
+"""Make the spoken words of the demo and the larger training corpus with speech synthesizers.
+
+    python data/make_words.py words data/words           192 clips, 12 voices: what the demo ships
+    python data/make_words.py corpus corpus              about 10,500 clips, 350 voices: what the networks learn from
+
+Needs the Debian package `espeak-ng`, only to make them again. Where `flite` and `festival` (with `festvox-kdlpc16k`) are
+installed too, the corpus gains five voices that were built from recordings of people; without them it is made without.
+
+No voice timbre is in two of: the demo's words, the training, validation and testing parts of the corpus.
+Every clip is 16 kHz mono FLAC, silence trimmed, 50 ms before the onset, peak at -6 dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    "bed", "bird", "tree", "cat", "house", "dog",
+)
+RATE = 16_000
+
+# Accents and timbres of espeak-ng; robots and whispers are left out.
+ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+DEMO_TIMBRES = (  # (accent, timbre, pitch 0-99, words a minute)
+    ("en-us", "m3", 45, 140), ("en-gb", "f2", 55, 140), ("en-gb-x-rp", "Andy", 50, 145),
+    ("en-us", "Annie", 50, 140), ("en-gb-scotland", "m7", 40, 140), ("en-us", "linda", 55, 145),
+    ("en-gb", "david", 45, 140), ("en-us", "f5", 45, 135), ("en-gb-x-gbclan", "pablo", 50, 140),
+    ("en-029", "steph", 50, 140), ("en-us", "john", 50, 145), ("en-gb", "shelby", 50, 140),
+)
+TIMBRES = (
+    "f1", "f3", "f4", "m1", "m2", "m4", "m5", "m6", "m8", "klatt", "klatt2", "klatt3", "klatt4", "Alex", "Alicia",
+    "Andrea", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "Mike",
+    "Nguyen", "adam", "anika", "announcer", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "ed",
+    "edward", "grandma", "grandpa", "gustave", "iven", "iven2", "kaukovalta", "marcelo", "max", "michel", "miguel",
+    "norbert", "paul", "pedro", "quincy", "rob", "robert", "sandro", "travis", "victor", "zac",
+)
+# Voices made from people's recordings: (program, voice, part of the corpus, usual pitch in Hz).
+NATURAL = (
+    ("flite", "awb", "training", 110.0), ("flite", "slt", "training", 170.0), ("flite", "kal16", "training", 100.0),
+    ("festival", "ked_diphone", "training", 105.0), ("flite", "rms", "testing", 95.0),
+)
+
+
+@dataclass(frozen=True)
+class Take:
+    """One word spoken once: who says it, how, and where it goes."""
+
+    word: str
+    voice: str
+    part: str  # training, validation, testing or demo
+    program: str
+    accent: str
+    timbre: str
+    pitch: float  # espeak-ng 0-99, flite Hz
+    speed: float  # espeak-ng words a minute, flite and festival duration factor
+    path: Path
+
+
+def demo_takes(out: Path) -> list[Take]:
+    """Each word by each of the demo's voices."""
+    return [
+        Take(word, f"v{i:02d}", "demo", "espeak-ng", accent, timbre, pitch, speed, out / f"{word}_v{i:02d}.flac")
+        for i, (accent, timbre, pitch, speed) in enumerate(DEMO_TIMBRES, start=1)
+        for word in WORDS
+    ]
+
+
+def corpus_takes(out: Path, rng: np.random.Generator, accents_per_timbre: int = 6) -> list[Take]:
+    """Each word by every voice of the corpus; timbres are dealt to training, validation and testing 80/10/10."""
+    timbres = [str(t) for t in rng.permutation(TIMBRES)]
+    tenth = len(timbres) // 10
+    part_of = {t: "testing" if i < tenth else "validation" if i < 2 * tenth else "training"
+               for i, t in enumerate(timbres)}
+    takes = []
+    for timbre, part in part_of.items():
+        for accent in rng.choice(ACCENTS, accents_per_timbre, replace=False):
+            center = rng.uniform(30, 70)
+            voice = f"{accent}-{timbre}".lower()
+            for word in WORDS:
+                takes += [
+                    Take(word, voice, part, "espeak-ng", str(accent), timbre, float(center + rng.uniform(-12, 12)),
+                         float(rng.uniform(105, 190)), out / word / f"{voice}_nohash_0.flac")
+                ]
+    for program, voice, part, pitch in NATURAL:
+        if shutil.which(program) is None:
+            continue
+        for take in range(60 if part == "training" else 10):
+            for word in WORDS:
+                takes.append(Take(word, f"{program}-{voice}", part, program, "", voice,
+                                  float(pitch * rng.uniform(0.75, 1.45)), float(rng.uniform(0.8, 1.5)),
+                                  out / word / f"{program}-{voice}_nohash_{take}.flac"))
+    return takes
+
+
+def speak(takes: Iterable[Take], workers: int = 2) -> None:
+    """Run the synthesizers; festival takes all its words in one process because it is slow to start."""
+    takes = list(takes)
+    with tempfile.TemporaryDirectory() as scratch:
+        festival = [t for t in takes if t.program == "festival"]
+        _run_festival(festival, Path(scratch))
+        for take in festival:
+            finish(Path(scratch) / f"{take.path.stem}_{take.word}.wav", take.path)
+    with ThreadPoolExecutor(workers) as pool:
+        rest = [t for t in takes if t.program != "festival"]
+        for done, _ in enumerate(pool.map(_speak_one, rest), start=1):
+            if done % 1000 == 0:
+                print(f"{done} of {len(rest)} clips", file=sys.stderr)  # noqa: T201
+
+
+def _speak_one(take: Take) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        wav = Path(scratch) / "word.wav"
+        if take.program == "espeak-ng":
+            command = ["espeak-ng", "-v", f"{take.accent}+{take.timbre}", "-p", f"{take.pitch:.0f}",
+                       "-s", f"{take.speed:.0f}", "-w", str(wav), take.word]
+        else:
+            command = ["flite", "-voice", take.timbre, "-t", take.word, "-o", str(wav), "--setf",
+                       f"duration_stretch={take.speed:.3f}", "--setf", f"int_f0_target_mean={take.pitch:.1f}"]
+        subprocess.run(command, check=True, capture_output=True)
+        finish(wav, take.path)
+
+
+def _run_festival(takes: list[Take], scratch: Path) -> None:
+    if not takes:
+        return
+    lines = []
+    for take in takes:
+        lines += [
+            f"(voice_{take.timbre})", f"(Parameter.set 'Duration_Stretch {take.speed:.3f})",
+            f"(set! int_lr_params '((target_f0_mean {take.pitch:.1f}) (target_f0_std 14) "
+            "(model_f0_mean 170) (model_f0_std 34)))",
+            f'(utt.save.wave (utt.synth (Utterance Text "{take.word}")) "{scratch}/{take.path.stem}_{take.word}.wav")',
+        ]
+    script = scratch / "speak.scm"
+    script.write_text("\n".join(lines))
+    subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
+
+
+def finish(wav: Path, path: Path) -> None:
+    """Mono, 16 kHz, silence trimmed at -40 dB of the loudest 10 ms, 50 ms lead, peak at -6 dB, FLAC."""
+    sound, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    mono = soxr.resample(sound.mean(axis=1), rate, RATE)
+    frame = RATE // 100
+    frames = mono[: len(mono) // frame * frame].reshape(-1, frame)
+    loud = np.flatnonzero(np.sqrt((frames**2).mean(axis=1)) > 0.01 * np.sqrt((frames**2).mean(axis=1).max()))
+    word = mono[loud[0] * frame : (loud[-1] + 1) * frame]
+    edge = np.minimum(1.0, np.arange(len(word)) / 80)  # 5 ms ramps, so that a cut never clicks
+    word = word * edge * edge[::-1] * (0.5 / np.abs(word).max())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lead = np.zeros(RATE // 20, np.float32)
+    soundfile.write(path, np.concatenate([lead, word]), RATE, subtype="PCM_16", format="FLAC")
+
+
+def write_tables(takes: list[Take], out: Path, kind: str) -> None:
+    """`stimuli.tsv` for the words; the lists that Speech Commands has for the corpus."""
+    if kind == "words":
+        with (out / "stimuli.tsv").open("w", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            writer.writerow(["stimulus_id", "condition", "path", "voice", "accent", "timbre", "pitch", "words_per_minute"])
+            for t in takes:
+                writer.writerow([t.path.stem, t.word, t.path.name, t.voice, t.accent, t.timbre, f"{t.pitch:.0f}",
+                                 f"{t.speed:.0f}"])
+        return
+    for part in ("validation", "testing"):
+        names = sorted(t.path.relative_to(out).as_posix() for t in takes if t.part == part)
+        (out / f"{part}_list.txt").write_text("\n".join(names) + "\n")
+
+
+def main() -> None:
+    """Parse and make."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["words", "corpus"])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if shutil.which("espeak-ng") is None:
+        parser.error("espeak-ng is not installed: apt-get install espeak-ng")
+    rng = np.random.default_rng(options.seed)
+    takes = demo_takes(options.out) if options.kind == "words" else corpus_takes(options.out, rng)
+    speak(takes)
+    write_tables(takes, options.out, options.kind)
+    voices = len({t.voice for t in takes})
+    print(f"{len(takes)} clips, {voices} voices, {options.out}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The zoo: the 1-D raw-waveform CNNs of the source study, with their exact parameter counts.
+
+Every network is a `torch.nn.Sequential` with named stages: `conv3`, `norm3`, `act3`, `pool3`, ..., `output`.
+It takes waveforms `(n, 1, n_samples)` and gives logits `(n, n_classes)`; no softmax inside.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+
+Variant = Literal["plain", "do", "bn", "do+bn"]
+Nonlinearity = Literal["relu", "elu", "tanh"]
+Head = Literal["flatten", "gap", "gmp"]
+
+WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    "bed", "bird", "tree", "cat", "house", "dog",
+)
+RATE = 16_000
+N_SAMPLES = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One row of the zoo: what distinguishes a network from its siblings."""
+
+    channels: tuple[int, ...]
+    kernel: int
+    pool: int
+    pools: int  # how many of the stages end in pooling
+    per_pool: int = 1  # convolutions before each pooling
+    same: bool = True  # zero padding that keeps the length
+    ceil_mode: bool = False
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.5
+    accuracy: str = ""  # of the source study, on Speech Commands
+
+
+ARCHITECTURES = {
+    "base": Architecture(channels=(8, 16, 32, 64, 128), kernel=25, pool=4, pools=5, same=False, ceil_mode=True,
+                         hidden=(1024, 512), accuracy="DO(0.5) 0.9090, BN 0.9072, DO+BN 0.9240"),
+    "ch32": Architecture(channels=(32,) * 4 + (64,) * 4, kernel=5, pool=3, pools=7, dropout=0.75,
+                         accuracy="DO(0.75) 0.9533, BN 0.9285, DO+BN 0.9391"),
+    "ch64": Architecture(channels=(64,) * 4 + (128,) * 4, kernel=5, pool=3, pools=7, dropout=0.75,
+                         accuracy="DO 0.9589, DO+BN 0.9497"),
+    "vgg": Architecture(channels=(64,) * 8 + (128,) * 8, kernel=3, pool=3, pools=7, per_pool=2, dropout=0.75,
+                        accuracy="DO 0.9620, BN 0.9423, DO+BN 0.9136"),
+    "ch128": Architecture(channels=(128,) * 4 + (256,) * 4 + (512,), kernel=5, pool=3, pools=8, dropout=0.25,
+                          accuracy="BN 0.9701 with DO(0.25), 0.9535 without BN"),
+}
+NONLINEARITIES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh}
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of the zoo.
+
+    Examples
+    --------
+    >>> network_names()
+    ('base', 'ch32', 'ch64', 'vgg', 'ch128')
+    """
+    return tuple(ARCHITECTURES)
+
+
+def build_network(
+    name: str,
+    *,
+    variant: Variant = "plain",
+    n_classes: int = 16,
+    activation: Nonlinearity = "relu",
+    head: Head = "flatten",
+    kernel: int | None = None,
+    n_samples: int = N_SAMPLES,
+    dropout: float | None = None,
+) -> nn.Sequential:
+    """Build one network of the zoo, with fresh weights from torch's own random state.
+
+    Parameters
+    ----------
+    name : str
+        `base`, `ch32`, `ch64`, `vgg` or `ch128`.
+    variant : {"plain", "do", "bn", "do+bn"}
+        Dropout before the linear layers, batch normalization after each convolution, both or none.
+    n_classes : int
+    activation : {"relu", "elu", "tanh"}
+    head : {"flatten", "gap", "gmp"}
+        What turns the last map into a vector: all frames, their mean or their maximum (as CAM needs; no hidden layers then).
+    kernel : int, optional [samples]
+        Another filter length, for the long-filter variants; odd where the network pads.
+    n_samples : int [samples]
+        Length of the input.
+    dropout : float, optional
+        Another dropout probability than the network's own.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Takes float32 `(n, 1, n_samples)`, gives logits `(n, n_classes)`.
+
+    Raises
+    ------
+    InputError
+        An unknown choice, or an input too short for the pooling.
+
+    Examples
+    --------
+    >>> net = build_network("ch32")
+    >>> sum(p.numel() for p in net.parameters())
+    94768
+    """
+    spec = ARCHITECTURES[one_of(name, network_names(), "network")]
+    one_of(variant, get_args(Variant), "variant")
+    one_of(activation, get_args(Nonlinearity), "activation")
+    one_of(head, get_args(Head), "head")
+    size = spec.kernel if kernel is None else kernel
+    if spec.same and size % 2 == 0:
+        raise InputError(f"network {name}: kernel {size} is even, wanted an odd one so that padding keeps the length")
+    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    frames = _add_convolutions(stages, spec, size, n_samples, "bn" in variant, NONLINEARITIES[activation])
+    if frames < 1:
+        raise InputError(f"network {name}: {n_samples} samples leave no frame after its pooling; give longer sounds")
+    probability = (spec.dropout if dropout is None else dropout) if "do" in variant else 0.0
+    _add_head(stages, spec, head, frames, n_classes, probability, NONLINEARITIES[activation])
+    return nn.Sequential(stages)
+
+
+def _add_convolutions(
+    stages: OrderedDict[str, nn.Module], spec: Architecture, kernel: int, frames: int, norm: bool, act: type[nn.Module]
+) -> int:
+    width, poolings = 1, 0
+    for i, channels in enumerate(spec.channels, start=1):
+        padding = kernel // 2 if spec.same else 0
+        stages[f"conv{i}"] = nn.Conv1d(width, channels, kernel, padding=padding)
+        frames += 2 * padding - kernel + 1
+        if norm:
+            stages[f"norm{i}"] = nn.BatchNorm1d(channels)
+        stages[f"act{i}"] = act()
+        if i % spec.per_pool == 0 and poolings < spec.pools:
+            poolings += 1
+            stages[f"pool{poolings}"] = nn.MaxPool1d(spec.pool, ceil_mode=spec.ceil_mode)
+            frames = -(-frames // spec.pool) if spec.ceil_mode else frames // spec.pool
+        width = channels
+    return frames
+
+
+def _add_head(
+    stages: OrderedDict[str, nn.Module], spec: Architecture, head: Head, frames: int, n_classes: int,
+    probability: float, act: type[nn.Module],
+) -> None:
+    width = spec.channels[-1] * (frames if head == "flatten" else 1)
+    if head != "flatten":
+        stages["pool"] = nn.AdaptiveAvgPool1d(1) if head == "gap" else nn.AdaptiveMaxPool1d(1)
+    stages["flatten"] = nn.Flatten()
+    for i, hidden in enumerate(spec.hidden if head == "flatten" else (), start=1):
+        stages[f"fc{i}"] = nn.Linear(width, hidden)
+        stages[f"act_fc{i}"] = act()
+        if probability:
+            stages[f"dropout{i}"] = nn.Dropout(probability)
+        width = hidden
+    if probability and not (spec.hidden and head == "flatten"):
+        stages["dropout"] = nn.Dropout(probability)
+    stages["output"] = nn.Linear(width, n_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkDescription:
+    """What `brainmap networks` prints for one network."""
+
+    name: str
+    variant: str
+    parameters: int
+    input: tuple[int, int]  # channels, samples
+    rate: int  # Hz
+    layers: tuple[dict[str, object], ...]
+    accuracy_in_source_study: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as plain values, for JSON."""
+        return asdict(self)
+
+
+def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDescription:
+    """Parameters, input, layers and receptive fields of one network of the zoo.
+
+    `variant` defaults to the one the source study counted: BN for ch128, plain for the others.
+
+    Examples
+    --------
+    >>> describe_network("ch128").parameters
+    2071184
+    """
+    from brainmap.features.layers import list_layers
+
+    chosen: Variant = variant or ("bn" if name == "ch128" else "plain")
+    model = build_network(name, variant=chosen)
+    layers = list_layers(model, torch.zeros(1, 1, N_SAMPLES))
+    return NetworkDescription(
+        name=name, variant=chosen, parameters=count_parameters(model), input=(1, N_SAMPLES), rate=RATE,
+        layers=tuple(asdict(layer) for layer in layers),
+        accuracy_in_source_study=ARCHITECTURES[name].accuracy,
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def initialize(model: nn.Module, rng: torch.Generator) -> None:
+    """Draw every weight again from `rng`, as torch's own defaults do, so that a seed alone fixes the network."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            bound = fan_in**-0.5
+            with torch.no_grad():
+                module.weight.uniform_(-bound, bound, generator=rng)
+                if module.bias is not None:
+                    module.bias.uniform_(-bound, bound, generator=rng)
+
+
+def stage_names(model: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Conv1d, nn.Conv2d, nn.Linear)) -> list[str]:
+    """Names of the weighted stages in the order in which they were registered."""
+    return [name for name, module in model.named_modules() if isinstance(module, tuple(kinds))]

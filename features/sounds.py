@@ -1,0 +1,306 @@
+"""Sounds in: any audio file becomes mono float32 at the network's rate, length and level."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.errors import InputError
+
+Level = Literal["rms", "peak", "none"]
+Align = Literal["start", "center"]
+
+EXTENSIONS = (".wav", ".flac", ".ogg")
+RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
+PEAK_LEVEL = 0.5  # of full scale (-6 dB)
+LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sounds:
+    """Sounds as a network takes them, read from their files when they are needed.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a sound: `stimulus_id` (unique), `condition`, `path` (absolute), further columns kept.
+    rate : int [Hz]
+    n_samples : int [samples]
+        Length of every sound after padding with zeros or trimming.
+    level : {"rms", "peak", "none"}
+        "rms" brings each sound to 0.05 of full scale (before padding, so silence does not count), "peak" its largest sample to 0.5.
+    align : {"start", "center"}
+        Where a sound shorter than `n_samples` lies.
+    """
+
+    table: pd.DataFrame
+    rate: int
+    n_samples: int
+    level: Level = "rms"
+    align: Align = "start"
+    _given: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def items(self) -> list[str]:
+        """Stimulus ids."""
+        return [str(s) for s in self.table["stimulus_id"]]
+
+    @property
+    def conditions(self) -> list[str]:
+        """The word or category of each sound."""
+        return [str(c) for c in self.table["condition"]]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Conditions in the order in which they first occur."""
+        return list(dict.fromkeys(self.conditions))
+
+    @cached_property
+    def waveforms(self) -> NDArray[np.float32]:
+        """All sounds at once, float32 `(n, 1, n_samples)`."""
+        if self._given is not None:
+            return self._given
+        return np.concatenate(list(self.batches(256))) if len(self) else np.empty((0, 1, self.n_samples), np.float32)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The sounds in order, `size` at a time, without keeping them in memory."""
+        known = self._given if self._given is not None else self.__dict__.get("waveforms")
+        for start in range(0, len(self), size):
+            if known is not None:
+                yield known[start : start + size]
+            else:
+                paths = self.table["path"].iloc[start : start + size]
+                yield np.stack([self._prepare(Path(p)) for p in paths])[:, None]
+
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Sounds:
+        """Some of the sounds, in the order asked for."""
+        known = self._given if self._given is not None else self.__dict__.get("waveforms")
+        index = np.asarray(rows, dtype=np.intp)
+        return replace(self, table=self.table.iloc[index].reset_index(drop=True),
+                       _given=None if known is None else known[index])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids, rate and samples: what a result that was computed from these sounds depends on."""
+        sha = hashlib.sha256(f"{self.rate} {self.n_samples} {self.items}".encode())
+        for batch in self.batches(64):
+            sha.update(batch.tobytes())
+        return sha.hexdigest()
+
+    def _prepare(self, path: Path) -> NDArray[np.float32]:
+        return fit_length(set_level(read_sound(path, rate=self.rate), self.level), self.n_samples, align=self.align)
+
+
+def load_sounds(
+    source: str | Path | Sequence[str | Path] | pd.DataFrame,
+    *,
+    rate: int = 16_000,
+    seconds: float = 1.0,
+    level: Level = "rms",
+    align: Align = "start",
+    part: Literal["all", "training", "validation", "testing"] = "all",
+) -> Sounds:
+    """Find sounds and say how to read them.
+
+    Parameters
+    ----------
+    source : path, list of paths or DataFrame
+        A table (`stimuli.tsv` or a DataFrame: `stimulus_id`, `condition`, `path` relative to the table),
+        a folder with one folder a class (as Speech Commands), or audio files.
+    rate : int [Hz]
+    seconds : float [s]
+        Sounds are padded with zeros or trimmed to this length.
+    level : {"rms", "peak", "none"}
+    align : {"start", "center"}
+    part : {"all", "training", "validation", "testing"}
+        Which part of a class-folder data set, by its `validation_list.txt` and `testing_list.txt`.
+
+    Returns
+    -------
+    Sounds
+        Files are opened to check their headers; samples are read when used.
+
+    Raises
+    ------
+    InputError
+        No sounds, a missing or unreadable file, a table without its columns, an id twice, a rate or length that makes no sense.
+    """
+    one_of(level, get_args(Level), "level")
+    one_of(align, get_args(Align), "align")
+    if not 1_000 <= rate <= 192_000:
+        raise InputError(f"sounds: rate {rate} Hz, wanted 1,000 to 192,000; the zoo was trained at 16,000 Hz")
+    if not 0 < seconds <= 600:
+        raise InputError(f"sounds: length {seconds} s, wanted more than 0 and at most 600")
+    table = _find(source, part)
+    for path in table["path"]:
+        check_sound(Path(path))
+    return Sounds(table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align)
+
+
+def sounds_from_array(
+    waveforms: NDArray[np.floating], *, rate: int, items: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+) -> Sounds:
+    """Wrap waveforms `(n, 1, n_samples)` that are already as the network wants them; no level or length is changed."""
+    data = np.ascontiguousarray(waveforms, dtype=np.float32)
+    if data.ndim != 3 or data.shape[1] != 1:
+        raise InputError(f"sounds: array of shape {data.shape}, wanted (n, 1, n_samples)")
+    names = [f"sound{i:04d}" for i in range(len(data))] if items is None else list(items)
+    table = pd.DataFrame({"stimulus_id": names, "condition": names if conditions is None else list(conditions), "path": ""})
+    return Sounds(table=table, rate=rate, n_samples=data.shape[2], level="none", _given=data)
+
+
+def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
+    """Read one file: channels averaged, resampled (soxr, high quality) to `rate`; float32 `(n_samples,)`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is no audio, is cut short, has no samples or holds NaN.
+    """
+    existing_file(path, "sounds")
+    try:
+        with soundfile.SoundFile(path) as file:
+            wanted, found_rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise _unreadable(path, error) from None
+    if len(samples) < wanted:
+        raise InputError(f"sounds: {path} is cut short: its header says {wanted} samples, found {len(samples)}; copy it again")
+    if not len(samples):
+        raise InputError(f"sounds: {path} holds no samples")
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise InputError(f"sounds: {path} holds NaN or infinite samples")
+    return mono if found_rate == rate else soxr.resample(mono, found_rate, rate, quality="HQ").astype(np.float32)
+
+
+def check_sound(path: Path) -> None:
+    """Look at the header of one file; raise an `InputError` where it cannot be a sound."""
+    existing_file(path, "sounds")
+    try:
+        frames = soundfile.info(path).frames
+    except soundfile.SoundFileError as error:
+        raise _unreadable(path, error) from None
+    if not frames:
+        raise InputError(f"sounds: {path} holds no samples")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
+    return InputError(f"sounds: {path} ({path.stat().st_size} bytes) cannot be read as WAV, FLAC or OGG ({reason}); "
+                      "convert or copy it again")
+
+
+def set_level(sound: NDArray[np.float32], level: Level) -> NDArray[np.float32]:
+    """Scale a sound `(n_samples,)` to the level; silence stays silence."""
+    if level == "none":
+        return sound
+    size = float(np.sqrt(np.mean(sound**2))) if level == "rms" else float(np.abs(sound).max())
+    goal = RMS_LEVEL if level == "rms" else PEAK_LEVEL
+    return sound * np.float32(goal / size) if size > 0 else sound
+
+
+def fit_length(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
+    """Pad with zeros or trim a sound to `n_samples`; "center" pads and trims both ends alike.
+
+    Examples
+    --------
+    >>> fit_length(np.ones(2, np.float32), 5, align="center")
+    array([0., 1., 1., 0., 0.], dtype=float32)
+    """
+    spare = n_samples - len(sound)
+    before = spare // 2 if align == "center" else 0
+    if spare < 0:
+        return sound[-before if before else 0 :][:n_samples]
+    return np.pad(sound, (before, spare - before))
+
+
+def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):
+        return _checked_table(source, Path(), "the table")
+    if not isinstance(source, str | Path):
+        return _from_files([Path(p) for p in source])
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path, part)
+    existing_file(path, "sounds")
+    if path.suffix.lower() in EXTENSIONS:
+        return _from_files([path])
+    if path.suffix.lower() not in (".tsv", ".txt", ".csv"):
+        raise InputError(f"sounds: {path} is no table (.tsv) and no audio file ({', '.join(EXTENSIONS)})")
+    try:
+        table = pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t", dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"sounds: {path} cannot be read as a table: {error}") from None
+    return _checked_table(table, path.parent, str(path))
+
+
+def _checked_table(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    for column in ("stimulus_id", "condition", "path"):
+        if column not in table:
+            hint = nearest(column, [str(c) for c in table.columns])
+            raise InputError(f"sounds: {name} has no column {column!r}, found {some(map(str, table.columns))}{hint}")
+    if table.empty:
+        raise InputError(f"sounds: {name} has no rows")
+    twice = table["stimulus_id"][table["stimulus_id"].duplicated()].unique()
+    if len(twice):
+        raise InputError(f"sounds: {name} has stimulus_id {some(twice)} more than once; ids must be unique")
+    if (table["condition"].astype(str).str.len() == 0).any():
+        raise InputError(f"sounds: {name} has an empty condition; every sound needs its word or category")
+    found = table.reset_index(drop=True).copy()
+    found["path"] = [str((folder / p).resolve()) for p in found["path"]]
+    return found
+
+
+def _from_files(paths: list[Path]) -> pd.DataFrame:
+    if not paths:
+        raise InputError("sounds: the list of files is empty")
+    names = [p.stem for p in paths]
+    return _checked_table(pd.DataFrame({"stimulus_id": names, "condition": names, "path": [str(p) for p in paths]}),
+                          Path(), "the list of files")
+
+
+def _from_folder(folder: Path, part: str) -> pd.DataFrame:
+    one_of(part, ("all", "training", "validation", "testing"), "part")
+    if part == "all" and (folder / "stimuli.tsv").is_file():
+        return _find(folder / "stimuli.tsv", part)
+    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in EXTENSIONS and not p.parent.name.startswith(("_", ".")))
+    if not files:
+        raise InputError(f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; wanted {folder}/<class>/<sound>.wav "
+                         "or a stimuli.tsv")
+    names = [p.relative_to(folder).as_posix() for p in files]
+    table = pd.DataFrame({
+        "stimulus_id": [n.rsplit(".", 1)[0] for n in names], "condition": [p.parent.name for p in files],
+        "path": [str(p.resolve()) for p in files],
+    })
+    if part == "all":
+        return _checked_table(table, Path(), str(folder))
+    listed = read_lists(folder)
+    if not listed:
+        raise InputError(f"sounds: {folder} has no {' or '.join(LISTS.values())}; ask for part='all'")
+    chosen = [listed.get(n, "training") == part for n in names]
+    return _checked_table(table[chosen].reset_index(drop=True), Path(), f"{folder} ({part})")
+
+
+def read_lists(folder: Path) -> dict[str, str]:
+    """Which part each listed file of a data set belongs to; empty where the data set has no lists of its own."""
+    parts: dict[str, str] = {}
+    for part, name in LISTS.items():
+        path = folder / name
+        if path.is_file():
+            parts |= dict.fromkeys((line.strip() for line in path.read_text().splitlines() if line.strip()), part)
+    return parts
