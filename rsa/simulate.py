@@ -1,0 +1,264 @@
+"""Participants simulated with a known answer: which layer's geometry lies in which region.
+
+Planting raw activations and reading them with another dissimilarity returns the wrong layer, because the two
+measure different geometries. Here the geometry is matched: squared Euclidean distances between the planted
+patterns are, in expectation, twice the correlation distances of the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa._noise import autoregress, smooth_noise, smooth_weights
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedParticipant:
+    """One participant's betas and the truth behind them.
+
+    Attributes
+    ----------
+    betas : ndarray (n_runs, n_items, n_voxels) of float32 [noise standard deviations]
+        Items in the order of the features, voxels as in the mask in C order.
+    orders : ndarray (n_runs, n_items)
+        `orders[run, trial]` is the item that was presented; each run has its own random order.
+    planted : dict of str to ndarray (n_items, n_region_voxels)
+        The noise-free patterns of each region with a signal.
+    voxels : dict of str to ndarray (n_region_voxels,)
+        Where each region's voxels, controls too, stand among the voxels of the mask.
+    """
+
+    betas: Singles
+    orders: Indices
+    planted: dict[str, Singles]
+    voxels: dict[str, Indices]
+
+    def signal(self) -> Singles:
+        """The noise-free pattern of every voxel, `(n_items, n_voxels)`; 0 outside the planted regions."""
+        signal = np.zeros(self.betas.shape[1:], dtype=np.float32)
+        for region, patterns in self.planted.items():
+            signal[:, self.voxels[region]] = patterns
+        return signal
+
+
+def matched_geometry(features: ArrayLike) -> Floats:
+    """Points whose squared Euclidean distances are exactly 2 (1 - r), r between z-scored items.
+
+    Units are z-scored over items (constant units are left out), each item's mean over units is subtracted,
+    and each item is scaled to unit length.
+
+    Parameters
+    ----------
+    features : array_like (n_items, n_units)
+
+    Returns
+    -------
+    ndarray (n_items, n_varying_units)
+
+    Raises
+    ------
+    InputError
+        Not 2-D, not finite, fewer than 3 items or fewer than 2 units that vary, or an item without variance.
+
+    Examples
+    --------
+    >>> features = np.random.default_rng(0).normal(size=(4, 6))
+    >>> points = matched_geometry(features)
+    >>> squared = ((points[:, None] - points[None]) ** 2).sum(-1)
+    >>> z = (features - features.mean(0)) / features.std(0)
+    >>> np.allclose(squared, 2 * (1 - np.corrcoef(z)))
+    True
+    """
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or x.shape[0] < 3:
+        raise InputError(f"features to plant: found shape {x.shape}, wanted 3 items or more by units")
+    if not np.isfinite(x).all():
+        raise InputError("features to plant hold NaN or infinity; wanted finite values")
+    x = x[:, np.ptp(x, axis=0) > 0]
+    if x.shape[1] < 2:
+        raise InputError(f"features to plant have {x.shape[1]} units that vary over items, wanted 2 or more")
+    points = (x - x.mean(axis=0)) / x.std(axis=0)
+    points -= points.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    if np.any(lengths < 1e-12):
+        raise InputError("an item to plant is the same in every unit, so its correlations are undefined")
+    return np.asarray(points / lengths)
+
+
+def plant_patterns(
+    features: ArrayLike,
+    *,
+    n_voxels: int,
+    rng: np.random.Generator,
+    specific: float = 0.3,
+    participant_rng: np.random.Generator | None = None,
+) -> Floats:
+    """Patterns over voxels that carry a layer's geometry and a part that is this participant's own.
+
+    The squared Euclidean distance of two items, divided by the number of voxels, is in expectation
+    `(1 - specific) 2 (1 - r_ij) + specific 2 (1 - r_kl)`, where k and l are the items i and j after a random
+    relabeling: the participant's own geometry has the spread of the layer's and nothing else of it.
+
+    Parameters
+    ----------
+    features : array_like (n_items, n_units)
+        One layer's features.
+    n_voxels : int
+    rng : numpy.random.Generator
+        Draws the weights from units to voxels.
+    specific : float in [0, 1)
+        Share of the participant's own geometry.
+    participant_rng : numpy.random.Generator, optional
+        Draws the participant's own geometry; `rng` where it is not given. Generators of one seed give two
+        regions of one participant the same geometry.
+
+    Returns
+    -------
+    ndarray (n_items, n_voxels)
+
+    Raises
+    ------
+    InputError
+        A share outside [0, 1), no voxel, or features without a geometry (see `matched_geometry`).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> features = rng.normal(size=(5, 8))
+    >>> patterns = plant_patterns(features, n_voxels=200_000, rng=rng, specific=0.0)
+    >>> planted = ((patterns[0] - patterns[1]) ** 2).mean()
+    >>> z = (features - features.mean(0)) / features.std(0)
+    >>> bool(abs(planted - 2 * (1 - np.corrcoef(z)[0, 1])) < 0.02)
+    True
+    """
+    if not 0 <= specific < 1:
+        raise InputError(f"plant_patterns: found specific={specific}, wanted a share from 0 to below 1")
+    if n_voxels < 1:
+        raise InputError(f"plant_patterns: found n_voxels={n_voxels}, wanted 1 or more")
+    shared = matched_geometry(features)
+    own = shared[(participant_rng or rng).permutation(len(shared))]
+    points = np.hstack([np.sqrt(1 - specific) * shared, np.sqrt(specific) * own])
+    return np.asarray(points @ rng.standard_normal((points.shape[1], n_voxels)))
+
+
+def simulate_participant(
+    planted: Mapping[str, ArrayLike | None],
+    regions: Mapping[str, ArrayLike],
+    *,
+    mask: Nifti1Image,
+    rng: np.random.Generator,
+    n_runs: int = 4,
+    signal: float | Mapping[str, float] = 0.1,
+    fwhm_mm: float = 6.0,
+    ar: float = 0.3,
+    specific: float = 0.3,
+) -> SimulatedParticipant:
+    """Betas of one participant: planted geometry in regions, smooth autocorrelated noise everywhere.
+
+    Weights from units to voxels are as smooth within a region as the noise, as signals in an image are. Every
+    run has its own random order of items; noise follows that order.
+
+    Parameters
+    ----------
+    planted : mapping of str to array_like (n_items, n_units), or None for a control
+        The features whose geometry each region carries.
+    regions : mapping of str to array_like of bool, shaped as the mask
+        Where each region of `planted` lies; voxels outside the mask are not used.
+    mask : Nifti1Image
+        Voxels of the brain (not 0), with the affine that gives their size.
+    rng : numpy.random.Generator
+        One a participant.
+    n_runs : int
+    signal : float, or mapping of region to float [noise variances]
+        Standard deviation, over pairs of items, of the planted squared distances per voxel. Set on distances
+        rather than amplitudes, because layers differ in spread and a region of any layer should be readable.
+    fwhm_mm : float [mm]
+        Full width at half maximum of the Gaussian that smoothed noise and weights; 0 for none.
+    ar : float
+        Correlation of the noise of successive trials in a run.
+    specific : float
+        Share of the participant's own geometry.
+
+    Returns
+    -------
+    SimulatedParticipant
+
+    Raises
+    ------
+    InputError
+        Names that differ between `planted` and `regions`, regions that overlap or lie outside the mask,
+        layers with different numbers of items, or settings out of range.
+    """
+    inside = np.asarray(mask.dataobj) != 0
+    voxels = _region_voxels(regions, planted, inside)
+    if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:
+        raise InputError(f"simulate_participant: found n_runs={n_runs}, fwhm_mm={fwhm_mm}, ar={ar}; "
+                         "wanted 1 run or more, a width of 0 or more and |ar| < 1")
+    features = {region: np.asarray(layer) for region, layer in planted.items() if layer is not None}
+    counts = {len(layer) for layer in features.values()}
+    if len(counts) != 1:
+        raise InputError(f"simulate_participant: planted layers have {sorted(counts)} items, wanted "
+                         "a planted region at least and one number of items in all")
+    n_items = counts.pop()
+    where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
+    patterns: dict[str, Singles] = {}
+    for region, layer in features.items():
+        strength = signal[region] if isinstance(signal, Mapping) else signal
+        weighted = plant_patterns(layer, n_voxels=len(voxels[region]), rng=rng, specific=specific)
+        weighted *= np.sqrt(strength / _spread(layer))
+        patterns[region] = (weighted @ smooth_weights(where[voxels[region]], fwhm_mm).T).astype(np.float32)
+
+    orders = np.stack([rng.permutation(n_items) for _ in range(n_runs)])
+    betas = np.empty((n_runs, n_items, len(where)), dtype=np.float32)
+    for run, order in enumerate(orders):
+        noise = smooth_noise(n_items, mask=mask, fwhm_mm=fwhm_mm, rng=rng)
+        betas[run, order] = autoregress(noise, ar)
+        for region, own in patterns.items():
+            betas[run][:, voxels[region]] += own
+    return SimulatedParticipant(betas=betas, orders=orders, planted=patterns, voxels=voxels)
+
+
+def _region_voxels(
+    regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask
+) -> dict[str, Indices]:
+    """Positions of each region's voxels among those of the mask, checked."""
+    if set(regions) != set(planted):
+        raise InputError(f"simulate_participant: found regions {sorted(regions)} and "
+                         f"planted {sorted(planted)}; name every region in both (None plants nothing)")
+    voxels: dict[str, Indices] = {}
+    taken = np.zeros(int(inside.sum()), dtype=int)
+    for region, where in regions.items():
+        region_mask = np.asarray(where)
+        if region_mask.shape != inside.shape:
+            raise InputError(f"region {region!r}: grid {region_mask.shape} is not the mask's {inside.shape}")
+        voxels[region] = np.flatnonzero(region_mask[inside])
+        if voxels[region].size == 0:
+            raise InputError(f"region {region!r} has no voxel inside the mask; wanted one at least")
+        taken[voxels[region]] += 1
+    if np.any(taken > 1):
+        raise InputError(f"regions share {np.count_nonzero(taken > 1)} voxels, wanted disjoint regions; "
+                         "give shared voxels to the nearer center")
+    return voxels
+
+
+def _spread(features: ArrayLike) -> float:
+    """Standard deviation over pairs of the squared distances `plant_patterns` plants."""
+    points = matched_geometry(features)
+    squared = 2 * (1 - points @ points.T)[np.triu_indices(len(points), 1)]
+    if squared.std() < 1e-9:
+        raise InputError("features to plant are all equally far apart, so no geometry can be recovered")
+    return float(squared.std())

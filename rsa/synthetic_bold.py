@@ -1,0 +1,141 @@
+"""BOLD time series of a simulated participant, with events, for a GLM to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa._noise import autoregress, smooth_noise
+from brainmap.rsa.simulate import SimulatedParticipant
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from nibabel import Nifti1Image
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+# 1 % noise on a baseline whose integers stay small enough to compress well.
+_BASELINE, _NOISE_SD = 1000.0, 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedBold:
+    """BOLD time series of one participant, one image and one events table a run.
+
+    Attributes
+    ----------
+    images : tuple of Nifti1Image, int16 (x, y, z, n_scans)
+        Baseline 1000 in the mask, 0 outside.
+    events : tuple of DataFrame
+        `onset` [s], `duration` [s], `trial_type` (the stimulus id), in the order of presentation.
+    t_r : float [s]
+        Repetition time; scan k was taken at k * t_r.
+    """
+
+    images: tuple[Nifti1Image, ...]
+    events: tuple[pd.DataFrame, ...]
+    t_r: float
+
+
+def simulate_bold(
+    participant: SimulatedParticipant,
+    items: Sequence[str],
+    *,
+    mask: Nifti1Image,
+    rng: np.random.Generator,
+    t_r: float = 2.0,
+    spacing: float = 5.0,
+    duration: float = 1.0,
+    response: float = 1.0,
+    fwhm_mm: float = 6.0,
+    ar: float = 0.3,
+) -> SimulatedBold:
+    """BOLD time series that a GLM turns back into betas like those of the participant.
+
+    Every item is presented once a run, in the run's order; its response is the canonical (SPM) hemodynamic
+    response. Amplitudes are scaled by the standard error that least squares with a regressor a trial has
+    under this design and noise, so fitted betas have about the signal-to-noise ratio of `participant.betas`.
+
+    Parameters
+    ----------
+    participant : SimulatedParticipant
+        Gives the planted patterns and the orders.
+    items : sequence of str, n_items
+        Stimulus ids, written as `trial_type`.
+    mask : Nifti1Image
+        The mask the participant was simulated in.
+    rng : numpy.random.Generator
+    t_r, spacing, duration : float [s]
+        Repetition time, mean time from onset to onset (jittered by up to half a second), length of a sound.
+    response : float [standard errors of a trial's beta]
+        What all sounds evoke alike in the planted regions.
+    fwhm_mm : float [mm]
+    ar : float
+        Correlation of the noise of successive scans.
+
+    Returns
+    -------
+    SimulatedBold
+
+    Raises
+    ------
+    InputError
+        Another number of items or voxels than the participant has.
+    """
+    import pandas as pd
+    from nibabel import Nifti1Image
+
+    _, n_items, n_voxels = participant.betas.shape
+    inside = np.asarray(mask.dataobj) != 0
+    if len(items) != n_items or inside.sum() != n_voxels:
+        raise InputError(f"simulate_bold: found {len(items)} items and a mask of {inside.sum()} voxels, "
+                         f"wanted the participant's {n_items} and {n_voxels}")
+    n_scans = int(np.ceil((n_items * spacing + 24.0) / t_r))
+    scans = np.asarray(t_r * np.arange(n_scans), dtype=np.float64)
+    amplitudes = participant.signal()
+    for region in participant.planted:
+        amplitudes[:, participant.voxels[region]] += response
+    images, events = [], []
+    for order in participant.orders:
+        onsets = np.round(6.0 + spacing * np.arange(n_items) + rng.uniform(-0.5, 0.5, n_items), 1)
+        design = _trial_regressors(onsets, duration, scans)
+        noise = autoregress(smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
+        noise += (_standard_error(design, ar) * design).astype(np.float32) @ amplitudes[order]
+        noise += _drift(scans, n_voxels, rng)
+        grid = np.zeros((*inside.shape, n_scans), dtype=np.int16)
+        grid[inside] = np.rint(_BASELINE + _NOISE_SD * noise).T
+        images.append(Nifti1Image(grid, mask.affine))
+        images[-1].header.set_zooms((*mask.header.get_zooms()[:3], t_r))
+        images[-1].header.set_xyzt_units("mm", "sec")
+        names = [str(items[item]) for item in order]
+        events.append(pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": names}))
+    return SimulatedBold(images=tuple(images), events=tuple(events), t_r=t_r)
+
+
+def _trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
+    """One regressor a trial, `(n_scans, n_trials)`, as nilearn's first-level models build them."""
+    from nilearn.glm.first_level import compute_regressor
+
+    columns = [compute_regressor(np.array([[onset], [duration], [1.0]]), "spm", scans)[0] for onset in onsets]
+    return np.hstack(columns)
+
+
+def _standard_error(design: Floats, ar: float) -> float:
+    """Standard error of a trial's least-squares beta under AR(1) noise of unit variance, averaged."""
+    lags = np.abs(np.subtract.outer(np.arange(len(design)), np.arange(len(design))))
+    solve = np.linalg.pinv(np.column_stack([design, np.ones(len(design))]))
+    variances = np.einsum("ij,jk,ik->i", solve, ar**lags, solve, optimize=True)
+    return float(np.sqrt(variances[: design.shape[1]].mean()))
+
+
+def _drift(scans: Floats, n_voxels: int, rng: np.random.Generator) -> Singles:
+    """Slow drifts, each voxel its own mixture of the first three cosines of the run."""
+    phase = np.pi * (np.arange(len(scans)) + 0.5) / len(scans)
+    waves = np.stack([np.cos(k * phase) / k for k in (1, 2, 3)], axis=1).astype(np.float32)
+    return np.asarray(waves @ rng.standard_normal((3, n_voxels), dtype=np.float32))
