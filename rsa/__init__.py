@@ -15,25 +15,29 @@ if TYPE_CHECKING:
     from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, check_same_grid as check_same_grid, resample as resample
     from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
     from brainmap.rsa.patterns import load_patterns as load_patterns
-    from brainmap.rsa.rdm import compute_rdms as compute_rdms
-    from brainmap.rsa.compare import compare_rdms as compare_rdms
+    from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
+    from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling
     from brainmap.rsa.inference import score_statistics as score_statistics, split_half_best_layer as split_half_best_layer
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
-    from brainmap.rsa.simulate import plant_patterns as plant_patterns
+    from brainmap.rsa.simulate import SimulatedParticipant as SimulatedParticipant, matched_geometry as matched_geometry, plant_patterns as plant_patterns, simulate_participant as simulate_participant
+    from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
+    from brainmap.rsa.recovery import recovery_table as recovery_table
 
 _HOMES = {
     "images": ("load_image", "save_image", "sub_brick_labels", "check_same_grid", "resample"),
     "rois": ("Rois", "load_rois", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns",),
-    "rdm": ("compute_rdms",),
-    "compare": ("compare_rdms",),
+    "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),
+    "compare": ("compare_rdms", "compare_vectors"),
     "ceiling": ("NoiseCeiling", "noise_ceiling"),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),
-    "simulate": ("plant_patterns",),
+    "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
+    "synthetic_bold": ("SimulatedBold", "simulate_bold"),
+    "recovery": ("recovery_table",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605

@@ -1,0 +1,122 @@
+"""Which items RDMs are over: their level and labels, and how several are brought into one order.
+
+RDMs come sorted by label from one tool and in order of a table from another ('b10' lies before 'b9'), so
+they are matched by label here and never by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa.dissimilarity import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Level = Literal["stimulus", "condition"]
+LABEL_OF: dict[str, str] = {"stimulus": "stimulus_id", "condition": "condition"}
+
+
+def stack_rdms(rdms: Sequence[RDMs]) -> RDMs:
+    """RDMs of several calls (participants, networks) as one object, each aligned by label to the first.
+
+    Unlike `rsatoolbox.rdm.concat` it never guesses by which descriptor to align, nor reorders its input.
+
+    Raises
+    ------
+    InputError
+        Nothing to stack, another level, another dissimilarity, or other labels.
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms
+    >>> x = np.random.default_rng(0).normal(size=(3, 9))
+    >>> a = compute_rdms(x, descriptors={"stimulus_id": ["a", "b", "c"], "participant": "01"})
+    >>> b = compute_rdms(x[::-1], descriptors={"stimulus_id": ["c", "b", "a"], "participant": "02"})
+    >>> both = stack_rdms([a, b])
+    >>> both.rdm_descriptors["participant"], bool(np.allclose(*both.dissimilarities))
+    (['01', '02'], True)
+    """
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if not rdms:
+        raise InputError("stack_rdms: found no RDMs, wanted at least one")
+    first = rdms[0]
+    names = [key for key in first.rdm_descriptors if key != "index"]
+    for other in rdms[1:]:
+        if other.dissimilarity_measure != first.dissimilarity_measure:
+            raise InputError(f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
+                             f"{other.dissimilarity_measure!r}, wanted one")
+        names = [key for key in names if key in other.rdm_descriptors]
+    return RDMs(  # type: ignore[no-untyped-call]
+        np.concatenate([aligned_vectors(one, first, names=("these RDMs", "the first")) for one in rdms]),
+        dissimilarity_measure=first.dissimilarity_measure,
+        descriptors=dict(first.descriptors),
+        rdm_descriptors={key: [v for one in rdms for v in one.rdm_descriptors[key]] for key in names},
+        pattern_descriptors={k: v for k, v in first.pattern_descriptors.items() if k != "index"},
+    )
+
+
+def level_of(rdms: RDMs) -> str:
+    """The level of RDMs: as they say, else by the labels they carry."""
+    said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
+    if said is not None:
+        levels = sorted({str(level) for level in np.atleast_1d(said)})
+        if len(levels) > 1:
+            raise InputError(f"RDMs of different levels in one object: {some(levels)}; keep each level apart")
+        return levels[0]
+    for level, label in LABEL_OF.items():
+        if label in rdms.pattern_descriptors:
+            return level
+    raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted "
+                     "'stimulus_id' or 'condition' to align by; name the items in pattern_descriptors")
+
+
+def labels_of(rdms: RDMs) -> list[str]:
+    """The unique labels of the items, by which RDMs are aligned."""
+    key = LABEL_OF[one_of(level_of(rdms), tuple(LABEL_OF), "level of the RDMs")]
+    if key not in rdms.pattern_descriptors:
+        raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted {key!r}")
+    labels = [str(label) for label in rdms.pattern_descriptors[key]]
+    if len(set(labels)) < len(labels):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise InputError(f"RDMs: {key} {some(twice)} occur more than once; make labels unique")
+    return labels
+
+
+def aligned_vectors(rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models")) -> Floats:
+    """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`."""
+    levels = level_of(rdms), level_of(target)
+    if levels[0] != levels[1]:
+        sizes = [f"{who} over {one.n_cond} {'stimuli' if level == 'stimulus' else 'conditions'}"
+                 for who, one, level in zip(names, (rdms, target), levels, strict=True)]
+        raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
+    have, want = labels_of(rdms), labels_of(target)
+    if set(have) != set(want):
+        more, less = [x for x in have if x not in set(want)], [x for x in want if x not in set(have)]
+        told = [f"only in {who}: {some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
+        raise InputError(f"RDMs of different items: {'; '.join(told)}; use the same items on both sides")
+    vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)
+    if have == want:
+        return vectors
+    place = {label: k for k, label in enumerate(have)}
+    return vectors[:, pair_positions(np.array([place[label] for label in want]), len(have))]
+
+
+def pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:
+    """Where the pairs of the items `order` lie in a condensed vector over `n_items`.
+
+    Examples
+    --------
+    >>> pair_positions(np.array([2, 0]), 3)
+    array([1])
+    """
+    a, b = np.triu_indices(len(order), 1)
+    i, j = np.minimum(order[a], order[b]), np.maximum(order[a], order[b])
+    return np.asarray(i * (2 * n_items - i - 1) // 2 + j - i - 1, dtype=np.intp)

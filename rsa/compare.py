@@ -1,0 +1,234 @@
+"""Compare RDMs: many models with many data RDMs in one call, aligned by label.
+
+Each measure first brings every vector of dissimilarities to a scale of its own (ranks, unit length, whitened)
+and is one matrix product after that; only Kendall's tau counts pairs instead.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.alignment import aligned_vectors
+from brainmap.rsa.dissimilarity import Floats, unit_length
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses
+LARGEST_COVARIANCE = 8000
+"""Pairs above which their full covariance (half a gigabyte here) is refused."""
+
+
+def compare_rdms(
+    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a",
+    sigma_k: NDArray[np.floating] | None = None,
+) -> Floats:
+    """Similarity of each model RDM with each data RDM.
+
+    Parameters
+    ----------
+    model_rdms, data_rdms : rsatoolbox RDMs
+        Of the same level and over the same items, in any order: items are matched by label.
+    measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"}
+        For models with ties (categories) take rho-a or tau-a: spearman favors them. "corr" means pearson.
+    sigma_k : array (n_items,) or (n_items, n_items), optional
+        Covariance of the patterns for the whitened measures, items as in `data_rdms`; identity if left out.
+
+    Returns
+    -------
+    array (n_models, n_data)
+        A pair of items that is NaN is left out for that model and data RDM alone, and the rest ranked anew.
+        NaN where a measure is not defined (an RDM without variance), which a `BrainmapWarning` counts.
+
+    Raises
+    ------
+    InputError
+        RDMs of different levels or items, an unknown measure, a covariance that does not fit.
+
+    References
+    ----------
+    Nili et al. 2014, doi:10.1371/journal.pcbi.1003553; Schütt et al. 2023, doi:10.7554/eLife.82566 (rho-a);
+    Diedrichsen et al. 2021, doi:10.51628/001c.27664 (whitened measures).
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms
+    >>> x = np.random.default_rng(0).normal(size=(5, 30))
+    >>> one = compute_rdms(x, descriptors={"stimulus_id": list("abcde")})
+    >>> two = compute_rdms(x[::-1], descriptors={"stimulus_id": list("edcba")})
+    >>> compare_rdms(one, two, measure="spearman").round(6)
+    array([[1.]])
+    """
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    return compare_vectors(models, data, measure=measure, sigma_k=sigma_k)
+
+
+def compare_vectors(
+    models: NDArray[np.floating], data: NDArray[np.floating], *, measure: Measure | str = "rho-a",
+    sigma_k: NDArray[np.floating] | None = None,
+) -> Floats:
+    """`compare_rdms` on condensed vectors `(n_models, n_pairs)`, `(n_data, n_pairs)` in one order of pairs.
+
+    Examples
+    --------
+    >>> data = np.array([[1.0, 2, 4], [3.0, 2, np.nan]])
+    >>> compare_vectors(np.array([[1.0, 2, 3]]), data, measure="cosine").round(4)
+    array([[0.9915, 0.8682]])
+    """
+    measure = measure_named(measure)
+    models, data = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (models, data))
+    if models.shape[1] != data.shape[1]:
+        raise InputError(f"compare: models have {models.shape[1]} pairs and data {data.shape[1]}, "
+                         "wanted equal numbers; use the same items")
+    result = np.full((len(models), len(data)), np.nan)
+    for rows, in_models in by_missing(models):
+        for columns, in_data in by_missing(data):
+            use = in_models & in_data
+            if use.sum() > 1:
+                result[np.ix_(rows, columns)] = _compare(models[rows], data[columns], use, measure, sigma_k)
+    undefined = int(np.isnan(result).sum())
+    if undefined:
+        warnings.warn(f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all "
+                      "dissimilarities equal or missing); they are NaN", BrainmapWarning, stacklevel=2)
+    return result
+
+
+def measure_named(measure: str) -> Measure:
+    """The measure of that name or alias.
+
+    Examples
+    --------
+    >>> measure_named("corr")
+    'pearson'
+    """
+    return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "measure"))
+
+
+def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+    """The rows that share each set of present pairs, and that set."""
+    present = ~np.isnan(vectors)
+    sets, member = np.unique(present, axis=0, return_inverse=True)
+    for k, pairs in enumerate(sets):
+        yield np.flatnonzero(member.reshape(-1) == k), pairs
+
+
+def scaled(
+    vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None
+) -> Floats:
+    """Vectors without missing pairs on the scale of the measure, where averaging them is fair.
+
+    Ranks are centered, other vectors have unit length (whitened length for whitened measures); `use` says
+    which pairs of the full RDM the vectors hold.
+    """
+    if measure in ("spearman", "rho-a", "tau-a", "tau-b"):
+        return np.asarray(rank_rows(vectors) - (vectors.shape[1] + 1) / 2.0)
+    if measure in ("pearson", "cosine"):
+        return unit_length(vectors, center=measure == "pearson")
+    centered = vectors - vectors.mean(axis=1, keepdims=True) if measure == "corr_cov" else vectors
+    length = np.linalg.norm(whitened(centered, use, sigma_k), axis=1, keepdims=True)
+    return centered / np.where(length > 1e-13 * np.abs(vectors).max(), length, np.nan)
+
+
+def _compare(
+    models: Floats, data: Floats, use: NDArray[np.bool_], measure: Measure,
+    sigma_k: NDArray[np.floating] | None,
+) -> Floats:
+    x: Floats = models[:, use]
+    y: Floats = data[:, use]
+    if measure in ("tau-a", "tau-b"):
+        from brainmap.rsa._kendall import kendall
+
+        return np.asarray(kendall(x, y, variant=measure))
+    sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
+    x, y = (scaled(side, measure, use=use, sigma_k=sigma) for side in (x, y))
+    if measure == "rho-a":
+        n = float(x.shape[1])
+        return np.asarray(x @ y.T * (12.0 / (n**3 - n)))
+    if measure == "spearman":
+        x, y = unit_length(x, center=False), unit_length(y, center=False)
+    elif measure in ("corr_cov", "cosine_cov"):
+        x, y = whitened(x, use, sigma), whitened(y, use, sigma)
+    return np.asarray(x @ y.T)
+
+
+def rank_rows(rows: NDArray[np.floating]) -> Floats:
+    """Ranks 1 .. n along each row, ties averaged: scipy's rankdata, looking at ties only where there are any.
+
+    Examples
+    --------
+    >>> rank_rows(np.array([[0.3, 0.1, 0.3]]))
+    array([[2.5, 1. , 2.5]])
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    order = np.argsort(rows, axis=1)
+    ordered = np.take_along_axis(rows, order, axis=1)
+    ranks = np.empty(rows.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, rows.shape[1] + 1)[None], axis=1)
+    for k in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
+        starts = np.flatnonzero(np.r_[True, ordered[k, 1:] != ordered[k, :-1]])
+        sizes = np.diff(np.r_[starts, rows.shape[1]])
+        ranks[k, order[k]] = np.repeat(starts + (sizes + 1) / 2.0, sizes)
+    return ranks
+
+
+def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
+    """Vectors whose plain inner product is the inner product under the inverse covariance of dissimilarities.
+
+    The covariance of the dissimilarities is V = (C S C')**2 elementwise, C the contrasts of pairs and S the
+    covariance of patterns. x' V^-1 x is the least squared length of L^-1 M L^-T (S = L L') over symmetric M
+    that have these dissimilarities, reached by projecting L^-1 (-D/2) L^-T off L^-1 1: a matrix of
+    n_pairs x n_pairs is never needed.
+    """
+    n_items = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
+    sigma = _covariance(sigma_k, n_items)
+    i, j = np.triu_indices(n_items, 1)
+    items = np.union1d(i[use], j[use])
+    i, j = np.searchsorted(items, i[use]), np.searchsorted(items, j[use])
+    sigma = sigma[np.ix_(items, items)]
+    if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing, not all pairs of some items
+        return _whitened_by_covariance(vectors, i, j, sigma)
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(sigma))
+    except np.linalg.LinAlgError as error:
+        raise InputError("sigma_k: found a singular covariance; shrink it, or leave it out") from error
+    along = root.sum(axis=1)
+    root = root - np.outer(along, along @ root) / (along @ along)
+    a, b = np.triu_indices(len(items))
+    weight = np.where(a == b, 1.0, np.sqrt(2.0))
+    result, matrix = np.empty((len(vectors), len(a))), np.zeros(sigma.shape)
+    for k, vector in enumerate(vectors):
+        matrix[i, j] = matrix[j, i] = -0.5 * vector
+        result[k] = (root @ matrix @ root.T)[a, b] * weight
+    return result
+
+
+def _whitened_by_covariance(
+    vectors: Floats, i: NDArray[np.intp], j: NDArray[np.intp], sigma: Floats
+) -> Floats:
+    from scipy.linalg import cholesky, solve_triangular
+
+    if len(i) > LARGEST_COVARIANCE:
+        raise InputError(f"whitened measure: single pairs are missing and {len(i)} are left, wanted at most "
+                         f"{LARGEST_COVARIANCE}; leave out whole items, or choose another measure")
+    crossed = sigma[np.ix_(i, i)] - sigma[np.ix_(i, j)] - sigma[np.ix_(j, i)] + sigma[np.ix_(j, j)]
+    root = cholesky(crossed**2, lower=True)
+    return np.asarray(solve_triangular(root, vectors.T, lower=True).T)
+
+
+def _covariance(sigma_k: Floats | None, n_items: int) -> Floats:
+    if sigma_k is None:
+        return np.eye(n_items)
+    sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
+    if sigma.shape != (n_items, n_items):
+        raise InputError(f"sigma_k: found shape {sigma_k.shape}, wanted {(n_items, n_items)} or its diagonal")
+    return sigma
