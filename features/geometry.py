@@ -1,0 +1,185 @@
+"""Where in the sound a unit looks: receptive fields, strides and frame centers, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+# argument names in the order in which torch takes them
+_WINDOWS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("conv1d", "conv2d"), ("input", "weight", "bias", "stride", "padding", "dilation")),
+    **dict.fromkeys(("max_pool1d", "max_pool2d"), ("input", "kernel_size", "stride", "padding", "dilation")),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d"), ("input", "kernel_size", "stride", "padding")),
+    **dict.fromkeys(("lp_pool1d", "lp_pool2d"), ("input", "norm_type", "kernel_size", "stride")),
+}
+# keep the shape and still mix positions: nothing honest can be said about what a unit sees afterwards
+_MIXING = frozenset({
+    "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention", "flip", "roll", "cumsum", "sort",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_fft", "fft_ifft",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the frames of one axis see: frame i is centered at `center + i * stride` and sees `size` samples.
+
+    A `stride` of 0 means that a unit sees the whole axis and has no position.
+    """
+
+    size: int
+    stride: int
+    center: float
+
+    def window(self, kernel: int, *, stride: int, left: float, dilation: int = 1) -> Axis:
+        """The axis after a window of `kernel` taps that begins `left` frames before the first one.
+
+        Examples
+        --------
+        >>> Axis(1, 1, 0.0).window(5, stride=1, left=2).window(3, stride=3, left=0)
+        Axis(size=7, stride=3, center=1.0)
+        """
+        reach = dilation * (kernel - 1)
+        return Axis(self.size + reach * self.stride, self.stride * stride,
+                    self.center + (reach / 2 - left) * self.stride)  # fmt: skip
+
+
+Place = tuple[Axis, ...] | None  # an axis for time, or two for height and width; None: nothing is known
+
+
+class Geometry:
+    """The place of every tensor of one forward pass, told operation by operation.
+
+    Parameters
+    ----------
+    example : Tensor (n, c, t) or (n, c, h, w)
+        What goes into the network.
+    """
+
+    def __init__(self, example: Tensor) -> None:
+        self.lengths = tuple(example.shape[2:])
+        # the tensors are kept, so that an id is never used twice
+        self._known: dict[int, tuple[Tensor, Place]] = {}
+        self.set(example, tuple(Axis(1, 1, 0.0) for _ in self.lengths))
+
+    def set(self, tensor: Tensor, place: Place) -> None:
+        self._known[id(tensor)] = (tensor, place)
+
+    def of(self, tensor: Tensor) -> Place:
+        """What is known of a tensor; one that no operation gave is taken to see everything."""
+        return self._known[id(tensor)][1] if id(tensor) in self._known else self.whole
+
+    @property
+    def whole(self) -> tuple[Axis, ...]:
+        return tuple(Axis(n, 0, (n - 1) / 2) for n in self.lengths)
+
+    def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Note where the outputs of an operation look."""
+        inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and id(a) in self._known]
+        for a in args:  # torch.cat([x, y])
+            if isinstance(a, list | tuple):
+                inputs += [b for b in a if isinstance(b, Tensor) and id(b) in self._known]
+        outputs = out if isinstance(out, tuple | list) else (out,)
+        for tensor in outputs:
+            if inputs and isinstance(tensor, Tensor) and not any(tensor is i for i in inputs):
+                self.set(tensor, self._after(name, args, kwargs, inputs, tensor))
+
+    def _after(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor], out: Tensor
+    ) -> Place:
+        place, spatial = self.of(inputs[0]), tuple(out.shape[2:])
+        if name in _WINDOWS and place is not None and len(spatial) == len(place):
+            return _windowed(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
+        if name == "pad" and place is not None:
+            return _padded(place, args[1] if len(args) > 1 else kwargs["pad"])
+        if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
+            return self.whole
+        if name in _MIXING or len(spatial) != len(self.lengths):
+            return None
+        same = [self.of(i) for i in inputs if tuple(i.shape[2:]) in (spatial, (1,) * len(spatial))]
+        return _joined(same) if len(same) == len(inputs) else None
+
+
+def _each(value: Any, n: int) -> tuple[int, ...]:
+    listed = tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
+    return listed * n if len(listed) == 1 else listed
+
+
+def _windowed(place: tuple[Axis, ...], name: str, given: dict[str, Any]) -> Place:
+    n = len(place)
+    kernel = tuple(given["weight"].shape[2:]) if name.startswith("conv") else _each(given["kernel_size"], n)
+    default = 1 if name.startswith("conv") else kernel
+    stride = given.get("stride")
+    strides = _each(default if stride is None or stride == [] else stride, n)
+    dilation = _each(given.get("dilation", 1), n)
+    padding = given.get("padding", 0)
+    if padding == "same":  # an odd rest goes to the right
+        left = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
+    else:
+        left = _each(0 if padding == "valid" else padding, n)
+    return tuple(
+        axis.window(k, stride=s, left=p, dilation=d)
+        for axis, k, s, p, d in zip(place, kernel, strides, left, dilation, strict=True)
+    )
+
+
+def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
+    lefts = list(pad[0::2])  # last axis first
+    if len(lefts) > len(place):
+        return None
+    lefts += [0] * (len(place) - len(lefts))
+    return tuple(axis.window(1, stride=1, left=p) for axis, p in zip(place, reversed(lefts), strict=True))
+
+
+def _joined(places: Sequence[Place]) -> Place:
+    """What a sum of several branches sees: the union of their windows, if their frames keep step."""
+    joined = []
+    for axes in zip(*(p for p in places if p is not None), strict=True):
+        moving = [a for a in axes if a.stride]
+        if any(p is None for p in places) or len({a.stride for a in moving}) > 1:
+            return None
+        if len(moving) < len(axes):
+            whole = next(a for a in axes if not a.stride)
+            joined.append(Axis(whole.size, moving[0].stride, moving[0].center) if moving else whole)
+            continue
+        low = min(a.center - (a.size - 1) / 2 for a in moving)
+        high = max(a.center + (a.size - 1) / 2 for a in moving)
+        joined.append(Axis(round(high - low) + 1, moving[0].stride, (low + high) / 2))
+    return tuple(joined) or None
+
+
+def frame_weights(n_frames: int, length: int, *, center: float, stride: float) -> NDArray[np.float32]:
+    """Weights that bring a course over frames to the samples of the sound.
+
+    Linear between the centers of the frames; before the first and after the last center the value is held.
+
+    Parameters
+    ----------
+    n_frames : int
+    length : int [samples]
+    center, stride : float [samples]
+        Center of the first frame, and the step between centers.
+
+    Returns
+    -------
+    ndarray float32 (n_frames, length)
+        `course @ weights` is the upsampled course; every column sums to 1.
+
+    Examples
+    --------
+    >>> frame_weights(2, 5, center=1.0, stride=2.0)[1].tolist()
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    position = np.clip((np.arange(length) - center) / stride, 0, n_frames - 1)
+    low = np.minimum(position.astype(int), max(n_frames - 2, 0))
+    share = position - low
+    weights = np.zeros((n_frames, length), np.float32)
+    columns = np.arange(length)
+    weights[low, columns] = 1 - share
+    if n_frames > 1:
+        weights[low + 1, columns] = share
+    return weights
