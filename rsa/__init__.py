@@ -12,7 +12,8 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
-    from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, check_same_grid as check_same_grid, resample as resample
+    from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
+    from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, image_info as image_info, check_same_grid as check_same_grid, resample as resample
     from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
     from brainmap.rsa.patterns import load_patterns as load_patterns
     from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from brainmap.rsa.recovery import recovery_table as recovery_table
 
 _HOMES = {
-    "images": ("load_image", "save_image", "sub_brick_labels", "check_same_grid", "resample"),
+    "_volumes": ("ImageInfo", "Stat"),
+    "images": ("load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "resample"),
     "rois": ("Rois", "load_rois", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns",),
     "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),

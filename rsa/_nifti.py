@@ -1,0 +1,268 @@
+"""NIfTI-1 and NIfTI-2 headers, and the AFNI extension inside them (code 4)."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from html import unescape
+from pathlib import Path
+from typing import Any, cast
+from xml.sax.saxutils import escape
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._volumes import ImageInfo, Stat, Stored, check_size, opened
+from brainmap.rsa.afni import Attributes, attributes_of, describe
+
+_FORMATS = {348: (nib.Nifti1Header, b"n+1\0", 352), 540: (nib.Nifti2Header, b"n+2\0", 544)}
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+_METERS = {1: 1e3, 3: 1e-3}
+_AFNI_CODE = 4
+SPACE_OF_CODE = {3: "TLRC", 4: "MNI", 5: "template"}
+
+
+def view_of_code(code: int) -> str:
+    """AFNI shows Talairach, MNI and other templates in its +tlrc view."""
+    return "tlrc" if code in SPACE_OF_CODE else "orig"
+
+
+def code_of_space(space: str) -> int:
+    """The sform code of a space: 3 the Talairach family, 4 the MNI one, 1 native, 5 other templates."""
+    if space.startswith(("TLRC", "TT_")):
+        return 3
+    if space.startswith("MNI") and space != "MNI_ANAT":
+        return 4
+    return 1 if space in ("ORIG", "ACPC", "") else 2 if space == "MNI_ANAT" else 5
+
+
+def open_nifti(file: Path) -> Stored:
+    """Describe a single-file NIfTI image; its values are not read.
+
+    Raises
+    ------
+    InputError
+        Not a NIfTI file, a damaged header, a file of another size than it says, complex or RGB values.
+    """
+    what = str(file)
+    with opened(file) as stream:
+        block = stream.read(544)
+        header, least = _header(block, what)
+        offset = float(header["vox_offset"])
+        if not (least <= offset < 1 << 31 and offset == int(offset)):
+            raise _damaged(what, f"vox_offset is {offset:g}, wanted at least {least}")
+        extension = block[least - 4 :] + stream.read(max(int(offset) - len(block), 0))
+    grid, n, is_time = _shape(header, what)
+    dtype = _dtype(header, what)
+    check_size(file, int(offset) + math.prod(grid) * n * dtype.itemsize)
+    attributes = afni_attributes(extension[: int(offset) - least + 4], header.endianness)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    scaled = slope != 0 and math.isfinite(slope)
+    if scaled and not math.isfinite(intercept):
+        raise _damaged(what, f"scl_inter is {intercept}")
+    info = info_of(header, grid, n, attributes, path=file, is_time=is_time)
+    return Stored(info, file, int(offset), (dtype,) * n, ((slope, intercept) if scaled else (1.0, 0.0),) * n)
+
+
+def _damaged(what: str, why: str) -> InputError:
+    return InputError(f"{what}: {why}; the header is damaged, copy or write the file again")
+
+
+def _header(block: bytes, what: str) -> tuple[Any, int]:
+    for order in "<>":
+        size = int(np.frombuffer(block[:4], f"{order}i4")[0]) if len(block) >= 4 else 0
+        if size in _FORMATS and len(block) >= size:
+            kind, magic, least = _FORMATS[size]
+            header = cast(Any, kind)(block[:size], endianness=order, check=False)
+            found = bytes(header["magic"]).rstrip(b"\0")
+            if found != magic.rstrip(b"\0"):
+                raise InputError(
+                    f"{what}: magic is {found!r}, wanted {magic[:3]!r}; save it as one NIfTI file (.nii)"
+                )
+            return header, least
+    hint = "; it is gzip data, so name it .nii.gz" if block[:2] == b"\x1f\x8b" else ""
+    raise InputError(f"{what}: not a NIfTI-1 or NIfTI-2 file{hint}")
+
+
+def _shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
+    dim = [int(d) for d in header["dim"]]
+    sides = dim[1 : dim[0] + 1] if 1 <= dim[0] <= 7 else [0]
+    if min(sides) < 1:
+        raise _damaged(what, f"dim is {dim}")
+    sides += [1] * (4 - len(sides))
+    more = [side for side in sides[3:] if side > 1]
+    if len(more) > 1:
+        raise InputError(
+            f"{what}: shape {tuple(sides)} has {len(more) + 3} axes, wanted at most one after x, y, z"
+        )
+    return (sides[0], sides[1], sides[2]), (more or [1])[0], sides[3] > 1
+
+
+def _dtype(header: Any, what: str) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
+    except Exception as error:  # nibabel raises several kinds here
+        raise _damaged(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise InputError(
+            f"{what}: values are {_kind(dtype)}, wanted real numbers; save the part you mean as float"
+        )
+    if dtype.itemsize * 8 != int(header["bitpix"]):
+        raise _damaged(
+            what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}"
+        )
+    return dtype
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return {"c": "complex", "V": "RGB colors"}.get(dtype.kind, dtype.name)
+
+
+def info_of(
+    header: Any, grid: tuple[int, ...], n: int, attributes: Attributes, *, path: Path | None, is_time: bool
+) -> ImageInfo:
+    """What a NIfTI header and its AFNI attributes say."""
+    what = str(path or "image")
+    affine, code = _affine(header, grid, what)
+    view = view_of_code(code)
+    described = describe(attributes, n, view)
+    if "TEMPLATE_SPACE" not in attributes:
+        described["space"] = SPACE_OF_CODE.get(code, "ORIG")
+    if not any(described["stats"]):
+        parameters = [float(header[f"intent_p{i}"]) for i in (1, 2, 3)]
+        described["stats"] = (Stat.from_code(int(header["intent_code"]), parameters),) * n
+    unit = _SECONDS.get(int(header["xyzt_units"]) & 0x38)
+    step = float(header["pixdim"][4])
+    t_r = round(step * unit, 6) if is_time and unit and math.isfinite(step) and step > 0 else None
+    return ImageInfo(path, (*grid, n) if n > 1 else grid, affine, view=view, t_r=t_r, **described)
+
+
+def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
+    """The sform where there is one, else the qform, else a guess from voxel sizes (said)."""
+    qcode, scode = int(header["qform_code"]), int(header["sform_code"])
+    sform = np.array(header.get_sform(), float)
+    qform = None
+    if qcode > 0:
+        try:
+            qform = np.array(header.get_qform(), float)
+        except Exception as error:
+            if scode <= 0:
+                raise _damaged(what, f"the qform is invalid ({error})") from error
+    if scode > 0:
+        affine, code = sform, scode
+        if qform is None and qcode > 0:
+            _warn(f"{what}: the qform is invalid; the sform is used")
+        elif (
+            qform is not None
+            and np.isfinite(qform).all()
+            and (off := corner_distance(sform, qform, grid)) > 0.1
+        ):
+            mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+            flip = " and are mirror images (left/right)" if mirrored else ""
+            _warn(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
+    elif qform is not None:
+        affine, code = qform, qcode
+    else:
+        affine, code = np.array(header.get_base_affine(), float), 0
+        _warn(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
+    affine[:3] *= _METERS.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine, code
+
+
+def corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
+    corners = np.array(
+        [[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float
+    )
+    return float(np.abs(corners @ (one - other).T).max())
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, BrainmapWarning, stacklevel=2)
+
+
+def afni_attributes(block: bytes, order: str) -> Attributes:
+    """The attributes of the AFNI extension among a header's; `block` begins at the four extender bytes."""
+    at = 4
+    while block[:1] != b"\0" and at + 8 <= len(block):
+        size, code = (int(v) for v in np.frombuffer(block[at : at + 8], f"{order}i4"))
+        if size < 8:
+            break
+        if code == _AFNI_CODE:
+            return decode_extension(block[at + 8 : at + size])
+        at += size
+    return {}
+
+
+def decode_extension(content: bytes) -> Attributes:
+    """Attributes from the XML of an AFNI extension; elements that cannot be read are left out."""
+    attributes: Attributes = {}
+    for element in content.decode("utf-8", errors="replace").split("<AFNI_atr")[1:]:
+        start, _, rest = element.partition(">")
+        body, closed, _ = rest.partition("</AFNI_atr>")
+        keys = dict(re.findall(r'(\w+)="([^"]*)"', start))
+        name = keys.get("atr_name") or keys.get("AFNI_name")
+        if not name or not closed:
+            continue
+        if keys.get("ni_type") == "String":
+            attributes[name] = unescape("".join(re.findall(r'"([^"]*)"', body)))
+            continue
+        try:
+            convert = int if keys.get("ni_type") == "int" else float
+            attributes[name] = tuple(convert(word) for word in body.split())
+        except ValueError:
+            continue
+    return attributes
+
+
+def encode_extension(attributes: Attributes, nums: tuple[int, ...]) -> bytes:
+    """The XML of an AFNI extension; by `nums` (nx, ny, nz, nt, nu, datatype) AFNI notices later edits."""
+    parts = [f"<?xml version='1.0' ?>\n<AFNI_attributes\n  NIfTI_nums=\"{','.join(map(str, nums))}\"\n"]
+    parts.append('  ni_form="ni_group" >\n')
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            kind, count = "String", 1
+            body = ' "' + escape(value, {'"': "&quot;", "'": "&apos;"}) + '"\n'
+        else:
+            kind = "int" if all(isinstance(number, int) for number in value) else "float"
+            count = len(value)
+            body = "".join(f" {number:.9g}\n" for number in value)
+        parts.append(
+            f'<AFNI_atr\n  ni_type="{kind}"\n  ni_dimen="{count}"\n  atr_name="{name}" >\n{body}</AFNI_atr>\n'
+        )
+    parts.append("</AFNI_attributes>\n")
+    return "".join(parts).encode()
+
+
+def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
+    """A Nifti1Image whose header says all that `info` does."""
+    header: Any = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header.set_data_dtype(values.dtype)
+    try:
+        header.set_data_shape(values.shape)
+    except nib.spatialimages.HeaderDataError as error:
+        raise InputError(
+            f"{info.path}: shape {values.shape} is too large for NIfTI-1 (32767 an axis)"
+        ) from error
+    code = code_of_space(info.space)
+    header.set_xyzt_units("mm", "sec" if info.t_r else "unknown")
+    if values.ndim > 3:
+        header.set_zooms((*header.get_zooms()[:3], info.t_r or 0.0))
+    header.set_sform(info.affine, code)
+    header.set_qform(info.affine, code)
+    if not np.allclose(header.get_qform(), info.affine, atol=1e-4):
+        header["qform_code"] = 0  # a qform holds no shear
+    if len(info.stats) == 1 and info.stats[0] is not None:
+        header.set_intent(info.stats[0].code, info.stats[0].parameters, allow_unknown=True)
+    attributes = attributes_of(
+        labels=info.labels,
+        stats=info.stats,
+        label_table=info.label_table,
+        space=info.space,
+        history=info.history,
+    )
+    nums = (*(*values.shape, 1)[:4], 1, int(header["datatype"]))
+    header.extensions.append(nib.nifti1.Nifti1Extension(4, encode_extension(attributes, nums)))
+    return nib.Nifti1Image(values, info.affine, header)  # type: ignore[no-untyped-call]

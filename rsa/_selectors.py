@@ -1,0 +1,161 @@
+"""AFNI names as people type them: which file, which sub-bricks, which values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+
+VIEWS = ("orig", "acpc", "tlrc")
+_PARTS = re.compile(
+    r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<values>[^<>\[\]]*)>)?'?", re.DOTALL
+)
+_AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.DOTALL)
+_BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A name taken apart: the file's name, the text between `[ ]`, the text between `< >`."""
+
+    name: str
+    bricks: str | None = None
+    values: str | None = None
+
+
+def split_name(name: str | Path) -> Selected:
+    """Take the selectors off a name; a file that is really called so keeps its whole name.
+
+    Examples
+    --------
+    >>> split_name("stats+tlrc[A>B#0_Tstat]<2..9>")
+    Selected(name='stats+tlrc', bricks='A>B#0_Tstat', values='2..9')
+    """
+    text = str(name)
+    if Path(text).is_file():
+        return Selected(text)
+    parts = _PARTS.fullmatch(text)
+    assert parts is not None  # the pattern takes any text
+    return Selected(parts["name"], parts["bricks"], parts["values"])
+
+
+def afni_base(name: str) -> str | None:
+    """The name without `.HEAD`, `.BRIK`, `.BRIK.gz` or a last dot when it is an AFNI name, else None.
+
+    Examples
+    --------
+    >>> afni_base("sub-01/stats+tlrc."), afni_base("x.BRIK.gz"), afni_base("x.nii.gz")
+    ('sub-01/stats+tlrc', 'x', None)
+    """
+    parts = _AFNI.fullmatch(name)
+    assert parts is not None
+    has_view = parts["base"].endswith(tuple(f"+{view}" for view in VIEWS))
+    return parts["base"] if has_view or parts["suffix"] not in (None, ".") else None
+
+
+def find_pair(base: str) -> tuple[Path, Path]:
+    """The HEAD and the BRIK of an AFNI dataset.
+
+    Raises
+    ------
+    InputError
+        One of them is missing, or two BRIKs share the name.
+    """
+    head = Path(base + ".HEAD")
+    briks = [brik for suffix in _BRIKS if (brik := Path(base + suffix)).is_file()]
+    if not head.is_file():
+        raise InputError(f"image: no file {head}{_beside(head)}")
+    if not briks:
+        raise InputError(f"image: {head} has no {head.stem}.BRIK beside it (nor .BRIK.gz); copy both files")
+    if len(briks) > 1:
+        found = " and ".join(brik.name for brik in briks)
+        raise InputError(
+            f"image: two files for one name, {found} in {head.parent}; remove the one that is not meant"
+        )
+    if briks[0].suffix in (".Z", ".zst"):
+        raise InputError(f"image: {briks[0]} is compressed in a way that is not read here; gzip it instead")
+    return head, briks[0]
+
+
+def _beside(file: Path) -> str:
+    if not file.parent.is_dir():
+        return f"; the folder {file.parent} does not exist"
+    return nearest(file.name, [p.name for p in file.parent.iterdir()])
+
+
+def pick(selector: str, labels: Sequence[str], what: str) -> list[int]:
+    """The sub-bricks that the text between `[ ]` selects, in the order it gives them.
+
+    Numbers from 0, `$` for the last, `a..b` (or `a-b`) with an optional step `(2)`, labels, lists of these.
+
+    Examples
+    --------
+    >>> pick("1..$", ["F", "yes", "no"], "x"), pick("no,0", ["F", "yes", "no"], "x")
+    ([1, 2], [2, 0])
+    """
+    whole = _one(selector.strip(), labels, what)
+    if whole is not None:
+        return [whole]
+    return [index for item in selector.split(",") for index in _item(item.strip(), labels, what)]
+
+
+def _item(item: str, labels: Sequence[str], what: str) -> list[int]:
+    single = _one(item, labels, what)
+    if single is not None:
+        return [single]
+    match = re.fullmatch(r"(.+?)\.\.(.+?)(?:\((\d{1,9})\))?", item) or re.fullmatch(
+        r"(\d+|\$)-(\d+|\$)(?:\((\d{1,9})\))?", item
+    )
+    if match:
+        ends = [_one(end.strip(), labels, what) for end in match.groups()[:2]]
+        step = int(match[3] or 1)
+        if ends[0] is not None and ends[1] is not None and step > 0:
+            way = 1 if ends[0] <= ends[1] else -1
+            return list(range(ends[0], ends[1] + way, way * step))
+    raise InputError(
+        f"{what}: no sub-brick is called {item!r}; the labels are {some(labels, most=12)}"
+        f"{nearest(item, labels)}"
+    )
+
+
+def _one(item: str, labels: Sequence[str], what: str) -> int | None:
+    if item == "$":
+        return len(labels) - 1
+    if re.fullmatch(r"[0-9]{1,9}", item):
+        if int(item) >= len(labels):
+            raise InputError(
+                f"{what}: no sub-brick {item}, wanted 0 to {len(labels) - 1}: {some(labels, most=12)}"
+            )
+        return int(item)
+    found = [index for index, label in enumerate(labels) if label == item]
+    if len(found) > 1:
+        raise InputError(
+            f"{what}: {len(found)} sub-bricks are labelled {item!r} ({some(found)}); select by number"
+        )
+    return found[0] if found else None
+
+
+def value_range(text: str, label_table: Mapping[int, str], what: str) -> tuple[float, float]:
+    """The values that `<lo..hi>`, `<value>` or `<label>` keeps; all others are set to 0, as AFNI does.
+
+    Examples
+    --------
+    >>> value_range("2..9", {}, "x"), value_range("left A1", {1: "left A1"}, "x")
+    ((2.0, 9.0), (1.0, 1.0))
+    """
+    named = [value for value, label in label_table.items() if label == text]
+    if named:
+        return float(named[0]), float(named[0])
+    ends = text.split("..")
+    try:
+        low, high = float(ends[0]), float(ends[-1])
+    except ValueError:
+        low, high = 1.0, 0.0
+    if len(ends) > 2 or not low <= high:
+        known = f" or a label: {some(label_table.values(), most=12)}" if label_table else ""
+        raise InputError(f"{what}: value range <{text}>, wanted <lo..hi> with lo <= hi{known}")
+    return low, high

@@ -1,0 +1,282 @@
+"""What an image file holds, and its sub-bricks read one at a time into float32."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+
+# By AFNI's and NIfTI's common code of a distribution: its name in AFNI and its number of parameters.
+_KINDS = (
+    None, None, ("Correl", 3), ("Ttest", 1), ("Ftest", 2), ("Zscore", 0), ("Chisq", 1), ("Beta", 2),
+    ("Binom", 2), ("Gamma", 2), ("Poisson", 1),
+)  # fmt: skip
+_CODE_OF = {kind[0]: code for code, kind in enumerate(_KINDS) if kind}
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The distribution a statistical sub-brick follows under the null hypothesis, in AFNI's words.
+
+    `kind` is one of Correl (samples, fit parameters, orts), Ttest (dof), Ftest (dof, dof), Zscore,
+    Chisq (dof), Beta (a, b), Binom (trials, p), Gamma (shape, scale), Poisson (mean).
+
+    Examples
+    --------
+    >>> str(Stat("Ftest", (3, 120)))
+    'Ftest(3,120)'
+    >>> Stat.parse("Ttest(24)")
+    Stat(kind='Ttest', parameters=(24.0,))
+    """
+
+    kind: str
+    parameters: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        one_of(self.kind, list(_CODE_OF), "statistic of a sub-brick")
+        wanted = _KINDS[self.code][1]  # type: ignore[index]  # one_of has refused the codes without a kind
+        if len(self.parameters) != wanted:
+            raise InputError(
+                f"statistic {self.kind}: found {len(self.parameters)} parameters, wanted {wanted}"
+            )
+
+    @property
+    def code(self) -> int:
+        """The number AFNI and NIfTI both give this distribution."""
+        return _CODE_OF[self.kind]
+
+    def __str__(self) -> str:
+        return f"{self.kind}({','.join(f'{p:g}' for p in self.parameters)})"
+
+    @classmethod
+    def parse(cls, text: str) -> Stat:
+        """Read `Ttest(24)` as AFNI writes it."""
+        match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", text)
+        try:
+            if match:
+                return cls(match[1], tuple(float(p) for p in match[2].split(",") if p.strip()))
+        except ValueError:
+            pass
+        raise InputError(f"statistic of a sub-brick: found {text!r}, wanted a text like 'Ttest(24)'")
+
+    @classmethod
+    def from_code(cls, code: int, parameters: Sequence[float]) -> Stat | None:
+        """The statistic of an AFNI or NIfTI code; None for an unknown code or too few parameters."""
+        kind = _KINDS[code] if 0 <= code < len(_KINDS) else None
+        if kind is None or len(parameters) < kind[1]:
+            return None
+        return cls(kind[0], tuple(float(p) for p in parameters[: kind[1]]))
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What an image says about itself, known without reading its values.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file that was described, None for an image in memory.
+    shape : tuple of int
+        `(x, y, z)` for one sub-brick, else `(x, y, z, n_sub_bricks)`.
+    affine : ndarray, (4, 4) [mm]
+        Voxel index to RAS+ coordinates (nibabel's convention, not AFNI's RAI).
+    labels : tuple of str
+        One a sub-brick; `#0`, `#1`, ... where the file names none.
+    stats : tuple of Stat or None
+        One a sub-brick, None where it is not a statistic.
+    label_table : mapping of int to str
+        What the integer values of an atlas or ROI image are called.
+    t_r : float or None [s]
+        Repetition time, None where the file gives none.
+    space : str
+        `ORIG`, `MNI`, `TLRC`, `TT_N27`, ...
+    view : str
+        AFNI's `orig`, `acpc` or `tlrc`.
+    history : str
+        The commands that made the file, a line each.
+    """
+
+    path: Path | None
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    labels: tuple[str, ...]
+    stats: tuple[Stat | None, ...]
+    label_table: Mapping[int, str]
+    t_r: float | None
+    space: str
+    view: str
+    history: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where in a file the sub-bricks lie and what turns their bytes into values.
+
+    `scales` holds (slope, intercept) of each sub-brick; `ranges` the (minimum, maximum) the header promises.
+    """
+
+    info: ImageInfo
+    file: Path
+    offset: int
+    dtypes: tuple[np.dtype[np.generic], ...]
+    scales: tuple[tuple[float, float], ...]
+    ranges: tuple[tuple[float, float], ...] | None = None
+
+
+_DEFLATE_LIMIT = 1032  # no deflate stream grows by more than this, so a larger promise is a damaged header
+_DAMAGE = (OSError, EOFError, zlib.error)
+
+
+def is_compressed(file: Path) -> bool:
+    return file.suffix.lower() in (".gz", ".bz2")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed by its suffix; a damaged or unreadable file is an `InputError`."""
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+    opener = openers.get(file.suffix.lower(), open)
+    try:
+        with cast(IO[bytes], opener(file, "rb")) as stream:
+            yield stream
+    except _DAMAGE as error:
+        kind = "damaged compressed data" if is_compressed(file) else "cannot be read"
+        raise InputError(f"{file}: {kind} ({error}); fetch or write the file again") from error
+
+
+@contextmanager
+def written(target: Path) -> Iterator[IO[bytes]]:
+    """Write beside `target`, gzipped when its name says so, and put it in place when all went well."""
+    part = target.with_name(f".{os.getpid()}.{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            if target.suffix == ".gz":
+                # No time and no name inside: the same image gives the same bytes.
+                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+                    yield cast(IO[bytes], stream)
+            else:
+                yield file
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_size(file: Path, expected: int) -> None:
+    """Refuse a file that cannot hold `expected` bytes, before anything is allocated for them."""
+    found = file.stat().st_size
+    if not is_compressed(file):
+        if found != expected:
+            state = "is truncated" if found < expected else "is longer than its header says"
+            raise InputError(f"{file} {state}: {expected} bytes expected, {found} found")
+    elif file.suffix.lower() == ".gz" and expected > found * _DEFLATE_LIMIT:
+        raise InputError(f"{file} is truncated: {expected} bytes expected, {found} compressed bytes found")
+
+
+def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float32]:
+    """Read the sub-bricks named by `indices`, in that order.
+
+    Returns
+    -------
+    ndarray of float32, (x, y, z, len(indices))
+        In Fortran order. Only one sub-brick in its stored type is held beside it.
+
+    Raises
+    ------
+    InputError
+        Bytes missing, left over or damaged; integers or doubles that float32 cannot hold.
+    """
+    grid = stored.info.shape[:3]
+    n_voxels = math.prod(grid)
+    sizes = [n_voxels * dtype.itemsize for dtype in stored.dtypes]
+    expected = stored.offset + sum(sizes)
+    check_size(stored.file, expected)
+    try:
+        values = np.empty((len(indices), n_voxels), np.float32)
+    except (MemoryError, ValueError) as error:
+        raise InputError(
+            f"{stored.file}: {len(indices)} sub-bricks of {n_voxels} voxels do not fit in memory"
+        ) from error
+    first = {brick: position for position, brick in reversed(list(enumerate(indices)))}
+    with opened(stored.file) as stream:
+        done = _skip(stream, stored.offset)
+        for brick, size in enumerate(sizes):
+            if brick in first:
+                done += _read_one(stream, stored, brick, values[first[brick]])
+            elif is_compressed(stored.file):
+                done += _skip(stream, size)
+            else:
+                done = stream.seek(size, 1)
+            if done < stored.offset + sum(sizes[: brick + 1]):
+                raise InputError(f"{stored.file} is truncated: {expected} bytes expected, {done} found")
+        # Reading past the end makes gzip compare its checksum.
+        if is_compressed(stored.file) and (left := _skip(stream, 1 << 62)):
+            raise InputError(
+                f"{stored.file} is longer than its header says: {expected} bytes expected, "
+                f"{expected + left} found"
+            )
+    for position, brick in enumerate(indices):
+        if first[brick] != position:
+            values[position] = values[first[brick]]
+    return values.reshape(len(indices), *grid[::-1]).T
+
+
+def _skip(stream: IO[bytes], size: int) -> int:
+    done = 0
+    while done < size and (got := len(stream.read(min(size - done, 1 << 20)))):
+        done += got
+    return done
+
+
+def _fill(stream: IO[bytes], raw: NDArray[np.generic]) -> int:
+    view = memoryview(cast(Any, raw.view(np.uint8)))
+    done = 0
+    while done < len(view) and (got := cast(Any, stream).readinto(view[done:])):
+        done += got
+    return done
+
+
+def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.float32]) -> int:
+    dtype, (slope, intercept) = stored.dtypes[brick], stored.scales[brick]
+    plain = slope == 1 and intercept == 0
+    if plain and dtype == np.float32 and dtype.isnative:
+        return _fill(stream, out)
+    raw = np.empty(out.size, dtype)
+    done = _fill(stream, raw)
+    if done < raw.nbytes:
+        return done
+    with np.errstate(over="ignore", invalid="ignore"):
+        if plain:
+            out[:] = raw
+        else:
+            # In double precision, so that the result is the float32 nearest to what the file means.
+            scaled = raw * np.float64(slope)
+            out[:] = scaled if intercept == 0 else np.add(scaled, intercept, out=scaled)
+    check_held(raw, out, plain, f"{stored.file}, sub-brick {brick}")
+    return done
+
+
+def check_held(raw: NDArray[np.generic], out: NDArray[np.float32], plain: bool, what: str) -> None:
+    """Refuse integers that float32 would round and numbers it would turn into infinity."""
+    if plain and raw.dtype.kind in "iu" and raw.dtype.itemsize >= 4:
+        # Beyond 2**24 neighbouring integers share a float32: ROI labels would merge.
+        lost = (out.astype(np.float64) != raw) | (np.abs(out) > 2.0**53)
+        if lost.any():
+            raise InputError(
+                f"{what}: the integer {raw[lost][0]} has no exact float32; renumber the labels below 16777216"
+            )
+    elif not np.isfinite(out).all() and np.isfinite(raw).sum() != np.isfinite(out).sum():
+        raise InputError(f"{what}: values beyond 3.4e38 do not fit float32; rescale the image")

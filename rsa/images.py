@@ -1,0 +1,394 @@
+"""Brain images in and out: NIfTI and AFNI by the names people type, one grid or an error.
+
+An image read here is an in-memory float32 `nibabel.Nifti1Image` whatever the file was; labels, statistics and
+space travel in its header as AFNI's extension, so that saving it again keeps them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import existing_file, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa import _nifti, afni
+from brainmap.rsa._selectors import VIEWS, afni_base, find_pair, pick, split_name, value_range
+from brainmap.rsa._volumes import ImageInfo, Stat, Stored, check_held, read_sub_bricks, written
+
+_NIFTI = (".nii", ".nii.gz", ".nii.bz2")
+Interpolation = Literal["continuous", "label"]
+ImageLike = str | Path | nib.Nifti1Image
+
+
+def load_image(path: ImageLike) -> nib.Nifti1Image:
+    """Read a NIfTI or AFNI image into memory; an image in memory is brought to the same form.
+
+    Parameters
+    ----------
+    path : str, Path or Nifti1Image
+        A `.nii` or `.nii.gz` file, or an AFNI dataset in any spelling (`x+tlrc`, `x+tlrc.`, `x+tlrc.HEAD`,
+        `x+tlrc.BRIK` even where it is a `.BRIK.gz`). As on a command line a sub-brick selector may follow
+        (`[3]`, `[label]`, `[0..4]`, `[0,2,5]`, `[1..$]`), and a range of values (`<lo..hi>`: all other voxels
+        become 0).
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        float32, native byte order, `(x, y, z)` for one sub-brick, else `(x, y, z, n)`; scale factors applied,
+        NaN kept. `image_info` and `sub_brick_labels` take it as they take a path.
+
+    Raises
+    ------
+    InputError
+        No such file (the nearest name is given), a damaged or truncated one, a selector that selects nothing,
+        values float32 cannot hold, an affine that is no coordinate system.
+    """
+    if not isinstance(path, str | Path):
+        return _as_loaded(path)
+    stored, indices, keep = _find(path)
+    values = read_sub_bricks(stored, indices)
+    _check_ranges(stored, indices, values)
+    if keep is not None:
+        for brick in range(values.shape[3]):
+            volume = values[..., brick]
+            volume[~((volume >= keep[0]) & (volume <= keep[1]))] = 0
+    info = _selected(stored.info, indices)
+    return _nifti.in_memory(values if len(indices) > 1 else values[..., 0], info)
+
+
+def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    info = image_info(image)
+    _check_affine(info.affine, "image")
+    values = np.asanyarray(image.dataobj)
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"image: values are {values.dtype}, wanted real numbers")
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = values.astype(np.float32, copy=False)
+    if values.dtype != np.float32:
+        check_held(values, small, True, "image")
+    return _nifti.in_memory(small.reshape(info.shape), info)
+
+
+def image_info(image: ImageLike) -> ImageInfo:
+    """What an image says about itself, without reading values: labels, statistics, TR, space and more."""
+    if isinstance(image, str | Path):
+        stored, indices, _ = _find(image)
+        return _selected(stored.info, indices)
+    shape = _shape(image)
+    header = (
+        image.header
+        if isinstance(image.header, nib.Nifti1Header)
+        else nib.Nifti1Image(np.broadcast_to(np.float32(0), shape), image.affine).header
+    )
+    attributes: afni.Attributes = {}
+    for extension in header.extensions:
+        if extension.get_code() == 4:
+            attributes = _nifti.decode_extension(extension.get_content())
+    n = shape[3] if len(shape) > 3 else 1
+    info = _nifti.info_of(header, shape[:3], n, attributes, path=None, is_time=n > 1)
+    return replace(info, affine=np.array(image.affine, float))
+
+
+def sub_brick_labels(image: ImageLike) -> list[str]:
+    """The label of each sub-brick; `#0`, `#1`, ... where the image names none."""
+    return list(image_info(image).labels)
+
+
+def _find(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
+    """The stored image, the sub-bricks and the value range that a name with selectors means."""
+    parts = split_name(path)
+    base = afni_base(parts.name)
+    if base is not None:
+        stored = afni.open_afni(*find_pair(base))
+    else:
+        file = existing_file(parts.name, "image")
+        if not file.name.lower().endswith(_NIFTI):
+            raise InputError(
+                f"image: {file} is no image read here; wanted {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK"
+            )
+        stored = _nifti.open_nifti(file)
+    _check_affine(stored.info.affine, str(parts.name))
+    indices = list(range(len(stored.info.labels)))
+    if parts.bricks is not None:
+        indices = pick(parts.bricks, stored.info.labels, parts.name)
+    keep = None
+    if parts.values is not None:
+        keep = value_range(parts.values, stored.info.label_table, parts.name)
+    return stored, indices, keep
+
+
+def _selected(info: ImageInfo, indices: list[int]) -> ImageInfo:
+    if indices == list(range(len(info.labels))):
+        return info
+    in_time = len(indices) > 1 and indices == list(range(indices[0], indices[0] + len(indices)))
+    return replace(
+        info,
+        shape=(*info.shape[:3], len(indices)) if len(indices) > 1 else info.shape[:3],
+        labels=tuple(info.labels[i] for i in indices),
+        stats=tuple(info.stats[i] for i in indices),
+        t_r=info.t_r if in_time else None,
+    )
+
+
+def _check_ranges(stored: Stored, indices: list[int], values: NDArray[np.float32]) -> None:
+    """Warn where values leave the range their header gives: a damaged scale factor or byte order shows so."""
+    if stored.ranges is None:
+        return
+    for position, brick in enumerate(indices):
+        low, high = stored.ranges[brick]
+        found = float(values[..., position].min()), float(values[..., position].max())
+        off = max(abs(found[0] - low), abs(found[1] - high))
+        if low < high and not off <= 1e-3 * max(abs(low), abs(high)):
+            warnings.warn(
+                f"{stored.file}, sub-brick {brick}: values lie in {found[0]:.6g} to {found[1]:.6g}, the "
+                f"header says {low:.6g} to {high:.6g}; check how the file was made",
+                BrainmapWarning, stacklevel=3,
+            )  # fmt: skip
+
+
+def _check_affine(affine: NDArray[np.floating[Any]], what: str) -> None:
+    with np.errstate(all="ignore"):
+        sides = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = abs(np.linalg.det(affine[:3, :3] / sides))
+    if not np.isfinite(affine).all() or not 1e-4 <= sides.min() <= sides.max() <= 1e5 or not volume > 1e-3:
+        rows = "; ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3])
+        raise InputError(
+            f"{what}: the affine [{rows}] is no coordinate system (zero, NaN or flat); repair the header"
+        )
+
+
+def _shape(image: Any) -> tuple[int, ...]:
+    """`(x, y, z)` or `(x, y, z, n)`: singleton axes after the third dropped."""
+    shape = tuple(int(side) for side in image.shape)
+    more = [side for side in shape[3:] if side != 1]
+    if len(shape) < 2 or len(more) > 1:
+        raise InputError(f"image: shape {shape}, wanted (x, y, z) or (x, y, z, n)")
+    return (*shape[:3], *(1,) * (3 - len(shape)), *more)
+
+
+def save_image(
+    image: nib.Nifti1Image,
+    path: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    stats: Sequence[Stat | str | None] | None = None,
+    space: str | None = None,
+    history: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write an image as NIfTI (`.nii`, `.nii.gz`) or for AFNI (`x+tlrc`, `x+orig.HEAD`, `x+tlrc.BRIK.gz`).
+
+    The file appears whole or not at all. uint8, int16 and float32 values are kept, others become float32.
+
+    Parameters
+    ----------
+    image : Nifti1Image, `(x, y, z)` or `(x, y, z, n)`
+    path : str or Path
+    labels : sequence of str, optional
+        One a sub-brick.
+    stats : sequence of Stat, str or None, optional
+        One a sub-brick, for example `"Ttest(23)"`; AFNI then thresholds by p.
+    space : str, optional
+        `"ORIG"`, `"MNI"`, `"TLRC"`, `"TT_N27"`, ...; a name with `+tlrc` needs one that is not native.
+    history : str, optional
+        The command that made the image.
+    overwrite : bool
+        Replace files of this name.
+
+    What is not given is taken from the image's own header.
+
+    Returns
+    -------
+    Path
+        The `.nii` or `.nii.gz` file, or the `.HEAD`.
+
+    Raises
+    ------
+    InputError
+        The name is taken, tells no format or contradicts the space; not one label or statistic a sub-brick.
+    """
+    target = Path(path)
+    info = _described(image, labels=labels, stats=stats, space=space, history=history)
+    _check_affine(info.affine, "image to save")
+    values = _storable(np.asanyarray(image.dataobj).reshape(info.shape))
+    base = afni_base(str(path))
+    if base is not None:
+        return _save_afni(values, info, base, str(path), overwrite)
+    if not target.name.endswith((".nii", ".nii.gz")):
+        raise InputError(
+            f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI"
+        )
+    _check_free([target], overwrite)
+    with written(target) as stream:
+        _nifti.in_memory(values, info).to_stream(cast(Any, stream))
+    return target
+
+
+def _described(
+    image: nib.Nifti1Image, *, labels: Sequence[str] | None, stats: Sequence[Stat | str | None] | None,
+    space: str | None, history: str | None,
+) -> ImageInfo:  # fmt: skip
+    info = image_info(image)
+    n = len(info.labels)
+    if labels is not None:
+        if len(labels) != n:
+            raise InputError(f"save_image: {len(labels)} labels for {n} sub-bricks")
+        bad = [label for label in labels if not label or "~" in label or not label.isprintable()]
+        if bad:
+            raise InputError(
+                f"save_image: AFNI cannot keep the labels {some(bad)}; wanted printable text without '~'"
+            )
+        info = replace(info, labels=tuple(labels))
+    if stats is not None:
+        if len(stats) != n:
+            raise InputError(f"save_image: {len(stats)} statistics for {n} sub-bricks")
+        info = replace(info, stats=tuple(Stat.parse(s) if isinstance(s, str) else s for s in stats))
+    if space is not None:
+        info = replace(info, space=space, view=_nifti.view_of_code(_nifti.code_of_space(space)))
+    return info if history is None else replace(info, history=history)
+
+
+def _storable(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "c":
+        raise InputError(
+            "save_image: values are complex, wanted real numbers; take the magnitude or one part"
+        )
+    if values.dtype.str[1:] in ("u1", "i2", "f4"):
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = values.astype(np.uint8 if values.dtype.kind == "b" else np.float32)
+    if values.dtype.kind in "iu" and (small.astype(np.float64) != values).any():
+        raise InputError("save_image: integers beyond 16777216 have no exact float32; renumber the labels")
+    return small
+
+
+def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, overwrite: bool) -> Path:
+    named = [view for view in VIEWS if base.endswith(f"+{view}")]
+    if not named:
+        raise InputError(f"save_image: {typed} has no view; AFNI wants {base}+orig.HEAD or {base}+tlrc.HEAD")
+    if (named[0] == "tlrc") != (info.view == "tlrc"):
+        raise InputError(
+            f"save_image: {typed} says view +{named[0]}, but the space is {info.space} (view +{info.view}); "
+            "give space='MNI', 'TLRC' or 'ORIG', or change the name"
+        )
+    head = Path(f"{base}.HEAD")
+    brik = Path(f"{base}.BRIK.gz" if typed.endswith(".gz") else f"{base}.BRIK")
+    others = [
+        Path(base + suffix) for suffix in (".BRIK", ".BRIK.gz", ".BRIK.bz2") if Path(base + suffix) != brik
+    ]
+    _check_free([head, brik, *others], overwrite)
+    bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
+    attributes = (
+        afni.grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r)
+        | afni.brik_attributes(bricks)
+        | afni.attributes_of(
+            labels=info.labels,
+            stats=info.stats,
+            label_table=info.label_table,
+            space=info.space,
+            history=info.history,
+        )
+    )
+    with written(brik) as stream:
+        for brick in range(bricks.shape[3]):
+            stream.write(bricks[..., brick].tobytes(order="F"))
+    for other in others:
+        other.unlink(missing_ok=True)
+    with written(head) as stream:  # last: a dataset is there when its HEAD is
+        stream.write(afni.format_head(attributes))
+    return head
+
+
+def _check_free(files: Sequence[Path], overwrite: bool) -> None:
+    folder = files[0].parent
+    if not folder.is_dir():
+        raise InputError(f"save_image: the folder {folder} does not exist; make it first")
+    taken = [file for file in files if file.exists()]
+    if taken and not overwrite:
+        raise InputError(f"save_image: {taken[0]} exists; say overwrite=True or choose another name")
+
+
+def check_same_grid(
+    image: nib.Nifti1Image, reference: nib.Nifti1Image, *, what: str = "image", wanted: str = "reference",
+    atol_mm: float = 1e-3,
+) -> None:  # fmt: skip
+    """Raise an `InputError` unless both images have the same voxels in the same places.
+
+    Parameters
+    ----------
+    what, wanted : str
+        What the two images are called in the message.
+    atol_mm : float [mm]
+        How far the corners of the two grids may be apart.
+    """
+    one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
+    off = _nifti.corner_distance(image.affine, reference.affine, other)
+    if one == other and off <= atol_mm:
+        return
+    mirrored = np.linalg.det(image.affine[:3, :3]) * np.linalg.det(reference.affine[:3, :3]) < 0
+    flip = " (one is stored mirrored, left/right)" if mirrored else ""
+    raise InputError(
+        f"{what}: grid {one} differs from the {wanted}'s grid {other}, corners up to {off:.4g} mm apart{flip}"
+        f"; resample it first (brainmap.rsa.resample)"
+    )
+
+
+def resample(
+    image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolation: Interpolation
+) -> nib.Nifti1Image:
+    """Bring an image to the grid of another; voxels outside the image become 0.
+
+    Parameters
+    ----------
+    interpolation : "continuous" or "label"
+        Cubic splines for maps; the nearest voxel for masks and ROI labels, whose values stay as they are.
+
+    Raises
+    ------
+    InputError
+        NaN in a continuous image (splines would spread it), values that are no integers in a label image.
+
+    Warns
+    -----
+    BrainmapWarning
+        Labels that no voxel of the new grid carries.
+    """
+    one_of(interpolation, ("continuous", "label"), "interpolation")
+    from scipy.ndimage import affine_transform
+
+    info = image_info(image)
+    values = np.asanyarray(image.dataobj).reshape((*info.shape, 1)[:4])
+    if interpolation == "continuous" and not np.isfinite(values).all():
+        raise InputError(
+            f"resample: {np.count_nonzero(~np.isfinite(values))} values are NaN or infinite; mask them first"
+        )
+    if interpolation == "label" and not np.array_equal(values, np.rint(values)):
+        raise InputError("resample: interpolation 'label' wants integers; use 'continuous' for maps")
+    grid = tuple(reference.shape[:3])
+    to_voxel = np.linalg.inv(image.affine) @ reference.affine
+    # Integers from oblique matrices come out as 0.9999999: without rounding a label could fall off the edge.
+    to_voxel = np.round(to_voxel, 9)
+    moved = np.empty((*grid, values.shape[3]), np.float32, order="F")
+    for brick in range(values.shape[3]):
+        moved[..., brick] = affine_transform(
+            values[..., brick].astype(np.float64), to_voxel[:3, :3], to_voxel[:3, 3], grid,
+            order=0 if interpolation == "label" else 3,
+        )  # fmt: skip
+    if interpolation == "label" and (lost := np.setdiff1d(values, moved)).size:
+        names = [f"{int(v)} {info.label_table.get(int(v), '')}".strip() for v in lost]
+        warnings.warn(
+            f"resample: labels {some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2
+        )
+    shape = grid if len(info.shape) == 3 else moved.shape
+    other = image_info(reference)
+    kept = replace(
+        info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view
+    )
+    return _nifti.in_memory(moved.reshape(shape, order="F"), kept)
