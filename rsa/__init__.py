@@ -14,8 +14,9 @@ if __name__ != "brainmap.rsa":
 if TYPE_CHECKING:
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, image_info as image_info, check_same_grid as check_same_grid, resample as resample
-    from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
-    from brainmap.rsa.patterns import load_patterns as load_patterns
+    from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, load_mask as load_mask, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
+    from brainmap.rsa.patterns import load_patterns as load_patterns, check_patterns as check_patterns, select_roi as select_roi, voxel_report as voxel_report
+    from brainmap.rsa.normalize import average_patterns as average_patterns, noise_precision as noise_precision, normalize_patterns as normalize_patterns
     from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "_volumes": ("ImageInfo", "Stat"),
     "images": ("load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "resample"),
-    "rois": ("Rois", "load_rois", "sphere_rois", "AUDITORY_CENTERS"),
-    "patterns": ("load_patterns",),
+    "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
+    "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
+    "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),
     "compare": ("compare_rdms", "compare_vectors"),
     "ceiling": ("NoiseCeiling", "noise_ceiling"),

@@ -1,0 +1,143 @@
+"""Regions at coordinates, which carry their orientation and space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.rsa.images import image_info, load_image
+from brainmap.rsa.regions import Image, Rois, cut_rois
+from brainmap.rsa.spheres import TOLERANCE_MM
+
+AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
+    {
+        "left-heschl": (-45.0, -21.0, 7.0),
+        "right-heschl": (46.0, -18.0, 6.0),
+        "left-pstg": (-59.0, -29.0, 4.0),
+        "right-pstg": (61.0, -23.0, 3.0),
+        "left-astg": (-57.0, -5.0, -7.0),
+        "right-astg": (59.0, -1.0, -9.0),
+    }
+)
+"""Centers of Heschl's gyrus, posterior and anterior STG in the Harvard-Oxford maps: LPI [mm], MNI."""
+
+
+def sphere_rois(
+    centers: Mapping[str, Sequence[float]],
+    *,
+    radius_mm: float,
+    reference: Image,
+    space: str,
+    orientation: Literal["LPI", "RAI"] = "LPI",
+    mask: Image | None = None,
+    overlap: Literal["error", "nearest"] = "error",
+    minimum_voxels: int = 1,
+) -> Rois:
+    """Spheres around coordinates, on the grid of an image.
+
+    Parameters
+    ----------
+    centers : mapping of str to (x, y, z) [mm]
+        For example `AUDITORY_CENTERS`.
+    radius_mm : float [mm]
+        A voxel belongs to a sphere when its center lies within the radius (`<=`), measured through the
+        affine.
+    reference : path or Nifti1Image
+        The grid, and the space it says it is in.
+    space : str
+        The space of the coordinates: "MNI", "TLRC" (Talairach), "TT_N27", or "ORIG" for a native space.
+    orientation : {"LPI", "RAI"}
+        LPI (x grows to the right, y to the front, as in papers and nilearn) or RAI (as AFNI shows and pastes:
+        the signs of x and y are the other way round).
+    mask : path or Nifti1Image, optional
+        Spheres are cut to its voxels.
+    overlap : {"error", "nearest"}
+        What to do with voxels of two spheres: refuse, or give them to the nearer center.
+    minimum_voxels : int
+        A sphere with fewer voxels is refused.
+
+    Raises
+    ------
+    InputError
+        Another space than the image's, a center outside the image, spheres that overlap or are empty.
+
+    Examples
+    --------
+    >>> grid = nib.Nifti1Image(np.zeros((5, 5, 5), np.float32), np.diag([2, 2, 2, 1.0]))
+    >>> sphere_rois({"a": (4, 4, 4)}, radius_mm=2, reference=grid, space="ORIG").sizes
+    {'a': 7}
+    """
+    one_of(orientation, ("LPI", "RAI"), "orientation of coordinates")
+    one_of(overlap, ("error", "nearest"), "overlap")
+    if not radius_mm > 0:
+        raise InputError(f"spheres: radius {radius_mm} mm, wanted more than 0")
+    if not centers:
+        raise InputError("spheres: no centers given")
+    image, info = load_image(reference), image_info(reference)
+    _check_space(space, info.space, str(info.path or "the reference image"))
+    shape = image.shape[:3]
+    flip = np.array([-1.0, -1.0, 1.0]) if orientation == "RAI" else np.ones(3)
+    voxels = np.indices(shape).reshape(3, -1).T
+    positions = nib.affines.apply_affine(image.affine, voxels)
+    nearest_mm = np.full(len(voxels), np.inf)
+    labels = np.zeros(len(voxels), np.int32)
+    for k, (name, center) in enumerate(centers.items(), start=1):
+        point = flip * _point(center, name)
+        _check_inside(point, image.affine, shape, name, orientation)
+        distance = np.linalg.norm(positions - point, axis=1)
+
+        inside = distance <= radius_mm + TOLERANCE_MM
+        shared = inside & (labels > 0)
+        if shared.any() and overlap == "error":
+            other = list(centers)[labels[shared][0] - 1]
+            raise InputError(
+                f"spheres: {other!r} and {name!r} share {shared.sum()} voxels at {radius_mm:g} mm; take a "
+                'smaller radius, or overlap="nearest"'
+            )
+        won = inside & (distance < nearest_mm)
+        labels[won], nearest_mm[won] = k, distance[won]
+    rois = Rois(tuple(centers), labels.reshape(shape), image.affine.copy(), info.space)
+    return cut_rois(rois, image, mask, minimum_voxels)
+
+
+def _point(center: Sequence[float], name: str) -> NDArray[np.float64]:
+    point = np.asarray(center, float)
+    if point.shape != (3,) or not np.isfinite(point).all():
+        raise InputError(f"spheres: center of {name!r} is {center!r}, wanted three coordinates in mm")
+    return point
+
+
+def _check_inside(
+    point: NDArray[np.float64], affine: NDArray[np.float64], shape: Sequence[int], name: str, orientation: str
+) -> None:
+    index = nib.affines.apply_affine(np.linalg.inv(affine), point)
+    if (index < -0.5).any() or (index > np.array(shape) - 0.5).any():
+        where = ", ".join(f"{c:g}" for c in point)
+        raise InputError(
+            f"spheres: center of {name!r} (LPI {where} mm, given as {orientation}) lies outside the image; "
+            "check its orientation and space"
+        )
+
+
+def _family(space: str) -> str:
+    """MNI templates are one family, Talairach's two are not: TT_N27 is not MNI, nor is TLRC."""
+    upper = space.upper()
+    if upper.startswith("MNI"):
+        return "MNI"
+    return "ORIG" if upper in ("ORIG", "NATIVE", "ACPC", "SCANNER", "T1W", "INDIVIDUAL") else upper
+
+
+def _check_space(wanted: str, found: str, image: str) -> None:
+    """Refuse coordinates of another space; an image that does not say its space cannot be checked."""
+    if found and found.upper() not in ("UNKNOWN", "ALIGNED") and _family(wanted) != _family(found):
+        raise InputError(
+            f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or "
+            "set the image's space (3drefit -space, or the sform code)"
+        )

@@ -1,0 +1,350 @@
+"""Which volume is which pattern: labels, tables and runs become one row a pattern, before any image is read.
+
+Nothing here touches voxels, so that `check_patterns` finds a study's mistakes from headers alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from brainmap.checks import existing_file, nearest, some
+from brainmap.errors import InputError
+
+Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
+Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
+
+_COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef$")
+_STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
+
+
+class Pattern(NamedTuple):
+    """One pattern: volume `volume` of source `source` shows `stimulus_id` in `run`.
+
+    A pattern that is missing has source and volume -1.
+    """
+
+    source: int
+    volume: int
+    stimulus_id: str
+    condition: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the header of one image says: name, number of volumes, sub-brick labels (empty: none)."""
+
+    name: str
+    n_volumes: int
+    labels: tuple[str, ...] = ()
+
+
+def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
+    """A TSV as strings; 'no', 'null' and 'NA' stay the words they are.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, or not a table of tab-separated text.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table.astype(str)
+    path = existing_file(table, what)
+    try:
+        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (
+        ValueError,
+        pd.errors.ParserError,
+    ) as error:  # UnicodeDecodeError and EmptyDataError are ValueErrors
+        raise InputError(f"{what}: {path} is not a tab-separated table ({error})") from error
+
+
+def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:
+    if name not in table.columns:
+        found = some([str(c) for c in table.columns])
+        raise InputError(f"{what}: no column {name!r}; found {found}{nearest(name, map(str, table.columns))}")
+    return [str(value) for value in table[name]]
+
+
+def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
+    """The condition of every stimulus id, from a mapping, a table or the path of a `stimuli.tsv`.
+
+    Examples
+    --------
+    >>> conditions_of({"cat_anna": "cat"})
+    {'cat_anna': 'cat'}
+    """
+    if stimuli is None:
+        return {}
+    if isinstance(stimuli, Mapping):
+        return {str(stimulus): str(condition) for stimulus, condition in stimuli.items()}
+    table = read_table(stimuli, "stimuli")
+    ids = _column(table, "stimulus_id", "stimuli")
+    twice = [stimulus for stimulus, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(f"stimuli: stimulus_id must be unique, found more than once: {some(twice)}")
+    return dict(zip(ids, _column(table, "condition", "stimuli"), strict=True))
+
+
+def label_patterns(source: Source) -> list[tuple[int, str, str]]:
+    """Volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
+
+    Of an AFNI statistics bucket only the `name#n_Coef` sub-bricks are patterns, never t or F. A name with one
+    coefficient is the stimulus; a name with several (`-stim_times_IM`) gives the stimuli `name#0`, `name#1`
+    and so on of the condition `name`.
+
+    Examples
+    --------
+    >>> label_patterns(Source("stats+tlrc", 3, ("Full_Fstat", "yes#0_Coef", "yes#0_Tstat")))
+    [(1, 'yes', 'yes')]
+    >>> label_patterns(Source("betas.nii", 2, ("cat", "dog")))
+    [(0, 'cat', 'cat'), (1, 'dog', 'dog')]
+
+    Raises
+    ------
+    InputError
+        No labels, or the labels of statistics only.
+    """
+    labels = source.labels
+    if not any(label.strip() for label in labels):
+        raise InputError(
+            f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list"
+        )
+    if len(labels) != source.n_volumes:
+        raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
+    found = {volume: _COEFFICIENT.match(label.strip()) for volume, label in enumerate(labels)}
+    coefficients = {volume: match for volume, match in found.items() if match}
+    if coefficients:
+        several = Counter(match["name"] for match in coefficients.values())
+        return [
+            (v, m["name"] if several[m["name"]] == 1 else f"{m['name']}#{m['n']}", m["name"])
+            for v, m in coefficients.items()
+        ]
+    if any(_STATISTIC.search(label.strip()) for label in labels):
+        raise InputError(
+            f"patterns: {source.name} holds statistics and no '#n_Coef' sub-brick; found "
+            f"{some(labels)}; run 3dDeconvolve without -nocoef/-nobucket, or give conditions="
+        )
+    return [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels)]
+
+
+def _table_patterns(
+    table: pd.DataFrame, source: Source, run: str | None, known: Mapping[str, str]
+) -> list[tuple[int, str, str, str | None]]:
+    """Rows of a conditions table that belong to one image: volume, stimulus, condition, run if said."""
+    what = "conditions table"
+    if run is not None and "run" in table.columns:
+        has = sorted(set(table["run"].map(_plain)))
+        table = table[table["run"].map(_plain) == run]
+        if table.empty:
+            raise InputError(f"{what}: no row for run {run!r} ({source.name}); its runs are {some(has)}")
+    runs = [_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
+    if "stimulus_id" in table.columns:
+        stimuli = _column(table, "stimulus_id", what)
+        conditions = _column(table, "condition", what) if "condition" in table.columns else stimuli
+    else:
+        stimuli = conditions = _column(table, "condition", what)
+    if "volume" in table.columns:
+        volumes = [_volume(text, source) for text in _column(table, "volume", what)]
+    elif len(table) != source.n_volumes:
+        raise InputError(
+            f"{what}: {len(table)} rows for the {source.n_volumes} volumes of {source.name}; "
+            "wanted a row a volume, or a column 'volume' (0-based)"
+        )
+    else:
+        volumes = list(range(source.n_volumes))
+    twice = [volume for volume, count in Counter(volumes).items() if count > 1]
+    if twice:
+        raise InputError(f"{what}: volume {some(twice)} of {source.name} is named more than once")
+    return [
+        (volume, stimulus, known.get(stimulus, condition), run_)
+        for volume, stimulus, condition, run_ in zip(volumes, stimuli, conditions, runs, strict=True)
+    ]
+
+
+def _volume(text: str, source: Source) -> int:
+    number = _plain(text)
+    if not number.isdigit():
+        raise InputError(f"conditions table: volume {text!r} is not a number from 0")
+    if int(number) >= source.n_volumes:
+        raise InputError(
+            f"conditions table: volume {number} of {source.name}, which has {source.n_volumes} "
+            f"volumes (0 to {source.n_volumes - 1})"
+        )
+    return int(number)
+
+
+def _plain(run: object) -> str:
+    """'1', '01' stay what they are; the 1.0 that a table with gaps makes of 1 is 1 again."""
+    return re.sub(r"\.0$", "", str(run).strip())
+
+
+def _runs_of_sources(
+    sources: Sequence[Source], runs: Sequence[object] | None
+) -> tuple[list[str | None], list[str]]:
+    """The run of each file, and the run of each volume when one file holds several."""
+    if runs is None:
+        return ([None], []) if len(sources) == 1 else ([str(k + 1) for k in range(len(sources))], [])
+    names = [_plain(run) for run in runs]
+    if len(names) == len(sources):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"patterns: run {some(twice)} is given to more than one file; each file is a run"
+            )
+        return list(names), []
+    if len(sources) == 1 and len(names) == sources[0].n_volumes:
+        return [None], names
+    raise InputError(
+        f"patterns: {len(sources)} files and {len(names)} runs; wanted a run for each file"
+        + (f" or for each of its {sources[0].n_volumes} volumes" if len(sources) == 1 else "")
+    )
+
+
+def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
+    """What `conditions` says about source k: 'sub-brick', a table, or a label for each volume."""
+    if isinstance(conditions, (str, Path, pd.DataFrame)):
+        return "sub-brick" if conditions == "sub-brick" else read_table(conditions, "conditions")
+    given = list(conditions)
+    if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
+        if len(given) != len(sources):
+            raise InputError(f"patterns: {len(sources)} files and {len(given)} conditions tables")
+        return read_table(given[k], "conditions")  # type: ignore[arg-type]
+    if given and not isinstance(given[0], str):
+        if len(given) != len(sources):
+            raise InputError(f"patterns: {len(sources)} files and {len(given)} lists of labels")
+        return [str(label) for label in given[k]]
+    return [str(label) for label in given]
+
+
+def plan_patterns(
+    sources: Sequence[Source],
+    *,
+    conditions: Conditions = "sub-brick",
+    runs: Sequence[object] | None = None,
+    stimuli: Stimuli | None = None,
+    missing: str = "error",
+) -> list[Pattern]:
+    """One row a pattern, in order of run and volume; gaps are refused or kept as rows without a volume.
+
+    Parameters
+    ----------
+    sources, conditions, runs, stimuli, missing
+        As in `load_patterns`, with the headers in place of the images.
+
+    Examples
+    --------
+    >>> run = Source("run-1.nii.gz", 3, ("cat", "dog", "tree"))
+    >>> [p.stimulus_id for p in plan_patterns([run])]
+    ['cat', 'dog', 'tree']
+
+    Raises
+    ------
+    InputError
+        Labels, tables, runs and volumes that do not fit each other; an unknown stimulus; a stimulus twice in
+        a run; fewer than 3; one missing in a run with `missing="error"`.
+    """
+    known = conditions_of(stimuli)
+    file_runs, volume_runs = _runs_of_sources(sources, runs)
+    rows: list[Pattern] = []
+    for k in range(len(sources)):
+        for volume, stimulus, condition, run in _source_rows(conditions, k, sources, file_runs[k], known):
+            said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
+            rows.append(Pattern(k, volume, stimulus, condition, said))
+    rows = _with_conditions(rows, known, sources)
+    _refuse_repeats(rows, sources)
+    distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
+    if len(distinct) < 3:
+        raise InputError(f"patterns: {len(distinct)} conditions ({some(distinct)}); an RDM wants at least 3")
+    gaps = _gaps(rows)
+    if gaps and missing == "error":
+        raise InputError(_gap_message(gaps, rows, sources))
+    return rows + gaps
+
+
+def _source_rows(
+    conditions: Conditions, k: int, sources: Sequence[Source], run: str | None, known: Mapping[str, str]
+) -> list[tuple[int, str, str, str | None]]:
+    source, said = sources[k], _conditions_of_source(conditions, k, sources)
+    if isinstance(said, pd.DataFrame):
+        return _table_patterns(said, source, run, known)
+    if isinstance(said, list):
+        if len(said) != source.n_volumes:
+            raise InputError(
+                f"patterns: {len(said)} labels for the {source.n_volumes} volumes of {source.name}; "
+                "wanted one a volume"
+            )
+        return [(volume, label, label, None) for volume, label in enumerate(said)]
+    return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
+
+
+def _with_conditions(
+    rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]
+) -> list[Pattern]:
+    """The condition of each stimulus from the stimuli table, unless all rows are named by condition."""
+    by_condition = set(known.values()) - set(known)
+    if not known or all(re.sub(r"#\d+$", "", row.stimulus_id) in by_condition for row in rows):
+        return rows
+    for row in rows:
+        if row.stimulus_id not in known:
+            raise InputError(
+                f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}) is "
+                f"no stimulus_id of the stimuli table{nearest(row.stimulus_id, known)}"
+            )
+    return [row._replace(condition=known[row.stimulus_id]) for row in rows]
+
+
+def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
+    first: dict[tuple[str, str], Pattern] = {}
+    for row in rows:
+        before = first.setdefault((row.stimulus_id, row.run), row)
+        if before is not row:
+            raise InputError(
+                f"patterns: {row.stimulus_id!r} comes twice in run {row.run} (volume {before.volume} of "
+                f"{sources[before.source].name} and volume {row.volume} of {sources[row.source].name}); give "
+                "each token its own stimulus_id in a conditions table, or the run of each volume with runs="
+            )
+
+
+def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
+    """What is missing: a condition absent from a run, or a stimulus where runs share stimuli.
+
+    Where no stimulus comes in two runs (every trial its own token), only whole conditions can be missing.
+    """
+    runs = list(dict.fromkeys(row.run for row in rows))
+    condition_of = {row.stimulus_id: row.condition for row in rows}
+    there = {(row.stimulus_id, row.run) for row in rows}
+    if len(there) > len(condition_of) or len(runs) == 1:
+        return [
+            Pattern(-1, -1, stimulus, condition, run)
+            for run in runs
+            for stimulus, condition in condition_of.items()
+            if (stimulus, run) not in there
+        ]
+    has = {(row.condition, row.run) for row in rows}
+    return [
+        Pattern(-1, -1, condition, condition, run)
+        for run in runs
+        for condition in dict.fromkeys(condition_of.values())
+        if (condition, run) not in has
+    ]
+
+
+def _gap_message(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Sequence[Source]) -> str:
+    gap = gaps[0]
+    of_run = {row.run: sources[row.source].name for row in rows}
+    whole = all(row.condition == row.stimulus_id for row in (gap, *rows) if row.condition == gap.condition)
+    named = f"condition {gap.condition!r}" if whole else f"stimulus {gap.stimulus_id!r} ({gap.condition!r})"
+    n_found = len({row.run for row in rows if gap.stimulus_id in (row.stimulus_id, row.condition)})
+    more = f" (and {len(gaps) - 1} more gaps)" if len(gaps) > 1 else ""
+    return (
+        f"patterns: {named} is missing in run {gap.run} ({of_run[gap.run]}){more}; found in {n_found} of "
+        f'{len(of_run)} runs, wanted in each; missing="nan" keeps the gap as NaN'
+    )

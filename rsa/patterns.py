@@ -1,0 +1,322 @@
+"""Brain patterns: conditions x runs x voxels from images, with every voxel that was left out counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rsatoolbox.data.dataset import Dataset
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa.images import check_same_grid, image_info, load_image
+from brainmap.rsa.pattern_table import Conditions, Pattern, Source, Stimuli, plan_patterns
+from brainmap.rsa.regions import Image, Rois, grid_of, load_mask
+from brainmap.rsa.rois import load_rois
+
+Missing = Literal["error", "nan"]
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+
+
+def load_patterns(
+    files: Image | Sequence[Image],
+    *,
+    mask: Image,
+    conditions: Conditions = "sub-brick",
+    rois: Rois | Image | Mapping[str, Image] | None = None,
+    runs: Sequence[object] | None = None,
+    stimuli: Stimuli | None = None,
+    participant: str | None = None,
+    missing: Missing = "error",
+) -> Dataset:
+    """Read patterns (betas, contrasts, block averages) of one participant inside a mask.
+
+    Parameters
+    ----------
+    files : path, Nifti1Image, or list of these
+        One image a run, or one image with all patterns. NIfTI and AFNI names as `load_image` takes them.
+    mask : path or Nifti1Image
+        Voxels to read; on the grid of the images.
+    conditions : "sub-brick", path, DataFrame, list of str, or a list of these with one entry a file
+        "sub-brick": the labels of the volumes; of an AFNI statistics bucket only `name#n_Coef`, as `name`.
+        A TSV or DataFrame: columns `stimulus_id` and/or `condition`, optionally `volume` (from 0; other
+        volumes are left out) and `run`. A list: one label a volume.
+    rois : Rois, path, Nifti1Image or mapping of name to mask, optional
+        Regions that label the voxels.
+    runs : sequence, optional
+        The run of each file, or of each volume when there is one file. Default: files are runs 1, 2, ...
+    stimuli : mapping or DataFrame or path of `stimuli.tsv`, optional
+        The condition of each stimulus_id; labels are then stimulus ids, or all of them conditions.
+    participant : str, optional
+    missing : {"error", "nan"}
+        What to do when a condition (or a stimulus, where runs share stimuli) is absent from a run or its
+        volume is all NaN or all 0: refuse, or keep it as a row of NaN.
+
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+        measurements : float64, (n_patterns, n_voxels_kept).
+        obs_descriptors : `stimulus_id`, `condition`, `run`, all str.
+        channel_descriptors : `voxel` (index among the mask's voxels in C order), `roi` ('' where none).
+        descriptors : `participant`, `mask_voxels`, `volumes_left_out`, and the counts `voxel_report` shows.
+        Voxels that are NaN or infinite in any pattern, or constant over the patterns of any run, are left
+        out.
+
+    Raises
+    ------
+    InputError
+        Grids that differ, an empty mask or one with NaN, an ROI without voxels in the mask, labels, volumes,
+        runs and files that do not fit, an unknown stimulus, one that comes twice in a run or is missing,
+        fewer than 3.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> run = [nib.Nifti1Image(rng.normal(size=(2, 2, 2, 3)).astype("f4"), np.eye(4)) for _ in range(2)]
+    >>> mask = nib.Nifti1Image(np.ones((2, 2, 2), "f4"), np.eye(4))
+    >>> data = load_patterns(run, mask=mask, conditions=["cat", "dog", "tree"])
+    >>> data.measurements.shape, data.obs_descriptors["run"].tolist()
+    ((6, 8), ['1', '1', '1', '2', '2', '2'])
+    """
+    one_of(missing, get_args(Missing), "missing")
+    images = _listed(files)
+    inside_image = load_mask(mask)
+    sources = [_source(image, inside_image) for image in images]
+    plan = plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    inside = np.asarray(inside_image.dataobj) > 0
+    labels = _roi_labels(rois, inside_image)
+    measured = _read(images, plan, inside)
+    absent = _absent(measured, plan, sources, missing)
+    run = np.array([row.run for row in plan])
+    nan, constant = _unusable(measured[~absent], run[~absent])
+    keep = ~(nan | constant)
+    counts = _count(labels, inside, nan, constant)
+    _refuse_empty(counts)
+    names = np.array(["", *(labels.names if labels else ())])
+    of_voxel = names[labels.labels[inside]] if labels else np.zeros(inside.sum(), "U1")
+    descriptors = {
+        "participant": participant or "",
+        "mask_voxels": int(inside.sum()),
+        "volumes_left_out": sum(s.n_volumes for s in sources) - sum(row.source >= 0 for row in plan),
+        "voxel_counts": json.dumps(counts),  # a str: rsatoolbox hashes descriptors when it merges data sets
+    }
+    return Dataset(
+        measured[:, keep],
+        descriptors=descriptors,
+        obs_descriptors={
+            "stimulus_id": np.array([row.stimulus_id for row in plan]),
+            "condition": np.array([row.condition for row in plan]),
+            "run": run,
+        },
+        channel_descriptors={"voxel": np.flatnonzero(keep), "roi": of_voxel[keep]},
+    )
+
+
+def check_patterns(
+    files: Image | Sequence[Image],
+    *,
+    mask: Image,
+    conditions: Conditions = "sub-brick",
+    rois: Rois | Image | Mapping[str, Image] | None = None,
+    runs: Sequence[object] | None = None,
+    stimuli: Stimuli | None = None,
+    participant: str | None = None,
+    missing: Missing = "error",
+) -> list[str]:
+    """What is wrong with the arguments of `load_patterns`, from headers, tables, mask and ROI images alone.
+
+    Returns
+    -------
+    list of str
+        One line a problem; empty when nothing is wrong.
+    """
+    problems: list[str] = []
+    who = f"participant {participant}: " if participant else ""
+    inside_image: nib.Nifti1Image | None = None
+    try:
+        one_of(missing, get_args(Missing), "missing")
+        inside_image = load_mask(mask)
+    except InputError as error:
+        problems.append(f"{who}{error}")
+    sources = []
+    images: list[Image] = []
+    try:
+        images = _listed(files)
+    except InputError as error:
+        problems.append(f"{who}{error}")
+    for image in images:
+        try:
+            sources.append(_source(image, inside_image))
+        except InputError as error:
+            problems.append(f"{who}{error}")
+    try:
+        # With a file missing, the run count would be wrong for that reason alone.
+        if sources and len(sources) == len(images):
+            plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    except InputError as error:
+        problems.append(f"{who}{error}")
+    try:
+        if inside_image is not None:
+            _roi_labels(rois, inside_image)
+    except InputError as error:
+        problems.append(f"{who}{error}")
+    return problems
+
+
+def voxel_report(dataset: Dataset) -> pd.DataFrame:
+    """How many voxels each region has, and why some were left out.
+
+    Returns
+    -------
+    DataFrame
+        A row "mask" and a row an ROI: `roi`, `voxels`, `outside_mask`, `dropped_nan` (NaN or infinite in any
+        pattern), `dropped_constant` (over the patterns of any run), `kept`.
+
+    Raises
+    ------
+    InputError
+        The data set was not made by `load_patterns`.
+    """
+    if "voxel_counts" not in dataset.descriptors:
+        raise InputError("voxel report: the data set carries no voxel counts; make it with load_patterns")
+    return pd.DataFrame(json.loads(str(dataset.descriptors["voxel_counts"])))
+
+
+def select_roi(dataset: Dataset, name: str) -> Dataset:
+    """The patterns of one region.
+
+    Raises
+    ------
+    InputError
+        No region of that name (the nearest is said).
+    """
+    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(
+        str
+    )
+    inside = of_voxel == name
+    if not name or not inside.any():
+        known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
+        raise InputError(
+            f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}"
+        )
+    return Dataset(
+        dataset.measurements[:, inside],
+        descriptors={**dataset.descriptors, "roi": name},
+        obs_descriptors={key: np.asarray(value) for key, value in dataset.obs_descriptors.items()},
+        channel_descriptors={
+            key: np.asarray(value)[inside] for key, value in dataset.channel_descriptors.items()
+        },
+    )
+
+
+def _listed(files: Image | Sequence[Image]) -> list[Image]:
+    images = [files] if isinstance(files, (str, Path, nib.Nifti1Image)) else list(files)
+    if not images:
+        raise InputError("patterns: no files given")
+    return images
+
+
+def _source(image: Image, mask: nib.Nifti1Image | None) -> Source:
+    """The header of an image, on the grid of the mask."""
+    info = image_info(image)
+    name = str(info.path or "image in memory") if isinstance(image, nib.Nifti1Image) else str(image)
+    if mask is not None:
+        check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
+    n = info.shape[3] if len(info.shape) > 3 else 1
+    unnamed = all(label == f"#{k}" for k, label in enumerate(info.labels))
+    return Source(name, n, () if unnamed else info.labels)
+
+
+def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:
+    """The regions on the mask's grid, each with a voxel in it."""
+    if rois is None:
+        return None
+    read = rois if isinstance(rois, Rois) else load_rois(rois)
+    check_same_grid(grid_of(read.labels.shape, read.affine), mask, what="ROI image", wanted="mask")
+    inside = np.bincount(read.labels[np.asarray(mask.dataobj) > 0], minlength=len(read) + 1)[1:]
+    for (name, size), n in zip(read.sizes.items(), inside, strict=True):
+        if n == 0:
+            raise InputError(f"ROI {name!r}: all of its {size} voxels lie outside the mask")
+    return read
+
+
+def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) -> Floats:
+    """Patterns (n_patterns, n_mask_voxels), NaN where there is no volume; one image in memory at a time."""
+    measured = np.full((len(plan), int(inside.sum())), np.nan)
+    for k, image in enumerate(images):
+        rows = [i for i, row in enumerate(plan) if row.source == k]
+        values = np.asarray(load_image(image).dataobj)
+        voxels = values.reshape(*inside.shape, -1)[inside]
+        measured[rows] = voxels[:, [plan[i].volume for i in rows]].T
+    return measured
+
+
+def _absent(
+    measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing
+) -> Booleans:
+    """Which rows hold no pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
+    absent: Booleans = np.isnan(measured).all(axis=1) | (measured == 0).all(axis=1)
+    for i in np.flatnonzero(absent).tolist():
+        row = plan[i]
+        if missing == "error":
+            raise InputError(
+                f"patterns: {row.stimulus_id!r} in run {row.run} (volume {row.volume} of "
+                f"{sources[row.source].name}) is {'0' if measured[i, 0] == 0 else 'NaN'} in the whole mask: "
+                'no pattern was estimated; missing="nan" keeps the gap as NaN'
+            )
+    measured[absent] = np.nan
+    return absent
+
+
+def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
+    """Voxels that are not finite in some pattern, and voxels constant over the patterns of some run."""
+    nan: Booleans = (~np.isfinite(measured)).any(axis=0)
+    constant = np.zeros(measured.shape[1], bool)
+    groups = [measured[run == r] for r in np.unique(run)]
+    if all(len(group) < 2 for group in groups):
+        groups = [measured]
+    for group in groups:
+        if len(group) > 1:
+            constant |= (group == group[0]).all(axis=0)
+    return nan, constant & ~nan
+
+
+def _count(
+    rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans
+) -> list[dict[str, str | int]]:
+    def row(name: str, voxels: int, chosen: Booleans) -> dict[str, str | int]:
+        n, n_nan, n_constant = int(chosen.sum()), int(nan[chosen].sum()), int(constant[chosen].sum())
+        return {
+            "roi": name,
+            "voxels": voxels,
+            "outside_mask": voxels - n,
+            "dropped_nan": n_nan,
+            "dropped_constant": n_constant,
+            "kept": n - n_nan - n_constant,
+        }
+
+    everything = np.ones(nan.size, bool)
+    counts = [row("mask", nan.size, everything)]
+    if rois is not None:
+        of_voxel = rois.labels[inside]
+        counts += [
+            row(name, size, of_voxel == k) for k, (name, size) in enumerate(rois.sizes.items(), start=1)
+        ]
+    return counts
+
+
+def _refuse_empty(counts: Sequence[Mapping[str, str | int]]) -> None:
+    for row in counts:
+        if row["kept"] == 0:
+            raise InputError(
+                f"patterns: no usable voxel in {row['roi']!r}: of {row['voxels']}, {row['outside_mask']} lie "
+                f"outside the mask, {row['dropped_nan']} are NaN, {row['dropped_constant']} are constant in "
+                "a run; check the images and the mask"
+            )

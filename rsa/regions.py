@@ -1,0 +1,128 @@
+"""What a region of interest is: voxels of one grid, named; and the mask that cuts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.rsa.images import check_same_grid, load_image
+
+Image = str | Path | nib.Nifti1Image
+
+
+@dataclass(frozen=True)
+class Rois:
+    """Regions that do not overlap, on one grid.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One a region.
+    labels : ndarray of int, (x, y, z)
+        0 outside, k in the region `names[k - 1]`.
+    affine : ndarray, (4, 4) [mm]
+        Voxel index to RAS+ coordinates.
+    space : str
+        `ORIG`, `MNI`, `TLRC`, ..., as the image says.
+    absent : tuple of str
+        Names of the table that have no voxel in the image.
+
+    Examples
+    --------
+    >>> rois = Rois(("left", "right"), np.array([[[1, 1, 0, 2]]]), np.eye(4))
+    >>> rois.sizes, rois["left"].sum().item()
+    ({'left': 2, 'right': 1}, 2)
+    """
+
+    names: tuple[str, ...]
+    labels: NDArray[np.int32]
+    affine: NDArray[np.float64]
+    space: str = ""
+    absent: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Voxels of each region."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names) + 1)
+        return {name: int(counts[k]) for k, name in enumerate(self.names, start=1)}
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        """The mask of one region, `(x, y, z)`."""
+        one_of(name, self.names, "ROI")
+        mask: NDArray[np.bool_] = self.labels == self.names.index(name) + 1
+        return mask
+
+    def image(self) -> nib.Nifti1Image:
+        """The labels as an int16 (int32 beyond 32,767 regions) image."""
+        kind = np.int16 if len(self.names) < 2**15 else np.int32
+        return nib.Nifti1Image(self.labels.astype(kind), self.affine)
+
+    def table(self) -> pd.DataFrame:
+        """A BIDS `dseg.tsv` of `image()`: index and name."""
+        return pd.DataFrame({"index": range(1, len(self.names) + 1), "name": list(self.names)})
+
+
+def load_mask(mask: Image) -> nib.Nifti1Image:
+    """A mask of whole numbers as an image of 0 and 1.
+
+    Raises
+    ------
+    InputError
+        More than one volume, NaN, values that look like a probability map, or no voxel at all.
+    """
+    image = load_image(mask)
+    values = np.asarray(image.dataobj)
+    name = "mask" if isinstance(mask, nib.Nifti1Image) else f"mask {mask}"
+    if values.ndim != 3:
+        raise InputError(f"{name}: shape {values.shape}, wanted one volume (x, y, z)")
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{name}: {np.count_nonzero(~np.isfinite(values))} voxels are NaN or infinite; wanted 0 and 1"
+        )
+    if (values != np.round(values)).any():
+        raise InputError(
+            f"{name}: values that are no whole numbers, as in a probability map; threshold it first"
+        )
+    if not values.any():
+        raise InputError(f"{name}: no voxel is in it (every value is 0)")
+    return nib.Nifti1Image((values != 0).astype(np.float32), image.affine, image.header)
+
+
+def grid_of(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Image:
+    """An image that has a grid and no memory, to compare grids with."""
+    return nib.Nifti1Image(np.broadcast_to(np.int8(0), tuple(shape[:3])), affine)
+
+
+def cut_rois(rois: Rois, image: nib.Nifti1Image, mask: Image | None, minimum_voxels: int) -> Rois:
+    """Cut the regions to the mask, then refuse what is too small."""
+    before = rois.sizes
+    if mask is not None:
+        inside = load_mask(mask)
+        check_same_grid(image, inside, what="ROI image", wanted="mask")
+        rois = Rois(
+            rois.names,
+            np.where(np.asarray(inside.dataobj) > 0, rois.labels, 0).astype(np.int32),
+            rois.affine,
+            rois.space,
+            rois.absent,
+        )
+    for name, size in rois.sizes.items():
+        if size == 0 and before[name]:
+            raise InputError(f"ROI {name!r}: all of its {before[name]} voxels lie outside the mask")
+        if size < max(1, minimum_voxels):
+            raise InputError(
+                f"ROI {name!r}: {size} voxels{' inside the mask' if mask is not None else ''}, wanted at "
+                f"least {minimum_voxels}; leave it out, or lower minimum_voxels"
+            )
+    return rois

@@ -1,0 +1,228 @@
+"""Regions of interest from label images with their table, and from masks; spheres are in `coordinates`."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.coordinates import AUDITORY_CENTERS as AUDITORY_CENTERS
+from brainmap.rsa.coordinates import sphere_rois as sphere_rois
+from brainmap.rsa.images import check_same_grid, image_info, load_image
+from brainmap.rsa.pattern_table import read_table
+from brainmap.rsa.regions import Image, cut_rois
+from brainmap.rsa.regions import Rois as Rois
+from brainmap.rsa.regions import load_mask as load_mask
+
+_BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
+_SIDE = re.compile(
+    r"(?i)^(?:ctx[-_])?(?P<first>left|right|lh|rh|l|r)[-_. ]+(?P<rest>.+)$"
+    r"|^(?P<base>.+?)[-_. ]+(?P<last>left|right|lh|rh|l|r)$"
+)
+
+
+def load_rois(
+    image: Image | Mapping[str, Image],
+    *,
+    table: str | Path | pd.DataFrame | None = None,
+    mask: Image | None = None,
+    names: Sequence[str] | None = None,
+    minimum_voxels: int = 10,
+    hemispheres: Literal["separate", "pooled"] = "separate",
+) -> Rois:
+    """Read regions from a label image or from one mask a region.
+
+    Parameters
+    ----------
+    image : path, Nifti1Image, or mapping of name to path or Nifti1Image
+        A label image `(x, y, z)` of whole numbers, 0 outside; or a mask for each region.
+    table : path or DataFrame, optional
+        Columns `index` and `name`, as in a BIDS `dseg.tsv`. Without one the label table inside an AFNI image
+        is taken, and where there is none the labels name themselves.
+    mask : path or Nifti1Image, optional
+        Regions are cut to its voxels.
+    names : sequence of str, optional
+        Take these regions only (names after pooling).
+    minimum_voxels : int
+        A region with fewer voxels is refused.
+    hemispheres : {"separate", "pooled"}
+        Leave left and right regions as they are, or join those whose names differ only in the side
+        (`L_A1` and `R_A1`, `left-heschl` and `right-heschl`, `A1_lh` and `A1_rh`).
+
+    Returns
+    -------
+    Rois
+        In order of their index. Table entries without a voxel are in `absent`, with a `BrainmapWarning`.
+
+    Raises
+    ------
+    InputError
+        Labels that are no whole numbers or that the table lacks, another grid than the mask's, regions that
+        overlap, have too few voxels or lie outside the mask.
+
+    Examples
+    --------
+    >>> labels = nib.Nifti1Image(np.repeat(np.int16([0, 1, 2]), 12).reshape(3, 3, 4), np.eye(4))
+    >>> load_rois(labels, table=pd.DataFrame({"index": [1, 2], "name": ["A1", "belt"]})).sizes
+    {'A1': 12, 'belt': 12}
+    """
+    one_of(hemispheres, ("separate", "pooled"), "hemispheres")
+    if isinstance(image, Mapping):
+        rois = _from_masks(image)
+        reference = load_image(next(iter(image.values())))
+    else:
+        reference = load_image(image)
+        rois = _from_labels(reference, image, table)
+    if hemispheres == "pooled":
+        rois = _pool(rois)
+    if names is not None:
+        rois = _choose(rois, names)
+    if rois.absent:
+        warnings.warn(
+            f"ROI: {len(rois.absent)} of the table have no voxel in the image: {some(rois.absent)}",
+            BrainmapWarning,
+            stacklevel=2,
+        )
+    return cut_rois(rois, reference, mask, minimum_voxels)
+
+
+def _label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
+    values = np.asarray(image.dataobj)
+    if values.ndim != 3:
+        raise InputError(
+            f"{what}: shape {values.shape}, wanted one volume (x, y, z); select it, as in 'rois+tlrc[0]'"
+        )
+    whole = np.isfinite(values) & (values == np.round(values)) & (values >= 0)
+    if not whole.all():
+        bad = values[~whole][0]
+        raise InputError(
+            f"{what}: {np.count_nonzero(~whole)} voxels hold no label (for example {bad:g}); wanted whole "
+            "numbers from 0: is it a probability map, or a label image resampled with interpolation?"
+        )
+    return values.astype(np.int32)
+
+
+def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.DataFrame | None) -> Rois:
+    info = image_info(given)
+    what = f"ROI image {info.path}" if info.path else "ROI image"
+    values = _label_values(image, what)
+    found, counts = np.unique(values[values > 0], return_counts=True)
+    if not found.size:
+        raise InputError(f"{what}: no label in it (every value is 0)")
+    known = _names_of(table) if table is not None else dict(info.label_table)
+    known = {index: name for index, name in known.items() if index > 0}
+    if not known:
+        known = {int(label): str(label) for label in found}
+    for label, count in zip(found, counts, strict=True):
+        if int(label) not in known:
+            where = "the table" if table is not None else "the label table of the image"
+            raise InputError(
+                f"{what}: label {label} ({count} voxels) is not in {where}, which names "
+                f"{some(sorted(known))}; add it or remove the region"
+            )
+    names = tuple(known[int(label)] for label in found)
+    absent = tuple(
+        n for i, n in known.items() if i not in set(found.tolist()) and not _BACKGROUND.fullmatch(n)
+    )
+    labels = np.searchsorted(np.concatenate([[0], found]), values).astype(np.int32)
+    return Rois(names, labels, image.affine.copy(), info.space, absent)
+
+
+def _names_of(table: str | Path | pd.DataFrame) -> dict[int, str]:
+    read = read_table(table, "ROI table")
+    for column in ("index", "name"):
+        if column not in read.columns:
+            found = [str(c) for c in read.columns]
+            raise InputError(f"ROI table: no column {column!r}; found {some(found)}{nearest(column, found)}")
+    known: dict[int, str] = {}
+    for text, name in zip(read["index"], read["name"], strict=True):
+        number = re.sub(r"\.0+$", "", text.strip())
+        if not number.isdigit():
+            raise InputError(f"ROI table: index {text!r} of {name!r} is not a whole number from 0")
+        if int(number) in known:
+            raise InputError(f"ROI table: index {number} is given to {known[int(number)]!r} and to {name!r}")
+        known[int(number)] = name.strip()
+    twice = [name for name, n in Counter(n for i, n in known.items() if i > 0).items() if n > 1]
+    if twice:
+        raise InputError(
+            f"ROI table: name {some(twice)} is given to more than one index; names must differ "
+            '(hemispheres="pooled" joins left and right)'
+        )
+    return known
+
+
+def _from_masks(masks: Mapping[str, Image]) -> Rois:
+    if not masks:
+        raise InputError("ROI: no masks given")
+    first = load_mask(next(iter(masks.values())))
+    labels = np.zeros(first.shape, np.int32)
+    for k, (name, given) in enumerate(masks.items(), start=1):
+        mask = load_mask(given)
+        check_same_grid(mask, first, what=f"ROI mask {name!r}", wanted="the first ROI mask")
+        inside = np.asarray(mask.dataobj) > 0
+        shared = inside & (labels > 0)
+        if shared.any():
+            other = tuple(masks)[labels[shared][0] - 1]
+            raise InputError(
+                f"ROI: masks {other!r} and {name!r} share {shared.sum()} voxels; a voxel belongs to one "
+                "region: load them one by one, or cut one of them"
+            )
+        labels[inside] = k
+    return Rois(tuple(masks), labels, first.affine.copy(), image_info(next(iter(masks.values()))).space)
+
+
+def _base_name(name: str) -> str:
+    """The name without its side.
+
+    Examples
+    --------
+    >>> [_base_name(n) for n in ("L_A1_ROI", "left-heschl", "ctx-lh-bankssts", "A1_rh", "lateral")]
+    ['A1_ROI', 'heschl', 'bankssts', 'A1', 'lateral']
+    """
+    match = _SIDE.match(name)
+    return name if match is None else match["rest"] or match["base"]
+
+
+def _side(name: str) -> str:
+    match = _SIDE.match(name)
+    return "" if match is None else (match["first"] or match["last"])[0].lower()
+
+
+def _pool(rois: Rois) -> Rois:
+    """Join regions whose names differ only in the side; a region without its other half keeps its name."""
+    groups: dict[str, list[str]] = {}
+    for name in rois.names:
+        groups.setdefault(_base_name(name), []).append(name)
+    for base, members in groups.items():
+        if len(members) > 1 and sorted(map(_side, members)) != ["l", "r"]:
+            raise InputError(
+                f"ROI: pooling hemispheres would join {some(members)} as {base!r}; wanted one left and one "
+                "right; rename them in the table"
+            )
+    names = tuple(base if len(members) == 2 else members[0] for base, members in groups.items())
+    new = np.zeros(len(rois.names) + 1, np.int32)
+    for k, members in enumerate(groups.values(), start=1):
+        for member in members:
+            new[rois.names.index(member) + 1] = k
+    return Rois(names, new[rois.labels], rois.affine, rois.space, rois.absent)
+
+
+def _choose(rois: Rois, names: Iterable[str]) -> Rois:
+    chosen = tuple(names)
+    new = np.zeros(len(rois.names) + 1, np.int32)
+    for k, name in enumerate(chosen, start=1):
+        if name in rois.absent:
+            raise InputError(f"ROI {name!r} is in the table and has no voxel in the image")
+        one_of(name, rois.names, "ROI")
+        new[rois.names.index(name) + 1] = k
+    return Rois(chosen, new[rois.labels], rois.affine, rois.space)
