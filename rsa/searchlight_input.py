@@ -1,0 +1,289 @@
+"""What a searchlight needs of patterns and models: one order of items, usable voxels, vectors to multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa.alignment import LABEL_OF, Level, labels_of, level_of
+from brainmap.rsa.compare import scaled
+from brainmap.rsa.dissimilarity import unit_length
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Patterns where they are, and how to read them: nothing is copied until a block of voxels is needed.
+
+    Attributes
+    ----------
+    measurements : ndarray (n_rows, n_channels)
+    rows : ndarray (n_runs, n_items)
+        The row of each item in each run, items in the order of the models; any row where it is missing.
+    present : ndarray of bool (n_runs, n_items)
+    weight : ndarray (n_items, n_items)
+        1 over the ordered pairs of different runs that hold both items (one run: 1).
+    pairs : ndarray (n_pairs,)
+        Condensed indices of the pairs that have a dissimilarity.
+    usable : ndarray of bool (n_mask_voxels,)
+    channels : ndarray (n_usable_voxels,)
+        The channel of each usable voxel, in the mask's C order.
+    noise : ndarray (n_usable_voxels,), optional
+    """
+
+    measurements: NDArray[np.floating]
+    rows: NDArray[np.intp]
+    present: NDArray[np.bool_]
+    weight: Floats
+    pairs: NDArray[np.intp]
+    usable: NDArray[np.bool_]
+    channels: NDArray[np.intp]
+    noise: Floats | None = None
+
+    def block(self, first: int, last: int, *, centered: bool) -> Floats:
+        """Patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1, missing ones 0.
+
+        `centered` takes each run's mean over items away, which leaves Euclidean distances as they are and
+        keeps their digits when patterns ride on a large common value.
+        """
+        channels = self.channels[first:last]
+        low, high = int(channels.min()), int(channels.max()) + 1
+        x = self.measurements[:, low:high]
+        x = x if len(channels) == high - low and (np.diff(channels) == 1).all() else x[:, channels - low]
+        block = np.ascontiguousarray(x[self.rows].transpose(2, 0, 1), dtype=np.float64)
+        if not self.present.all():
+            block[:, ~self.present] = 0.0
+        if centered:
+            block -= (block.sum(axis=2) / np.maximum(self.present.sum(axis=1), 1))[:, :, None]
+            block[:, ~self.present] = 0.0
+        if self.noise is not None:
+            block /= self.noise[first:last, None, None]
+        return block
+
+    def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
+        """The same, with patterns divided by each channel's noise standard deviation."""
+        if dissimilarity != "crossnobis":
+            raise InputError(f"searchlight: {dissimilarity} takes no noise; choose 'crossnobis'")
+        given = np.asarray(noise, dtype=np.float64)
+        if given.shape != self.measurements.shape[1:]:
+            raise InputError(
+                f"searchlight: noise has shape {given.shape}, wanted one standard deviation a channel "
+                f"({self.measurements.shape[1]},)"
+            )
+        if not (np.isfinite(given[self.channels]) & (given[self.channels] > 0)).all():
+            raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
+        return replace(self, noise=given[self.channels])
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Models ready for a product with each sphere, `vectors` (n_models, n_pairs), and a factor."""
+
+    names: tuple[str, ...]
+    vectors: Floats
+    factor: float
+
+
+def prepare_patterns(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    *,
+    n_mask_voxels: int,
+    items: Level | None,
+    average: bool,
+    labels: Sequence[str] | None,
+) -> Prepared:
+    """Align patterns with the models' items and find the voxels that can be used.
+
+    Raises
+    ------
+    InputError
+        Levels, items or voxels that do not fit.
+    """
+    if hasattr(data, "measurements"):
+        measurements, own, run, voxels = _from_dataset(data, model_rdms, items)
+    else:
+        measurements, own, run, voxels = _from_array(np.asarray(data), model_rdms, items, labels)
+    wanted = labels_of(model_rdms)
+    _check_items(own, wanted)
+    whole = not hasattr(data, "measurements")  # an array numbers its voxels by their place
+    if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (
+        whole and len(voxels) != n_mask_voxels
+    ):
+        raise InputError(
+            f"searchlight: the data have {len(voxels)} voxels, numbered up to {voxels.max(initial=-1)}, "
+            f"and the mask has {n_mask_voxels}; use the mask the data were read with"
+        )
+    if len(np.unique(voxels)) < len(voxels):
+        raise InputError("searchlight: a voxel occurs more than once in the data's channels")
+    there, sound = _survey(measurements)
+    measurements, rows, present = _arrange(measurements, own, run, wanted, there, average)
+    usable = np.zeros(n_mask_voxels, dtype=bool)
+    usable[voxels[sound]] = True
+    if not usable.any():
+        raise InputError("searchlight: every voxel of the data is NaN or constant")
+    channels = np.flatnonzero(sound)[np.argsort(voxels[sound])]
+    weight, pairs = _pairs(present)
+    return Prepared(measurements, rows, present, weight, pairs, usable, channels)
+
+
+def _from_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any, list[str], list[Any], Any]:
+    described = data.obs_descriptors
+    level = items or ("stimulus" if LABEL_OF["stimulus"] in described else "condition")
+    _check_level(level, described.get(LABEL_OF[level]), model_rdms)
+    if LABEL_OF[level] not in described:
+        raise InputError(f"searchlight: the data have no {LABEL_OF[level]!r}; found {some(described)}")
+    if "voxel" not in data.channel_descriptors:
+        raise InputError(
+            "searchlight: the data's channels have no 'voxel' (its number among the mask's voxels in C order)"
+        )
+    own = [str(label) for label in described[LABEL_OF[level]]]
+    run = list(described.get("run", np.zeros(len(own))))
+    voxels = np.asarray(data.channel_descriptors["voxel"]).astype(np.intp)
+    return np.asarray(data.measurements), own, run, voxels
+
+
+def _from_array(
+    data: NDArray[Any], model_rdms: RDMs, items: Level | None, labels: Sequence[str] | None
+) -> tuple[Any, list[str], list[Any], Any]:
+    if data.ndim not in (2, 3):
+        raise InputError(
+            f"searchlight: data have shape {data.shape}, wanted (n_items, n_voxels) "
+            "or (n_runs, n_items, n_voxels)"
+        )
+    if labels is None:
+        raise InputError("searchlight: an array has no labels; give labels=[...] to align it with the models")
+    if len(labels) != data.shape[-2]:
+        raise InputError(f"searchlight: found {len(labels)} labels for {data.shape[-2]} items")
+    if items is not None:
+        _check_level(items, labels, model_rdms)
+    n_runs = 1 if data.ndim == 2 else len(data)
+    own = [str(label) for _ in range(n_runs) for label in labels]
+    run = np.repeat(np.arange(n_runs), len(labels)).tolist()
+    return data.reshape(-1, data.shape[-1]), own, run, np.arange(data.shape[-1])
+
+
+def _check_level(level: str, labels: Sequence[Any] | None, model_rdms: RDMs) -> None:
+    other = level_of(model_rdms)
+    if other == level:
+        return
+    plural = {"stimulus": "stimuli", "condition": "conditions"}
+    have = "" if labels is None else f"{len(set(labels))} "
+    raise InputError(
+        f"searchlight: the data are over {have}{plural[level]}, the models over {model_rdms.n_cond} "
+        f"{plural[other]}; make the models with items={level!r}, or read the data with items={other!r}"
+    )
+
+
+def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
+    more, less = sorted(set(own) - set(wanted)), sorted(set(wanted) - set(own))
+    if more or less:
+        told = [f"only in {who}: {some(x)}" for who, x in (("the data", more), ("the models", less)) if x]
+        raise InputError(f"searchlight: data and models are over different items; {'; '.join(told)}")
+    if len(wanted) < 3:
+        raise InputError(f"searchlight: found {len(wanted)} items ({some(wanted)}), wanted at least 3")
+
+
+def _survey(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows that are not missing as a whole, and channels that are finite and vary over these rows."""
+    there = np.array([bool(np.isfinite(row).any()) for row in measurements])
+    low = np.full(measurements.shape[1], np.inf)
+    high = np.full(measurements.shape[1], -np.inf)
+    finite = np.ones(measurements.shape[1], dtype=bool)
+    for row in measurements[there] if not there.all() else measurements:
+        finite &= np.isfinite(row)
+        np.fmin(low, row, out=low)
+        np.fmax(high, row, out=high)
+    return there, finite & (high > low)
+
+
+def _arrange(
+    measurements: NDArray[Any],
+    own: Sequence[str],
+    run: Sequence[Any],
+    wanted: Sequence[str],
+    there: NDArray[np.bool_],
+    average: bool,
+) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:
+    """Which row is which item in which run; rows are averaged only where several are one."""
+    place = {label: k for k, label in enumerate(wanted)}
+    _, which = np.unique(np.array([str(r) for r in run]), return_inverse=True)
+    which = np.zeros_like(which) if average else which
+    n_runs, n_items = int(which.max()) + 1, len(wanted)
+    cell = which * n_items + np.array([place[label] for label in own])
+    cell, source = cell[there], np.flatnonzero(there)
+    count = np.bincount(cell, minlength=n_runs * n_items)
+    if (count > 1).any():
+        means = np.zeros((count.size, measurements.shape[1]))
+        np.add.at(means, cell, measurements[source])
+        measurements = means / np.maximum(count, 1)[:, None]
+        cell, source = np.arange(count.size), np.arange(count.size)
+    rows = np.zeros(n_runs * n_items, dtype=np.intp)
+    rows[cell] = source
+    return measurements, rows.reshape(n_runs, n_items), (count > 0).reshape(n_runs, n_items)
+
+
+def _pairs(present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.intp]]:
+    """Weights of between-run products, and the pairs of items that have two independent runs (or one set)."""
+    there = present.astype(np.float64)
+    i, j = np.triu_indices(present.shape[1], 1)
+    if len(present) == 1:
+        return np.ones((present.shape[1],) * 2), np.flatnonzero(present[0, i] & present[0, j])
+    held = there.sum(axis=0)
+    count = np.outer(held, held) - there.T @ there
+    own = np.diagonal(count)
+    usable = (count[i, j] > 0) & (own[i] > 0) & (own[j] > 0)
+    return np.where(count > 0, 1.0 / np.maximum(count, 1.0), 0.0), np.flatnonzero(usable)
+
+
+def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Any) -> Models:
+    """Model vectors on the scale of the measure, over the pairs that data have.
+
+    Raises
+    ------
+    InputError
+        NaN pairs in models where the data have patterns, a model that is constant, names that repeat.
+    """
+    names = _names(model_rdms)
+    vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
+    if len(pairs) < 2:
+        raise InputError("searchlight: fewer than two pairs of items have patterns in two runs")
+    if not np.isfinite(vectors).all():
+        bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
+        raise InputError(f"searchlight: models {some(bad)} have NaN pairs; leave the items out on both sides")
+    flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
+    if flat and measure != "cosine":
+        raise InputError(f"searchlight: all dissimilarities of models {some(flat)} are equal; leave them out")
+    ready = scaled(vectors, measure, use=np.ones(len(pairs), dtype=bool))
+    n = float(len(pairs))
+    if measure == "spearman":
+        ready = unit_length(ready, center=False)
+    factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
+    return Models(names, np.ascontiguousarray(ready), factor)
+
+
+def _names(model_rdms: RDMs) -> tuple[str, ...]:
+    """Names of the models: their layer, with the network where layers repeat, else their name or number."""
+    described = {key: [str(v) for v in values] for key, values in model_rdms.rdm_descriptors.items()}
+    choices = [described.get("layer"), described.get("name")]
+    if "network" in described and "layer" in described:
+        choices.insert(1, [f"{a} {b}" for a, b in zip(described["network"], described["layer"], strict=True)])
+    for names in choices:
+        if names is not None and len(set(names)) == len(names):
+            return tuple(names)
+    if any(names is not None for names in choices):
+        repeated = next(names for names in choices if names is not None)
+        twice = sorted({name for name in repeated if repeated.count(name) > 1})
+        raise InputError(f"searchlight: models {some(twice)} occur twice; give them a unique layer or name")
+    return tuple(f"model {k + 1}" for k in range(model_rdms.n_rdm))

@@ -1,0 +1,103 @@
+"""Spheres in millimeters around the voxels of a mask, from the affine of its grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+
+TOLERANCE_MM = 1e-3
+"""A voxel this much beyond the radius still belongs: affines are stored in single precision."""
+
+
+def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
+    """Voxel steps `(n_offsets, 3)` from a center to every voxel at `<=` radius, for any affine.
+
+    Computed once for a grid, so that no two spheres differ by rounding.
+
+    Parameters
+    ----------
+    affine : ndarray (4, 4) [mm]
+        Voxels may be anisotropic, the grid oblique.
+    radius_mm : float [mm]
+
+    Raises
+    ------
+    InputError
+        A radius that reaches no neighbor.
+
+    Examples
+    --------
+    >>> len(sphere_offsets(np.diag([3.0, 3, 3, 1]), 6.0)), len(sphere_offsets(np.diag([2.0, 2, 4, 1]), 4.0))
+    (33, 15)
+    """
+    steps = np.asarray(affine, dtype=np.float64)[:3, :3]
+    size = float(np.linalg.norm(steps, axis=0).min())
+    if not size <= radius_mm + TOLERANCE_MM < np.inf:
+        raise InputError(
+            f"searchlight: radius {radius_mm:g} mm is smaller than a voxel ({size:g} mm), so a sphere would "
+            "hold its center only; take a larger radius_mm"
+        )
+    reach = radius_mm + TOLERANCE_MM
+    # Along voxel axis k a sphere reaches as far as row k of the inverse is long.
+    most = np.floor(reach * np.linalg.norm(np.linalg.inv(steps), axis=1)).astype(np.int64)
+    box = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1).reshape(-1, 3)
+    return np.asarray(box[np.linalg.norm(box @ steps.T, axis=1) <= reach])
+
+
+@dataclass(frozen=True, eq=False)
+class Spheres:
+    """Neighbors of every usable voxel of a mask, clipped to the usable voxels.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Usable voxels; they are numbered in C order and each is the center of a sphere.
+    n_most : int
+        Voxels of a whole sphere.
+    """
+
+    n_voxels: int
+    n_most: int
+    _number: NDArray[np.int32]  # padded grid, flat: the number of a usable voxel, else -1
+    _center: NDArray[np.int64]  # where each usable voxel lies in it
+    _step: NDArray[np.int64]  # flat steps to the neighbors
+
+    def patches(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Neighbors `(stop - start, n_most)` of the voxels start .. stop - 1; -1 where there is none."""
+        return np.take(self._number, self._center[start:stop, None] + self._step)
+
+    def sizes(self, step: int = 4096) -> NDArray[np.int32]:
+        """Usable voxels in each sphere."""
+        counts = np.empty(self.n_voxels, dtype=np.int32)
+        for start in range(0, self.n_voxels, step):
+            counts[start : start + step] = (self.patches(start, start + step) >= 0).sum(axis=1)
+        return counts
+
+    def chunks(self, step: int) -> Iterator[tuple[int, int]]:
+        """Cut the centers into runs of at most `step`."""
+        return ((start, min(start + step, self.n_voxels)) for start in range(0, self.n_voxels, step))
+
+
+def spheres_in(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_mm: float) -> Spheres:
+    """Spheres around the True voxels of `usable` (x, y, z), made of True voxels only.
+
+    Examples
+    --------
+    >>> spheres = spheres_in(np.ones((3, 3, 3), dtype=bool), np.diag([2.0, 2, 2, 1]), 2.0)
+    >>> spheres.sizes()[[0, 13]].tolist(), sorted(spheres.patches(13, 14)[0].tolist())
+    ([4, 7], [4, 10, 12, 13, 14, 16, 22])
+    """
+    offsets = sphere_offsets(affine, radius_mm)
+    # A border as wide as the reach makes every neighbor a plain addition, without looking for edges.
+    border = np.abs(offsets).max(axis=0)
+    grid = tuple(int(n) for n in np.array(usable.shape) + 2 * border)
+    where = np.ravel_multi_index(tuple((np.argwhere(usable) + border).T), grid)
+    number = np.full(int(np.prod(grid)), -1, dtype=np.int32)
+    number[where] = np.arange(len(where), dtype=np.int32)
+    strides = np.array([grid[1] * grid[2], grid[2], 1])
+    return Spheres(len(where), len(offsets), number, where.astype(np.int64), offsets @ strides)
