@@ -1,0 +1,188 @@
+"""The page: self-contained, whole, graceful about what is missing, and the same for the same content."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import re
+import wave
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from rsatoolbox.rdm import RDMs
+from scipy.ndimage import gaussian_filter
+from scipy.signal import butter, sosfilt
+from scipy.spatial.distance import pdist
+
+from brainmap.errors import InputError, RunError
+from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
+
+WORDS = "zero one two three four five six seven eight nine bed bird tree cat house dog".split()
+LAYERS = [f"conv{i}" for i in range(1, 9)] + ["output"]
+ROIS = {
+    "left Heschl": ((-45, -21, 7), "conv2"), "right Heschl": ((46, -18, 6), "conv2"),
+    "left posterior STG": ((-59, -29, 4), "conv4"), "right posterior STG": ((61, -23, 3), "conv4"),
+    "left anterior STG": ((-57, -5, -7), "conv7"), "right anterior STG": ((59, -1, -9), "conv7"),
+    "visual control": ((10, -88, 4), ""),
+}  # fmt: skip
+RATE = 16_000
+
+
+def _profile(planted: str, rng: np.random.Generator) -> np.ndarray:
+    if not planted:
+        return rng.normal(0, 0.012, len(LAYERS))
+    return 0.34 * np.exp(-((np.arange(len(LAYERS)) - LAYERS.index(planted)) ** 2) / 7) + rng.normal(0, 0.008, len(LAYERS))
+
+
+def _tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    scores, statistics, ceilings, best, recovery = [], [], [], [], []
+    for roi, (_, planted) in ROIS.items():
+        level = _profile(planted, rng)
+        values = level[:, None] + rng.normal(0, 0.045, (len(LAYERS), 8)) + rng.normal(0, 0.03, 8)
+        for layer, row in zip(LAYERS, values, strict=True):
+            scores += [
+                dict(network="ch32", layer=layer, roi=roi, participant=f"{i + 1:02d}", score=s) for i, s in enumerate(row)
+            ]
+            p = 1 / 256 if row.mean() > 0.05 else 0.6
+            statistics.append(
+                dict(network="ch32", layer=layer, roi=roi, mean=row.mean(),
+                     standard_error=row.std(ddof=1) / 8**0.5, p=p, p_corrected=min(1.0, p * 2.1))
+            )  # fmt: skip
+        found = LAYERS[int(values.mean(axis=1).argmax())]
+        ceilings.append(dict(roi=roi, lower=0.36 if planted else -0.01, upper=0.46 if planted else 0.19))
+        best.append(dict(roi=roi, layer=found, test_score=values.mean(axis=1).max() - 0.02, chosen_in="8 of 10 splits"))
+        if planted:
+            off = abs(LAYERS.index(found) - LAYERS.index(planted))
+            recovery.append(dict(roi=roi, planted=planted, recovered=found, layers_off=off, score=values.mean(axis=1).max()))
+    tables = dict(scores=scores, statistics=statistics, ceilings=ceilings, best_layers=best, recovery=recovery)
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+@functools.cache
+def _mask() -> nibabel.Nifti1Image:
+    from nilearn.datasets import load_mni152_brain_mask
+
+    return load_mni152_brain_mask(resolution=4)
+
+
+def _maps(rng: np.random.Generator) -> dict[str, Any]:
+    mask = _mask()
+    inside = np.asarray(mask.dataobj) > 0
+    world = np.moveaxis(np.indices(inside.shape), 0, -1) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    maps, p_maps, stack = {}, {}, []
+    for layer in LAYERS:
+        data = gaussian_filter(rng.normal(0, 1, inside.shape), 1.6) * 0.18
+        for center, planted in ROIS.values():
+            if planted:
+                close = np.exp(-((LAYERS.index(layer) - LAYERS.index(planted)) ** 2) / 6)
+                data += 0.33 * close * np.exp(-((world - center) ** 2).sum(axis=-1) / (2 * 8.5**2))
+        data = np.where(inside, data, np.nan).astype(np.float32)
+        stack.append(data)
+        maps[layer] = nibabel.Nifti1Image(data, mask.affine)
+        p = np.where(data > 0.12, 0.01, 0.8).astype(np.float32)
+        p_maps[layer] = nibabel.Nifti1Image(p, mask.affine)
+    volume = np.nan_to_num(np.stack(stack))
+    best = np.where(volume.max(axis=0) > 0.12, volume.argmax(axis=0) + 1, 0).astype(np.float32)
+    return dict(maps=maps, p_maps=p_maps, best_layer_image=nibabel.Nifti1Image(best, mask.affine))
+
+
+def _voice(rng: np.random.Generator, *, pitch: float, formants: tuple[float, ...]) -> np.ndarray:
+    t = np.arange(RATE) / RATE
+    buzz = np.sign(np.sin(2 * np.pi * pitch * t * (1 + 0.1 * np.sin(2 * np.pi * 3 * t)))) + rng.normal(0, 0.6, t.size)
+    voiced = sum(sosfilt(butter(2, [f * 0.85, f * 1.15], "bandpass", fs=RATE, output="sos"), buzz) for f in formants)
+    burst = rng.uniform(0.2, 0.7)
+    return np.asarray(voiced * (np.exp(-((t - burst) ** 2) / 0.02) + 0.04), dtype=np.float32)
+
+
+def _sounds(rng: np.random.Generator) -> tuple[SimpleNamespace, SimpleNamespace]:
+    heard = [w for w in WORDS for _ in range(3)]
+    audio = np.stack(
+        [_voice(rng, pitch=rng.uniform(80, 220), formants=(400 + 30 * WORDS.index(w), 1500 + 90 * WORDS.index(w)))
+         for w in heard]
+    )  # fmt: skip
+    items = [f"{w}-{i % 3}" for i, w in enumerate(heard)]
+    loud = gaussian_filter(np.abs(audio), (0, 500))
+    loud /= loud.max(axis=1, keepdims=True)
+    maps = gaussian_filter(rng.normal(0, 1, (48, 16, RATE)).astype(np.float32), (0, 0, 700)) * 20
+    for i, w in enumerate(heard):
+        maps[i] -= 0.15 * loud[i]
+        maps[i, WORDS.index(w)] += 1.5 * loud[i]
+    sounds = SimpleNamespace(waveforms=audio[:, None], rate=RATE, items=items, conditions=heard)
+    return sounds, SimpleNamespace(maps=maps, class_names=WORDS)
+
+
+def _pair(roi: str, layer: str, sounds: SimpleNamespace, rng: np.random.Generator) -> RdmPair:
+    named = dict(stimulus_id=sounds.items, condition=sounds.conditions)
+    base = np.repeat(rng.normal(size=(16, 30)), 3, axis=0) + 0.8 * rng.normal(size=(48, 30))
+    model = pdist(base, "correlation")
+    brain = np.stack([model + rng.normal(0, 0.35, model.size) for _ in range(8)])
+    made = [
+        RDMs(d, dissimilarity_measure="correlation", pattern_descriptors=named, rdm_descriptors={key: [value] * len(d)})
+        for d, key, value in ((model[None], "layer", layer), (brain, "roi", roi))
+    ]
+    return RdmPair(roi=roi, layer=layer, model=made[0], brain=made[1], note="rho-a = .31, lower noise ceiling .36")
+
+
+SETTINGS = {
+    "study": {"name": "words", "seed": 0},
+    "stimuli": {"rate": 16_000, "seconds": 1.0, "level": "rms"},
+    "network": [{"name": "ch32", "layers": "all", "pooling": "mean", "dissimilarity": "correlation", "units": "zscore"}],
+    "rsa": {"items": "stimulus", "dissimilarity": "crossnobis", "measure": "rho-a",
+            "inference": {"participants": "signed-rank", "correction": "fdr"}},
+    "searchlight": {"radius_mm": 9.0, "dissimilarity": "correlation", "measure": "spearman",
+                    "group": {"test": "sign-flip", "permutations": 5000, "correction": "max-t"}},
+    "explain": {"maximization": {"regularizers": ["spectrum", "jitter", "tv"]},
+                "cam": {"method": "grad-cam", "layer": "conv8"}},
+    "facts": {"stimuli": 48, "conditions": 16, "participants": 8, "runs": 4, "mask_voxels": 29_398, "simulated": True,
+              "planted": {roi: layer for roi, (_, layer) in ROIS.items() if layer}, "version": "0.1.0",
+              "networks": {"ch32": {"parameters": 94_768, "layers": 9, "accuracy": 0.953}}},
+}  # fmt: skip
+
+
+def fake_content(seed: int = 0) -> ReportContent:
+    """A whole study's results, made up, in the shapes that real ones have."""
+    rng = np.random.default_rng(seed)
+    tables, images, (sounds, cams) = _tables(rng), _maps(rng), _sounds(rng)
+    patterns = {
+        layer: np.stack([_voice(rng, pitch=60 + 25 * i, formants=(200 + 120 * i, 900 + 330 * i)) for i in range(n)])
+        for layer, n in (("output", 16), ("conv2", 8), ("conv4", 8), ("conv7", 8))
+    }
+    panels = [
+        PatternPanel(
+            title="The words" if layer == "output" else f"Channels of {layer}", layer=layer, patterns=p[:, None], rate=RATE,
+            units=WORDS if layer == "output" else [f"channel {4 * i + 1}" for i in range(len(p))],
+            quality=pd.DataFrame({"unit": WORDS[: len(p)], "gain": rng.uniform(1.5, 4, len(p)),
+                                  "centroid_hz": rng.uniform(400, 900, len(p))}),
+        )
+        for layer, p in patterns.items()
+    ]  # fmt: skip
+    depth = np.arange(len(LAYERS))
+    alike = pd.DataFrame(np.exp(-np.abs(depth[:, None] - depth) / 4.5), index=LAYERS, columns=LAYERS)
+    clusters = pd.DataFrame(
+        [dict(layer=layer, x=c[0], y=c[1], z=c[2], peak_score=0.3, p_corrected=0.004, size_mm3=64 * 60)
+         for c, layer in ROIS.values() if layer]
+    )  # fmt: skip
+    counts = pd.DataFrame([dict(roi=roi, voxels=60, dropped_constant=0, dropped_nan=i % 2) for i, roi in enumerate(ROIS)])
+    sheet = [
+        SheetRow(layer=layer, image=images["maps"][layer], pattern=patterns[layer][2], rate=RATE, unit="channel 9", where=w)
+        for layer, w in (("conv2", "best in Heschl"), ("conv4", "best in posterior STG"), ("conv7", "best in anterior STG"))
+    ]
+    pairs = [_pair(roi, layer, sounds, rng) for roi, (_, layer) in list(ROIS.items())[::2] if layer]
+    return ReportContent(
+        title="Sixteen words, from sound to cortex",
+        question="Which layer of a network that recognizes spoken words shares its geometry with which part of auditory cortex?",
+        simulated=True,
+        key_results=[("6 of 6", "planted layers found within one layer"), (".31", "mean score of the best layers (rho-a)"),
+                     (".36–.46", "noise ceiling of the planted regions"), ("n.s.", "visual control, as it should be")],
+        layers=LAYERS, measure="rho-a", **tables, layer_correlations=alike, **images, clusters=clusters, sheet=sheet,
+        rdm_pairs=pairs, maximization=panels, sounds=sounds, cams=cams, counts=counts,
+        methods=methods_paragraph(SETTINGS),
+        provenance={"command": "brainmap demo demo-study", "seed": 0, "versions": {"brainmap": "0.1.0", "torch": "2.13.0"},
+                    "inputs, SHA-256": {"stimuli.tsv": "9f" * 32, "ch32.safetensors": "0a" * 32}},
+    )  # fmt: skip

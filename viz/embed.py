@@ -1,0 +1,152 @@
+"""Sounds on the page: a card a sound, with its picture drawn small and the sound itself inside."""
+
+from __future__ import annotations
+
+import io
+import wave as wav
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.viz.sounds import (
+    envelope, log_spectrogram, map_scale, mean_in_bins, one_an_item, own_class, unit_names, waves,
+)  # fmt: skip
+from brainmap.viz.style import ACCENT, colormap, data_uri
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A sound on the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio."""
+
+    label: str
+    paths: Sequence[tuple[str, str]]
+    spectrogram: str
+    audio: str
+    note: str = ""
+
+
+def wav_bytes(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
+    """A waveform as a 16-bit mono WAV file, its peak brought to `peak` of full scale; silence stays silence.
+
+    Examples
+    --------
+    >>> wav_bytes(np.zeros(4), 16_000)[:4]
+    b'RIFF'
+    """
+    loud = float(np.abs(wave).max()) if wave.size else 0.0
+    level = wave * (peak / loud) if loud > 0 else wave
+    out = io.BytesIO()
+    with wav.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(round(rate))
+        file.writeframes((level * 32767).astype("<i2").tobytes())
+    return out.getvalue()
+
+
+def _spectrogram(wave: Array, rate: float) -> str:
+    loud, _ = log_spectrogram(wave, rate=rate, bands=64)
+    out = io.BytesIO()
+    imsave(out, loud[::-1], cmap=colormap("sound"), vmin=0, vmax=1, format="png")
+    return data_uri(out.getvalue(), "image/png")
+
+
+def _outline(wave: Array, bins: int = 120) -> str:
+    """The waveform as one closed SVG path in a box of `bins` by 40."""
+    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    upper = [f"{i},{20 - 19 * h:.1f}" for i, h in enumerate(high)]
+    lower = [f"{i},{20 - 19 * v:.1f}" for i, v in reversed(list(enumerate(low)))]
+    return "M" + "L".join([*upper, *lower]) + "Z"
+
+
+def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
+    """A card a maximizing pattern, in the color of its layer.
+
+    Parameters
+    ----------
+    panel : object with `patterns` (n_units, 1, t), `units`, `rate` [Hz]; `layer` and `wavs` where it has them
+        What to show.
+    colors : mapping layer -> color
+
+    Returns
+    -------
+    list of Card
+
+    Raises
+    ------
+    InputError
+        Units, patterns and sound files differ in number, or a file is missing.
+    """
+    sounds, names = waves(panel.patterns, "report: patterns"), unit_names(panel)
+    files = [Path(f) for f in getattr(panel, "wavs", ())]
+    if len(names) != len(sounds) or (files and len(files) != len(sounds)):
+        raise InputError(
+            f"report: {len(sounds)} patterns, {len(names)} units and {len(files)} sound files; give one each a pattern"
+        )
+    if absent := [f for f in files if not f.is_file()]:
+        raise InputError(f"report: no sound file {absent[0]}")
+    color = colors.get(getattr(panel, "layer", ""), ACCENT)
+    return [
+        Card(
+            label=name,
+            paths=[(_outline(sound), color)],
+            spectrogram=_spectrogram(sound, float(panel.rate)),
+            audio=data_uri(files[i].read_bytes() if files else wav_bytes(sound, panel.rate), "audio/wav"),
+        )
+        for i, (sound, name) in enumerate(zip(sounds, names, strict=True))
+    ]
+
+
+def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
+    """A card a word: its waveform colored by the map of its own class, one color scale for all.
+
+    Parameters
+    ----------
+    sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `conditions`
+    cams : object with `maps` (n, n_classes, t), `class_names`
+    most : int
+        Cards at most; the first sound of each condition.
+
+    Returns
+    -------
+    list of Card
+
+    Raises
+    ------
+    InputError
+        A condition is none of the classes.
+    """
+    own, audio = own_class(sounds, cams), waves(sounds.waveforms, "report: sounds")
+    chosen = one_an_item(sounds, most)
+    maps = {i: np.asarray(cams.maps[i])[own[i]] for i in chosen}
+    limit = map_scale(np.stack(list(maps.values())))
+    return [
+        Card(
+            label=str(sounds.conditions[i]),
+            paths=_colored(audio[i], maps[i], limit),
+            spectrogram="",
+            audio=data_uri(wav_bytes(audio[i], sounds.rate), "audio/wav"),
+        )
+        for i in chosen
+    ]
+
+
+def _colored(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
+    """The waveform as bars a bin wide, each in the color of the map there; bars of one color share a path."""
+    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)
+    level = np.round(Normalize(-limit, limit, clip=True)(mean_in_bins(course, len(low))) * 40) / 40
+    paths: dict[str, list[str]] = {}
+    for i, (v, h, at) in enumerate(zip(low, high, np.asarray(level), strict=True)):
+        shade = to_hex(np.array(colormap("signed")(at)) * [0.95, 0.95, 0.95, 1])
+        paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1V{20 - 19 * v:.1f}h-1Z")
+    return [("".join(bars), shade) for shade, bars in paths.items()]

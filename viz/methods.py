@@ -1,0 +1,84 @@
+"""A methods section from a study's settings, in sentences a paper could carry, with its citations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+_FOLDER = Path(__file__).with_name("templates")
+_MEASURES = {
+    "rho-a": "rank correlation rho-a, whose expected value under random tie-breaking suits models with ties",
+    "tau-a": "Kendall's tau-a",
+    "tau-b": "Kendall's tau-b",
+    "spearman": "Spearman correlation",
+    "pearson": "Pearson correlation",
+    "corr": "Pearson correlation",
+    "cosine": "cosine similarity",
+}
+_GEOMETRIES = {
+    "correlation": "one minus the Pearson correlation between patterns",
+    "euclidean": "the squared Euclidean distance between patterns, divided by their number of channels",
+    "crossnobis": "the cross-validated Mahalanobis distance (crossnobis; products between independent runs only, "
+    "negative estimates kept; Walther et al. 2016, doi:10.1016/j.neuroimage.2015.12.012)",
+    "mahalanobis": "the squared Mahalanobis distance",
+    "cosine": "one minus the cosine between patterns",
+}
+_TESTS = {
+    "signed-rank": "a one-sided Wilcoxon signed-rank test over participants",
+    "t": "a one-sided t test over participants",
+    "sign-flip": "a sign-flip permutation test over participants",
+}
+_CORRECTIONS = {
+    "fdr": "the false discovery rate over layers and regions was controlled at .05 "
+    "(Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x)",
+    "max-t": "the family-wise error rate was controlled at .05 by the distribution of the maximal statistic "
+    "(Nichols and Holmes 2002, doi:10.1002/hbm.1058)",
+    "bonferroni": "the family-wise error rate was controlled at .05 by Bonferroni's method",
+}
+
+
+def _several(value: Any) -> list[Any]:
+    """A table or a list of tables, as study files allow, as a list."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _said(words: Mapping[str, str]) -> Any:
+    return lambda key: words.get(str(key), str(key))
+
+
+def methods_paragraph(settings: Mapping[str, Any]) -> str:
+    """Write the methods section of a study from its settings; what they do not say is not written.
+
+    Parameters
+    ----------
+    settings : mapping
+        The sections of a study file as plain values: `study`, `stimuli`, `network` (a table or a list), `brain`
+        (a table or a list), `rsa`, `searchlight`, `explain`, `baselines`. A section `facts` may add what the study
+        found: `stimuli`, `conditions`, `participants`, `runs`, `mask_voxels`, `sphere_voxels` (numbers),
+        `networks` (mapping name -> {"parameters", "layers", "accuracy"}), `simulated` (bool), `planted` (mapping
+        roi -> layer), `version` (str).
+
+    Returns
+    -------
+    str
+        Paragraphs, parted by an empty line.
+
+    Examples
+    --------
+    >>> text = methods_paragraph({"rsa": {"items": "condition", "dissimilarity": "correlation", "measure": "spearman"}})
+    >>> "Spearman correlation" in text, "searchlight" in text
+    (True, False)
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
+    )
+    environment.filters |= {
+        "several": _several, "measure": _said(_MEASURES), "geometry": _said(_GEOMETRIES), "test": _said(_TESTS),
+        "correction": _said(_CORRECTIONS), "thousands": lambda n: f"{n:,}",
+    }  # fmt: skip
+    text = environment.get_template("methods.txt.j2").render(**settings)
+    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
+    return "\n\n".join(part.replace(" .", ".").replace(" ,", ",") for part in paragraphs if part)

@@ -1,0 +1,127 @@
+"""The figures of the page: drawn once, embedded in it, and saved beside it as PNG and SVG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
+from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
+from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm_pair
+from brainmap.viz.sheet import plot_sheet
+from brainmap.viz.sounds import plot_cam, plot_maximization, plot_target_attention
+from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors
+
+if TYPE_CHECKING:
+    from brainmap.viz.report import RdmPair, ReportContent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure on the page: its address, what it shows in words, and its width there [CSS pixels]."""
+
+    source: str
+    words: str
+    width: int
+
+
+def slug(text: str) -> str:
+    """A name fit for a file.
+
+    Examples
+    --------
+    >>> slug("left Heschl / conv2")
+    'left-heschl-conv2'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+class Pictures:
+    """Draws a report's figures and remembers their files until they are saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, bytes] = {}
+
+    def add(self, name: str, figure: Figure, words: str, *, vector: bool = True) -> Picture:
+        """Keep a figure's PNG and SVG, and give what the page embeds: the SVG, or the PNG of a painted figure."""
+        png, svg = figure_png(figure), figure_svg(figure, dpi=150)
+        self._files |= {f"{name}.png": png, f"{name}.svg": svg}
+        source = data_uri(svg, "image/svg+xml") if vector else data_uri(png, "image/png")
+        return Picture(source=source, words=words, width=round(figure.get_figwidth() * 96))
+
+    def save(self) -> None:
+        """Write the files, each whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self._files.items():
+            beside = self.folder / f".{name}.{os.getpid()}"
+            beside.write_bytes(content)
+            os.replace(beside, self.folder / name)
+
+    def overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
+        """Figures there is one of, by name."""
+        made: dict[str, Picture] = {}
+        planted = content.planted()
+        if content.sheet:
+            figure = plot_sheet(content.sheet, layers=layers)
+            made["sheet"] = self.add("sheet", figure, "What layers hear beside where the brain hears alike", vector=False)
+        if content.scores is not None and len(content.scores):
+            figure = plot_layer_profile(content.scores, content.ceilings, statistics=content.statistics,
+                                        planted=planted, layers=layers, measure=content.measure)  # fmt: skip
+            made["profile"] = self.add("layer-profile", figure, "Score against layer depth, a panel a region")
+        if content.statistics is not None and len(content.statistics):
+            figure = plot_layer_roi_table(content.statistics, layers=layers, planted=planted)
+            self.add("layer-roi-table", figure, "Layers by regions")
+        if content.layer_correlations is not None:
+            figure = plot_correlation_matrix(content.layer_correlations, marked=sorted(set(planted.values())))
+            made["correlations"] = self.add("layer-correlations", figure, "Correlations of the layers' RDMs")
+        if content.best_layer_image is not None:
+            figure = plot_best_layer(content.best_layer_image, layers)
+            made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", vector=False)
+        if content.sounds is not None and content.cams is not None:
+            self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", vector=False)
+            figure = plot_target_attention(content.sounds, content.cams)
+            made["attention"] = self.add("target-attention", figure, "Mean map of each class on each word", vector=False)
+        for panel in content.maximization:
+            color = layer_colors(layers).get(panel.layer, "#1c2530")
+            self.add(f"maximization-{slug(panel.title)}", plot_maximization(panel, color=color), panel.title)
+        return made
+
+    def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
+        """A glass brain and slices a layer, all on one color scale so that layers compare."""
+        names = [name for name in layers if name in content.maps]
+        tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in names]
+        top = max((t for t in tops if t > 0), default=None)
+        made = {}
+        for name in names:
+            image, p = content.maps[name], content.p_maps.get(name)
+            glass = plot_glass_brain(image, vmax=top, label=content.measure)
+            slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.measure)
+            made[name] = [
+                self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", vector=False),
+                self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", vector=False),
+            ]
+        return made
+
+    def pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
+        """An RDM pair a region."""
+        made = []
+        for pair in pairs:
+            figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
+            words = f"Dissimilarities of {pair.layer} beside those of {pair.roi}"
+            made.append((pair.roi, self.add(f"rdms-{slug(pair.roi)}", figure, words, vector=False)))
+        return made
+
+
+def _significant(p: Any) -> Any:
+    """Voxels with corrected p under .05 as an image of ones and zeros; nothing without p."""
+    if p is None:
+        return None
+    values = np.asarray(p.dataobj, dtype=np.float32)
+    return type(p)(((values > 0) & (values < 0.05)).astype(np.float32), p.affine)

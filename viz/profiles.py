@@ -1,0 +1,273 @@
+"""How well each layer matches each region: profiles over depth, and the table of layers by regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.viz.style import (
+    ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, layer_colors, readable_on, styled,
+)  # fmt: skip
+
+
+def needs_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raise an `InputError` that names the columns a table lacks."""
+    absent = [c for c in columns if c not in table.columns]
+    if absent:
+        raise InputError(f"{what}: table lacks {absent}, has {list(table.columns)}; wanted {list(columns)}")
+
+
+def decimals(value: float, digits: int = 2) -> str:
+    """A number as figures print it: no zero before the point, a true minus sign.
+
+    Examples
+    --------
+    >>> decimals(0.123), decimals(-0.5), decimals(1.0), decimals(-0.001), decimals(float("nan"))
+    ('.12', '−.50', '1.00', '.00', '–')
+    """
+    if not np.isfinite(value):
+        return "–"
+    text = f"{abs(value):.{digits}f}"
+    text = text[1:] if text.startswith("0") else text
+    return ("−" if value < 0 and float(text or 0) != 0 else "") + text
+
+
+def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
+    lower, upper = float(ceiling["lower"].iloc[0]), float(ceiling["upper"].iloc[0])
+    axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
+    if named:
+        axes.text(1, upper, "noise ceiling ", color=MUTED, fontsize=7.5, va="bottom", ha="right",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+
+
+def _participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
+    """A faint point a participant and layer, spread a little so that equal scores stay visible."""
+    spread = np.linspace(-0.16, 0.16, len(wide)) if len(wide) > 1 else np.zeros(1)
+    for at, layer in enumerate(wide.columns):
+        axes.scatter(at + spread, wide[layer], s=7, color=colors[layer], alpha=0.35, lw=0, zorder=2)
+
+
+def _curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str]) -> NDArray[np.float64]:
+    mean = wide.mean(axis=0).to_numpy(dtype=float)
+    error = (wide.std(axis=0, ddof=1) / np.sqrt(wide.notna().sum(axis=0))).to_numpy(dtype=float)
+    depth = np.arange(len(mean))
+    axes.plot(depth, mean, color="#b8c2cc", lw=1.4, zorder=2.5)
+    for at, layer in enumerate(wide.columns):
+        filled = layer in starred
+        axes.errorbar(at, mean[at], yerr=error[at], color=colors[layer], lw=1.5, zorder=3)
+        axes.plot(at, mean[at], "o", ms=6.5, mec=colors[layer], mew=1.6, zorder=4,
+                  mfc=colors[layer] if filled else "white")  # fmt: skip
+    return mean
+
+
+@styled
+def plot_layer_profile(
+    scores: pd.DataFrame,
+    ceilings: pd.DataFrame | None = None,
+    *,
+    statistics: pd.DataFrame | None = None,
+    planted: Mapping[str, str] | None = None,
+    layers: Sequence[str] | None = None,
+    measure: str = "RDM correlation",
+    columns: int = 4,
+    alpha: float = 0.05,
+) -> Figure:
+    """Score against layer depth, one small panel a region.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns `layer`, `roi`, `participant`, `score`, and `network` where there are several: the first
+        network is drawn in full, the others as thin lines named at their end.
+    ceilings : DataFrame, optional
+        Columns `roi`, `lower`, `upper`: a band a region.
+    statistics : DataFrame, optional
+        Columns `layer`, `roi`, `p_corrected`: points with `p_corrected < alpha` are filled and starred.
+    planted : mapping roi -> layer, optional
+        The layer a simulation put there, marked by a dotted line.
+    layers : sequence of str, optional
+        Order of the layers by depth; by default the order in `scores`.
+    measure : str
+        Name of the vertical axis.
+    columns : int
+        Panels a row, at most.
+    alpha : float
+        Level of the stars.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A table lacks a column.
+
+    Notes
+    -----
+    The band spans lower and upper noise ceiling: a model inside it explains all the participants share.
+
+    References
+    ----------
+    Nili H et al. (2014): doi:10.1371/journal.pcbi.1003553
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"layer": ["a", "b"] * 2, "roi": "A1", "participant": ["1", "1", "2", "2"],
+    ...                       "score": [0.1, 0.2, 0.2, 0.3]})
+    >>> plot_layer_profile(table).axes[0].get_title()
+    'A1'
+    """
+    needs_columns(scores, ["layer", "roi", "participant", "score"], "plot_layer_profile: scores")
+    if ceilings is not None:
+        needs_columns(ceilings, ["roi", "lower", "upper"], "plot_layer_profile: ceilings")
+    if statistics is not None:
+        needs_columns(statistics, ["layer", "roi", "p_corrected"], "plot_layer_profile: statistics")
+    networks = list(dict.fromkeys(scores["network"])) if "network" in scores else []
+    main = scores[scores["network"] == networks[0]] if networks else scores
+    order = list(layers) if layers is not None else list(dict.fromkeys(main["layer"]))
+    order = [layer for layer in order if layer in set(main["layer"])]
+    rois, colors = list(dict.fromkeys(main["roi"])), layer_colors(order)
+    columns = min(columns, len(rois)) if len(rois) != 5 else 5
+    rows = -(-len(rois) // columns)
+    figure = Figure(figsize=(10 if columns > 2 else 3.4 * columns, 0.4 + 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    highest = float(scores["score"].max())
+    if ceilings is not None and len(ceilings):
+        highest = max(highest, float(ceilings["upper"].max()))
+    for at, (axes, roi) in enumerate(zip(grid.ravel(), rois, strict=False)):
+        here = main[main["roi"] == roi]
+        wide = here.pivot_table(index="participant", columns="layer", values="score", observed=True)
+        wide = wide.reindex(columns=order)
+        starred = _starred(statistics, roi, networks[:1], alpha)
+        axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
+        if ceilings is not None and (ceilings["roi"] == roi).any():
+            _band(axes, ceilings[ceilings["roi"] == roi], named=at == 0)
+        if planted and planted.get(roi) in order:
+            _planted(axes, order.index(planted[roi]), named=at == 0)
+        for other in networks[1:]:
+            _other(axes, scores[(scores["network"] == other) & (scores["roi"] == roi)], order, other, named=at == 0)
+        _participants(axes, wide, colors)
+        _curve(axes, wide, colors, starred)
+        for layer in starred & set(order):
+            axes.text(order.index(layer), highest * 1.06, "*", ha="center", va="center", color=INK, fontsize=11)
+        axes.set_title(roi)
+        axes.set_xticks(range(len(order)), order, rotation=90)
+        axes.set_xlim(-0.6, len(order) - 0.4)
+    grid[0, 0].set_ylim(top=highest * 1.13)
+    for row in grid:
+        row[0].set_ylabel(measure)
+    for axes in grid.ravel()[len(rois) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], alpha: float) -> set[str]:
+    if statistics is None:
+        return set()
+    here = statistics[(statistics["roi"] == roi) & (statistics["p_corrected"] < alpha)]
+    if network and "network" in here:
+        here = here[here["network"] == network[0]]
+    return set(here["layer"])
+
+
+def _planted(axes: Axes, at: int, *, named: bool) -> None:
+    axes.axvline(at, color=WARM, lw=1.1, ls=(0, (1, 2)), zorder=1.5)
+    if named:
+        axes.annotate("planted", (at, 0.01), xycoords=("data", "axes fraction"), xytext=(3, 0),
+                      textcoords="offset points", color=WARM, fontsize=7.5, va="bottom")  # fmt: skip
+
+
+def _other(axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, named: bool) -> None:
+    mean = here.groupby("layer", observed=True)["score"].mean()
+    known = [layer for layer in order if layer in mean.index]
+    if not known:  # a model of one layer, such as an acoustic baseline, has no depth: a level line
+        level = float(here["score"].mean())
+        axes.axhline(level, color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
+        end = (0.0, level)
+    else:
+        axes.plot([order.index(k) for k in known], mean[known], color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
+        end = (float(order.index(known[-1])), float(mean[known[-1]]))
+    if named:
+        axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=ACCENT, fontsize=7.5,
+                      ha="right" if known else "left")  # fmt: skip
+
+
+@styled
+def plot_layer_roi_table(
+    statistics: pd.DataFrame,
+    *,
+    layers: Sequence[str] | None = None,
+    planted: Mapping[str, str] | None = None,
+    measure: str = "mean score",
+    alpha: float = 0.05,
+) -> Figure:
+    """Layers by regions: the mean score in every cell, bold with a star where it is significant.
+
+    Parameters
+    ----------
+    statistics : DataFrame
+        Columns `layer`, `roi`, `mean`, and `p_corrected` for the stars.
+    layers : sequence of str, optional
+        Order by depth; the first layer is the top row.
+    planted : mapping roi -> layer, optional
+        The layer a simulation put there, marked by a corner; the best layer of a region is framed.
+    measure : str
+        Name of the color scale.
+    alpha : float
+        Level of the stars.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A column is missing.
+    """
+    needs_columns(statistics, ["layer", "roi", "mean"], "plot_layer_roi_table: statistics")
+    if "network" in statistics and statistics["network"].nunique() > 1:
+        statistics = statistics[statistics["network"] == statistics["network"].iloc[0]]
+    order = [x for x in (layers or dict.fromkeys(statistics["layer"])) if x in set(statistics["layer"])]
+    rois = list(dict.fromkeys(statistics["roi"]))
+    mean = statistics.pivot(index="layer", columns="roi", values="mean").reindex(index=order, columns=rois)
+    p = None
+    if "p_corrected" in statistics:
+        p = statistics.pivot(index="layer", columns="roi", values="p_corrected").reindex(index=order, columns=rois)
+    figure = Figure(figsize=(1.4 + 1.25 * len(rois), 1.0 + 0.36 * len(order)), layout="constrained")
+    axes = bare(figure.subplots())
+    values = mean.to_numpy(dtype=float)
+    top = max(float(np.nanmax(values)), 1e-9)
+    image = axes.imshow(np.clip(values, 0, None), cmap=colormap("score"), vmin=0, vmax=top * 1.15, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        star = p is not None and float(p.iat[i, j]) < alpha
+        shade = readable_on(tuple(image.to_rgba(np.array([max(value, 0.0)]))[0][:3])) if np.isfinite(value) else MUTED
+        axes.text(j, i, decimals(value) + ("*" if star else ""), ha="center", va="center", color=shade, fontsize=8.5,
+                  fontweight="bold" if star else "normal")  # fmt: skip
+    for j, roi in enumerate(rois):
+        if np.isfinite(values[:, j]).any() and (p is None or (p[roi] < alpha).any()):
+            i = int(np.nanargmax(values[:, j]))
+            axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.8, clip_on=False, zorder=4))
+        if planted and planted.get(roi) in order:
+            i = order.index(planted[roi])
+            corner = [(j + 0.5, i - 0.5), (j + 0.5, i - 0.1), (j + 0.38, i - 0.5)]
+            axes.fill(*zip(*corner, strict=True), color=ACCENT, lw=0, zorder=5)
+    for edge in np.arange(0.5, len(rois) - 0.5):
+        axes.axvline(edge, color="white", lw=2)
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(rois)), [r.replace(" ", "\n", 1) for r in rois], color=SOFT)
+    axes.set_yticks(range(len(order)), order, color=SOFT)
+    bar = figure.colorbar(image, ax=axes, shrink=0.55, aspect=16, pad=0.02)
+    bar.outline.set(visible=False, edgecolor=HAIRLINE)  # type: ignore[operator]
+    bar.set_label(measure, color=MUTED, fontsize=8)
+    bar.ax.tick_params(length=0)
+    return figure

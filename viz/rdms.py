@@ -1,0 +1,300 @@
+"""Representational dissimilarity matrices as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
+
+from brainmap.errors import InputError
+from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, readable_on, styled
+
+
+def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str], list[str]]:
+    """RDMs, square or condensed arrays as `(n_rdms, n, n)` with a label an item and a title an RDM."""
+    if hasattr(rdms, "get_matrices"):
+        squares = np.asarray(rdms.get_matrices(), dtype=float)
+        found = rdms.pattern_descriptors
+        named = found.get("condition", found.get("stimulus_id", list(range(squares.shape[1]))))
+        keys = [k for k in ("network", "layer", "roi", "participant") if k in rdms.rdm_descriptors]
+        titles = [" · ".join(str(rdms.rdm_descriptors[k][i]) for k in keys) for i in range(len(squares))]
+        return squares, [str(n) for n in (labels if labels is not None else named)], titles
+    array = np.asarray(rdms, dtype=float)
+    if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
+        squares = array[None] if array.ndim == 2 else array
+    else:
+        try:
+            squares = np.stack([squareform(row, checks=False) for row in np.atleast_2d(array)])
+        except ValueError as error:
+            raise InputError(
+                f"plot_rdm: array of shape {array.shape} is no RDM; give (n, n), (k, n, n) or condensed (k, pairs)"
+            ) from error
+    named = labels if labels is not None else [str(i) for i in range(squares.shape[1])]
+    return squares, [str(n) for n in named], [""] * len(squares)
+
+
+def _ranked(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dissimilarities as ranks from 0 to 1; the diagonal and missing pairs stay as they are."""
+    rows, columns = np.triu_indices(len(square), 1)
+    values = square[rows, columns]
+    finite = np.isfinite(values)
+    ranks = np.full(values.shape, np.nan)
+    if finite.sum() > 1:
+        ranks[finite] = (rankdata(values[finite]) - 1) / (finite.sum() - 1)
+    out = np.zeros_like(square)
+    out[rows, columns] = out[columns, rows] = ranks
+    return out
+
+
+def _draw(
+    axes: Axes, square: NDArray[np.float64], labels: Sequence[str], *, rank: bool, side: bool = True
+) -> AxesImage:
+    """One matrix with its items grouped by label, groups named once and parted by a hairline."""
+    if len(labels) != len(square):
+        raise InputError(f"plot_rdm: {len(labels)} labels for {len(square)} items; give one an item")
+    names = list(dict.fromkeys(labels))
+    order = np.array(sorted(range(len(labels)), key=lambda i: names.index(labels[i])))
+    shown = _ranked(square) if rank else square.copy()
+    np.fill_diagonal(shown, np.nan)  # an item is not compared with itself
+    off = shown[np.isfinite(shown)]
+    low, high = (0.0, 1.0) if rank else (float(off.min()), float(off.max())) if off.size else (0.0, 1.0)
+    axes.set_facecolor("#e3e7ea")
+    image = axes.imshow(shown[np.ix_(order, order)], cmap=colormap("dissimilarity"), vmin=low, vmax=high)
+    sizes = np.array([list(labels).count(name) for name in names])
+    ends = np.cumsum(sizes)
+    for edge in ends[:-1] - 0.5 if sizes.max() > 1 else []:
+        axes.axhline(edge, color="white", lw=0.6)
+        axes.axvline(edge, color="white", lw=0.6)
+    bare(axes)
+    axes.tick_params(length=0, pad=2)
+    size = 7.5 if len(names) <= 20 else max(3.5, 150 / len(names))
+    axes.set_xticks(ends - sizes / 2 - 0.5, names, rotation=90, fontsize=size)
+    if side:
+        axes.set_yticks(ends - sizes / 2 - 0.5, names, fontsize=size)
+    return image
+
+
+def _scale(figure: Figure, image: AxesImage, axes: Sequence[Axes], *, rank: bool) -> None:
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.5, aspect=16, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    low, high = image.get_clim()
+    bar.set_ticks([low, high], labels=["alike", "unlike"] if rank else [f"{low:.2f}", f"{high:.2f}"])
+    bar.ax.tick_params(length=0, labelsize=8)
+    bar.set_label("dissimilarity, ranked" if rank else "dissimilarity", color=MUTED, fontsize=8)
+
+
+@styled
+def plot_rdm(
+    rdms: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+    rank: bool = False,
+    columns: int = 4,
+) -> Figure:
+    """Dissimilarity matrices side by side, items grouped by condition; dark means alike.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs or array
+        RDMs, or an array `(n, n)`, `(k, n, n)` or condensed `(k, n (n - 1) / 2)`.
+    labels : sequence of str, optional
+        A label an item; by default the RDMs' descriptor `condition`, else `stimulus_id`.
+    titles : sequence of str, optional
+        A title an RDM; by default from the descriptors network, layer, roi, participant.
+    rank : bool
+        Show ranks (what Spearman, rho-a and tau-a compare) in place of values. Each RDM has its own ranks.
+    columns : int
+        RDMs a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The array is no RDM, or labels and items differ in number.
+
+    Notes
+    -----
+    A dark square on the diagonal is a group of items the layer or region does not tell apart.
+
+    References
+    ----------
+    Kriegeskorte N, Mur M, Bandettini P (2008): doi:10.3389/neuro.06.004.2008
+
+    Examples
+    --------
+    >>> figure = plot_rdm([[0, 1, 2], [1, 0, 2], [2, 2, 0]], labels=["one", "two", "bird"])
+    >>> len(figure.axes)  # the matrix and its scale
+    2
+    """
+    squares, named, found = _squares(rdms, labels)
+    columns = min(columns, len(squares))
+    rows = -(-len(squares) // columns)
+    figure = Figure(figsize=(1.0 + 3.1 * columns, 3.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    heads = list(titles) if titles is not None else found
+    for axes, square, head in zip(grid, squares, heads, strict=False):
+        image = _draw(axes, square, named, rank=rank)
+        axes.set_title(head)
+    for axes in grid[len(squares) :]:
+        axes.set_visible(False)
+    if rank or len(squares) == 1:
+        _scale(figure, image, list(grid[: len(squares)]), rank=rank)
+    return figure
+
+
+@styled
+def plot_rdm_pair(
+    model: Any,
+    brain: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    titles: tuple[str, str] | None = None,
+    rank: bool = True,
+    note: str = "",
+) -> Figure:
+    """A layer's and a region's RDM side by side over the same items, and how their dissimilarities agree.
+
+    Parameters
+    ----------
+    model, brain : rsatoolbox.rdm.RDMs or array
+        One RDM each; several in `brain` (participants) are averaged. Where both carry labels, the brain's
+        items are aligned to the model's by `stimulus_id` (or `condition`, where that names items once).
+    labels : sequence of str, optional
+        A label an item.
+    titles : (str, str), optional
+        Titles of the two.
+    rank : bool
+        Show ranks, as rank measures compare them.
+    note : str
+        A line under the scatter, such as the score.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The two have different numbers of items, or labels that do not match.
+    """
+    a, named, model_titles = _squares(model, labels)
+    b, _, brain_titles = _squares(brain, labels)
+    if (order := _same_order(model, brain)) is not None:
+        b = b[:, order][:, :, order]
+    if a.shape[1:] != b.shape[1:]:
+        raise InputError(
+            f"plot_rdm_pair: model RDM has {a.shape[1]} items, brain RDM {b.shape[1]}; compare RDMs of one level"
+        )
+    left, right = a[0], b[0] if len(b) == 1 else np.mean(b, axis=0)
+    heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
+    figure = Figure(figsize=(10, 4.1), layout="constrained")
+    grid = figure.subplots(1, 3, width_ratios=[1, 1, 0.82])
+    image = _draw(grid[0], left, named, rank=rank)
+    _draw(grid[1], right, named, rank=rank, side=False)
+    for axes, head in zip(grid, heads, strict=False):
+        axes.set_title(head)
+    _scale(figure, image, grid[:2], rank=rank)
+    _agreement(grid[2], _ranked(left) if rank else left, _ranked(right) if rank else right, rank=rank)
+    grid[2].set_title("Pair by pair")
+    if note:
+        grid[2].text(0, -0.2, note, transform=grid[2].transAxes, color=SOFT, fontsize=8.5, va="top")
+    return figure
+
+
+def _same_order(model: Any, brain: Any) -> list[int] | None:
+    """Where each item of the model lies in the brain's RDMs, where both carry labels that name items once."""
+    if not (hasattr(model, "pattern_descriptors") and hasattr(brain, "pattern_descriptors")):
+        return None
+    for key in ("stimulus_id", "condition"):
+        if key not in model.pattern_descriptors or key not in brain.pattern_descriptors:
+            continue
+        wanted = [str(v) for v in model.pattern_descriptors[key]]
+        found = [str(v) for v in brain.pattern_descriptors[key]]
+        if len(set(wanted)) < len(wanted):
+            continue
+        if sorted(wanted) != sorted(found):
+            raise InputError(
+                f"plot_rdm_pair: {key} differs between model ({len(wanted)}) and brain ({len(found)} items); "
+                "compare RDMs over the same items"
+            )
+        return [found.index(w) for w in wanted]
+    return None
+
+
+def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64], *, rank: bool) -> None:
+    """Density of pairs: model dissimilarity along x, brain along y, with the mean of y in tenths of x."""
+    upper = np.triu_indices(len(left), 1)
+    x, y = left[upper], right[upper]
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    axes.set_xlabel("network dissimilarity" + (", ranked" if rank else ""))
+    axes.set_ylabel("brain dissimilarity" + (", ranked" if rank else ""))
+    axes.set_box_aspect(1)
+    if x.size < 3:
+        return
+    axes.scatter(x, y, s=4 if x.size > 300 else 14, color=MUTED, alpha=0.25, lw=0, rasterized=True)
+    bins = np.array_split(np.argsort(x, kind="stable"), min(10, x.size))
+    at = np.array([[x[b].mean(), y[b].mean()] for b in bins])
+    axes.plot(*at.T, "o-", color=INK, ms=3.5, lw=1.2)
+    if rank:
+        axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+
+@styled
+def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str] = (), title: str = "") -> Figure:
+    """How alike the layers' RDMs are: the correlation of each two layers' geometries.
+
+    Parameters
+    ----------
+    correlations : DataFrame `(n_layers, n_layers)`
+        Layer names as index and columns.
+    marked : sequence of str
+        Layers to outline on the diagonal, such as the planted ones.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The table is not square, or index and columns differ.
+    """
+    if list(correlations.index) != list(correlations.columns):
+        raise InputError("plot_correlation_matrix: index and columns differ; give a square table of layer names")
+    names = [str(n) for n in correlations.columns]
+    values = correlations.to_numpy(dtype=float)
+    figure = Figure(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")
+    axes = bare(figure.subplots())
+    least = min(0.0, float(np.nanmin(values)))
+    image = axes.imshow(values, cmap=colormap("sound"), vmin=least, vmax=1)
+    for (i, j), value in np.ndenumerate(values):
+        if i != j and np.isfinite(value):
+            shade = readable_on(image.to_rgba(np.array([value]))[0][:3])
+            axes.text(j, i, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=shade)
+    for name in marked:
+        if name in names:
+            at = names.index(name) - 0.5
+            axes.add_patch(Rectangle((at, at), 1, 1, fill=False, ec="#c04a22", lw=2, clip_on=False))
+    axes.tick_params(length=0)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    for tick, color in zip(axes.get_yticklabels(), layer_colors(names).values(), strict=True):
+        tick.set_color(color)
+    axes.set_title(title)
+    return figure

@@ -1,0 +1,268 @@
+"""The page: one HTML file that carries its pictures, sounds and tables in itself, and opens without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from brainmap.errors import RunError
+from brainmap.viz.embed import Card, cam_cards, pattern_cards
+from brainmap.viz.methods import methods_paragraph
+from brainmap.viz.pictures import Picture, Pictures
+from brainmap.viz.sheet import SheetRow
+from brainmap.viz.style import layer_colors
+from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table
+
+__all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RdmPair:
+    """A layer's RDM and a region's, over the same items; `brain` may hold one RDM a participant."""
+
+    roi: str
+    layer: str
+    model: Any
+    brain: Any
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternPanel:
+    """Maximizing patterns of one layer's units; what `features.maximize_activation` gives has the same fields.
+
+    Attributes
+    ----------
+    title, layer : str
+        Heading, and the layer that gives the color.
+    patterns : array `(n_units, 1, t)`
+        The sounds.
+    units : sequence of str
+        A name a unit.
+    rate : float [Hz]
+        Samples a second.
+    quality : DataFrame, optional
+        A row a unit, shown below the patterns.
+    wavs : sequence of Path
+        Files to play in place of the patterns.
+    """
+
+    title: str
+    layer: str
+    patterns: Any
+    units: Sequence[str]
+    rate: float
+    quality: pd.DataFrame | None = None
+    wavs: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """All a report can show; what is missing or empty leaves its section out.
+
+    Attributes
+    ----------
+    title, question : str
+        Name of the study and what it asks.
+    simulated : bool
+        Whether the brain data are simulated, which every section then says.
+    key_results : sequence of (figure, sentence)
+        Headline facts, such as `("6 of 6", "planted layers found again")`.
+    layers : sequence of str
+        Layers by depth; by default in the order of `scores`.
+    measure : str
+        How RDMs were compared, such as "rho-a".
+    scores : DataFrame
+        `network`, `layer`, `roi`, `participant`, `score`.
+    statistics : DataFrame
+        `network`, `layer`, `roi`, `mean`, `standard_error`, `p`, `p_corrected`.
+    ceilings : DataFrame
+        `roi`, `lower`, `upper`.
+    best_layers : DataFrame
+        `roi`, `layer` and what was scored on held-out items.
+    recovery : DataFrame
+        `roi`, `planted`, `recovered`, and further columns.
+    layer_correlations : DataFrame `(n_layers, n_layers)`
+        Correlations of the layers' RDMs.
+    maps, p_maps : mapping layer -> Nifti1Image
+        Mean scores; corrected p, of which p < .05 is encircled.
+    best_layer_image : Nifti1Image
+        k where the k-th layer is best, 0 where none.
+    clusters : DataFrame
+        Peaks of the maps.
+    sheet : sequence of SheetRow
+        Network beside brain.
+    rdm_pairs : sequence of RdmPair
+    maximization : sequence of PatternPanel
+    sounds, cams
+        `waveforms`, `rate`, `items`, `conditions`; `maps` (n_items, n_classes, t), `class_names`.
+    counts : DataFrame
+        Voxels used and left out, a row a region and participant.
+    methods : str
+        Paragraphs, parted by an empty line; `methods_paragraph` writes them from settings.
+    provenance : mapping
+        Command, versions, seed, SHA-256 of inputs; values may be mappings.
+    """
+
+    title: str
+    question: str = ""
+    simulated: bool = False
+    key_results: Sequence[tuple[str, str]] = ()
+    layers: Sequence[str] = ()
+    measure: str = "score"
+    scores: pd.DataFrame | None = None
+    statistics: pd.DataFrame | None = None
+    ceilings: pd.DataFrame | None = None
+    best_layers: pd.DataFrame | None = None
+    recovery: pd.DataFrame | None = None
+    layer_correlations: pd.DataFrame | None = None
+    maps: Mapping[str, Any] = field(default_factory=dict)
+    p_maps: Mapping[str, Any] = field(default_factory=dict)
+    best_layer_image: Any = None
+    clusters: pd.DataFrame | None = None
+    sheet: Sequence[SheetRow] = ()
+    rdm_pairs: Sequence[RdmPair] = ()
+    maximization: Sequence[PatternPanel] = ()
+    sounds: Any = None
+    cams: Any = None
+    counts: pd.DataFrame | None = None
+    methods: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def layer_order(self) -> list[str]:
+        """The layers by depth, from `layers`, else from the tables and maps."""
+        if self.layers:
+            return list(self.layers)
+        for table in (self.scores, self.statistics):
+            if table is not None:
+                return [str(name) for name in dict.fromkeys(table["layer"])]
+        return [str(name) for name in self.maps]
+
+    def planted(self) -> dict[str, str]:
+        """The planted layer of each region that has one."""
+        if self.recovery is None:
+            return {}
+        known = set(self.layer_order())
+        pairs = zip(self.recovery["roi"], self.recovery["planted"], strict=True)
+        return {str(roi): str(layer) for roi, layer in pairs if str(layer) in known}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What the template is given: everything already a picture, a table or text."""
+
+    content: ReportContent
+    layers: list[str]
+    colors: dict[str, str]
+    pictures: dict[str, Picture]
+    maps: dict[str, list[Picture]]
+    pairs: list[tuple[str, Picture]]
+    heat: list[HeatRow]
+    rois: list[str]
+    tables: dict[str, Table]
+    panels: list[tuple[PatternPanel, list[Card], Table | None]]
+    cams: list[Card]
+    methods: list[Markup]
+    provenance: list[tuple[str, Any]]
+
+
+def write_report(content: ReportContent, path: str | Path, *, figures: str | Path | None = None) -> Path:
+    """Write the page, and every figure on it as PNG and SVG beside it.
+
+    Parameters
+    ----------
+    content : ReportContent
+        What to show.
+    path : path
+        The page; replaced whole when it exists.
+    figures : path, optional
+        Folder of the figures; `figures/` beside the page by default.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        A table or picture that does not fit what its figure needs.
+    RunError
+        The page cannot be written there.
+    """
+    path = Path(path)
+    drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
+    html = _environment().get_template("report.html.j2").render(view=_view(content, drawn))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save()
+        beside.write_text(html, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(f"report: cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.undefined = jinja2.StrictUndefined
+    made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+    made.filters["number"] = lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return made
+
+
+def _view(content: ReportContent, drawn: Pictures) -> _View:
+    layers = content.layer_order()
+    tables = {
+        name: make_table(table, f"{name}.tsv", colors=layer_colors(layers))
+        for name in ("scores", "statistics", "ceilings", "best_layers", "recovery", "clusters", "counts")
+        if (table := getattr(content, name)) is not None and len(table)
+    }
+    cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
+    statistics = content.statistics
+    return _View(
+        content=content,
+        layers=layers,
+        colors=layer_colors(layers),
+        pictures=drawn.overview(content, layers),
+        maps=drawn.maps(content, layers),
+        pairs=drawn.pairs(content.rdm_pairs),
+        heat=heat_rows(statistics, layers, content.planted()) if statistics is not None else [],
+        rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
+        tables=tables,
+        panels=[
+            (panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization
+        ],
+        cams=cards,
+        methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
+        provenance=list(content.provenance.items()),
+    )
+
+
+def _quality(panel: PatternPanel) -> Table | None:
+    return make_table(panel.quality, f"quality-{panel.layer}.tsv") if panel.quality is not None else None
+
+
+def _linked(paragraph: str) -> Markup:
+    """A paragraph whose DOIs can be followed."""
+    words = []
+    for word in paragraph.split():
+        core = word.rstrip(".,;)")
+        if core.removeprefix("(").startswith("doi:10."):
+            doi, lead = core.removeprefix("(").removeprefix("doi:"), "(" if core.startswith("(") else ""
+            words.append(escape(lead) + Markup('<a href="https://doi.org/{0}">doi:{0}</a>').format(doi) + word[len(core) :])
+        else:
+            words.append(escape(word))
+    return Markup(" ").join(words)

@@ -1,0 +1,103 @@
+"""The network beside the brain: what a layer hears, and where in the brain its geometry lives, in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+
+from brainmap.errors import InputError
+from brainmap.viz.brain import _limits, _volume, draw_glass
+from brainmap.viz.sounds import accent_of, draw_cam, draw_spectrogram, draw_wave, map_scale, waves
+from brainmap.viz.style import INK, MUTED, SOFT, bare, styled
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetRow:
+    """One layer on a sheet: its map in the brain and, where there are any, its pattern or a sound with its map.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    image : Nifti1Image
+        Its map.
+    pattern : array `(t,)`, optional
+        A sound that maximizes a unit of the layer.
+    rate : float [Hz]
+        Its rate.
+    unit : str
+        What the pattern maximizes, such as "channel 5".
+    sound, course : arrays `(t,)`, optional
+        A real sound, and the layer's activation map over it; drawn under the pattern.
+    word : str
+        What the sound is.
+    where : str
+        A line on the brain side, such as "best in left Heschl, .31".
+    """
+
+    layer: str
+    image: Any
+    pattern: Any = None
+    rate: float = 16_000.0
+    unit: str = ""
+    sound: Any = None
+    course: Any = None
+    word: str = ""
+    where: str = ""
+
+
+@styled
+def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: float | None = None) -> Figure:
+    """What each layer hears (left) beside where the brain hears alike (right), a row a layer.
+
+    Parameters
+    ----------
+    rows : sequence of SheetRow
+        The layers, shallow first.
+    layers : sequence of str
+        All layers of the network by depth, which gives each its color; by default those of `rows`.
+    vmax : float, optional
+        Top of the brain's color scale; each row has its own by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No rows.
+    """
+    if not rows:
+        raise InputError("plot_sheet: no rows; give at least one SheetRow")
+    names = list(layers) or [row.layer for row in rows]
+    figure = Figure(figsize=(10, 1.85 * len(rows)))
+    parts = np.atleast_1d(np.array(figure.subfigures(len(rows), 1), dtype=object))
+    for part, row in zip(parts, rows, strict=True):
+        _row(part, row, accent_of(row.layer, names), vmax)
+    return figure
+
+
+def _row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
+    part.add_artist(Rectangle((0.0, 0.1), 0.006, 0.8, color=color, lw=0, transform=part.transSubfigure))
+    part.text(0.016, 0.9, row.layer, fontsize=12, fontweight="bold", color=INK, va="top")
+    part.text(0.016, 0.755, row.unit, fontsize=8.5, color=SOFT, va="top")
+    part.text(0.016, 0.1, row.where, fontsize=8.5, color=SOFT, va="bottom", wrap=True)
+    both = row.pattern is not None and row.sound is not None
+    if row.pattern is not None:
+        wave = waves(row.pattern, "plot_sheet")[0]
+        draw_wave(part.add_axes((0.15, 0.72, 0.22, 0.2)), wave, color=color)
+        draw_spectrogram(part.add_axes((0.15, 0.34 if both else 0.08, 0.22, 0.36 if both else 0.62)), wave, row.rate)
+    if row.sound is not None and row.course is not None:
+        axes = part.add_axes((0.15, 0.04, 0.22, 0.26) if both else (0.15, 0.25, 0.22, 0.5))
+        draw_cam(axes, waves(row.sound, "plot_sheet")[0], np.asarray(row.course), map_scale(np.asarray(row.course)))
+        part.text(0.148, 0.17 if both else 0.5, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="center")
+    volume = _volume(row.image, "plot_sheet")
+    least, norm = _limits(volume[0], None, vmax, False)
+    grid = [bare(part.add_axes((x, 0.02, w, 0.96))) for x, w in ((0.40, 0.18), (0.58, 0.125), (0.70, 0.125), (0.82, 0.18))]
+    draw_glass(grid, volume, least, norm)

@@ -1,0 +1,366 @@
+"""Sounds as pictures: waveform and spectrogram, what maximizes a unit, and where in a sound a class is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
+
+from brainmap.errors import InputError
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, layer_colors, styled
+
+Array = NDArray[np.floating]
+
+
+def _numpy(values: Any) -> NDArray[np.float32]:
+    """An array from numpy, a lazy array or a tensor."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
+
+
+def waves(patterns: Any, what: str) -> NDArray[np.float32]:
+    """Waveforms `(n, t)` from `(t,)`, `(n, t)` or `(n, 1, t)`."""
+    array = _numpy(patterns)
+    array = array[None] if array.ndim == 1 else array[:, 0] if array.ndim == 3 else array
+    if array.ndim != 2 or array.shape[1] < 16:
+        raise InputError(f"{what}: sounds of shape {np.shape(patterns)}; wanted (n, 1, t) or (t,) with t >= 16")
+    return array
+
+
+def envelope(wave: Array, bins: int) -> tuple[Array, Array]:
+    """Lowest and highest sample in each of `bins` spans of a waveform, what a drawn waveform shows.
+
+    Examples
+    --------
+    >>> [part.tolist() for part in envelope(np.array([0.0, 1.0, -1.0, 0.5]), 2)]
+    [[0.0, -1.0], [1.0, 0.5]]
+    """
+    bins = min(bins, wave.size)
+    starts = np.linspace(0, wave.size, bins, endpoint=False).astype(int)
+    return np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
+
+
+def log_spectrogram(
+    wave: Array, *, rate: float, bands: int = 72, lowest: float = 60.0, range_db: float = 50.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loudness on a logarithmic frequency axis, 0 (50 dB below the peak) to 1 (the peak).
+
+    Parameters
+    ----------
+    wave : array `(t,)`
+        A waveform.
+    rate : float [Hz]
+        Samples a second.
+    bands : int
+        Frequencies, evenly spaced in octaves from `lowest` to half the rate.
+    lowest : float [Hz]
+        Lowest frequency.
+    range_db : float [dB]
+        Span of loudness shown.
+
+    Returns
+    -------
+    loudness, frequencies : arrays `(bands, frames)` and `(bands,)` [Hz]
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    >>> loud, hertz = log_spectrogram(tone, rate=16_000)
+    >>> bool(abs(np.log2(hertz[loud.mean(axis=1).argmax()] / 1000)) < 0.1)
+    True
+    """
+    size = min(512, 2 ** int(np.log2(wave.size)))
+    transform = ShortTimeFFT(hann(size, sym=False), hop=max(1, size // 4), fs=rate, mfft=2048)
+    power = np.abs(transform.stft(np.asarray(wave, dtype=float))) ** 2
+    hertz = np.geomspace(lowest, rate / 2, bands)
+    rows = np.stack([np.interp(hertz, transform.f, frame) for frame in power.T], axis=1)
+    level = 10 * np.log10(np.maximum(rows, 1e-20))
+    return np.clip(1 + (level - level.max()) / range_db, 0, 1), hertz
+
+
+def draw_wave(axes: Axes, wave: Array, *, color: Any = INK, bins: int = 220) -> None:
+    """A waveform as the filled span between its lowest and highest samples."""
+    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    axes.fill_between(np.linspace(0, 1, len(low)), low, high, color=color, lw=0.3)
+    bare(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
+
+
+def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64]:
+    """A log-frequency spectrogram, dark where loud; gives the frequencies [Hz]."""
+    loud, hertz = log_spectrogram(wave, rate=rate)
+    seconds = wave.size / rate
+    axes.imshow(loud, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=0, vmax=1, interpolation="bilinear",
+                extent=(0, seconds, 0, 1))  # fmt: skip
+    bare(axes)
+    return hertz
+
+
+def _hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
+    marks = [f for f in (100, 1000, 4000) if hertz[0] <= f <= hertz[-1]]
+    at = [np.log(f / hertz[0]) / np.log(hertz[-1] / hertz[0]) for f in marks]
+    axes.set_yticks(at, [f"{f / 1000:g}k" if f >= 1000 else f"{f}" for f in marks], fontsize=6.5)
+    axes.tick_params(length=1.5, pad=1.5, colors=MUTED)
+
+
+@styled
+def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
+    """A sound's waveform over its log-frequency spectrogram.
+
+    Parameters
+    ----------
+    wave : array `(t,)` or `(1, 1, t)`
+        The sound.
+    rate : float [Hz]
+        Samples a second.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        Not one waveform.
+    """
+    sound = waves(wave, "plot_sound")[0]
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    top, below = figure.subplots(2, 1, height_ratios=[1, 2])
+    draw_wave(top, sound)
+    top.set_title(title)
+    hertz = draw_spectrogram(below, sound, rate)
+    _hertz_ticks(below, hertz)
+    below.set_ylabel("frequency [Hz]")
+    below.set_xticks(np.linspace(0, sound.size / rate, 3))
+    below.set_xlabel("time [s]")
+    return figure
+
+
+def unit_names(am: Any) -> list[str]:
+    """Names of the units of a maximization result: its `names` where it has them, else its `units`."""
+    return [str(u) for u in (getattr(am, "names", None) or am.units)]
+
+
+@styled
+def plot_maximization(
+    am: Any, *, labels: Sequence[str] | None = None, columns: int = 8, title: str = "", color: str = INK
+) -> Figure:
+    """What each unit wants to hear: waveform and log-frequency spectrogram of every maximizing pattern.
+
+    Parameters
+    ----------
+    am : object with `patterns` (n_units, 1, t), `rate` [Hz] and `units`
+        What `features.maximize_activation` gives, or anything with these.
+    labels : sequence of str, optional
+        A name a unit; by default its `units`.
+    columns : int
+        Patterns a row.
+    title : str
+        Title of the figure.
+    color : str
+        Color of the waveforms.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        Patterns of another shape, or labels and units that differ in number.
+
+    References
+    ----------
+    Olah C, Mordvintsev A, Schubert L (2017): doi:10.23915/distill.00007
+    """
+    sounds = waves(am.patterns, "plot_maximization")
+    names = list(labels) if labels is not None else unit_names(am)
+    if len(names) != len(sounds):
+        raise InputError(f"plot_maximization: {len(names)} labels for {len(sounds)} patterns; give one a pattern")
+    columns = min(columns, len(sounds))
+    rows = -(-len(sounds) // columns)
+    head = 0.35 if title else 0.05
+    height = head + 1.45 * rows + 0.1
+    width = max(10 * columns / 8, 2.6)
+    figure = Figure(figsize=(width, height))
+    cell, left = (1 - 0.045) / columns, 0.04
+    for at, (wave, name) in enumerate(zip(sounds, names, strict=True)):
+        x, y = left + cell * (at % columns), 1 - (head + 1.45 * (at // columns + 1)) / height
+        upper = figure.add_axes((x, y + 0.95 / height, cell * 0.92, 0.26 / height))
+        lower = figure.add_axes((x, y + 0.06 / height, cell * 0.92, 0.86 / height))
+        draw_wave(upper, wave, color=color, bins=120)
+        upper.set_title(name, fontsize=8.5, pad=1)
+        hertz = draw_spectrogram(lower, wave, float(am.rate))
+        if at % columns == 0:
+            _hertz_ticks(lower, hertz)
+    if title:
+        figure.text(left, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
+    return figure
+
+
+def own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
+    """The class of every item of `sounds` as a column of `cams.maps`, by name."""
+    names = [str(c) for c in cams.class_names]
+    absent = sorted({str(c) for c in sounds.conditions} - set(names))
+    if absent:
+        raise InputError(f"class activation maps: conditions {absent} are none of the classes {names}")
+    return np.array([names.index(str(c)) for c in sounds.conditions], dtype=np.intp)
+
+
+def mean_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
+    """A time course's mean in each of `bins` equal spans of its last axis."""
+    starts = np.linspace(0, course.shape[-1], min(bins, course.shape[-1]), endpoint=False).astype(int)
+    sizes = np.diff(np.r_[starts, course.shape[-1]])
+    return np.asarray(np.add.reduceat(course.astype(float), starts, axis=-1) / sizes)
+
+
+def map_scale(maps: Array) -> float:
+    """A common color limit for signed maps: the 98th percentile of their size, so that one peak hides nothing."""
+    return float(np.quantile(np.abs(maps[..., :: max(1, maps.shape[-1] // 200)]), 0.98)) or 1.0
+
+
+def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int = 160) -> None:
+    """A waveform whose color says how much each moment speaks for (orange) or against (blue) a class."""
+    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = np.minimum(low, -0.02), np.maximum(high, 0.02)
+    edges = np.linspace(0, 1, len(low) + 1)
+    spans = [
+        [(a, lo), (b, lo), (b, hi), (a, hi)] for a, b, lo, hi in zip(edges, edges[1:], low, high, strict=False)
+    ]
+    shade = colormap("signed")(Normalize(-limit, limit)(mean_in_bins(course, len(low))))
+    axes.axhline(0, color="#d3d9de", lw=0.5, zorder=0)
+    axes.add_collection(PolyCollection(spans, facecolors=shade * [0.94, 0.94, 0.94, 1], linewidths=0))
+    bare(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
+
+
+def one_an_item(sounds: Any, most: int) -> list[int]:
+    """The first item of each condition, at most so many."""
+    first: dict[str, int] = {}
+    for at, condition in enumerate(sounds.conditions):
+        first.setdefault(str(condition), at)
+    return list(first.values())[:most]
+
+
+@styled
+def plot_cam(sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = "") -> Figure:
+    """Waveforms colored by the map of their own class: orange speaks for the word, blue against it.
+
+    Parameters
+    ----------
+    sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
+        What `features.load_sounds` gives.
+    cams : object with `maps` (n, n_classes, t), signed, and `class_names`
+        What `features.class_activation_maps` gives.
+    items : sequence of int, optional
+        Rows to show; by default the first of each condition, at most 16.
+    columns : int
+        Sounds a row.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        All panels share one color scale.
+
+    Raises
+    ------
+    InputError
+        A condition is none of the classes.
+
+    References
+    ----------
+    Zhou B et al. (2016): doi:10.1109/CVPR.2016.319; Selvaraju RR et al. (2017): doi:10.1109/ICCV.2017.74
+    """
+    own = own_class(sounds, cams)
+    chosen = list(items) if items is not None else one_an_item(sounds, 16)
+    audio = waves(sounds.waveforms, "plot_cam")
+    maps = np.stack([_numpy(cams.maps[i])[own[i]] for i in chosen])
+    limit = map_scale(maps)
+    rows = -(-len(chosen) // columns)
+    figure = Figure(figsize=(10, 0.45 + 0.95 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, item, course in zip(grid, chosen, maps, strict=False):
+        draw_cam(axes, audio[item], course, limit)
+        axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
+    for axes in grid[len(chosen) :]:
+        axes.set_visible(False)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
+    """Mean map of class j on the sounds of class i, in time bins: `(n_classes, n_classes, bins)`; NaN without sounds."""
+    own = own_class(sounds, cams)
+    n = len(cams.class_names)
+    total, count = np.zeros((n, n, min(bins, np.shape(cams.maps)[-1]))), np.zeros(n)
+    for item, word in enumerate(own):
+        total[word] += mean_in_bins(_numpy(cams.maps[item]), bins)
+        count[word] += 1
+    total[count == 0] = np.nan
+    return total / np.maximum(count, 1)[:, None, None]
+
+
+@styled
+def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str = "") -> Figure:
+    """Every class's mean map over the sounds of every word: rows are what was said, columns who listens.
+
+    Parameters
+    ----------
+    sounds, cams
+        As in `plot_cam`.
+    bins : int
+        Time steps in a cell; time runs from left to right within each.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A condition is none of the classes.
+    """
+    mean = attention(sounds, cams, bins=bins)
+    names = [str(c) for c in cams.class_names]
+    n, _, steps = mean.shape
+    limit = map_scale(np.nan_to_num(mean))
+    figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
+    axes = bare(figure.subplots())
+    image = axes.imshow(mean.reshape(n, n * steps), cmap=colormap("signed"), vmin=-limit, vmax=limit, aspect="auto",
+                        extent=(0, n, n, 0))  # fmt: skip
+    for edge in range(1, n):
+        axes.axhline(edge, color="white", lw=2)
+        axes.axvline(edge, color="white", lw=2)
+    for at in range(n):
+        axes.plot([at, at + 1, at + 1, at, at], [at, at, at + 1, at + 1, at], color=INK, lw=1.1, clip_on=False)
+    axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
+    axes.set_yticks(np.arange(n) + 0.5, names)
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.set_xlabel("map of the class", color=SOFT)
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel("word that was said", color=SOFT)
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
+    bar.ax.tick_params(length=0)
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+def accent_of(layer: str, layers: Sequence[str]) -> str:
+    """The color of a layer, or the page's accent where it is none of the layers."""
+    return layer_colors(layers).get(layer, ACCENT)

@@ -1,0 +1,173 @@
+"""One look for every figure: colors, colormaps, the style sheet, and how a figure becomes a file.
+
+Three quantities keep one color family each across the whole page: scores are warm, dissimilarities are ink
+(dark = alike), signed values run from blue through paper to orange. Layers are colored by depth.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+
+STYLE = Path(__file__).with_name("brainmap.mplstyle")
+INK, SOFT, MUTED, HAIRLINE, PAPER = "#1c2530", "#3e4c59", "#7b8794", "#e1e6eb", "#f6f7f5"
+ACCENT, WARM = "#0f6578", "#c04a22"
+
+_ANCHORS = {
+    "score": ["#fdf1da", "#f7c873", "#e98a3d", "#c04a22", "#82182b", "#4a0d2b"],
+    "dissimilarity": ["#0f2338", "#1f5673", "#6ba3b4", "#c2dade", "#fafbf8"],
+    "sound": ["#fcfcf9", "#c9dfe2", "#6ba3b4", "#1f5673", "#0f2338"],
+    "signed": ["#123f73", "#3f7fb5", "#a9cbe2", "#f6f5f1", "#f2b98a", "#cf6a2c", "#842f0f"],
+}
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_TO_LMS = np.array(
+    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+     [0.0883024619, 0.2817188376, 0.6299787005]]
+)  # fmt: skip
+_TO_LAB = np.array(
+    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+     [0.0259040371, 0.7827717662, -0.8086757660]]
+)  # fmt: skip
+
+
+def to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
+    """sRGB colors `(..., 3)` in 0..1 as Oklab, in which equal steps look equal.
+
+    Examples
+    --------
+    >>> to_oklab(np.ones(3)).round(3) + 0.0
+    array([1., 0., 0.])
+    """
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return np.asarray(np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T)
+
+
+def from_oklab(lab: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Oklab colors `(..., 3)` as sRGB, clipped to the gamut."""
+    linear = np.clip(((lab @ np.linalg.inv(_TO_LAB).T) ** 3) @ np.linalg.inv(_TO_LMS).T, 0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@functools.cache
+def colormap(quantity: str) -> Colormap:
+    """The colormap of a quantity, with equal perceptual steps along it.
+
+    Parameters
+    ----------
+    quantity : {"score", "dissimilarity", "sound", "signed"}
+        Warm from paper to plum; ink from dark (alike) to paper; paper to ink (loud); blue to orange.
+
+    Raises
+    ------
+    InputError
+        No such quantity.
+
+    References
+    ----------
+    Crameri F, Shephard GE, Heron PJ (2020), why perceptually uniform maps: doi:10.1038/s41467-020-19160-7
+
+    Examples
+    --------
+    >>> colormap("score").name
+    'brainmap-score'
+    """
+    anchors = to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
+    fine = np.linspace(0, len(anchors) - 1, 2000)
+    path = np.stack([np.interp(fine, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
+    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
+    even = np.linspace(0, along[-1], 256)
+    lab = np.stack([np.interp(even, along, path[:, i]) for i in range(3)], axis=1)
+    colors = LinearSegmentedColormap.from_list(f"brainmap-{quantity}", from_oklab(lab))
+    colors.set_bad(alpha=0)
+    return colors
+
+
+def layer_colors(layers: Sequence[str]) -> dict[str, str]:
+    """A color a layer, by depth: violet for the first, green for the last; the same in every figure.
+
+    Parameters
+    ----------
+    layers : sequence of str
+        Layer names in the order of the network.
+
+    Examples
+    --------
+    >>> layer_colors(["conv1", "conv2"])
+    {'conv1': '#440154', 'conv2': '#7ad151'}
+    """
+    names = list(dict.fromkeys(layers))
+    depth = np.linspace(0, 0.8, len(names)) if len(names) > 1 else np.array([0.4])
+    return {name: to_hex(mpl.colormaps["viridis"](d)) for name, d in zip(names, depth, strict=True)}
+
+
+def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Run a figure function under the brainmap style sheet and give matplotlib's settings back after it."""
+
+    @functools.wraps(make)
+    def within(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with mpl.rc_context(fname=STYLE):
+            return make(*args, **kwargs)
+
+    return within
+
+
+@styled
+def figure_png(figure: Figure, *, dpi: int = 192) -> bytes:
+    """A figure as PNG bytes; 192 dots per inch are two pixels for each of a page's."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    return out.getvalue()
+
+
+@styled
+def figure_svg(figure: Figure, *, dpi: int = 192) -> bytes:
+    """A figure as SVG bytes, with text that stays text; the same figure gives the same bytes."""
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Bytes as a `data:` address, so that a page carries them in itself.
+
+    Examples
+    --------
+    >>> data_uri(b"hi", "text/plain")
+    'data:text/plain;base64,aGk='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def bare(axes: Axes) -> Axes:
+    """Take ticks and frame off an axes that shows a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def readable_on(color: str | tuple[float, ...]) -> str:
+    """Ink or white, whichever reads better on a background color.
+
+    Examples
+    --------
+    >>> readable_on("#ffffff"), readable_on("#000000")
+    ('#1c2530', '#ffffff')
+    """
+    return INK if float(to_oklab(np.array(to_rgb(color)))[0]) > 0.66 else "#ffffff"

@@ -1,0 +1,171 @@
+"""Tables on the page: numbers set for reading, a download that keeps every digit, and the heat table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from brainmap.viz.profiles import decimals, needs_columns
+from brainmap.viz.style import colormap, data_uri, readable_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table ready to be set: header, cells as text with a layer's color where a cell names one, and its file."""
+
+    columns: list[str]
+    numeric: list[bool]
+    rows: list[list[tuple[str, str]]]
+    download: str
+    name: str
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatCell:
+    """A cell of layers by regions."""
+
+    text: str
+    background: str
+    ink: str
+    hint: str
+    starred: bool
+    best: bool
+    planted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatRow:
+    """A layer's row."""
+
+    layer: str
+    cells: list[HeatCell]
+
+
+def _text(value: Any, column: str) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return "–"
+    if isinstance(value, float | np.floating):
+        if column == "p" or column.startswith("p_"):
+            return "< .001" if value < 0.001 else decimals(float(value), 3)
+        if float(value).is_integer() and abs(value) >= 1:
+            return f"{int(value)}".replace("-", "−")
+        return f"{value:.3g}".replace("-", "−")
+    return str(value)
+
+
+def make_table(table: pd.DataFrame, name: str, *, colors: Mapping[str, str] | None = None, most: int = 60) -> Table:
+    """Set a table: short numbers on the page, all digits in the file it offers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Any table.
+    name : str
+        Name of the offered file.
+    colors : mapping, optional
+        Layer name -> color; cells that name a layer get a swatch.
+    most : int
+        Rows shown; the file has them all.
+
+    Returns
+    -------
+    Table
+
+    Examples
+    --------
+    >>> made = make_table(pd.DataFrame({"roi": ["A1"], "p": [0.0123]}), "x.tsv")
+    >>> made.rows
+    [[('A1', ''), ('.012', '')]]
+    """
+    known = colors or {}
+    columns = [str(c) for c in table.columns]
+    shown = table.head(most)
+    rows = [
+        [(_text(value, column), known.get(str(value), "")) for column, value in zip(columns, row, strict=True)]
+        for row in shown.itertuples(index=False, name=None)
+    ]
+    return Table(
+        columns=[c.replace("_", " ") for c in columns],
+        numeric=[pd.api.types.is_numeric_dtype(table[c]) for c in table.columns],
+        rows=rows,
+        download=data_uri(table.to_csv(sep="\t", index=False).encode(), "text/tab-separated-values"),
+        name=name,
+        length=len(table),
+    )
+
+
+def heat_rows(
+    statistics: pd.DataFrame, layers: Sequence[str], planted: Mapping[str, str], *, alpha: float = 0.05
+) -> list[HeatRow]:
+    """Layers by regions as rows of colored cells, for the first network of the table.
+
+    Parameters
+    ----------
+    statistics : DataFrame
+        Columns `layer`, `roi`, `mean`, and where known `standard_error`, `p_corrected`, `network`.
+    layers : sequence of str
+        Layers by depth.
+    planted : mapping roi -> layer
+        What a simulation put there.
+    alpha : float
+        Level of the stars.
+
+    Returns
+    -------
+    list of HeatRow
+
+    Raises
+    ------
+    InputError
+        A column is missing.
+    """
+    needs_columns(statistics, ["layer", "roi", "mean"], "report: statistics")
+    if "network" in statistics:
+        statistics = statistics[statistics["network"] == statistics["network"].iloc[0]]
+    rois = list(dict.fromkeys(statistics["roi"]))
+    found = {(row["layer"], row["roi"]): row for row in statistics.to_dict("records")}
+    top = max(float(statistics["mean"].max()), 1e-9) * 1.15
+    best = {}
+    for roi in rois:
+        here = statistics[statistics["roi"] == roi]
+        if here["mean"].notna().any() and ("p_corrected" not in here or (here["p_corrected"] < alpha).any()):
+            best[roi] = here["layer"].iloc[int(np.nanargmax(here["mean"].to_numpy(dtype=float)))]
+    return [
+        HeatRow(
+            layer=layer,
+            cells=[
+                _cell(found.get((layer, roi)), top, alpha, best.get(roi) == layer, planted.get(roi) == layer)
+                for roi in rois
+            ],
+        )
+        for layer in layers
+        if any((layer, roi) in found for roi in rois)
+    ]
+
+
+def _cell(row: Mapping[Any, Any] | None, top: float, alpha: float, best: bool, planted: bool) -> HeatCell:
+    mean = float(row["mean"]) if row is not None else float("nan")
+    color = to_hex(colormap("score")(np.clip(np.nan_to_num(mean) / top, 0, 1))) if np.isfinite(mean) else "#ffffff"
+    parts = [f"mean {decimals(mean, 3)}"]
+    if row is not None and "standard_error" in row:
+        parts.append(f"standard error {decimals(float(row['standard_error']), 3)}")
+    p = float(row["p_corrected"]) if row is not None and "p_corrected" in row else float("nan")
+    if np.isfinite(p):
+        parts.append(f"corrected p = {decimals(p, 3)}")
+    return HeatCell(
+        text=decimals(mean),
+        background=color,
+        ink=readable_on(color),
+        hint=", ".join(parts),
+        starred=bool(p < alpha),
+        best=best,
+        planted=planted,
+    )
