@@ -183,8 +183,10 @@ def upsample(
     share = (place - low).astype(np.float32)
     if n_frames > _FEW_FRAMES:
         lower = courses[..., low]
-        return lower + (courses[..., high] - lower) * share
+        between: NDArray[np.float32] = lower + (courses[..., high] - lower) * share
+        return between
     weights = np.zeros((n_frames, length), np.float32)  # several times faster than indexing while it is small
     np.add.at(weights, (low, np.arange(length)), 1 - share)
     np.add.at(weights, (high, np.arange(length)), share)
-    return courses @ weights
+    spread: NDArray[np.float32] = courses @ weights
+    return spread

@@ -77,6 +77,7 @@ class _Heard:
     name: str
     module: nn.Module
     tensor: Tensor
+    passed: Tensor  # what the network goes on with: the same, or its copy
     moving: bool  # a normalization or nonlinearity may still follow
     parameters: set[nn.Parameter] = field(default_factory=set)
 
@@ -126,7 +127,7 @@ class _Ear:
         raw = getattr(func, "__name__", "").split(".")[0]
         name = raw.strip("_")
         first = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
-        mine = [h for h in self.heard if h.tensor is first] if first is not None else []
+        mine = [h for h in self.heard if h.passed is first] if first is not None else []
         changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")
         moving = [h for h in mine if h.moving and self._carries(name)]
         if changes and not self.gradient:
@@ -139,7 +140,7 @@ class _Ear:
         if name in _SOFTMAXES and first is not None:
             self._softmax[id(out)] = (out, first)
         for h in moving:
-            h.tensor = out
+            h.tensor = h.passed = out
             h.moving = name in _NORMS
             h.parameters.update(p for p in (*args, *kwargs.values()) if isinstance(p, nn.Parameter))
         if moving and self.gradient:
@@ -156,9 +157,10 @@ class _Ear:
             tensor = tensor.detach().requires_grad_()
             if self.cut:
                 torch.set_grad_enabled(True)
+        passed = tensor.clone()
         for h in heard:
-            h.tensor = tensor
-        return tensor.clone()
+            h.tensor, h.passed = tensor, passed
+        return passed
 
     def hear(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         def hook(module: nn.Module, _: Any, out: Any) -> Tensor | None:
@@ -168,7 +170,7 @@ class _Ear:
             count = self._calls[name] = self._calls.get(name, 0) + 1
             called = name if count == 1 else f"{name}#{count}"
             weighted = isinstance(module, _WEIGHTED)
-            self.heard.append(_Heard(called, module, out, weighted, set(module.parameters())))
+            self.heard.append(_Heard(called, module, out, out, weighted, set(module.parameters())))
             return self._rooted(self.heard[-1:]) if self.gradient else None
 
         return hook
@@ -298,7 +300,7 @@ def list_layers(model: nn.Module, sounds: Sounds) -> tuple[Layer, ...]:
     if ear.heard and ear.heard[-1].tensor is logits:
         ear.heard[-1].name = OUTPUT
     else:
-        ear.heard.append(_Heard(OUTPUT, model, logits, False))
+        ear.heard.append(_Heard(OUTPUT, model, logits, logits, False))
     return tuple(_layer(heard, ear.geometry) for heard in ear.heard)
 
 

@@ -1,0 +1,356 @@
+"""Class activation maps: where in a sound the evidence for each class lies, all classes in one forward pass.
+
+With activations A (channel k, position p) of a convolution and gradients G = d logit_c / dA:
+
+* `cam`: sum_k w_ck A_kp, w being the linear layer behind a global pooling (Zhou 2016); no gradient.
+* `grad-cam`: sum_k a_k A_kp, a_k = mean_p G_kp (Selvaraju 2017).
+* `grad-cam++`: a_k = sum_p q_kp max(G_kp, 0), q = G^2 / (2 G^2 + G^3 sum_p A_kp) (Chattopadhay 2018). Its
+  factor exp(logit), one number for a whole map, is left out, as it overflows.
+* `xgrad-cam`: a_k = sum_p G_kp A_kp / sum_p A_kp (Fu 2020).
+* `layer-cam`: sum_k max(G_kp, 0) A_kp (Jiang 2021).
+* `hires-cam`: sum_k G_kp A_kp (Draelos 2020); with a linear head it sums to the logit but for the bias.
+* `score-cam`: a_k = softmax over k of the logit for the sound masked by A_k (Wang 2020); as many forward
+  passes as channels, no gradient.
+
+Maps are signed: negative values speak against the class. Where a paper shows only the positive part, clip
+them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features.geometry import upsample as upsample_courses
+from brainmap.features.layers import OUTPUT, Layer, list_layers, tap
+from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.progress import progress
+
+Method = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class ClassActivationMaps:
+    """Class activation maps of a set of sounds.
+
+    Attributes
+    ----------
+    maps : ndarray float32 (n_items, n_classes, t) or (n_items, n_classes, h, w)
+        Signed; over the samples of the sound, or over the frames of the layer where they were not upsampled.
+    items, conditions : tuple of str
+    class_names : tuple of str
+        Of the second axis.
+    method, layer : str
+    logits : ndarray float32 (n_items, n_classes)
+    """
+
+    maps: NDArray[np.float32] = field(repr=False)
+    items: tuple[str, ...] = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    class_names: tuple[str, ...]
+    method: str
+    layer: str
+    logits: NDArray[np.float32] = field(repr=False)
+
+    def of(self, class_name: str) -> NDArray[np.float32]:
+        """The maps of one class, `(n_items, t)`.
+
+        Raises
+        ------
+        InputError
+            No such class.
+        """
+        if class_name not in self.class_names:
+            hint = nearest(class_name, self.class_names)
+            raise InputError(f"class: no {class_name!r}{hint}; there are {some(self.class_names, 24)}")
+        return self.maps[:, self.class_names.index(class_name)]
+
+
+def class_activation_maps(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    method: Method = "grad-cam",
+    layer: str = "last-conv",
+    classes: str | Sequence[str | int] = "all",
+    class_names: Sequence[str] | None = None,
+    batch_size: int = 32,
+    upsample: bool = True,
+    device: str = "cpu",
+) -> ClassActivationMaps:
+    """Where in each sound the evidence for each class lies.
+
+    The network runs once for all classes, in eval mode; only the part behind the layer is differentiated. A
+    softmax at the end is taken off: maps are about logits.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
+    method : {"cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"}
+        See the module's docstring.
+    layer : str
+        A convolution's name, or "last-conv"; its activations are taken after the nonlinearity.
+    classes : "all" or sequence of names or positions
+    class_names : sequence of str, optional
+        In the order of the network's outputs; `model.class_names` or positions otherwise.
+    batch_size : int
+    upsample : bool
+        To the samples of the sound, linearly between the centers of the frames' receptive fields.
+    device : str
+
+    Returns
+    -------
+    ClassActivationMaps
+
+    Raises
+    ------
+    InputError
+        An unknown layer, class or method; CAM without a pooled linear head; a network that gives
+        probabilities.
+    RunError
+        A map or logit that is not finite; a layer without influence on the logits.
+
+    Warns
+    -----
+    BrainmapWarning
+        Maps that are zero everywhere.
+
+    References
+    ----------
+    Zhou et al. 2016, doi:10.1109/CVPR.2016.319; Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74;
+    Chattopadhay et al. 2018, doi:10.1109/WACV.2018.00097; Fu et al. 2020, doi:10.48550/arXiv.2008.02312;
+    Jiang et al. 2021, doi:10.1109/TIP.2021.3089943; Draelos & Carin 2020, doi:10.48550/arXiv.2011.08891;
+    Wang et al. 2020, doi:10.1109/CVPRW50498.2020.00020.
+
+    Examples
+    --------
+    >>> head = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
+    >>> net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), *head)
+    >>> x = np.random.default_rng(0).standard_normal((2, 1, 40), np.float32)
+    >>> class_activation_maps(net, x, method="cam").maps.shape
+    (2, 3, 40)
+    """
+    one_of(method, get_args(Method), "method")
+    items, conditions = labels(sounds)
+    done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), _Classes((), [])
+    by_gradient = method in _BY_GRADIENT
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model, device))
+        stack.enter_context(torch.no_grad())
+        target = _target(model, sounds, layer)
+        heard = stack.enter_context(tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient))
+        step = stack.enter_context(progress("class activation maps", len(items)))
+
+        def logits_of(batch: Tensor) -> Tensor:
+            forward(model, batch)
+            return heard[OUTPUT]
+
+        for batch in tensors(sounds, batch_size, device=device):
+            logits = logits_of(batch)
+            activation = heard[target.name]
+            if not done:
+                chosen = _chosen(logits, classes, class_names or getattr(model, "class_names", None))
+                shape = tuple(batch.shape[2:]) if upsample else target.shape[1:]
+                maps = np.empty((len(items), len(chosen.names), *shape), np.float32)
+                scores = np.empty((len(items), len(chosen.names)), np.float32)
+            rows = slice(done, done + len(batch))
+            scores[rows] = logits.detach()[:, chosen.columns].cpu()
+            _check_finite(scores[rows], items[rows], chosen.names, "logit")
+            if method == "cam":
+                found = _cam(model, activation, logits, chosen)
+            elif method == "score-cam":
+                found = _score_cam(logits_of, batch, activation, target, chosen)
+            else:
+                found = _by_gradient(method, activation, logits, chosen)
+            _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
+            maps[rows] = _upsampled(found, batch.shape[2:], target) if upsample else found
+            done += len(batch)
+            step.advance(len(batch))
+    _warn_of_zeros(maps, items, chosen.names)
+    return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores)
+
+
+@dataclass(frozen=True)
+class _Classes:
+    names: tuple[str, ...]
+    columns: list[int]
+
+
+def _target(model: nn.Module, sounds: Sounds, layer: str) -> Layer:
+    listed = list_layers(model, sounds)
+    convolutions = [found.name for found in listed if len(found.shape) > 1]
+    if not convolutions:
+        raise InputError("class activation maps: the network has no convolution and so no map")
+    name = convolutions[-1] if layer == "last-conv" else layer
+    if name not in convolutions:
+        hint = nearest(name, convolutions)
+        raise InputError(
+            f"layer: {name!r} is no convolution of this network{hint}; it has {some(convolutions, 24)}"
+        )
+    return next(found for found in listed if found.name == name)
+
+
+def _chosen(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> _Classes:
+    if logits.ndim != 2:
+        raise InputError(f"network gives {tuple(logits.shape)}, wanted logits (n_items, n_classes)")
+    n = logits.shape[1]
+    if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
+        raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
+    known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
+    if len(known) != n:
+        raise InputError(f"class_names: found {len(known)}, wanted one for each of the {n} outputs")
+    if isinstance(classes, str):
+        classes = known if classes == "all" else [classes]
+    columns = []
+    for wanted in classes:
+        if isinstance(wanted, str) and wanted not in known:
+            raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")
+        if not isinstance(wanted, str) and not 0 <= wanted < n:
+            raise InputError(f"classes: found {wanted}, wanted 0 to {n - 1}")
+        columns.append(known.index(wanted) if isinstance(wanted, str) else int(wanted))
+    return _Classes(tuple(known[c] for c in columns), columns)
+
+
+def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: _Classes) -> NDArray[np.float32]:
+    weights = _pooled_weights(model, activation, logits)[chosen.columns]
+    return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).cpu())
+
+
+def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
+    """Weights (n_classes, n_channels) of the linear layer on the pooled activations, known by its numbers."""
+    flat = activation.flatten(2)
+    pooled = flat.mean(2), flat.amax(2)
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor) or weight.numel() != logits.shape[1] * flat.shape[1]:
+            continue
+        matrix = weight.detach().reshape(logits.shape[1], -1)
+        bias = getattr(module, "bias", None)
+        for vector in pooled:
+            given = nn.functional.linear(vector, matrix, bias)
+            if torch.allclose(given, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max())):
+                return matrix
+    raise InputError(
+        "cam: the logits are not a linear layer on the mean or maximum of this layer over time; "
+        "give a network with such a head (gap, gmp), or use 'hires-cam' or 'grad-cam'"
+    )
+
+
+def _by_gradient(
+    method: str, activation: Tensor, logits: Tensor, chosen: _Classes
+) -> NDArray[np.float32]:
+    combine, kept = _BY_GRADIENT[method], activation.detach().flatten(2)
+    maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
+    for i, column in enumerate(chosen.columns):
+        gradient = None
+        if logits.requires_grad:
+            # items do not meet in eval mode, so that one backward pass serves the batch
+            (gradient,) = torch.autograd.grad(
+                logits[:, column].sum(), activation, retain_graph=True, allow_unused=True
+            )
+        if gradient is None:
+            raise RunError("class activation maps: the layer does not influence the logits; name another")
+        maps[:, i] = combine(kept, gradient.flatten(2))
+    return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).cpu())
+
+
+def _grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return torch.einsum("nk,nkp->np", gradient.mean(2), activation)
+
+
+def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
+    squared = gradient.square()
+    below = 2 * squared + squared * gradient * activation.sum(2, keepdim=True)
+    share = torch.where(below != 0, squared / torch.where(below != 0, below, 1), 0)
+    return torch.einsum("nk,nkp->np", (share * gradient.clamp(min=0)).sum(2), activation)
+
+
+def _xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    total = activation.sum(2)
+    weights = torch.where(total != 0, (gradient * activation).sum(2) / torch.where(total != 0, total, 1), 0)
+    return torch.einsum("nk,nkp->np", weights, activation)
+
+
+def _layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient.clamp(min=0) * activation).sum(1)
+
+
+def _hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * activation).sum(1)
+
+
+_BY_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "grad-cam": _grad_cam,
+    "grad-cam++": _grad_cam_plus_plus,
+    "xgrad-cam": _xgrad_cam,
+    "layer-cam": _layer_cam,
+    "hires-cam": _hires_cam,
+}
+
+
+def _score_cam(
+    logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: _Classes
+) -> NDArray[np.float32]:
+    upsampled = _upsampled(np.asarray(activation.cpu()), batch.shape[2:], target)
+    masks = torch.as_tensor(upsampled, device=batch.device)
+    spatial = tuple(range(2, masks.ndim))
+    masks -= masks.amin(spatial, keepdim=True)
+    masks /= masks.amax(spatial, keepdim=True).clamp(min=_TINY)
+    heard = [logits_of(batch * masks[:, k : k + 1])[:, chosen.columns] for k in range(masks.shape[1])]
+    weights = torch.stack(heard, dim=2).softmax(dim=2)
+    return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation).cpu())
+
+
+def _upsampled(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
+    """Bring maps from the frames of the layer to the samples of the sound, axis by axis."""
+    n = len(lengths)
+    centers, strides = _each(target.center, n), _each(target.stride, n)
+    for axis, length in enumerate(lengths):
+        frames = maps.shape[2 + axis]
+        # without a rule for some operation, frames are taken to share the sound evenly
+        stride = strides[axis] or length / frames
+        center = (length / frames - 1) / 2 if strides[axis] is None else centers[axis]
+        moved = np.moveaxis(maps, 2 + axis, -1)
+        maps = np.moveaxis(upsample_courses(moved, length, center=center or 0.0, stride=stride), -1, 2 + axis)
+    return maps
+
+
+def _each(value: Any, n: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * n
+
+
+def _check_finite(
+    values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str
+) -> None:
+    finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=2)
+    if not finite.all():
+        item, name = np.argwhere(~finite)[0]
+        raise RunError(
+            f"class activation maps: the {what} of item {items[item]!r}, class {names[name]!r} is not "
+            "finite; look at that sound and the weights"
+        )
+
+
+def _warn_of_zeros(maps: NDArray[np.float32], items: Sequence[str], names: Sequence[str]) -> None:
+    zero = np.argwhere(~maps.reshape(*maps.shape[:2], -1).any(axis=2))
+    if len(zero):
+        item, name = zero[0]
+        warnings.warn(
+            f"class activation maps: {len(zero)} of {maps.shape[0] * maps.shape[1]} are zero everywhere, the "
+            f"first for item {items[item]!r}, class {names[name]!r}; the layer may be dead for them",
+            BrainmapWarning,
+            stacklevel=3,
+        )
