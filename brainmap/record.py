@@ -1,0 +1,182 @@
+"""Results on disk: whole files or none, tables with sidecars, and a ledger that knows what is already computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+from brainmap import __version__
+
+PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas")
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; it takes its place when the block ends well, and is gone when it does not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic(Path(folder) / "a.txt") as beside:
+    ...         _ = beside.write_text("whole")
+    ...     (Path(folder) / "a.txt").read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")  # in front, so that the suffix still says the format
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_key(*parts: object) -> str:
+    """SHA-256 of plain values, dataclasses, arrays and nestings of them: equal content, equal key.
+
+    Examples
+    --------
+    >>> content_key({"a": 1, "b": [2.0]}) == content_key({"b": [2.0], "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(_plain(parts), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of brainmap, Python and the packages that numbers depend on."""
+    found = {"brainmap": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    """How this program was called, without the folder of the program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
+    """Write JSON for people: indented, NaN as null."""
+    with atomic(path) as beside:
+        beside.write_text(json.dumps(_without_nan(_plain(content)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return Path(path)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return value
+
+
+def write_table(
+    table: pd.DataFrame, path: str | Path, *, columns: Mapping[str, str], about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a TSV (NaN as n/a, as BIDS wants) and beside it a JSON that says what each column is and its unit.
+
+    Raises
+    ------
+    KeyError
+        A column of the table is not described: a programming error, found in tests.
+    """
+    path = Path(path)
+    sidecar = {name: {"Description": columns[name]} for name in map(str, table.columns)}
+    with atomic(path) as beside:
+        table.to_csv(beside, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_json(path.with_suffix(".json"), {**sidecar, **(about or {})})
+    return path
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a study has computed so far: for each stage the key of what it was computed from, and the files it wrote.
+
+    A stage counts as done only when its key is the same and its files are there as they were written.
+    """
+
+    folder: Path  # the study's output folder
+    simulated: bool = False
+    seed: int = 0
+
+    def _entry(self, stage: str) -> Path:
+        return self.folder / ".brainmap" / f"{stage}.json"
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Whether the stage was computed from the same content, and its files still stand."""
+        entry = self.read(stage)
+        if entry.get("key") != key:
+            return False
+        files: dict[str, int] = entry.get("files", {})
+        return all((self.folder / name).exists() and _size(self.folder / name) == size for name, size in files.items())
+
+    def read(self, stage: str) -> dict[str, Any]:
+        """The entry of a stage, empty where there is none."""
+        try:
+            found = json.loads(self._entry(stage).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def close(self, stage: str, key: str, files: list[Path]) -> None:
+        """Write down that a stage is done."""
+        names = {f.relative_to(self.folder).as_posix(): _size(f) for f in files}
+        write_json(self._entry(stage), {"stage": stage, "key": key, "files": names})
+
+    def provenance(self, *, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+        """What every sidecar carries: command, versions, seed, parameters, SHA-256 of the inputs."""
+        about = {
+            "GeneratedBy": {"Name": "brainmap", "Version": __version__, "CommandLine": command_line()},
+            "Versions": versions(), "Seed": self.seed, "Parameters": dict(parameters), "InputsSHA256": dict(inputs),
+        }
+        return {"Simulated": True, **about} if self.simulated else about
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; a folder (a zarr store) counts as whole by its own `complete` marks."""
+    return 0 if path.is_dir() else path.stat().st_size

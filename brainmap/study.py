@@ -1,0 +1,328 @@
+"""The study file: TOML in, checked settings and the files they name out."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from brainmap.checks import existing_file, nearest, some
+from brainmap.errors import InputError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Section(BaseModel):
+    """A table of the study file; a key it does not know is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class About(Section):
+    """What the study is called, where its results go, and the seed of everything random."""
+
+    name: Name
+    question: str = ""
+    out: str = "derivatives/brainmap"
+    seed: int = Field(default=0, ge=0)
+    simulated: bool = False  # said on every page and in every file
+
+
+class Stimuli(Section):
+    """The table of sounds: stimulus_id, condition, path."""
+
+    table: str
+
+
+class Network(Section):
+    """One trained network, and how its layers become RDMs."""
+
+    name: Name
+    checkpoint: str
+    architecture: str | None = None  # a name of the zoo or "module:function"; our checkpoints know it
+    variant: Literal["plain", "do", "bn", "do+bn"] | None = None
+    classes: tuple[str, ...] | None = None
+    rate: int | None = Field(default=None, gt=0)  # Hz
+    seconds: float | None = Field(default=None, gt=0)
+    level: Literal["rms", "peak", "none"] | None = None
+    align: Literal["start", "center"] | None = None
+    layers: Literal["all"] | tuple[str, ...] = "all"
+    pooling: Literal["mean", "max", "rms", "flatten"] = "mean"
+    dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
+    units: Literal["zscore", "none"] = "zscore"
+    controls: tuple[Literal["untrained", "permuted"], ...] = ()
+
+
+class Regions(Section):
+    """ROIs: a label image with its table."""
+
+    image: str
+    table: str | None = None
+    hemispheres: Literal["separate", "pooled"] = "separate"
+    minimum_voxels: int = Field(default=10, ge=1)
+
+
+class Brain(Section):
+    """Participants whose files look alike; `{participant}` and `{run}` stand for their labels."""
+
+    participants: tuple[Name, ...] = Field(min_length=1)
+    kind: Literal["betas"] = "betas"
+    files: str
+    labels: str = "sub-brick"
+    mask: str
+    rois: Regions
+    space: str = "native"
+    missing: Literal["error", "nan"] = "error"
+    noise: Literal["runs", "none"] = "runs"
+
+
+class Inference(Section):
+    """The test over participants and its correction over layers x ROIs."""
+
+    participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
+    correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
+    splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
+
+
+class Rsa(Section):
+    """Level of the items, geometry of the brain, and how RDMs are compared."""
+
+    items: Literal["stimulus", "condition"] = "stimulus"
+    dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
+    measure: Literal["rho-a", "spearman", "tau-a", "pearson", "cosine"] = "rho-a"
+    inference: Inference = Inference()
+
+
+class GroupTest(Section):
+    """The test of the searchlight maps over participants."""
+
+    test: Literal["sign-flip"] = "sign-flip"
+    permutations: int = Field(default=5000, ge=100)
+    correction: Literal["max-t"] = "max-t"
+
+
+class Searchlight(Section):
+    """The sphere around every voxel."""
+
+    radius_mm: float = Field(default=9.0, gt=0)
+    dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
+    measure: Literal["spearman", "rho-a", "pearson", "cosine"] = "spearman"
+    minimum_voxels: int = Field(default=10, ge=2)
+    group: GroupTest = GroupTest()
+
+
+class Maximizing(Section):
+    """Activation maximization of the class units and of some channels of the best layers."""
+
+    steps: int = Field(default=150, ge=1)
+    classes: int | Literal["all"] = "all"
+    channels: int = Field(default=8, ge=0)  # of each best layer
+    best_layers: int = Field(default=2, ge=0)
+
+
+class Cam(Section):
+    """Class activation maps."""
+
+    method: Literal["grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "cam"] = "grad-cam"
+    layer: str = "last-conv"
+
+
+class Explain(Section):
+    """What the layers hear."""
+
+    network: str | None = None  # default: the first
+    maximization: Maximizing = Maximizing()
+    cam: Cam = Cam()
+
+
+class Truth(Section):
+    """Of a simulated study: which layer was planted in which region."""
+
+    table: str
+
+
+class StudySettings(Section):
+    """A whole study file."""
+
+    version: Literal[1] = Field(alias="schema")
+    study: About
+    stimuli: Stimuli
+    network: tuple[Network, ...] = Field(min_length=1)
+    brain: tuple[Brain, ...] = Field(min_length=1)
+    rsa: Rsa = Rsa()
+    searchlight: Searchlight | None = None
+    explain: Explain | None = None
+    truth: Truth | None = None
+
+    @model_validator(mode="after")
+    def _names_once(self) -> StudySettings:
+        networks = [n.name for n in self.network]
+        people = [p for b in self.brain for p in b.participants]
+        for what, names in (("network", networks), ("participant", people)):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{what} {some(twice)} is named more than once")
+        if self.explain and self.explain.network is not None and self.explain.network not in networks:
+            raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participant:
+    """One participant's files, found on disk.
+
+    Attributes
+    ----------
+    label : str
+    runs : tuple of str
+        What `{run}` stood for, in natural order; one empty string where the pattern has no `{run}`.
+    files : tuple of str
+        One image a run.
+    """
+
+    label: str
+    brain: Brain
+    runs: tuple[str, ...]
+    files: tuple[str, ...]
+    mask: str
+    roi_image: str
+    roi_table: str | None
+    labels: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings, and the folder against which their paths are read."""
+
+    settings: StudySettings
+    path: Path
+
+    @property
+    def out(self) -> Path:
+        """Where results go."""
+        return self.folder / self.settings.study.out
+
+    @property
+    def folder(self) -> Path:
+        """Where the study file lies."""
+        return self.path.parent
+
+    def resolve(self, name: str) -> str:
+        """A path of the study file, read against its folder; AFNI names with selectors stay as typed."""
+        return str(self.folder / name)
+
+    def participants(self) -> Iterator[Participant]:
+        """Every participant with the files the patterns give.
+
+        Raises
+        ------
+        InputError
+            A pattern that finds nothing.
+        """
+        for brain in self.settings.brain:
+            for label in brain.participants:
+                yield self._participant(brain, label)
+
+    def _participant(self, brain: Brain, label: str) -> Participant:
+        def fill(pattern: str) -> str:
+            return self.resolve(pattern.replace("{participant}", label))
+
+        runs, files = find_runs(fill(brain.files), label)
+        return Participant(
+            label=label,
+            brain=brain,
+            runs=runs,
+            files=files,
+            mask=fill(brain.mask),
+            roi_image=fill(brain.rois.image),
+            roi_table=None if brain.rois.table is None else fill(brain.rois.table),
+            labels=brain.labels if brain.labels == "sub-brick" else fill(brain.labels),
+        )
+
+
+def find_runs(pattern: str, participant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels and files of the runs that a path with `{run}` finds, in natural order (2 before 10)."""
+    if "{run}" not in pattern:
+        return ("",), (pattern,)
+    folder, name = Path(pattern).parent, Path(pattern).name
+    if "{run}" in str(folder):
+        raise InputError(f"[brain] files {pattern}: {{run}} may stand in the file's name only")
+    form = re.compile(re.escape(name).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1))
+    found = [(m.group(1), str(p)) for p in (folder.iterdir() if folder.is_dir() else ()) if (m := form.fullmatch(p.name))]
+    if not found:
+        where = some(sorted(p.name for p in folder.iterdir()), 4) if folder.is_dir() else "the folder does not exist"
+        raise InputError(f"participant {participant}: no file {pattern}; found {where or 'an empty folder'}")
+    found.sort(key=lambda pair: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", pair[0])])
+    return tuple(r for r, _ in found), tuple(f for _, f in found)
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Raises
+    ------
+    InputError
+        No such file, no TOML, a key or value that is not known: which keys exist, and the nearest one.
+    """
+    path = existing_file(path, "study")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no valid TOML: {error}") from None
+    try:
+        return Study(StudySettings.model_validate(content), path.resolve())
+    except ValidationError as error:
+        problems = error.errors()
+        # An entry that fails makes its whole list "too short", which says nothing new.
+        failed = {problem["loc"][0] for problem in problems if len(problem["loc"]) > 1}
+        lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"][0] in failed)]
+        raise InputError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def _line(problem: ErrorDetails) -> str:
+    """One line for one thing pydantic found."""
+    location = [str(part) for part in problem["loc"]]
+    where = f"[{'.'.join(p for p in location[:-1] if not p.isdigit())}] " if len(location) > 1 else ""
+    key = location[-1] if location else ""
+    if problem["type"] == "extra_forbidden":
+        keys = sorted(_keys(location[:-1]))
+        return f"{where}unknown key {key!r}; keys here are {', '.join(keys)}{nearest(key, keys)}"
+    if problem["type"] == "missing":
+        return f"{where}lacks the key {key!r}"
+    found = "" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "value_error":
+        return f"{where}{key + ': ' if key else ''}{message}"
+    hint = ""
+    if isinstance(problem["input"], str):
+        hint = nearest(problem["input"], re.findall(r"'([^']+)'", message))
+    return f"{where}{key}: wanted {message}{found}{hint}"
+
+
+def _keys(location: list[str]) -> list[str]:
+    """The keys that exist at a place of the study file."""
+    model: Any = StudySettings
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if part in fields:  # other parts are places in a list
+            model = _model_in(fields[part].annotation)
+    fields = getattr(model, "model_fields", {})
+    return [f.alias or name for name, f in fields.items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    if get_origin(annotation) in (tuple, Union, UnionType):
+        return next((_model_in(a) for a in get_args(annotation) if a is not type(None)), None)
+    return annotation
+
+
+def settings_for_methods(settings: StudySettings) -> Mapping[str, Any]:
+    """The settings as plain values, as the methods paragraph takes them."""
+    return settings.model_dump(by_alias=True)
