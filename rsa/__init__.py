@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.normalize import average_patterns as average_patterns, noise_precision as noise_precision, normalize_patterns as normalize_patterns
     from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
-    from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling
+    from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling, noise_ceilings as noise_ceilings
     from brainmap.rsa.inference import score_statistics as score_statistics, split_half_best_layer as split_half_best_layer
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
@@ -35,7 +35,7 @@ _HOMES = {
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),
     "compare": ("compare_rdms", "compare_vectors"),
-    "ceiling": ("NoiseCeiling", "noise_ceiling"),
+    "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),

@@ -65,19 +65,19 @@ def _count(
                 while stop < n and x[i, order[i, stop]] == x[i, order[i, start]]:
                     stop += 1
                 if stop - start > 1:
-                    a[start:stop].sort()
+                    _sort(a[start:stop], b)
                     same = 1
                     for k in range(start + 1, stop):
                         same = same + 1 if a[k] == a[k - 1] else 1
                         tied_both[i, j] += same - 1
                 start = stop
-            discordant[i, j] = _inversions(a, b)
+            discordant[i, j] = _sort(a, b)
     return discordant, tied_both
 
 
 @njit(cache=True, nogil=True)
-def _inversions(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cover - compiled
-    """Inversions of `a`, counted while merge-sorting it with the buffer `b`; both are overwritten."""
+def _sort(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cover - compiled
+    """Merge-sort `a` with the buffer `b`, and count the inversions undone."""
     n, count, width = len(a), 0, 1
     while width < n:
         for left in range(0, n, 2 * width):
@@ -91,6 +91,7 @@ def _inversions(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: n
                     b[k] = a[j]
                     j += 1
                     count += middle - i
-        a, b = b, a
+        for k in range(n):
+            a[k] = b[k]
         width *= 2
     return count

@@ -1,0 +1,346 @@
+"""Inference over participants: is a layer's score above chance in a region, and which layer is best there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
+from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
+from brainmap.rsa.dissimilarity import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Test = Literal["signed-rank", "t", "sign-flip"]
+Correction = Literal["none", "fdr", "bonferroni", "max-t"]
+Alternative = Literal["greater", "less", "two-sided"]
+TESTS: tuple[Test, ...] = get_args(Test)
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
+
+
+def score_statistics(
+    scores: NDArray[np.floating],
+    *,
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    against: float | NDArray[np.floating] = 0.0,
+    alternative: Alternative = "greater",
+    labels: Mapping[str, Sequence[str]] | None = None,
+    measure: Measure | str | None = None,
+    permutations: int = 5000,
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test scores over participants, corrected over all models and ROIs at once.
+
+    Parameters
+    ----------
+    scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
+        As they are: never squared, as squares are above 0 by chance alone. NaN leaves a participant out of
+        that test.
+    test : {"signed-rank", "t", "sign-flip"}
+        Wilcoxon's signed rank (exact, its statistic is the sum of positive ranks); t (on Fisher z when `measure` is
+        pearson or spearman); sign flips, enumerated when 2^n <= permutations.
+    correction : {"none", "fdr", "bonferroni", "max-t"}
+        fdr is Benjamini-Hochberg over all tests; max-t needs test="sign-flip".
+    against : float, or array that broadcasts to scores
+        What is tested against: 0, another model's scores, the lower noise ceiling.
+    alternative : {"greater", "less", "two-sided"}
+        One-sided against 0; take two-sided for differences.
+    labels : mapping
+        Names along the first axes, as `{"layer": [...], "roi": [...]}`; default "model" (and "roi") and
+        numbers.
+    measure : str, optional
+        What the scores are, for Fisher z.
+    permutations, rng
+        For sign flips that are drawn.
+
+    Returns
+    -------
+    DataFrame
+        A row a test: the labels, mean, standard_error (both of the raw scores), statistic, p, p_corrected, n
+        (participants), smallest_p (the smallest p that n can reach, 0 for t). `attrs["note"]` says test and
+        correction in words.
+
+    Raises
+    ------
+    InputError
+        Unknown test or correction, max-t without sign flips, labels that do not fit, fewer than two
+        participants.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.1, 0.2, 0.15, 0.12, 0.3], [0.1, -0.2, 0.05, -0.12, 0.01]])
+    >>> table = score_statistics(scores, labels={"layer": ["conv1", "conv2"]})
+    >>> table[["layer", "p", "p_corrected", "smallest_p"]].values.tolist()
+    [['conv1', 0.03125, 0.0625, 0.03125], ['conv2', 0.6875, 0.6875, 0.03125]]
+    """
+    one_of(test, TESTS, "test")
+    one_of(correction, CORRECTIONS, "correction")
+    one_of(alternative, get_args(Alternative), "alternative")
+    if correction == "max-t" and test != "sign-flip":
+        raise InputError(f"correction 'max-t' flips signs: found test={test!r}, wanted test='sign-flip'")
+    x = np.asarray(scores, dtype=np.float64)
+    if x.ndim not in (2, 3) or x.shape[-1] < 2:
+        raise InputError(f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "
+                         "or (n_models, n_rois, n_participants), of at least 2 participants")
+    table = _index(x.shape[:-1], labels)
+    flat = x.reshape(-1, x.shape[-1])
+    chance = np.broadcast_to(np.asarray(against, dtype=np.float64), x.shape)
+    if test == "t" and measure is not None and ALIASES.get(measure, measure) in ("pearson", "spearman"):
+        x, chance = _fisher_z(x), _fisher_z(chance)
+    difference = (x - chance).reshape(flat.shape)
+    n = np.isfinite(difference).sum(axis=1)
+    table["mean"], table["standard_error"] = _mean_and_error(flat)
+    if test == "sign-flip":
+        tested = _sign_flips(difference, alternative, permutations, rng)
+    else:
+        tested = (_signed_rank if test == "signed-rank" else _t)(difference, alternative)
+    table["statistic"], table["p"] = tested["statistic"].to_numpy(), tested["p"].to_numpy()
+    by_maximum = correction == "max-t"
+    table["p_corrected"] = tested["p_max"].to_numpy() if by_maximum else corrected(table["p"], correction)
+    table["n"] = n
+    table["smallest_p"] = tested["smallest_p"].to_numpy()
+    reach = float(table["smallest_p"].max())
+    table.attrs["note"] = _note(test, correction, alternative, n_tests=len(flat), smallest=reach)
+    return table
+
+
+def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction) -> Floats:
+    """p values corrected over all of them ("none", "fdr", "bonferroni"); NaN stays NaN and does not count.
+
+    Examples
+    --------
+    >>> corrected(np.array([0.01, 0.04, np.nan, 0.03]), "fdr").round(3)
+    array([0.03, 0.04,  nan, 0.04])
+    """
+    from scipy.stats import false_discovery_control
+
+    result = np.array(p, dtype=np.float64)
+    tested = ~np.isnan(result)
+    if correction == "fdr" and tested.any():
+        result[tested] = false_discovery_control(result[tested])
+    elif correction == "bonferroni":
+        result[tested] = np.minimum(1.0, result[tested] * tested.sum())
+    return result
+
+
+def split_half_best_layer(
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    splits: int = 20,
+    rng: np.random.Generator,
+    by: Literal["condition", "stimulus"] = "condition",
+) -> pd.DataFrame:
+    """The best layer of each ROI, chosen on one half of the items and scored on the other.
+
+    Scoring the winner where it was chosen flatters it. Here the layer with the highest mean score over
+    participants on a random half of the items is scored on the other half: median over splits for each
+    participant, then mean over them.
+
+    Parameters
+    ----------
+    model_rdms : rsatoolbox RDMs
+        One RDM a layer in order of depth (RDM descriptor `layer`).
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant and ROI (RDM descriptors `participant` and `roi`).
+    measure : str
+        As in `brainmap.rsa.compare_rdms`.
+    splits : int
+        Random halves, the same for all ROIs and participants.
+    rng : numpy Generator
+    by : {"condition", "stimulus"}
+        What is halved. By condition keeps all tokens of a word on one side, so that none is tested on its
+        own word.
+
+    Returns
+    -------
+    DataFrame
+        A row an ROI: roi, layer (chosen most often), chosen_share (of splits), score and standard_error
+        over participants on the half not used to choose, position (0 first to 1 last layer, mean over
+        splits), n (participants).
+
+    Raises
+    ------
+    InputError
+        Fewer than two layers, fewer than six items to halve, RDMs of different levels or items.
+
+    References
+    ----------
+    Tuckute et al. 2023, doi:10.1371/journal.pbio.3002366
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng = np.random.default_rng(0)
+    >>> items = {"stimulus_id": list("abcdefgh")}
+    >>> layers = {name: rng.normal(size=(8, 20)) for name in ("conv1", "conv2")}
+    >>> models = stack_rdms([
+    ...     compute_rdms(x, descriptors={**items, "layer": name}) for name, x in layers.items()])
+    >>> brains = stack_rdms([
+    ...     compute_rdms(layers["conv2"] + 0.5 * rng.normal(size=(8, 20)),
+    ...                  descriptors={**items, "participant": p, "roi": "HG"}) for p in ("01", "02", "03")])
+    >>> split_half_best_layer(models, brains, by="stimulus", rng=rng)["layer"].tolist()
+    ['conv2']
+    """
+    if splits < 1:
+        raise InputError(f"split_half_best_layer: found splits={splits}, wanted at least 1")
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    layers = [str(name) for name in model_rdms.rdm_descriptors.get("layer", range(len(models)))]
+    if len(layers) < 2:
+        raise InputError(f"split_half_best_layer: found {len(layers)} layer, wanted at least 2")
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
+    halves = _halves(data_rdms, splits=splits, by=by, rng=rng)
+    chosen = {roi: np.empty(splits, dtype=np.intp) for roi in dict.fromkeys(rois)}
+    tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
+    for k, (train, test) in enumerate(halves):
+        on_train = compare_vectors(models[:, train], data[:, train], measure=measure)
+        on_test = compare_vectors(models[:, test], data[:, test], measure=measure)
+        for roi in chosen:
+            mine = [name == roi for name in rois]
+            chosen[roi][k] = _best(on_train[:, mine], roi)
+            tested[roi][k] = on_test[chosen[roi][k], mine]
+    rows = []
+    for roi, picks in chosen.items():
+        counts = np.bincount(picks, minlength=len(layers))
+        scores = np.median(tested[roi], axis=0)
+        mean, error = _mean_and_error(scores[None])
+        rows.append({
+            "roi": roi, "layer": layers[counts.argmax()], "chosen_share": counts.max() / splits,
+            "score": mean[0], "standard_error": error[0], "position": picks.mean() / (len(layers) - 1),
+            "n": int(np.isfinite(scores).sum()),
+        })
+    return pd.DataFrame(rows)
+
+
+def _best(scores: Floats, roi: str) -> int:
+    """The layer with the highest mean over participants of `(n_layers, n_participants)`."""
+    mean, _ = _mean_and_error(scores)
+    if np.isnan(mean).all():
+        raise InputError(f"split_half_best_layer: no layer has a score in {roi!r}; pairs are missing")
+    return int(np.nanargmax(mean))
+
+
+def _halves(
+    rdms: RDMs, *, splits: int, by: str, rng: np.random.Generator
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Positions of the pairs within each random half of the items, train and test."""
+    one_of(by, ("condition", "stimulus"), "by")
+    if LABEL_OF[by] not in rdms.pattern_descriptors:
+        raise InputError(f"split_half_best_layer: by={by!r} needs {LABEL_OF[by]!r} labels, found only "
+                         f"{some(rdms.pattern_descriptors)}; choose the other one")
+    labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
+    names, member = np.unique(labels, return_inverse=True)
+    if len(names) < 6:
+        way_out = "; choose by='stimulus'" if by == "condition" and rdms.n_cond >= 6 else ""
+        raise InputError(f"split_half_best_layer: found {len(names)} to halve by {by}, wanted at "
+                         f"least 6, three a half{way_out}")
+    halves = []
+    for _ in range(splits):
+        first = rng.permutation(len(names))[: (len(names) + 1) // 2]
+        inside = np.isin(member.reshape(-1), first)
+        halves.append((pair_positions(np.flatnonzero(inside), rdms.n_cond),
+                       pair_positions(np.flatnonzero(~inside), rdms.n_cond)))
+    return halves
+
+
+def _index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
+    """The rows of the table: every combination of the labels along the axes, the last fastest."""
+    if labels is None:
+        names = ("model", "roi")[: len(shape)]
+        labels = {name: [str(k) for k in range(size)] for name, size in zip(names, shape, strict=True)}
+    sizes = tuple(len(names) for names in labels.values())
+    if sizes != shape:
+        raise InputError(f"score_statistics: labels {some(labels)} name {sizes}, scores have axes {shape}; "
+                         "give one name a model (and ROI), in order of the axes")
+    grid = np.indices(shape).reshape(len(shape), -1)
+    return pd.DataFrame({
+        key: [str(names[k]) for k in along] for (key, names), along in zip(labels.items(), grid, strict=True)
+    })
+
+
+def _fisher_z(x: Floats) -> Floats:
+    if (np.abs(x) >= 1).any():
+        raise InputError("score_statistics: a correlation of 1 has no Fisher z; leave measure out, or choose "
+                         "test='signed-rank'")
+    return np.asarray(np.arctanh(x))
+
+
+def _mean_and_error(x: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard error over the last axis, NaN left out; NaN where fewer than 1 or 2 are left."""
+    n = np.isfinite(x).sum(axis=1)
+    mean = np.nansum(x, axis=1) / np.where(n > 0, n, np.nan)
+    squares = np.nansum((x - mean[:, None]) ** 2, axis=1)
+    return mean, np.sqrt(squares / np.where(n > 1, n - 1, np.nan) / np.where(n > 0, n, np.nan))
+
+
+def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
+    """Wilcoxon's test, exact for any number of participants and with ties; zero differences are left out."""
+    n_tests = len(difference)
+    statistic, p, smallest = np.full(n_tests, np.nan), np.full(n_tests, np.nan), np.full(n_tests, np.nan)
+    null: dict[tuple[int, ...], Floats] = {}
+    for k, row in enumerate(difference):
+        row = row[np.isfinite(row)]
+        smallest[k] = 2.0 ** -len(row) * (2 if alternative == "two-sided" else 1)
+        if len(row) < 2:
+            continue
+        row = row[row != 0]
+        doubled = np.rint(2 * rank_rows(np.abs(row)[None])[0]).astype(int)  # midranks are halves
+        key = tuple(sorted(doubled))
+        if key not in null:
+            null[key] = _sums_of_signed_ranks(key)
+        seen = int(doubled[row > 0].sum())
+        upper, lower = null[key][seen:].sum(), null[key][: seen + 1].sum()
+        sides = {"greater": upper, "less": lower, "two-sided": 2 * min(upper, lower)}
+        statistic[k], p[k] = seen / 2, min(1.0, sides[alternative])
+    return pd.DataFrame({"statistic": statistic, "p": p, "smallest_p": smallest})
+
+
+def _sums_of_signed_ranks(ranks: tuple[int, ...]) -> Floats:
+    """Probability of each sum of positive ranks when every sign is a fair coin."""
+    chance = np.zeros(sum(ranks) + 1)
+    chance[0] = 1.0
+    for rank in ranks:
+        chance[rank:] = chance[rank:] + chance[: len(chance) - rank]
+        chance /= 2.0
+    return chance
+
+
+def _t(difference: Floats, alternative: Alternative) -> pd.DataFrame:
+    from scipy.stats import t
+
+    mean, error = _mean_and_error(difference)
+    df = np.isfinite(difference).sum(axis=1) - 1
+    value = mean / np.where(error > 0, error, np.nan)
+    p = {"greater": t.sf(value, df), "less": t.cdf(value, df), "two-sided": 2 * t.sf(np.abs(value), df)}
+    return pd.DataFrame({"statistic": value, "p": p[alternative], "smallest_p": 0.0})
+
+
+def _sign_flips(
+    difference: Floats, alternative: Alternative, permutations: int, rng: np.random.Generator | None
+) -> pd.DataFrame:
+    from brainmap.rsa.signflip import sign_flip_test
+
+    sign = -1.0 if alternative == "less" else 1.0
+    side: Literal["two-sided", "greater"] = "two-sided" if alternative == "two-sided" else "greater"
+    found = sign_flip_test((sign * difference).T, alternative=side, permutations=permutations, rng=rng)
+    smallest = found.smallest_p * (2 if alternative == "two-sided" and found.enumerated else 1)
+    return pd.DataFrame({"statistic": sign * found.statistic, "p": found.p, "p_max": found.p_corrected,
+                         "smallest_p": smallest})
+
+
+def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: float) -> str:
+    name = {"signed-rank": "Wilcoxon signed-rank test", "t": "t test", "sign-flip": "sign-flip test"}[test]
+    over = {"none": "not corrected", "fdr": "false discovery rate (Benjamini-Hochberg)",
+            "bonferroni": "Bonferroni", "max-t": "family-wise by the largest statistic"}[correction]
+    reach = f"; the smallest p it can reach is {smallest:.3g}" if smallest > 0 else ""
+    return f"{name} over participants ({alternative}), {over} over {n_tests} tests{reach}"

@@ -1,0 +1,87 @@
+"""Noise ceilings against rsatoolbox, with missing pairs, and what they promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
+from rsatoolbox.rdm import RDMs
+
+from brainmap.errors import InputError
+from brainmap.rsa.ceiling import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
+from brainmap.rsa.compare import MEASURES, compare_vectors
+from brainmap.rsa.dissimilarity import dissimilarities
+from brainmap.rsa.rdm import compute_rdms, stack_rdms
+
+
+def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np.ndarray:
+    truth = rng.normal(size=(8, 30))
+    return np.array([dissimilarities(truth + noise * rng.normal(size=truth.shape)) for _ in range(n)])
+
+
+@pytest.mark.parametrize("measure", ["spearman", "rho-a", "tau-a", "pearson", "cosine"])
+@pytest.mark.filterwarnings("ignore:Noise ceiling for tau")
+def test_equals_rsatoolbox(measure):
+    x = participants(np.random.default_rng(0)).round(2)
+    found = noise_ceiling_of_vectors(x, measure=measure)
+    theirs: Any = boot_noise_ceiling(RDMs(x), method={"pearson": "corr"}.get(measure, measure))
+    np.testing.assert_allclose((found.lower, found.upper), theirs, atol=1e-10)
+    assert found.approximate == (measure == "tau-a")
+    np.testing.assert_allclose(found.lower_per_participant.mean(), found.lower)
+
+
+@pytest.mark.parametrize("measure", ["pearson", "cosine", "spearman", "corr_cov", "cosine_cov"])
+def test_no_model_beats_the_upper_bound(measure):
+    """Pooling on the measure's own scale gives the one RDM with the highest mean score; plain averaging does not."""
+    rng = np.random.default_rng(1)
+    x = participants(rng) * rng.uniform(0.1, 20, size=(7, 1))
+    upper = noise_ceiling_of_vectors(x, measure=measure).upper
+    tries = np.vstack([x.mean(0), x, rng.normal(size=(200, 28)) * 0.02 + (x / x.mean(1, keepdims=True)).mean(0)])
+    best = compare_vectors(tries, x, measure=measure).mean(1).max()
+    assert best <= upper + 1e-12
+    assert compare_vectors(x.mean(0), x, measure=measure).mean() < upper
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_missing_pairs_count_for_nobody_else(measure):
+    x = participants(np.random.default_rng(2), noise=0.5)
+    i, j = np.triu_indices(8, 1)
+    whole = noise_ceiling_of_vectors(x, measure=measure)
+    x[3, (i == 2) | (j == 2)] = np.nan
+    found = noise_ceiling_of_vectors(x, measure=measure)
+    assert np.isfinite([found.lower, found.upper]).all()
+    assert found.lower_per_participant[3] != whole.lower_per_participant[3]
+    np.testing.assert_allclose(found.lower, whole.lower, atol=0.1)
+    np.testing.assert_allclose(found.upper, whole.upper, atol=0.1)
+
+
+def test_the_true_model_lies_within_the_band():
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(20):
+        truth = rng.normal(size=(10, 30))
+        x = np.array([dissimilarities(truth + rng.normal(size=truth.shape)) for _ in range(12)])
+        found = noise_ceiling_of_vectors(x, measure="spearman")
+        inside += found.lower <= compare_vectors(dissimilarities(truth), x, measure="spearman").mean() <= found.upper
+    assert inside >= 17
+
+
+def test_rois_have_ceilings_of_their_own():
+    rng = np.random.default_rng(4)
+    items = {"stimulus_id": list("abcdefgh")}
+    rdms = []
+    for roi, noise in (("HG", 0.3), ("V1", 3.0)):
+        truth = rng.normal(size=(8, 30))
+        rdms += [compute_rdms(truth + noise * rng.normal(size=(8, 30)),
+                              descriptors={**items, "roi": roi, "participant": p}) for p in "1234"]
+    both = stack_rdms(rdms)
+    with pytest.raises(InputError, match=r"RDMs of 2 ROIs \('HG', 'V1'\), wanted one"):
+        noise_ceiling(both)
+    table = noise_ceilings(both, measure="spearman").set_index("roi")
+    alone = noise_ceiling(both.subset("roi", "HG"), measure="spearman")
+    assert table.loc["HG", "lower"] == alone.lower
+    assert table.loc["HG", "lower"] > 0.7 > table.loc["V1", "lower"]
+    with pytest.raises(InputError, match="found 1 participant"):
+        noise_ceiling(both.subset("participant", "1").subset("roi", "HG"))

@@ -1,0 +1,172 @@
+"""Comparison of RDMs: against rsatoolbox and scipy, by label, with ties and missing pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import rsatoolbox.rdm
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rsatoolbox.rdm import RDMs
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.compare import MEASURES, compare_rdms, compare_vectors, rank_rows
+from brainmap.rsa.dissimilarity import dissimilarities
+from brainmap.rsa.rdm import compute_rdms
+
+THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
+
+
+def theirs(models: Any, data: Any, measure: str) -> np.ndarray:
+    return np.asarray(rsatoolbox.rdm.compare(models, data, method=THEIR_NAME.get(measure, measure)))
+
+
+def tied_vectors(rng: np.random.Generator, n: int, n_items: int = 9) -> np.ndarray:
+    """Positive dissimilarities with a few ties, as rounding or categories give."""
+    return rng.gamma(2.0, size=(n, n_items * (n_items - 1) // 2)).round(1) + 0.1
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(4, 12), missing=st.booleans())
+def test_every_measure_equals_rsatoolbox(measure, seed, n_items, missing):
+    rng = np.random.default_rng(seed)
+    models, data = tied_vectors(rng, 3, n_items), tied_vectors(rng, 4, n_items)
+    if missing:  # rsatoolbox wants the same pairs missing on both sides
+        gone = rng.choice(models.shape[1], size=2, replace=False)
+        models[:, gone] = data[:, gone] = np.nan
+    np.testing.assert_allclose(compare_vectors(models, data, measure=measure), theirs(models, data, measure),
+                               atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("measure", ["corr_cov", "cosine_cov"])
+@pytest.mark.parametrize("kind", ["full", "diagonal"])
+def test_whitened_measures_equal_solving_with_the_covariance_of_dissimilarities(measure, kind):
+    rng = np.random.default_rng(0)
+    n_items = 8
+    models, data = tied_vectors(rng, 3, n_items), tied_vectors(rng, 2, n_items)
+    sigma = np.cov(rng.normal(size=(n_items, 20)))
+    sigma = np.diag(np.diag(sigma)) if kind == "diagonal" else sigma
+    i, j = np.triu_indices(n_items, 1)
+    contrasts = np.eye(n_items)[i] - np.eye(n_items)[j]
+    inverse = np.linalg.inv((contrasts @ sigma @ contrasts.T) ** 2)
+    x, y = (v - v.mean(1, keepdims=True) if measure == "corr_cov" else v for v in (models, data))
+    expected = x @ inverse @ y.T / np.sqrt(np.outer(np.diag(x @ inverse @ x.T), np.diag(y @ inverse @ y.T)))
+    found = compare_vectors(models, data, measure=measure, sigma_k=sigma)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    if kind == "diagonal":
+        np.testing.assert_allclose(compare_vectors(models, data, measure=measure, sigma_k=np.diag(sigma)), expected)
+    else:  # rsatoolbox solves this case by conjugate gradients, to about 1e-5
+        theirs_k = rsatoolbox.rdm.compare(RDMs(models), RDMs(data), method=measure, sigma_k=sigma)
+        np.testing.assert_allclose(found, theirs_k, atol=1e-4)
+
+
+def test_whitening_without_an_item_equals_leaving_the_item_out():
+    rng = np.random.default_rng(1)
+    models, data = tied_vectors(rng, 2, 7), tied_vectors(rng, 2, 7)
+    sigma = np.cov(rng.normal(size=(7, 20)))
+    i, j = np.triu_indices(7, 1)
+    rest = (i != 3) & (j != 3)
+    expected = compare_vectors(models[:, rest], data[:, rest], measure="corr_cov",
+                               sigma_k=np.delete(np.delete(sigma, 3, 0), 3, 1))
+    holed = np.where(rest, data, np.nan)
+    np.testing.assert_allclose(compare_vectors(models, holed, measure="corr_cov", sigma_k=sigma), expected)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_missing_pairs_are_left_out_for_their_own_rdm_only(measure):
+    rng = np.random.default_rng(2)
+    models, data = tied_vectors(rng, 3), tied_vectors(rng, 4)
+    whole = compare_vectors(models, data, measure=measure)
+    holed, gone = data.copy(), [0, 5, 11]
+    holed[2, gone] = np.nan
+    found = compare_vectors(models, holed, measure=measure)
+    np.testing.assert_allclose(found[:, [0, 1, 3]], whole[:, [0, 1, 3]], atol=1e-14)
+    keep = np.setdiff1d(np.arange(36), gone)
+    if not measure.endswith("cov"):
+        np.testing.assert_allclose(found[:, 2], theirs(models[:, keep], data[2:3, keep], measure)[:, 0], atol=1e-10)
+    # the same pairs missing in a model instead
+    models[1, gone] = np.nan
+    assert compare_vectors(models, data, measure=measure)[0, 0] == pytest.approx(whole[0, 0], abs=1e-14)
+
+
+def test_items_are_matched_by_label_where_sorting_puts_b10_before_b9():
+    rng = np.random.default_rng(3)
+    words = [f"b{k}" for k in range(1, 13)]
+    x = rng.normal(size=(12, 30))
+    model = compute_rdms(x, descriptors={"stimulus_id": words})
+    by_name = np.argsort(words)
+    brain = compute_rdms(x[by_name], descriptors={"stimulus_id": [words[k] for k in by_name]})
+    assert compare_rdms(model, brain, measure="rho-a")[0, 0] == pytest.approx(1.0)
+    by_position = compare_vectors(model.dissimilarities, brain.dissimilarities, measure="rho-a")
+    assert by_position[0, 0] < 0.8, "the trap is real"
+
+
+def test_other_levels_and_other_items_are_refused_and_named():
+    x = np.random.default_rng(4).normal(size=(6, 9))
+    labels = {"stimulus_id": list("abcdef"), "condition": ["x", "x", "y", "y", "z", "z"]}
+    stimuli, words = compute_rdms(x, descriptors=labels), compute_rdms(x, items="condition", descriptors=labels)
+    with pytest.raises(InputError, match="RDMs of different levels: models over 3 conditions, data over 6 stimuli"):
+        compare_rdms(words, stimuli)
+    others = compute_rdms(x, descriptors={"stimulus_id": list("abcdeg")})
+    with pytest.raises(InputError, match="different items: only in models: 'g'; only in data: 'f'"):
+        compare_rdms(others, stimuli)
+    bare = RDMs(stimuli.dissimilarities)
+    with pytest.raises(InputError, match="'stimulus_id' or 'condition' to align by"):
+        compare_rdms(bare, stimuli)
+    stimuli.pattern_descriptors["stimulus_id"] = list("abcdee")
+    with pytest.raises(InputError, match="'e' occur more than once"):
+        compare_rdms(stimuli, stimuli)
+
+
+def test_a_misspelt_measure_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match=r"found 'sperman', wanted one of 'spearman'.* did you mean 'spearman'"):
+        compare_vectors(np.ones((1, 3)), np.ones((1, 3)), measure="sperman")
+    x = tied_vectors(np.random.default_rng(5), 1, 4)
+    np.testing.assert_array_equal(compare_vectors(x, 2 * x, measure="corr"), compare_vectors(x, x, measure="pearson"))
+    with pytest.raises(InputError, match="singular"):
+        compare_vectors(x, x, measure="corr_cov", sigma_k=np.zeros((4, 4)))
+    with pytest.raises(InputError, match=r"\(3, 3\), wanted \(4, 4\)"):
+        compare_vectors(x, x, measure="corr_cov", sigma_k=np.eye(3))
+
+
+@pytest.mark.parametrize("measure", ["pearson", "spearman", "tau-b", "corr_cov"])
+def test_an_rdm_without_variance_is_nan_and_counted(measure):
+    x = tied_vectors(np.random.default_rng(6), 2, 5)
+    flat = np.vstack([x[:1], np.full((1, 10), 0.1)])
+    with pytest.warns(BrainmapWarning, match="not defined for 2 of 4 comparisons"):
+        found = compare_vectors(flat, x, measure=measure)
+    np.testing.assert_array_equal(np.isnan(found), [[False, False], [True, True]])
+
+
+def test_spearman_favors_a_tied_category_model_and_rho_a_does_not():
+    """A model that only knows categories cannot beat the true geometry, of which it is a coarse copy."""
+    rng = np.random.default_rng(7)
+    truth = np.sort(rng.normal(size=(1, 66)))
+    category = (truth > np.median(truth)).astype(float)
+    data = truth + 1.2 * rng.normal(size=(200, 66))
+    spearman = compare_vectors(np.vstack([truth, category]), data, measure="spearman").mean(1)
+    rho_a = compare_vectors(np.vstack([truth, category]), data, measure="rho-a").mean(1)
+    assert rho_a[0] == pytest.approx(spearman[0]), "no ties, no difference"
+    assert rho_a[1] < 0.9 * spearman[1]
+    broken = category + 1e-6 * rng.permuted(np.tile(np.arange(66), (3000, 1)), axis=1)
+    random_order = compare_vectors(broken, data[:1], measure="spearman")
+    one = compare_vectors(category, data[:1], measure="rho-a")[0, 0]
+    assert one == pytest.approx(np.mean(random_order), abs=0.01), "rho-a is Spearman's mean over broken ties"
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_ranks_equal_scipy_with_any_ties(rows):
+    np.testing.assert_array_equal(rank_rows(np.array(rows, float)), scipy.stats.rankdata(rows, axis=1))
+
+
+def test_crossnobis_of_noise_scores_nothing_on_average():
+    rng = np.random.default_rng(8)
+    model = dissimilarities(rng.normal(size=(10, 20)))[None]
+    data = np.array([dissimilarities(rng.normal(size=(4, 10, 30)), dissimilarity="crossnobis") for _ in range(200)])
+    scores = compare_vectors(model, data, measure="cosine")[0]
+    assert abs(data.mean()) < 4 * data.mean(1).std() / np.sqrt(200)
+    assert abs(scores.mean()) < 4 * scores.std() / np.sqrt(200)
