@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainmap.checks import nearest, some
+from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 
 VIEWS = ("orig", "acpc", "tlrc")
-_PARTS = re.compile(
-    r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<values>[^<>\[\]]*)>)?'?", re.DOTALL
-)
+_PARTS = re.compile(r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<values>[^<>\[\]]*)>)?'?", re.DOTALL)
 _AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.DOTALL)
 _BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
 
@@ -73,12 +71,17 @@ def find_pair(base: str) -> tuple[Path, Path]:
         raise InputError(f"image: {head} has no {head.stem}.BRIK beside it (nor .BRIK.gz); copy both files")
     if len(briks) > 1:
         found = " and ".join(brik.name for brik in briks)
-        raise InputError(
-            f"image: two files for one name, {found} in {head.parent}; remove the one that is not meant"
-        )
+        raise InputError(f"image: two files for one name, {found} in {head.parent}; remove the one that is not meant")
     if briks[0].suffix in (".Z", ".zst"):
         raise InputError(f"image: {briks[0]} is compressed in a way that is not read here; gzip it instead")
     return head, briks[0]
+
+
+def image_files(name: str | Path) -> tuple[Path, ...]:
+    """The files on disk that an image's name stands for: one, or the HEAD and BRIK of an AFNI dataset."""
+    text = split_name(name).name
+    base = afni_base(text)
+    return find_pair(base) if base is not None else (existing_file(text, "image"),)
 
 
 def _beside(file: Path) -> str:
@@ -117,8 +120,7 @@ def _item(item: str, labels: Sequence[str], what: str) -> list[int]:
             way = 1 if ends[0] <= ends[1] else -1
             return list(range(ends[0], ends[1] + way, way * step))
     raise InputError(
-        f"{what}: no sub-brick is called {item!r}; the labels are {some(labels, most=12)}"
-        f"{nearest(item, labels)}"
+        f"{what}: no sub-brick is called {item!r}; the labels are {some(labels, most=12)}{nearest(item, labels)}"
     )
 
 
@@ -127,15 +129,11 @@ def _one(item: str, labels: Sequence[str], what: str) -> int | None:
         return len(labels) - 1
     if re.fullmatch(r"[0-9]{1,9}", item):
         if int(item) >= len(labels):
-            raise InputError(
-                f"{what}: no sub-brick {item}, wanted 0 to {len(labels) - 1}: {some(labels, most=12)}"
-            )
+            raise InputError(f"{what}: no sub-brick {item}, wanted 0 to {len(labels) - 1}: {some(labels, most=12)}")
         return int(item)
     found = [index for index, label in enumerate(labels) if label == item]
     if len(found) > 1:
-        raise InputError(
-            f"{what}: {len(found)} sub-bricks are labelled {item!r} ({some(found)}); select by number"
-        )
+        raise InputError(f"{what}: {len(found)} sub-bricks are labelled {item!r} ({some(found)}); select by number")
     return found[0] if found else None
 
 
