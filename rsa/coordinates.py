@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.rsa._selectors import afni_base, split_name
 from brainmap.rsa.images import image_info, load_image
 from brainmap.rsa.regions import Image, Rois, cut_rois
 from brainmap.rsa.spheres import TOLERANCE_MM
@@ -37,6 +38,7 @@ def sphere_rois(
     space: str,
     orientation: Literal["LPI", "RAI"] = "LPI",
     mask: Image | None = None,
+    reference_space: str | None = None,
     overlap: Literal["error", "nearest"] = "error",
     minimum_voxels: int = 1,
 ) -> Rois:
@@ -58,6 +60,9 @@ def sphere_rois(
         the signs of x and y are the other way round).
     mask : path or Nifti1Image, optional
         Spheres are cut to its voxels.
+    reference_space : str, optional
+        The space of `reference`, where its header does not say it or says it wrong. A NIfTI header whose form
+        code is 0 or 2 ("unknown", "aligned") says nothing, and any coordinates are then taken.
     overlap : {"error", "nearest"}
         What to do with voxels of two spheres: refuse, or give them to the nearer center.
     minimum_voxels : int
@@ -80,8 +85,9 @@ def sphere_rois(
         raise InputError(f"spheres: radius {radius_mm} mm, wanted more than 0")
     if not centers:
         raise InputError("spheres: no centers given")
-    image, info = load_image(reference), image_info(reference)
-    _check_space(space, info.space, str(info.path or "the reference image"))
+    image, found = load_image(reference), reference_space or _space_of(reference)
+    in_memory = isinstance(reference, nib.Nifti1Image)
+    _check_space(space, found, "the reference image" if in_memory else str(reference))
     shape = image.shape[:3]
     flip = np.array([-1.0, -1.0, 1.0]) if orientation == "RAI" else np.ones(3)
     voxels = np.indices(shape).reshape(3, -1).T
@@ -92,7 +98,6 @@ def sphere_rois(
         point = flip * _point(center, name)
         _check_inside(point, image.affine, shape, name, orientation)
         distance = np.linalg.norm(positions - point, axis=1)
-
         inside = distance <= radius_mm + TOLERANCE_MM
         shared = inside & (labels > 0)
         if shared.any() and overlap == "error":
@@ -103,7 +108,7 @@ def sphere_rois(
             )
         won = inside & (distance < nearest_mm)
         labels[won], nearest_mm[won] = k, distance[won]
-    rois = Rois(tuple(centers), labels.reshape(shape), image.affine.copy(), info.space)
+    rois = Rois(tuple(centers), labels.reshape(shape), image.affine.copy(), found)
     return cut_rois(rois, image, mask, minimum_voxels)
 
 
@@ -126,6 +131,20 @@ def _check_inside(
         )
 
 
+def _space_of(reference: Image) -> str:
+    """The space an image says it is in, or nothing."""
+    said = image_info(reference).space
+    if isinstance(reference, nib.Nifti1Image):
+        header: Any = reference.header
+    elif afni_base(name := split_name(reference).name) is not None:
+        return said
+    else:
+        header = nib.load(name).header
+    code = int(header["sform_code"]) or int(header["qform_code"])
+    described = any(extension.get_code() == 4 for extension in header.extensions)
+    return said if described or code not in (0, 2) else ""
+
+
 def _family(space: str) -> str:
     """MNI templates are one family, Talairach's two are not: TT_N27 is not MNI, nor is TLRC."""
     upper = space.upper()
@@ -136,8 +155,8 @@ def _family(space: str) -> str:
 
 def _check_space(wanted: str, found: str, image: str) -> None:
     """Refuse coordinates of another space; an image that does not say its space cannot be checked."""
-    if found and found.upper() not in ("UNKNOWN", "ALIGNED") and _family(wanted) != _family(found):
+    if found and _family(wanted) != _family(found):
         raise InputError(
-            f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or "
-            "set the image's space (3drefit -space, or the sform code)"
+            f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or say "
+            "what space the image is in (reference_space=, 3drefit -space, or the sform code)"
         )

@@ -103,7 +103,8 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
     one_of(method, get_args(Normalization), "normalization")
     if method == "noise-runs":
         residuals, dof = run_residuals(dataset)
-        scaled = dataset.measurements / _sd(np.sqrt((residuals**2).sum(axis=0) / dof), "all runs")
+        sd = np.sqrt((residuals**2).sum(axis=0) / dof)
+        scaled = dataset.measurements / _varying(sd, dataset.measurements, "all runs")
     else:
         run = _runs(dataset)
         scaled = dataset.measurements.copy()
@@ -172,7 +173,7 @@ def noise_precision(
     else:
         residuals, natural = _glm_residuals(dataset, source)
     freedom = natural if dof is None else dof
-    _sd(residuals.std(axis=0), "the residuals")
+    _varying(residuals.std(axis=0), dataset.measurements, "the residuals")
     if freedom < 1:
         raise InputError(f"noise precision: {freedom} degrees of freedom, wanted at least 1")
     if method == "full" and freedom < dataset.n_channel:
@@ -249,13 +250,15 @@ def _normalized(dataset: Dataset, members: NDArray[np.bool_], method: str, run: 
     else:
         center = x[there].mean(axis=0)
     centered: Floats = x - center
-    return centered / _sd(x[there].std(axis=0), f"run {run}") if method == "zscore-runs" else centered
+    return centered / _varying(x[there].std(axis=0), x, f"run {run}") if method == "zscore-runs" else centered
 
 
-def _sd(sd: Floats, where: str) -> Floats:
-    if not (sd > 0).all():
+def _varying(sd: Floats, measurements: Floats, where: str) -> Floats:
+    """The standard deviations, none of which may be 0 but for rounding."""
+    vanishing = ~(sd > 1e-12 * np.nanmax(np.abs(measurements), axis=0))
+    if vanishing.any():
         raise InputError(
-            f"noise: {np.count_nonzero(~(sd > 0))} of {sd.size} voxels do not vary in {where}; load the "
+            f"noise: {np.count_nonzero(vanishing)} of {sd.size} voxels do not vary in {where}; load the "
             "patterns with load_patterns, which leaves such voxels out, or take out runs that are copies"
         )
     return sd

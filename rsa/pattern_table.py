@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
+Runs = Sequence[object] | NDArray[Any]
 
 _COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef$")
 _STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
@@ -58,12 +60,16 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
         return table.astype(str)
     path = existing_file(table, what)
     try:
-        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (
         ValueError,
         pd.errors.ParserError,
     ) as error:  # UnicodeDecodeError and EmptyDataError are ValueErrors
         raise InputError(f"{what}: {path} is not a tab-separated table ({error})") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas takes the first field for an index then, and every column would be off by one.
+        raise InputError(f"{what}: the rows of {path} have more fields than its header")
+    return table
 
 
 def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:
@@ -142,7 +148,7 @@ def _table_patterns(
     what = "conditions table"
     if run is not None and "run" in table.columns:
         has = sorted(set(table["run"].map(_plain)))
-        table = table[table["run"].map(_plain) == run]
+        table = table[table["run"].map(_plain).str.lstrip("0") == run.lstrip("0")]
         if table.empty:
             raise InputError(f"{what}: no row for run {run!r} ({source.name}); its runs are {some(has)}")
     runs = [_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
@@ -182,12 +188,12 @@ def _volume(text: str, source: Source) -> int:
 
 
 def _plain(run: object) -> str:
-    """'1', '01' stay what they are; the 1.0 that a table with gaps makes of 1 is 1 again."""
+    """The text of a number; the 1.0 that a table with gaps makes of 1 is 1 again."""
     return re.sub(r"\.0$", "", str(run).strip())
 
 
 def _runs_of_sources(
-    sources: Sequence[Source], runs: Sequence[object] | None
+    sources: Sequence[Source], runs: Runs | None
 ) -> tuple[list[str | None], list[str]]:
     """The run of each file, and the run of each volume when one file holds several."""
     if runs is None:
@@ -211,7 +217,8 @@ def _runs_of_sources(
 def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
     """What `conditions` says about source k: 'sub-brick', a table, or a label for each volume."""
     if isinstance(conditions, (str, Path, pd.DataFrame)):
-        return "sub-brick" if conditions == "sub-brick" else read_table(conditions, "conditions")
+        labelled = isinstance(conditions, str) and conditions == "sub-brick"
+        return "sub-brick" if labelled else read_table(conditions, "conditions")
     given = list(conditions)
     if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
         if len(given) != len(sources):
@@ -228,7 +235,7 @@ def plan_patterns(
     sources: Sequence[Source],
     *,
     conditions: Conditions = "sub-brick",
-    runs: Sequence[object] | None = None,
+    runs: Runs | None = None,
     stimuli: Stimuli | None = None,
     missing: str = "error",
 ) -> list[Pattern]:
@@ -340,7 +347,7 @@ def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
 def _gap_message(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Sequence[Source]) -> str:
     gap = gaps[0]
     of_run = {row.run: sources[row.source].name for row in rows}
-    whole = all(row.condition == row.stimulus_id for row in (gap, *rows) if row.condition == gap.condition)
+    whole = gap.stimulus_id == gap.condition
     named = f"condition {gap.condition!r}" if whole else f"stimulus {gap.stimulus_id!r} ({gap.condition!r})"
     n_found = len({row.run for row in rows if gap.stimulus_id in (row.stimulus_id, row.condition)})
     more = f" (and {len(gaps) - 1} more gaps)" if len(gaps) > 1 else ""

@@ -16,7 +16,7 @@ from rsatoolbox.data.dataset import Dataset
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.images import check_same_grid, image_info, load_image
-from brainmap.rsa.pattern_table import Conditions, Pattern, Source, Stimuli, plan_patterns
+from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions import Image, Rois, grid_of, load_mask
 from brainmap.rsa.rois import load_rois
 
@@ -31,7 +31,7 @@ def load_patterns(
     mask: Image,
     conditions: Conditions = "sub-brick",
     rois: Rois | Image | Mapping[str, Image] | None = None,
-    runs: Sequence[object] | None = None,
+    runs: Runs | None = None,
     stimuli: Stimuli | None = None,
     participant: str | None = None,
     missing: Missing = "error",
@@ -50,7 +50,7 @@ def load_patterns(
         volumes are left out) and `run`. A list: one label a volume.
     rois : Rois, path, Nifti1Image or mapping of name to mask, optional
         Regions that label the voxels.
-    runs : sequence, optional
+    runs : sequence or array, optional
         The run of each file, or of each volume when there is one file. Default: files are runs 1, 2, ...
     stimuli : mapping or DataFrame or path of `stimuli.tsv`, optional
         The condition of each stimulus_id; labels are then stimulus ids, or all of them conditions.
@@ -125,7 +125,7 @@ def check_patterns(
     mask: Image,
     conditions: Conditions = "sub-brick",
     rois: Rois | Image | Mapping[str, Image] | None = None,
-    runs: Sequence[object] | None = None,
+    runs: Runs | None = None,
     stimuli: Stimuli | None = None,
     participant: str | None = None,
     missing: Missing = "error",
@@ -277,7 +277,7 @@ def _absent(
 
 def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
     """Voxels that are not finite in some pattern, and voxels constant over the patterns of some run."""
-    nan: Booleans = (~np.isfinite(measured)).any(axis=0)
+    nan: Booleans = np.any(~np.isfinite(measured), axis=0)
     constant = np.zeros(measured.shape[1], bool)
     groups = [measured[run == r] for r in np.unique(run)]
     if all(len(group) < 2 for group in groups):

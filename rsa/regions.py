@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.rsa._nifti import code_of_space
 from brainmap.rsa.images import check_same_grid, load_image
 
 Image = str | Path | nib.Nifti1Image
@@ -66,7 +67,9 @@ class Rois:
     def image(self) -> nib.Nifti1Image:
         """The labels as an int16 (int32 beyond 32,767 regions) image."""
         kind = np.int16 if len(self.names) < 2**15 else np.int32
-        return nib.Nifti1Image(self.labels.astype(kind), self.affine)
+        image = nib.Nifti1Image(self.labels.astype(kind), self.affine)
+        image.set_sform(self.affine, code_of_space(self.space) if self.space else 0)
+        return image
 
     def table(self) -> pd.DataFrame:
         """A BIDS `dseg.tsv` of `image()`: index and name."""
