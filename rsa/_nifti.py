@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,8 @@ from brainmap.rsa.afni import Attributes, attributes_of, describe
 
 _FORMATS = {348: (nib.Nifti1Header, b"n+1\0", 352), 540: (nib.Nifti2Header, b"n+2\0", 544)}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
-_METERS = {1: 1e3, 3: 1e-3}
+_METERS = {1: ("meters", 1e3), 3: ("micrometers", 1e-3)}
+_NUMS = "NIfTI_nums"
 _AFNI_CODE = 4
 SPACE_OF_CODE = {3: "TLRC", 4: "MNI", 5: "template"}
 
@@ -79,9 +81,7 @@ def _header(block: bytes, what: str) -> tuple[Any, int]:
             header = cast(Any, kind)(block[:size], endianness=order, check=False)
             found = bytes(header["magic"]).rstrip(b"\0")
             if found != magic.rstrip(b"\0"):
-                raise InputError(
-                    f"{what}: magic is {found!r}, wanted {magic[:3]!r}; save it as one NIfTI file (.nii)"
-                )
+                raise InputError(f"{what}: magic is {found!r}, wanted {magic[:3]!r}; save it as one NIfTI file (.nii)")
             return header, least
     hint = "; it is gzip data, so name it .nii.gz" if block[:2] == b"\x1f\x8b" else ""
     raise InputError(f"{what}: not a NIfTI-1 or NIfTI-2 file{hint}")
@@ -95,9 +95,7 @@ def _shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
     sides += [1] * (4 - len(sides))
     more = [side for side in sides[3:] if side > 1]
     if len(more) > 1:
-        raise InputError(
-            f"{what}: shape {tuple(sides)} has {len(more) + 3} axes, wanted at most one after x, y, z"
-        )
+        raise InputError(f"{what}: shape {tuple(sides)} has {len(more) + 3} axes, wanted at most one after x, y, z")
     return (sides[0], sides[1], sides[2]), (more or [1])[0], sides[3] > 1
 
 
@@ -107,13 +105,9 @@ def _dtype(header: Any, what: str) -> np.dtype[Any]:
     except Exception as error:  # nibabel raises several kinds here
         raise _damaged(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(
-            f"{what}: values are {_kind(dtype)}, wanted real numbers; save the part you mean as float"
-        )
+        raise InputError(f"{what}: values are {_kind(dtype)}, wanted real numbers; save the part you mean as float")
     if dtype.itemsize * 8 != int(header["bitpix"]):
-        raise _damaged(
-            what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}"
-        )
+        raise _damaged(what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}")
     return dtype
 
 
@@ -122,16 +116,26 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def info_of(
-    header: Any, grid: tuple[int, ...], n: int, attributes: Attributes, *, path: Path | None, is_time: bool
+    header: Any,
+    grid: tuple[int, ...],
+    n: int,
+    attributes: Attributes,
+    *,
+    path: Path | None,
+    is_time: bool,
+    current: bool = True,
 ) -> ImageInfo:
-    """What a NIfTI header and its AFNI attributes say."""
+    """What a NIfTI header and its AFNI attributes say; unless `current`, not what they say of sub-bricks."""
     what = str(path or "image")
     affine, code = _affine(header, grid, what)
     view = view_of_code(code)
+    nums = str(attributes.get(_NUMS, "")).split(",")
+    if not current or (nums != [""] and str(n) not in nums[3:5]):  # cut or joined since it was described
+        attributes = {name: value for name, value in attributes.items() if not name.startswith("BRICK_")}
     described = describe(attributes, n, view)
     if "TEMPLATE_SPACE" not in attributes:
         described["space"] = SPACE_OF_CODE.get(code, "ORIG")
-    if not any(described["stats"]):
+    if current and not any(described["stats"]):
         parameters = [float(header[f"intent_p{i}"]) for i in (1, 2, 3)]
         described["stats"] = (Stat.from_code(int(header["intent_code"]), parameters),) * n
     unit = _SECONDS.get(int(header["xyzt_units"]) & 0x38)
@@ -144,38 +148,42 @@ def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.f
     """The sform where there is one, else the qform, else a guess from voxel sizes (said)."""
     qcode, scode = int(header["qform_code"]), int(header["sform_code"])
     sform = np.array(header.get_sform(), float)
-    qform = None
-    if qcode > 0:
-        try:
-            qform = np.array(header.get_qform(), float)
-        except Exception as error:
-            if scode <= 0:
-                raise _damaged(what, f"the qform is invalid ({error})") from error
+    qform = _qform(header) if qcode > 0 else None
     if scode > 0:
         affine, code = sform, scode
         if qform is None and qcode > 0:
             _warn(f"{what}: the qform is invalid; the sform is used")
-        elif (
-            qform is not None
-            and np.isfinite(qform).all()
-            and (off := corner_distance(sform, qform, grid)) > 0.1
-        ):
+        elif qform is not None and (off := corner_distance(sform, qform, grid)) > 0.1:
             mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
             flip = " and are mirror images (left/right)" if mirrored else ""
             _warn(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
     elif qform is not None:
         affine, code = qform, qcode
+    elif qcode > 0:
+        raise _damaged(what, "the qform is invalid and there is no sform")
     else:
         affine, code = np.array(header.get_base_affine(), float), 0
         _warn(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
-    affine[:3] *= _METERS.get(int(header["xyzt_units"]) & 7, 1.0)
+    unit, factor = _METERS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
+    if unit:
+        _warn(f"{what}: the header gives positions in {unit}; they are converted to mm")
+        affine[:3] *= factor
     return affine, code
 
 
+def _qform(header: Any) -> NDArray[np.float64] | None:
+    """The affine of the quaternion, None where it is none."""
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # as the standard says
+    try:
+        qform = np.array(header.get_qform(), float)
+    except Exception:  # nibabel raises several kinds here
+        return None
+    return qform if np.isfinite(qform).all() else None
+
+
 def corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
-    corners = np.array(
-        [[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float
-    )
+    corners = np.array([[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float)
     return float(np.abs(corners @ (one - other).T).max())
 
 
@@ -199,6 +207,8 @@ def afni_attributes(block: bytes, order: str) -> Attributes:
 def decode_extension(content: bytes) -> Attributes:
     """Attributes from the XML of an AFNI extension; elements that cannot be read are left out."""
     attributes: Attributes = {}
+    if nums := re.search(rb'NIfTI_nums="([\d,]*)"', content):
+        attributes[_NUMS] = nums[1].decode()
     for element in content.decode("utf-8", errors="replace").split("<AFNI_atr")[1:]:
         start, _, rest = element.partition(">")
         body, closed, _ = rest.partition("</AFNI_atr>")
@@ -229,23 +239,53 @@ def encode_extension(attributes: Attributes, nums: tuple[int, ...]) -> bytes:
             kind = "int" if all(isinstance(number, int) for number in value) else "float"
             count = len(value)
             body = "".join(f" {number:.9g}\n" for number in value)
-        parts.append(
-            f'<AFNI_atr\n  ni_type="{kind}"\n  ni_dimen="{count}"\n  atr_name="{name}" >\n{body}</AFNI_atr>\n'
-        )
+        parts.append(f'<AFNI_atr\n  ni_type="{kind}"\n  ni_dimen="{count}"\n  atr_name="{name}" >\n{body}</AFNI_atr>\n')
     parts.append("</AFNI_attributes>\n")
     return "".join(parts).encode()
 
 
-def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
+def describe_image(image: nib.Nifti1Image) -> ImageInfo:
+    """What an image in memory says about itself."""
+    if isinstance(image, DescribedImage) and image.described is not None:
+        return image.described
+    shape = tuple(int(side) for side in image.shape)
+    more = [side for side in shape[3:] if side != 1]
+    if len(shape) < 2 or len(more) > 1:
+        raise InputError(f"image: shape {shape}, wanted (x, y, z) or (x, y, z, n)")
+    grid, n = (*shape[:3], *(1,) * (3 - len(shape))), (more or [1])[0]
+    header: Any = image.header
+    attributes: Attributes = {}
+    if isinstance(header, nib.Nifti1Header):
+        for extension in header.extensions:
+            if extension.get_code() == _AFNI_CODE:
+                attributes = decode_extension(bytes(extension.get_content()))
+    else:
+        empty = np.broadcast_to(np.float32(0), grid)
+        header = cast(Any, nib.Nifti1Image)(empty, image.affine).header
+    # A header goes along when an image is changed, so only an image still on disk has its own labels.
+    current = nib.is_proxy(image.dataobj)
+    info = info_of(header, grid, n, attributes, path=None, is_time=n > 1, current=current)
+    return replace(info, affine=np.array(image.affine, float))
+
+
+class DescribedImage(nib.Nifti1Image):
+    """A Nifti1Image that knows its labels and statistics.
+
+    Images made from it (by slicing, by nilearn) forget them: its header goes along, but their sub-bricks may
+    be others.
+    """
+
+    described: ImageInfo | None = None
+
+
+def in_memory(values: NDArray[Any], info: ImageInfo) -> DescribedImage:
     """A Nifti1Image whose header says all that `info` does."""
-    header: Any = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header: Any = nib.Nifti1Header()
     header.set_data_dtype(values.dtype)
     try:
         header.set_data_shape(values.shape)
     except nib.spatialimages.HeaderDataError as error:
-        raise InputError(
-            f"{info.path}: shape {values.shape} is too large for NIfTI-1 (32767 an axis)"
-        ) from error
+        raise InputError(f"{info.path}: shape {values.shape} is too large for NIfTI-1 (32767 an axis)") from error
     code = code_of_space(info.space)
     header.set_xyzt_units("mm", "sec" if info.t_r else "unknown")
     if values.ndim > 3:
@@ -265,4 +305,6 @@ def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
     )
     nums = (*(*values.shape, 1)[:4], 1, int(header["datatype"]))
     header.extensions.append(nib.nifti1.Nifti1Extension(4, encode_extension(attributes, nums)))
-    return nib.Nifti1Image(values, info.affine, header)  # type: ignore[no-untyped-call]
+    image: DescribedImage = cast(Any, DescribedImage)(values, info.affine, header)
+    image.described = info
+    return image

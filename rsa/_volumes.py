@@ -50,9 +50,7 @@ class Stat:
         one_of(self.kind, list(_CODE_OF), "statistic of a sub-brick")
         wanted = _KINDS[self.code][1]  # type: ignore[index]  # one_of has refused the codes without a kind
         if len(self.parameters) != wanted:
-            raise InputError(
-                f"statistic {self.kind}: found {len(self.parameters)} parameters, wanted {wanted}"
-            )
+            raise InputError(f"statistic {self.kind}: found {len(self.parameters)} parameters, wanted {wanted}")
 
     @property
     def code(self) -> int:
@@ -77,7 +75,7 @@ class Stat:
     def from_code(cls, code: int, parameters: Sequence[float]) -> Stat | None:
         """The statistic of an AFNI or NIfTI code; None for an unknown code or too few parameters."""
         kind = _KINDS[code] if 0 <= code < len(_KINDS) else None
-        if kind is None or len(parameters) < kind[1]:
+        if kind is None or len(parameters) < kind[1] or not all(map(math.isfinite, parameters)):
             return None
         return cls(kind[0], tuple(float(p) for p in parameters[: kind[1]]))
 
@@ -138,6 +136,7 @@ class Stored:
 
 
 _DEFLATE_LIMIT = 1032  # no deflate stream grows by more than this, so a larger promise is a damaged header
+_CHUNK = 1 << 18  # voxels converted at a time: stays in cache, and memory stays that of the result
 _DAMAGE = (OSError, EOFError, zlib.error)
 
 
@@ -192,7 +191,7 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
     Returns
     -------
     ndarray of float32, (x, y, z, len(indices))
-        In Fortran order. Only one sub-brick in its stored type is held beside it.
+        In Fortran order; hardly more memory than this array is used.
 
     Raises
     ------
@@ -225,8 +224,7 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
         # Reading past the end makes gzip compare its checksum.
         if is_compressed(stored.file) and (left := _skip(stream, 1 << 62)):
             raise InputError(
-                f"{stored.file} is longer than its header says: {expected} bytes expected, "
-                f"{expected + left} found"
+                f"{stored.file} is longer than its header says: {expected} bytes expected, {expected + left} found"
             )
     for position, brick in enumerate(indices):
         if first[brick] != position:
@@ -250,22 +248,23 @@ def _fill(stream: IO[bytes], raw: NDArray[np.generic]) -> int:
 
 
 def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.float32]) -> int:
+    """Read one sub-brick into `out`; give the number of bytes found, fewer where the file ends early."""
     dtype, (slope, intercept) = stored.dtypes[brick], stored.scales[brick]
     plain = slope == 1 and intercept == 0
     if plain and dtype == np.float32 and dtype.isnative:
         return _fill(stream, out)
-    raw = np.empty(out.size, dtype)
-    done = _fill(stream, raw)
-    if done < raw.nbytes:
-        return done
-    with np.errstate(over="ignore", invalid="ignore"):
-        if plain:
-            out[:] = raw
-        else:
+    done = 0
+    for start in range(0, out.size, _CHUNK):
+        part = out[start : start + _CHUNK]
+        raw = np.empty(part.size, dtype)
+        got = _fill(stream, raw)
+        done += got
+        if got < raw.nbytes:
+            return done
+        with np.errstate(over="ignore", invalid="ignore"):
             # In double precision, so that the result is the float32 nearest to what the file means.
-            scaled = raw * np.float64(slope)
-            out[:] = scaled if intercept == 0 else np.add(scaled, intercept, out=scaled)
-    check_held(raw, out, plain, f"{stored.file}, sub-brick {brick}")
+            part[:] = raw if plain else raw * np.float64(slope) + intercept
+        check_held(raw, part, plain, f"{stored.file}, sub-brick {brick}")
     return done
 
 

@@ -62,15 +62,8 @@ def parse_head(text: str, what: str) -> Attributes:
         if kind == "string":
             start = text.find("'", entry.end()) + 1
             at = start + count
-            if (
-                not start
-                or text[entry.end() : start - 1].strip()
-                or text[at : at + 1].strip()
-                or at > len(text)
-            ):
-                raise _damaged(
-                    what, f"the {count} characters of {name} do not end where the next attribute begins"
-                )
+            if not start or text[entry.end() : start - 1].strip() or text[at : at + 1].strip() or at > len(text):
+                raise _damaged(what, f"the {count} characters of {name} do not end where the next attribute begins")
             value = text[start:at].removesuffix("~")
             attributes[name] = value.encode("latin-1").decode("utf-8", errors="replace")
             continue
@@ -92,12 +85,23 @@ def _damaged(what: str, why: str) -> InputError:
     return InputError(f"{what}: {why}; the header is damaged, copy or write it again")
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, BrainmapWarning, stacklevel=2)
+
+
 def _numbers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[Any, ...]:
     value = attributes.get(name)
     if not isinstance(value, tuple) or len(value) < least or not all(map(math.isfinite, value)):
         found = "nothing" if value is None else repr(value)
         raise _damaged(what, f"{name} should hold at least {least} finite numbers, found {found[:60]}")
     return value
+
+
+def _integers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[int, ...]:
+    values = _numbers(attributes, name, least, what)
+    if not all(isinstance(value, int) for value in values):
+        raise _damaged(what, f"{name} should hold integers")
+    return values
 
 
 def open_afni(head: Path, brik: Path) -> Stored:
@@ -110,9 +114,9 @@ def open_afni(head: Path, brik: Path) -> Stored:
     """
     what = str(head)
     attributes = parse_head(head.read_bytes().decode("latin-1"), what)
-    spatial, n = _numbers(attributes, "DATASET_RANK", 2, what)[:2]
-    grid = _numbers(attributes, "DATASET_DIMENSIONS", 3, what)[:3]
-    if spatial != 3 or n < 1 or min(grid) < 1 or not all(isinstance(side, int) for side in (n, *grid)):
+    spatial, n = _integers(attributes, "DATASET_RANK", 2, what)[:2]
+    grid = _integers(attributes, "DATASET_DIMENSIONS", 3, what)[:3]
+    if spatial != 3 or n < 1 or min(grid) < 1:
         raise _damaged(what, f"{spatial} dimensions, {n} sub-bricks of {grid} voxels")
     types = _per_brick(attributes, "BRICK_TYPES", n, 1, what) if "BRICK_TYPES" in attributes else None
     if types is None:
@@ -121,9 +125,7 @@ def open_afni(head: Path, brik: Path) -> Stored:
     for code in types:
         if code not in _DTYPES:
             kind = _UNREAD.get(code, f"of unknown type {code}")
-            raise InputError(
-                f"{what}: sub-bricks are {kind}, wanted byte, short or float; convert them with 3dcalc"
-            )
+            raise InputError(f"{what}: sub-bricks are {kind}, wanted byte, short or float; convert them with 3dcalc")
     order = attributes.get("BYTEORDER_STRING", "=")
     if order not in ("=", "LSB_FIRST", "MSB_FIRST"):
         raise _damaged(what, f"BYTEORDER_STRING is {order!r}, wanted LSB_FIRST or MSB_FIRST")
@@ -138,14 +140,10 @@ def open_afni(head: Path, brik: Path) -> Stored:
         path=head, shape=(*grid, n) if n > 1 else tuple(grid), affine=_affine(attributes, what), view=view,
         t_r=_repetition_time(attributes, what), **describe(attributes, n, view),
     )  # fmt: skip
-    return Stored(
-        info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _ranges(attributes, n)
-    )
+    return Stored(info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _ranges(attributes, n))
 
 
-def _per_brick(
-    attributes: Mapping[str, Value], name: str, n: int, default: float, what: str
-) -> tuple[Any, ...]:
+def _per_brick(attributes: Mapping[str, Value], name: str, n: int, default: float, what: str) -> tuple[Any, ...]:
     if name not in attributes:
         return (default,) * n
     values = _numbers(attributes, name, 1, what)
@@ -162,24 +160,20 @@ def _ranges(attributes: Mapping[str, Value], n: int) -> tuple[tuple[float, float
 
 
 def _view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
-    code = _numbers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
+    code = _integers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
     if not 0 <= code < len(VIEWS):
         raise _damaged(what, f"SCENE_DATA holds view {code}, wanted 0, 1 or 2")
-    view = VIEWS[int(code)]
+    view = VIEWS[code]
     named = [v for v in VIEWS if head.stem.endswith(f"+{v}")]
     if named and named != [view]:
-        warnings.warn(
-            f"{what}: the name says +{named[0]}, its header +{view}; the header is believed",
-            BrainmapWarning,
-            stacklevel=2,
-        )
+        _warn(f"{what}: the name says +{named[0]}, its header +{view}; the header is believed")
     return view
 
 
 def _repetition_time(attributes: Mapping[str, Value], what: str) -> float | None:
     if "TAXIS_NUMS" not in attributes or "TAXIS_FLOATS" not in attributes:
         return None
-    units = _numbers(attributes, "TAXIS_NUMS", 3, what)[2]
+    units = _integers(attributes, "TAXIS_NUMS", 3, what)[2]
     step = float(_numbers(attributes, "TAXIS_FLOATS", 2, what)[1])
     return round(step * _SECONDS[units], 9) if units in _SECONDS and step > 0 else None
 
@@ -188,7 +182,7 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
     """The voxel-to-RAS matrix: the real (oblique) one when present, else the one along the axes."""
     delta = np.array(_numbers(attributes, "DELTA", 3, what)[:3], float)
     origin = np.array(_numbers(attributes, "ORIGIN", 3, what)[:3], float)
-    codes = _numbers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
+    codes = _integers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
     if not all(code in range(6) for code in codes) or {_ORIENTATIONS[c][0] for c in codes} != {0, 1, 2}:
         raise _damaged(what, f"ORIENT_SPECIFIC is {codes}, which is no orientation")
     along = np.eye(4)
@@ -197,6 +191,8 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
         row = _ORIENTATIONS[code][0]
         along[row, column], along[row, 3] = delta[column], origin[column]
     if "IJK_TO_DICOM_REAL" not in attributes:
+        if "IJK_TO_DICOM" in attributes:
+            _warn(f"{what}: no IJK_TO_DICOM_REAL; the image is taken as not oblique")
         return np.asarray(_DICOM_TO_RAS @ along)
     real = np.eye(4)
     real[:3] = np.reshape(_numbers(attributes, "IJK_TO_DICOM_REAL", 12, what)[:12], (3, 4))
@@ -207,10 +203,7 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
         else np.abs(real - along) > 1e-3
     )
     if differs.any():
-        warnings.warn(
-            f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed",
-            BrainmapWarning, stacklevel=2,
-        )  # fmt: skip
+        _warn(f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed")
     return np.asarray(_DICOM_TO_RAS @ real)
 
 
@@ -276,15 +269,13 @@ def attributes_of(
         attributes["BRICK_STATAUX"] = tuple(float(number) for number in packed)
         attributes["BRICK_STATSYM"] = ";".join(str(stat) if stat else "none" for stat in stats)
     if label_table:
-        rows = "".join(f'"{value}" "{name}"\n' for value, name in sorted(label_table.items()))
+        rows = "".join(f'"{value}" "{name.replace(chr(34), chr(39))}"\n' for value, name in sorted(label_table.items()))
         shape = f'ni_type="2*String"\n  ni_dimen="{len(label_table)}"'
         attributes["VALUE_LABEL_DTABLE"] = f"<VALUE_LABEL_DTABLE\n  {shape} >\n{rows}</VALUE_LABEL_DTABLE>\n"
     return attributes
 
 
-def grid_attributes(
-    affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None
-) -> Attributes:
+def grid_attributes(affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None) -> Attributes:
     """The attributes of a grid: sizes, orientation, origin, matrix, view and time axis."""
     n = shape[3] if len(shape) > 3 else 1
     dicom = _DICOM_TO_RAS @ affine
@@ -332,9 +323,7 @@ def format_head(attributes: Mapping[str, Value]) -> bytes:
     for name, value in attributes.items():
         if isinstance(value, str):
             text = value.encode() + b"~"
-            parts.append(
-                b"\ntype = string-attribute\nname = %s\ncount = %d\n'%s\n" % (name.encode(), len(text), text)
-            )
+            parts.append(b"\ntype = string-attribute\nname = %s\ncount = %d\n'%s\n" % (name.encode(), len(text), text))
             continue
         whole = all(isinstance(number, int) for number in value)
         words = [f"{number}" if whole else f"{number:.9g}" for number in value]

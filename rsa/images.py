@@ -64,9 +64,11 @@ def load_image(path: ImageLike) -> nib.Nifti1Image:
 
 
 def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    values = np.asanyarray(image.dataobj)
+    if isinstance(image, _nifti.DescribedImage) and image.described and values.dtype == np.float32:
+        return image
     info = image_info(image)
     _check_affine(info.affine, "image")
-    values = np.asanyarray(image.dataobj)
     if values.dtype.kind not in "biuf":
         raise InputError(f"image: values are {values.dtype}, wanted real numbers")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -81,19 +83,7 @@ def image_info(image: ImageLike) -> ImageInfo:
     if isinstance(image, str | Path):
         stored, indices, _ = _find(image)
         return _selected(stored.info, indices)
-    shape = _shape(image)
-    header = (
-        image.header
-        if isinstance(image.header, nib.Nifti1Header)
-        else nib.Nifti1Image(np.broadcast_to(np.float32(0), shape), image.affine).header
-    )
-    attributes: afni.Attributes = {}
-    for extension in header.extensions:
-        if extension.get_code() == 4:
-            attributes = _nifti.decode_extension(extension.get_content())
-    n = shape[3] if len(shape) > 3 else 1
-    info = _nifti.info_of(header, shape[:3], n, attributes, path=None, is_time=n > 1)
-    return replace(info, affine=np.array(image.affine, float))
+    return _nifti.describe_image(image)
 
 
 def sub_brick_labels(image: ImageLike) -> list[str]:
@@ -103,6 +93,13 @@ def sub_brick_labels(image: ImageLike) -> list[str]:
 
 def _find(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
     """The stored image, the sub-bricks and the value range that a name with selectors means."""
+    try:
+        return _found(path)
+    except OSError as error:
+        raise InputError(f"image: {path} cannot be read ({error.strerror or error})") from error
+
+
+def _found(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
     parts = split_name(path)
     base = afni_base(parts.name)
     if base is not None:
@@ -110,9 +107,7 @@ def _find(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | No
     else:
         file = existing_file(parts.name, "image")
         if not file.name.lower().endswith(_NIFTI):
-            raise InputError(
-                f"image: {file} is no image read here; wanted {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK"
-            )
+            raise InputError(f"image: {file} is no image read here; wanted {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK")
         stored = _nifti.open_nifti(file)
     _check_affine(stored.info.affine, str(parts.name))
     indices = list(range(len(stored.info.labels)))
@@ -145,7 +140,7 @@ def _check_ranges(stored: Stored, indices: list[int], values: NDArray[np.float32
         low, high = stored.ranges[brick]
         found = float(values[..., position].min()), float(values[..., position].max())
         off = max(abs(found[0] - low), abs(found[1] - high))
-        if low < high and not off <= 1e-3 * max(abs(low), abs(high)):
+        if low <= high and (low, high) != (0, 0) and not off <= 1e-3 * max(abs(low), abs(high)):
             warnings.warn(
                 f"{stored.file}, sub-brick {brick}: values lie in {found[0]:.6g} to {found[1]:.6g}, the "
                 f"header says {low:.6g} to {high:.6g}; check how the file was made",
@@ -159,18 +154,7 @@ def _check_affine(affine: NDArray[np.floating[Any]], what: str) -> None:
         volume = abs(np.linalg.det(affine[:3, :3] / sides))
     if not np.isfinite(affine).all() or not 1e-4 <= sides.min() <= sides.max() <= 1e5 or not volume > 1e-3:
         rows = "; ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3])
-        raise InputError(
-            f"{what}: the affine [{rows}] is no coordinate system (zero, NaN or flat); repair the header"
-        )
-
-
-def _shape(image: Any) -> tuple[int, ...]:
-    """`(x, y, z)` or `(x, y, z, n)`: singleton axes after the third dropped."""
-    shape = tuple(int(side) for side in image.shape)
-    more = [side for side in shape[3:] if side != 1]
-    if len(shape) < 2 or len(more) > 1:
-        raise InputError(f"image: shape {shape}, wanted (x, y, z) or (x, y, z, n)")
-    return (*shape[:3], *(1,) * (3 - len(shape)), *more)
+        raise InputError(f"{what}: the affine [{rows}] is no coordinate system (zero, NaN or flat); repair the header")
 
 
 def save_image(
@@ -222,9 +206,7 @@ def save_image(
     if base is not None:
         return _save_afni(values, info, base, str(path), overwrite)
     if not target.name.endswith((".nii", ".nii.gz")):
-        raise InputError(
-            f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI"
-        )
+        raise InputError(f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI")
     _check_free([target], overwrite)
     with written(target) as stream:
         _nifti.in_memory(values, info).to_stream(cast(Any, stream))
@@ -242,9 +224,7 @@ def _described(
             raise InputError(f"save_image: {len(labels)} labels for {n} sub-bricks")
         bad = [label for label in labels if not label or "~" in label or not label.isprintable()]
         if bad:
-            raise InputError(
-                f"save_image: AFNI cannot keep the labels {some(bad)}; wanted printable text without '~'"
-            )
+            raise InputError(f"save_image: AFNI cannot keep the labels {some(bad)}; wanted printable text without '~'")
         info = replace(info, labels=tuple(labels))
     if stats is not None:
         if len(stats) != n:
@@ -257,9 +237,7 @@ def _described(
 
 def _storable(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "c":
-        raise InputError(
-            "save_image: values are complex, wanted real numbers; take the magnitude or one part"
-        )
+        raise InputError("save_image: values are complex, wanted real numbers; take the magnitude or one part")
     if values.dtype.str[1:] in ("u1", "i2", "f4"):
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -280,9 +258,7 @@ def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, ove
         )
     head = Path(f"{base}.HEAD")
     brik = Path(f"{base}.BRIK.gz" if typed.endswith(".gz") else f"{base}.BRIK")
-    others = [
-        Path(base + suffix) for suffix in (".BRIK", ".BRIK.gz", ".BRIK.bz2") if Path(base + suffix) != brik
-    ]
+    others = [Path(base + suffix) for suffix in (".BRIK", ".BRIK.gz", ".BRIK.bz2") if Path(base + suffix) != brik]
     _check_free([head, brik, *others], overwrite)
     bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
     attributes = (
@@ -340,9 +316,7 @@ def check_same_grid(
     )
 
 
-def resample(
-    image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolation: Interpolation
-) -> nib.Nifti1Image:
+def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolation: Interpolation) -> nib.Nifti1Image:
     """Bring an image to the grid of another; voxels outside the image become 0.
 
     Parameters
@@ -383,12 +357,8 @@ def resample(
         )  # fmt: skip
     if interpolation == "label" and (lost := np.setdiff1d(values, moved)).size:
         names = [f"{int(v)} {info.label_table.get(int(v), '')}".strip() for v in lost]
-        warnings.warn(
-            f"resample: labels {some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2
-        )
+        warnings.warn(f"resample: labels {some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2)
     shape = grid if len(info.shape) == 3 else moved.shape
     other = image_info(reference)
-    kept = replace(
-        info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view
-    )
+    kept = replace(info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view)
     return _nifti.in_memory(moved.reshape(shape, order="F"), kept)
