@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.activations import Activations as Activations, extract_activations as extract_activations, open_activations as open_activations
     from brainmap.features.maximization import Maximization as Maximization, MaximizationSettings as MaximizationSettings, maximize_activation as maximize_activation
+    from brainmap.features.controls import control_network as control_network
     from brainmap.features.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "layers": ("Layer", "list_layers", "tap"),
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
+    "controls": ("control_network",),
     "cam": ("ClassActivationMaps", "class_activation_maps"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -20,6 +20,7 @@ from brainmap.features import store as stores
 from brainmap.features.layers import Stage, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.progress import progress
+from brainmap.record import content_key
 
 Pooling = Literal["mean", "max", "rms", "none", "flatten"]
 DType = Literal["float16", "float32", "float64"]
@@ -137,10 +138,10 @@ def extract_activations(
         names = select_layers(model, sounds, layers)
         if key is None and store is not None:
             heard = stores.sounds_digest(sounds, batch_size=batch_size)
-            key = stores.content_key(weights=stores.weights_digest(model), sounds=heard)
+            key = content_key(stores.weights_digest(model), heard)
         about = {"items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
                  "version": _VERSION}  # fmt: skip
-        keys = {name: stores.content_key(base=key, layer=name, **about) for name in names}
+        keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if stores.find_array(root, KIND, name, keys[name]) is None]
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about)

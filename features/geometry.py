@@ -86,7 +86,7 @@ class Geometry:
                 inputs += [b for b in a if isinstance(b, Tensor) and id(b) in self._known]
         outputs = out if isinstance(out, tuple | list) else (out,)
         for tensor in outputs:
-            if inputs and isinstance(tensor, Tensor) and not any(tensor is i for i in inputs):
+            if inputs and isinstance(tensor, Tensor):
                 self.set(tensor, self._after(name, args, kwargs, inputs, tensor))
 
     def _after(

@@ -133,7 +133,10 @@ class _Ear:
         if changes and not self.gradient:
             for h in mine:
                 if h not in moving:
-                    h.tensor, h.moving = h.tensor.clone(), False
+                    kept = h.tensor.clone()
+                    if self.geometry is not None:
+                        self.geometry.set(kept, self.geometry.of(h.tensor))
+                    h.tensor, h.moving = kept, False
         out = func(*args, **kwargs)
         if self.geometry is not None:
             self.geometry.follow(name, args, kwargs, out)

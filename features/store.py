@@ -7,7 +7,6 @@ attribute last. Its key is a hash of content, so that an array is exactly what i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,6 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.running import Sounds, tensors
 
 _CHUNK_BYTES = 1 << 20
-
-
-def content_key(**parts: Any) -> str:
-    """A hash of what a result depends on; the order in which parts are named does not matter.
-
-    Examples
-    --------
-    >>> content_key(layer="conv1", pooling="mean") == content_key(pooling="mean", layer="conv1")
-    True
-    """
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def weights_digest(model: nn.Module) -> str:

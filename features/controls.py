@@ -1,0 +1,120 @@
+"""Control networks: the same architecture without what it learned."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
+
+Kind = Literal["untrained", "permuted"]
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def control_network(
+    model: nn.Module,
+    kind: Kind = "untrained",
+    *,
+    rng: np.random.Generator,
+    sounds: Sounds | None = None,
+    batch_size: int = 32,
+) -> nn.Module:
+    """A copy of a network with fresh or permuted weights.
+
+    Both keep the architecture; "permuted" also keeps the distribution of the weights within each tensor. Where
+    there is batch normalization its statistics belong to the old weights (22 of 64 channels of an untrained
+    network's last layer were dead with them), so they are measured again on the sounds.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Not changed.
+    kind : {"untrained", "permuted"}
+        Drawn again as each module draws its own weights, or every parameter tensor shuffled within itself.
+    rng : numpy.random.Generator
+    sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w), optional
+        Needed with batch normalization.
+    batch_size : int
+
+    Returns
+    -------
+    torch.nn.Module
+        In eval mode, on the same device.
+
+    Raises
+    ------
+    InputError
+        An unknown kind; parameters of a module that cannot draw its own; batch normalization without sounds.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU())
+    >>> control = control_network(net, "permuted", rng=np.random.default_rng(0))
+    >>> bool((control[0].weight.sort(dim=0).values.sum() - net[0].weight.sum()).abs() < 1e-5)
+    True
+    """
+    one_of(kind, get_args(Kind), "control")
+    control = copy.deepcopy(model).eval()
+    if kind == "untrained":
+        _redraw(control, rng)
+    else:
+        with torch.no_grad():
+            for parameter in control.parameters():
+                order = torch.from_numpy(rng.permutation(parameter.numel())).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    if any(_has_statistics(module) for module in control.modules()):
+        if sounds is None:
+            raise InputError("control: the network normalizes by batch statistics; give sounds to measure them on")
+        recalibrate(control, sounds, batch_size=batch_size)
+    return control
+
+
+def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> None:
+    """Measure the statistics of all batch normalizations anew, in place.
+
+    Batches are evened out, and each counts by its size, so that a short last one does not tip the mean.
+    """
+    n_batches = -(-len(sounds) // batch_size)
+    size = -(-len(sounds) // max(n_batches, 1))
+    norms = [module for module in model.modules() if _has_statistics(module)]
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    with evaluating(model), torch.no_grad():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.train()
+            for batch in tensors(sounds, size, device=device_of(model)):
+                seen += len(batch)
+                for norm in norms:
+                    norm.momentum = len(batch) / seen
+                forward(model, batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.track_running_stats
+
+
+def _redraw(model: nn.Module, rng: np.random.Generator) -> None:
+    devices = [device_of(model)] if device_of(model).type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, given back afterwards
+        torch.manual_seed(int(rng.integers(2**63)))
+        stuck = []
+        for name, module in model.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif next(module.parameters(recurse=False), None) is not None:
+                stuck.append(name or type(module).__name__)
+    if stuck:
+        raise InputError(f"control: modules {some(stuck)} cannot draw new weights; use 'permuted'")
