@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, load_mask as load_mask, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
     from brainmap.rsa.patterns import load_patterns as load_patterns, check_patterns as check_patterns, select_roi as select_roi, voxel_report as voxel_report
     from brainmap.rsa.normalize import average_patterns as average_patterns, noise_precision as noise_precision, normalize_patterns as normalize_patterns
+    from brainmap.rsa.reliability import screen_voxels as screen_voxels, voxel_reliability as voxel_reliability
     from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling, noise_ceilings as noise_ceilings
@@ -33,6 +34,7 @@ _HOMES = {
     "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
+    "reliability": ("screen_voxels", "voxel_reliability"),
     "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),
     "compare": ("compare_rdms", "compare_vectors"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -177,7 +178,8 @@ def voxel_report(dataset: Dataset) -> pd.DataFrame:
     -------
     DataFrame
         A row "mask" and a row an ROI: `roi`, `voxels`, `outside_mask`, `dropped_nan` (NaN or infinite in any
-        pattern), `dropped_constant` (over the patterns of any run), `kept`.
+        pattern), `dropped_constant` (over the patterns of any run), `kept`; after `screen_voxels` also
+        `dropped_unreliable`.
 
     Raises
     ------
@@ -220,6 +222,10 @@ def _listed(files: Image | Sequence[Image]) -> list[Image]:
     images = [files] if isinstance(files, (str, Path, nib.Nifti1Image)) else list(files)
     if not images:
         raise InputError("patterns: no files given")
+    paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise InputError(f"patterns: the file {some(twice)} is given more than once; two runs cannot be one file")
     return images
 
 

@@ -19,6 +19,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images import save_image
 from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
 from brainmap.rsa.patterns import check_patterns, load_patterns, select_roi, voxel_report
+from brainmap.rsa.reliability import screen_voxels, voxel_reliability
 from brainmap.rsa.rois import Rois
 
 SHAPE = (4, 3, 5)
@@ -266,13 +267,14 @@ BAD: list[tuple[Change, str]] = [
     (_set(conditions=pd.DataFrame({"condition": WORDS[:2], "volume": [0, 1]})), "2 conditions .* at least 3"),
     (_set(stimuli={"no": "no", "yes": "yes", "three": "x"}), "'tree'.*did you mean 'three'"),
     (_set(stimuli=pd.DataFrame({"stimulus_id": ["a", "a"], "condition": "x"})), "found more than once: 'a'"),
-    (_set(rois=Rois(("out",), np.eye(5, dtype=np.int32)[None, :3].repeat(4, 0) * half_mask().astype(int) * 0 +
-                    (np.indices(SHAPE)[0] == 0), AFFINE)), "'out': all of its 15 voxels lie outside the mask"),
+    (_set(rois=Rois(("out",), (np.indices(SHAPE)[0] == 0).astype(np.int32), AFFINE)),
+     "'out': all of its 15 voxels lie outside the mask"),
     (_set(rois=image(np.full(SHAPE, 0.5))), "hold no label"),
     (_set(rois=Rois(("a",), np.ones((4, 3, 6), np.int32), AFFINE)), "ROI image: grid"),
     (_set(missing="drop"), "missing: found 'drop', wanted one of 'error', 'nan'"),
     (_set(files=[]), "no files given"),
-    (_set(files=["nowhere.nii"] * 3), "nowhere.nii"),
+    (_set(files=["nowhere.nii"]), "nowhere.nii"),
+    (_set(files=["nowhere.nii"] * 3), "'nowhere.nii' is given more than once"),
     (lambda a, rng: a.update(gap_in_run_2(rng)), r"condition 'cat' is missing in run 2 \(image in memory\).*1 of 2"),
 ]  # fmt: skip
 
@@ -412,6 +414,52 @@ def test_noise_that_cannot_be_estimated_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         noise_precision(change(made(rng)), **options)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no BRIK"])
+def test_damaged_files_are_found_from_the_header_and_the_size(
+    rng: np.random.Generator, tmp_path: Path, damage: str
+) -> None:
+    files = [tmp_path / f"run-{k}+orig.HEAD" for k in (1, 2)]
+    for run, file in zip(betas(rng, runs=2), files, strict=True):
+        save_image(run, file, labels=WORDS)
+    brik = tmp_path / "run-2+orig.BRIK"
+    if damage == "truncated":
+        brik.write_bytes(brik.read_bytes()[:-8])
+    else:
+        brik.unlink()
+    problems = check_patterns(files, mask=image(half_mask()))
+    assert len(problems) == 1
+    assert {"truncated": "960 bytes expected, 952 found", "no BRIK": "has no run-2+orig.BRIK"}[damage] in problems[0]
+    with pytest.raises(InputError, match="run-2"):
+        load_patterns(files, mask=image(half_mask()))
+
+
+def test_reliability_is_the_correlation_of_odd_with_even_runs(rng: np.random.Generator) -> None:
+    data = made(rng)
+    means = data.measurements.reshape(5, 4, 2, 6).mean(axis=2)
+    halves = means[::2].mean(axis=0), means[1::2].mean(axis=0)
+    expected = [np.corrcoef(halves[0][:, v], halves[1][:, v])[0, 1] for v in range(6)]
+    np.testing.assert_allclose(voxel_reliability(data), expected)
+
+
+def test_the_screen_keeps_the_voxels_with_signal_and_counts_the_others(rng: np.random.Generator) -> None:
+    signal = rng.normal(size=(*SHAPE, 4))
+    signal[:, 1:] = 0
+    runs = [image(signal + 0.05 * rng.normal(size=signal.shape)) for _ in range(6)]
+    labels = np.zeros(SHAPE, np.int32)
+    labels[1] = 1
+    data = load_patterns(runs, mask=image(half_mask()), conditions=WORDS, rois=Rois(("a",), labels, AFFINE))
+    screened = screen_voxels(data, minimum_reliability=0.98)
+    with_signal = np.flatnonzero((np.indices(SHAPE)[1] == 0)[half_mask() > 0])
+    assert set(with_signal) <= set(screened.channel_descriptors["voxel"])
+    assert screened.n_channel <= len(with_signal) + 6
+    report = voxel_report(screened).set_index("roi")
+    assert report.loc["mask", "kept"] == screened.n_channel
+    assert report.loc["mask", "dropped_unreliable"] == 30 - screened.n_channel
+    assert report.loc["a", "kept"] == select_roi(screened, "a").n_channel
+    with pytest.raises(InputError, match="none of the 30 voxels of 'the mask'"):
+        screen_voxels(data, minimum_reliability=1.0)
 
 
 def haxby_blocks(folder: Path) -> tuple[Sequence[nib.Nifti1Image], pd.DataFrame]:
