@@ -162,8 +162,8 @@ def simulate_participant(
     mask: Nifti1Image,
     rng: np.random.Generator,
     n_runs: int = 4,
-    signal: float | Mapping[str, float] = 0.1,
-    fwhm_mm: float = 6.0,
+    signal: float | Mapping[str, float] = 0.08,
+    fwhm_mm: float = 4.0,
     ar: float = 0.3,
     specific: float = 0.3,
 ) -> SimulatedParticipant:
@@ -206,13 +206,17 @@ def simulate_participant(
     inside = np.asarray(mask.dataobj) != 0
     voxels = _region_voxels(regions, planted, inside)
     if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:
-        raise InputError(f"simulate_participant: found n_runs={n_runs}, fwhm_mm={fwhm_mm}, ar={ar}; "
-                         "wanted 1 run or more, a width of 0 or more and |ar| < 1")
+        raise InputError(
+            f"simulate_participant: found n_runs={n_runs}, fwhm_mm={fwhm_mm}, ar={ar}; "
+            "wanted 1 run or more, a width of 0 or more and |ar| < 1"
+        )
     features = {region: np.asarray(layer) for region, layer in planted.items() if layer is not None}
     counts = {len(layer) for layer in features.values()}
     if len(counts) != 1:
-        raise InputError(f"simulate_participant: planted layers have {sorted(counts)} items, wanted "
-                         "a planted region at least and one number of items in all")
+        raise InputError(
+            f"simulate_participant: planted layers have {sorted(counts)} items, wanted "
+            "a planted region at least and one number of items in all"
+        )
     n_items = counts.pop()
     where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
     patterns: dict[str, Singles] = {}
@@ -232,13 +236,13 @@ def simulate_participant(
     return SimulatedParticipant(betas=betas, orders=orders, planted=patterns, voxels=voxels)
 
 
-def _region_voxels(
-    regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask
-) -> dict[str, Indices]:
+def _region_voxels(regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask) -> dict[str, Indices]:
     """Positions of each region's voxels among those of the mask, checked."""
     if set(regions) != set(planted):
-        raise InputError(f"simulate_participant: found regions {sorted(regions)} and "
-                         f"planted {sorted(planted)}; name every region in both (None plants nothing)")
+        raise InputError(
+            f"simulate_participant: found regions {sorted(regions)} and "
+            f"planted {sorted(planted)}; name every region in both (None plants nothing)"
+        )
     voxels: dict[str, Indices] = {}
     taken = np.zeros(int(inside.sum()), dtype=int)
     for region, where in regions.items():
@@ -250,8 +254,10 @@ def _region_voxels(
             raise InputError(f"region {region!r} has no voxel inside the mask; wanted one at least")
         taken[voxels[region]] += 1
     if np.any(taken > 1):
-        raise InputError(f"regions share {np.count_nonzero(taken > 1)} voxels, wanted disjoint regions; "
-                         "give shared voxels to the nearer center")
+        raise InputError(
+            f"regions share {np.count_nonzero(taken > 1)} voxels, wanted disjoint regions; "
+            "give shared voxels to the nearer center"
+        )
     return voxels
 
 

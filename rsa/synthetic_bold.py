@@ -53,7 +53,7 @@ def simulate_bold(
     spacing: float = 5.0,
     duration: float = 1.0,
     response: float = 1.0,
-    fwhm_mm: float = 6.0,
+    fwhm_mm: float = 4.0,
     ar: float = 0.3,
 ) -> SimulatedBold:
     """BOLD time series that a GLM turns back into betas like those of the participant.
@@ -94,8 +94,10 @@ def simulate_bold(
     _, n_items, n_voxels = participant.betas.shape
     inside = np.asarray(mask.dataobj) != 0
     if len(items) != n_items or inside.sum() != n_voxels:
-        raise InputError(f"simulate_bold: found {len(items)} items and a mask of {inside.sum()} voxels, "
-                         f"wanted the participant's {n_items} and {n_voxels}")
+        raise InputError(
+            f"simulate_bold: found {len(items)} items and a mask of {inside.sum()} voxels, "
+            f"wanted the participant's {n_items} and {n_voxels}"
+        )
     n_scans = int(np.ceil((n_items * spacing + 24.0) / t_r))
     scans = np.asarray(t_r * np.arange(n_scans), dtype=np.float64)
     amplitudes = participant.signal()
