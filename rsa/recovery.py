@@ -1,0 +1,205 @@
+"""Planted against recovered: what an analysis of simulated participants found, beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa.signflip import sign_flip_test
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+RECOVERY_COLUMNS = {
+    "region": "region of interest",
+    "planted": "layer whose geometry was planted; empty for a control",
+    "recovered": "layer with the highest mean score over participants",
+    "distance": "layers between recovered and planted; empty for a control",
+    "score": "mean score of the recovered layer over participants [units of the measure]",
+    "ceiling_lower": "lower noise ceiling [units of the measure]",
+    "ceiling_upper": "upper noise ceiling [units of the measure]",
+    "p_corrected": "p of the region's largest t, sign flips with max-t over layers x regions",
+    "agrees": "planted: significant at alpha and within one layer; control: not significant",
+    "voxels": "voxels of the region",
+    "voxels_significant": "voxels of the region above the searchlight's threshold",
+    "share_within_one": "share of those whose best layer is within one of the planted; empty for a control",
+    "peak_x": "peak of the planted layer's mean map, LPI [mm]",
+    "peak_y": "as peak_x [mm]",
+    "peak_z": "as peak_x [mm]",
+    "peak_region": "planted region within one voxel of that peak; empty where there is none",
+}
+"""What each column of `recovery_table` is, for the sidecar."""
+
+
+def recovery_table(
+    scores: ArrayLike,
+    *,
+    layers: Sequence[str],
+    planted: Mapping[str, str | None],
+    ceilings: Mapping[str, tuple[float, float]],
+    mean_maps: Mapping[str, Nifti1Image] | None = None,
+    significant: Nifti1Image | None = None,
+    regions: Mapping[str, ArrayLike] | None = None,
+    alpha: float = 0.05,
+    permutations: int = 5000,
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Compare the layer found in each region, by ROI and by searchlight, with the layer planted there.
+
+    Parameters
+    ----------
+    scores : array_like (n_participants, n_layers, n_regions)
+        Scores of each layer's RDM in each region.
+    layers : sequence of str
+        In order of depth, as in `scores`.
+    planted : mapping of region to layer, or None for a control
+        In the order of the regions in `scores`.
+    ceilings : mapping of region to (lower, upper)
+    mean_maps : mapping of layer to Nifti1Image, optional
+        Searchlight scores averaged over participants; NaN outside the mask.
+    significant : Nifti1Image, optional
+        Not 0 in suprathreshold voxels; given together with `mean_maps` and `regions`.
+    regions : mapping of region to array_like of bool, on the grid of the maps
+    alpha : float
+        Level of `agrees`.
+    permutations : int
+        Sign flips; all are enumerated where there are no more than this.
+    rng : numpy.random.Generator, optional
+        Used only when flips are drawn.
+
+    Returns
+    -------
+    DataFrame
+        A row a region; columns as `RECOVERY_COLUMNS` says. Without maps the last seven columns are left out.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, a planted layer or a region that is not known, maps given in part.
+
+    Examples
+    --------
+    >>> scores = np.array([[[0.1], [0.3]], [[0.1], [0.4]], [[0.2], [0.3]]])
+    >>> layers, ceilings = ["conv1", "conv2"], {"A1": (0.3, 0.5)}
+    >>> table = recovery_table(scores, layers=layers, planted={"A1": "conv2"}, ceilings=ceilings)
+    >>> table.loc[0, "recovered"], float(table.loc[0, "p_corrected"])
+    ('conv2', 0.125)
+    """
+    x = np.asarray(scores, dtype=np.float64)
+    names = list(planted)
+    _check(x, layers, planted, ceilings)
+    means = x.mean(axis=0)
+    found = sign_flip_test(x.reshape(len(x), -1), permutations=permutations, rng=rng)
+    p_corrected = np.nanmin(found.p_corrected.reshape(means.shape), axis=0)
+    best = means.argmax(axis=0)
+    rows = []
+    for k, region in enumerate(names):
+        layer = planted[region]
+        away = None if layer is None else abs(int(best[k]) - list(layers).index(layer))
+        clear = bool(p_corrected[k] <= alpha)
+        lower, upper = ceilings[region]
+        rows.append(
+            {
+                "region": region,
+                "planted": layer,
+                "recovered": layers[best[k]],
+                "distance": away,
+                "score": means[best[k], k],
+                "ceiling_lower": lower,
+                "ceiling_upper": upper,
+                "p_corrected": p_corrected[k],
+                "agrees": not clear if away is None else clear and away <= 1,
+            }
+        )
+    table = pd.DataFrame(rows).astype({"distance": "Int64"})
+    given = [mean_maps is not None, significant is not None, regions is not None]
+    if not any(given):
+        return table
+    if mean_maps is None or significant is None or regions is None:
+        raise InputError("recovery_table: give mean_maps, significant and regions together, or none of them")
+    maps = _maps_in_regions(layers, planted, mean_maps=mean_maps, significant=significant, regions=regions)
+    return pd.concat([table, maps], axis=1)
+
+
+def _check(
+    x: Floats,
+    layers: Sequence[str],
+    planted: Mapping[str, str | None],
+    ceilings: Mapping[str, tuple[float, float]],
+) -> None:
+    if x.ndim != 3 or x.shape[1:] != (len(layers), len(planted)):
+        raise InputError(
+            f"recovery_table: scores have shape {x.shape}, wanted (participants, "
+            f"{len(layers)} layers, {len(planted)} regions)"
+        )
+    if not np.isfinite(x).all():
+        raise InputError("recovery_table: scores hold NaN or infinity; leave such participants out first")
+    unknown = [layer for layer in planted.values() if layer is not None and layer not in layers]
+    if unknown:
+        raise InputError(f"recovery_table: planted layers {some(unknown)} are not among {some(layers)}")
+    without = [region for region in planted if region not in ceilings]
+    if without:
+        raise InputError(f"recovery_table: no noise ceiling for {some(without)}")
+
+
+def _maps_in_regions(
+    layers: Sequence[str],
+    planted: Mapping[str, str | None],
+    *,
+    mean_maps: Mapping[str, Nifti1Image],
+    significant: Nifti1Image,
+    regions: Mapping[str, ArrayLike],
+) -> pd.DataFrame:
+    """The columns about the searchlight, a row a region."""
+    maps = np.stack([np.asarray(mean_maps[layer].dataobj, dtype=np.float64) for layer in layers])
+    above = np.asarray(significant.dataobj) != 0
+    masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
+    wrong = {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]}
+    if wrong:
+        raise InputError(f"recovery_table: maps have the grid {maps.shape[1:]}, found {some(wrong)} too")
+    valid = np.isfinite(maps).all(axis=0)
+    best = np.where(valid, np.where(valid, maps, 0).argmax(axis=0), -1)
+    affine = np.asarray(mean_maps[layers[0]].affine)
+    with_signal = {region: masks[region] for region, layer in planted.items() if layer is not None}
+    rows = []
+    for region, layer in planted.items():
+        use = masks[region] & above & valid
+        row: dict[str, object] = {"voxels": masks[region].sum(), "voxels_significant": use.sum()}
+        if layer is None:
+            rows.append(row)
+            continue
+        depth = list(layers).index(layer)
+        peak = np.unravel_index(np.argmax(np.where(valid, maps[depth], -np.inf)), above.shape)
+        place = affine[:3, :3] @ peak + affine[:3, 3]
+        share = np.mean(np.abs(best[use] - depth) <= 1) if use.any() else np.nan
+        rows.append(
+            row
+            | {
+                "share_within_one": share,
+                "peak_x": place[0],
+                "peak_y": place[1],
+                "peak_z": place[2],
+                "peak_region": _region_near(np.array(peak), with_signal),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS)[9:])
+
+
+def _region_near(voxel: NDArray[np.intp], masks: Mapping[str, Mask]) -> str | None:
+    """The region that holds a voxel or one of its 26 neighbors; the nearest, where several do."""
+    away: dict[str, float] = {}
+    for region, mask in masks.items():
+        steps = np.argwhere(mask) - voxel
+        near = steps[np.abs(steps).max(axis=1) <= 1]
+        if len(near):
+            away[region] = float(np.linalg.norm(near, axis=1).min())
+    return min(away, key=lambda region: away[region]) if away else None
