@@ -78,7 +78,7 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         inside = np.asarray(self.mask.dataobj) != 0
         volume = np.full(inside.shape, outside, dtype=np.float32)
         volume[inside] = values
-        return nib.Nifti1Image(volume, self.mask.affine)  # type: ignore[no-untyped-call]
+        return nib.Nifti1Image(volume, self.mask.affine)
 
     @property
     def best(self) -> nib.Nifti1Image:
