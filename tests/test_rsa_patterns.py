@@ -356,7 +356,7 @@ def test_the_cocktail_blank_counts_conditions_and_not_tokens(rng: np.random.Gene
 
 def test_demeaning_runs_leaves_crossnobis_as_it_is(rng: np.random.Generator) -> None:
     data = made(rng)
-    options = {"method": "crossnobis", "descriptor": "stimulus_id", "cv_descriptor": "run"}
+    options: dict[str, Any] = {"method": "crossnobis", "descriptor": "stimulus_id", "cv_descriptor": "run"}
     rdms: list[Any] = [calc_rdm(d, **options) for d in (data, normalize_patterns(data, "demean-runs"))]
     np.testing.assert_allclose(rdms[0].get_vectors(), rdms[1].get_vectors(), atol=1e-12)
 
