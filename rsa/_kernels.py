@@ -46,33 +46,30 @@ def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _standardize(x, present, center, mean, scale):  # type: ignore[no-untyped-def]
+def _standardize(x, present, center, mean, scale, floor):  # type: ignore[no-untyped-def]
     """Scale each column of `x` (n_voxels, n_items) to unit length, centered if asked.
 
     A missing item's column is zero and stays so; False when another one is constant.
     """
     n, items = x.shape
+    for i in range(items):
+        mean[i] = scale[i] = 0.0
     if center:
-        for i in range(items):
-            mean[i] = scale[i] = 0.0
         for k in range(n):
             for i in range(items):
                 mean[i] += x[k, i]
                 scale[i] += x[k, i] * x[k, i]
-        for i in range(items):
-            mean[i] /= n
-        for k in range(n):
-            for i in range(items):
-                x[k, i] -= mean[i]
-    sound = True
-    for i in range(items):  # from here on `mean` is what a column's power must exceed
-        mean[i] = scale[i] * _CONSTANT if center else 0.0
+    for i in range(items):
+        mean[i] /= n
+        floor[i] = scale[i] * _CONSTANT
         scale[i] = 0.0
     for k in range(n):
         for i in range(items):
+            x[k, i] -= mean[i]
             scale[i] += x[k, i] * x[k, i]
+    sound = True
     for i in range(items):
-        if scale[i] > mean[i]:
+        if scale[i] > floor[i]:
             scale[i] = 1.0 / np.sqrt(scale[i])
         else:
             scale[i] = 0.0
@@ -126,9 +123,9 @@ def _distances(gram, factor, own, out):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _extent(values):  # type: ignore[no-untyped-def]
     low, high = values[0], values[0]
-    for value in values:
-        low = value if value < low else low
-        high = value if value > high else high
+    for p in range(values.size):
+        low = values[p] if values[p] < low else low
+        high = values[p] if values[p] > high else high
     return low, high
 
 
@@ -223,13 +220,13 @@ def _length(values, norm):  # type: ignore[no-untyped-def]
     if norm == PLAIN:
         return 1.0
     mean, power = 0.0, 0.0
-    for value in values:
-        mean += value
-        power += value * value
+    for p in range(values.size):
+        mean += values[p]
+        power += values[p] * values[p]
     mean = mean / values.size if norm == CENTERED else 0.0
     total = 0.0
-    for value in values:
-        total += (value - mean) * (value - mean)
+    for p in range(values.size):
+        total += (values[p] - mean) * (values[p] - mean)
     return np.sqrt(total) if total > _CONSTANT * power else 0.0
 
 
@@ -263,7 +260,7 @@ def score_patches(  # type: ignore[no-untyped-def]
     runs, items = patterns.shape[1], patterns.shape[2]
     n_pairs, n_kept, most = items * (items - 1) // 2, kept.size, patches.shape[1]
     space, later_space = np.empty(runs * most * items), np.empty(max(runs - 1, 1) * most * items)
-    mean, scale = np.empty(items), np.empty(items)
+    mean, scale, floor = np.empty(items), np.empty(items), np.empty(items)
     gram, all_distances, distances = np.empty((items, items)), np.empty(n_pairs), np.empty(n_kept)
     keys, source = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
     starts = np.empty(2 * n_kept + 2, np.int32)
@@ -285,7 +282,7 @@ def score_patches(  # type: ignore[no-untyped-def]
         sound = True
         if geometry != EUCLIDEAN:
             for m in range(runs):
-                sound = sound and _standardize(x[m], present[m], geometry == CORRELATION, mean, scale)
+                sound = sound and _standardize(x[m], present[m], geometry == CORRELATION, mean, scale, floor)
         if not sound:
             continue
         _products(x, later, weight, gram)
