@@ -32,7 +32,7 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
 
 def _dense(rows: Floats) -> NDArray[np.int64]:
     """Ranks 0, 1, ... without gaps, equal for equal values."""
-    order = np.argsort(rows, axis=1, kind="stable")
+    order = np.argsort(rows, axis=1)
     ordered = np.take_along_axis(rows, order, axis=1)
     steps = np.zeros(rows.shape, dtype=np.int64)
     steps[:, 1:] = ordered[:, 1:] != ordered[:, :-1]

@@ -54,7 +54,7 @@ def stack_rdms(rdms: Sequence[RDMs]) -> RDMs:
             raise InputError(f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
                              f"{other.dissimilarity_measure!r}, wanted one")
         names = [key for key in names if key in other.rdm_descriptors]
-    return RDMs(  # type: ignore[no-untyped-call]
+    return RDMs(
         np.concatenate([aligned_vectors(one, first, names=("these RDMs", "the first")) for one in rdms]),
         dissimilarity_measure=first.dissimilarity_measure,
         descriptors=dict(first.descriptors),

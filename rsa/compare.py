@@ -95,7 +95,9 @@ def compare_vectors(
         for columns, in_data in by_missing(data):
             use = in_models & in_data
             if use.sum() > 1:
-                result[np.ix_(rows, columns)] = _compare(models[rows], data[columns], use, measure, sigma_k)
+                x = models if len(rows) == len(models) else models[rows]
+                y = data if len(columns) == len(data) else data[columns]
+                result[np.ix_(rows, columns)] = _compare(x, y, use, measure, sigma_k)
     undefined = int(np.isnan(result).sum())
     if undefined:
         warnings.warn(f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all "
@@ -117,9 +119,11 @@ def measure_named(measure: str) -> Measure:
 def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
     """The rows that share each set of present pairs, and that set."""
     present = ~np.isnan(vectors)
-    sets, member = np.unique(present, axis=0, return_inverse=True)
-    for k, pairs in enumerate(sets):
-        yield np.flatnonzero(member.reshape(-1) == k), pairs
+    groups: dict[bytes, list[int]] = {}
+    for k, pairs in enumerate(np.packbits(present, axis=1)):
+        groups.setdefault(pairs.tobytes(), []).append(k)
+    for rows in groups.values():
+        yield np.array(rows), present[rows[0]]
 
 
 def scaled(
@@ -134,31 +138,40 @@ def scaled(
         return np.asarray(rank_rows(vectors) - (vectors.shape[1] + 1) / 2.0)
     if measure in ("pearson", "cosine"):
         return unit_length(vectors, center=measure == "pearson")
-    centered = vectors - vectors.mean(axis=1, keepdims=True) if measure == "corr_cov" else vectors
+    centered = _centered(vectors) if measure == "corr_cov" else vectors
     length = np.linalg.norm(whitened(centered, use, sigma_k), axis=1, keepdims=True)
-    return centered / np.where(length > 1e-13 * np.abs(vectors).max(), length, np.nan)
+    return centered / np.where(length > 0, length, np.nan)
 
 
 def _compare(
     models: Floats, data: Floats, use: NDArray[np.bool_], measure: Measure,
     sigma_k: NDArray[np.floating] | None,
 ) -> Floats:
-    x: Floats = models[:, use]
-    y: Floats = data[:, use]
+    x, y = (models, data) if use.all() else (models[:, use], data[:, use])
     if measure in ("tau-a", "tau-b"):
         from brainmap.rsa._kendall import kendall
 
         return np.asarray(kendall(x, y, variant=measure))
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
-    x, y = (scaled(side, measure, use=use, sigma_k=sigma) for side in (x, y))
+    if measure in ("corr_cov", "cosine_cov"):
+        if measure == "corr_cov":
+            x, y = _centered(x), _centered(y)
+        x, y = whitened(x, use, sigma), whitened(y, use, sigma)
+    else:
+        x, y = scaled(x, measure, use=use), scaled(y, measure, use=use)
     if measure == "rho-a":
         n = float(x.shape[1])
         return np.asarray(x @ y.T * (12.0 / (n**3 - n)))
-    if measure == "spearman":
+    if measure not in ("pearson", "cosine"):
         x, y = unit_length(x, center=False), unit_length(y, center=False)
-    elif measure in ("corr_cov", "cosine_cov"):
-        x, y = whitened(x, use, sigma), whitened(y, use, sigma)
     return np.asarray(x @ y.T)
+
+
+def _centered(x: Floats) -> Floats:
+    """Less the mean; what rounding leaves of a constant is 0."""
+    result = x - x.mean(axis=1, keepdims=True)
+    result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
+    return result
 
 
 def rank_rows(rows: NDArray[np.floating]) -> Floats:
@@ -173,7 +186,7 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     order = np.argsort(rows, axis=1)
     ordered = np.take_along_axis(rows, order, axis=1)
     ranks = np.empty(rows.shape)
-    np.put_along_axis(ranks, order, np.arange(1.0, rows.shape[1] + 1)[None], axis=1)
+    ranks[np.arange(len(rows))[:, None], order] = np.arange(1.0, rows.shape[1] + 1)
     for k in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
         starts = np.flatnonzero(np.r_[True, ordered[k, 1:] != ordered[k, :-1]])
         sizes = np.diff(np.r_[starts, rows.shape[1]])

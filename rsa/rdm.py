@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 Precision = NDArray[np.floating] | Mapping[str, NDArray[np.floating]]
 
-__all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms", "load_rdms", "save_rdms",
-           "stack_rdms"]
+__all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms", "load_rdms", "save_rdms", "stack_rdms"]
 
 
 def compute_rdms(
@@ -133,8 +132,12 @@ def _from_features(
     stimuli, conditions = [str(s) for s in data.items], [str(c) for c in data.conditions]
     groups = _Groups(items, stimuli, conditions)
     return [
-        _Patterns(patterns=groups.mean(_matrix(data[layer], f"layer {layer}")), labels=groups.labels,
-                  name=layer, rdm_descriptors={"layer": layer, **descriptors})
+        _Patterns(
+            patterns=groups.mean(_matrix(data[layer], f"layer {layer}")),
+            labels=groups.labels,
+            name=layer,
+            rdm_descriptors={"layer": layer, **descriptors},
+        )
         for layer in wanted
     ]
 
@@ -154,8 +157,9 @@ def _from_array(data: NDArray[Any], *, items: Level, descriptors: dict[str, Any]
 def _from_dataset(
     data: Any, *, items: Level, runs: str, rois: Sequence[str] | str | None, descriptors: dict[str, Any]
 ) -> list[_Patterns]:
-    of_obs = {key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values()
-              if key in data.obs_descriptors}
+    of_obs = {
+        key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
+    }
     groups = _Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
     x = _matrix(data.measurements, "patterns")
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
@@ -167,16 +171,19 @@ def _from_dataset(
     if "participant" in data.descriptors:
         descriptors.setdefault("participant", str(data.descriptors["participant"]))
     if rois is None:
-        return [_Patterns(patterns=patterns, labels=groups.labels, name="all voxels",
-                          rdm_descriptors=descriptors)]
+        return [_Patterns(patterns=patterns, labels=groups.labels, name="all voxels", rdm_descriptors=descriptors)]
     if "roi" not in data.channel_descriptors:
         raise InputError("compute_rdms: the patterns hold no ROI labels; load them with rois=")
     of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
     known = [name for name in np.unique(of_voxel).tolist() if name not in ("", "nan", "None")]
     wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
     return [
-        _Patterns(patterns=patterns[..., of_voxel == one_of(roi, known, "roi")], labels=groups.labels,
-                  name=roi, rdm_descriptors={"roi": roi, **descriptors})
+        _Patterns(
+            patterns=patterns[..., of_voxel == one_of(roi, known, "roi")],
+            labels=groups.labels,
+            name=roi,
+            rdm_descriptors={"roi": roi, **descriptors},
+        )
         for roi in wanted
     ]
 
@@ -190,15 +197,19 @@ class _Groups:
         own = stimuli if level == "stimulus" else conditions
         if own is None:
             other = "condition" if level == "stimulus" else "stimulus"
-            raise InputError(f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, found none; "
-                             f"give them, or choose items={other!r}")
+            raise InputError(
+                f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, found none; "
+                f"give them, or choose items={other!r}"
+            )
         condition_of = self._conditions(own, conditions)
         labels = list(dict.fromkeys(own))
         if not in_order:
             labels.sort(key=lambda label: (condition_of.get(label, ""), label))
         if len(labels) < 3:
-            raise InputError(f"compute_rdms: found {len(labels)} items ({some(labels)}), wanted at least 3; "
-                             "an RDM of fewer has nothing to compare")
+            raise InputError(
+                f"compute_rdms: found {len(labels)} items ({some(labels)}), wanted at least 3; "
+                "an RDM of fewer has nothing to compare"
+            )
         self.labels = {LABEL_OF[level]: labels}
         if level == "stimulus" and condition_of:
             self.labels["condition"] = [condition_of[label] for label in labels]
@@ -210,8 +221,10 @@ class _Groups:
         condition_of: dict[str, str] = {}
         for label, condition in zip(own, conditions or (), strict=False):
             if condition_of.setdefault(label, condition) != condition:
-                raise InputError(f"compute_rdms: stimulus {label!r} has conditions {condition_of[label]!r} "
-                                 f"and {condition!r}, wanted one; make stimulus_id unique")
+                raise InputError(
+                    f"compute_rdms: stimulus {label!r} has conditions {condition_of[label]!r} "
+                    f"and {condition!r}, wanted one; make stimulus_id unique"
+                )
         return condition_of
 
     def mean(self, x: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
@@ -239,8 +252,10 @@ def _matrix(data: Any, what: str) -> Floats:
             raise InputError(f"compute_rdms: {what} holds infinite values; find where they come from")
         torn = int((np.isnan(x).any(axis=1) & ~np.isnan(x).all(axis=1)).sum())
         if torn:
-            raise InputError(f"compute_rdms: {torn} patterns of {what} are NaN in some units only; leave "
-                             "those units out (a missing pattern is NaN in all units)")
+            raise InputError(
+                f"compute_rdms: {torn} patterns of {what} are NaN in some units only; leave "
+                "those units out (a missing pattern is NaN in all units)"
+            )
     return x
 
 
@@ -276,12 +291,19 @@ class _Notes:
     def warn(self, dissimilarity: str) -> None:
         told = [f"{n} in {name}" for name, n in self.dropped.items() if n]
         if told:
-            warnings.warn(f"compute_rdms: constant units dropped before z-scoring: {', '.join(told)}",
-                          BrainmapWarning, stacklevel=3)
+            warnings.warn(
+                f"compute_rdms: constant units dropped before z-scoring: {', '.join(told)}",
+                BrainmapWarning,
+                stacklevel=3,
+            )
         told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items()]
         if told:
-            warnings.warn(f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs "
-                          f"are NaN: {'; '.join(told)}", BrainmapWarning, stacklevel=3)
+            warnings.warn(
+                f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs "
+                f"are NaN: {'; '.join(told)}",
+                BrainmapWarning,
+                stacklevel=3,
+            )
 
 
 def _precision_for(name: str, given: Precision | None) -> NDArray[np.floating] | None:
@@ -294,7 +316,7 @@ def _assemble(sets: Sequence[_Patterns], vectors: Floats, *, dissimilarity: str,
     from rsatoolbox.rdm.rdms import RDMs
 
     between = sets[0].patterns.ndim == 3
-    return RDMs(  # type: ignore[no-untyped-call]
+    return RDMs(
         vectors,
         dissimilarity_measure=dissimilarity,
         descriptors={"level": level, "products": "between runs" if between else "within"},
@@ -322,7 +344,7 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     try:
         with h5py.File(beside, "w") as file:
             file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
-            _write(file, rdms.to_dict())  # type: ignore[no-untyped-call]
+            _write(file, rdms.to_dict())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -349,10 +371,13 @@ def load_rdms(path: str | Path) -> RDMs:
     if "dissimilarities" not in found:
         raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
     wanted = {key: found.get(key, {}) for key in ("descriptors", "rdm_descriptors", "pattern_descriptors")}
-    rdms: RDMs = rdms_from_dict({  # type: ignore[no-untyped-call]
-        "dissimilarities": found["dissimilarities"],
-        "dissimilarity_measure": found.get("dissimilarity_measure"), **wanted,
-    })
+    rdms: RDMs = rdms_from_dict(
+        {
+            "dissimilarities": found["dissimilarities"],
+            "dissimilarity_measure": found.get("dissimilarity_measure"),
+            **wanted,
+        }
+    )
     return rdms
 
 

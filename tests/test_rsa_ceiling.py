@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
-from rsatoolbox.rdm import RDMs
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.ceiling import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
-from brainmap.rsa.compare import MEASURES, compare_vectors
+from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
 from brainmap.rsa.dissimilarity import dissimilarities
 from brainmap.rsa.rdm import compute_rdms, stack_rdms
 
@@ -23,7 +23,7 @@ def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np
 
 @pytest.mark.parametrize("measure", ["spearman", "rho-a", "tau-a", "pearson", "cosine"])
 @pytest.mark.filterwarnings("ignore:Noise ceiling for tau")
-def test_equals_rsatoolbox(measure):
+def test_equals_rsatoolbox(measure: Measure) -> None:
     x = participants(np.random.default_rng(0)).round(2)
     found = noise_ceiling_of_vectors(x, measure=measure)
     theirs: Any = boot_noise_ceiling(RDMs(x), method={"pearson": "corr"}.get(measure, measure))
@@ -33,7 +33,7 @@ def test_equals_rsatoolbox(measure):
 
 
 @pytest.mark.parametrize("measure", ["pearson", "cosine", "spearman", "corr_cov", "cosine_cov"])
-def test_no_model_beats_the_upper_bound(measure):
+def test_no_model_beats_the_upper_bound(measure: Measure) -> None:
     """Pooling on the measure's own scale gives the one RDM with the highest mean score; plain averaging does not."""
     rng = np.random.default_rng(1)
     x = participants(rng) * rng.uniform(0.1, 20, size=(7, 1))
@@ -45,7 +45,7 @@ def test_no_model_beats_the_upper_bound(measure):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_missing_pairs_count_for_nobody_else(measure):
+def test_missing_pairs_count_for_nobody_else(measure: Measure) -> None:
     x = participants(np.random.default_rng(2), noise=0.5)
     i, j = np.triu_indices(8, 1)
     whole = noise_ceiling_of_vectors(x, measure=measure)
@@ -57,7 +57,7 @@ def test_missing_pairs_count_for_nobody_else(measure):
     np.testing.assert_allclose(found.upper, whole.upper, atol=0.1)
 
 
-def test_the_true_model_lies_within_the_band():
+def test_the_true_model_lies_within_the_band() -> None:
     rng = np.random.default_rng(3)
     inside = 0
     for _ in range(20):
@@ -68,7 +68,7 @@ def test_the_true_model_lies_within_the_band():
     assert inside >= 17
 
 
-def test_rois_have_ceilings_of_their_own():
+def test_rois_have_ceilings_of_their_own() -> None:
     rng = np.random.default_rng(4)
     items = {"stimulus_id": list("abcdefgh")}
     rdms = []
@@ -79,7 +79,7 @@ def test_rois_have_ceilings_of_their_own():
     both = stack_rdms(rdms)
     with pytest.raises(InputError, match=r"RDMs of 2 ROIs \('HG', 'V1'\), wanted one"):
         noise_ceiling(both)
-    table = noise_ceilings(both, measure="spearman").set_index("roi")
+    table: Any = noise_ceilings(both, measure="spearman").set_index("roi")
     alone = noise_ceiling(both.subset("roi", "HG"), measure="spearman")
     assert table.loc["HG", "lower"] == alone.lower
     assert table.loc["HG", "lower"] > 0.7 > table.loc["V1", "lower"]

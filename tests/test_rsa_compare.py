@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rsatoolbox.rdm
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rsatoolbox.rdm import RDMs
+from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.compare import MEASURES, compare_rdms, compare_vectors, rank_rows
+from brainmap.rsa.compare import MEASURES, Measure, compare_rdms, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import dissimilarities
 from brainmap.rsa.rdm import compute_rdms
 
@@ -21,7 +21,7 @@ THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
 
 
 def theirs(models: Any, data: Any, measure: str) -> np.ndarray:
-    return np.asarray(rsatoolbox.rdm.compare(models, data, method=THEIR_NAME.get(measure, measure)))
+    return np.asarray(rsatoolbox_compare(models, data, method=THEIR_NAME.get(measure, measure)))
 
 
 def tied_vectors(rng: np.random.Generator, n: int, n_items: int = 9) -> np.ndarray:
@@ -32,7 +32,7 @@ def tied_vectors(rng: np.random.Generator, n: int, n_items: int = 9) -> np.ndarr
 @pytest.mark.parametrize("measure", MEASURES)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(4, 12), missing=st.booleans())
-def test_every_measure_equals_rsatoolbox(measure, seed, n_items, missing):
+def test_every_measure_equals_rsatoolbox(measure: Measure, seed: int, n_items: int, missing: bool) -> None:
     rng = np.random.default_rng(seed)
     models, data = tied_vectors(rng, 3, n_items), tied_vectors(rng, 4, n_items)
     if missing:  # rsatoolbox wants the same pairs missing on both sides
@@ -44,7 +44,7 @@ def test_every_measure_equals_rsatoolbox(measure, seed, n_items, missing):
 
 @pytest.mark.parametrize("measure", ["corr_cov", "cosine_cov"])
 @pytest.mark.parametrize("kind", ["full", "diagonal"])
-def test_whitened_measures_equal_solving_with_the_covariance_of_dissimilarities(measure, kind):
+def test_whitened_measures_equal_solving_with_the_covariance_of_dissimilarities(measure: Measure, kind: Any) -> None:
     rng = np.random.default_rng(0)
     n_items = 8
     models, data = tied_vectors(rng, 3, n_items), tied_vectors(rng, 2, n_items)
@@ -60,11 +60,11 @@ def test_whitened_measures_equal_solving_with_the_covariance_of_dissimilarities(
     if kind == "diagonal":
         np.testing.assert_allclose(compare_vectors(models, data, measure=measure, sigma_k=np.diag(sigma)), expected)
     else:  # rsatoolbox solves this case by conjugate gradients, to about 1e-5
-        theirs_k = rsatoolbox.rdm.compare(RDMs(models), RDMs(data), method=measure, sigma_k=sigma)
+        theirs_k = rsatoolbox_compare(RDMs(models), RDMs(data), method=measure, sigma_k=sigma)
         np.testing.assert_allclose(found, theirs_k, atol=1e-4)
 
 
-def test_whitening_without_an_item_equals_leaving_the_item_out():
+def test_whitening_without_an_item_equals_leaving_the_item_out() -> None:
     rng = np.random.default_rng(1)
     models, data = tied_vectors(rng, 2, 7), tied_vectors(rng, 2, 7)
     sigma = np.cov(rng.normal(size=(7, 20)))
@@ -77,7 +77,7 @@ def test_whitening_without_an_item_equals_leaving_the_item_out():
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_missing_pairs_are_left_out_for_their_own_rdm_only(measure):
+def test_missing_pairs_are_left_out_for_their_own_rdm_only(measure: Measure) -> None:
     rng = np.random.default_rng(2)
     models, data = tied_vectors(rng, 3), tied_vectors(rng, 4)
     whole = compare_vectors(models, data, measure=measure)
@@ -93,7 +93,7 @@ def test_missing_pairs_are_left_out_for_their_own_rdm_only(measure):
     assert compare_vectors(models, data, measure=measure)[0, 0] == pytest.approx(whole[0, 0], abs=1e-14)
 
 
-def test_items_are_matched_by_label_where_sorting_puts_b10_before_b9():
+def test_items_are_matched_by_label_where_sorting_puts_b10_before_b9() -> None:
     rng = np.random.default_rng(3)
     words = [f"b{k}" for k in range(1, 13)]
     x = rng.normal(size=(12, 30))
@@ -105,7 +105,7 @@ def test_items_are_matched_by_label_where_sorting_puts_b10_before_b9():
     assert by_position[0, 0] < 0.8, "the trap is real"
 
 
-def test_other_levels_and_other_items_are_refused_and_named():
+def test_other_levels_and_other_items_are_refused_and_named() -> None:
     x = np.random.default_rng(4).normal(size=(6, 9))
     labels = {"stimulus_id": list("abcdef"), "condition": ["x", "x", "y", "y", "z", "z"]}
     stimuli, words = compute_rdms(x, descriptors=labels), compute_rdms(x, items="condition", descriptors=labels)
@@ -122,7 +122,7 @@ def test_other_levels_and_other_items_are_refused_and_named():
         compare_rdms(stimuli, stimuli)
 
 
-def test_a_misspelt_measure_is_refused_with_the_nearest():
+def test_a_misspelt_measure_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"found 'sperman', wanted one of 'spearman'.* did you mean 'spearman'"):
         compare_vectors(np.ones((1, 3)), np.ones((1, 3)), measure="sperman")
     x = tied_vectors(np.random.default_rng(5), 1, 4)
@@ -134,7 +134,7 @@ def test_a_misspelt_measure_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize("measure", ["pearson", "spearman", "tau-b", "corr_cov"])
-def test_an_rdm_without_variance_is_nan_and_counted(measure):
+def test_an_rdm_without_variance_is_nan_and_counted(measure: Measure) -> None:
     x = tied_vectors(np.random.default_rng(6), 2, 5)
     flat = np.vstack([x[:1], np.full((1, 10), 0.1)])
     with pytest.warns(BrainmapWarning, match="not defined for 2 of 4 comparisons"):
@@ -142,7 +142,7 @@ def test_an_rdm_without_variance_is_nan_and_counted(measure):
     np.testing.assert_array_equal(np.isnan(found), [[False, False], [True, True]])
 
 
-def test_spearman_favors_a_tied_category_model_and_rho_a_does_not():
+def test_spearman_favors_a_tied_category_model_and_rho_a_does_not() -> None:
     """A model that only knows categories cannot beat the true geometry, of which it is a coarse copy."""
     rng = np.random.default_rng(7)
     truth = np.sort(rng.normal(size=(1, 66)))
@@ -159,11 +159,11 @@ def test_spearman_favors_a_tied_category_model_and_rho_a_does_not():
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
-def test_ranks_equal_scipy_with_any_ties(rows):
+def test_ranks_equal_scipy_with_any_ties(rows: Any) -> None:
     np.testing.assert_array_equal(rank_rows(np.array(rows, float)), scipy.stats.rankdata(rows, axis=1))
 
 
-def test_crossnobis_of_noise_scores_nothing_on_average():
+def test_crossnobis_of_noise_scores_nothing_on_average() -> None:
     rng = np.random.default_rng(8)
     model = dissimilarities(rng.normal(size=(10, 20)))[None]
     data = np.array([dissimilarities(rng.normal(size=(4, 10, 30)), dissimilarity="crossnobis") for _ in range(200)])

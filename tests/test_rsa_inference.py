@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from rsatoolbox.rdm import RDMs
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.compare import compare_vectors
@@ -17,27 +17,27 @@ from brainmap.rsa.rdm import compute_rdms, stack_rdms
 
 
 @pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
-def test_signed_rank_equals_the_enumeration_of_signs(alternative):
+def test_signed_rank_equals_the_enumeration_of_signs(alternative: Any) -> None:
     x = np.random.default_rng(0).normal(0.3, 1, size=7)
     ranks = scipy.stats.rankdata(np.abs(x))
     null = np.array([np.dot(signs, ranks) for signs in itertools.product([0, 1], repeat=7)])
     seen = ranks[x > 0].sum()
     up, down = (null >= seen).mean(), (null <= seen).mean()
     expected = {"greater": up, "less": down, "two-sided": min(1.0, 2 * min(up, down))}[alternative]
-    table = score_statistics(x[None], alternative=alternative, correction="none")
+    table: Any = score_statistics(x[None], alternative=alternative, correction="none")
     assert table.loc[0, "p"] == pytest.approx(expected, abs=1e-12)
     assert table.loc[0, "smallest_p"] == 2.0**-7 * (2 if alternative == "two-sided" else 1)
 
 
 @pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
-def test_signed_rank_equals_scipy(alternative):
+def test_signed_rank_equals_scipy(alternative: Any) -> None:
     x = np.random.default_rng(14).normal(0.1, 1, size=(6, 30))
     expected = [scipy.stats.wilcoxon(row, alternative=alternative, method="exact").pvalue for row in x]
     found = score_statistics(x, alternative=alternative, correction="none")
     np.testing.assert_allclose(found["p"], expected, rtol=1e-10)
 
 
-def test_signed_rank_stays_exact_with_ties_and_zeros():
+def test_signed_rank_stays_exact_with_ties_and_zeros() -> None:
     x = np.array([0.2, 0.2, -0.1, 0.3, 0.0, 0.2, -0.3])
     kept = x[x != 0]
     ranks = scipy.stats.rankdata(np.abs(kept))
@@ -46,9 +46,9 @@ def test_signed_rank_stays_exact_with_ties_and_zeros():
     assert score_statistics(x[None], correction="none").loc[0, "p"] == pytest.approx(expected)
 
 
-def test_t_equals_scipy_on_fisher_z_where_it_applies():
+def test_t_equals_scipy_on_fisher_z_where_it_applies() -> None:
     scores = np.random.default_rng(1).uniform(-0.5, 0.9, size=(3, 2, 9))
-    table = score_statistics(scores, test="t", measure="corr", correction="none")
+    table: Any = score_statistics(scores, test="t", measure="corr", correction="none")
     expected = scipy.stats.ttest_1samp(np.arctanh(scores), 0, axis=-1, alternative="greater")
     np.testing.assert_allclose(table["p"], expected.pvalue.ravel())
     np.testing.assert_allclose(table["statistic"], expected.statistic.ravel())
@@ -59,7 +59,7 @@ def test_t_equals_scipy_on_fisher_z_where_it_applies():
     np.testing.assert_allclose(table["standard_error"], scipy.stats.sem(scores, axis=-1).ravel())
 
 
-def test_against_the_ceiling_and_differences_of_models():
+def test_against_the_ceiling_and_differences_of_models() -> None:
     rng = np.random.default_rng(2)
     scores, ceiling = rng.normal(0.3, 0.1, size=(2, 3, 8)), np.array([0.1, 0.3, 0.5])[:, None]
     found = score_statistics(scores, against=ceiling, alternative="two-sided", correction="none")["p"]
@@ -67,10 +67,10 @@ def test_against_the_ceiling_and_differences_of_models():
     np.testing.assert_array_equal(found, shifted)
 
 
-def test_fdr_equals_benjamini_and_hochberg_over_all_layers_and_rois():
+def test_fdr_equals_benjamini_and_hochberg_over_all_layers_and_rois() -> None:
     rng = np.random.default_rng(3)
     scores = rng.normal(0.05, 0.1, size=(4, 5, 10))
-    table = score_statistics(scores, correction="fdr")
+    table: Any = score_statistics(scores, correction="fdr")
     p = table["p"].to_numpy()
     np.testing.assert_allclose(table["p_corrected"], scipy.stats.false_discovery_control(p))
     order = np.argsort(p)
@@ -80,27 +80,27 @@ def test_fdr_equals_benjamini_and_hochberg_over_all_layers_and_rois():
     np.testing.assert_allclose(corrected(p, "bonferroni"), np.minimum(1, 20 * p))
 
 
-def test_rows_carry_their_labels_in_order():
+def test_rows_carry_their_labels_in_order() -> None:
     scores = np.random.default_rng(4).normal(size=(2, 3, 6))
-    table = score_statistics(scores, labels={"layer": ["conv1", "conv2"], "roi": ["HG", "pSTG", "V1"]})
+    table: Any = score_statistics(scores, labels={"layer": ["conv1", "conv2"], "roi": ["HG", "pSTG", "V1"]})
     assert list(zip(table["layer"], table["roi"], strict=True))[3] == ("conv2", "HG")
     assert table.loc[3, "mean"] == pytest.approx(scores[1, 0].mean())
     assert "Wilcoxon" in table.attrs["note"]
     assert "0.0156" in table.attrs["note"], "six participants reach 1/64 and no less"
 
 
-def test_a_missing_participant_is_left_out_of_that_test_and_counted():
+def test_a_missing_participant_is_left_out_of_that_test_and_counted() -> None:
     scores = np.random.default_rng(5).normal(0.5, 0.3, size=(2, 7))
     scores[1, 3] = np.nan
-    table = score_statistics(scores, correction="none")
+    table: Any = score_statistics(scores, correction="none")
     assert table["n"].tolist() == [7, 6]
-    whole = score_statistics(np.delete(scores, 3, axis=1), correction="none")
+    whole: Any = score_statistics(np.delete(scores, 3, axis=1), correction="none")
     assert table.loc[1, "p"] == whole.loc[1, "p"]
     assert table.loc[1, "smallest_p"] == 1 / 64
 
 
 @pytest.mark.parametrize("test", ["signed-rank", "t"])
-def test_false_positives_are_nominal(test):
+def test_false_positives_are_nominal(test: Any) -> None:
     """Independent noise, symmetric about 0: eight participants attain 3.9 % in the signed-rank test, t 5 %."""
     scores = np.random.default_rng(6).normal(size=(2000, 8))
     rate = (score_statistics(scores, test=test, correction="none")["p"] <= 0.05).mean()
@@ -108,13 +108,13 @@ def test_false_positives_are_nominal(test):
     assert abs(rate - nominal) < 4 * np.sqrt(nominal * (1 - nominal) / 2000)
 
 
-def test_max_t_is_family_wise_nominal_and_equals_enumeration():
+def test_max_t_is_family_wise_nominal_and_equals_enumeration() -> None:
     rng = np.random.default_rng(7)
     hits = 0
     for _ in range(200):
         shared = rng.normal(size=(1, 8))  # layers correlate, as real ones do
         scores = 0.7 * shared + 0.7 * rng.normal(size=(5, 8))
-        table = score_statistics(scores, test="sign-flip", correction="max-t")
+        table: Any = score_statistics(scores, test="sign-flip", correction="max-t")
         hits += bool((table["p_corrected"] <= 0.05).any())
     assert hits / 200 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
     signs = np.array(list(itertools.product([-1, 1], repeat=8)))[:, None]
@@ -126,21 +126,24 @@ def test_max_t_is_family_wise_nominal_and_equals_enumeration():
     assert table.loc[0, "smallest_p"] == 1 / 256
 
 
-def test_squaring_scores_before_a_test_finds_effects_in_noise():
+def test_squaring_scores_before_a_test_finds_effects_in_noise() -> None:
     """Why scores are tested as they are: squares of pure noise are all above 0."""
     scores = np.random.default_rng(8).normal(0, 0.1, size=(100, 8))
     assert (score_statistics(scores**2, correction="none")["p"] <= 0.05).all()
     assert (score_statistics(scores, correction="none")["p"] <= 0.05).mean() < 0.12
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"test": "wilcoxon"}, "test: found 'wilcoxon', wanted one of 'signed-rank'"),
-    ({"correction": "fdrr"}, "did you mean 'fdr'"),
-    ({"correction": "max-t"}, "wanted test='sign-flip'"),
-    ({"labels": {"layer": ["conv1"]}}, r"name \(1,\), scores have axes \(2,\)"),
-    ({"test": "t", "measure": "pearson"}, "no Fisher z"),
-])
-def test_bad_settings_are_refused(arguments, message):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test": "wilcoxon"}, "test: found 'wilcoxon', wanted one of 'signed-rank'"),
+        ({"correction": "fdrr"}, "did you mean 'fdr'"),
+        ({"correction": "max-t"}, "wanted test='sign-flip'"),
+        ({"labels": {"layer": ["conv1"]}}, r"name \(1,\), scores have axes \(2,\)"),
+        ({"test": "t", "measure": "pearson"}, "no Fisher z"),
+    ],
+)
+def test_bad_settings_are_refused(arguments: Any, message: Any) -> None:
     scores: Any = np.ones((2, 5))
     with pytest.raises(InputError, match=message):
         score_statistics(scores, **arguments)
@@ -148,7 +151,7 @@ def test_bad_settings_are_refused(arguments, message):
         score_statistics(scores[:, :1])
 
 
-def test_no_difference_at_all_is_p_one():
+def test_no_difference_at_all_is_p_one() -> None:
     assert score_statistics(np.zeros((1, 6)), correction="none").loc[0, "p"] == 1.0
 
 
@@ -169,14 +172,19 @@ def planted(rng: np.random.Generator, *, depth: int = 5, planted: int = 2, noise
     models = [compute_rdms(x, descriptors={**items, "layer": f"conv{k + 1}"}) for k, x in enumerate(layers)]
     brains = []
     for roi, signal in (("HG", 1.0), ("control", 0.0)):
-        brains += [compute_rdms(signal * layers[planted] + noise * rng.normal(size=layer.shape),
-                                descriptors={**items, "roi": roi, "participant": str(p)}) for p in range(8)]
+        brains += [
+            compute_rdms(
+                signal * layers[planted] + noise * rng.normal(size=layer.shape),
+                descriptors={**items, "roi": roi, "participant": str(p)},
+            )
+            for p in range(8)
+        ]
     return stack_rdms(models), stack_rdms(brains)
 
 
-def test_the_planted_layer_is_chosen_and_scored_on_the_other_half():
+def test_the_planted_layer_is_chosen_and_scored_on_the_other_half() -> None:
     rng = np.random.default_rng(9)
-    table = split_half_best_layer(*planted(rng), measure="spearman", rng=rng).set_index("roi")
+    table: Any = split_half_best_layer(*planted(rng), measure="spearman", rng=rng).set_index("roi")
     assert table.loc["HG", "layer"] == "conv3"
     assert table.loc["HG", "chosen_share"] > 0.9
     assert table.loc["HG", "position"] == pytest.approx(0.5, abs=0.05)
@@ -184,7 +192,7 @@ def test_the_planted_layer_is_chosen_and_scored_on_the_other_half():
     assert table.loc["HG", "n"] == 8
 
 
-def test_the_held_out_score_of_noise_is_not_flattered():
+def test_the_held_out_score_of_noise_is_not_flattered() -> None:
     """Choosing among many layers and scoring on the same data is biased upwards; the other half is not."""
     rng = np.random.default_rng(10)
     held_out, flattered = [], []
@@ -198,7 +206,7 @@ def test_the_held_out_score_of_noise_is_not_flattered():
     assert abs(np.mean(held_out)) < 3.5 * np.std(held_out) / np.sqrt(15)
 
 
-def test_the_same_seed_gives_the_same_table_and_rois_do_not_change_each_other():
+def test_the_same_seed_gives_the_same_table_and_rois_do_not_change_each_other() -> None:
     models, brains = planted(np.random.default_rng(11))
     both = split_half_best_layer(models, brains, rng=np.random.default_rng(0))
     again = split_half_best_layer(models, brains, rng=np.random.default_rng(0))
@@ -207,7 +215,7 @@ def test_the_same_seed_gives_the_same_table_and_rois_do_not_change_each_other():
     assert both.iloc[1].tolist() == alone.iloc[0].tolist()
 
 
-def test_tokens_of_a_word_stay_on_one_side():
+def test_tokens_of_a_word_stay_on_one_side() -> None:
     from brainmap.rsa.inference import _halves
 
     _, brains = planted(np.random.default_rng(12))
@@ -219,7 +227,7 @@ def test_tokens_of_a_word_stay_on_one_side():
         assert sides[0] | sides[1] == set(words)
 
 
-def test_too_few_items_or_layers_are_refused():
+def test_too_few_items_or_layers_are_refused() -> None:
     rng = np.random.default_rng(13)
     items = {"stimulus_id": list("abcdef"), "condition": list("xxyyzz")}
     rdms = stack_rdms([compute_rdms(rng.normal(size=(6, 9)), descriptors={**items, "layer": k}) for k in "12"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rsatoolbox
-from rsatoolbox.data import Dataset
-from rsatoolbox.rdm import RDMs, calc_rdm, calc_rdm_unbalanced
+from rsatoolbox.data.dataset import Dataset
+from rsatoolbox.rdm.calc import calc_rdm
+from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
+from rsatoolbox.rdm.rdms import RDMs, load_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.alignment import aligned_vectors, labels_of, pair_positions
@@ -23,9 +25,7 @@ WORDS = ["b10", "b9", "b1", "tree", "cat", "b2"]  # sorted by label, b10 comes b
 class Features:
     """The smallest thing that is a feature set."""
 
-    def __init__(
-        self, layers: dict[str, np.ndarray], items: Sequence[str], conditions: Sequence[str]
-    ) -> None:
+    def __init__(self, layers: dict[str, np.ndarray], items: Sequence[str], conditions: Sequence[str]) -> None:
         self._layers, self.items, self.conditions = layers, items, conditions
         self.layers = list(layers)
 
@@ -48,7 +48,8 @@ def make_dataset(rng: np.random.Generator, *, n_runs: int = 4, tokens: int = 2) 
             names.append(stimuli[k])
             runs.append(float(run))
     return Dataset(
-        np.array(rows), descriptors={"participant": "01"},
+        np.array(rows),
+        descriptors={"participant": "01"},
         obs_descriptors={"stimulus_id": names, "condition": [n.split("-")[0] for n in names], "run": runs},
         channel_descriptors={"voxel": list(range(n_voxels)), "roi": ["HG"] * 10 + ["STG"] * 12 + [""] * 3},
     )
@@ -64,45 +65,51 @@ def by_label(rdms: Any, like: RDMs) -> np.ndarray:
 
 @pytest.mark.parametrize("level", ["stimulus", "condition"])
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean", "mahalanobis", "crossnobis"])
-def test_equals_rsatoolbox_whatever_the_order_of_labels(dissimilarity, level):
+def test_equals_rsatoolbox_whatever_the_order_of_labels(dissimilarity: Any, level: Any) -> None:
     rng = np.random.default_rng(0)
     data = make_dataset(rng)
     label = {"stimulus": "stimulus_id", "condition": "condition"}[level]
     precision = spd(rng, 25) if dissimilarity in ("mahalanobis", "crossnobis") else None
     runs: Any = "between" if dissimilarity == "crossnobis" else "average"
     ours = compute_rdms(data, dissimilarity=dissimilarity, items=level, runs=runs, noise_precision=precision)
-    theirs = calc_rdm(data, method=dissimilarity, descriptor=label, noise=precision,
-                      cv_descriptor="run" if dissimilarity == "crossnobis" else None)
+    theirs = calc_rdm(
+        data,
+        method=dissimilarity,
+        descriptor=label,
+        noise=precision,
+        cv_descriptor="run" if dissimilarity == "crossnobis" else None,
+    )
     np.testing.assert_allclose(ours.dissimilarities, by_label(theirs, ours), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("dissimilarity", ["euclidean", "correlation"])
-def test_a_layer_equals_rsatoolbox(dissimilarity):
+def test_a_layer_equals_rsatoolbox(dissimilarity: Any) -> None:
     x = np.random.default_rng(1).normal(size=(6, 40))
     ours = compute_rdms(Features({"conv1": x}, WORDS, WORDS), dissimilarity=dissimilarity)
-    theirs = calc_rdm(Dataset(x, obs_descriptors={"stimulus_id": WORDS}), method=dissimilarity,
-                      descriptor="stimulus_id")
+    theirs = calc_rdm(
+        Dataset(x, obs_descriptors={"stimulus_id": WORDS}), method=dissimilarity, descriptor="stimulus_id"
+    )
     np.testing.assert_allclose(ours.dissimilarities, by_label(theirs, ours), atol=1e-10, rtol=0)
 
 
-def test_cosine_equals_scipy():
+def test_cosine_equals_scipy() -> None:
     from scipy.spatial.distance import pdist
 
     x = np.random.default_rng(2).normal(size=(7, 9)) + 1
     np.testing.assert_allclose(dissimilarities(x, dissimilarity="cosine"), pdist(x, "cosine"), atol=1e-12)
 
 
-def test_crossnobis_with_a_precision_a_run_equals_rsatoolbox():
+def test_crossnobis_with_a_precision_a_run_equals_rsatoolbox() -> None:
     rng = np.random.default_rng(3)
     data = make_dataset(rng, n_runs=3)
-    precision: Any = np.stack([spd(rng, 25) for _ in range(3)])
+    precision = np.stack([spd(rng, 25) for _ in range(3)])
+    listed: Any = list(precision)
     ours = compute_rdms(data, dissimilarity="crossnobis", noise_precision=precision)
-    theirs = calc_rdm(data, method="crossnobis", descriptor="stimulus_id", cv_descriptor="run",
-                      noise=[*precision])
+    theirs = calc_rdm(data, method="crossnobis", descriptor="stimulus_id", cv_descriptor="run", noise=listed)
     np.testing.assert_allclose(ours.dissimilarities, by_label(theirs, ours), atol=1e-10)
 
 
-def test_unbalanced_crossnobis_equals_rsatoolbox():
+def test_unbalanced_crossnobis_equals_rsatoolbox() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(4, 6, 12))
     x[0, 1] = x[2, 1] = x[3, 5] = np.nan
@@ -119,24 +126,27 @@ def test_unbalanced_crossnobis_equals_rsatoolbox():
 
 
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean", "cosine"])
-def test_between_runs_equals_a_loop_over_pairs_of_runs(dissimilarity):
+def test_between_runs_equals_a_loop_over_pairs_of_runs(dissimilarity: Any) -> None:
     x = np.random.default_rng(5).normal(size=(3, 5, 8)) + 0.5
     unit = x - x.mean(2, keepdims=True) if dissimilarity == "correlation" else x
     if dissimilarity != "euclidean":
         unit = unit / np.linalg.norm(unit, axis=2, keepdims=True)
     pairs = [(m, n) for m in range(3) for n in range(3) if m != n]
     scale = x.shape[2] if dissimilarity == "euclidean" else 2
-    expected = [np.mean([(unit[m, i] - unit[m, j]) @ (unit[n, i] - unit[n, j]) for m, n in pairs]) / scale
-                for i in range(5) for j in range(i + 1, 5)]
+    expected = [
+        np.mean([(unit[m, i] - unit[m, j]) @ (unit[n, i] - unit[n, j]) for m, n in pairs]) / scale
+        for i in range(5)
+        for j in range(i + 1, 5)
+    ]
     np.testing.assert_allclose(dissimilarities(x, dissimilarity=dissimilarity), expected, atol=1e-12)
 
 
-def test_between_runs_of_the_same_run_twice_is_one_minus_r():
+def test_between_runs_of_the_same_run_twice_is_one_minus_r() -> None:
     x = np.random.default_rng(6).normal(size=(5, 30))
     np.testing.assert_allclose(dissimilarities(np.stack([x, x])), dissimilarities(x), atol=1e-12)
 
 
-def test_noise_in_table_order_makes_a_geometry_within_runs_and_none_between():
+def test_noise_in_table_order_makes_a_geometry_within_runs_and_none_between() -> None:
     """Cai 2019: neighbors in time share noise; all runs have one order here, as a table has."""
     rng = np.random.default_rng(7)
     i, j = np.triu_indices(16, 1)
@@ -156,19 +166,20 @@ def test_noise_in_table_order_makes_a_geometry_within_runs_and_none_between():
     assert (np.array(between) < 0).mean() > 0.3, "negative values are kept"
 
 
-def test_tokens_are_averaged_before_the_rdm_and_within_runs():
+def test_tokens_are_averaged_before_the_rdm_and_within_runs() -> None:
     data = make_dataset(np.random.default_rng(8), tokens=3)
     rdms = compute_rdms(data, items="condition", dissimilarity="euclidean")
     words = np.array(data.obs_descriptors["condition"])
     runs = np.array(data.obs_descriptors["run"])
-    means = np.array([[data.measurements[(words == w) & (runs == r)].mean(0) for w in labels_of(rdms)]
-                      for r in range(4)])
+    means = np.array(
+        [[data.measurements[(words == w) & (runs == r)].mean(0) for w in labels_of(rdms)] for r in range(4)]
+    )
     np.testing.assert_allclose(rdms.dissimilarities[0], dissimilarities(means, dissimilarity="euclidean"))
     assert "stimulus_id" not in rdms.pattern_descriptors
     assert rdms.descriptors["level"] == "condition"
 
 
-def test_a_missing_token_leaves_the_mean_to_the_others():
+def test_a_missing_token_leaves_the_mean_to_the_others() -> None:
     x = np.random.default_rng(9).normal(size=(6, 10))
     labels = {"stimulus_id": list("abcdef"), "condition": ["x", "x", "y", "y", "z", "z"]}
     with_hole = x.copy()
@@ -178,7 +189,7 @@ def test_a_missing_token_leaves_the_mean_to_the_others():
     np.testing.assert_allclose(rdms.dissimilarities[0], expected)
 
 
-def test_rois_and_layers_are_named_and_independent_of_each_other():
+def test_rois_and_layers_are_named_and_independent_of_each_other() -> None:
     data = make_dataset(np.random.default_rng(10))
     both = compute_rdms(data, rois="all")
     assert both.rdm_descriptors["roi"] == ["HG", "STG"]
@@ -192,7 +203,7 @@ def test_rois_and_layers_are_named_and_independent_of_each_other():
     np.testing.assert_allclose(compute_rdms(features).dissimilarities[0], dissimilarities(x.reshape(6, 20)))
 
 
-def test_a_missing_item_is_nan_for_its_own_rdm_only():
+def test_a_missing_item_is_nan_for_its_own_rdm_only() -> None:
     x = np.random.default_rng(12).normal(size=(6, 20))
     hole = x.copy()
     hole[2] = np.nan
@@ -202,7 +213,7 @@ def test_a_missing_item_is_nan_for_its_own_rdm_only():
     np.testing.assert_array_equal(np.isnan(rdms.dissimilarities[1]), (i == 2) | (j == 2))
 
 
-def test_a_missing_run_is_left_out_for_that_item():
+def test_a_missing_run_is_left_out_for_that_item() -> None:
     data = make_dataset(np.random.default_rng(13), n_runs=3, tokens=1)
     names, runs = np.array(data.obs_descriptors["stimulus_id"]), np.array(data.obs_descriptors["run"])
     data.measurements[(names == "cat-0") & (runs < 1)] = np.nan
@@ -213,7 +224,7 @@ def test_a_missing_run_is_left_out_for_that_item():
     np.testing.assert_array_equal(np.isnan(rdms.dissimilarities[0]), (i == tree) | (j == tree))
 
 
-def test_zscored_units_are_standard_and_constant_ones_dropped_and_counted():
+def test_zscored_units_are_standard_and_constant_ones_dropped_and_counted() -> None:
     rng = np.random.default_rng(14)
     x = rng.normal(size=(6, 30)) * rng.uniform(0.1, 90, size=30) + 7
     x[:, [3, 8]] = 0.1
@@ -224,7 +235,7 @@ def test_zscored_units_are_standard_and_constant_ones_dropped_and_counted():
     np.testing.assert_allclose(rdms.dissimilarities[0], dissimilarities(z, dissimilarity="euclidean"))
 
 
-def test_a_constant_pattern_is_nan_and_counted():
+def test_a_constant_pattern_is_nan_and_counted() -> None:
     x = np.random.default_rng(15).normal(size=(6, 30))
     x[4] = 0.1
     with pytest.warns(BrainmapWarning, match=r"1 in conv1 \('cat'\)"):
@@ -233,23 +244,26 @@ def test_a_constant_pattern_is_nan_and_counted():
     np.testing.assert_array_equal(np.isnan(rdms.dissimilarities[0]), (i == 4) | (j == 4))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"dissimilarity": "corelation"}, "did you mean 'correlation'"),
-    ({"items": "word"}, "items: found 'word'"),
-    ({"rois": ["HGG"]}, "roi: found 'HGG', wanted one of 'HG', 'STG'"),
-    ({"dissimilarity": "crossnobis", "runs": "average"}, "-stim_times_IM"),
-    ({"dissimilarity": "mahalanobis"}, "found no noise precision"),
-    ({"dissimilarity": "correlation", "noise_precision": np.eye(25)}, "takes no noise precision"),
-    ({"dissimilarity": "crossnobis", "noise_precision": np.eye(7)}, r"\(7, 7\), wanted \(25, 25\)"),
-    ({"dissimilarity": "crossnobis", "rois": "all", "noise_precision": {"HG": np.eye(10)}}, "'STG'"),
-])
-def test_bad_settings_are_refused_in_one_line(arguments, message):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dissimilarity": "corelation"}, "did you mean 'correlation'"),
+        ({"items": "word"}, "items: found 'word'"),
+        ({"rois": ["HGG"]}, "roi: found 'HGG', wanted one of 'HG', 'STG'"),
+        ({"dissimilarity": "crossnobis", "runs": "average"}, "-stim_times_IM"),
+        ({"dissimilarity": "mahalanobis"}, "found no noise precision"),
+        ({"dissimilarity": "correlation", "noise_precision": np.eye(25)}, "takes no noise precision"),
+        ({"dissimilarity": "crossnobis", "noise_precision": np.eye(7)}, r"\(7, 7\), wanted \(25, 25\)"),
+        ({"dissimilarity": "crossnobis", "rois": "all", "noise_precision": {"HG": np.eye(10)}}, "'STG'"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(arguments: Any, message: Any) -> None:
     with pytest.raises(InputError, match=message) as refusal:
         compute_rdms(make_dataset(np.random.default_rng(16)), **arguments)
     assert "\n" not in str(refusal.value)
 
 
-def test_bad_data_are_refused_in_one_line():
+def test_bad_data_are_refused_in_one_line() -> None:
     x = np.random.default_rng(17).normal(size=(6, 5))
     with pytest.raises(InputError, match="at least 3"):
         compute_rdms(x[:2], descriptors={"stimulus_id": ["a", "b"]})
@@ -260,8 +274,13 @@ def test_bad_data_are_refused_in_one_line():
     with pytest.raises(InputError, match="items='condition'"):
         compute_rdms(x, descriptors={"condition": WORDS})
     with pytest.raises(InputError, match="'cat' and 'tree'"):
-        compute_rdms(x, descriptors={"stimulus_id": ["a", "a", "b", "c", "d", "e"],
-                                     "condition": ["cat", "tree", "b", "c", "d", "e"]})
+        compute_rdms(
+            x,
+            descriptors={
+                "stimulus_id": ["a", "a", "b", "c", "d", "e"],
+                "condition": ["cat", "tree", "b", "c", "d", "e"],
+            },
+        )
     torn = x.copy()
     torn[1, 2] = np.nan
     with pytest.raises(InputError, match="1 patterns of array are NaN in some units only"):
@@ -273,7 +292,7 @@ def test_bad_data_are_refused_in_one_line():
         compute_rdms(one_run, dissimilarity="crossnobis")
 
 
-def test_stacked_rdms_are_aligned_by_label_and_inputs_kept():
+def test_stacked_rdms_are_aligned_by_label_and_inputs_kept() -> None:
     x = np.random.default_rng(19).normal(size=(6, 30))
     one = compute_rdms(x, descriptors={"stimulus_id": WORDS, "participant": "01"})
     order = [3, 0, 5, 1, 4, 2]
@@ -286,7 +305,7 @@ def test_stacked_rdms_are_aligned_by_label_and_inputs_kept():
         stack_rdms([one, compute_rdms(x, descriptors={"stimulus_id": [*WORDS[:5], "x"], "participant": "3"})])
 
 
-def test_pair_positions_follow_scipys_condensed_order():
+def test_pair_positions_follow_scipys_condensed_order() -> None:
     from scipy.spatial.distance import squareform
 
     matrix = squareform(np.arange(15.0))
@@ -295,10 +314,10 @@ def test_pair_positions_follow_scipys_condensed_order():
     np.testing.assert_array_equal(part, np.arange(15.0)[pair_positions(order, 6)])
 
 
-def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path):
+def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path: Path) -> None:
     rdms = compute_rdms(make_dataset(np.random.default_rng(20)), rois="all")
     path = save_rdms(rdms, tmp_path / "brain.hdf5")
-    for back in (load_rdms(path), rsatoolbox.rdm.load_rdm(str(path))):
+    for back in (load_rdms(path), load_rdm(str(path))):
         np.testing.assert_array_equal(back.dissimilarities, rdms.dissimilarities)
         assert labels_of(back) == labels_of(rdms)
         assert list(back.rdm_descriptors["roi"]) == ["HG", "STG"]
@@ -306,13 +325,13 @@ def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["brain.hdf5"], "nothing is left beside it"
 
 
-def test_labels_of_any_alphabet_survive_the_file(tmp_path):
+def test_labels_of_any_alphabet_survive_the_file(tmp_path: Path) -> None:
     x = np.random.default_rng(21).normal(size=(3, 5))
     rdms = compute_rdms(x, descriptors={"stimulus_id": ["Bär", "猫", "cat"]})
     assert labels_of(load_rdms(save_rdms(rdms, tmp_path / "x.hdf5"))) == ["Bär", "猫", "cat"]
 
 
-def test_a_file_that_is_no_rdms_is_refused(tmp_path):
+def test_a_file_that_is_no_rdms_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.hdf5").write_bytes(b"not hdf5")
     with pytest.raises(InputError, match="no HDF5 file"):
         load_rdms(tmp_path / "x.hdf5")
