@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -129,8 +130,9 @@ def info_of(
     what = str(path or "image")
     affine, code = _affine(header, grid, what)
     view = view_of_code(code)
-    nums = str(attributes.get(_NUMS, "")).split(",")
-    if not current or (nums != [""] and str(n) not in nums[3:5]):  # cut or joined since it was described
+    described_n = str(attributes.get(_NUMS, f",,,{n},1")).split(",")[3:5]
+    # Sub-bricks were cut or joined since AFNI described them, when its count is another.
+    if not current or math.prod(int(word) for word in described_n if word) != n:
         attributes = {name: value for name, value in attributes.items() if not name.startswith("BRICK_")}
     described = describe(attributes, n, view)
     if "TEMPLATE_SPACE" not in attributes:
@@ -207,7 +209,7 @@ def afni_attributes(block: bytes, order: str) -> Attributes:
 def decode_extension(content: bytes) -> Attributes:
     """Attributes from the XML of an AFNI extension; elements that cannot be read are left out."""
     attributes: Attributes = {}
-    if nums := re.search(rb'NIfTI_nums="([\d,]*)"', content):
+    if nums := re.search(rb'NIfTI_nums="([\d,]{1,120})"', content):
         attributes[_NUMS] = nums[1].decode()
     for element in content.decode("utf-8", errors="replace").split("<AFNI_atr")[1:]:
         start, _, rest = element.partition(">")
@@ -246,8 +248,9 @@ def encode_extension(attributes: Attributes, nums: tuple[int, ...]) -> bytes:
 
 def describe_image(image: nib.Nifti1Image) -> ImageInfo:
     """What an image in memory says about itself."""
-    if isinstance(image, DescribedImage) and image.described is not None:
-        return image.described
+    described = getattr(image, "described", None)
+    if isinstance(described, ImageInfo):
+        return described
     shape = tuple(int(side) for side in image.shape)
     more = [side for side in shape[3:] if side != 1]
     if len(shape) < 2 or len(more) > 1:
@@ -268,18 +271,18 @@ def describe_image(image: nib.Nifti1Image) -> ImageInfo:
     return replace(info, affine=np.array(image.affine, float))
 
 
-class DescribedImage(nib.Nifti1Image):
-    """A Nifti1Image that knows its labels and statistics.
+def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
+    """An image that knows all that `info` says, while images made from it (by slicing, by nilearn) do not.
 
-    Images made from it (by slicing, by nilearn) forget them: its header goes along, but their sub-bricks may
-    be others.
+    They inherit the header, so it holds what stays true of them; labels and statistics hang on the image itself.
     """
+    image: Any = for_file(values, replace(info, stats=(None,) * len(info.stats)), labels=())
+    image.described = info
+    return cast(nib.Nifti1Image, image)
 
-    described: ImageInfo | None = None
 
-
-def in_memory(values: NDArray[Any], info: ImageInfo) -> DescribedImage:
-    """A Nifti1Image whose header says all that `info` does."""
+def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | None = None) -> nib.Nifti1Image:
+    """An image whose header says all that `info` does, for AFNI and for others."""
     header: Any = nib.Nifti1Header()
     header.set_data_dtype(values.dtype)
     try:
@@ -297,14 +300,12 @@ def in_memory(values: NDArray[Any], info: ImageInfo) -> DescribedImage:
     if len(info.stats) == 1 and info.stats[0] is not None:
         header.set_intent(info.stats[0].code, info.stats[0].parameters, allow_unknown=True)
     attributes = attributes_of(
-        labels=info.labels,
+        labels=info.labels if labels is None else labels,
         stats=info.stats,
         label_table=info.label_table,
         space=info.space,
         history=info.history,
     )
     nums = (*(*values.shape, 1)[:4], 1, int(header["datatype"]))
-    header.extensions.append(nib.nifti1.Nifti1Extension(4, encode_extension(attributes, nums)))
-    image: DescribedImage = cast(Any, DescribedImage)(values, info.affine, header)
-    image.described = info
-    return image
+    header.extensions.append(nib.nifti1.Nifti1Extension(_AFNI_CODE, encode_extension(attributes, nums)))
+    return nib.Nifti1Image(values, info.affine, header)

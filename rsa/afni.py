@@ -255,7 +255,9 @@ def attributes_of(
     space: str, history: str,
 ) -> Attributes:  # fmt: skip
     """What a HEAD and the AFNI extension of a NIfTI file both say of the sub-bricks."""
-    attributes: Attributes = {"TEMPLATE_SPACE": space, "BRICK_LABS": "~".join(labels)}
+    attributes: Attributes = {"TEMPLATE_SPACE": space}
+    if labels:
+        attributes["BRICK_LABS"] = "~".join(labels)
     if history:
         escaped = history.replace('"', '\\"').replace("\t", "\\t").replace("\r", "").replace("\n", "\\n")
         attributes["HISTORY_NOTE"] = escaped.replace("~", "*")
@@ -318,7 +320,7 @@ def _main_axes(matrix: NDArray[np.float64]) -> list[int]:
 
 
 def format_head(attributes: Mapping[str, Value]) -> bytes:
-    """A HEAD's bytes. Floats keep nine digits, so that a float32 comes back as itself."""
+    """A HEAD's bytes. Floats keep the digits they need to come back as themselves."""
     parts = []
     for name, value in attributes.items():
         if isinstance(value, str):
@@ -326,7 +328,7 @@ def format_head(attributes: Mapping[str, Value]) -> bytes:
             parts.append(b"\ntype = string-attribute\nname = %s\ncount = %d\n'%s\n" % (name.encode(), len(text), text))
             continue
         whole = all(isinstance(number, int) for number in value)
-        words = [f"{number}" if whole else f"{number:.9g}" for number in value]
+        words = [f"{number}" if whole else repr(float(number)).removesuffix(".0") for number in value]
         lines = "\n".join(" " + " ".join(words[i : i + 5]) for i in range(0, len(words), 5))
         kind = "integer" if whole else "float"
         parts.append(f"\ntype = {kind}-attribute\nname = {name}\ncount = {len(value)}\n{lines}\n".encode())

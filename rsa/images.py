@@ -65,7 +65,7 @@ def load_image(path: ImageLike) -> nib.Nifti1Image:
 
 def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
     values = np.asanyarray(image.dataobj)
-    if isinstance(image, _nifti.DescribedImage) and image.described and values.dtype == np.float32:
+    if hasattr(image, "described") and values.dtype == np.float32:
         return image
     info = image_info(image)
     _check_affine(info.affine, "image")
@@ -209,7 +209,7 @@ def save_image(
         raise InputError(f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI")
     _check_free([target], overwrite)
     with written(target) as stream:
-        _nifti.in_memory(values, info).to_stream(cast(Any, stream))
+        _nifti.for_file(values, info).to_stream(cast(Any, stream))
     return target
 
 
