@@ -168,7 +168,7 @@ def _from_dataset(
         patterns = np.stack([groups.mean(x[run == r], run == r) for r in which])
     else:
         patterns = groups.mean(x)
-    if "participant" in data.descriptors:
+    if data.descriptors.get("participant"):
         descriptors.setdefault("participant", str(data.descriptors["participant"]))
     if rois is None:
         return [_Patterns(patterns=patterns, labels=groups.labels, name="all voxels", rdm_descriptors=descriptors)]
