@@ -67,7 +67,8 @@ def recovery_table(
     mean_maps : mapping of layer to Nifti1Image, optional
         Searchlight scores averaged over participants; NaN outside the mask.
     significant : Nifti1Image, optional
-        Not 0 in suprathreshold voxels; given together with `mean_maps` and `regions`.
+        Neither 0 nor NaN in suprathreshold voxels, as `GroupResult.best` is; given together with `mean_maps` and
+        `regions`.
     regions : mapping of region to array_like of bool, on the grid of the maps
     alpha : float
         Level of `agrees`.
@@ -161,7 +162,7 @@ def _maps_in_regions(
 ) -> pd.DataFrame:
     """The columns about the searchlight, a row a region."""
     maps = np.stack([np.asarray(mean_maps[layer].dataobj, dtype=np.float64) for layer in layers])
-    above = np.asarray(significant.dataobj) != 0
+    above = np.nan_to_num(np.asarray(significant.dataobj, dtype=np.float64)) != 0
     masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
     wrong = {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]}
     if wrong:

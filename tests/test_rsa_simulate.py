@@ -51,8 +51,9 @@ def test_points_have_the_layers_correlation_distances_whatever_units_are_dead(fe
 
 
 def test_planted_distances_are_the_mixture_of_shared_and_own_geometry(features, rng):
-    patterns = plant_patterns(features, n_voxels=400_000, rng=rng, specific=0.3,
-                              participant_rng=np.random.default_rng(5))
+    patterns = plant_patterns(
+        features, n_voxels=400_000, rng=rng, specific=0.3, participant_rng=np.random.default_rng(5)
+    )
     relabeled = np.random.default_rng(5).permutation(12)
     mixture = 0.7 * correlation_distances(features) + 0.3 * correlation_distances(features[relabeled])
     np.testing.assert_allclose(squared_distances(patterns), 2 * mixture, atol=0.03)
