@@ -1,8 +1,59 @@
-"""The command line: parse, one library call, print."""
+"""The command line: parse, one library call, print. What is heavy is imported inside the commands."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from brainmap import __version__
+from brainmap.errors import BrainmapError, BrainmapWarning
+
+app = typer.Typer(
+    name="brainmap", no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    help="Audio CNNs and the brain: what each layer hears, and where in the brain the same geometry lives.",
+    epilog="Begin with: brainmap demo my-demo",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"brainmap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("brainmap")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    warnings.showwarning = _one_line
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Our own warnings as a line without file and number; those of other libraries do not concern the user of a command."""
+    if issubclass(category, BrainmapWarning):
+        logging.getLogger("brainmap").warning("note: %s", message)
+
 
 def main() -> None:
-    """Entry point of `brainmap`."""
-    raise SystemExit("the command line comes with the first study")
+    """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
+    from brainmap.cli import networks, study  # noqa: F401  # they add their commands to the app
+
+    try:
+        app()
+    except BrainmapError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"brainmap: {line}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("brainmap: stopped; run the same command again to go on", err=True)
+        raise SystemExit(130) from None

@@ -1,0 +1,124 @@
+"""Commands for whole studies: demo, init, check, run, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from brainmap.cli import app
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
+
+
+def _context(study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False) -> Any:
+    from brainmap.checks import one_of
+    from brainmap.stages import Context
+    from brainmap.study import load_study
+
+    one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return Context(load_study(study), device=device, threads=jobs, overwrite=overwrite)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("brainmap-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation and everything random.")] = 0,
+    participants: Annotated[int, typer.Option(min=4, help="How many to simulate.")] = 8,
+    quick: Annotated[bool, typer.Option("--quick", help="6 participants, 4 classes x 50 steps: under a minute.")] = False,
+    jobs: Jobs = None,
+) -> None:
+    """Simulate a study with a known answer, run it, and make its page."""
+    import time
+    from dataclasses import replace
+
+    from brainmap.demo import DemoSettings, write_demo
+    from brainmap.stages import run_study
+
+    start = time.monotonic()
+    settings = DemoSettings.quick(seed) if quick else DemoSettings(participants=participants, seed=seed)
+    if quick and participants != 8:
+        settings = replace(settings, participants=participants)
+    study = write_demo(out, settings)
+    page = run_study(_context(study, "cpu", jobs))
+    _print_recovery(study)
+    typer.echo(f"\nSimulated data, {time.monotonic() - start:.0f} s. The study file: {study}\nThe page: {page}")
+
+
+def _print_recovery(study: Path) -> None:
+    """Planted against recovered, with the ceilings, as a table."""
+    import pandas as pd
+
+    from brainmap.study import load_study
+
+    table = pd.read_csv(load_study(study).out / "group" / "recovery.tsv", sep="\t", na_values="n/a")
+    typer.echo(f"\n{'region':<16} {'planted':<8} {'recovered':<9} {'score':>6}  noise ceiling   p corrected")
+    for row in table.itertuples():
+        planted = row.planted if isinstance(row.planted, str) else "-"
+        typer.echo(f"{row.region:<16} {planted:<8} {row.recovered:<9} {row.score:>6.3f}  "
+                   f"{row.ceiling_lower:.3f} - {row.ceiling_upper:.3f}   {row.p_corrected:.4f}")
+
+
+@app.command()
+def init(study: StudyFile = Path("study.toml")) -> None:
+    """Write a commented study file to fill in."""
+    from brainmap.errors import InputError
+    from brainmap.record import atomic
+    from brainmap.study import TEMPLATE
+
+    if study.exists():
+        raise InputError(f"init: {study} exists; name another file")
+    with atomic(study) as beside:
+        beside.write_text(TEMPLATE, encoding="utf-8")
+    typer.echo(f"Wrote {study}. Fill it in, then: brainmap check {study}")
+
+
+@app.command()
+def check(study: StudyFile) -> None:
+    """Check every input of a study before anything is computed."""
+    from brainmap.stages import check_study
+
+    findings = check_study(_context(study, "cpu"))
+    if len(findings.table):
+        typer.echo(findings.table.to_string(index=False))
+    for note in findings.notes:
+        typer.echo(f"note: {note}")
+    findings.refuse()
+    typer.echo(f"Nothing is wrong. Run it: brainmap run {study}")
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    participant: Annotated[
+        list[str] | None, typer.Option("--participant", "--participant-label", help="Only this one; may be repeated.")
+    ] = None,
+    jobs: Jobs = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Run a study to its page; only what has changed is computed again."""
+    from brainmap.stages import run_study
+
+    labels = [label.removeprefix("sub-") for label in participant or []]
+    page = run_study(_context(study, device, jobs, overwrite), participants=labels)
+    if page is not None:
+        typer.echo(f"The page: {page}")
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file (or the folder it lies in).")],
+) -> None:
+    """Make the page of a study again."""
+    from brainmap.stages import make_report
+
+    typer.echo(f"The page: {make_report(_context(study / 'study.toml' if study.is_dir() else study, 'cpu'))}")

@@ -1,0 +1,205 @@
+"""Stage 4: what the layers hear: maximizing patterns as sounds, and class activation maps of every stimulus."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from brainmap.features import store as stores
+from brainmap.features.activations import open_activations
+from brainmap.features.cam import ClassActivationMaps, class_activation_maps
+from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
+from brainmap.record import content_key, write_table
+from brainmap.stages.context import Context
+from brainmap.stages.networks import Loaded, Version, class_names, network_key, store_path, versions_of
+
+log = logging.getLogger("brainmap")
+VERSION = 1
+
+
+def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
+    """Activation maximization and class activation maps of the network the study explains."""
+    settings = context.study.settings.explain
+    if settings is None:
+        return
+    version = explained(context)
+    one = loaded[version.network.name]
+    base = network_key(context, one, version)
+    names = class_names(one)
+    key = content_key(VERSION, base, settings.cam)
+    context.stage("explain_cam", key, lambda: list(_cams(context, one, version, names)))
+    wanted = _wanted(context, one, version)
+    key = content_key(VERSION, base, settings.maximization, wanted, context.study.settings.study.seed)
+    context.stage("explain_maximization", key, lambda: list(_maximize(context, one, version, wanted, names)))
+
+
+def explained(context: Context) -> Version:
+    """The network whose layers are explained."""
+    settings = context.study.settings.explain
+    name = settings.network if settings is not None else None
+    return next(v for v in versions_of(context) if not v.control and name in (None, v.network.name))
+
+
+def best_layers(context: Context, version: Version, most: int) -> list[str]:
+    """The convolutions that are best in most regions, chosen on held-out stimuli; the deepest ones without that table."""
+    layers = [layer for layer in open_activations(store_path(context, version)).layers if layer.startswith("conv")]
+    path = context.table_file("best_layers")
+    if not path.exists():
+        return layers[-most:]
+    table = pd.read_csv(path, sep="\t")
+    table = table[(table["network"] == version.name) & table["layer"].isin(layers)]
+    ranked = table.groupby("layer")["score"].agg(["size", "max"]).sort_values(["size", "max"], ascending=False)
+    return sorted((str(layer) for layer in ranked.index[:most]), key=layers.index)
+
+
+def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
+    """Which units of which layers are maximized: the classes, and of the best layers the channels that vary most over sounds."""
+    settings = context.study.settings.explain
+    assert settings is not None
+    activations = open_activations(store_path(context, version))
+    n_classes = activations["output"].shape[1] if "output" in activations.layers else 0
+    most = n_classes if settings.maximization.classes == "all" else min(settings.maximization.classes, n_classes)
+    wanted = {"output": list(range(most))} if most else {}
+    for layer in best_layers(context, version, settings.maximization.best_layers):
+        responses = np.asarray(activations[layer][:], dtype=np.float64)
+        if version.network.pooling == "flatten" or not settings.maximization.channels:
+            continue
+        spread = responses.std(axis=0) / (np.abs(responses).mean(axis=0) + 1e-12)
+        spread[responses.max(axis=0) <= 0] = 0  # dead on these sounds
+        wanted[layer] = sorted(int(u) for u in np.argsort(-spread, kind="stable")[: settings.maximization.channels])
+    activations.close()
+    return wanted
+
+
+def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...] | None) -> Iterator[Path]:
+    settings = context.study.settings.explain
+    assert settings is not None
+    cams = class_activation_maps(
+        one.model,
+        one.sounds,
+        method=settings.cam.method,
+        layer=settings.cam.layer,
+        class_names=names,
+        device=context.device,
+    )
+    root = stores.open_store(store_path(context, version))
+    attributes = {
+        "items": list(cams.items),
+        "conditions": list(cams.conditions),
+        "class_names": list(cams.class_names),
+        "method": cams.method,
+        "layer": cams.layer,
+        "rate": one.checkpoint.rate,
+    }
+    _put(root, "cam", cams.layer, cams.maps, attributes, version.name)
+    table = pd.DataFrame(cams.logits, columns=list(cams.class_names))
+    table.insert(0, "stimulus_id", list(cams.items))
+    table.insert(1, "condition", list(cams.conditions))
+    columns = {"stimulus_id": "stimulus", "condition": "what it is"} | {
+        n: f"logit of class {n}" for n in cams.class_names
+    }
+    path = context.study.out / "features" / f"network-{version.name}_logits.tsv"
+    yield write_table(table, path, columns=columns, about=context.about({"cam": settings.cam.model_dump()}))
+    yield store_path(context, version)
+
+
+def _put(
+    root: zarr.Group, kind: str, layer: str, values: np.ndarray, attributes: dict[str, object], network: str
+) -> None:
+    """Keep an array beside the activations, under its content's key."""
+    key = content_key(kind, layer, attributes, values)
+    if stores.find_array(root, kind, layer, key) is None:
+        writer = stores.ArrayWriter(
+            root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes
+        )
+        writer.write(values)
+        writer.finish()
+    known = root.get(kind)
+    current = dict(known.attrs.get("current", [])) if isinstance(known, zarr.Group) else {}  # type: ignore[arg-type,call-overload]
+    stores.set_current(root, kind, {**current, layer: key}, network=network)
+
+
+def _maximize(
+    context: Context, one: Loaded, version: Version, wanted: dict[str, list[int]], names: tuple[str, ...] | None
+) -> Iterator[Path]:
+    settings = context.study.settings.explain
+    assert settings is not None
+    recipe = MaximizationSettings(steps=settings.maximization.steps)
+    seed = context.study.settings.study.seed
+    root = stores.open_store(store_path(context, version))
+    stores.set_current(root, "am", {}, network=version.name)
+    quality = []
+    for layer, units in wanted.items():
+        log.info("maximizing %d units of %s", len(units), layer)
+        am = maximize_activation(
+            one.model,
+            layer=layer,
+            units=units,
+            settings=recipe,
+            sounds=one.sounds,
+            class_names=names,
+            rng=np.random.default_rng(np.random.SeedSequence([seed, *layer.encode()])),
+            device=context.device,
+            threads=context.threads,
+        )
+        wavs = am.save_wav(wav_folder(context, version), seconds=0.5)
+        attributes = {
+            "labels": list(am.labels),
+            "units": list(am.units),
+            "rate": am.rate,
+            "dead": list(am.dead),
+            "notes": list(am.notes),
+            "quality": json.loads(am.quality.to_json(orient="split")),
+            "wavs": [w.name for w in wavs],
+        }
+        _put(root, "am", layer, am.patterns, attributes, version.name)
+        yield from wavs
+        quality.append(_quality(am))
+    path = context.study.out / "features" / f"network-{version.name}_maximization.tsv"
+    table = pd.concat(quality, ignore_index=True)
+    columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
+    yield write_table(
+        table, path, columns=columns, about=context.about({"maximization": settings.maximization.model_dump()})
+    )
+
+
+QUALITY_COLUMNS = {"layer": "layer", "unit": "unit of the layer", "label": "class, or layer and unit"}
+
+
+def _quality(am: Maximization) -> pd.DataFrame:
+    table = am.quality.reset_index(drop=True).copy()
+    for name, values in (("label", list(am.labels)), ("layer", [am.layer] * len(am.units))):
+        if name not in table:
+            table.insert(0, name, values)
+    return table
+
+
+def wav_folder(context: Context, version: Version) -> Path:
+    """Where the maximizing sounds lie."""
+    return context.study.out / "features" / f"network-{version.name}_maximization"
+
+
+def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
+    """The class activation maps as they were computed, or None."""
+    path = store_path(context, version)
+    root = stores.open_store(path, create=False)
+    if root.get("cam") is None:
+        return None
+    logits = pd.read_csv(context.study.out / "features" / f"network-{version.name}_logits.tsv", sep="\t")
+    array = list(stores.current_arrays(root, "cam").values())[-1]
+    about = dict(array.attrs)
+    return ClassActivationMaps(
+        maps=np.asarray(array[:]),
+        items=tuple(about["items"]),
+        conditions=tuple(about["conditions"]),
+        class_names=tuple(about["class_names"]),
+        method=str(about["method"]),
+        layer=str(about["layer"]),
+        logits=logits.drop(columns=["stimulus_id", "condition"]).to_numpy(np.float32),
+    )

@@ -1,0 +1,302 @@
+"""Stage 3: over participants: scores with ceilings and tests, group maps, and planted against found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.record import content_key, file_digest, write_table
+from brainmap.rsa.alignment import stack_rdms
+from brainmap.rsa.ceiling import noise_ceilings
+from brainmap.rsa.compare import compare_rdms
+from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
+from brainmap.rsa.images import load_image
+from brainmap.rsa.inference import score_statistics, split_half_best_layer
+from brainmap.rsa.rdm import load_rdms
+from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
+from brainmap.rsa.rois import load_rois
+from brainmap.stages.context import Context
+from brainmap.stages.networks import Version, model_rdms, rdm_path, versions_of
+from brainmap.stages.participants import map_path, save_map
+from brainmap.study import Participant
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from rsatoolbox.rdm import RDMs
+
+log = logging.getLogger("brainmap")
+VERSION = 1
+SIGNIFICANT = 0.05
+
+STATISTICS_COLUMNS = {
+    "network": "network, or a control of it",
+    "layer": "layer",
+    "roi": "region of interest",
+    "mean": "mean score over participants",
+    "standard_error": "of that mean",
+    "statistic": "test statistic",
+    "p": "one-sided, uncorrected",
+    "p_corrected": "corrected over layers x regions",
+    "n": "participants",
+    "smallest_p": "smallest p that so many participants can reach",
+}
+CEILING_COLUMNS = {
+    "roi": "region of interest",
+    "lower": "lower noise ceiling: each participant against the others' mean",
+    "upper": "upper noise ceiling: each participant against the mean of all",
+    "n": "participants",
+    "approximate": "whether the upper bound is approximate (tau-a)",
+}
+BEST_COLUMNS = {
+    "network": "network",
+    "roi": "region of interest",
+    "layer": "layer chosen most often on one half of the stimuli",
+    "chosen_share": "share of the splits in which it was chosen",
+    "score": "score of the chosen layers on the other half, median over splits, mean over participants",
+    "standard_error": "of that mean",
+    "position": "mean relative depth of the chosen layers, 0 first to 1 last",
+    "n": "participants",
+}
+
+
+def run_group(context: Context) -> None:
+    """All group stages of a study whose participants are done."""
+    people = list(context.study.participants())
+    key = content_key(
+        VERSION,
+        _rdm_digests(context, people),
+        context.study.settings.rsa.model_dump(),
+        context.study.settings.study.seed,
+    )
+    context.stage("group_rois", key, lambda: list(_tables(context, people)))
+    if len(people) > 1 and context.study.settings.searchlight is not None:
+        maps_key = content_key(
+            VERSION,
+            _map_digests(context, people),
+            context.study.settings.searchlight.model_dump(),
+            context.study.settings.study.seed,
+        )
+        context.stage("group_maps", maps_key, lambda: list(_maps(context, people)))
+        key = content_key(key, maps_key)
+    truth = context.study.settings.truth
+    if truth is not None:
+        key = content_key(key, context.digest(context.study.resolve(truth.table)))
+        context.stage("group_recovery", key, lambda: list(_recovery(context, people)))
+
+
+def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
+    brains = [context.subject_file(p, "rdms.h5", desc="rois") for p in people]
+    return [file_digest(f) for f in (*brains, *(rdm_path(context, v) for v in versions_of(context)))]
+
+
+def _map_digests(context: Context, people: list[Participant]) -> list[str]:
+    return [file_digest(map_path(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
+
+
+def _trained_layers(context: Context) -> list[tuple[Version, str]]:
+    return [
+        (version, str(layer))
+        for version in versions_of(context)
+        if not version.control
+        for layer in model_rdms(context, [version]).rdm_descriptors["layer"]
+    ]
+
+
+def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
+    """The ROI RDMs of all participants; regions that not everybody has are left out and said."""
+    found: list[Any] = [load_rdms(context.subject_file(p, "rdms.h5", desc="rois")) for p in people]
+    shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
+    lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
+    if not shared:
+        raise InputError(f"group: no region is common to all participants (found {some(lost)})")
+    if lost:
+        log.warning("group: %s are not in all participants and are left out", some(lost))
+    return stack_rdms([one.subset("roi", shared) for one in found])
+
+
+def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
+    settings, seed = context.study.settings.rsa, context.study.settings.study.seed
+    models, brains = model_rdms(context), brain_rdms(context, people)
+    scores = compare_rdms(models, brains, measure=settings.measure)
+    rois = list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"])))
+    about = context.about({"rsa": settings.model_dump()})
+    if len(people) > 1:
+        yield from _write(
+            context, "statistics", _statistics(models, brains, scores, rois, context), STATISTICS_COLUMNS, about
+        )
+        ceilings = noise_ceilings(brains, measure=settings.measure)
+        yield from _write(context, "ceilings", ceilings, CEILING_COLUMNS, about)
+    best = []
+    for version in versions_of(context):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
+        mine = model_rdms(context, [version])
+        if mine.n_rdm > 1:
+            by = "condition" if settings.items == "stimulus" and _n_conditions(brains) >= 6 else "stimulus"
+            by = "condition" if settings.items == "condition" else by
+            table = split_half_best_layer(
+                mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by
+            )  # type: ignore[arg-type]
+            table.insert(0, "network", version.name)
+            best.append(table)
+    if best:
+        yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
+    yield from _layer_correlations(context, models, about)
+
+
+def _n_conditions(rdms: RDMs) -> int:
+    return len(set(map(str, rdms.pattern_descriptors["condition"])))
+
+
+def _statistics(models: RDMs, brains: RDMs, scores: Any, rois: list[str], context: Context) -> pd.DataFrame:
+    """The test of every layer in every region; controls are tested and corrected like the networks."""
+    settings, seed = context.study.settings.rsa.inference, context.study.settings.study.seed
+    roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
+    cube = np.stack([scores[:, roi_of == roi] for roi in rois], axis=1)  # (n_models, n_rois, n_participants)
+    names = [
+        f"{n}\t{layer}"
+        for n, layer in zip(models.rdm_descriptors["network"], models.rdm_descriptors["layer"], strict=True)
+    ]
+    table = score_statistics(
+        cube,
+        test=settings.participants,
+        correction=settings.correction,
+        labels={"model": names, "roi": rois},
+        measure=context.study.settings.rsa.measure,
+        rng=np.random.default_rng(np.random.SeedSequence([seed, *b"flips"])),
+    )
+    parts = table.pop("model").str.split("\t", expand=True)
+    table.insert(0, "network", parts[0])
+    table.insert(1, "layer", parts[1])
+    return table
+
+
+def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:
+    """Spearman correlations between the RDMs of the layers: neighbors are alike, which limits what can be told apart."""
+    names = [
+        f"{n} {layer}"
+        for n, layer in zip(models.rdm_descriptors["network"], models.rdm_descriptors["layer"], strict=True)
+    ]
+    table = pd.DataFrame(compare_rdms(models, models, measure="spearman"), columns=names)
+    table.insert(0, "layer", names)
+    columns = {"layer": "network and layer"} | {n: f"Spearman correlation with the RDM of {n}" for n in names}
+    yield from _write(context, "layer_correlations", table, columns, about)
+
+
+def _write(
+    context: Context, name: str, table: pd.DataFrame, columns: dict[str, str], about: dict[str, Any]
+) -> Iterator[Path]:
+    path = write_table(table, context.table_file(name), columns=columns, about=about)
+    yield from (path, path.with_suffix(".json"))
+
+
+def common_space(context: Context, people: list[Participant]) -> str | None:
+    """The space all participants' maps are in, or None (said) when there is none."""
+    spaces = {p.brain.space for p in people}
+    if len(spaces) == 1 and spaces != {"native"}:
+        return spaces.pop()
+    log.warning(
+        "group maps: participants are in %s space, which is no common grid; transform sub-*/func/*_statmap.nii.gz to a "
+        "template and test them with `brainmap rsa group`",
+        some(sorted(spaces)),
+    )
+    return None
+
+
+def _maps(context: Context, people: list[Participant]) -> Iterator[Path]:
+    """One test for each network, corrected over its layers and voxels together."""
+    space = common_space(context, people)
+    if space is None:
+        return
+    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
+    assert settings is not None
+    clusters = []
+    for version in (v for v in versions_of(context) if not v.control):
+        layers = [layer for v, layer in _trained_layers(context) if v == version]
+        by_layer = {layer: [load_image(map_path(context, p, version, layer)) for p in people] for layer in layers}
+        result = group_test(
+            by_layer,
+            test=settings.group.test,
+            correction=settings.group.correction,
+            permutations=settings.group.permutations,
+            threshold=SIGNIFICANT,
+            rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),
+        )
+        yield from _save_result(context, result, version, space)
+        found = result.clusters.rename(columns={"model": "layer"})
+        found.insert(0, "network", version.name)
+        clusters.append(found)
+    columns = {"network": "network", "layer": "layer", **CLUSTER_COLUMNS}
+    yield from _write(context, "clusters", pd.concat(clusters, ignore_index=True), columns, context.about({}))
+
+
+def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
+    """Where a group map lies; `stat` is mean, t or pfwe."""
+    return context.group_file("statmap.nii.gz", space=space, desc=version.slug(layer), stat=stat)
+
+
+def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
+    settings = context.study.settings.searchlight
+    assert settings is not None
+    about = context.about({"searchlight": settings.model_dump()})
+    tested = {
+        "Participants": result.n_participants,
+        "Voxels": result.n_voxels,
+        "VoxelsExcluded": result.n_excluded,
+        "SignFlips": result.n_flips,
+        "AllFlipsEnumerated": result.enumerated,
+        "CriticalT": result.critical,
+    }
+    for stat, images in (("mean", result.mean), ("t", result.statistic), ("pfwe", result.p_corrected)):
+        for layer in result.names:
+            path = group_map(context, version, layer, stat, space)
+            save_map(images[layer], path, label=f"{layer} {stat}", space=space)
+            yield from (path, context.sidecar(path, {"Network": version.name, "Layer": layer, **tested, **about}))
+    path = group_map(context, version, "", "bestlayer", space)
+    save_map(result.best, path, label="best layer", space=space)
+    named = {"Layers": {str(k): layer for k, layer in enumerate(result.names, start=1)}, **tested}
+    yield from (path, context.sidecar(path, {"Network": version.name, **named, **about}))
+
+
+def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
+    """Planted against recovered, for the network the truth was planted from (the first)."""
+    truth = context.study.settings.truth
+    assert truth is not None
+    table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
+    planted = {str(r): (str(layer) or None) for r, layer in zip(table["region"], table["layer"], strict=True)}
+    version = next(versions_of(context))
+    models, brains = model_rdms(context, [version]), brain_rdms(context, people)
+    layers = [str(layer) for layer in models.rdm_descriptors["layer"]]
+    scores = compare_rdms(models, brains, measure=context.study.settings.rsa.measure)
+    roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
+    cube = np.stack([scores[:, roi_of == roi].T for roi in planted], axis=2)
+    ceilings = noise_ceilings(brains, measure=context.study.settings.rsa.measure).set_index("roi")
+    found = recovery_table(
+        cube,
+        layers=layers,
+        planted=planted,
+        ceilings={r: (ceilings.loc[r, "lower"], ceilings.loc[r, "upper"]) for r in planted},
+        **_mapped(context, people, version, layers),
+    )
+    yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), context.about({"truth": planted}))
+
+
+def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:
+    """The searchlight's part of the recovery table, where there is a searchlight."""
+    space = people[0].brain.space
+    if context.study.settings.searchlight is None or not group_map(context, version, "", "bestlayer", space).exists():
+        return {}
+    best: Nifti1Image = load_image(group_map(context, version, "", "bestlayer", space))
+    values = np.nan_to_num(np.asarray(best.dataobj))
+    rois = load_rois(people[0].roi_image, table=people[0].roi_table, minimum_voxels=1)
+    return {
+        "mean_maps": {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers},
+        "significant": best.__class__(values, best.affine),
+        "regions": {name: rois[name] for name in rois.names},
+    }

@@ -1,0 +1,295 @@
+"""Stage 5: the page, made from what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.features import store as stores
+from brainmap.features.checkpoints import Checkpoint
+from brainmap.record import content_key, write_json
+from brainmap.rsa.images import load_image
+from brainmap.rsa.rdm import load_rdms
+from brainmap.stages.context import Context
+from brainmap.stages.explain import explained, read_cams, wav_folder
+from brainmap.stages.group import SIGNIFICANT, brain_rdms, group_map
+from brainmap.stages.networks import Version, feeding, rdm_path, store_path, versions_of
+from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
+
+VERSION = 1
+
+
+def page_path(context: Context) -> Path:
+    """Where the page lies."""
+    return context.study.out / "report.html"
+
+
+def run_page(context: Context) -> Path:
+    """Make the page unless nothing on it has changed."""
+    done = sorted((context.study.out / ".brainmap").glob("*.json"))
+    keys = [context.ledger.read(p.stem).get("key") for p in done if p.stem != "report"]
+    key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
+    path = page_path(context)
+    context.stage("report", key, lambda: [write_report(page_content(context), path)])
+    return path
+
+
+def page_content(context: Context) -> ReportContent:
+    """Everything the page shows, read from the results."""
+    about = context.study.settings.study
+    tables = {name: _table(context, name) for name in ("statistics", "ceilings", "best_layers", "recovery", "clusters")}
+    version = explained(context)
+    main = version.name
+    layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
+    maps, p_maps, best = _group_maps(context, version, layers)
+    scores = _gathered(context, "scores.tsv", "rois")
+    one = {k: t if t is None or "network" not in t else t[t["network"] == main] for k, t in tables.items()}
+    panels = _panels(context, version)
+    return ReportContent(
+        title=about.name,
+        question=about.question or _question(context, version),
+        simulated=about.simulated,
+        key_results=_key_results(context, one, main),
+        layers=layers,
+        measure=context.study.settings.rsa.measure,
+        scores=scores[scores["network"] == main],
+        statistics=one["statistics"],
+        ceilings=tables["ceilings"],
+        best_layers=tables["best_layers"],
+        recovery=None if one["recovery"] is None else one["recovery"].rename(columns={"region": "roi"}),
+        layer_correlations=_correlations(context, main),
+        maps=maps,
+        p_maps=p_maps,
+        best_layer_image=best,
+        clusters=one["clusters"],
+        sheet=_sheet(one, maps, panels),
+        rdm_pairs=_pairs(context, one, version),
+        maximization=panels,
+        sounds=_sounds(context, version),
+        cams=_cams(context, version),
+        counts=_gathered(context, "counts.tsv", "voxels"),
+        methods=methods_paragraph(
+            {**context.study.settings.model_dump(by_alias=True), "facts": _facts(context, scores, version)}
+        ),
+        provenance=_provenance(context),
+    )
+
+
+def _table(context: Context, name: str) -> pd.DataFrame | None:
+    path = context.table_file(name)
+    return pd.read_csv(path, sep="\t", na_values="n/a") if path.exists() else None
+
+
+def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
+    """One table of all participants whose results are there."""
+    paths = [context.subject_file(p, ending, desc=desc) for p in context.study.participants()]
+    found = [pd.read_csv(p, sep="\t", na_values="n/a", dtype={"participant": str}) for p in paths if p.exists()]
+    return pd.concat(found, ignore_index=True)
+
+
+def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    space = context.study.settings.brain[0].space
+    best = group_map(context, version, "", "bestlayer", space)
+    if not best.exists():
+        return {}, {}, None
+    means = {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers}
+    p_maps = {layer: load_image(group_map(context, version, layer, "pfwe", space)) for layer in layers}
+    return means, p_maps, load_image(best)
+
+
+def _question(context: Context, version: Version) -> str:
+    n = len(context.stimuli)
+    return f"Which layer of {version.network.name} orders these {n} sounds as each region of the brain does?"
+
+
+def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], network: str) -> list[tuple[str, str]]:
+    results: list[tuple[str, str]] = []
+    recovery, statistics, clusters = tables["recovery"], tables["statistics"], tables["clusters"]
+    if recovery is not None:
+        planted = recovery[recovery["planted"].notna()]
+        within = int((planted["distance"] <= 1).sum())
+        results.append(
+            (f"{within} of {len(planted)}", "planted regions whose best layer is the planted one or its neighbor")
+        )
+        exact = int((planted["distance"] == 0).sum())
+        results.append((f"{exact} of {len(planted)}", "planted layers found exactly"))
+    if statistics is not None:
+        hits = statistics[statistics["p_corrected"] <= SIGNIFICANT]
+        regions = statistics["roi"].nunique()
+        results.append(
+            (
+                f"{hits['roi'].nunique()} of {regions}",
+                "regions that some layer explains, corrected over layers and regions",
+            )
+        )
+        top = statistics.loc[statistics["mean"].idxmax()]
+        said = f"{top['mean']:.2f}".replace("0.", ".", 1)
+        results.append((said, f"highest mean {context.study.settings.rsa.measure}: {top['layer']} in {top['roi']}"))
+    if clusters is not None and len(clusters):
+        results.append(
+            (
+                f"{len(clusters)}",
+                f"clusters of the searchlight with p < .05, corrected over {network}'s layers and voxels",
+            )
+        )
+    return results
+
+
+def _correlations(context: Context, network: str) -> pd.DataFrame | None:
+    """Correlations between the RDMs of the explained network's layers, a square with layer names."""
+    table = _table(context, "layer_correlations")
+    if table is None:
+        return None
+    square = table.set_index("layer")
+    mine = [n for n in square.index if str(n).split(" ", 1)[0] == network]
+    names = [str(n).split(" ", 1)[1] for n in mine]
+    return square.loc[mine, mine].set_axis(names, axis=0).set_axis(names, axis=1)
+
+
+def _best_by_roi(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[str, float]]:
+    """For each region the layer chosen on held-out stimuli, and its score there."""
+    table = tables["best_layers"]
+    if table is None:
+        return {}
+    return {str(r.roi): (str(r.layer), float(r.score)) for r in table.itertuples()}
+
+
+def _pairs(context: Context, tables: Mapping[str, pd.DataFrame | None], version: Version) -> list[RdmPair]:
+    models = load_rdms(rdm_path(context, version))
+    people = [p for p in context.study.participants() if context.subject_file(p, "rdms.h5", desc="rois").exists()]
+    brains = brain_rdms(context, people)
+    return [
+        RdmPair(roi=roi, layer=layer, model=models.subset("layer", layer), brain=brains.subset("roi", roi))
+        for roi, (layer, _) in _best_by_roi(tables).items()
+    ]
+
+
+def _panels(context: Context, version: Version) -> list[PatternPanel]:
+    root = stores.open_store(store_path(context, version), create=False)
+    if root.get("am") is None:
+        return []
+    panels = []
+    for layer, array in stores.current_arrays(root, "am").items():
+        about: dict[str, Any] = dict(array.attrs)
+        said = (
+            "What each word sounds like to the network" if layer == "output" else f"What channels of {layer} respond to"
+        )
+        quality = about["quality"]
+        panels.append(
+            PatternPanel(
+                title=said,
+                layer=layer,
+                patterns=np.asarray(array[:]),
+                units=about["labels"],
+                rate=about["rate"],
+                quality=pd.DataFrame(quality["data"], columns=quality["columns"]),
+                wavs=[wav_folder(context, version) / name for name in about["wavs"]],
+            )
+        )
+    return panels
+
+
+def _sheet(
+    tables: Mapping[str, pd.DataFrame | None], maps: Mapping[str, Any], panels: list[PatternPanel]
+) -> list[SheetRow]:
+    """A row for each layer that is best somewhere: a pattern of it beside its map."""
+    where: dict[str, list[str]] = {}
+    for roi, (layer, score) in _best_by_roi(tables).items():
+        where.setdefault(layer, []).append(f"{roi} ({score:.2f})")
+    rows = []
+    for panel in panels:
+        if panel.layer in maps and panel.layer in where:
+            rows.append(
+                SheetRow(
+                    layer=panel.layer,
+                    image=maps[panel.layer],
+                    pattern=np.asarray(panel.patterns)[0, 0],
+                    rate=panel.rate,
+                    unit=str(panel.units[0]),
+                    where="best in " + ", ".join(where[panel.layer]),
+                )
+            )
+    return rows
+
+
+def _sounds(context: Context, version: Version) -> Any:
+    return context.sounds_for(version.network, _fed(context, version))
+
+
+def _fed(context: Context, version: Version) -> Checkpoint:
+    return feeding(version.network, context.study.resolve(version.network.checkpoint))
+
+
+def _cams(context: Context, version: Version) -> Any:
+    return read_cams(context, version) if context.study.settings.explain is not None else None
+
+
+def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:
+    people = list(context.study.participants())
+    checkpoints = {v.network.name: _fed(context, v) for v in versions_of(context)}
+    networks = {}
+    for name, checkpoint in checkpoints.items():
+        mine = next(v for v in versions_of(context) if v.network.name == name)
+        model = checkpoint.build() if checkpoint.architecture and ":" not in checkpoint.architecture else None
+        layers = load_rdms(rdm_path(context, mine)).n_rdm
+        facts: dict[str, Any] = {"layers": layers}
+        if model is not None:
+            facts["parameters"] = sum(p.numel() for p in model.parameters())
+        if checkpoint.training and "test_accuracy" in checkpoint.training:
+            facts["accuracy"] = checkpoint.training["test_accuracy"]
+        networks[name] = facts
+    facts = {
+        "stimuli": len(context.stimuli),
+        "conditions": len(set(context.stimuli.values())),
+        "participants": scores["participant"].nunique(),
+        "runs": len(people[0].runs),
+        "networks": networks,
+        "simulated": context.study.settings.study.simulated,
+        "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
+    }
+    truth = context.study.settings.truth
+    if truth is not None:
+        table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
+        facts["planted"] = {
+            str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
+        }
+    return facts
+
+
+def _provenance(context: Context) -> dict[str, Any]:
+    about = context.about(
+        {},
+        [
+            str(context.study.path),
+            context.study.resolve(context.study.settings.stimuli.table),
+            *(context.study.resolve(n.checkpoint) for n in context.study.settings.network),
+        ],
+    )
+    return {
+        "Command": about["GeneratedBy"]["CommandLine"],
+        "Seed": about["Seed"],
+        "Versions": about["Versions"],
+        "SHA-256 of inputs": about["InputsSHA256"],
+    }
+
+
+def write_description(context: Context) -> None:
+    """`dataset_description.json`, as BIDS derivatives have."""
+    about = context.ledger.provenance(parameters={}, inputs={})
+    write_json(
+        context.study.out / "dataset_description.json",
+        {
+            "Name": f"{context.study.settings.study.name}: brainmap"
+            + (" (simulated data)" if context.study.settings.study.simulated else ""),
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [about["GeneratedBy"]],
+            "SourceDatasets": [{"URL": "../.."}],
+            "Study": context.study.settings.study.name,
+            "Simulated": context.study.settings.study.simulated,
+        },
+    )
