@@ -181,6 +181,8 @@ def searchlight(
     one_of(runs, ("between", "average"), "searchlight runs")
     if items is not None:
         one_of(items, tuple(LABEL_OF), "searchlight items")
+    if threads is not None and threads < 1:
+        raise InputError(f"searchlight: found threads={threads}, wanted 1 or more")
     mask_image = load_mask(mask)
     inside = np.asarray(mask_image.dataobj) != 0
     n_mask_voxels = int(inside.sum())

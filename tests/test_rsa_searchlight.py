@@ -19,6 +19,7 @@ from brainmap.rsa import SearchlightMaps, _kernels, compare_rdms, compute_rdms, 
 from brainmap.rsa.spheres import sphere_offsets, spheres_in
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])
+STEP = 4
 LABELS = [f"b{k}" for k in range(1, 13)]  # 'b10' sorts before 'b2'
 
 
@@ -71,9 +72,9 @@ def sphere_voxels(mask, radius):
 
 
 def one_by_one(data, models, mask, radius, measure, **how):
-    """Every sphere by compute_rdms and compare_rdms."""
+    """Every `STEP`-th sphere by compute_rdms and compare_rdms."""
     scores = []
-    for near in sphere_voxels(mask, radius):
+    for near in sphere_voxels(mask, radius)[::STEP]:
         part = data.subset_channel("voxel", np.flatnonzero(near))
         scores.append(compare_rdms(models, compute_rdms(part, **how), measure=measure)[:, 0])
     return np.array(scores).T
@@ -86,7 +87,7 @@ def test_between_runs_equals_rdms_and_comparisons_of_each_sphere(mask, dissimila
     maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity=dissimilarity, measure=measure,
                        minimum_voxels=3, threads=1)  # fmt: skip
     wanted = one_by_one(data, models, mask, 5.0, measure, dissimilarity=dissimilarity)
-    np.testing.assert_allclose(maps.array, wanted, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("measure", ["spearman", "rho-a", "corr", "cosine"])
@@ -112,7 +113,7 @@ def test_missing_patterns_leave_out_their_pairs_only(mask):
         warnings.simplefilter("ignore", BrainmapWarning)
         wanted = one_by_one(data, models, mask, 5.0, "spearman", dissimilarity="correlation")
     maps = searchlight(data, models, mask=mask, radius_mm=5.0, minimum_voxels=3)
-    np.testing.assert_allclose(maps.array, wanted, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
     rows = np.flatnonzero(~np.isnan(data.measurements[:, 0]))
     kept = rsatoolbox.data.Dataset(
         data.measurements[rows],
@@ -131,7 +132,7 @@ def test_conditions_average_their_tokens_within_runs(mask):
                           descriptors={"condition": ["d", "b", "a", "c"]})  # fmt: skip
     maps = searchlight(data, models, mask=mask, radius_mm=5.0, items="condition", minimum_voxels=3)
     wanted = one_by_one(data, models, mask, 5.0, "spearman", dissimilarity="correlation", items="condition")
-    np.testing.assert_allclose(maps.array, wanted, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
     with pytest.raises(InputError, match="over 12 stimuli, the models over 4 conditions"):
         searchlight(data, models, mask=mask, radius_mm=5.0)
 
@@ -314,6 +315,7 @@ def test_euclidean_keeps_its_digits_on_a_large_baseline(mask):
         ({"dissimilarity": "corelation"}, "did you mean 'correlation'"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"runs": "each"}, "'between', 'average'"),
+        ({"threads": 0}, "threads=0"),
         ({"noise": np.ones(3)}, "takes no noise"),
         ({"noise": np.ones(3), "dissimilarity": "crossnobis"}, "one standard deviation a channel"),
         ({"dissimilarity": "crossnobis", "runs": "average"}, "needs two or more runs"),
