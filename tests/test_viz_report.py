@@ -23,7 +23,24 @@ from scipy.spatial.distance import pdist
 from brainmap.errors import InputError, RunError
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-WORDS = "zero one two three four five six seven eight nine bed bird tree cat house dog".split()
+WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "bed",
+    "bird",
+    "tree",
+    "cat",
+    "house",
+    "dog",
+]
 LAYERS = [f"conv{i}" for i in range(1, 9)] + ["output"]
 ROIS = {
     "left Heschl": ((-45, -21, 7), "conv2"), "right Heschl": ((46, -18, 6), "conv2"),
@@ -37,7 +54,9 @@ RATE = 16_000
 def _profile(planted: str, rng: np.random.Generator) -> np.ndarray:
     if not planted:
         return rng.normal(0, 0.012, len(LAYERS))
-    return 0.34 * np.exp(-((np.arange(len(LAYERS)) - LAYERS.index(planted)) ** 2) / 7) + rng.normal(0, 0.008, len(LAYERS))
+    return 0.34 * np.exp(-((np.arange(len(LAYERS)) - LAYERS.index(planted)) ** 2) / 7) + rng.normal(
+        0, 0.008, len(LAYERS)
+    )
 
 
 def _tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
@@ -47,20 +66,37 @@ def _tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
         values = level[:, None] + rng.normal(0, 0.045, (len(LAYERS), 8)) + rng.normal(0, 0.03, 8)
         for layer, row in zip(LAYERS, values, strict=True):
             scores += [
-                dict(network="ch32", layer=layer, roi=roi, participant=f"{i + 1:02d}", score=s) for i, s in enumerate(row)
+                {"network": "ch32", "layer": layer, "roi": roi, "participant": f"{i + 1:02d}", "score": s}
+                for i, s in enumerate(row)
             ]
             p = 1 / 256 if row.mean() > 0.05 else 0.6
             statistics.append(
-                dict(network="ch32", layer=layer, roi=roi, mean=row.mean(),
-                     standard_error=row.std(ddof=1) / 8**0.5, p=p, p_corrected=min(1.0, p * 2.1))
+                {"network": "ch32", "layer": layer, "roi": roi, "mean": row.mean(),
+                     "standard_error": row.std(ddof=1) / 8**0.5, "p": p, "p_corrected": min(1.0, p * 2.1)}
             )  # fmt: skip
         found = LAYERS[int(values.mean(axis=1).argmax())]
-        ceilings.append(dict(roi=roi, lower=0.36 if planted else -0.01, upper=0.46 if planted else 0.19))
-        best.append(dict(roi=roi, layer=found, test_score=values.mean(axis=1).max() - 0.02, chosen_in="8 of 10 splits"))
+        ceilings.append({"roi": roi, "lower": 0.36 if planted else -0.01, "upper": 0.46 if planted else 0.19})
+        best.append(
+            {"roi": roi, "layer": found, "test_score": values.mean(axis=1).max() - 0.02, "chosen_in": "8 of 10 splits"}
+        )
         if planted:
             off = abs(LAYERS.index(found) - LAYERS.index(planted))
-            recovery.append(dict(roi=roi, planted=planted, recovered=found, layers_off=off, score=values.mean(axis=1).max()))
-    tables = dict(scores=scores, statistics=statistics, ceilings=ceilings, best_layers=best, recovery=recovery)
+            recovery.append(
+                {
+                    "roi": roi,
+                    "planted": planted,
+                    "recovered": found,
+                    "layers_off": off,
+                    "score": values.mean(axis=1).max(),
+                }
+            )
+    tables = {
+        "scores": scores,
+        "statistics": statistics,
+        "ceilings": ceilings,
+        "best_layers": best,
+        "recovery": recovery,
+    }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
 
@@ -89,7 +125,7 @@ def _maps(rng: np.random.Generator) -> dict[str, Any]:
         p_maps[layer] = nibabel.Nifti1Image(p, mask.affine)
     volume = np.nan_to_num(np.stack(stack))
     best = np.where(volume.max(axis=0) > 0.12, volume.argmax(axis=0) + 1, 0).astype(np.float32)
-    return dict(maps=maps, p_maps=p_maps, best_layer_image=nibabel.Nifti1Image(best, mask.affine))
+    return {"maps": maps, "p_maps": p_maps, "best_layer_image": nibabel.Nifti1Image(best, mask.affine)}
 
 
 def _voice(rng: np.random.Generator, *, pitch: float, formants: tuple[float, ...]) -> np.ndarray:
@@ -107,9 +143,9 @@ def _sounds(rng: np.random.Generator) -> tuple[SimpleNamespace, SimpleNamespace]
          for w in heard]
     )  # fmt: skip
     items = [f"{w}-{i % 3}" for i, w in enumerate(heard)]
-    loud = gaussian_filter(np.abs(audio), (0, 500))
+    loud = np.repeat(gaussian_filter(np.abs(audio).reshape(48, 200, -1).mean(axis=-1), (0, 6)), RATE // 200, axis=-1)
     loud /= loud.max(axis=1, keepdims=True)
-    maps = gaussian_filter(rng.normal(0, 1, (48, 16, RATE)).astype(np.float32), (0, 0, 700)) * 20
+    maps = np.repeat(gaussian_filter(rng.normal(0, 1, (48, 16, 100)), (0, 0, 4)) * 1.5, RATE // 100, axis=-1)
     for i, w in enumerate(heard):
         maps[i] -= 0.15 * loud[i]
         maps[i, WORDS.index(w)] += 1.5 * loud[i]
@@ -118,7 +154,7 @@ def _sounds(rng: np.random.Generator) -> tuple[SimpleNamespace, SimpleNamespace]
 
 
 def _pair(roi: str, layer: str, sounds: SimpleNamespace, rng: np.random.Generator) -> RdmPair:
-    named = dict(stimulus_id=sounds.items, condition=sounds.conditions)
+    named = {"stimulus_id": sounds.items, "condition": sounds.conditions}
     base = np.repeat(rng.normal(size=(16, 30)), 3, axis=0) + 0.8 * rng.normal(size=(48, 30))
     model = pdist(base, "correlation")
     brain = np.stack([model + rng.normal(0, 0.35, model.size) for _ in range(8)])
@@ -132,7 +168,9 @@ def _pair(roi: str, layer: str, sounds: SimpleNamespace, rng: np.random.Generato
 SETTINGS = {
     "study": {"name": "words", "seed": 0},
     "stimuli": {"rate": 16_000, "seconds": 1.0, "level": "rms"},
-    "network": [{"name": "ch32", "layers": "all", "pooling": "mean", "dissimilarity": "correlation", "units": "zscore"}],
+    "network": [
+        {"name": "ch32", "layers": "all", "pooling": "mean", "dissimilarity": "correlation", "units": "zscore"}
+    ],
     "rsa": {"items": "stimulus", "dissimilarity": "crossnobis", "measure": "rho-a",
             "inference": {"participants": "signed-rank", "correction": "fdr"}},
     "searchlight": {"radius_mm": 9.0, "dissimilarity": "correlation", "measure": "spearman",
@@ -155,7 +193,8 @@ def fake_content(seed: int = 0) -> ReportContent:
     }
     panels = [
         PatternPanel(
-            title="The words" if layer == "output" else f"Channels of {layer}", layer=layer, patterns=p[:, None], rate=RATE,
+            title="The words" if layer == "output" else f"Channels of {layer}",
+            layer=layer, patterns=p[:, None], rate=RATE,
             units=WORDS if layer == "output" else [f"channel {4 * i + 1}" for i in range(len(p))],
             quality=pd.DataFrame({"unit": WORDS[: len(p)], "gain": rng.uniform(1.5, 4, len(p)),
                                   "centroid_hz": rng.uniform(400, 900, len(p))}),
@@ -165,24 +204,166 @@ def fake_content(seed: int = 0) -> ReportContent:
     depth = np.arange(len(LAYERS))
     alike = pd.DataFrame(np.exp(-np.abs(depth[:, None] - depth) / 4.5), index=LAYERS, columns=LAYERS)
     clusters = pd.DataFrame(
-        [dict(layer=layer, x=c[0], y=c[1], z=c[2], peak_score=0.3, p_corrected=0.004, size_mm3=64 * 60)
+        [{"layer": layer, "x": c[0], "y": c[1], "z": c[2], "peak_score": 0.3, "p_corrected": 0.004, "size_mm3": 64 * 60}
          for c, layer in ROIS.values() if layer]
     )  # fmt: skip
-    counts = pd.DataFrame([dict(roi=roi, voxels=60, dropped_constant=0, dropped_nan=i % 2) for i, roi in enumerate(ROIS)])
+    counts = pd.DataFrame(
+        [{"roi": roi, "voxels": 60, "dropped_constant": 0, "dropped_nan": i % 2} for i, roi in enumerate(ROIS)]
+    )
     sheet = [
-        SheetRow(layer=layer, image=images["maps"][layer], pattern=patterns[layer][2], rate=RATE, unit="channel 9", where=w)
-        for layer, w in (("conv2", "best in Heschl"), ("conv4", "best in posterior STG"), ("conv7", "best in anterior STG"))
+        SheetRow(
+            layer=layer, image=images["maps"][layer], pattern=patterns[layer][2], rate=RATE, unit="channel 9", where=w
+        )
+        for layer, w in (
+            ("conv2", "best in Heschl"),
+            ("conv4", "best in posterior STG"),
+            ("conv7", "best in anterior STG"),
+        )
     ]
     pairs = [_pair(roi, layer, sounds, rng) for roi, (_, layer) in list(ROIS.items())[::2] if layer]
     return ReportContent(
         title="Sixteen words, from sound to cortex",
-        question="Which layer of a network that recognizes spoken words shares its geometry with which part of auditory cortex?",
+        question="Which layer of a network that recognizes spoken words shares its geometry with which part "
+        "of auditory cortex?",
         simulated=True,
-        key_results=[("6 of 6", "planted layers found within one layer"), (".31", "mean score of the best layers (rho-a)"),
+        key_results=[("6 of 6", "planted layers found within one layer"),
+                     (".31", "mean score of the best layers (rho-a)"),
                      (".36–.46", "noise ceiling of the planted regions"), ("n.s.", "visual control, as it should be")],
         layers=LAYERS, measure="rho-a", **tables, layer_correlations=alike, **images, clusters=clusters, sheet=sheet,
         rdm_pairs=pairs, maximization=panels, sounds=sounds, cams=cams, counts=counts,
         methods=methods_paragraph(SETTINGS),
-        provenance={"command": "brainmap demo demo-study", "seed": 0, "versions": {"brainmap": "0.1.0", "torch": "2.13.0"},
+        provenance={"command": "brainmap demo demo-study", "seed": 0,
+                    "versions": {"brainmap": "0.1.0", "torch": "2.13.0"},
                     "inputs, SHA-256": {"stimuli.tsv": "9f" * 32, "ch32.safetensors": "0a" * 32}},
     )  # fmt: skip
+
+
+def small_content() -> ReportContent:
+    """The least a page is made of, quick to draw."""
+    rng = np.random.default_rng(1)
+    scores = pd.DataFrame(
+        [{"network": "n", "layer": layer, "roi": "A1", "participant": p, "score": rng.normal(0.2, 0.05)}
+         for layer in ("conv1", "conv2") for p in "abc"]
+    )  # fmt: skip
+    wave_ = np.sin(np.arange(1600) / 3)[None, None]
+    return ReportContent(
+        title="A <small> study", simulated=True, scores=scores,
+        recovery=pd.DataFrame({"roi": ["A1"], "planted": ["conv2"], "recovered": ["conv1"]}),
+        maximization=[PatternPanel(title="Words", layer="conv2", patterns=wave_, units=["zero"], rate=16_000)],
+        methods="Compared as usual (Nili et al. 2014, doi:10.1371/journal.pcbi.1003553).",
+        provenance={"command": "brainmap run", "inputs": {"a.tsv": "00ff"}},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: Any) -> Any:
+    path = write_report(small_content(), tmp_path_factory.mktemp("out") / "report.html")
+    return path, path.read_text(encoding="utf-8")
+
+
+def test_nothing_is_loaded_from_outside_the_file(page: Any) -> None:
+    _, html = page
+    loaded = re.findall(r'(?:src|srcset|poster|data)="([^"]*)"|url\(([^)]*)\)|@import|<link|<iframe', html)
+    assert loaded
+    assert all((a or b).startswith("data:") for a, b in loaded)
+    assert all(link.startswith(("#", "data:", "https://doi.org/")) for link in re.findall(r'href="([^"]*)"', html))
+
+
+def test_every_section_and_the_title_say_that_the_data_are_simulated(page: Any) -> None:
+    _, html = page
+    sections = html.split("<section")[1:]
+    assert len(sections) == 5
+    assert all("Simulated data" in section for section in sections)
+    assert "<title>[simulated data] A &lt;small&gt; study</title>" in html
+
+
+def test_real_data_are_not_called_simulated(tmp_path: Any) -> None:
+    path = write_report(replace(small_content(), simulated=False, maximization=(), scores=None), tmp_path / "r.html")
+    assert "imulated data" not in path.read_text(encoding="utf-8")
+
+
+def test_what_is_missing_leaves_its_section_and_its_entry_in_the_contents_out(tmp_path: Any) -> None:
+    html = write_report(ReportContent(title="Nothing yet"), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<section" not in html
+    assert "<li><a" not in html
+    assert "Nothing yet" in html
+
+
+def test_contents_lead_to_sections_that_exist(page: Any) -> None:
+    _, html = page
+    targets = re.findall(r'<li><a href="#([^"]+)"', html)
+    assert targets == ["known", "layers", "hears", "methods", "provenance"]
+    assert all(f'id="{t}"' in html for t in targets)
+
+
+def test_the_sound_on_the_page_is_the_pattern(page: Any) -> None:
+    _, html = page
+    coded = re.search(r'<audio[^>]*src="data:audio/wav;base64,([^"]+)"', html)
+    assert coded is not None
+    with wave.open(io.BytesIO(base64.b64decode(coded[1]))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth(), file.getnframes()) == (
+            16_000,
+            1,
+            2,
+            1600,
+        )
+        samples = np.frombuffer(file.readframes(1600), "<i2")
+    assert np.corrcoef(samples, np.sin(np.arange(1600) / 3))[0, 1] > 0.9999
+
+
+def test_sound_files_are_played_as_they_are(tmp_path: Any) -> None:
+    from brainmap.viz.embed import pattern_cards, wav_bytes
+
+    file = tmp_path / "zero.wav"
+    file.write_bytes(wav_bytes(np.ones(100), 8_000))
+    panel = replace(small_content().maximization[0], wavs=[file])
+    card = pattern_cards(panel, {})[0]
+    assert base64.b64decode(card.audio.split(",")[1]) == file.read_bytes()
+    with pytest.raises(InputError, match="no sound file"):
+        pattern_cards(replace(panel, wavs=[tmp_path / "gone.wav"]), {})
+
+
+def test_figures_lie_beside_the_page_and_no_scrap_is_left(page: Any) -> None:
+    path, _ = page
+    names = {p.name for p in (path.parent / "figures").iterdir()}
+    assert {"layer-profile.png", "layer-profile.svg", "maximization-words.png"} <= names
+    assert not [n for n in [*names, *(p.name for p in path.parent.iterdir())] if n.startswith(".")]
+    assert (path.parent / "figures" / "layer-profile.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_content_gives_the_same_page(page: Any, tmp_path: Any) -> None:
+    assert write_report(small_content(), tmp_path / "again.html").read_text(encoding="utf-8") == page[1]
+
+
+def test_citations_can_be_followed(page: Any) -> None:
+    assert '(Nili et al. 2014, <a href="https://doi.org/10.1371/journal.pcbi.1003553">doi:' in page[1]
+
+
+def test_a_page_that_cannot_be_written_is_said_in_one_line(tmp_path: Any) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        write_report(ReportContent(title="x"), tmp_path / "file" / "report.html")
+
+
+def test_methods_say_what_the_settings_say_and_nothing_else() -> None:
+    text = methods_paragraph(SETTINGS)
+    for phrase in (
+        "48 sounds of 16 conditions", "8 participants", "each with 4 runs", "ch32 (94,768 parameters, 9 layers",
+        "averaged over time", "crossnobis", "rho-a", "Wilcoxon signed-rank", "9.0 mm radius", "29,398 voxels",
+        "Grad-CAM", "conv2 in left Heschl", "simulated", "brainmap 0.1.0, seed 0",
+    ):  # fmt: skip
+        assert phrase in text, phrase
+    assert not re.search(r"[{}]|undefined|None|\s[.,;]|\(\s|\s\)|  ", text)
+    assert "searchlight" not in methods_paragraph({"rsa": SETTINGS["rsa"]})
+    assert methods_paragraph({}) == ""
+    assert "baselines: mel-spectrogram" in methods_paragraph({"baselines": {"models": ["mel-spectrogram"]}})
+
+
+@pytest.mark.slow
+def test_a_whole_study_fits_on_one_page(tmp_path: Any) -> None:
+    path = write_report(fake_content(), tmp_path / "report.html")
+    html = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 12e6
+    wanted = ["known", "sheet", "layers", "geometry", "brain", "hears", "attends", "data", "methods", "provenance"]
+    assert re.findall(r'<h2 id="([^"]+)"', html) == wanted
+    assert html.count("<audio") == 16 + 3 * 8 + 16

@@ -16,25 +16,32 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
+from brainmap.viz.profiles import decimals
 from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]
-_BOX = ((-78.0, 78.0), (-112.0, 78.0), (-70.0, 86.0))  # what of MNI space a panel shows [mm]
+Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
+_BOX = ((-77, 77), (-110, 78), (-72, 84))  # what of MNI space a panel shows [mm]
 _PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # axes of world space that run right and up in a view
+_TALL = 200  # every panel of a row spans so many millimeters upward, so that all are drawn to one scale
+_VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
 
 
 @functools.cache
-def _template() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _template() -> NDArray[np.float32]:
+    """The MNI152 template at 1 mm, cut to the box: axis-aligned, so that a slice is an index."""
     from nilearn.datasets import load_mni152_template
 
     image = load_mni152_template(resolution=1)
-    return np.asarray(image.dataobj, dtype=np.float32), np.linalg.inv(image.affine)
+    start = [round(low - at) for (low, _), at in zip(_BOX, image.affine[:3, 3], strict=True)]
+    parts = tuple(slice(s, s + high - low) for s, (low, high) in zip(start, _BOX, strict=True))
+    return np.asarray(image.dataobj, dtype=np.float32)[parts]
 
 
-def _volume(image: Any, what: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _volume(image: Any, what: str) -> Volume:
     data = np.asarray(image.dataobj, dtype=np.float32)
     data = data.reshape([n for n in data.shape if n > 1] if data.ndim > 3 else data.shape)
     if data.ndim != 3:
@@ -47,57 +54,85 @@ def _volume(image: Any, what: str) -> tuple[NDArray[np.float32], NDArray[np.floa
 def _plane(view: str, at: float) -> Array:
     """World coordinates `(3, height, width)` of a slice, a millimeter apart, top row first."""
     right, up = _PLANES[view]
-    across = np.arange(_BOX[right][0], _BOX[right][1])
-    along = np.arange(_BOX[up][1], _BOX[up][0], -1.0)
-    world = np.full((3, len(along), len(across)), float(at))
-    world[right], world[up] = across[None, :], along[:, None]
+    world = np.full((3, _BOX[up][1] - _BOX[up][0], _BOX[right][1] - _BOX[right][0]), float(at))
+    world[right] = np.arange(*_BOX[right])[None, :]
+    world[up] = np.arange(*_BOX[up])[::-1, None]
     return world
 
 
-def _sample(volume: tuple[Array, Array], world: Array, *, order: int = 1) -> NDArray[np.float32]:
+def _sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float32]:
     """Values of a volume at world coordinates; NaN where there is no data, which never bleeds into its neighbors."""
     data, inverse = volume
     voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, *[1] * (world.ndim - 1))
-    valid = np.isfinite(data)
     if order == 0:
         return np.asarray(map_coordinates(data, voxel, order=0, cval=np.nan), dtype=np.float32)
+    valid = np.isfinite(data)
     weight = map_coordinates(valid.astype(np.float32), voxel, order=1, cval=0.0)
     value = map_coordinates(np.where(valid, data, 0), voxel, order=1, cval=0.0)
     return np.where(weight > 0.5, value / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
 
 
-def _paper(world: Array) -> NDArray[np.float32]:
+def _paper(view: str, at: float) -> NDArray[np.float32]:
     """The template in light grays on nothing, `(height, width, 4)`: a ground that lets color speak."""
-    gray = _sample(_template(), world)
-    shade = 0.58 + 0.40 * np.clip((np.nan_to_num(gray) - 0.2) / 0.7, 0, 1)
-    inside = np.clip((np.nan_to_num(gray) - 0.1) / 0.12, 0, 1)
-    return np.stack([shade, shade, shade * 1.005, inside], axis=-1).clip(0, 1).astype(np.float32)
+    axis = "xyz".index(view)
+    index = int(np.clip(round(at) - _BOX[axis][0], 0, _template().shape[axis] - 1))
+    gray = np.take(_template(), index, axis=axis).T[::-1]
+    shade = 0.58 + 0.40 * np.clip((gray - 0.2) / 0.7, 0, 1)
+    return _gray(shade, np.clip((gray - 0.1) / 0.12, 0, 1))
 
 
-def _xray(view: str, side: str = "") -> NDArray[np.float32]:
-    """The template seen through: a soft silhouette, darker where cortex folds away from the viewer."""
-    depth = _projected(_template(), view, side, reduce=lambda v: np.nanmean(np.where(v > 0.2, v, 0), axis=0))
-    depth = depth / depth.max()
-    edge = np.hypot(*np.gradient(depth))
-    shade = 0.95 - 1.1 * edge.clip(0, 0.12)
-    return np.stack([shade, shade, shade * 1.005, (depth > 0.02).astype(float)], axis=-1).clip(0, 1).astype(np.float32)
+def _gray(shade: Array, alpha: Array) -> NDArray[np.float32]:
+    return np.stack([shade, shade, shade, alpha], axis=-1).clip(0, 1).astype(np.float32)
 
 
-def _projected(volume: tuple[Array, Array], view: str, side: str, *, reduce: Any, order: int = 1) -> Array:
-    """A volume reduced along a direction of view, in 3 mm steps; `side` keeps one hemisphere."""
-    normal = {"x": 0, "y": 1, "z": 2}[view]
-    low, high = _BOX[normal]
-    low, high = (low, 0.0) if side == "left" else (0.0, high) if side == "right" else (low, high)
-    plane = _plane(view, 0.0)[:, ::2, ::2]
-    steps = np.arange(low, high + 1, 3.0)
-    world = np.repeat(plane[:, None], len(steps), axis=1)
-    world[normal] = steps[:, None, None]
-    return np.asarray(reduce(_sample(volume, world, order=order)))
+def _hemisphere(box: Array, side: str, step: int) -> Array:
+    middle = -_BOX[0][0] // step
+    return box[:middle] if side == "left" else box[middle:] if side == "right" else box
 
 
 @functools.cache
-def _xray_cached(view: str, side: str) -> NDArray[np.float32]:
-    return _xray(view, side)
+def _xray(view: str, side: str) -> NDArray[np.float32]:
+    """The template seen through: a soft silhouette, darker where the cortex folds away from the viewer."""
+    box = _hemisphere(_template(), side, 1)
+    depth = gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
+    depth = depth / depth.max()
+    edge = np.hypot(*np.gradient(depth))
+    return _gray(0.955 - 2.4 * edge.clip(0, 0.085), np.clip(depth / 0.04, 0, 1))
+
+
+def _boxed(volume: Volume) -> NDArray[np.float32]:
+    """A volume on the box's own grid in 2 mm steps, 0 where there is no data, for seeing through it."""
+    world = np.stack(np.meshgrid(*[np.arange(low, high, 2.0) for low, high in _BOX], indexing="ij"))
+    data, inverse = volume
+    voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, 1, 1, 1)
+    return np.asarray(map_coordinates(np.nan_to_num(data), voxel, order=1, cval=0.0), dtype=np.float32)
+
+
+def _panels(figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0,
+            right: float = 0.0) -> list[Axes]:  # fmt: skip
+    """Axes in rows, every millimeter as long as every other; gives the figure its height. Margins are in inches."""
+    columns = len(views) // rows
+    widths = [_BOX[_PLANES[v][0]][1] - _BOX[_PLANES[v][0]][0] for v in views[:columns]]
+    inch = (figure.get_figwidth() - right) / sum(widths)
+    high = head + foot + rows * _TALL * inch
+    figure.set_figheight(high)
+    grid = []
+    for at, view in enumerate(views):
+        left, wide = sum(widths[: at % columns]) * inch, widths[at % columns] * inch
+        bottom = high - head - (at // columns + 1) * _TALL * inch
+        size = figure.get_figwidth()
+        axes = figure.add_axes((left / size, bottom / high, wide / size, _TALL * inch / high))
+        grid.append(_frame(axes, view))
+    return grid
+
+
+def _frame(axes: Axes, view: str) -> Axes:
+    """Limits of a panel [mm]: the view's own width, and the common height around its middle."""
+    right, up = _PLANES[view]
+    middle = (_BOX[up][0] + _BOX[up][1]) / 2
+    bare(axes).set(xlim=_BOX[right], ylim=(middle - _TALL / 2, middle + _TALL / 2), aspect="equal")
+    axes.patch.set_visible(False)
+    return axes
 
 
 def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[float, float, float]]:
@@ -141,26 +176,28 @@ def _warm(signed: bool) -> Colormap:
     return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
 
 
-def _show(axes: Axes, view: str, picture: NDArray[np.float32], **options: Any) -> None:
+def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
     right, up = _PLANES[view]
-    axes.imshow(picture, extent=(*_BOX[right], *_BOX[up]), interpolation="bilinear", **options)
+    limits = axes.axis()
+    axes.imshow(picture, extent=(*_BOX[right], *_BOX[up]), interpolation="bilinear", aspect="equal")
+    axes.axis(limits)
 
 
-def _frame(axes: Axes, view: str, tall: float) -> None:
-    """The same millimeters per inch in every panel of a row, whatever the view."""
-    right, up = _PLANES[view]
-    middle = (_BOX[up][0] + _BOX[up][1]) / 2
-    bare(axes).set(xlim=_BOX[right], ylim=(middle - tall / 2, middle + tall / 2), aspect="equal")
-
-
-def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, label: str, *, signed: bool) -> None:
-    bar = figure.colorbar(
-        ScalarMappable(norm, _warm(signed)), ax=axes, shrink=0.62, aspect=14, pad=0.012, fraction=0.03
-    )
+def _color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
+    """A scale in the right margin; its foot is the lowest value shown."""
+    wide, high = figure.get_size_inches()
+    axes = figure.add_axes(((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high))
+    bar = figure.colorbar(ScalarMappable(norm, _warm(signed)), cax=axes)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_ticks([norm.vmin, norm.vmax], labels=[f"{norm.vmin:.2f}", f"{norm.vmax:.2f}"])  # type: ignore[list-item]
-    bar.ax.tick_params(length=0)
-    bar.set_label(label, color=MUTED, fontsize=8, labelpad=-8)
+    low, top = float(norm.vmin or 0), float(norm.vmax or 1)
+    bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
+    axes.tick_params(length=0, pad=2)
+    axes.text(0.5, -0.12, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")
+
+
+def _head(figure: Figure, title: str) -> None:
+    if title:
+        figure.text(0.005, 1 - 0.06 / figure.get_figheight(), title, fontsize=10, fontweight="bold", va="top")
 
 
 def _limits(data: Array, threshold: float | None, vmax: float | None, signed: bool) -> tuple[float, Normalize]:
@@ -192,7 +229,7 @@ def plot_brain(
     image : Nifti1Image
         A 3-D map in MNI space; NaN is no data. Shown with linear interpolation.
     cuts : sequence of (x, y, z) [mm], optional
-        Where to slice; by default the highest `peaks` places, at least 30 mm apart.
+        Where to slice; by default the highest `peaks` places, at least 30 mm apart, from left to right.
     peaks : int
         How many places.
     outline : Nifti1Image, optional
@@ -217,61 +254,52 @@ def plot_brain(
         Not one volume, or no finite value.
     """
     volume = _volume(image, "plot_brain")
-    places = list(cuts) if cuts is not None else find_peaks(image, n=peaks) or [(0.0, -20.0, 8.0)]
+    places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
     least, norm = _limits(volume[0], threshold, vmax, signed)
-    rows = -(-len(places) // 2)
-    pairs = min(2, len(places))
-    tall = 190.0
-    figure = Figure(figsize=(5 * pairs, 0.3 + 1.95 * rows), layout="constrained")
-    grid = figure.subplots(rows, 3 * pairs, squeeze=False, width_ratios=[190, 156, 156] * pairs)
-    figure.get_layout_engine().set(w_pad=0, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr]
     circle = _volume(outline, "plot_brain: outline") if outline is not None else None
-    for at, axes in enumerate(grid.ravel()):
+    pairs = min(2, len(places))
+    rows = -(-len(places) // pairs)
+    figure = Figure(figsize=(0.7 + 4.65 * pairs, 1))
+    grid = _panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
+    for at, axes in enumerate(grid):
         if at // 3 >= len(places):
             axes.set_visible(False)
             continue
         place, view = places[at // 3], "xyz"[at % 3]
         cut = place["xyz".index(view)]
-        _slice(axes, view, cut, volume, least, norm, signed=signed)
+        _slice(axes, view, cut, volume, (least, norm), signed=signed)
         if circle is not None:
             _encircle(axes, view, cut, circle)
         right, up = _PLANES[view]
         axes.plot(place[right], place[up], "+", color=INK, ms=7, mew=0.7, alpha=0.6)
-        _frame(axes, view, tall)
-        _caption(axes, view, cut)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
-    _color_bar(figure, list(grid.ravel()), norm, label, signed=signed)
+        _caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
+    _head(figure, title)
+    _color_bar(figure, norm, label, signed=signed)
     return figure
 
 
-def _caption(axes: Axes, view: str, cut: float) -> None:
-    axes.text(0.02, 0.02, f"{view} = {round(cut)}".replace("-", "−"), transform=axes.transAxes, fontsize=7.5, color=MUTED)
-    if view != "x":
-        axes.text(0.02, 0.9, "L", transform=axes.transAxes, fontsize=7.5, color=SOFT)
-        axes.text(0.98, 0.9, "R", transform=axes.transAxes, fontsize=7.5, color=SOFT, ha="right")
+def _caption(axes: Axes, view: str, words: str, *, sides: bool = True) -> None:
+    axes.text(0.03, 0.015, words, transform=axes.transAxes, fontsize=7.5, color=MUTED)
+    if view != "x" and sides:
+        axes.text(0.03, 0.86, "L", transform=axes.transAxes, fontsize=7.5, color=SOFT)
+        axes.text(0.97, 0.86, "R", transform=axes.transAxes, fontsize=7.5, color=SOFT, ha="right")
 
 
-def _slice(
-    axes: Axes, view: str, cut: float, volume: tuple[Array, Array], least: float, norm: Normalize, *, signed: bool
-) -> None:
-    world = _plane(view, cut)
-    _show(axes, view, _paper(world))
-    value = _sample(volume, world)
+def _slice(axes: Axes, view: str, cut: float, volume: Volume, limits: tuple[float, Normalize], *, signed: bool) -> None:
+    least, norm = limits
+    _show(axes, view, _paper(view, cut))
+    value = _sample(volume, _plane(view, cut))
     colored = _warm(signed)(norm(np.nan_to_num(value)))
     colored[..., 3] = np.isfinite(value) & ((np.abs(value) if signed else value) >= max(least, 1e-9))
     _show(axes, view, colored.astype(np.float32))
 
 
-def _encircle(axes: Axes, view: str, cut: float, circle: tuple[Array, Array]) -> None:
+def _encircle(axes: Axes, view: str, cut: float, circle: Volume) -> None:
     world = _plane(view, cut)
-    inside = np.nan_to_num(_sample((np.nan_to_num(circle[0]) > 0, circle[1]), world))
+    inside = np.nan_to_num(_sample(((np.nan_to_num(circle[0]) > 0).astype(np.float32), circle[1]), world))
     if inside.max() > 0.5 > inside.min():
         right, up = _PLANES[view]
         axes.contour(world[right], world[up], inside, levels=[0.5], colors=[INK], linewidths=0.8)
-
-
-_VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
 
 
 @styled
@@ -302,40 +330,32 @@ def plot_glass_brain(
         Not one volume, or no finite value.
     """
     volume = _volume(image, "plot_glass_brain")
-    least, norm = _limits(volume[0], threshold, vmax, False)
-    figure = Figure(figsize=(10, 2.45), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr]
-    grid = figure.subplots(1, 4, width_ratios=[190, 156, 156, 190])
-    draw_glass(list(grid), volume, least, norm)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
-    _color_bar(figure, list(grid), norm, label, signed=False)
+    limits = _limits(volume[0], threshold, vmax, False)
+    figure = Figure(figsize=(10, 1))
+    grid = _panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
+    draw_glass(grid, volume, limits)
+    _head(figure, title)
+    _color_bar(figure, limits[1], label, signed=False)
     return figure
 
 
-def draw_glass(
-    grid: Sequence[Axes],
-    volume: tuple[Array, Array],
-    least: float,
-    norm: Normalize,
-    views: Sequence[tuple[str, str]] = _VIEWS,
-) -> None:
-    """Glass-brain views of a volume into given axes, the same millimeters per inch in each."""
-    filled = (np.where(np.isfinite(volume[0]), volume[0], -1e6), volume[1])
-    for axes, (view, side) in zip(grid, views, strict=True):
-        _show(axes, view, _xray_cached(view, side))
-        value = _projected(filled, view, side, reduce=lambda v: np.nanmax(v, axis=0))
+def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normalize]) -> None:
+    """The four glass-brain views of a volume into given axes, to one scale."""
+    least, norm = limits
+    box = _boxed(volume)
+    for axes, (view, side) in zip(grid, _VIEWS, strict=True):
+        _frame(axes, view)
+        _show(axes, view, _xray(view, side))
+        value = _hemisphere(box, side, 2).max(axis="xyz".index(view)).T[::-1]
         colored = _warm(False)(norm(value))
-        colored[..., 3] = value >= max(least, 1e-9)
+        colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
         _show(axes, view, colored.astype(np.float32))
-        _frame(axes, view, 192.0)
-        name = side or {"y": "from behind", "z": "from above"}.get(view, "")
-        axes.text(0.02, 0.02, name, transform=axes.transAxes, fontsize=7.5, color=MUTED)
+        _caption(axes, view, side or {"y": "from behind", "z": "from above"}[view], sides=False)
 
 
 @styled
 def plot_best_layer(
-    image: Any, layer_names: Sequence[str], *, cuts: Sequence[float] | None = None, n_cuts: int = 5, title: str = ""
+    image: Any, layer_names: Sequence[str], *, cuts: Sequence[float] | None = None, n_cuts: int = 4, title: str = ""
 ) -> Figure:
     """Where each layer matches best: every voxel in the color of its layer, on axial slices and from both sides.
 
@@ -370,23 +390,23 @@ def plot_best_layer(
         )
     where = np.column_stack(np.nonzero(data)) @ image.affine[:3, :3].T + image.affine[:3, 3]
     heights = list(cuts) if cuts is not None else _spread(where[:, 2], n_cuts)
-    sides = [float(np.median(where[where[:, 0] * s > 0, 0])) if (where[:, 0] * s > 0).any() else 50.0 * s for s in (-1, 1)]
-    figure = Figure(figsize=(10, 2.9), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0, h_pad=0.01, wspace=0, hspace=0.02)  # type: ignore[union-attr]
-    grid = figure.subplots(1, len(heights) + 2, width_ratios=[190] + [156] * len(heights) + [190])
-    panels = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
+    sides = [
+        float(np.median(where[where[:, 0] * s > 0, 0])) if (where[:, 0] * s > 0).any() else 50.0 * s for s in (-1, 1)
+    ]
+    views = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
+    figure = Figure(figsize=(10, 1))
+    grid = _panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
     names = list(layer_names)
     palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in layer_colors(names).values())])
-    for axes, (view, cut) in zip(grid, panels, strict=True):
-        world = _plane(view, cut)
-        _show(axes, view, _paper(world))
-        index = np.nan_to_num(_sample((data, inverse), world, order=0)).astype(int)
-        _show(axes, view, palette[index].astype(np.float32))
-        _frame(axes, view, 192.0)
-        _caption(axes, view, cut)
+    for axes, (view, cut) in zip(grid, views, strict=True):
+        _show(axes, view, _paper(view, cut))
+        index = np.nan_to_num(_sample((data, inverse), _plane(view, cut), order=0)).astype(int)
+        right, up = _PLANES[view]
+        axes.imshow(palette[index], extent=(*_BOX[right], *_BOX[up]), interpolation="nearest", aspect="equal")
+        _frame(axes, view)
+        _caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
     _layer_key(figure, names)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
+    _head(figure, title)
     return figure
 
 
@@ -399,10 +419,9 @@ def _spread(heights: Array, n: int) -> list[float]:
 
 def _layer_key(figure: Figure, names: Sequence[str]) -> None:
     """A strip that names each layer under its color, from shallow to deep."""
-    strip = bare(figure.add_axes((0.25, 0.055, 0.5, 0.05)))
-    strip.set_in_layout(False)
-    figure.get_layout_engine().set(rect=(0, 0.14, 1, 0.86))  # type: ignore[union-attr]
+    high = figure.get_figheight()
+    strip = bare(figure.add_axes((0.2, 0.24 / high, 0.6, 0.13 / high)))
     for at, (name, color) in enumerate(layer_colors(names).items()):
         strip.barh(0, 0.96, left=at, height=1, color=color, lw=0)
-        strip.text(at + 0.48, -0.75, name, ha="center", va="top", fontsize=8, color=SOFT)
+        strip.text(at + 0.48, -0.8, name, ha="center", va="top", fontsize=8, color=SOFT)
     strip.set(xlim=(0, len(names)), ylim=(-0.5, 0.5))

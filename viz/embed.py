@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.sounds import (
-    envelope, log_spectrogram, map_scale, mean_in_bins, one_an_item, own_class, unit_names, waves,
+    envelope,
+    log_spectrogram,
+    map_scale,
+    mean_in_bins,
+    one_an_item,
+    own_class,
+    unit_names,
+    waves,
 )  # fmt: skip
 from brainmap.viz.style import ACCENT, colormap, data_uri
 

@@ -73,7 +73,10 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     (True, False)
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
     )
     environment.filters |= {
         "several": _several, "measure": _said(_MEASURES), "geometry": _said(_GEOMETRIES), "test": _said(_TESTS),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,13 @@ from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
 from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm_pair
 from brainmap.viz.sheet import plot_sheet
 from brainmap.viz.sounds import plot_cam, plot_maximization, plot_target_attention
-from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors
+from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
 
 if TYPE_CHECKING:
     from brainmap.viz.report import RdmPair, ReportContent
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +54,20 @@ class Pictures:
         self.folder = folder
         self._files: dict[str, bytes] = {}
 
-    def add(self, name: str, figure: Figure, words: str, *, vector: bool = True) -> Picture:
-        """Keep a figure's PNG and SVG, and give what the page embeds: the SVG, or the PNG of a painted figure."""
-        png, svg = figure_png(figure), figure_svg(figure, dpi=150)
-        self._files |= {f"{name}.png": png, f"{name}.svg": svg}
-        source = data_uri(svg, "image/svg+xml") if vector else data_uri(png, "image/png")
-        return Picture(source=source, words=words, width=round(figure.get_figwidth() * 96))
+    def add(self, name: str, figure: Figure, words: str, *, painted: bool = False, dpi: int = 192) -> Picture:
+        """Keep a figure's PNG and SVG and give what the page embeds.
+
+        The page embeds the SVG; of a figure that is mostly pixels (`painted`) it embeds the PNG, and no SVG is made.
+        """
+        started = time.process_time()
+        settle(figure)
+        self._files[f"{name}.png"] = content = figure_png(figure, dpi=dpi)
+        kind = "image/png"
+        if not painted:
+            self._files[f"{name}.svg"] = content = figure_svg(figure, dpi=150)
+            kind = "image/svg+xml"
+        _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
+        return Picture(source=data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
 
     def save(self) -> None:
         """Write the files, each whole or not at all."""
@@ -62,7 +75,7 @@ class Pictures:
         for name, content in self._files.items():
             beside = self.folder / f".{name}.{os.getpid()}"
             beside.write_bytes(content)
-            os.replace(beside, self.folder / name)
+            beside.replace(self.folder / name)
 
     def overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
         """Figures there is one of, by name."""
@@ -70,7 +83,9 @@ class Pictures:
         planted = content.planted()
         if content.sheet:
             figure = plot_sheet(content.sheet, layers=layers)
-            made["sheet"] = self.add("sheet", figure, "What layers hear beside where the brain hears alike", vector=False)
+            made["sheet"] = self.add(
+                "sheet", figure, "What layers hear beside where the brain hears alike", painted=True
+            )
         if content.scores is not None and len(content.scores):
             figure = plot_layer_profile(content.scores, content.ceilings, statistics=content.statistics,
                                         planted=planted, layers=layers, measure=content.measure)  # fmt: skip
@@ -83,14 +98,18 @@ class Pictures:
             made["correlations"] = self.add("layer-correlations", figure, "Correlations of the layers' RDMs")
         if content.best_layer_image is not None:
             figure = plot_best_layer(content.best_layer_image, layers)
-            made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", vector=False)
+            made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", painted=True)
         if content.sounds is not None and content.cams is not None:
-            self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", vector=False)
+            self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
             figure = plot_target_attention(content.sounds, content.cams)
-            made["attention"] = self.add("target-attention", figure, "Mean map of each class on each word", vector=False)
+            made["attention"] = self.add(
+                "target-attention", figure, "Mean map of each class on each word", painted=True
+            )
         for panel in content.maximization:
             color = layer_colors(layers).get(panel.layer, "#1c2530")
-            self.add(f"maximization-{slug(panel.title)}", plot_maximization(panel, color=color), panel.title)
+            self.add(
+                f"maximization-{slug(panel.title)}", plot_maximization(panel, color=color), panel.title, painted=True
+            )
         return made
 
     def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
@@ -104,8 +123,8 @@ class Pictures:
             glass = plot_glass_brain(image, vmax=top, label=content.measure)
             slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.measure)
             made[name] = [
-                self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", vector=False),
-                self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", vector=False),
+                self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", painted=True, dpi=144),
+                self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
             ]
         return made
 
@@ -115,7 +134,7 @@ class Pictures:
         for pair in pairs:
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
             words = f"Dissimilarities of {pair.layer} beside those of {pair.roi}"
-            made.append((pair.roi, self.add(f"rdms-{slug(pair.roi)}", figure, words, vector=False)))
+            made.append((pair.roi, self.add(f"rdms-{slug(pair.roi)}", figure, words, painted=True)))
         return made
 
 

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.style import (
-    ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, layer_colors, readable_on, styled,
+    ACCENT,
+    HAIRLINE,
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    bare,
+    colormap,
+    layer_colors,
+    readable_on,
+    styled,
 )  # fmt: skip
 
 
@@ -122,7 +132,7 @@ def plot_layer_profile(
     --------
     >>> table = pd.DataFrame({"layer": ["a", "b"] * 2, "roi": "A1", "participant": ["1", "1", "2", "2"],
     ...                       "score": [0.1, 0.2, 0.2, 0.3]})
-    >>> plot_layer_profile(table).axes[0].get_title()
+    >>> plot_layer_profile(table).axes[0].get_title(loc="left")
     'A1'
     """
     needs_columns(scores, ["layer", "roi", "participant", "score"], "plot_layer_profile: scores")
@@ -137,7 +147,16 @@ def plot_layer_profile(
     rois, colors = list(dict.fromkeys(main["roi"])), layer_colors(order)
     columns = min(columns, len(rois)) if len(rois) != 5 else 5
     rows = -(-len(rois) // columns)
-    figure = Figure(figsize=(10 if columns > 2 else 3.4 * columns, 0.4 + 2.5 * rows), layout="constrained")
+    width = 10 if columns > 2 else 3.4 * columns
+    height = 2.75 * rows
+    figure = Figure(figsize=(width, height))
+    longest = max((len(str(layer)) for layer in order), default=4)
+    # Margins in inches rather than a layout engine's search, which costs seconds for so many ticks.
+    foot = 0.3 + 0.062 * longest
+    figure.subplots_adjust(
+        left=0.55 / width, right=1 - 0.06 / width, top=1 - 0.3 / height, bottom=foot / height,
+        wspace=0.09, hspace=(foot + 0.38) / (2.75 - foot - 0.38 * (rows - 1) / rows),
+    )  # fmt: skip
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     highest = float(scores["score"].max())
     if ceilings is not None and len(ceilings):
@@ -248,7 +267,7 @@ def plot_layer_roi_table(
     top = max(float(np.nanmax(values)), 1e-9)
     image = axes.imshow(np.clip(values, 0, None), cmap=colormap("score"), vmin=0, vmax=top * 1.15, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
-        star = p is not None and float(p.iat[i, j]) < alpha
+        star = p is not None and bool(p.to_numpy(dtype=float)[i, j] < alpha)
         shade = readable_on(tuple(image.to_rgba(np.array([max(value, 0.0)]))[0][:3])) if np.isfinite(value) else MUTED
         axes.text(j, i, decimals(value) + ("*" if star else ""), ha="center", va="center", color=shade, fontsize=8.5,
                   fontweight="bold" if star else "normal")  # fmt: skip
@@ -267,7 +286,7 @@ def plot_layer_roi_table(
     axes.set_xticks(range(len(rois)), [r.replace(" ", "\n", 1) for r in rois], color=SOFT)
     axes.set_yticks(range(len(order)), order, color=SOFT)
     bar = figure.colorbar(image, ax=axes, shrink=0.55, aspect=16, pad=0.02)
-    bar.outline.set(visible=False, edgecolor=HAIRLINE)  # type: ignore[operator]
+    bar.outline.set(visible=False, edgecolor=HAIRLINE)
     bar.set_label(measure, color=MUTED, fontsize=8)
     bar.ax.tick_params(length=0)
     return figure

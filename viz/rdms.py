@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -83,12 +84,17 @@ def _draw(
     return image
 
 
-def _scale(figure: Figure, image: AxesImage, axes: Sequence[Axes], *, rank: bool) -> None:
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.5, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+def _ends(bar: Colorbar, image: AxesImage, *, rank: bool) -> None:
+    """Only the ends of a dissimilarity scale are named."""
+    bar.outline.set_visible(False)
     low, high = image.get_clim()
     bar.set_ticks([low, high], labels=["alike", "unlike"] if rank else [f"{low:.2f}", f"{high:.2f}"])
     bar.ax.tick_params(length=0, labelsize=8)
+
+
+def _scale(figure: Figure, image: AxesImage, axes: Sequence[Axes], *, rank: bool) -> None:
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.5, aspect=16, pad=0.02)
+    _ends(bar, image, rank=rank)
     bar.set_label("dissimilarity, ranked" if rank else "dissimilarity", color=MUTED, fontsize=8)
 
 
@@ -200,17 +206,18 @@ def plot_rdm_pair(
         )
     left, right = a[0], b[0] if len(b) == 1 else np.mean(b, axis=0)
     heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
-    figure = Figure(figsize=(10, 4.1), layout="constrained")
-    grid = figure.subplots(1, 3, width_ratios=[1, 1, 0.82])
+    figure = Figure(figsize=(10, 3.75))
+    grid = [figure.add_axes((x, 0.145, 0.2925, 0.78)) for x in (0.052, 0.36)]
+    grid.append(figure.add_axes((0.775, 0.19, 0.22, 0.735)))
     image = _draw(grid[0], left, named, rank=rank)
     _draw(grid[1], right, named, rank=rank, side=False)
-    for axes, head in zip(grid, heads, strict=False):
+    for axes, head in zip(grid, (*heads, "Pair by pair"), strict=True):
         axes.set_title(head)
-    _scale(figure, image, grid[:2], rank=rank)
+    bar = figure.colorbar(image, cax=figure.add_axes((0.665, 0.145, 0.009, 0.3)))
+    _ends(bar, image, rank=rank)
     _agreement(grid[2], _ranked(left) if rank else left, _ranked(right) if rank else right, rank=rank)
-    grid[2].set_title("Pair by pair")
     if note:
-        grid[2].text(0, -0.2, note, transform=grid[2].transAxes, color=SOFT, fontsize=8.5, va="top")
+        figure.text(0.775, 0.02, note, color=SOFT, fontsize=8.5)
     return figure
 
 
@@ -242,7 +249,6 @@ def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64]
     x, y = x[finite], y[finite]
     axes.set_xlabel("network dissimilarity" + (", ranked" if rank else ""))
     axes.set_ylabel("brain dissimilarity" + (", ranked" if rank else ""))
-    axes.set_box_aspect(1)
     if x.size < 3:
         return
     axes.scatter(x, y, s=4 if x.size > 300 else 14, color=MUTED, alpha=0.25, lw=0, rasterized=True)
@@ -294,7 +300,7 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
     axes.tick_params(length=0)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    for tick, color in zip(axes.get_yticklabels(), layer_colors(names).values(), strict=True):
-        tick.set_color(color)
-    axes.set_title(title)
+    for at, color in enumerate(layer_colors(names).values()):
+        axes.plot([-0.62] * 2, [at - 0.5, at + 0.5], color=color, lw=3, solid_capstyle="butt", clip_on=False)
+    axes.set(xlim=(-0.75, len(names) - 0.5), title=title)
     return figure

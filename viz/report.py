@@ -207,7 +207,7 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()
         beside.write_text(html, encoding="utf-8")
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise RunError(f"report: cannot write {path}: {error.strerror or error}") from error
@@ -242,9 +242,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         heat=heat_rows(statistics, layers, content.planted()) if statistics is not None else [],
         rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
         tables=tables,
-        panels=[
-            (panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization
-        ],
+        panels=[(panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization],
         cams=cards,
         methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
         provenance=list(content.provenance.items()),
@@ -259,10 +257,11 @@ def _linked(paragraph: str) -> Markup:
     """A paragraph whose DOIs can be followed."""
     words = []
     for word in paragraph.split():
-        core = word.rstrip(".,;)")
-        if core.removeprefix("(").startswith("doi:10."):
-            doi, lead = core.removeprefix("(").removeprefix("doi:"), "(" if core.startswith("(") else ""
-            words.append(escape(lead) + Markup('<a href="https://doi.org/{0}">doi:{0}</a>').format(doi) + word[len(core) :])
+        core = word.removeprefix("(").rstrip(".,;)")
+        if core.startswith("doi:10."):
+            before, after = word.split(core, 1)
+            link = Markup('<a href="https://doi.org/{0}">doi:{0}</a>').format(core.removeprefix("doi:"))
+            words.append(escape(before) + link + escape(after))
         else:
             words.append(escape(word))
     return Markup(" ").join(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.patches import Rectangle
 from brainmap.errors import InputError
 from brainmap.viz.brain import _limits, _volume, draw_glass
 from brainmap.viz.sounds import accent_of, draw_cam, draw_spectrogram, draw_wave, map_scale, waves
-from brainmap.viz.style import INK, MUTED, SOFT, bare, styled
+from brainmap.viz.style import INK, MUTED, SOFT, styled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,8 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
 def _row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
     part.add_artist(Rectangle((0.0, 0.1), 0.006, 0.8, color=color, lw=0, transform=part.transSubfigure))
     part.text(0.016, 0.9, row.layer, fontsize=12, fontweight="bold", color=INK, va="top")
-    part.text(0.016, 0.755, row.unit, fontsize=8.5, color=SOFT, va="top")
-    part.text(0.016, 0.1, row.where, fontsize=8.5, color=SOFT, va="bottom", wrap=True)
+    part.text(0.016, 0.745, "\n".join(wrap(row.unit, 18)), fontsize=8.5, color=SOFT, va="top")
+    part.text(0.016, 0.1, "\n".join(wrap(row.where, 18)), fontsize=8.5, color=SOFT, va="bottom", linespacing=1.35)
     both = row.pattern is not None and row.sound is not None
     if row.pattern is not None:
         wave = waves(row.pattern, "plot_sheet")[0]
@@ -96,8 +97,7 @@ def _row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None
     if row.sound is not None and row.course is not None:
         axes = part.add_axes((0.15, 0.04, 0.22, 0.26) if both else (0.15, 0.25, 0.22, 0.5))
         draw_cam(axes, waves(row.sound, "plot_sheet")[0], np.asarray(row.course), map_scale(np.asarray(row.course)))
-        part.text(0.148, 0.17 if both else 0.5, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="center")
+        axes.text(1, 0.98, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="top", transform=axes.transAxes)
     volume = _volume(row.image, "plot_sheet")
-    least, norm = _limits(volume[0], None, vmax, False)
-    grid = [bare(part.add_axes((x, 0.02, w, 0.96))) for x, w in ((0.40, 0.18), (0.58, 0.125), (0.70, 0.125), (0.82, 0.18))]
-    draw_glass(grid, volume, least, norm)
+    grid = [part.add_axes((x, 0.02, w, 0.96)) for x, w in ((0.4, 0.165), (0.565, 0.135), (0.7, 0.135), (0.835, 0.165))]
+    draw_glass(grid, volume, _limits(volume[0], None, vmax, False))

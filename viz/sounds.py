@@ -81,6 +81,10 @@ def log_spectrogram(
     power = np.abs(transform.stft(np.asarray(wave, dtype=float))) ** 2
     hertz = np.geomspace(lowest, rate / 2, bands)
     rows = np.stack([np.interp(hertz, transform.f, frame) for frame in power.T], axis=1)
+    # Where a band is wider than a bin it shows its loudest bin, or a pure tone could fall between two bands.
+    edges = np.sqrt(hertz[:-1] * hertz[1:])
+    starts = np.searchsorted(transform.f, np.r_[hertz[0], edges])
+    rows = np.maximum(rows, np.maximum.reduceat(power, np.minimum(starts, len(power) - 1), axis=0))
     level = 10 * np.log10(np.maximum(rows, 1e-20))
     return np.clip(1 + (level - level.max()) / range_db, 0, 1), hertz
 
@@ -232,9 +236,7 @@ def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int 
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.02), np.maximum(high, 0.02)
     edges = np.linspace(0, 1, len(low) + 1)
-    spans = [
-        [(a, lo), (b, lo), (b, hi), (a, hi)] for a, b, lo, hi in zip(edges, edges[1:], low, high, strict=False)
-    ]
+    spans = [[(a, lo), (b, lo), (b, hi), (a, hi)] for a, b, lo, hi in zip(edges, edges[1:], low, high, strict=False)]
     shade = colormap("signed")(Normalize(-limit, limit)(mean_in_bins(course, len(low))))
     axes.axhline(0, color="#d3d9de", lw=0.5, zorder=0)
     axes.add_collection(PolyCollection(spans, facecolors=shade * [0.94, 0.94, 0.94, 1], linewidths=0))
@@ -250,7 +252,9 @@ def one_an_item(sounds: Any, most: int) -> list[int]:
 
 
 @styled
-def plot_cam(sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = "") -> Figure:
+def plot_cam(
+    sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = ""
+) -> Figure:
     """Waveforms colored by the map of their own class: orange speaks for the word, blue against it.
 
     Parameters
@@ -299,7 +303,7 @@ def plot_cam(sounds: Any, cams: Any, *, items: Sequence[int] | None = None, colu
 
 
 def attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
-    """Mean map of class j on the sounds of class i, in time bins: `(n_classes, n_classes, bins)`; NaN without sounds."""
+    """Mean map of class j on the sounds of class i, in time bins `(n_classes, n_classes, bins)`; NaN where none."""
     own = own_class(sounds, cams)
     n = len(cams.class_names)
     total, count = np.zeros((n, n, min(bins, np.shape(cams.maps)[-1]))), np.zeros(n)
@@ -353,7 +357,7 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("word that was said", color=SOFT)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
     bar.ax.tick_params(length=0)
     if title:

@@ -11,7 +11,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -60,7 +60,16 @@ def to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
 def from_oklab(lab: NDArray[np.floating]) -> NDArray[np.floating]:
     """Oklab colors `(..., 3)` as sRGB, clipped to the gamut."""
     linear = np.clip(((lab @ np.linalg.inv(_TO_LAB).T) ** 3) @ np.linalg.inv(_TO_LMS).T, 0, 1)
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def _paced(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
+    """A path through Oklab colors, sampled at even distances."""
+    fine = np.linspace(0, len(anchors) - 1, 2000)
+    path = np.stack([np.interp(fine, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
+    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
+    even = np.linspace(0, along[-1], steps)
+    return np.stack([np.interp(even, along, path[:, i]) for i in range(3)], axis=1)
 
 
 @functools.cache
@@ -87,14 +96,11 @@ def colormap(quantity: str) -> Colormap:
     'brainmap-score'
     """
     anchors = to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
-    fine = np.linspace(0, len(anchors) - 1, 2000)
-    path = np.stack([np.interp(fine, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
-    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-    even = np.linspace(0, along[-1], 256)
-    lab = np.stack([np.interp(even, along, path[:, i]) for i in range(3)], axis=1)
-    colors = LinearSegmentedColormap.from_list(f"brainmap-{quantity}", from_oklab(lab))
-    colors.set_bad(alpha=0)
-    return colors
+    middle = len(anchors) // 2
+    # A signed map is paced a half at a time: zero is its middle, and the middle is neutral.
+    halves = [anchors[: middle + 1], anchors[middle:]] if quantity == "signed" else [anchors]
+    lab = np.concatenate([_paced(half, 256 // len(halves)) for half in halves])
+    return LinearSegmentedColormap.from_list(f"brainmap-{quantity}", from_oklab(lab), bad=(0, 0, 0, 0))
 
 
 def layer_colors(layers: Sequence[str]) -> dict[str, str]:
@@ -127,10 +133,19 @@ def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @styled
+def settle(figure: Figure) -> Figure:
+    """Lay a figure out once and for all, so that saving it twice does not lay it out four times."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+@styled
 def figure_png(figure: Figure, *, dpi: int = 192) -> bytes:
     """A figure as PNG bytes; 192 dots per inch are two pixels for each of a page's."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 5})
     return out.getvalue()
 
 
@@ -162,7 +177,7 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def readable_on(color: str | tuple[float, ...]) -> str:
+def readable_on(color: Any) -> str:
     """Ink or white, whichever reads better on a background color.
 
     Examples
@@ -170,4 +185,4 @@ def readable_on(color: str | tuple[float, ...]) -> str:
     >>> readable_on("#ffffff"), readable_on("#000000")
     ('#1c2530', '#ffffff')
     """
-    return INK if float(to_oklab(np.array(to_rgb(color)))[0]) > 0.66 else "#ffffff"
+    return INK if float(to_oklab(np.asarray(to_rgb(color), dtype=float))[0]) > 0.66 else "#ffffff"

@@ -1,0 +1,94 @@
+"""Profiles and tables show the means, errors and stars of the tables they are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap.errors import InputError
+from brainmap.viz import plot_layer_profile, plot_layer_roi_table
+from brainmap.viz.tables import heat_rows, make_table
+
+LAYERS = ["conv1", "conv2", "conv10"]
+SCORES = pd.DataFrame(
+    [
+        {"network": network, "layer": layer, "roi": roi, "participant": p, "score": base + 0.1 * i + 0.01 * p}
+        for network, base in (("trained", 0.1), ("untrained", 0.0))
+        for roi in ("A1", "control")
+        for i, layer in enumerate(LAYERS)
+        for p in range(4)
+    ]
+)
+STATISTICS = pd.DataFrame(
+    [
+        {
+            "network": network,
+            "layer": layer,
+            "roi": roi,
+            "mean": 0.1 * i,
+            "standard_error": 0.01,
+            "p": 0.01,
+            "p_corrected": p,
+        }
+        for network in ("trained", "untrained")
+        for roi, ps in (("A1", (0.2, 0.01, 0.02)), ("control", (0.3, 0.4, 0.5)))
+        for i, (layer, p) in enumerate(zip(LAYERS, ps, strict=True))
+    ]
+)
+
+
+def words(axes: Any) -> Any:
+    return [t.get_text() for t in axes.texts]
+
+
+def test_points_are_the_means_of_the_first_network_in_order_of_depth() -> None:
+    figure = plot_layer_profile(SCORES, layers=LAYERS)
+    axes = figure.axes[0]
+    expected = [0.115, 0.215, 0.315]
+    curve = next(line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_linestyle() == "-")
+    np.testing.assert_allclose(curve.get_ydata(), expected)
+    assert [t.get_text() for t in axes.get_xticklabels()] == LAYERS
+    assert "untrained" in words(axes)
+
+
+def test_stars_stand_where_corrected_p_is_below_the_level() -> None:
+    figure = plot_layer_profile(SCORES, statistics=STATISTICS)
+    assert [words(axes).count("*") for axes in figure.axes] == [2, 0]
+
+
+def test_band_and_planted_layer_are_drawn_and_named_once() -> None:
+    ceilings = pd.DataFrame({"roi": ["A1", "control"], "lower": [0.3, -0.1], "upper": [0.5, 0.2]})
+    figure = plot_layer_profile(SCORES, ceilings, planted={"A1": "conv2"})
+    assert [sum("noise ceiling" in w for w in words(axes)) for axes in figure.axes] == [1, 0]
+    assert "planted" in words(figure.axes[0])
+    assert figure.axes[0].get_ylim()[1] > 0.5
+
+
+def test_the_table_frames_the_best_layer_only_where_some_layer_is_significant() -> None:
+    figure = plot_layer_roi_table(STATISTICS, layers=LAYERS, planted={"A1": "conv1"})
+    frames = [p.get_xy() for p in figure.axes[0].patches if getattr(p, "get_width", lambda: 0)() == 1]
+    assert frames == [(-0.5, 1.5)]
+    assert ".20*" in words(figure.axes[0])
+    cells = {row.layer: row.cells for row in heat_rows(STATISTICS, LAYERS, {"A1": "conv1"})}
+    assert [cells[layer][0].best for layer in LAYERS] == [False, False, True]
+    assert cells["conv1"][0].planted
+    assert not any(cell.best or cell.starred for cell in (row[1] for row in cells.values()))
+
+
+def test_the_download_keeps_every_digit_and_every_row() -> None:
+    import base64
+
+    table = pd.DataFrame({"layer": ["conv1"] * 100, "score": np.linspace(0, 1 / 3, 100)})
+    made = make_table(table, "scores.tsv", most=10)
+    text = base64.b64decode(made.download.split(",")[1]).decode().splitlines()
+    assert len(text) == 101
+    assert float(text[-1].split("\t")[1]) == 1 / 3
+    assert len(made.rows) == 10
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(InputError, match=r"lacks \['participant'\]"):
+        plot_layer_profile(SCORES.drop(columns="participant"))
