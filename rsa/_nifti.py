@@ -149,6 +149,8 @@ def info_of(
 def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
     """The sform where there is one, else the qform, else a guess from voxel sizes (said)."""
     qcode, scode = int(header["qform_code"]), int(header["sform_code"])
+    if not (0 <= qcode <= 5 and 0 <= scode <= 5):
+        _warn(f"{what}: sform code {scode} and qform code {qcode}, the standard knows 0 to 5; check the header")
     sform = np.array(header.get_sform(), float)
     qform = _qform(header) if qcode > 0 else None
     if scode > 0:

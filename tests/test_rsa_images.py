@@ -270,6 +270,9 @@ def test_disagreeing_transforms_are_said(tmp_path: Path) -> None:
     plain = stored(tmp_path, np.zeros((5, 4, 3), "f4"), sform_code=0)
     with pytest.warns(BrainmapWarning, match="neither sform nor qform"):
         rsa.load_image(plain)
+    odd = stored(tmp_path, np.zeros((5, 4, 3), "f4"), sform_code=260)
+    with pytest.warns(BrainmapWarning, match="sform code 260"):
+        rsa.load_image(odd)
     microns = stored(tmp_path, np.zeros((5, 4, 3), "f4"), xyzt_units=3)
     with pytest.warns(BrainmapWarning, match="micrometers"):
         np.testing.assert_allclose(rsa.load_image(microns).affine[:3], AFFINE[:3] / 1000, rtol=1e-6)
