@@ -15,8 +15,6 @@ from brainmap.features.running import Sounds, device_of, evaluating, forward, te
 
 Kind = Literal["untrained", "permuted"]
 
-_BatchNorm = nn.modules.batchnorm._BatchNorm
-
 
 def control_network(
     model: nn.Module,
@@ -69,7 +67,7 @@ def control_network(
             for parameter in control.parameters():
                 order = torch.from_numpy(rng.permutation(parameter.numel())).to(parameter.device)
                 parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    if any(_has_statistics(module) for module in control.modules()):
+    if _norms(control):
         if sounds is None:
             raise InputError("control: the network normalizes by batch statistics; give sounds to measure them on")
         recalibrate(control, sounds, batch_size=batch_size)
@@ -83,7 +81,7 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
     """
     n_batches = -(-len(sounds) // batch_size)
     size = -(-len(sounds) // max(n_batches, 1))
-    norms = [module for module in model.modules() if _has_statistics(module)]
+    norms = _norms(model)
     momenta = [norm.momentum for norm in norms]
     seen = 0
     with evaluating(model), torch.no_grad():
@@ -101,8 +99,8 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
                 norm.momentum = momentum
 
 
-def _has_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.track_running_stats
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 
 def _redraw(model: nn.Module, rng: np.random.Generator) -> None:
