@@ -33,6 +33,7 @@ _REACH = 4
 _LARGE = 32
 # A pattern whose variance is this small against its mean square is constant but for rounding.
 _CONSTANT = 1e-26
+_TINY = 1e-290
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -120,6 +121,16 @@ def _distances(gram, factor, own, out):  # type: ignore[no-untyped-def]
         start += ahead
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _take(values, kept, out):  # type: ignore[no-untyped-def]
+    """Copy the kept values and give the sum of their sizes: not finite when one of them is not."""
+    total = 0.0
+    for p in range(kept.size):
+        out[p] = values[kept[p]]
+        total += abs(out[p])
+    return total
+
+
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _extent(values):  # type: ignore[no-untyped-def]
     low, high = values[0], values[0]
@@ -185,7 +196,8 @@ def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # ty
     """
     n, buckets = values.size, starts.size - 2
     low, high = _extent(values)
-    scale = (buckets - 1) / (high - low) if high > low else 0.0
+    # values that hardly differ share one bucket: their scale would be infinite, and their keys no index
+    scale = (buckets - 1) / (high - low) if high - low > _TINY else 0.0
     for b in range(buckets + 2):
         starts[b] = 0
     for i in range(n):
@@ -287,8 +299,9 @@ def score_patches(  # type: ignore[no-untyped-def]
             continue
         _products(x, later, weight, gram)
         _distances(gram, 1.0 / n if geometry == EUCLIDEAN else 0.5, mean, all_distances)
-        for p in range(n_kept):
-            distances[p] = all_distances[kept[p]]
+        # beyond the loops that follow lies no check: a value that overflowed must not reach them
+        if not np.isfinite(_take(all_distances, kept, distances)):
+            continue
         values = distances
         if ranked:
             _rank(distances, keys, starts, padded, source, sorted_ranks, ranks)

@@ -223,6 +223,22 @@ def test_ranks_equal_scipy_for_any_values(values, repeats):
     np.testing.assert_array_equal(ranks_by_kernel(tied), rankdata(tied))
 
 
+@pytest.mark.parametrize("scale", [5e-324, 2.3e-308, 1e-300, 1e-280, 1e300])
+def test_ranks_equal_scipy_for_values_that_hardly_differ_and_for_huge_ones(scale):
+    values = np.random.default_rng(0).integers(-50, 50, size=200) * scale
+    np.testing.assert_array_equal(ranks_by_kernel(values), rankdata(values))
+
+
+@pytest.mark.parametrize("measure", ["spearman", "pearson"])
+def test_distances_that_overflow_are_no_score(mask, measure):
+    x, models = patterns_for(mask), models_for()
+    near = sphere_voxels(mask, 5.0)
+    x[:, :, 60] *= 1e200
+    maps = searchlight(x, models, mask=mask, labels=LABELS, radius_mm=5.0, dissimilarity="euclidean",
+                       measure=measure, minimum_voxels=3)  # fmt: skip
+    np.testing.assert_array_equal(np.isnan(maps.array[0]), near[60])
+
+
 @pytest.mark.parametrize("power", [1, 9, 41])
 def test_ranks_equal_scipy_for_skewed_values_and_outliers(power):
     values = np.random.default_rng(0).normal(size=5000) ** power
