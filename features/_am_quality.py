@@ -1,0 +1,218 @@
+"""How good an activation maximization pattern is: against real sounds, as a sound, under small changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainmap.features._am_task import Task, batches, loudest_level
+from brainmap.features.layers import Stage
+
+Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+SHIFT_MS = 25.0
+HIGH_HZ = 4000.0
+
+
+def as_heard(patterns: NDArray[np.floating], level: float | None, peak: float = 1.0) -> NDArray[np.float32]:
+    """Patterns after 16-bit playback: brought to `level` (RMS), within `peak` by scaling, and quantized.
+
+    Examples
+    --------
+    >>> as_heard(np.array([[3.0, -4.0]]), level=None).tolist()
+    [[0.75, -1.0]]
+    """
+    axes = tuple(range(1, patterns.ndim))
+    heard = np.asarray(patterns, dtype=np.float64)
+    if level is not None:
+        power = np.mean(heard**2, axis=axes, keepdims=True)
+        heard = heard * (level / np.sqrt(np.maximum(power, 1e-24)))
+    heard = heard / np.maximum(np.abs(heard).max(axis=axes, keepdims=True) / peak, 1.0)
+    playback: NDArray[np.float32] = (np.clip(np.round(heard * 32768), -32768, 32767) / 32768).astype(np.float32)
+    return playback
+
+
+def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
+    """Center, width and high-frequency share of power spectra.
+
+    Parameters
+    ----------
+    waveforms : ndarray (n, c, t)
+    rate : float [Hz]
+
+    Returns
+    -------
+    dict of ndarray (n,)
+        `centroid_hz` mean frequency weighted by power, `bandwidth_hz` its standard deviation, `above_4khz`
+        share of the power above 4 kHz. NaN for silence.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(1600) / 16_000)[None, None]
+    >>> {name: round(float(value[0])) for name, value in spectral_moments(tone, 16_000).items()}
+    {'centroid_hz': 1000, 'bandwidth_hz': 0, 'above_4khz': 0}
+    """
+    power = (np.abs(np.fft.rfft(np.asarray(waveforms, dtype=np.float64))) ** 2).sum(axis=1)
+    frequency = np.fft.rfftfreq(waveforms.shape[-1], 1 / rate)
+    total = power.sum(axis=1, keepdims=True)
+    share = np.divide(power, total, out=np.full_like(power, np.nan), where=total > 0)
+    centroid = share @ frequency
+    variance = share @ frequency**2 - centroid**2
+    return {
+        "centroid_hz": centroid,
+        "bandwidth_hz": np.sqrt(np.maximum(variance, 0.0)),
+        "above_4khz": share[:, frequency > HIGH_HZ].sum(axis=1) + 0.0 * centroid,
+    }
+
+
+def retention(patterns: NDArray[np.float32], objective: Objective, rate: float) -> dict[str, NDArray[np.float64]]:
+    """Share of the objective kept after a shift of 25 ms (mean of both directions, silence moves in) and at
+    -6 dB.
+
+    NaN where the objective is not positive, or the pattern is no longer than the shift.
+    """
+    kept = objective(patterns)
+    samples = round(rate * SHIFT_MS / 1000)
+    softer = objective(patterns * np.float32(10 ** (-6 / 20)))
+    moved = np.full(kept.shape, np.nan)
+    if samples < patterns.shape[-1]:
+        silence = np.zeros_like(patterns[..., :samples])
+        later = np.concatenate([silence, patterns[..., :-samples]], axis=-1)
+        earlier = np.concatenate([patterns[..., samples:], silence], axis=-1)
+        moved = (objective(later) + objective(earlier)) / 2
+    whole = np.where(kept > 0, kept, np.nan)
+    return {"kept_after_25ms": moved / whole, "kept_at_minus_6db": softer / whole}
+
+
+def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """How alike the patterns of one unit are that grew from different noise.
+
+    Parameters
+    ----------
+    by_seed : ndarray (n_seeds, n_units, c, t)
+
+    Returns
+    -------
+    dict of ndarray (n_units,)
+        `seed_correlation`: mean over pairs of seeds of the highest circular cross-correlation of the
+        waveforms; `seed_spectrum_correlation`: correlation of their amplitude spectra. NaN for a single
+        seed.
+    """
+    n_seeds, n_units = by_seed.shape[:2]
+    names = ("seed_correlation", "seed_spectrum_correlation")
+    if n_seeds < 2:
+        return {name: np.full(n_units, np.nan) for name in names}
+    centered = by_seed - by_seed.mean(axis=-1, keepdims=True)
+    transform = np.fft.rfft(centered, axis=-1)
+    norm = np.sqrt((centered**2).sum(axis=(2, -1)))
+    pairs = [(i, j) for i in range(n_seeds) for j in range(i)]
+    wave, spectrum = [], []
+    for i, j in pairs:
+        lags = np.fft.irfft((transform[i] * transform[j].conj()).sum(axis=1), n=by_seed.shape[-1], axis=-1)
+        wave.append(lags.max(axis=-1) / np.maximum(norm[i] * norm[j], 1e-30))
+        left, right = (np.abs(transform[k]).reshape(n_units, -1) for k in (i, j))
+        spectrum.append([float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else np.nan
+                         for a, b in zip(left, right, strict=True)])  # fmt: skip
+    return dict(zip(names, (np.mean(wave, axis=0), np.mean(spectrum, axis=0)), strict=True))
+
+
+def scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -> NDArray[np.float64]:
+    """Objective of pattern i for unit i, without jitter: (n_units,)."""
+    scores = np.empty(len(task.units))
+    with torch.no_grad():
+        for stage in get_args(Stage):
+            rows = [i for i, u in enumerate(task.units) if ("before" if u in dead else task.settings.stage) == stage]
+            for i in range(0, len(rows), task.settings.micro_batch):
+                some_rows = rows[i : i + task.settings.micro_batch]
+                units = torch.tensor([task.units[r] for r in some_rows], device=task.device)
+                batch = torch.as_tensor(patterns[some_rows], device=task.device)
+                scores[some_rows] = task.score(batch, units, stage).double().cpu().numpy()
+    return scores
+
+
+def _best_clips(
+    task: Task, waveforms: NDArray[np.float32], dead: set[int], frames: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Highest objective of any sound, or any of its stretches as long as the pattern: (n_units,)."""
+    best = np.full(task.site.shape[0] if task.settings.objective != "layer" else 1, -np.inf)
+    units = list(task.units)
+    for stage in get_args(Stage):
+        mine = [u for u in units if ("before" if u in dead else task.settings.stage) == stage]
+        if not mine:
+            continue
+        with torch.no_grad():
+            for batch in batches(task, waveforms):
+                reached = _reached(task, task.values(batch, stage), frames).double().cpu().numpy()
+                best[mine] = np.maximum(best[mine], reached.max(axis=0)[mine])
+    return best[units]
+
+
+def _reached(task: Task, values: Tensor, frames: tuple[int, ...]) -> Tensor:
+    """Objective of every sound for every unit, (b, n_units), at the best stretch of `frames` frames."""
+    if task.settings.objective == "layer":
+        return values.flatten(1).square().mean(1, keepdim=True)
+    if values.ndim == 2:
+        return values
+    if task.settings.objective == "neuron":
+        return values.flatten(2).amax(2)
+    if values.ndim == 3 and frames[0] < values.shape[2]:
+        values = torch.nn.functional.avg_pool1d(values, frames[0], stride=1).amax(2, keepdim=True)
+    return values.flatten(2).mean(2)
+
+
+def measure_quality(
+    task: Task,
+    by_seed: NDArray[np.float32],
+    chosen: NDArray[np.integer],
+    waveforms: NDArray[np.float32] | None,
+    dead: set[int],
+) -> pd.DataFrame:  # fmt: skip
+    """One row a unit; see `Maximization`."""
+    patterns = by_seed[chosen, np.arange(len(task.units))]
+    level = task.level
+    if level is None and waveforms is not None:
+        level = loudest_level(waveforms, task.prior.shape)
+    heard = as_heard(patterns, level)
+    objective = scores(task, heard, dead)
+    table: dict[str, Any] = {
+        "unit": task.units,
+        "stage": ["before" if u in dead else task.settings.stage for u in task.units],
+    }
+    table |= {
+        "dead": [u in dead for u in task.units],
+        "objective": objective,
+        "best_clip": np.nan,
+        "gain": np.nan,
+    }
+    if waveforms is not None:
+        with torch.no_grad():
+            frames = tuple(task.values(torch.as_tensor(heard[:1], device=task.device), "after").shape[2:])
+        best = _best_clips(task, waveforms, dead, frames)
+        table["best_clip"] = best
+        table["gain"] = np.where(best > 0, objective / np.where(best > 0, best, 1.0), np.nan)
+    if patterns.ndim == 3:
+        table |= spectral_moments(heard, task.rate)
+        real = spectral_moments(waveforms, task.rate) if waveforms is not None else {}
+        table |= {f"sounds_{name}": float(np.nanmean(values)) for name, values in real.items()}
+    table["confidence"] = _confidence(task, heard)
+    if patterns.ndim == 3:
+        table |= retention(heard, lambda changed: scores(task, changed, dead), task.rate)
+    table |= seed_agreement(by_seed)
+    return pd.DataFrame(table)
+
+
+def _confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax probability of each pattern's own class; NaN where the units are not classes."""
+    if not (task.site.head and task.settings.objective == "logit"):
+        return np.full(len(heard), np.nan)
+    with torch.no_grad():
+        logits = torch.cat([task.values(batch, "after") for batch in batches(task, heard)]).double()
+    chosen = logits.softmax(1).cpu().numpy()
+    own: NDArray[np.float64] = chosen[np.arange(len(heard)), list(task.units)]
+    return own

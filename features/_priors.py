@@ -1,0 +1,225 @@
+"""Priors of activation maximization: how a pattern is parameterized, leveled, shifted and penalized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainmap.errors import InputError
+
+Parameterization = Literal["spectrum", "pixels", "1/f"]
+# 1/f rises no further below: a pattern with all its power at 1 Hz, held at a level, never gets anywhere
+LOWEST_HZ = 50.0
+
+# Long-term average spectrum of speech, third-octave bands [dB], all languages (Byrne et al. 1994, Table II)
+_SPEECH_HZ = (
+    63, 80, 100, 125, 160, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500, 3150, 4000, 5000,
+    6300, 8000, 10000, 12500, 16000,
+)  # fmt: skip
+_SPEECH_DB = (
+    38.6, 43.5, 54.4, 57.7, 56.8, 60.2, 60.3, 59.0, 62.1, 62.1, 60.5, 56.8, 53.7, 53.0, 52.0, 48.7, 48.1,
+    46.8, 45.6, 44.5, 44.3, 43.7, 43.4, 41.3, 40.7,
+)  # fmt: skip
+
+
+def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDArray[np.float64]:
+    """Root mean square amplitude spectrum of sounds, at the frequencies of a pattern of another length.
+
+    Parameters
+    ----------
+    waveforms : ndarray (n, c, t) or (n, c, h, w)
+    shape : sequence of int
+        Shape of a pattern without its channels: `(t,)` or `(h, w)`.
+
+    Returns
+    -------
+    ndarray (t // 2 + 1,) or (h, w // 2 + 1)
+        Amplitude of each bin of `rfftn`, scaled to mean square 1. Sounds longer than the pattern are cut
+        into Hann windows of its length (Welch), shorter ones are padded with zeros.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 8 * np.arange(64) / 64)[None, None]
+    >>> int(mean_spectrum(tone, (64,)).argmax())
+    8
+    """
+    sounds = np.asarray(waveforms, dtype=np.float64)
+    axes = tuple(range(2, sounds.ndim))
+    if len(axes) == 1 and sounds.shape[-1] > shape[0]:
+        sounds = _windows(sounds, shape[0]) * np.hanning(shape[0] + 2)[1:-1]
+        axes = (sounds.ndim - 1,)
+    elif len(axes) > 1 and sounds.shape[2:] != tuple(shape):
+        raise InputError(
+            f"activation maximization: sounds are {sounds.shape[2:]}, the pattern {tuple(shape)}; "
+            "a 2-D mean spectrum needs both alike"
+        )
+    transform = np.fft.rfftn(sounds, s=tuple(shape), axes=axes)
+    power = (np.abs(transform) ** 2).mean(axis=tuple(range(sounds.ndim - len(axes))))
+    amplitude: NDArray[np.float64] = np.sqrt(power / power.mean()) if power.any() else power
+    return amplitude
+
+
+def _windows(sounds: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """Half-overlapping stretches `(..., n_windows, length)`, at most about 200 of each sound."""
+    hop = max(1, length // 2, (sounds.shape[-1] - length) // 200)
+    return np.lib.stride_tricks.sliding_window_view(sounds, length, axis=-1)[..., ::hop, :]
+
+
+def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
+    """Amplitude of speech at the bins of an `rfft` of `n` samples: the spectrum used where no sounds are
+    given.
+
+    References
+    ----------
+    Byrne et al. (1994), doi:10.1121/1.410152
+
+    Examples
+    --------
+    >>> amplitude = speech_spectrum(16_000, 16_000)
+    >>> bool(amplitude[500] > 5 * amplitude[4000])
+    True
+    """
+    frequency = np.fft.rfftfreq(n, 1 / rate)
+    # a band level spreads over a third of an octave, which is .232 of its center
+    density = np.array(_SPEECH_DB) - 10 * np.log10(0.232 * np.array(_SPEECH_HZ))
+    decibel = np.interp(np.log(np.maximum(frequency, 1.0)), np.log(_SPEECH_HZ), density)
+    decibel = decibel - 24.0 * np.log2(63.0 / np.clip(frequency, 1.0, 63.0))  # falls off below 63 Hz
+    power = 10 ** (decibel / 10)
+    power[0] = 0.0
+    amplitude: NDArray[np.float64] = np.sqrt(power / power.mean())
+    return amplitude
+
+
+def fourier_scale(
+    kind: Parameterization,
+    shape: Sequence[int],
+    *,
+    rate: float,
+    waveforms: NDArray[np.floating] | None = None,
+    band: tuple[float | None, float | None] = (None, None),
+) -> NDArray[np.float64] | None:
+    """Amplitude of every bin of the parameterization; None for plain samples without band limits.
+
+    `band` (low, high) [Hz] sets everything outside to zero; a bin on a limit is kept.
+    """
+    scale = np.ones((*shape[:-1], shape[-1] // 2 + 1))
+    if kind == "spectrum" and waveforms is not None:
+        scale = mean_spectrum(waveforms, shape)
+    elif kind == "spectrum" and len(shape) == 1:
+        scale = speech_spectrum(shape[0], rate)
+    elif kind == "spectrum":
+        raise InputError(
+            "activation maximization: parameterization 'spectrum' of a 2-D input needs sounds; give sounds="
+        )
+    elif kind == "1/f":
+        scale = 1 / np.maximum(_radius(shape), max(LOWEST_HZ / rate, 1 / max(shape)))
+    low, high = band
+    if low is None and high is None:
+        return None if kind == "pixels" else _unit(scale)
+    frequency = np.fft.rfftfreq(shape[-1], 1 / rate)
+    outside = (frequency < (low or 0.0)) | (frequency > (high or np.inf))
+    scale = np.where(outside, 0.0, scale)
+    if not scale.any():
+        raise InputError(
+            f"activation maximization: no frequency of a pattern of {shape[-1]} samples at {rate:g} Hz lies "
+            f"in the band {low} to {high} Hz; widen it, or make the pattern longer"
+        )
+    return _unit(scale)
+
+
+def _unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = scale / np.sqrt(np.mean(scale**2))
+    return unit
+
+
+def _radius(shape: Sequence[int]) -> NDArray[np.float64]:
+    """Distance of every `rfftn` bin from zero frequency [cycles a sample]."""
+    axes = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
+    radius: NDArray[np.float64] = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
+    return radius
+
+
+class Prior:
+    """Turns free parameters, white noise at the start, into the pattern that the network hears.
+
+    Parameters
+    ----------
+    scale : ndarray or None
+        Amplitude of each Fourier bin; None: the parameters are the samples themselves.
+    shape : sequence of int
+        `(c, t)` or `(c, h, w)` of one pattern.
+    level : float or None
+        Root mean square that every pattern is brought to; None leaves it free.
+    peak : float or None
+        Patterns that go beyond are scaled down (never clipped).
+    """
+
+    def __init__(
+        self,
+        scale: NDArray[np.float64] | None,
+        shape: Sequence[int],
+        *,
+        level: float | None,
+        peak: float | None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.shape, self.level, self.peak = tuple(shape), level, peak
+        self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32, device=device)
+
+    def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Free parameters of one pattern: white noise of variance 1."""
+        if self.scale is None:
+            return rng.standard_normal(self.shape, dtype=np.float32)
+        # noise drawn as samples, so that bins without an imaginary part (0 Hz, Nyquist) get none
+        axes = tuple(range(1, len(self.shape)))
+        noise = np.fft.rfftn(rng.standard_normal(self.shape), axes=axes, norm="ortho")
+        return np.stack([noise.real, noise.imag], axis=-1).astype(np.float32)
+
+    def decode(self, parameters: Tensor) -> Tensor:
+        """Patterns `(b, c, t)` from parameters `(b, ...)`, at the level and within the peak."""
+        raw = parameters
+        if self.scale is not None:
+            axes = tuple(range(2, len(self.shape) + 1))
+            spectrum = torch.view_as_complex(parameters) * self.scale
+            raw = torch.fft.irfftn(spectrum, s=self.shape[1:], dim=axes, norm="ortho")
+        if self.level is not None:
+            raw = raw * (self.level / root_mean_square(raw).clamp_min(1e-12))
+        if self.peak is not None:
+            highest = raw.abs().flatten(1).amax(1).clamp_min(1e-12)
+            raw = raw * _rows(self.peak / highest, raw).clamp_max(1.0)
+        return raw
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def root_mean_square(values: Tensor) -> Tensor:
+    """Root mean square of every row, in a shape that broadcasts against `values`."""
+    return _rows(values.flatten(1).square().mean(1).sqrt(), values)
+
+
+def shifted(patterns: Tensor, shifts: NDArray[np.integer]) -> Tensor:
+    """Every pattern rolled along its last axis by its own number of samples, circularly."""
+    if not np.any(shifts):
+        return patterns
+    return torch.stack([p.roll(int(s), -1) for p, s in zip(patterns, shifts, strict=True)])
+
+
+def penalty(patterns: Tensor, *, l1: float, l2: float, total_variation: float) -> Tensor | None:
+    """Weighted sum of mean |x|, mean x^2 and mean |x[t + 1] - x[t]| of every pattern; None when all weights
+    are 0."""
+    terms = []
+    if l1:
+        terms.append(l1 * patterns.abs().flatten(1).mean(1))
+    if l2:
+        terms.append(l2 * patterns.square().flatten(1).mean(1))
+    if total_variation:
+        steps = [patterns.diff(dim=d).abs().flatten(1).mean(1) for d in range(2, patterns.ndim)]
+        terms.append(total_variation * torch.stack(steps).sum(0))
+    return torch.stack(terms).sum(0) if terms else None

@@ -1,0 +1,268 @@
+"""Where in a network activation maximization listens: before or after a nonlinearity, never after a softmax.
+
+A forward pass is a row of operations, functions as well as modules. A place is the result of the n-th of
+them, and reading it ends the pass there: layers below the place are all that runs, so that short inputs do
+for early layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+from brainmap.features.layers import _NONLINEARITIES, _NORMS, _SOFTMAXES, _WEIGHTED, OUTPUT
+from brainmap.features.running import evaluating
+
+_POOLS = (
+    "max_pool",
+    "avg_pool",
+    "adaptive_max_pool",
+    "adaptive_avg_pool",
+    "lp_pool",
+    "dropout",
+    "feature_dropout",
+)
+_WEIGHTINGS = frozenset(
+    ("linear", "conv1d", "conv2d", "conv3d", "convolution", "matmul", "addmm", "mm", "bmm", "einsum")
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Numbers of the operations around a layer's nonlinearity.
+
+    `before` and `after` are the same where it has none; `shape` is that of one item, `head` whether no
+    weighted layer follows, `notes` what the user should be told.
+    """
+
+    layer: str
+    before: int
+    after: int
+    shape: tuple[int, ...]
+    head: bool
+    notes: tuple[str, ...] = ()
+
+
+class _Reached(Exception):
+    """Control flow, not an error: ends a forward pass that need not go on."""
+
+
+class _Until(TorchFunctionMode):
+    """Keeps the results of some operations of a forward pass and ends it at the last of them."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__()
+        self.found: dict[int, Any] = dict.fromkeys(places)
+        self.last, self.done = max(places), 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if self.done in self.found:
+            self.found[self.done] = out
+        if self.done == self.last:
+            raise _Reached
+        self.done += 1
+        return out
+
+
+@dataclass(frozen=True)
+class _Operation:
+    name: str
+    first: Tensor | None
+    out: Any
+
+
+@dataclass
+class _Record(TorchFunctionMode):
+    """Keeps every operation of a forward pass, and between which of them the wanted module lies."""
+
+    operations: list[_Operation] = field(default_factory=list)
+    given: list[tuple[int, Any]] = field(default_factory=list)  # operations done, value
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = getattr(func, "__name__", "").split(".")[0].strip("_")
+        first = args[0] if args else kwargs.get("input")
+        self.operations.append(_Operation(name, first if isinstance(first, Tensor) else None, out))
+        return out
+
+    def hook(self, _: nn.Module, __: Any, out: Any) -> None:
+        self.given.append((len(self.operations), out))
+
+    def producer(self, value: Any, before: int) -> int | None:
+        """Number of the operation below `before` that gave `value`."""
+        found = [i for i, op in enumerate(self.operations[:before]) if op.out is value]
+        return found[-1] if found else None
+
+    def consumer(self, place: int) -> int | None:
+        """Number of the first operation that takes the result of `place`."""
+        value = self.operations[place].out
+        later = (i for i, op in enumerate(self.operations) if i > place and op.first is value and op.out is not None)
+        return next((i for i in later if isinstance(self.operations[i].out, Tensor)), None)
+
+
+@contextmanager
+def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
+    """The model on `device` in eval mode and without parameter gradients; afterwards it is as it was."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with evaluating(model, device):
+        try:
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield model
+        finally:
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)
+
+
+def read(model: nn.Module, patterns: Tensor, *places: int) -> list[Tensor]:
+    """Results of the operations `places` in a forward pass that ends at the last of them."""
+    until = _Until(places)
+    try:
+        with until:
+            model(patterns)
+    except _Reached:
+        values = [until.found[place] for place in places]
+        if all(isinstance(value, Tensor) for value in values):
+            return values
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise _refused(patterns, error) from error
+    raise InputError("activation maximization: the network runs other operations for this input; give another length")
+
+
+def _refused(patterns: Tensor, error: Exception) -> InputError:
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    shape = tuple(patterns.shape[1:])
+    return InputError(f"activation maximization: the network refuses inputs {shape}: {said}; give length=")
+
+
+def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
+    """Find the operations around a layer's nonlinearity by watching one forward pass.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In eval mode.
+    layer : str
+        A module's dotted name; "output" is what the network gives.
+    example : Tensor (1, c, ...)
+
+    Raises
+    ------
+    InputError
+        No such layer, a layer called twice, an input the network refuses, or a softmax that cannot be
+        unwrapped.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4), nn.Softmax(1))
+    >>> site = find_site(net, "output", torch.zeros(1, 1, 8))
+    >>> site.shape, site.notes
+    ((4,), ('softmax unwrapped: the logits, its input, are maximized',))
+    """
+    modules = dict(model.named_modules())
+    if layer != OUTPUT and layer not in modules:
+        names = [n for n in modules if n]
+        raise InputError(f"layer: no {layer!r} in the network{nearest(layer, names)}; it has {some(names, most=24)}")
+    target = model if layer == OUTPUT else modules[layer]
+    record = _watch(model, target, example)
+    if len(record.given) != 1:
+        raise InputError(
+            f"layer {layer!r} is called {len(record.given)} times in a forward pass, wanted once; name another layer"
+        )
+    done, value = record.given[0]
+    if not isinstance(value, Tensor) or value.ndim < 2:
+        raise InputError(
+            f"layer {layer!r} gives {_described(value)}, wanted a tensor (n, units, ...); name another layer"
+        )
+    place = record.producer(value, done)
+    if place is None:
+        raise InputError(
+            f"layer {layer!r}: its operations cannot be followed (compiled, scripted?); give the plain module"
+        )
+    notes: tuple[str, ...] = ()
+    operation = record.operations[place]
+    logits = record.producer(operation.first, place) if operation.name in _SOFTMAXES else None
+    if logits is None:
+        _refuse_softmax(layer, value)
+    else:
+        place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
+    head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
+    before, after = (place, place) if head else _around(record, place, follows=isinstance(target, _WEIGHTED))
+    return Site(layer, before, after, tuple(value.shape[1:]), head, notes)
+
+
+def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:
+    record = _Record()
+    with ExitStack() as stack, torch.no_grad():
+        stack.callback(target.register_forward_hook(record.hook).remove)
+        try:
+            with record:
+                model(example)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise _refused(example, error) from error
+    return record
+
+
+def _around(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
+    """Operations before and after the nonlinearity of a layer whose own result is `place`.
+
+    Either the layer holds it (below pooling and dropout at most), or it follows behind normalizations at
+    most, which only counts for a convolution or linear module.
+    """
+    back: int | None = place
+    while back is not None and record.operations[back].name.startswith(_POOLS):
+        back = record.producer(record.operations[back].first, back)
+    if back is not None and record.operations[back].name in _NONLINEARITIES:
+        source = record.producer(record.operations[back].first, back)
+        return (place, place) if source is None else (source, place)
+    ahead: int | None = place
+    while follows and ahead is not None:
+        behind = record.consumer(ahead)
+        if behind is None or record.operations[behind].name not in _NORMS | _NONLINEARITIES:
+            break
+        if record.operations[behind].name in _NONLINEARITIES:
+            return ahead, behind
+        ahead = behind
+    return place, place
+
+
+def _refuse_softmax(layer: str, value: Tensor) -> None:
+    if value.ndim != 2 or value.shape[1] < 2 or not value.isfinite().all():
+        return
+    one = torch.ones(len(value), device=value.device, dtype=value.dtype)
+    soft = bool((value >= 0).all()) and torch.allclose(value.sum(1), one, atol=1e-4)
+    log_soft = bool((value <= 0).all()) and torch.allclose(value.exp().sum(1), one, atol=1e-4)
+    if soft or log_soft:
+        raise InputError(
+            f"layer {layer!r} gives a {'softmax' if soft else 'log-softmax'} that cannot be taken off, and "
+            "it saturates; wanted logits: name the layer before it, or let the network return logits"
+        )
+
+
+def _described(value: Any) -> str:
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
