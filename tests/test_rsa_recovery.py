@@ -188,7 +188,10 @@ def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
 
     mask = brain_mask()
     regions = demo_regions(mask)
-    planted = {region: LAYER_OF.get(region.split("_", 1)[1]) for region in regions}
+    planted = {
+        region: next((layer for part, layer in LAYER_OF.items() if region.endswith(part)), None) for region in regions
+    }
+    assert sorted(filter(None, planted.values())) == sorted(2 * list(LAYER_OF.values()))
     items = [f"item{k:02d}" for k in range(48)]
     models = stack_rdms(
         [
