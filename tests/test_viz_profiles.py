@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_layer_profile, plot_layer_roi_table
@@ -48,8 +49,8 @@ def test_points_are_the_means_of_the_first_network_in_order_of_depth() -> None:
     figure = plot_layer_profile(SCORES, layers=LAYERS)
     axes = figure.axes[0]
     expected = [0.115, 0.215, 0.315]
-    curve = next(line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_linestyle() == "-")
-    np.testing.assert_allclose(curve.get_ydata(), expected)
+    curve = next(line for line in axes.lines if np.size(line.get_xdata()) == 3 and line.get_linestyle() == "-")
+    np.testing.assert_allclose(np.asarray(curve.get_ydata(), dtype=float), expected)
     assert [t.get_text() for t in axes.get_xticklabels()] == LAYERS
     assert "untrained" in words(axes)
 
@@ -69,7 +70,7 @@ def test_band_and_planted_layer_are_drawn_and_named_once() -> None:
 
 def test_the_table_frames_the_best_layer_only_where_some_layer_is_significant() -> None:
     figure = plot_layer_roi_table(STATISTICS, layers=LAYERS, planted={"A1": "conv1"})
-    frames = [p.get_xy() for p in figure.axes[0].patches if getattr(p, "get_width", lambda: 0)() == 1]
+    frames = [p.get_xy() for p in figure.axes[0].patches if isinstance(p, Rectangle) and p.get_width() == 1]
     assert frames == [(-0.5, 1.5)]
     assert ".20*" in words(figure.axes[0])
     cells = {row.layer: row.cells for row in heat_rows(STATISTICS, LAYERS, {"A1": "conv1"})}

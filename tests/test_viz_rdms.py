@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rsatoolbox.rdm import RDMs
+from rsatoolbox.rdm.rdms import RDMs
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 

@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from rsatoolbox.rdm import RDMs
+from rsatoolbox.rdm.rdms import RDMs
 from scipy.ndimage import gaussian_filter
 from scipy.signal import butter, sosfilt
 from scipy.spatial.distance import pdist
@@ -59,7 +59,7 @@ def _profile(planted: str, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+def _tables(rng: np.random.Generator) -> dict[str, Any]:
     scores, statistics, ceilings, best, recovery = [], [], [], [], []
     for roi, (_, planted) in ROIS.items():
         level = _profile(planted, rng)
@@ -104,7 +104,8 @@ def _tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
 def _mask() -> nibabel.Nifti1Image:
     from nilearn.datasets import load_mni152_brain_mask
 
-    return load_mni152_brain_mask(resolution=4)
+    mask: nibabel.Nifti1Image = load_mni152_brain_mask(resolution=4)
+    return mask
 
 
 def _maps(rng: np.random.Generator) -> dict[str, Any]:

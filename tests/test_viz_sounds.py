@@ -66,7 +66,7 @@ def test_orange_speaks_for_the_word_and_blue_against_it() -> None:
     maps = np.zeros((2, 2, 480))
     maps[0, 1, :240], maps[0, 1, 240:] = 1.0, -1.0  # the first is a "dog", heard early
     figure = plot_cam(*words(maps, ["dog", "bed"], ["bed", "dog"]))
-    red, _, blue, _ = figure.axes[0].collections[0].get_facecolors().T
+    red, _, blue, _ = np.asarray(figure.axes[0].collections[0].get_facecolor()).T
     assert (red[:70] > blue[:70]).all()
     assert (red[-70:] < blue[-70:]).all()
 

@@ -22,7 +22,7 @@ DEUTERANOPIA = np.array(
 def as_seen_by_a_deuteranope(rgb: np.ndarray) -> np.ndarray:
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ DEUTERANOPIA.T, 0, 1)
-    return np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    return np.asarray(np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055))
 
 
 @pytest.mark.parametrize("name", ["score", "dissimilarity", "sound", "signed"])

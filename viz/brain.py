@@ -188,7 +188,7 @@ def _color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> 
     wide, high = figure.get_size_inches()
     axes = figure.add_axes(((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high))
     bar = figure.colorbar(ScalarMappable(norm, _warm(signed)), cax=axes)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     low, top = float(norm.vmin or 0), float(norm.vmax or 1)
     bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
     axes.tick_params(length=0, pad=2)

@@ -148,12 +148,15 @@ def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
 
 
 def _colored(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
-    """The waveform as bars a bin wide, each in the color of the map there; bars of one color share a path."""
+    """The waveform as bars a bin wide, each in the color of the map there; bars of one color share a path.
+
+    Bars overlap by a hair, or the page would show its white between them.
+    """
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)
     level = np.round(Normalize(-limit, limit, clip=True)(mean_in_bins(course, len(low))) * 40) / 40
     paths: dict[str, list[str]] = {}
     for i, (v, h, at) in enumerate(zip(low, high, np.asarray(level), strict=True)):
-        shade = to_hex(np.array(colormap("signed")(at)) * [0.95, 0.95, 0.95, 1])
-        paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1V{20 - 19 * v:.1f}h-1Z")
+        shade = to_hex(tuple(0.95 * part for part in colormap("signed")(at)[:3]))
+        paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z")
     return [("".join(bars), shade) for shade, bars in paths.items()]

@@ -42,7 +42,9 @@ _CORRECTIONS = {
 
 def _several(value: Any) -> list[Any]:
     """A table or a list of tables, as study files allow, as a list."""
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+    if value is None or isinstance(value, jinja2.Undefined):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _said(words: Mapping[str, str]) -> Any:

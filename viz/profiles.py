@@ -152,10 +152,12 @@ def plot_layer_profile(
     figure = Figure(figsize=(width, height))
     longest = max((len(str(layer)) for layer in order), default=4)
     # Margins in inches rather than a layout engine's search, which costs seconds for so many ticks.
-    foot = 0.3 + 0.062 * longest
+    foot = 0.18 + 0.06 * longest
+    gap = foot + 0.26
+    panel = (height - 0.3 - foot - (rows - 1) * gap) / rows
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.06 / width, top=1 - 0.3 / height, bottom=foot / height,
-        wspace=0.09, hspace=(foot + 0.38) / (2.75 - foot - 0.38 * (rows - 1) / rows),
+        wspace=0.09, hspace=gap / panel,
     )  # fmt: skip
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     highest = float(scores["score"].max())

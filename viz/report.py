@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -165,6 +167,7 @@ class _View:
     colors: dict[str, str]
     pictures: dict[str, Picture]
     maps: dict[str, list[Picture]]
+    highest: int
     pairs: list[tuple[str, Picture]]
     heat: list[HeatRow]
     rois: list[str]
@@ -209,7 +212,8 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
         beside.write_text(html, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise RunError(f"report: cannot write {path}: {error.strerror or error}") from error
     return path
 
@@ -238,6 +242,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         colors=layer_colors(layers),
         pictures=drawn.overview(content, layers),
         maps=drawn.maps(content, layers),
+        highest=_highest(content, layers),
         pairs=drawn.pairs(content.rdm_pairs),
         heat=heat_rows(statistics, layers, content.planted()) if statistics is not None else [],
         rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
@@ -247,6 +252,12 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
         provenance=list(content.provenance.items()),
     )
+
+
+def _highest(content: ReportContent, layers: Sequence[str]) -> int:
+    """Which of the maps, in order of depth, has the highest value: the one a reader sees first."""
+    tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in layers if name in content.maps]
+    return int(np.argmax(tops)) if tops else 0
 
 
 def _quality(panel: PatternPanel) -> Table | None:

@@ -117,7 +117,7 @@ def layer_colors(layers: Sequence[str]) -> dict[str, str]:
     {'conv1': '#440154', 'conv2': '#7ad151'}
     """
     names = list(dict.fromkeys(layers))
-    depth = np.linspace(0, 0.8, len(names)) if len(names) > 1 else np.array([0.4])
+    depth = np.linspace(0, 0.8, len(names)) if len(names) > 1 else np.full(len(names), 0.4)
     return {name: to_hex(mpl.colormaps["viridis"](d)) for name, d in zip(names, depth, strict=True)}
 
 

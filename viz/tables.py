@@ -50,12 +50,15 @@ class HeatRow:
 def _text(value: Any, column: str) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value))):
         return "–"
+    if isinstance(value, int | np.integer):
+        return f"{value}".replace("-", "−")
     if isinstance(value, float | np.floating):
+        value = float(value)
         if column == "p" or column.startswith("p_"):
-            return "< .001" if value < 0.001 else decimals(float(value), 3)
-        if float(value).is_integer() and abs(value) >= 1:
+            return "< .001" if value < 0.001 else decimals(value, 3)
+        if value.is_integer() and abs(value) >= 1:
             return f"{int(value)}".replace("-", "−")
         return f"{value:.3g}".replace("-", "−")
     return str(value)
