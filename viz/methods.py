@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,6 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
-        trim_blocks=True,
-        lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters |= {
@@ -85,5 +84,6 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         "correction": _said(_CORRECTIONS), "thousands": lambda n: f"{n:,}",
     }  # fmt: skip
     text = environment.get_template("methods.txt.j2").render(**settings)
-    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
-    return "\n\n".join(part.replace(" .", ".").replace(" ,", ",") for part in paragraphs if part)
+    # Tags leave spaces before the stops that follow them; ".05" keeps its own.
+    paragraphs = (re.sub(r" ([.,;])(?=\s|$)", r"\1", " ".join(part.split())) for part in text.split("¶"))
+    return "\n\n".join(part for part in paragraphs if part)

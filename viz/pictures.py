@@ -120,8 +120,8 @@ class Pictures:
         made = {}
         for name in names:
             image, p = content.maps[name], content.p_maps.get(name)
-            glass = plot_glass_brain(image, vmax=top, label=content.measure)
-            slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.measure)
+            glass = plot_glass_brain(image, vmax=top, label=content.map_measure or content.measure)
+            slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.map_measure or content.measure)
             made[name] = [
                 self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", painted=True, dpi=144),
                 self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),

@@ -83,6 +83,8 @@ class ReportContent:
         Layers by depth; by default in the order of `scores`.
     measure : str
         How RDMs were compared, such as "rho-a".
+    map_measure : str
+        The same for `maps`; by default `measure`.
     scores : DataFrame
         `network`, `layer`, `roi`, `participant`, `score`.
     statistics : DataFrame
@@ -121,6 +123,7 @@ class ReportContent:
     key_results: Sequence[tuple[str, str]] = ()
     layers: Sequence[str] = ()
     measure: str = "score"
+    map_measure: str = ""
     scores: pd.DataFrame | None = None
     statistics: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
@@ -268,7 +271,7 @@ def _linked(paragraph: str) -> Markup:
     """A paragraph whose DOIs can be followed."""
     words = []
     for word in paragraph.split():
-        core = word.removeprefix("(").rstrip(".,;)")
+        core = word.removeprefix("(").rstrip(".,;:)")
         if core.startswith("doi:10."):
             before, after = word.split(core, 1)
             link = Markup('<a href="https://doi.org/{0}">doi:{0}</a>').format(core.removeprefix("doi:"))

@@ -56,6 +56,7 @@ def page_content(context: Context) -> ReportContent:
         key_results=_key_results(context, one, main),
         layers=layers,
         measure=context.study.settings.rsa.measure,
+        map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
         scores=scores[scores["network"] == main],
         statistics=one["statistics"],
         ceilings=tables["ceilings"],

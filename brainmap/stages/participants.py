@@ -135,7 +135,7 @@ def _score_rois(one: _Person) -> Iterator[Path]:
         one.data,
         dissimilarity=settings.dissimilarity,
         items=settings.items,
-        rois="all",
+        rois=list(one.rois.names),
         noise_precision=precision,
         descriptors={"participant": label},
     )
