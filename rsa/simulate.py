@@ -162,7 +162,7 @@ def simulate_participant(
     mask: Nifti1Image,
     rng: np.random.Generator,
     n_runs: int = 4,
-    signal: float | Mapping[str, float] = 0.08,
+    signal: float | Mapping[str, float] = 0.09,
     fwhm_mm: float = 4.0,
     ar: float = 0.3,
     specific: float = 0.3,
