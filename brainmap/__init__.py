@@ -8,10 +8,7 @@ Importing brainmap loads neither torch nor nilearn; a room loads what it needs a
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from brainmap import features, rsa, viz
+from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "features", "rsa", "viz"]

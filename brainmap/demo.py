@@ -32,7 +32,10 @@ log = logging.getLogger("brainmap")
 NETWORK = "ch32"
 VOICES = ("v01", "v02", "v03")
 PLANTED = {"heschl": "conv2", "pstg": "conv4", "astg": "conv7"}
-CONTROL: dict[str, tuple[float, float, float]] = {"left-calcarine": (-8.0, -84.0, 4.0), "right-calcarine": (8.0, -84.0, 4.0)}  # MNI, LPI [mm]
+CONTROL: dict[str, tuple[float, float, float]] = {  # MNI, LPI [mm]
+    "left-calcarine": (-8.0, -84.0, 4.0),
+    "right-calcarine": (8.0, -84.0, 4.0),
+}
 RADIUS = 12.0  # mm
 STUDY = "words"
 SPACE = "MNI152NLin2009aSym"  # the template that nilearn ships
@@ -78,7 +81,9 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml")
+        raise InputError(
+            f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
+        )
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = data.folder() / "networks" / f"{NETWORK}.safetensors"
     shutil.copyfile(checkpoint, out / checkpoint.name)
@@ -95,8 +100,8 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
         def one(k: int) -> None:
             rng = np.random.default_rng(np.random.SeedSequence([settings.seed, k]))
             person = simulate_participant(
-                {r: None if layer is None else layers[layer] for r, layer in planted.items()}, regions, mask=mask, rng=rng,
-                n_runs=settings.runs,
+                {r: None if layer is None else layers[layer] for r, layer in planted.items()},
+                regions, mask=mask, rng=rng, n_runs=settings.runs,
             )
             _write_betas(out, labels[k], person, mask, afni=k < n_afni)
             if settings.bold and k == len(labels) - 1:
@@ -121,8 +126,8 @@ def brain_mask() -> nib.Nifti1Image:
 
 
 def demo_regions(mask: nib.Nifti1Image) -> dict[str, NDArray[np.bool_]]:
-    """Spheres at the auditory centers, left and right, and at the calcarine control; a voxel belongs to its nearest center."""
-    found = sphere_rois(AUDITORY_CENTERS | CONTROL, radius_mm=RADIUS, reference=mask, space="MNI", mask=mask,
+    """Spheres at the auditory centers and the calcarine control of each side; a voxel belongs to its nearest one."""
+    found = sphere_rois({**AUDITORY_CENTERS, **CONTROL}, radius_mm=RADIUS, reference=mask, space="MNI", mask=mask,
                         reference_space="MNI", overlap="nearest")
     return {name: found[name] for name in found.names}
 
@@ -141,7 +146,9 @@ def _write_sounds(out: Path) -> None:
     write_table(table, out / "stimuli.tsv", columns=columns)
 
 
-def _write_regions(out: Path, mask: nib.Nifti1Image, regions: dict[str, NDArray[np.bool_]], planted: dict[str, str | None]) -> None:
+def _write_regions(
+    out: Path, mask: nib.Nifti1Image, regions: dict[str, NDArray[np.bool_]], planted: dict[str, str | None]
+) -> None:
     labels = np.zeros(mask.shape, dtype=np.int16)
     for k, volume in enumerate(regions.values(), start=1):
         labels[volume] = k
@@ -149,8 +156,8 @@ def _write_regions(out: Path, mask: nib.Nifti1Image, regions: dict[str, NDArray[
     table = pd.DataFrame({"index": range(1, len(regions) + 1), "name": list(regions)})
     write_table(table, out / "rois.tsv", columns={"index": "value in rois.nii.gz", "name": "region"})
     truth = pd.DataFrame({"region": list(planted), "layer": [layer or "" for layer in planted.values()]})
-    write_table(truth, out / "truth.tsv", columns={"region": "region", "layer": "layer planted there; empty for a control"},
-                about={"Simulated": True})
+    columns = {"region": "region", "layer": "layer planted there; empty for a control"}
+    write_table(truth, out / "truth.tsv", columns=columns, about={"Simulated": True})
 
 
 def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
@@ -177,13 +184,17 @@ def _write_betas(out: Path, label: str, person: SimulatedParticipant, mask: nib.
         grid = np.zeros((*inside.shape, len(items)), dtype=np.float32)
         grid[inside] = betas[order].T
         image = nib.Nifti1Image(grid, mask.affine)
-        name = f"betas_run-{run}+tlrc.BRIK.gz" if afni else f"sub-{label}_task-{STUDY}_run-{run}_desc-simulated_betas.nii.gz"
+        nifti = f"sub-{label}_task-{STUDY}_run-{run}_desc-simulated_betas.nii.gz"
+        name = f"betas_run-{run}+tlrc.BRIK.gz" if afni else nifti
         save_image(image, folder / name, labels=[items[k] for k in order], space="MNI", history=note)
     name = "mask+tlrc.BRIK.gz" if afni else f"sub-{label}_desc-brain_mask.nii.gz"
-    save_image(nib.Nifti1Image(inside.astype(np.uint8), mask.affine), folder / name, labels=["mask"], space="MNI", history=note)
+    brain = nib.Nifti1Image(inside.astype(np.uint8), mask.affine)
+    save_image(brain, folder / name, labels=["mask"], space="MNI", history=note)
 
 
-def _write_bold(out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, rng: np.random.Generator) -> None:
+def _write_bold(
+    out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, rng: np.random.Generator
+) -> None:
     """The last participant once more, as BOLD time series with events, for a GLM of one's own."""
     bold = simulate_bold(person, _items(out), mask=mask, rng=rng)
     folder = out / f"sub-{label}" / "func"
@@ -215,6 +226,8 @@ def study_text(settings: DemoSettings, afni: Sequence[str], nifti: Sequence[str]
         return "[" + ", ".join(f'"{p}"' for p in labels) + "]"
 
     classes = f'"{settings.classes}"' if isinstance(settings.classes, str) else settings.classes
+    maximization = (f"steps = {settings.steps}, classes = {classes}, channels = {settings.channels}, "
+                    f"best_layers = {settings.best_layers}")
     task = f"sub-{{participant}}/sub-{{participant}}_task-{STUDY}"
     return f'''# A study with a known answer: the brain data are simulated.
 schema = 1
@@ -270,7 +283,7 @@ measure = "spearman"
 group = {{ test = "sign-flip", permutations = 5000, correction = "max-t" }}
 
 [explain]
-maximization = {{ steps = {settings.steps}, classes = {classes}, channels = {settings.channels}, best_layers = {settings.best_layers} }}
+maximization = {{ {maximization} }}
 cam = {{ method = "grad-cam", layer = "last-conv" }}
 
 [truth]                        # only a simulation has one

@@ -3,8 +3,8 @@
     python data/make_words.py words data/words           192 clips, 12 voices: what the demo ships
     python data/make_words.py corpus corpus              about 10,500 clips, 350 voices: what the networks learn from
 
-Needs the Debian package `espeak-ng`, only to make them again. Where `flite` and `festival` (with `festvox-kdlpc16k`) are
-installed too, the corpus gains five voices that were built from recordings of people; without them it is made without.
+Needs the Debian package `espeak-ng`, only to make them again. Where `flite` and `festival` (with `festvox-kdlpc16k`)
+are installed too, the corpus gains five voices that were built from recordings of people; it is made without them too.
 
 No voice timbre is in two of: the demo's words, the training, validation and testing parts of the corpus.
 Every clip is 16 kHz mono FLAC, silence trimmed, 50 ms before the onset, peak at -6 dB.
@@ -170,7 +170,8 @@ def write_tables(takes: list[Take], out: Path, kind: str) -> None:
     if kind == "words":
         with (out / "stimuli.tsv").open("w", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow(["stimulus_id", "condition", "path", "voice", "accent", "timbre", "pitch", "words_per_minute"])
+            columns = ["stimulus_id", "condition", "path", "voice", "accent", "timbre", "pitch", "words_per_minute"]
+            writer.writerow(columns)
             for t in takes:
                 writer.writerow([t.path.stem, t.word, t.path.name, t.voice, t.accent, t.timbre, f"{t.pitch:.0f}",
                                  f"{t.speed:.0f}"])

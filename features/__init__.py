@@ -12,15 +12,39 @@ if __name__ != "brainmap.features":
     raise ImportError("import brainmap.features, not features")
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
-    from brainmap.features.networks import build_network as build_network, network_names as network_names, describe_network as describe_network
-    from brainmap.features.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint, load_network as load_network, save_checkpoint as save_checkpoint
-    from brainmap.features.training import TrainingSettings as TrainingSettings, train_network as train_network, evaluate_network as evaluate_network
-    from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
-    from brainmap.features.activations import Activations as Activations, extract_activations as extract_activations, open_activations as open_activations
-    from brainmap.features.maximization import Maximization as Maximization, MaximizationSettings as MaximizationSettings, maximize_activation as maximize_activation
+    from brainmap.features.activations import (
+        Activations as Activations,
+        extract_activations as extract_activations,
+        open_activations as open_activations,
+    )
+    from brainmap.features.cam import (
+        ClassActivationMaps as ClassActivationMaps,
+        class_activation_maps as class_activation_maps,
+    )
+    from brainmap.features.checkpoints import (
+        Checkpoint as Checkpoint,
+        load_checkpoint as load_checkpoint,
+        load_network as load_network,
+        save_checkpoint as save_checkpoint,
+    )
     from brainmap.features.controls import control_network as control_network
-    from brainmap.features.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
+    from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
+    from brainmap.features.maximization import (
+        Maximization as Maximization,
+        MaximizationSettings as MaximizationSettings,
+        maximize_activation as maximize_activation,
+    )
+    from brainmap.features.networks import (
+        build_network as build_network,
+        describe_network as describe_network,
+        network_names as network_names,
+    )
+    from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
+    from brainmap.features.training import (
+        TrainingSettings as TrainingSettings,
+        evaluate_network as evaluate_network,
+        train_network as train_network,
+    )
 
 _HOMES = {
     "sounds": ("Sounds", "load_sounds"),
@@ -34,7 +58,7 @@ _HOMES = {
     "cam": ("ClassActivationMaps", "class_activation_maps"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """What happens to a sound on its way to a listener: speed and pitch, room, equalizer, band limits, place, noise, gain.
 
-Synthetic voices alone taught a network that recognized 41 % of human digits; a room, a telephone's band and noise are most of
-the difference, so these are on by default in training.
+Synthetic voices alone taught a network that recognized 41 % of human digits; a room, a telephone's band and noise are
+most of the difference, so these are on by default in training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 class Augmentation:
     """Ranges from which each training sound draws, uniformly unless said."""
 
-    speed: tuple[float, float] = (0.8, 1.3)  # factor, log-uniform; pitch and formants move with it
+    speed: tuple[float, float] = (0.8, 1.3)  # factor, log-uniform; pitch and formants move; too long is cut at its end
     reverberation: float = 0.5  # share of sounds in a room
     reverberation_time: tuple[float, float] = (0.1, 0.7)  # s, decay by 60 dB
     equalizer: float = 8.0  # dB, largest boost or cut of a band
@@ -32,7 +32,7 @@ class Augmentation:
 def augment(
     sound: NDArray[np.float32], *, rate: int, settings: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """One random version of a sound `(n_samples,)`, zero-padded at its end or not, of the same length and about the same level."""
+    """One random version of a sound `(n_samples,)`, zero-padded or not, of the same length and about the same level."""
     n = len(sound)
     sounding = np.flatnonzero(sound)
     if not len(sounding):
@@ -41,7 +41,7 @@ def augment(
     level = np.sqrt(np.mean(word**2))
     size = scipy.fft.next_fast_len(2 * n, real=True)
     spectrum = scipy.fft.rfft(word, size) * _channel(size, rate, settings, rng)
-    heard = scipy.fft.irfft(spectrum, size)[:n].astype(np.float32)
+    heard: NDArray[np.float32] = scipy.fft.irfft(spectrum, size)[:n].astype(np.float32)
     spare = n - len(word)
     if settings.shift and spare > 0:
         start = int(rng.integers(0, spare + 1))
@@ -55,8 +55,10 @@ def augment(
 def _change_speed(word: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
     low, high = np.log(settings.speed)
     factor = float(np.exp(rng.uniform(low, high)))
+    if len(word) < 3:
+        return word
     places = np.arange(0, len(word) - 1, factor)
-    return np.interp(places, np.arange(len(word)), word).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(word)), word), dtype=np.float32)
 
 
 def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.complexfloating]:
@@ -64,7 +66,7 @@ def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Genera
     hertz = scipy.fft.rfftfreq(size, 1 / rate)
     bands = np.geomspace(60, rate / 2, 8)
     decibels = np.interp(np.log(np.maximum(hertz, 30)), np.log(bands), rng.uniform(-1, 1, 8) * settings.equalizer)
-    response = 10 ** (decibels / 20)
+    response: NDArray[np.floating] = 10 ** (decibels / 20)
     response *= 1 / np.sqrt(1 + (rng.uniform(*settings.high_pass) / np.maximum(hertz, 1)) ** 4)
     if rng.random() < 0.5:
         response *= 1 / np.sqrt(1 + (hertz / rng.uniform(*settings.low_pass)) ** 16)
@@ -75,7 +77,7 @@ def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Genera
     tail = rng.standard_normal(length).astype(np.float32) * np.exp(-6.9 * np.arange(length) / (seconds * rate))
     tail *= 10 ** (-rng.uniform(0, 15) / 20) / np.sqrt(np.sum(tail**2))  # direct sound 0 to 15 dB above the room
     tail[0] += 1
-    return (response * scipy.fft.rfft(tail, size)).astype(np.complex64)
+    return np.asarray(response * scipy.fft.rfft(tail, size), dtype=np.complex64)
 
 
 def _noise(
@@ -85,6 +87,6 @@ def _noise(
     slope = rng.uniform(0, 1)
     hertz = np.maximum(scipy.fft.rfftfreq(n, 1 / rate), 50)
     white = scipy.fft.rfft(rng.standard_normal(n).astype(np.float32))
-    noise = scipy.fft.irfft(white * hertz**-slope, n).astype(np.float32)
+    noise: NDArray[np.float32] = scipy.fft.irfft(white * hertz**-slope, n).astype(np.float32)
     wanted = level * 10 ** (-rng.uniform(*settings.snr) / 20)
     return noise * np.float32(wanted / np.sqrt(np.mean(noise**2)))

@@ -93,7 +93,8 @@ def build_network(
     n_classes : int
     activation : {"relu", "elu", "tanh"}
     head : {"flatten", "gap", "gmp"}
-        What turns the last map into a vector: all frames, their mean or their maximum (as CAM needs; no hidden layers then).
+        What turns the last map into a vector: all frames, or their mean or maximum, as CAM needs (then without
+        hidden layers).
     kernel : int, optional [samples]
         Another filter length, for the long-filter variants; odd where the network pads.
     n_samples : int [samples]

@@ -12,21 +12,60 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
-    from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
-    from brainmap.rsa.images import load_image as load_image, save_image as save_image, sub_brick_labels as sub_brick_labels, image_info as image_info, check_same_grid as check_same_grid, resample as resample
-    from brainmap.rsa.rois import Rois as Rois, load_rois as load_rois, load_mask as load_mask, sphere_rois as sphere_rois, AUDITORY_CENTERS as AUDITORY_CENTERS
-    from brainmap.rsa.patterns import load_patterns as load_patterns, check_patterns as check_patterns, select_roi as select_roi, voxel_report as voxel_report
-    from brainmap.rsa.normalize import average_patterns as average_patterns, noise_precision as noise_precision, normalize_patterns as normalize_patterns
-    from brainmap.rsa.reliability import screen_voxels as screen_voxels, voxel_reliability as voxel_reliability
-    from brainmap.rsa.rdm import compute_rdms as compute_rdms, load_rdms as load_rdms, save_rdms as save_rdms, stack_rdms as stack_rdms
-    from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
-    from brainmap.rsa.ceiling import NoiseCeiling as NoiseCeiling, noise_ceiling as noise_ceiling, noise_ceilings as noise_ceilings
-    from brainmap.rsa.inference import score_statistics as score_statistics, split_half_best_layer as split_half_best_layer
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
+    from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
+    from brainmap.rsa.ceiling import (
+        NoiseCeiling as NoiseCeiling,
+        noise_ceiling as noise_ceiling,
+        noise_ceilings as noise_ceilings,
+    )
+    from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
-    from brainmap.rsa.simulate import SimulatedParticipant as SimulatedParticipant, matched_geometry as matched_geometry, plant_patterns as plant_patterns, simulate_participant as simulate_participant
-    from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
+    from brainmap.rsa.images import (
+        check_same_grid as check_same_grid,
+        image_info as image_info,
+        load_image as load_image,
+        resample as resample,
+        save_image as save_image,
+        sub_brick_labels as sub_brick_labels,
+    )
+    from brainmap.rsa.inference import (
+        score_statistics as score_statistics,
+        split_half_best_layer as split_half_best_layer,
+    )
+    from brainmap.rsa.normalize import (
+        average_patterns as average_patterns,
+        noise_precision as noise_precision,
+        normalize_patterns as normalize_patterns,
+    )
+    from brainmap.rsa.patterns import (
+        check_patterns as check_patterns,
+        load_patterns as load_patterns,
+        select_roi as select_roi,
+        voxel_report as voxel_report,
+    )
+    from brainmap.rsa.rdm import (
+        compute_rdms as compute_rdms,
+        load_rdms as load_rdms,
+        save_rdms as save_rdms,
+        stack_rdms as stack_rdms,
+    )
     from brainmap.rsa.recovery import recovery_table as recovery_table
+    from brainmap.rsa.reliability import screen_voxels as screen_voxels, voxel_reliability as voxel_reliability
+    from brainmap.rsa.rois import (
+        AUDITORY_CENTERS as AUDITORY_CENTERS,
+        Rois as Rois,
+        load_mask as load_mask,
+        load_rois as load_rois,
+        sphere_rois as sphere_rois,
+    )
+    from brainmap.rsa.simulate import (
+        SimulatedParticipant as SimulatedParticipant,
+        matched_geometry as matched_geometry,
+        plant_patterns as plant_patterns,
+        simulate_participant as simulate_participant,
+    )
+    from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
 
 _HOMES = {
     "_volumes": ("ImageInfo", "Stat"),
@@ -46,7 +85,7 @@ _HOMES = {
     "recovery": ("recovery_table",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

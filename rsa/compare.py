@@ -169,7 +169,7 @@ def _compare(
 
 def _centered(x: Floats) -> Floats:
     """Less the mean; what rounding leaves of a constant is 0."""
-    result = x - x.mean(axis=1, keepdims=True)
+    result: Floats = x - x.mean(axis=1, keepdims=True)
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
 

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.coordinates import AUDITORY_CENTERS as AUDITORY_CENTERS
-from brainmap.rsa.coordinates import sphere_rois as sphere_rois
+from brainmap.rsa.coordinates import AUDITORY_CENTERS as AUDITORY_CENTERS, sphere_rois as sphere_rois
 from brainmap.rsa.images import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import read_table
-from brainmap.rsa.regions import Image, cut_rois
-from brainmap.rsa.regions import Rois as Rois
-from brainmap.rsa.regions import load_mask as load_mask
+from brainmap.rsa.regions import Image, Rois as Rois, cut_rois, load_mask as load_mask
 
 _BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
 _SIDE = re.compile(

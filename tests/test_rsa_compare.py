@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
 from rsatoolbox.rdm.rdms import RDMs
 

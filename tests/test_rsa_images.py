@@ -12,8 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError

@@ -181,8 +181,7 @@ def analyze(participants, models, planted):
 
 @pytest.mark.slow
 def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
-    from brainmap.demo import PLANTED as LAYER_OF
-    from brainmap.demo import brain_mask, demo_regions
+    from brainmap.demo import PLANTED as LAYER_OF, brain_mask, demo_regions
     from brainmap.rsa import compute_rdms, simulate_participant
     from brainmap.rsa.alignment import stack_rdms
 

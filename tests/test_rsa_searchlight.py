@@ -8,8 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import rsatoolbox
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_info

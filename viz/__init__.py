@@ -12,25 +12,34 @@ if __name__ != "brainmap.viz":
     raise ImportError("import brainmap.viz, not viz")
 
 if TYPE_CHECKING:
-    from brainmap.viz.brain import plot_best_layer as plot_best_layer
-    from brainmap.viz.brain import plot_brain as plot_brain
-    from brainmap.viz.brain import plot_glass_brain as plot_glass_brain
+    from brainmap.viz.brain import (
+        plot_best_layer as plot_best_layer,
+        plot_brain as plot_brain,
+        plot_glass_brain as plot_glass_brain,
+    )
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
-    from brainmap.viz.profiles import plot_layer_profile as plot_layer_profile
-    from brainmap.viz.profiles import plot_layer_roi_table as plot_layer_roi_table
-    from brainmap.viz.rdms import plot_correlation_matrix as plot_correlation_matrix
-    from brainmap.viz.rdms import plot_rdm as plot_rdm
-    from brainmap.viz.rdms import plot_rdm_pair as plot_rdm_pair
-    from brainmap.viz.report import PatternPanel as PatternPanel
-    from brainmap.viz.report import RdmPair as RdmPair
-    from brainmap.viz.report import ReportContent as ReportContent
-    from brainmap.viz.report import write_report as write_report
-    from brainmap.viz.sheet import SheetRow as SheetRow
-    from brainmap.viz.sheet import plot_sheet as plot_sheet
-    from brainmap.viz.sounds import plot_cam as plot_cam
-    from brainmap.viz.sounds import plot_maximization as plot_maximization
-    from brainmap.viz.sounds import plot_sound as plot_sound
-    from brainmap.viz.sounds import plot_target_attention as plot_target_attention
+    from brainmap.viz.profiles import (
+        plot_layer_profile as plot_layer_profile,
+        plot_layer_roi_table as plot_layer_roi_table,
+    )
+    from brainmap.viz.rdms import (
+        plot_correlation_matrix as plot_correlation_matrix,
+        plot_rdm as plot_rdm,
+        plot_rdm_pair as plot_rdm_pair,
+    )
+    from brainmap.viz.report import (
+        PatternPanel as PatternPanel,
+        RdmPair as RdmPair,
+        ReportContent as ReportContent,
+        write_report as write_report,
+    )
+    from brainmap.viz.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
+    from brainmap.viz.sounds import (
+        plot_cam as plot_cam,
+        plot_maximization as plot_maximization,
+        plot_sound as plot_sound,
+        plot_target_attention as plot_target_attention,
+    )
 
 _HOMES = {
     "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),

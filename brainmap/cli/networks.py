@@ -14,7 +14,9 @@ Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 
 
 @app.command()
-def networks(name: Annotated[str | None, typer.Argument(help="One network, with its layers.")] = None, as_json: Json = False) -> None:
+def networks(
+    name: Annotated[str | None, typer.Argument(help="One network, with its layers.")] = None, as_json: Json = False
+) -> None:
     """List the zoo: parameters, input, layers, receptive fields."""
     from brainmap.checks import one_of
     from brainmap.features.networks import describe_network, network_names
@@ -26,15 +28,18 @@ def networks(name: Annotated[str | None, typer.Argument(help="One network, with 
         return
     for d in found:
         last = [layer for layer in d.layers if str(layer["name"]).startswith("conv")][-1]
-        typer.echo(f"{d.name:<6} {d.variant:<6} {d.parameters:>9,} parameters  input {d.input[1]:,} samples at {d.rate:,} Hz  "
+        typer.echo(f"{d.name:<6} {d.variant:<6} {d.parameters:>9,} parameters  "
+                   f"input {d.input[1]:,} samples at {d.rate:,} Hz  "
                    f"{len(d.layers)} layers  receptive field of {last['name']}: {last['receptive_field']:,} samples")
         if name:
-            typer.echo(f"\naccuracy in the source study: {d.accuracy_in_source_study}\n\n{'layer':<9}{'kind':<10}{'shape':<14}"
-                       f"{'receptive field':>16}{'stride':>9}{'parameters':>12}")
+            typer.echo(f"\naccuracy in the source study: {d.accuracy_in_source_study}\n\n"
+                       f"{'layer':<9}{'kind':<10}{'shape':<14}{'receptive field':>16}{'stride':>9}{'parameters':>12}")
             for layer in d.layers:
                 shape = " x ".join(str(s) for s in layer["shape"])  # type: ignore[attr-defined]
-                field, stride = (f"{layer[k]:,}" if layer[k] is not None else "-" for k in ("receptive_field", "stride"))
-                typer.echo(f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}{field:>16}{stride:>9}{layer['parameters']:>12,}")
+                reach = (layer["receptive_field"], layer["stride"])
+                field, stride = ("-" if n is None else f"{n:,}" for n in reach)
+                typer.echo(f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}"
+                           f"{field:>16}{stride:>9}{layer['parameters']:>12,}")
 
 
 @app.command()
@@ -49,7 +54,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2)] = 16,
     learning_rate: Annotated[float, typer.Option(min=1e-7)] = 2e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    augmentation: Annotated[bool, typer.Option(help="Speed, room, equalizer, band limits, noise, gain and shift.")] = True,
+    augmentation: Annotated[bool, typer.Option(help="Speed, room, equalizer, band, noise, gain and shift.")] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: its own choice.")] = None,
     compile_steps: Annotated[bool, typer.Option("--compile", help="Fuse the steps; needs a C++ compiler.")] = False,
@@ -85,7 +90,8 @@ def evaluate(
 
     found = evaluate_network(data, checkpoint, part=part, device=device)
     if as_json:
-        confusion = {str(w): {str(c): int(n) for c, n in row.items() if n} for w, row in found.confusion.T.to_dict().items()}
+        table = found.confusion.T.to_dict()
+        confusion = {str(word): {str(c): int(n) for c, n in row.items() if n} for word, row in table.items()}
         typer.echo(json.dumps({"accuracy": found.accuracy, "n": found.n, "confusion": confusion}, indent=2))
         return
     typer.echo(f"{found.accuracy:.1%} of {found.n} sounds right\n\n{found.confusion.to_string()}")

@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("brainmap-demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the simulation and everything random.")] = 0,
     participants: Annotated[int, typer.Option(min=4, help="How many to simulate.")] = 8,
-    quick: Annotated[bool, typer.Option("--quick", help="6 participants, 4 classes x 50 steps: under a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="6 participants, 4 classes x 50 steps: a minute.")] = False,
     jobs: Jobs = None,
 ) -> None:
     """Simulate a study with a known answer, run it, and make its page."""
