@@ -10,17 +10,22 @@ from brainmap.errors import InputError
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A `; did you mean 'x'?` for a misspelt word, or nothing.
+    """A `; did you mean 'x'?` for a misspelt word, or nothing; upper and lower case count as the same.
 
     Examples
     --------
     >>> nearest("sperman", ["spearman", "pearson"])
     "; did you mean 'spearman'?"
+    >>> nearest("word", ["Word", "run"])
+    "; did you mean 'Word'?"
     >>> nearest("zzz", ["spearman"])
     ''
     """
-    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    by_lower: dict[str, str] = {}
+    for choice in choices:
+        by_lower.setdefault(choice.lower(), choice)
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
 def one_of(value: str, choices: Sequence[str], what: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,11 @@ class Progress(Protocol):
 
 
 class _Lines:
-    """Plain log lines, at most one in `every` seconds, with the time left."""
+    """Plain log lines, at most one in `every` seconds, with the time left by the speed of this run."""
 
-    def __init__(self, description: str, total: int, every: float) -> None:
+    def __init__(self, description: str, total: int, every: float, done: int) -> None:
         self.description, self.total, self.every = description, total, every
-        self.done = 0
+        self.done = self.before = done
         self.start = self.last = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -33,31 +34,40 @@ class _Lines:
         if now - self.last < self.every:
             return
         self.last = now
-        left = (now - self.start) / self.done * (self.total - self.done) if self.done else float("nan")
+        here = self.done - self.before
+        left = (now - self.start) / here * (self.total - self.done) if here else float("nan")
         log.info("%s: %d of %d, about %.0f s left%s", self.description, self.done, self.total, left,
                  f" ({note})" if note else "")
 
 
 class _Bar:
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: int, done: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress as RichProgress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
             console=Console(file=sys.stderr), transient=True,
         )
-        self.task = self.bar.add_task(description, total=total, note="")
+        self.task = self.bar.add_task(description, total=total, completed=done, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.bar.update(self.task, advance=steps, note=note)
 
 
 @contextmanager
-def progress(description: str, total: int, every: float = 5.0) -> Iterator[Progress]:
+def progress(description: str, total: int, every: float = 5.0, *, done: int = 0) -> Iterator[Progress]:
     """Show how far long work is: a bar where stderr is a terminal, else a log line each `every` seconds.
+
+    `done` steps were taken by an earlier run that this one goes on with.
 
     Examples
     --------
@@ -66,11 +76,53 @@ def progress(description: str, total: int, every: float = 5.0) -> Iterator[Progr
     ...         step.advance()
     """
     if not sys.stderr.isatty():
-        yield _Lines(description, total, every)
+        yield _Lines(description, total, every, done)
         return
-    shown = _Bar(description, total)
+    shown = _Bar(description, total, done)
     with shown.bar:
         yield shown
+
+
+@contextmanager
+def heartbeat(description: str, every: float = 5.0) -> Iterator[None]:
+    """Say in a log that work goes on, whenever nothing else was said for `every` seconds.
+
+    Examples
+    --------
+    >>> with heartbeat("thinking"):
+    ...     pass
+    """
+    if sys.stderr.isatty():  # bars show it there
+        log.info("%s ...", description)
+        yield
+        return
+    heard, stop, start = _Heard(), threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not stop.wait(every / 10):
+            if time.monotonic() - heard.last >= every:
+                log.info("%s: going on, %.0f s", description, time.monotonic() - start)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    log.addHandler(heard)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        log.removeHandler(heard)
+
+
+class _Heard(logging.Handler):
+    """Knows when something was last said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = time.monotonic()
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

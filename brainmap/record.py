@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from brainmap import __version__
+from brainmap.errors import InputError
 
-PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas")
+PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes its place when the block ends well, and is gone when it does not.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made, or `path` is a folder.
 
     Examples
     --------
@@ -39,7 +46,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output: {path} cannot be written ({error.strerror}: {error.filename})") from None
+    if path.is_dir():
+        raise InputError(f"output: {path} is a folder, wanted the name of a file")
     beside = path.with_name(f".{os.getpid()}.{path.name}")  # in front, so that the suffix still says the format
     try:
         yield beside
@@ -66,14 +78,18 @@ def content_key(*parts: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype != object:  # the bytes of objects are addresses
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
@@ -95,13 +111,14 @@ def versions() -> dict[str, str]:
 
 def command_line() -> str:
     """How this program was called, without the folder of the program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write JSON for people: indented, NaN as null."""
+    """Write JSON for people: indented, NaN and infinity as null."""
     with atomic(path) as beside:
-        beside.write_text(json.dumps(_without_nan(_plain(content)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(_without_nan(_plain(content)), indent=2, ensure_ascii=False, allow_nan=False)
+        beside.write_text(f"{text}\n", encoding="utf-8")
     return Path(path)
 
 
@@ -149,17 +166,33 @@ class Ledger:
 
     def is_done(self, stage: str, key: str) -> bool:
         """Whether the stage was computed from the same content, and its files still stand."""
-        entry = self.read(stage)
-        if entry.get("key") != key:
-            return False
-        files: dict[str, int] = entry.get("files", {})
-        return all((self.folder / name).exists() and _size(self.folder / name) == size for name, size in files.items())
+        return self.read(stage).get("key") == key and not self.damaged(stage)
+
+    def stages(self) -> list[str]:
+        """Every stage that has an entry."""
+        return sorted(p.stem for p in (self.folder / ".brainmap").glob("*.json"))
+
+    def files(self, stage: str) -> list[Path]:
+        """What a stage wrote, by its entry."""
+        return [self.folder / name for name in self.read(stage).get("files", {})]
+
+    def damaged(self, stage: str) -> list[Path]:
+        """What a stage wrote and is gone, or no longer of the size it was written with."""
+        files: dict[str, int] = self.read(stage).get("files", {})
+        found = {self.folder / name: size for name, size in files.items()}
+        return [path for path, size in found.items() if not path.exists() or _size(path) != size]
+
+    def open(self, stage: str) -> None:
+        """Write down that a stage is being computed: until it is closed, its files are not believed."""
+        if self._entry(stage).exists():
+            files = self.read(stage).get("files", {})
+            write_json(self._entry(stage), {"stage": stage, "key": None, "files": files})
 
     def read(self, stage: str) -> dict[str, Any]:
         """The entry of a stage, empty where there is none."""
         try:
-            found = json.loads(self._entry(stage).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            found = json.loads(self._entry(stage).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # ValueError: not JSON, or not even text
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -178,5 +211,7 @@ class Ledger:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; a folder (a zarr store) counts as whole by its own `complete` marks."""
-    return 0 if path.is_dir() else path.stat().st_size
+    """Bytes of a file, or of all files of a folder (a zarr array)."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -33,6 +33,7 @@ class About(Section):
     out: str = "derivatives/brainmap"
     seed: int = Field(default=0, ge=0)
     simulated: bool = False  # said on every page and in every file
+    maps: Literal["nifti", "afni"] = "nifti"
 
 
 class Stimuli(Section):
@@ -122,7 +123,7 @@ class Maximizing(Section):
     """Activation maximization of the class units and of some channels of the best layers."""
 
     steps: int = Field(default=150, ge=1)
-    classes: int | Literal["all"] = "all"
+    classes: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     channels: int = Field(default=8, ge=0)  # of each best layer
     best_layers: int = Field(default=2, ge=0)
 
@@ -164,11 +165,13 @@ class StudySettings(Section):
     @model_validator(mode="after")
     def _names_once(self) -> StudySettings:
         networks = [n.name for n in self.network]
+        versions = [f"{n.name}{c}" for n in self.network for c in ("", *n.controls)]
         people = [p for b in self.brain for p in b.participants]
-        for what, names in (("network", networks), ("participant", people)):
-            twice = sorted({n for n in names if names.count(n) > 1})
+        for what, names in (("network", networks), ("participant", people), ("network", versions)):
+            in_files = [slug(n) for n in names]  # file names hold letters and digits only
+            twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
-                raise ValueError(f"{what} {some(twice)} is named more than once")
+                raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
         if self.explain and self.explain.network is not None and self.explain.network not in networks:
             raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
         return self
@@ -194,7 +197,13 @@ class Participant:
     mask: str
     roi_image: str
     roi_table: str | None
-    labels: str
+    labels: str | tuple[str, ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Every file that the participant's patterns depend on, images first."""
+        labels = () if self.labels == "sub-brick" else (self.labels,) if isinstance(self.labels, str) else self.labels
+        return [*self.files, self.mask, *labels]
 
 
 @dataclass(frozen=True)
@@ -228,13 +237,18 @@ class Study:
         """
         for brain in self.settings.brain:
             for label in brain.participants:
-                yield self._participant(brain, label)
+                yield self.participant(brain, label)
 
-    def _participant(self, brain: Brain, label: str) -> Participant:
+    def participant(self, brain: Brain, label: str) -> Participant:
+        """One participant of a group, with the files the patterns give."""
+
         def fill(pattern: str) -> str:
             return self.resolve(pattern.replace("{participant}", label))
 
         runs, files = find_runs(fill(brain.files), label)
+        labels: str | tuple[str, ...] = "sub-brick" if brain.labels == "sub-brick" else fill(brain.labels)
+        if "{run}" in labels:
+            labels = tuple(str(labels).replace("{run}", run) for run in runs)
         return Participant(
             label=label,
             brain=brain,
@@ -243,7 +257,7 @@ class Study:
             mask=fill(brain.mask),
             roi_image=fill(brain.rois.image),
             roi_table=None if brain.rois.table is None else fill(brain.rois.table),
-            labels=brain.labels if brain.labels == "sub-brick" else fill(brain.labels),
+            labels=labels,
         )
 
 
@@ -254,10 +268,13 @@ def find_runs(pattern: str, participant: str) -> tuple[tuple[str, ...], tuple[st
     folder, name = Path(pattern).parent, Path(pattern).name
     if "{run}" in str(folder):
         raise InputError(f"[brain] files {pattern}: {{run}} may stand in the file's name only")
-    form = re.compile(re.escape(name).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1))
-    found = [(m.group(1), str(p)) for p in (folder.iterdir() if folder.is_dir() else ()) if (m := form.fullmatch(p.name))]
+    selected = re.search(r"[\[<].*$", name)  # an AFNI selector is no part of the file's name
+    selector = selected.group() if selected else ""
+    form = re.compile(re.escape(name.removesuffix(selector)).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1))
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [(m.group(1), f"{p}{selector}") for p in there if (m := form.fullmatch(p.name))]
     if not found:
-        where = some(sorted(p.name for p in folder.iterdir()), 4) if folder.is_dir() else "the folder does not exist"
+        where = some([p.name for p in there], 4) if folder.is_dir() else "the folder does not exist"
         raise InputError(f"participant {participant}: no file {pattern}; found {where or 'an empty folder'}")
     found.sort(key=lambda pair: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", pair[0])])
     return tuple(r for r, _ in found), tuple(f for _, f in found)
@@ -276,6 +293,8 @@ def load_study(path: str | Path) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no valid TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
         return Study(StudySettings.model_validate(content), path.resolve())
     except ValidationError as error:
@@ -323,6 +342,12 @@ def _model_in(annotation: Any) -> Any:
     return annotation
 
 
-def settings_for_methods(settings: StudySettings) -> Mapping[str, Any]:
-    """The settings as plain values, as the methods paragraph takes them."""
-    return settings.model_dump(by_alias=True)
+def slug(text: str) -> str:
+    """Letters and digits only, as BIDS entities want; numbers that a sign parts stay apart.
+
+    Examples
+    --------
+    >>> slug("rho-a"), slug("layer1.10"), slug("layer11.0")
+    ('rhoa', 'layer1x10', 'layer11x0')
+    """
+    return re.sub(r"[^A-Za-z0-9]", "", re.sub(r"(?<=\d)[^A-Za-z0-9]+(?=\d)", "x", text))

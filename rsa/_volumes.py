@@ -181,8 +181,25 @@ def check_size(file: Path, expected: int) -> None:
         if found != expected:
             state = "is truncated" if found < expected else "is longer than its header says"
             raise InputError(f"{file} {state}: {expected} bytes expected, {found} found")
-    elif file.suffix.lower() == ".gz" and expected > found * _DEFLATE_LIMIT:
-        raise InputError(f"{file} is truncated: {expected} bytes expected, {found} compressed bytes found")
+    elif file.suffix.lower() == ".gz":
+        if expected > found * _DEFLATE_LIMIT:
+            raise InputError(f"{file} is truncated: {expected} bytes expected, {found} compressed bytes found")
+        with file.open("rb") as stream:
+            stream.seek(-min(found, 4), os.SEEK_END)
+            said = int.from_bytes(stream.read(4), "little")
+        if said != expected % 2**32:  # truncated, longer, or made of several parts: only reading it tells
+            _read_through(file, expected)
+
+
+def _read_through(file: Path, expected: int) -> None:
+    """Refuse a gzip file that does not hold `expected` bytes, by reading all of them."""
+    held = 0
+    with opened(file) as stream:
+        while block := stream.read(1 << 22):
+            held += len(block)
+    if held != expected:
+        state = "is truncated" if held < expected else "is longer than its header says"
+        raise InputError(f"{file} {state}: {expected} bytes expected, {held} found")
 
 
 def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float32]:

@@ -171,6 +171,25 @@ def check_patterns(
     return problems
 
 
+def planned_patterns(
+    files: Image | Sequence[Image],
+    *,
+    conditions: Conditions = "sub-brick",
+    runs: Runs | None = None,
+    stimuli: Stimuli | None = None,
+    missing: Missing = "error",
+) -> list[Pattern]:
+    """Which volume shows what, from headers and tables alone: the rows that `load_patterns` would read.
+
+    Raises
+    ------
+    InputError
+        As `load_patterns`, but for what only the values of images show.
+    """
+    sources = [_source(image, None) for image in _listed(files)]
+    return plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+
+
 def voxel_report(dataset: Dataset) -> pd.DataFrame:
     """How many voxels each region has, and why some were left out.
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from brainmap.checks import some
+from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.cam import class_activation_maps
 from brainmap.features.layers import select_layers
 from brainmap.features.running import evaluating
-from brainmap.rsa.patterns import check_patterns
+from brainmap.features.sounds import read_sound
+from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.pattern_table import read_table
+from brainmap.rsa.patterns import check_patterns, planned_patterns
+from brainmap.rsa.regions import grid_of
 from brainmap.rsa.rois import load_rois
+from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.context import Context
-from brainmap.stages.networks import Loaded, check_items, load
-from brainmap.stages.participants import pattern_arguments
-from brainmap.study import Participant
+from brainmap.stages.explain import explained
+from brainmap.stages.networks import Version, check_items, class_names, load
+from brainmap.stages.participants import WHITENED, pattern_arguments
+from brainmap.study import Network, Participant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +55,14 @@ class Findings:
             raise InputError("\n".join(self.problems))
 
 
-def check_study(context: Context) -> Findings:
+def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findings:
     """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder; nothing is written.
+
+    Parameters
+    ----------
+    context : Context
+    participants : sequence of str
+        Look at the files of these only.
 
     Returns
     -------
@@ -59,27 +73,18 @@ def check_study(context: Context) -> Findings:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BrainmapWarning)
         _gather(problems, lambda: check_output(context))
+        problems += _check_sounds(context)
+        layers: dict[str, tuple[str, ...]] = {}
         for network in context.study.settings.network:
-            _gather(problems, lambda n=network: _check_network(context, load(context, n)))
-        people: list[Participant] = []
-        _gather(problems, lambda: people.extend(context.study.participants()))
-        truth = context.study.settings.truth
-        if truth is not None:
-            _gather(problems, lambda: context.digest(context.study.resolve(truth.table)))
-        if not any(p.startswith("sounds") for p in problems):
-            for person in people:
-                found = _check_person(context, person)
-                problems += found
-                rows.append(
-                    {
-                        "participant": person.label,
-                        "files": len(person.files),
-                        "first file": person.files[0].rsplit("/", 1)[-1],
-                        "runs": ", ".join(person.runs) or "one",
-                        "space": person.brain.space,
-                        "problems": len(found) or "none",
-                    }
-                )
+            _gather(problems, partial(_check_network, context, network, layers))
+        people = _people(context, participants, problems)
+        for person in people:
+            found = _check_person(context, person)
+            problems += found
+            rows.append(_row(person, found))
+        _gather(problems, lambda: _check_grids(context, people))
+        if people:
+            _gather(problems, lambda: _check_truth(context, people[0], layers))
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)))
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=notes)
 
@@ -91,6 +96,30 @@ def _gather(problems: list[str], check: Callable[[], object]) -> None:
         problems += str(error).splitlines()
 
 
+def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
+    """The participants whose files are there; a problem for each of the others."""
+    people: list[Participant] = []
+    for brain in context.study.settings.brain:
+        for label in brain.participants:
+            if not only or label in only:
+                try:
+                    people.append(context.study.participant(brain, label))
+                except InputError as error:
+                    problems += str(error).splitlines()
+    return people
+
+
+def _row(person: Participant, found: Sequence[str]) -> dict[str, object]:
+    return {
+        "participant": person.label,
+        "files": len(person.files),
+        "first file": Path(person.files[0]).name,
+        "runs": ", ".join(person.runs) or "one",
+        "space": person.brain.space,
+        "problems": len(found) or "none",
+    }
+
+
 def check_output(context: Context) -> None:
     """Refuse an output folder that holds another study, or something that is no study of ours."""
     out, name = context.study.out, context.study.settings.study.name
@@ -98,41 +127,74 @@ def check_output(context: Context) -> None:
         raise InputError(f"[study] out: {out} is a file, wanted a folder")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    description = out / "dataset_description.json"
     try:
-        found = json.loads(description.read_text()).get("Study")
-    except (FileNotFoundError, json.JSONDecodeError, AttributeError):
+        found = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Study"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         raise InputError(
             f"[study] out: {out} holds files that are no results of brainmap; name an empty or new folder"
         ) from None
     if found != name:
         raise InputError(
-            f"[study] out: {out} holds the results of another study ({found!r}, this one is {name!r}); name another folder"
+            f"[study] out: {out} holds the results of another study ({found!r}, this one is {name!r}); "
+            "name another folder"
         )
 
 
-def _check_network(context: Context, loaded: Loaded) -> None:
-    """The sounds can all be read, the layers exist, and one sound goes through."""
-    where = f"[network] {loaded.settings.name}"
+def _check_sounds(context: Context) -> list[str]:
+    """Every sound that is missing or cannot be read to its end, or what else is wrong with the table."""
+    problems: list[str] = []
+    _gather(problems, lambda: context.stimuli)
+    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    if not table.is_file():
+        return problems
+    one_by_one: list[str] = []
+    try:
+        paths = read_table(table, "sounds")["path"]
+    except (InputError, KeyError):
+        return problems
+    for path in paths:
+        _gather(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
+    return problems + one_by_one
+
+
+def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]]) -> None:
+    """Note the layers, after one sound has gone through them and, where asked for, through a class activation map."""
+    loaded = load(context, network)
+    where = f"[network] {network.name}"
     check_items(context, loaded)
-    loaded.sounds.digest  # noqa: B018  # reads every sound to its end
     first = loaded.sounds.take([0])
     with evaluating(loaded.model), torch.no_grad():
         try:
-            loaded.model(torch.from_numpy(np.array(first.waveforms)))
+            loaded.model(torch.from_numpy(first.waveforms.copy()))
         except RuntimeError as error:
             raise InputError(
                 f"{where}: the network refuses a sound of shape {first.waveforms.shape}: "
                 f"{str(error).splitlines()[0]}; check rate and seconds"
             ) from None
-    layers = loaded.settings.layers
-    select_layers(loaded.model, first, layers if isinstance(layers, str) else list(layers))
+    asked = network.layers
+    try:
+        layers = select_layers(loaded.model, first, asked if isinstance(asked, str) else list(asked))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    found[network.name] = layers
+    slugs = [Version(network, "").slug(layer) for layer in layers]
+    twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
+    if twice:
+        raise InputError(f"{where}: layers {some(twice)} would share file names; choose one of them in layers")
+    explain = context.study.settings.explain
+    if explain is not None and explained(context).network is network:
+        cam, names = explain.cam, class_names(loaded)
+        try:
+            class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
+        except InputError as error:
+            raise InputError(f"[explain.cam] {error}") from None
 
 
 def _check_person(context: Context, person: Participant) -> list[str]:
     """What is wrong with a participant's files, from headers, tables, mask and ROIs."""
     problems: list[str] = []
     regions, who = person.brain.rois, f"participant {person.label}: "
+    arguments = pattern_arguments(person)
     try:
         load_rois(
             person.roi_image,
@@ -143,30 +205,107 @@ def _check_person(context: Context, person: Participant) -> list[str]:
         )
     except InputError as error:
         problems.append(f"{who}{error}")
-    problems += check_patterns(**pattern_arguments(context, person))
-    settings = context.study.settings
-    cross_validated = [
-        s
-        for s, d in (
-            ("[rsa]", settings.rsa.dissimilarity),
-            ("[searchlight]", settings.searchlight and settings.searchlight.dissimilarity),
-        )
-        if d == "crossnobis"
-    ]
-    if cross_validated and len(person.files) < 2 and not _runs_inside(person):
-        problems.append(
-            f"{who}{some(cross_validated)} dissimilarity = 'crossnobis' needs two or more runs, found one file {person.files[0]}; "
-            "give betas a run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
-        )
+    try:
+        arguments["stimuli"] = context.stimuli
+    except InputError:  # listed already; the images are looked at all the same
+        arguments["stimuli"] = None
+    problems += check_patterns(**arguments)
+    if not problems:
+        problems += [f"{who}{line}" for line in _check_design(context, person, arguments["stimuli"])]
+        problems += [f"{who}{line}" for line in _check_radius(context, person)]
     return problems
 
 
-def _runs_inside(person: Participant) -> bool:
-    """Whether a table of labels puts the volumes of the one file into several runs."""
-    if person.labels == "sub-brick":
-        return False
+def _check_design(context: Context, person: Participant, stimuli: dict[str, str] | None) -> Iterator[str]:
+    """Whether the patterns have the items of the networks' RDMs, and runs where the settings need them."""
+    arguments = {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
+    plan = planned_patterns(**arguments, stimuli=stimuli)
+    there = [row for row in plan if row.source >= 0]
+    rsa, light = context.study.settings.rsa, context.study.settings.searchlight
+    if stimuli:
+        have = {row.stimulus_id if rsa.items == "stimulus" else row.condition for row in there}
+        want = set(stimuli) if rsa.items == "stimulus" else set(stimuli.values())
+        conditions = set(stimuli.values())
+        if not have & want and {row.condition for row in there} <= conditions:
+            yield (
+                f"RDMs of different levels: the networks' over {len(want)} stimuli, the brain's over {len(have)} "
+                f"conditions ({some(sorted(have), 4)}); set [rsa] items = 'condition', or label volumes by stimulus"
+            )
+        elif have != want:
+            lacking, extra = sorted(want - have), sorted(have - want)
+            said = f"no pattern of {some(lacking, 4)}" if lacking else f"no sound of the patterns {some(extra, 4)}"
+            yield f"RDMs of different items: {said}; the table of sounds and the patterns must hold the same"
+    needs = [
+        f"{section} dissimilarity = {chosen!r}"
+        for section, chosen in (("[rsa]", rsa.dissimilarity), ("[searchlight]", light.dissimilarity if light else ""))
+        if chosen == "crossnobis" or (chosen in WHITENED and person.brain.noise == "runs")
+    ]
+    if needs and len({row.run for row in there}) < 2:
+        yield (
+            f"{' and '.join(needs)} needs two or more runs, found one in {Path(person.files[0]).name}; give betas a "
+            "run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
+        )
+    if rsa.dissimilarity == "mahalanobis" and person.brain.noise == "none":
+        yield "[rsa] dissimilarity = 'mahalanobis' needs [brain] noise = 'runs'; set it, or choose 'euclidean'"
+
+
+def _check_radius(context: Context, person: Participant) -> Iterator[str]:
+    """Whether a sphere can hold enough voxels."""
+    settings = context.study.settings.searchlight
+    if settings is None:
+        return
     try:
-        table = pd.read_csv(person.labels, sep="\t", dtype=str)
-    except (OSError, ValueError):
-        return True  # the table's own problem is already listed
-    return "run" in table and table["run"].nunique() > 1
+        most = len(sphere_offsets(image_info(person.mask).affine, settings.radius_mm))
+    except InputError as error:
+        yield str(error)
+        return
+    if most < settings.minimum_voxels:
+        yield (
+            f"searchlight: a sphere of {settings.radius_mm:g} mm holds {most} voxels, fewer than "
+            f"minimum_voxels = {settings.minimum_voxels}; take a larger radius_mm or a smaller minimum"
+        )
+
+
+def _check_grids(context: Context, people: Sequence[Participant]) -> None:
+    """Participants said to be in one template's space are on one grid, or no group map could be made."""
+    if context.study.settings.searchlight is None:
+        return
+    first: dict[str, Participant] = {}
+    for person in people:
+        space = person.brain.space
+        other = first.setdefault(space, person)
+        if space == "native" or other is person:
+            continue
+        try:
+            mine, its = image_info(person.mask), image_info(other.mask)
+        except InputError:
+            continue  # listed with the participant
+        check_same_grid(
+            grid_of(mine.shape, mine.affine),
+            grid_of(its.shape, its.affine),
+            what=f"participant {person.label}: mask (space = {space!r})",
+            wanted=f"mask of participant {other.label}",
+        )
+
+
+def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[str, ...]]) -> None:
+    """The planted regions and layers exist."""
+    truth = context.study.settings.truth
+    if truth is None:
+        return
+    table = read_table(context.study.resolve(truth.table), "[truth] table")
+    for column in ("region", "layer"):
+        if column not in table:
+            raise InputError(f"[truth] table: no column {column!r}; found {some(map(str, table.columns))}")
+    settings = person.brain.rois
+    try:
+        known = load_rois(
+            person.roi_image, table=person.roi_table, minimum_voxels=1, hemispheres=settings.hemispheres
+        ).names
+    except InputError:
+        return  # listed with the participant
+    first = layers.get(context.study.settings.network[0].name)
+    for column, names in (("region", known), ("layer", first)):
+        unknown = [name for name in table[column] if name and names is not None and name not in names]
+        if unknown:
+            raise InputError(f"[truth] table: no {column} {unknown[0]!r}{nearest(unknown[0], names or ())}")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainmap.features.sounds import Sounds, load_sounds
-from brainmap.record import Ledger, content_key, file_digest, write_json
+from brainmap.progress import heartbeat
+from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._selectors import image_files
-from brainmap.study import Network, Participant, Study
+from brainmap.rsa.images import save_image
+from brainmap.study import Network, Participant, Study, slug
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from nibabel import Nifti1Image
 
 log = logging.getLogger("brainmap")
 
@@ -26,6 +35,8 @@ class Context:
     device: str = "cpu"
     threads: int | None = None
     overwrite: bool = False
+    idle: list[str] = field(default_factory=list)  # stages that had nothing to do
+    networks: dict[str, Any] = field(default_factory=dict)  # what `stages.networks.load` has loaded
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -37,32 +48,68 @@ class Context:
     def digest(self, name: str) -> str:
         """SHA-256 of the file, or of both files of an AFNI dataset, that a name of the study stands for."""
         if name not in self._digests:
-            self._digests[name] = content_key([file_digest(f) for f in image_files(name)])
+            self._digests[name] = image_digest(name)
         return self._digests[name]
 
-    def stage(self, name: str, key: str, compute: Callable[[], Sequence[Path]]) -> None:
-        """Compute a stage unless its key says that it was computed from the same content."""
+    def stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
+        """Compute a stage unless its key says that it was computed from the same content.
+
+        Files that the stage wrote before and writes no more are removed: what lies on disk is what the study says.
+        """
         if not self.overwrite and self.ledger.is_done(name, key):
-            log.info("%s: nothing to do", name)
+            self.idle.append(name)
             return
-        log.info("%s", name)
-        self.ledger.close(name, key, list(compute()))
+        start, said = time.monotonic(), name.replace("_", ": ", 1)
+        for path in self.ledger.files(name) if self.overwrite else self.ledger.damaged(name):
+            if path.is_dir():  # an array that calls itself complete would be taken as it is
+                shutil.rmtree(path)
+        before = self.ledger.files(name)
+        self.ledger.open(name)
+        with heartbeat(said):
+            written = list(compute())
+        for path in set(before) - set(written):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.ledger.close(name, key, written)
+        log.info("%s: done in %.1f s", said, time.monotonic() - start)
 
     def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
-        """The provenance for a sidecar; inputs are named as in the study file."""
-        base = self.study.folder
-        named = {_relative(Path(i), base): self.digest(i) for i in inputs}
+        """The provenance for a sidecar; inputs are named as seen from the study file."""
+        named = {Path(os.path.relpath(i, self.study.folder)).as_posix(): self.digest(i) for i in inputs}
         return self.ledger.provenance(parameters=parameters, inputs=named)
+
+    def save_table(
+        self, table: pd.DataFrame, path: Path, *, columns: Mapping[str, str], about: Mapping[str, Any]
+    ) -> Iterator[Path]:
+        """Write a table and its sidecar; give both."""
+        yield write_table(table, path, columns=columns, about=about)
+        yield path.with_suffix(".json")
+
+    def save_map(
+        self, image: Nifti1Image, path: Path, *, label: str, space: str, about: Mapping[str, Any]
+    ) -> Iterator[Path]:
+        """Write a map with its label, space and command inside, and its sidecar; give all files."""
+        known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
+        history = command_line() + (" (simulated data)" if self.study.settings.study.simulated else "")
+        saved = save_image(image, ready(path), labels=[label], space=known, history=history, overwrite=True)
+        yield from image_files(saved)
+        yield self.sidecar(path, about)
+
+    def map_ending(self, space: str) -> str:
+        """How the names of maps end."""
+        if self.study.settings.study.maps == "nifti":
+            return "statmap.nii.gz"
+        return f"statmap+{'orig' if space == 'native' else 'tlrc'}.HEAD"
 
     def sidecar(self, path: Path, content: Mapping[str, Any]) -> Path:
         """Write the JSON beside a result."""
-        stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", path.name)
+        stem = re.sub(r"(\+\w+)?(\.nii)?\.[A-Za-z0-9]+$", "", path.name)
         return write_json(path.with_name(stem + ".json"), content)
 
     def subject_file(self, person: Participant, ending: str, **entities: str) -> Path:
         """`sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, as BIDS derivatives are named."""
-        name = f"sub-{person.label}_{self._common(person.brain.space)}{_entities(entities)}_{ending}"
-        return self.study.out / f"sub-{person.label}" / "func" / name
+        label = f"sub-{slug(person.label)}"
+        name = f"{label}_{self._common(person.brain.space)}{_entities(entities)}_{ending}"
+        return self.study.out / label / "func" / name
 
     def group_file(self, ending: str, *, space: str | None = None, **entities: str) -> Path:
         """`group/task-<study>_..._<ending>`."""
@@ -93,26 +140,16 @@ class Context:
         return dict(zip(sounds.items, sounds.conditions, strict=True))
 
 
+def image_digest(name: str | Path) -> str:
+    """SHA-256 of a file, or of both files of an AFNI dataset."""
+    return content_key([file_digest(f) for f in image_files(name)])
+
+
 def ready(path: Path) -> Path:
     """The path, whose folder now exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def slug(text: str) -> str:
-    """Letters and digits only, as BIDS entities want.
-
-    Examples
-    --------
-    >>> slug("rho-a")
-    'rhoa'
-    """
-    return re.sub(r"[^A-Za-z0-9]", "", text)
-
-
 def _entities(entities: Mapping[str, str]) -> str:
     return "".join(f"_{key}-{slug(value)}" for key, value in entities.items())
-
-
-def _relative(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,21 @@ import zarr
 from brainmap.features import store as stores
 from brainmap.features.activations import open_activations
 from brainmap.features.cam import ClassActivationMaps, class_activation_maps
+from brainmap.features.layers import OUTPUT, list_layers
 from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
-from brainmap.record import content_key, write_table
+from brainmap.record import content_key
 from brainmap.stages.context import Context
-from brainmap.stages.networks import Loaded, Version, class_names, network_key, store_path, versions_of
+from brainmap.stages.networks import (
+    Loaded,
+    Version,
+    array_paths,
+    class_names,
+    heard_key,
+    inputs_of,
+    store_path,
+    versions_of,
+)
+from brainmap.study import slug
 
 log = logging.getLogger("brainmap")
 VERSION = 1
@@ -30,13 +42,13 @@ def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
         return
     version = explained(context)
     one = loaded[version.network.name]
-    base = network_key(context, one, version)
     names = class_names(one)
-    key = content_key(VERSION, base, settings.cam)
-    context.stage("explain_cam", key, lambda: list(_cams(context, one, version, names)))
+    base = content_key(VERSION, version.name, heard_key(context, one, version), names)
+    key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
+    context.stage("explain_cam", key, lambda: _cams(context, one, version, names))
     wanted = _wanted(context, one, version)
-    key = content_key(VERSION, base, settings.maximization, wanted, context.study.settings.study.seed)
-    context.stage("explain_maximization", key, lambda: list(_maximize(context, one, version, wanted, names)))
+    key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
+    context.stage("explain_maximization", key, lambda: _maximize(context, one, version, wanted, names))
 
 
 def explained(context: Context) -> Version:
@@ -46,12 +58,11 @@ def explained(context: Context) -> Version:
     return next(v for v in versions_of(context) if not v.control and name in (None, v.network.name))
 
 
-def best_layers(context: Context, version: Version, most: int) -> list[str]:
-    """The convolutions that are best in most regions, chosen on held-out stimuli; the deepest ones without that table."""
-    layers = [layer for layer in open_activations(store_path(context, version)).layers if layer.startswith("conv")]
+def best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
+    """Of these layers those that are best in most regions, chosen on held-out stimuli; the last without that table."""
     path = context.table_file("best_layers")
     if not path.exists():
-        return layers[-most:]
+        return layers[len(layers) - min(most, len(layers)) :]
     table = pd.read_csv(path, sep="\t")
     table = table[(table["network"] == version.name) & table["layer"].isin(layers)]
     ranked = table.groupby("layer")["score"].agg(["size", "max"]).sort_values(["size", "max"], ascending=False)
@@ -59,14 +70,16 @@ def best_layers(context: Context, version: Version, most: int) -> list[str]:
 
 
 def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
-    """Which units of which layers are maximized: the classes, and of the best layers the channels that vary most over sounds."""
+    """Which units are maximized: the classes, and of the best layers the channels that vary most over sounds."""
     settings = context.study.settings.explain
     assert settings is not None
     activations = open_activations(store_path(context, version))
-    n_classes = activations["output"].shape[1] if "output" in activations.layers else 0
+    known = {layer.name: layer for layer in list_layers(one.model, one.sounds.take([0]))}
+    n_classes = known[OUTPUT].shape[0]
     most = n_classes if settings.maximization.classes == "all" else min(settings.maximization.classes, n_classes)
-    wanted = {"output": list(range(most))} if most else {}
-    for layer in best_layers(context, version, settings.maximization.best_layers):
+    wanted = {OUTPUT: list(range(most))} if most else {}
+    layers = [name for name in activations.layers if name in known and known[name].kind.startswith("Conv")]
+    for layer in best_layers(context, version, layers, settings.maximization.best_layers):
         responses = np.asarray(activations[layer][:], dtype=np.float64)
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue
@@ -97,6 +110,7 @@ def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...
         "layer": cams.layer,
         "rate": one.checkpoint.rate,
     }
+    stores.set_current(root, "cam", {}, network=version.name)
     _put(root, "cam", cams.layer, cams.maps, attributes, version.name)
     table = pd.DataFrame(cams.logits, columns=list(cams.class_names))
     table.insert(0, "stimulus_id", list(cams.items))
@@ -104,9 +118,13 @@ def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...
     columns = {"stimulus_id": "stimulus", "condition": "what it is"} | {
         n: f"logit of class {n}" for n in cams.class_names
     }
-    path = context.study.out / "features" / f"network-{version.name}_logits.tsv"
-    yield write_table(table, path, columns=columns, about=context.about({"cam": settings.cam.model_dump()}))
-    yield store_path(context, version)
+    yield from array_paths(context, version, "cam")
+    about = context.about({"cam": settings.cam.model_dump()}, inputs_of(context, version))
+    yield from context.save_table(table, _table_path(context, version, "logits"), columns=columns, about=about)
+
+
+def _table_path(context: Context, version: Version, what: str) -> Path:
+    return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
 
 
 def _put(
@@ -121,7 +139,8 @@ def _put(
         writer.write(values)
         writer.finish()
     known = root.get(kind)
-    current = dict(known.attrs.get("current", [])) if isinstance(known, zarr.Group) else {}  # type: ignore[arg-type,call-overload]
+    listed: Any = known.attrs.get("current", []) if isinstance(known, zarr.Group) else []
+    current: dict[str, str] = dict(listed)
     stores.set_current(root, kind, {**current, layer: key}, network=network)
 
 
@@ -143,7 +162,7 @@ def _maximize(
             units=units,
             settings=recipe,
             sounds=one.sounds,
-            class_names=names,
+            class_names=names if layer == "output" else None,
             rng=np.random.default_rng(np.random.SeedSequence([seed, *layer.encode()])),
             device=context.device,
             threads=context.threads,
@@ -161,12 +180,13 @@ def _maximize(
         _put(root, "am", layer, am.patterns, attributes, version.name)
         yield from wavs
         quality.append(_quality(am))
-    path = context.study.out / "features" / f"network-{version.name}_maximization.tsv"
-    table = pd.concat(quality, ignore_index=True)
-    columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
-    yield write_table(
-        table, path, columns=columns, about=context.about({"maximization": settings.maximization.model_dump()})
-    )
+    yield from array_paths(context, version, "am")
+    if quality:
+        table = pd.concat(quality, ignore_index=True)
+        columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
+        about = context.about({"maximization": settings.maximization.model_dump()}, inputs_of(context, version))
+        path = _table_path(context, version, "maximization")
+        yield from context.save_table(table, path, columns=columns, about=about)
 
 
 QUALITY_COLUMNS = {"layer": "layer", "unit": "unit of the layer", "label": "class, or layer and unit"}
@@ -182,7 +202,7 @@ def _quality(am: Maximization) -> pd.DataFrame:
 
 def wav_folder(context: Context, version: Version) -> Path:
     """Where the maximizing sounds lie."""
-    return context.study.out / "features" / f"network-{version.name}_maximization"
+    return context.study.out / "features" / f"network-{slug(version.name)}_maximization"
 
 
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
@@ -191,9 +211,9 @@ def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
     root = stores.open_store(path, create=False)
     if root.get("cam") is None:
         return None
-    logits = pd.read_csv(context.study.out / "features" / f"network-{version.name}_logits.tsv", sep="\t")
+    logits = pd.read_csv(_table_path(context, version, "logits"), sep="\t")
     array = list(stores.current_arrays(root, "cam").values())[-1]
-    about = dict(array.attrs)
+    about: dict[str, Any] = dict(array.attrs)
     return ClassActivationMaps(
         maps=np.asarray(array[:]),
         items=tuple(about["items"]),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.record import content_key, file_digest, write_table
+from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_rdms
@@ -22,9 +22,9 @@ from brainmap.rsa.inference import score_statistics, split_half_best_layer
 from brainmap.rsa.rdm import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.rsa.rois import load_rois
-from brainmap.stages.context import Context
-from brainmap.stages.networks import Version, model_rdms, rdm_path, versions_of
-from brainmap.stages.participants import map_path, save_map
+from brainmap.stages.context import Context, image_digest
+from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
+from brainmap.stages.participants import SCORE_COLUMNS, map_path
 from brainmap.study import Participant
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 VERSION = 1
 SIGNIFICANT = 0.05
+NO_COMMON_SPACE = (
+    "group maps: not made, participants are in %s space, which is no common grid; bring "
+    "sub-*/func/*_statmap.* to one template and test them with `brainmap rsa group` (ROI results need no template)"
+)
 
 STATISTICS_COLUMNS = {
     "network": "network, or a control of it",
@@ -75,20 +79,26 @@ def run_group(context: Context) -> None:
         context.study.settings.rsa.model_dump(),
         context.study.settings.study.seed,
     )
-    context.stage("group_rois", key, lambda: list(_tables(context, people)))
-    if len(people) > 1 and context.study.settings.searchlight is not None:
+    context.stage("group_rois", key, lambda: _tables(context, people))
+    settings = context.study.settings.searchlight
+    space = common_space(people)
+    if settings is not None and space is None:
+        log.warning(NO_COMMON_SPACE, some(sorted({p.brain.space for p in people})))
+    elif settings is not None and space is not None and len(people) > 1:
+        drawn = 2 ** len(people) > settings.group.permutations  # else all sign flips are enumerated
         maps_key = content_key(
             VERSION,
             _map_digests(context, people),
-            context.study.settings.searchlight.model_dump(),
-            context.study.settings.study.seed,
+            [settings.group.model_dump(), space, context.study.settings.study.maps],
+            context.study.settings.study.seed if drawn else "all",
         )
-        context.stage("group_maps", maps_key, lambda: list(_maps(context, people)))
+        context.stage("group_maps", maps_key, lambda: _maps(context, people, space))
         key = content_key(key, maps_key)
     truth = context.study.settings.truth
-    if truth is not None:
-        key = content_key(key, context.digest(context.study.resolve(truth.table)))
-        context.stage("group_recovery", key, lambda: list(_recovery(context, people)))
+    if truth is not None and len(people) > 1:
+        regions = [r for r in (people[0].roi_image, people[0].roi_table) if r is not None]
+        planted = [context.digest(f) for f in (context.study.resolve(truth.table), *regions)]
+        context.stage("group_recovery", content_key(key, planted), lambda: _recovery(context, people))
 
 
 def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
@@ -97,7 +107,7 @@ def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
 
 
 def _map_digests(context: Context, people: list[Participant]) -> list[str]:
-    return [file_digest(map_path(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
+    return [image_digest(map_path(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
 
 
 def _trained_layers(context: Context) -> list[tuple[Version, str]]:
@@ -127,6 +137,15 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     scores = compare_rdms(models, brains, measure=settings.measure)
     rois = list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"])))
     about = context.about({"rsa": settings.model_dump()})
+    rows = [
+        {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
+        for i, (network, layer) in enumerate(layer_names(models))
+        for j, (who, roi) in enumerate(
+            zip(brains.rdm_descriptors["participant"], brains.rdm_descriptors["roi"], strict=True)
+        )
+    ]
+    about_scores = {"Measure": settings.measure, **about}
+    yield from _write(context, "scores", pd.DataFrame(rows), SCORE_COLUMNS, about_scores)
     if len(people) > 1:
         yield from _write(
             context, "statistics", _statistics(models, brains, scores, rois, context), STATISTICS_COLUMNS, about
@@ -138,11 +157,11 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
         mine = model_rdms(context, [version])
         if mine.n_rdm > 1:
-            by = "condition" if settings.items == "stimulus" and _n_conditions(brains) >= 6 else "stimulus"
-            by = "condition" if settings.items == "condition" else by
+            whole = settings.items == "condition" or _n_conditions(brains) >= 6
+            by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by
-            )  # type: ignore[arg-type]
+            )
             table.insert(0, "network", version.name)
             best.append(table)
     if best:
@@ -159,10 +178,7 @@ def _statistics(models: RDMs, brains: RDMs, scores: Any, rois: list[str], contex
     settings, seed = context.study.settings.rsa.inference, context.study.settings.study.seed
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
     cube = np.stack([scores[:, roi_of == roi] for roi in rois], axis=1)  # (n_models, n_rois, n_participants)
-    names = [
-        f"{n}\t{layer}"
-        for n, layer in zip(models.rdm_descriptors["network"], models.rdm_descriptors["layer"], strict=True)
-    ]
+    names = ["\t".join(name) for name in layer_names(models)]
     table = score_statistics(
         cube,
         test=settings.participants,
@@ -178,11 +194,8 @@ def _statistics(models: RDMs, brains: RDMs, scores: Any, rois: list[str], contex
 
 
 def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:
-    """Spearman correlations between the RDMs of the layers: neighbors are alike, which limits what can be told apart."""
-    names = [
-        f"{n} {layer}"
-        for n, layer in zip(models.rdm_descriptors["network"], models.rdm_descriptors["layer"], strict=True)
-    ]
+    """Spearman correlations between the RDMs of the layers: neighbors are alike, and hard to tell apart."""
+    names = [" ".join(name) for name in layer_names(models)]
     table = pd.DataFrame(compare_rdms(models, models, measure="spearman"), columns=names)
     table.insert(0, "layer", names)
     columns = {"layer": "network and layer"} | {n: f"Spearman correlation with the RDM of {n}" for n in names}
@@ -192,28 +205,17 @@ def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -
 def _write(
     context: Context, name: str, table: pd.DataFrame, columns: dict[str, str], about: dict[str, Any]
 ) -> Iterator[Path]:
-    path = write_table(table, context.table_file(name), columns=columns, about=about)
-    yield from (path, path.with_suffix(".json"))
+    yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
 
 
-def common_space(context: Context, people: list[Participant]) -> str | None:
-    """The space all participants' maps are in, or None (said) when there is none."""
+def common_space(people: list[Participant]) -> str | None:
+    """The space all participants' maps are in, or None when there is none."""
     spaces = {p.brain.space for p in people}
-    if len(spaces) == 1 and spaces != {"native"}:
-        return spaces.pop()
-    log.warning(
-        "group maps: participants are in %s space, which is no common grid; transform sub-*/func/*_statmap.nii.gz to a "
-        "template and test them with `brainmap rsa group`",
-        some(sorted(spaces)),
-    )
-    return None
+    return spaces.pop() if len(spaces) == 1 and spaces != {"native"} else None
 
 
-def _maps(context: Context, people: list[Participant]) -> Iterator[Path]:
+def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
     """One test for each network, corrected over its layers and voxels together."""
-    space = common_space(context, people)
-    if space is None:
-        return
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
     assert settings is not None
     clusters = []
@@ -238,7 +240,7 @@ def _maps(context: Context, people: list[Participant]) -> Iterator[Path]:
 
 def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
     """Where a group map lies; `stat` is mean, t or pfwe."""
-    return context.group_file("statmap.nii.gz", space=space, desc=version.slug(layer), stat=stat)
+    return context.group_file(context.map_ending(space), space=space, desc=version.slug(layer), stat=stat)
 
 
 def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
@@ -256,12 +258,12 @@ def _save_result(context: Context, result: GroupResult, version: Version, space:
     for stat, images in (("mean", result.mean), ("t", result.statistic), ("pfwe", result.p_corrected)):
         for layer in result.names:
             path = group_map(context, version, layer, stat, space)
-            save_map(images[layer], path, label=f"{layer} {stat}", space=space)
-            yield from (path, context.sidecar(path, {"Network": version.name, "Layer": layer, **tested, **about}))
+            said = {"Network": version.name, "Layer": layer, **tested, **about}
+            yield from context.save_map(images[layer], path, label=f"{layer} {stat}", space=space, about=said)
     path = group_map(context, version, "", "bestlayer", space)
-    save_map(result.best, path, label="best layer", space=space)
-    named = {"Layers": {str(k): layer for k, layer in enumerate(result.names, start=1)}, **tested}
-    yield from (path, context.sidecar(path, {"Network": version.name, **named, **about}))
+    named = {str(k): layer for k, layer in enumerate(result.names, start=1)}
+    said = {"Network": version.name, "Layers": named, **tested, **about}
+    yield from context.save_map(result.best, path, label="best layer", space=space, about=said)
 
 
 def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
@@ -276,12 +278,12 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     scores = compare_rdms(models, brains, measure=context.study.settings.rsa.measure)
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
     cube = np.stack([scores[:, roi_of == roi].T for roi in planted], axis=2)
-    ceilings = noise_ceilings(brains, measure=context.study.settings.rsa.measure).set_index("roi")
+    bounds = noise_ceilings(brains, measure=context.study.settings.rsa.measure).set_index("roi")
     found = recovery_table(
         cube,
         layers=layers,
         planted=planted,
-        ceilings={r: (ceilings.loc[r, "lower"], ceilings.loc[r, "upper"]) for r in planted},
+        ceilings={r: (bounds.lower[r], bounds.upper[r]) for r in planted},
         **_mapped(context, people, version, layers),
     )
     yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), context.about({"truth": planted}))
@@ -289,12 +291,13 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
 
 def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:
     """The searchlight's part of the recovery table, where there is a searchlight."""
-    space = people[0].brain.space
-    if context.study.settings.searchlight is None or not group_map(context, version, "", "bestlayer", space).exists():
+    space = common_space(people)
+    if context.study.settings.searchlight is None or space is None:
         return {}
     best: Nifti1Image = load_image(group_map(context, version, "", "bestlayer", space))
     values = np.nan_to_num(np.asarray(best.dataobj))
-    rois = load_rois(people[0].roi_image, table=people[0].roi_table, minimum_voxels=1)
+    pooling = people[0].brain.rois.hemispheres
+    rois = load_rois(people[0].roi_image, table=people[0].roi_table, minimum_voxels=1, hemispheres=pooling)
     return {
         "mean_maps": {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers},
         "significant": best.__class__(values, best.affine),

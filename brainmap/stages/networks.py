@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,12 @@ from brainmap.features.activations import extract_activations
 from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network
 from brainmap.features.controls import control_network
 from brainmap.features.sounds import Sounds
+from brainmap.features.store import current_arrays, open_store, weights_digest
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.rdm import compute_rdms, load_rdms, save_rdms
-from brainmap.stages.context import Context, ready, slug
-from brainmap.study import Network
+from brainmap.stages.context import Context, ready
+from brainmap.study import Network, slug
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -30,18 +33,13 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network of the study, ready to hear its sounds."""
+    """A network of the study, ready to hear its sounds; `digest` says what it computes."""
 
     settings: Network
     model: nn.Module
     checkpoint: Checkpoint
     sounds: Sounds
     digest: str
-
-    @property
-    def n_parameters(self) -> int:
-        """Trainable parameters."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,16 @@ def versions_of(context: Context) -> Iterator[Version]:
 
 
 def load(context: Context, network: Network) -> Loaded:
-    """Load a checkpoint and the sounds as it wants them.
+    """Load a checkpoint and the sounds as it wants them, once in a call of brainmap.
 
     Raises
     ------
     InputError
         A rate or length that differs from what the checkpoint was trained with; weights that do not fit.
     """
+    known = context.networks.get(network.name)
+    if isinstance(known, Loaded):
+        return known
     path = context.study.resolve(network.checkpoint)
     model = load_network(
         path,
@@ -83,15 +84,22 @@ def load(context: Context, network: Network) -> Loaded:
         n_classes=len(network.classes) if network.classes else None,
     )
     checkpoint = feeding(network, path)
-    sounds = context.sounds_for(network, checkpoint)
-    return Loaded(network, model, checkpoint, sounds, file_digest(path))
+    digest = content_key(weights_digest(model), _code_digest(network.architecture or ""))
+    loaded = Loaded(network, model, checkpoint, context.sounds_for(network, checkpoint), digest)
+    context.networks[network.name] = loaded
+    return loaded
+
+
+def _code_digest(architecture: str) -> str:
+    """SHA-256 of the module that builds somebody's own network: weights alone do not say what it computes."""
+    module, _, function = architecture.partition(":")
+    source = getattr(sys.modules.get(module), "__file__", None) if function else None
+    return file_digest(source) if source else ""
 
 
 def feeding(network: Network, path: str) -> Checkpoint:
     """How a network is fed: what its checkpoint says, completed and never contradicted by the study file."""
     given = {k: getattr(network, k) for k in ("rate", "level", "align", "classes") if getattr(network, k) is not None}
-    if network.seconds is not None:
-        given["n_samples"] = round(network.seconds * (network.rate or 16_000))
     try:
         stored = load_checkpoint(path)
     except InputError:
@@ -99,12 +107,17 @@ def feeding(network: Network, path: str) -> Checkpoint:
             raise InputError(
                 f"[network] {network.name}: {path} does not say how it was fed; give rate (Hz) and seconds in the study"
             ) from None
-        return Checkpoint(architecture=network.architecture or "", **given)
+        n_samples = round(network.seconds * network.rate)
+        return Checkpoint(architecture=network.architecture or "", n_samples=n_samples, **given)
+    seconds = stored.n_samples / stored.rate
+    trained = {"seconds": seconds, **{key: getattr(stored, key) for key in given}}
+    if network.seconds is not None and round(network.seconds * stored.rate) != stored.n_samples:
+        given["seconds"] = network.seconds
     for key, value in given.items():
-        if value != getattr(stored, key):
+        if value != trained[key]:
             raise InputError(
-                f"[network] {network.name}: {key} is {value!r} in the study and {getattr(stored, key)!r} in the "
-                f"checkpoint it was trained with; leave {key} out of the study"
+                f"[network] {network.name}: {key} is {value!r} in the study and {trained[key]!r} in its checkpoint, "
+                f"with which it was trained; leave {key} out of the study"
             )
     return stored
 
@@ -116,7 +129,7 @@ def rdm_path(context: Context, version: Version) -> Path:
 
 def store_path(context: Context, version: Version) -> Path:
     """Where the activations of a network lie."""
-    return context.study.out / "features" / f"{version.name}.zarr"
+    return context.study.out / "features" / f"network-{slug(version.name)}_features.zarr"
 
 
 def run_networks(context: Context) -> dict[str, Loaded]:
@@ -126,23 +139,21 @@ def run_networks(context: Context) -> dict[str, Loaded]:
         one = loaded[version.network.name]
         check_items(context, one)
         key = network_key(context, one, version)
-        context.stage(f"network-{version.name}", key, lambda v=version, o=one, k=key: _compute(context, o, v, k))
+        context.stage(f"network-{version.name}", key, partial(_compute, context, one, version))
     return loaded
+
+
+def heard_key(context: Context, loaded: Loaded, version: Version) -> str:
+    """What the activations of a network depend on, whatever is then made of them."""
+    seed = context.study.settings.study.seed if version.control else 0
+    return content_key(VERSION, loaded.digest, version.control, seed, loaded.sounds.digest)
 
 
 def network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """What the RDMs of a network depend on."""
-    settings = version.network.model_dump(exclude={"checkpoint", "controls"})
-    return content_key(
-        VERSION,
-        loaded.digest,
-        settings,
-        version.control,
-        loaded.sounds.digest,
-        context.study.settings.rsa.items,
-        loaded.sounds.conditions,
-        context.study.settings.study.seed if version.control else 0,
-    )
+    settings = version.network.model_dump(include={"name", "layers", "pooling", "dissimilarity", "units"})
+    items = context.study.settings.rsa.items
+    return content_key(VERSION, heard_key(context, loaded, version), settings, items, loaded.sounds.conditions)
 
 
 def check_items(context: Context, loaded: Loaded) -> None:
@@ -157,7 +168,7 @@ def check_items(context: Context, loaded: Loaded) -> None:
         )
 
 
-def _compute(context: Context, loaded: Loaded, version: Version, key: str) -> list[Path]:
+def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
     network, seed = version.network, context.study.settings.study.seed
     model = loaded.model
     if version.control:
@@ -171,7 +182,7 @@ def _compute(context: Context, loaded: Loaded, version: Version, key: str) -> li
         store=store_path(context, version),
         device=context.device,
         network=version.name,
-        key=key,
+        key=heard_key(context, loaded, version),
     )
     rdms = compute_rdms(
         activations,
@@ -188,9 +199,22 @@ def _compute(context: Context, loaded: Loaded, version: Version, key: str) -> li
             "control": version.control or "none",
             "items": context.study.settings.rsa.items,
         },
-        [context.study.resolve(network.checkpoint), context.study.resolve(context.study.settings.stimuli.table)],
+        inputs_of(context, version),
     )
-    return [path, context.sidecar(path, about), store_path(context, version)]
+    return [path, context.sidecar(path, about), *array_paths(context, version, "activations")]
+
+
+def inputs_of(context: Context, version: Version) -> list[str]:
+    """The files that a network's features depend on, for provenance: the sounds themselves are in their key."""
+    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    checkpoint = context.study.resolve(version.network.checkpoint)
+    return [checkpoint, str(table)] if table.is_file() else [checkpoint]
+
+
+def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
+    """The folders of the current arrays of a kind in a network's store."""
+    store = store_path(context, version)
+    return [store / array.path for array in current_arrays(open_store(store, create=False), kind).values()]
 
 
 def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
@@ -198,6 +222,12 @@ def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
     chosen = list(versions_of(context)) if versions is None else versions
     found: list[Any] = [load_rdms(rdm_path(context, v)) for v in chosen]
     return stack_rdms(found)
+
+
+def layer_names(models: RDMs) -> list[tuple[str, str]]:
+    """Network (or control) and layer of each model RDM."""
+    found = models.rdm_descriptors
+    return [(str(n), str(layer)) for n, layer in zip(found["network"], found["layer"], strict=True)]
 
 
 def class_names(loaded: Loaded) -> tuple[str, ...] | None:

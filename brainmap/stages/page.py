@@ -11,13 +11,13 @@ import pandas as pd
 
 from brainmap.features import store as stores
 from brainmap.features.checkpoints import Checkpoint
-from brainmap.record import content_key, write_json
+from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm import load_rdms
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
-from brainmap.stages.group import SIGNIFICANT, brain_rdms, group_map
-from brainmap.stages.networks import Version, feeding, rdm_path, store_path, versions_of
+from brainmap.stages.group import SIGNIFICANT, brain_rdms, common_space, group_map
+from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
 VERSION = 1
@@ -33,9 +33,16 @@ def run_page(context: Context) -> Path:
     done = sorted((context.study.out / ".brainmap").glob("*.json"))
     keys = [context.ledger.read(p.stem).get("key") for p in done if p.stem != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
-    path = page_path(context)
-    context.stage("report", key, lambda: [write_report(page_content(context), path)])
-    return path
+    context.stage("report", key, lambda: _write_page(context))
+    return page_path(context)
+
+
+def _write_page(context: Context) -> list[Path]:
+    """The page and the figures that were drawn with it."""
+    figures = page_path(context).parent / "figures"
+    before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
+    page = write_report(page_content(context), page_path(context), figures=figures)
+    return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 
 def page_content(context: Context) -> ReportContent:
@@ -81,6 +88,9 @@ def page_content(context: Context) -> ReportContent:
 
 
 def _table(context: Context, name: str) -> pd.DataFrame | None:
+    settings = context.study.settings
+    if (name == "recovery" and settings.truth is None) or (name == "clusters" and settings.searchlight is None):
+        return None  # of an earlier study file
     path = context.table_file(name)
     return pd.read_csv(path, sep="\t", na_values="n/a") if path.exists() else None
 
@@ -93,13 +103,17 @@ def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
 
 
 def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    space = context.study.settings.brain[0].space
-    best = group_map(context, version, "", "bestlayer", space)
-    if not best.exists():
+    space = common_space(list(context.study.participants()))
+    if space is None or context.study.settings.searchlight is None:
         return {}, {}, None
+    path = group_map(context, version, "", "bestlayer", space)
+    if not path.exists():
+        return {}, {}, None
+    best = load_image(path)
     means = {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers}
     p_maps = {layer: load_image(group_map(context, version, layer, "pfwe", space)) for layer in layers}
-    return means, p_maps, load_image(best)
+    # Where no voxel is significant there is no map of the best layer to draw.
+    return means, p_maps, best if np.isfinite(np.asarray(best.dataobj)).any() else None
 
 
 def _question(context: Context, version: Version) -> str:
@@ -127,8 +141,8 @@ def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], ne
                 "regions that some layer explains, corrected over layers and regions",
             )
         )
-        top = statistics.loc[statistics["mean"].idxmax()]
-        said = f"{top['mean']:.2f}".replace("0.", ".", 1)
+        top = statistics.sort_values("mean", ascending=False).iloc[0]
+        said = f"{statistics['mean'].max():.2f}".replace("0.", ".", 1)
         results.append((said, f"highest mean {context.study.settings.rsa.measure}: {top['layer']} in {top['roi']}"))
     if clusters is not None and len(clusters):
         results.append(
@@ -170,9 +184,9 @@ def _pairs(context: Context, tables: Mapping[str, pd.DataFrame | None], version:
 
 
 def _panels(context: Context, version: Version) -> list[PatternPanel]:
-    root = stores.open_store(store_path(context, version), create=False)
-    if root.get("am") is None:
+    if context.study.settings.explain is None:
         return []
+    root = stores.open_store(store_path(context, version), create=False)
     panels = []
     for layer, array in stores.current_arrays(root, "am").items():
         about: dict[str, Any] = dict(array.attrs)
@@ -266,8 +280,7 @@ def _provenance(context: Context) -> dict[str, Any]:
         {},
         [
             str(context.study.path),
-            context.study.resolve(context.study.settings.stimuli.table),
-            *(context.study.resolve(n.checkpoint) for n in context.study.settings.network),
+            *dict.fromkeys(f for version in versions_of(context) for f in inputs_of(context, version)),
         ],
     )
     return {
@@ -276,21 +289,3 @@ def _provenance(context: Context) -> dict[str, Any]:
         "Versions": about["Versions"],
         "SHA-256 of inputs": about["InputsSHA256"],
     }
-
-
-def write_description(context: Context) -> None:
-    """`dataset_description.json`, as BIDS derivatives have."""
-    about = context.ledger.provenance(parameters={}, inputs={})
-    write_json(
-        context.study.out / "dataset_description.json",
-        {
-            "Name": f"{context.study.settings.study.name}: brainmap"
-            + (" (simulated data)" if context.study.settings.study.simulated else ""),
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [about["GeneratedBy"]],
-            "SourceDatasets": [{"URL": "../.."}],
-            "Study": context.study.settings.study.name,
-            "Simulated": context.study.settings.study.simulated,
-        },
-    )

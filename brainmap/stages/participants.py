@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from brainmap.record import command_line, content_key, file_digest, write_table
+from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import searchlight
 from brainmap.rsa.compare import compare_rdms
-from brainmap.rsa.images import save_image
 from brainmap.rsa.normalize import noise_precision, run_residuals
 from brainmap.rsa.patterns import load_patterns, select_roi, voxel_report
 from brainmap.rsa.rdm import compute_rdms, save_rdms
 from brainmap.rsa.rois import load_rois
 from brainmap.stages.context import Context, ready
-from brainmap.stages.networks import Version, model_rdms, rdm_path, versions_of
+from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study import Participant
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
     from brainmap.rsa.regions import Rois
 
 VERSION = 1
+WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that take a noise precision
 
 SCORE_COLUMNS = {
     "participant": "label of the participant",
@@ -56,7 +55,10 @@ class _Person:
 
     context: Context
     person: Participant
-    models: RDMs
+
+    @cached_property
+    def models(self) -> RDMs:
+        return model_rdms(self.context)
 
     @cached_property
     def rois(self) -> Rois:
@@ -71,41 +73,40 @@ class _Person:
 
     @cached_property
     def data(self) -> Dataset:
-        return load_patterns(**pattern_arguments(self.context, self.person), rois=self.rois)
+        arguments = pattern_arguments(self.person)
+        return load_patterns(**arguments, stimuli=self.context.stimuli, rois=self.rois)
 
     @cached_property
     def inputs(self) -> list[str]:
-        """Every file the participant's results depend on."""
+        """Every file the participant's regions depend on."""
         person = self.person
-        tables = [t for t in (person.roi_table, None if person.labels == "sub-brick" else person.labels) if t]
-        return [*person.files, person.mask, person.roi_image, *tables]
+        return [*person.inputs, *(f for f in (person.roi_image, person.roi_table) if f is not None)]
 
-    @cached_property
-    def key(self) -> str:
-        """What the participant's patterns and the models depend on."""
-        context = self.context
+    def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
+        """What a stage depends on: models, patterns, and its own settings."""
+        context, brain = self.context, self.person.brain
         models = [file_digest(rdm_path(context, v)) for v in versions_of(context)]
-        settings = self.person.brain.model_dump(include={"labels", "missing", "noise", "space", "rois"})
         return content_key(
             VERSION,
             models,
-            [context.digest(i) for i in self.inputs],
-            settings,
-            self.person.runs,
+            [context.digest(i) for i in inputs],
+            [self.person.labels == "sub-brick", brain.missing, brain.space, self.person.runs],
+            brain.noise if dissimilarity in WHITENED else "none",
             context.stimuli,
             context.study.settings.rsa.items,
+            dissimilarity,
+            settings,
         )
 
 
-def pattern_arguments(context: Context, person: Participant) -> dict[str, Any]:
-    """The arguments of `load_patterns` and `check_patterns` for a participant, but for the ROIs."""
+def pattern_arguments(person: Participant) -> dict[str, Any]:
+    """The arguments of `load_patterns` and `check_patterns` for a participant, but for stimuli and ROIs."""
     several = len(person.files) > 1
     return {
         "files": list(person.files) if several else person.files[0],
         "mask": person.mask,
-        "conditions": person.labels,
+        "conditions": list(person.labels) if isinstance(person.labels, tuple) else person.labels,
         "runs": list(person.runs) if several else None,
-        "stimuli": context.stimuli,
         "participant": person.label,
         "missing": person.brain.missing,
     }
@@ -113,23 +114,27 @@ def pattern_arguments(context: Context, person: Participant) -> dict[str, Any]:
 
 def run_participants(context: Context, only: Sequence[str] = ()) -> None:
     """ROI scores and searchlight of all participants, or of some."""
-    models = model_rdms(context)
+    settings = context.study.settings
     for person in context.study.participants():
         if only and person.label not in only:
             continue
-        one = _Person(context, person, models)
-        settings = context.study.settings
-        key = content_key("rois", one.key, settings.rsa.dissimilarity, settings.rsa.measure)
-        context.stage(f"sub-{person.label}_rois", key, lambda o=one: list(_score_rois(o)))
-        if settings.searchlight is not None:
-            key = content_key("searchlight", one.key, settings.searchlight.model_dump(exclude={"group"}))
-            context.stage(f"sub-{person.label}_searchlight", key, lambda o=one: list(_map(o)))
+        one = _Person(context, person)
+        regions = person.brain.rois
+        key = one.key(
+            one.inputs, settings.rsa.dissimilarity, settings.rsa.measure, regions.hemispheres, regions.minimum_voxels
+        )
+        context.stage(f"sub-{person.label}_rois", key, partial(_score_rois, one))
+        light = settings.searchlight
+        if light is not None:
+            own = light.model_dump(exclude={"group"})
+            key = one.key(person.inputs, light.dissimilarity, own, settings.study.maps)
+            context.stage(f"sub-{person.label}_searchlight", key, partial(_map, one))
 
 
 def _score_rois(one: _Person) -> Iterator[Path]:
     context, settings, label = one.context, one.context.study.settings.rsa, one.person.label
     precision = None
-    if settings.dissimilarity in ("crossnobis", "mahalanobis") and one.person.brain.noise == "runs":
+    if settings.dissimilarity in WHITENED and one.person.brain.noise == "runs":
         precision = {name: noise_precision(select_roi(one.data, name), method="shrinkage") for name in one.rois.names}
     rdms = compute_rdms(
         one.data,
@@ -149,21 +154,15 @@ def _score_rois(one: _Person) -> Iterator[Path]:
     table = pd.DataFrame(
         [
             {"participant": label, "network": network, "layer": layer, "roi": roi, "score": scores[i, j]}
-            for i, (network, layer) in enumerate(_names(one.models))
+            for i, (network, layer) in enumerate(layer_names(one.models))
             for j, roi in enumerate(rdms.rdm_descriptors["roi"])
         ]
     )
-    yield write_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.measure, **about})
-    yield path.with_suffix(".json")
+    yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.measure, **about})
     path = context.subject_file(one.person, "counts.tsv", desc="voxels")
     counts = voxel_report(one.data)
     counts.insert(0, "participant", label)
-    yield write_table(counts, path, columns=COUNT_COLUMNS, about=about)
-
-
-def _names(models: RDMs) -> list[tuple[str, str]]:
-    found = models.rdm_descriptors
-    return [(str(n), str(layer)) for n, layer in zip(found["network"], found["layer"], strict=True)]
+    yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
 
 
 def _map(one: _Person) -> Iterator[Path]:
@@ -186,36 +185,37 @@ def _map(one: _Person) -> Iterator[Path]:
         minimum_voxels=settings.minimum_voxels,
         threads=context.threads,
     )
-    about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, one.inputs)
+    about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, one.person.inputs)
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}
     for k, ((network, layer), version) in enumerate(
-        zip(_names(one.models), _versions(context, one.models), strict=True)
+        zip(layer_names(one.models), _versions(context, one.models), strict=True)
     ):
-        path = map_path(context, one.person, version, layer)
-        save_map(maps.image(maps.array[k]), path, label=f"{network} {layer}", space=space)
-        yield path
-        yield context.sidecar(
-            path, {"Network": network, "Layer": layer, "Measure": settings.measure, **described, **about}
+        said = {"Network": network, "Layer": layer, "Measure": settings.measure, **described, **about}
+        yield from context.save_map(
+            maps.image(maps.array[k]),
+            map_path(context, one.person, version, layer),
+            label=f"{network} {layer}",
+            space=space,
+            about=said,
         )
-    path = context.subject_file(one.person, "statmap.nii.gz", desc="searchlight", stat="voxels")
-    save_map(maps.voxel_count, path, label="voxels in sphere", space=space)
-    yield from (path, context.sidecar(path, {"Description": "voxels in each sphere", **about}))
+    yield from context.save_map(
+        maps.voxel_count,
+        context.subject_file(one.person, context.map_ending(space), desc="searchlight", stat="voxels"),
+        label="voxels in sphere",
+        space=space,
+        about={"Description": "voxels in each sphere", **about},
+    )
 
 
 def _versions(context: Context, models: RDMs) -> list[Version]:
     by_name = {v.name: v for v in versions_of(context)}
-    return [by_name[network] for network, _ in _names(models)]
-
-
-def save_map(image: Nifti1Image, path: Path, *, label: str, space: str) -> Path:
-    """Write a map with its label, space and the command that made it inside, as AFNI users expect."""
-    known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
-    return save_image(image, ready(path), labels=[label], space=known, history=command_line(), overwrite=True)
+    return [by_name[network] for network, _ in layer_names(models)]
 
 
 def map_path(context: Context, person: Participant, version: Version, layer: str) -> Path:
     """Where the searchlight map of a layer lies."""
     settings = context.study.settings.searchlight
     assert settings is not None
-    return context.subject_file(person, "statmap.nii.gz", desc=version.slug(layer), stat=settings.measure)
+    ending = context.map_ending(person.brain.space)
+    return context.subject_file(person, ending, desc=version.slug(layer), stat=settings.measure)

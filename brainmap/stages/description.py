@@ -1,0 +1,84 @@
+"""What makes the results folder a data set of its own: its description, and what the slugs in file names stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainmap import __version__
+from brainmap.record import content_key, write_json
+from brainmap.rsa.rdm import load_rdms
+from brainmap.stages.context import Context
+from brainmap.stages.networks import rdm_path, versions_of
+from brainmap.study import slug
+
+BIDS_VERSION = "1.10.0"
+
+MAPS_COLUMNS = {
+    "entity": "part of a file's name: desc or stat",
+    "slug": "what stands there",
+    "network": "network, where the slug names one",
+    "control": "trained, untrained or permuted",
+    "layer": "layer of the network, where the slug names one",
+    "meaning": "what a file with this slug holds",
+}
+STATS = {
+    "mean": "mean score over participants",
+    "t": "t of the mean over participants",
+    "pfwe": "p, corrected over voxels and layers of the network (family-wise, max-t)",
+    "bestlayer": "number of the layer with the highest mean where any is significant; its sidecar names the layers",
+    "voxels": "voxels in the sphere around each voxel",
+}
+
+
+def run_description(context: Context) -> None:
+    """Write `dataset_description.json` once for a study."""
+    about = context.study.settings.study
+    out, folder = context.study.out.resolve(), context.study.folder
+    content: dict[str, Any] = {
+        "Name": f"{about.name}: brainmap" + (" (simulated data)" if about.simulated else ""),
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "SourceDatasets": [{"URL": Path(os.path.relpath(folder, out)).as_posix()}],
+        "Study": about.name,
+        "StudyFile": Path(os.path.relpath(context.study.path, out)).as_posix(),
+        "Simulated": about.simulated,
+    }
+
+    def write() -> Iterator[Path]:
+        made = context.ledger.provenance(parameters={}, inputs={})["GeneratedBy"]
+        yield write_json(context.study.out / "dataset_description.json", {**content, "GeneratedBy": [made]})
+
+    context.stage("description", content_key(content, __version__), write)
+
+
+def run_maps_table(context: Context) -> None:
+    """Write `maps.tsv`: what each slug in the names of maps stands for."""
+    table = maps_table(context)
+    about = context.ledger.provenance(parameters={}, inputs={})
+    path = context.study.out / "maps.tsv"
+    key = content_key(MAPS_COLUMNS, table.to_csv())
+    context.stage("maps", key, lambda: context.save_table(table, path, columns=MAPS_COLUMNS, about=about))
+
+
+def maps_table(context: Context) -> pd.DataFrame:
+    """A row for each `desc-` and `stat-` in the names of maps."""
+    rows = []
+    for version in versions_of(context):
+        control = version.control or "trained"
+        layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
+        for layer in layers:
+            said = f"RDM of {layer} of {version.name}, compared with the brain's"
+            rows.append(("desc", version.slug(layer), version.network.name, control, layer, said))
+        if not version.control:
+            rows.append(("desc", version.slug(""), version.network.name, control, "", f"all layers of {version.name}"))
+    rows.append(("desc", "searchlight", "", "", "", "the searchlight itself, for all networks"))
+    settings = context.study.settings.searchlight
+    if settings is not None:
+        rows.append(("stat", slug(settings.measure), "", "", "", f"score of a participant: {settings.measure}"))
+    rows += [("stat", name, "", "", "", meaning) for name, meaning in STATS.items()]
+    return pd.DataFrame(rows, columns=list(MAPS_COLUMNS)).replace("", None)

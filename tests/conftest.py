@@ -1,0 +1,219 @@
+"""A study so small that it runs in seconds: eight sounds, an untrained network, three brains of 210 voxels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+SHAPE = (6, 7, 5)
+RATE = 16_000
+N_SAMPLES = 2_400
+WORDS = ("cat", "dog", "tree", "yes")
+RUNS = (1, 2, 3)
+REGIONS = {1: "left-a", 2: "right-a", 3: "belt"}
+
+STUDY = """\
+schema = 1
+
+[study]
+name = "tiny"
+out = "out"
+seed = 0
+simulated = true
+
+[stimuli]
+table = "stimuli.tsv"
+
+[[network]]
+name = "net"
+checkpoint = "net.safetensors"
+layers = ["conv1", "conv3", "output"]
+
+[[brain]]
+participants = ["01", "02"]
+files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"
+mask = "sub-{participant}/mask+tlrc.HEAD"
+rois = { image = "rois.nii.gz", table = "rois.tsv" }
+space = "MNI152Lin"
+
+[[brain]]
+participants = ["03"]
+files = "sub-{participant}/betas_run-{run}.nii.gz"
+mask = "sub-{participant}/mask.nii.gz"
+rois = { image = "rois.nii.gz", table = "rois.tsv" }
+space = "MNI152Lin"
+
+[rsa]
+dissimilarity = "crossnobis"
+measure = "rho-a"
+inference = { splits = 4 }
+
+[searchlight]
+radius_mm = 6.0
+
+[explain]
+maximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }
+"""
+
+
+@dataclass(frozen=True)
+class TinyStudy:
+    """A study in a folder, with what a test needs to change in it."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """The study file."""
+        return self.folder / "study.toml"
+
+    @property
+    def out(self) -> Path:
+        """Where its results go."""
+        return self.folder / "out"
+
+    def edit(self, *changes: tuple[str, str]) -> TinyStudy:
+        """Replace text of the study file; the text must be there."""
+        text = self.file.read_text()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        self.file.write_text(text)
+        return self
+
+    def betas(self, participant: str, run: int) -> Path:
+        """The image of a run (AFNI: its BRIK)."""
+        afni = self.folder / f"sub-{participant}" / f"betas_run-{run}+tlrc.BRIK"
+        return afni if afni.exists() else self.folder / f"sub-{participant}" / f"betas_run-{run}.nii.gz"
+
+    def files(self) -> dict[str, bytes]:
+        """Every result by name, but for what the program keeps for itself."""
+        found = (p for p in sorted(self.out.rglob("*")) if p.is_file())
+        return {p.relative_to(self.out).as_posix(): p.read_bytes() for p in found}
+
+
+def sound_ids() -> list[str]:
+    """Ids of the sounds, two a word."""
+    return [f"{word}_{voice}" for word in WORDS for voice in ("anna", "ben")]
+
+
+def affine() -> np.ndarray:
+    """3 mm voxels, left to right as RAS."""
+    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrix[:3, 3] = -9.0
+    return matrix
+
+
+def write_sounds(folder: Path) -> None:
+    """Noises of different colors, and their table."""
+    import soundfile
+
+    (folder / "sounds").mkdir()
+    rng = np.random.default_rng(7)
+    for k, name in enumerate(sound_ids()):
+        slope = np.linspace(-1, 1, len(WORDS))[k // 2]
+        spectrum = np.fft.rfft(rng.normal(size=N_SAMPLES)) * np.arange(1, N_SAMPLES // 2 + 2) ** slope
+        wave = np.fft.irfft(spectrum, N_SAMPLES)
+        soundfile.write(folder / "sounds" / f"{name}.wav", 0.3 * wave / np.abs(wave).max(), RATE)
+    table = pd.DataFrame({"stimulus_id": sound_ids()})
+    table["condition"] = [name.split("_")[0] for name in sound_ids()]
+    table["path"] = [f"sounds/{name}.wav" for name in sound_ids()]
+    table.to_csv(folder / "stimuli.tsv", sep="\t", index=False)
+
+
+def write_checkpoint(path: Path, seed: int = 0) -> None:
+    """An untrained network that says how it is fed."""
+    import torch
+
+    from brainmap.features.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks import build_network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_network("ch32", n_classes=len(WORDS), n_samples=N_SAMPLES)
+    about = Checkpoint(architecture="ch32", classes=WORDS, rate=RATE, n_samples=N_SAMPLES)
+    save_checkpoint(model, path, about)
+
+
+def write_brain(folder: Path, participant: str, *, afni: bool, seed: int = 0) -> None:
+    """Three runs of betas in random order, and a mask without the last slice."""
+    from brainmap.rsa.images import save_image
+
+    own = folder / f"sub-{participant}"
+    own.mkdir(exist_ok=True)
+    rng = np.random.default_rng([seed, int(participant)])
+    shared = np.random.default_rng(3).normal(size=(*SHAPE, len(sound_ids())))
+    for run in RUNS:
+        order = rng.permutation(len(sound_ids()))
+        values = (shared + rng.normal(size=shared.shape))[..., order].astype(np.float32)
+        name = f"betas_run-{run}+tlrc.HEAD" if afni else f"betas_run-{run}.nii.gz"
+        labels = [sound_ids()[k] for k in order]
+        save_image(nib.Nifti1Image(values, affine()), own / name, labels=labels, space="MNI", overwrite=True)
+    mask = np.ones(SHAPE, np.uint8)
+    mask[..., -1] = 0
+    name = "mask+tlrc.HEAD" if afni else "mask.nii.gz"
+    save_image(nib.Nifti1Image(mask, affine()), own / name, space="MNI", overwrite=True)
+
+
+def write_rois(folder: Path) -> None:
+    """Three regions and their table."""
+    from brainmap.rsa.images import save_image
+
+    labels = np.zeros(SHAPE, np.int16)
+    labels[:2, :, :4], labels[4:, :, :4], labels[2:4, :4, :4] = 1, 2, 3
+    save_image(nib.Nifti1Image(labels, affine()), folder / "rois.nii.gz", space="MNI", overwrite=True)
+    pd.DataFrame({"index": REGIONS.keys(), "name": REGIONS.values()}).to_csv(
+        folder / "rois.tsv", sep="\t", index=False
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_inputs(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    """The inputs of the tiny study, to be copied and never changed."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_sounds(folder)
+    write_checkpoint(folder / "net.safetensors")
+    for participant, afni in (("01", True), ("02", True), ("03", False)):
+        write_brain(folder, participant, afni=afni)
+    write_rois(folder)
+    (folder / "study.toml").write_text(STUDY)
+    return TinyStudy(folder)
+
+
+@pytest.fixture
+def tiny_study(tiny_inputs: TinyStudy, tmp_path: Path) -> TinyStudy:
+    """A copy of the tiny study that a test may change."""
+    shutil.copytree(tiny_inputs.folder, tmp_path / "study")
+    return TinyStudy(tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tiny_inputs: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    """The tiny study, run; to be copied and never changed."""
+    from brainmap.stages import Context, run_study
+    from brainmap.study import load_study
+
+    folder = tmp_path_factory.mktemp("run") / "study"
+    shutil.copytree(tiny_inputs.folder, folder)
+    run_study(Context(load_study(folder / "study.toml"), threads=1))
+    return TinyStudy(folder)
+
+
+@pytest.fixture
+def finished(tiny_results: TinyStudy, tmp_path: Path) -> TinyStudy:
+    """A copy of the tiny study with its results; times of files are kept."""
+    shutil.copytree(tiny_results.folder, tmp_path / "study", copy_function=shutil.copy2)
+    return TinyStudy(tmp_path / "study")
+
+
+@pytest.fixture
+def write_inputs() -> dict[str, Callable[..., None]]:
+    """The writers, for tests that replace an input."""
+    return {"brain": write_brain, "checkpoint": write_checkpoint, "sounds": write_sounds, "rois": write_rois}
