@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import pickle
+import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
+from brainmap.features.exported import is_exported, load_exported
 from brainmap.features.networks import build_network, network_names
+from brainmap.record import atomic
+
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,9 @@ class Checkpoint:
     Attributes
     ----------
     architecture, variant, activation, head : str
-        Arguments of `build_network`, or `module:function` with an empty variant.
+        Arguments of `build_network`, or `module:function`, which builds the network alone.
+    kernel : int, optional [samples]
+        Another filter length than the architecture's own.
     classes : tuple of str
         Class names in the order of the logits.
     rate : int [Hz]
@@ -44,6 +52,7 @@ class Checkpoint:
     variant: str = "plain"
     activation: str = "relu"
     head: str = "flatten"
+    kernel: int | None = None
     classes: tuple[str, ...] = ()
     rate: int = 16_000
     n_samples: int = 16_000
@@ -57,6 +66,7 @@ class Checkpoint:
             return build_network(
                 self.architecture, variant=self.variant, activation=self.activation, head=self.head,  # type: ignore[arg-type]
                 n_classes=len(self.classes) or 16, n_samples=self.n_samples,
+                kernel=self.kernel,
             )
         return call_builder(self.architecture)
 
@@ -64,43 +74,61 @@ class Checkpoint:
 def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) -> Path:
     """Write weights and metadata as one safetensors file, whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    safetensors.torch.save_file(weights, beside, metadata={"brainmap": json.dumps(asdict(checkpoint), sort_keys=True)})
-    beside.replace(path)
+    weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
+    metadata = {"brainmap": json.dumps(asdict(checkpoint), sort_keys=True)}
+    with atomic(path) as beside:  # bytes, because save_file would make the file readable by its owner only
+        beside.write_bytes(safetensors.torch.save(weights, metadata=metadata))
     return path
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read only the metadata of a checkpoint that brainmap wrote."""
-    path = existing_file(path, "checkpoint")
+    found = _metadata(existing_file(path, "checkpoint"))
+    if found is None:
+        raise InputError(f"checkpoint: {path} carries no brainmap metadata; name its architecture, classes and rate")
+    return found
+
+
+def _metadata(path: Path) -> Checkpoint | None:
+    """What a file says of itself; None for a file that brainmap did not write."""
+    if path.suffix != ".safetensors":
+        return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("brainmap")
-    except safetensors.SafetensorError as error:
-        raise InputError(f"checkpoint: {path} is no readable safetensors file ({error})") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, "safetensors file", error) from None
     if text is None:
-        raise InputError(f"checkpoint: {path} carries no brainmap metadata; name its architecture, classes and rate in the study")
+        return None
     known = {f.name for f in fields(Checkpoint)}
-    stored = {k: v for k, v in json.loads(text).items() if k in known}
-    return Checkpoint(**{**stored, "classes": tuple(stored.get("classes", ()))})
+    try:
+        stored = {k: v for k, v in json.loads(text).items() if k in known}
+        return Checkpoint(**{**stored, "classes": tuple(stored.get("classes", ()))})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"checkpoint: {path} carries brainmap metadata that cannot be read ({error})") from None
 
 
 def load_network(
-    path: str | Path, *, architecture: str | None = None, variant: str | None = None, n_classes: int | None = None
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    variant: str | None = None,
+    n_classes: int | None = None,
+    activation: str | None = None,
+    head: str | None = None,
 ) -> nn.Module:
     """Load a trained network in eval mode on the CPU.
 
     Parameters
     ----------
     path : path
-        `.safetensors`; a `state_dict` saved with `torch.save` (loaded with `weights_only=True`, so that no code of the file
-        runs); or a `torch.export` program (`.pt2`).
+        `.safetensors`; a `state_dict` saved with `torch.save` (loaded with `weights_only=True`, so that no code of the
+        file runs); or a `torch.export` program (`.pt2`), after a look at everything in it.
     architecture : str, optional
-        A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own.
-    variant, n_classes : optional
-        For a zoo architecture without metadata.
+        A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own, but a
+        function is called only when it is named here: a file does not choose which code runs.
+    variant, n_classes, activation, head : optional
+        For a zoo architecture without metadata, as `build_network` takes them.
 
     Returns
     -------
@@ -109,14 +137,16 @@ def load_network(
     Raises
     ------
     InputError
-        A file that is missing, damaged or wants to run code; weights whose names or shapes differ from the architecture.
+        A file that is missing, damaged or wants to run code; weights that do not fit the architecture.
     """
     path = existing_file(path, "checkpoint")
-    if path.suffix == ".pt2":
-        return _load_exported(path)
-    weights, stored = _read_weights(path)
-    model = _build_for(path, stored, architecture, variant, n_classes)
-    _check_weights(path, model, weights, architecture or (stored.architecture if stored else "?"))
+    if path.suffix == ".pt2" or is_exported(path):
+        return load_exported(path)
+    weights = _read_weights(path)
+    given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
+    model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
+    weights = _unwrapped(weights, model)
+    _check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
 
@@ -125,69 +155,105 @@ def call_builder(reference: str) -> nn.Module:
     """Call `module:function`, which must give a `torch.nn.Module`; the current folder is searched too."""
     module_name, _, function_name = reference.partition(":")
     if not module_name or not function_name:
-        raise InputError(f"architecture: found {reference!r}, wanted one of {some(network_names())} or 'module:function'"
-                         f"{nearest(reference, network_names())}")
+        raise InputError(
+            f"architecture: found {reference!r}, wanted one of {some(network_names())} or 'module:function'"
+            f"{nearest(reference, network_names())}"
+        )
     added = str(Path.cwd())
     sys.path.insert(0, added)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"architecture: {module_name!r} cannot be imported ({error}); is it installed or in this folder?") from None
+    except Exception as error:  # the module is the user's, and so is whatever it raises
+        raise InputError(f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
+                         f"{_first_line(error)}); is it installed or in this folder?") from None
     finally:
         sys.path.remove(added)
-    function: Callable[[], object] | None = getattr(module, function_name, None)
-    if function is None:
-        raise InputError(f"architecture: {module_name} has no {function_name!r}{nearest(function_name, dir(module))}")
-    model = function()
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"architecture: {module_name} has no function {function_name!r}"
+                         f"{nearest(function_name, dir(module))}")
+    try:
+        model = function()
+    except Exception as error:
+        raise InputError(f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
+                         "wanted a function that needs no arguments") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"architecture: {reference} gave a {type(model).__name__}, wanted a torch.nn.Module")
     return model
 
 
-def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], Checkpoint | None]:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         try:
-            weights = safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise InputError(f"checkpoint: {path} is no readable safetensors file ({error}); copy it again") from None
-        with safetensors.safe_open(path, framework="pt") as file:
-            ours = "brainmap" in (file.metadata() or {})
-        return weights, load_checkpoint(path) if ours else None
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise _damaged(path, "safetensors file", error) from None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(n.endswith("/constants.pkl") for n in archive.namelist()):
+                raise InputError(f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
+                                 "export the network with torch.export, or save model.state_dict()")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)|to call reduce for (?:unrecognized function )?(.+)", str(error))
+        if wanted is None:
+            raise _damaged(path, "file of torch.save", error) from None
         raise InputError(
-            f"checkpoint: {path} is a pickle that wants to run code (a whole model was saved, not its weights), which is refused; "
-            "save model.state_dict() and name the architecture, or export the model with torch.export"
+            f"checkpoint: {path} is a pickle that wants to run code ({wanted[1] or wanted[2]}: a whole model or other "
+            "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
+            "architecture, or export the model with torch.export"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"checkpoint: {path} cannot be read ({str(error).splitlines()[0]}); copy it again") from None
-    return _state_dict_in(path, found), None
+    except Exception as error:  # on a damaged file torch raises whatever its zip, tar and pickle readers raise
+        raise _damaged(path, "file of torch.save", error) from None
+    return _state_dict_in(path, found)
+
+
+def _damaged(path: Path, what: str, error: Exception) -> InputError:
+    return InputError(f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({_first_line(error)}); "
+                      "copy it again")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+    while isinstance(found, dict) and (inside := [k for k in NESTS if isinstance(found.get(k), dict)]):
+        found = found[inside[0]]
     if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise InputError(f"checkpoint: {path} holds no state_dict (names -> tensors), found {type(found).__name__}")
-    return {str(k).removeprefix("module."): v for k, v in found.items()}
+        holds = f"a dict of {some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise InputError(f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
+                         f"under {some(NESTS)}")
+    return {str(k): v for k, v in found.items()}
 
 
-def _build_for(
-    path: Path, stored: Checkpoint | None, architecture: str | None, variant: str | None, n_classes: int | None
-) -> nn.Module:
-    if stored is not None and architecture in (None, stored.architecture) and variant in (None, stored.variant):
-        return stored.build()
-    if architecture is None:
-        raise InputError(f"checkpoint: {path} does not say its architecture; give one of {some(network_names())} or 'module:function'")
-    if architecture in network_names():
-        return build_network(architecture, variant=variant or "plain", n_classes=n_classes or 16)  # type: ignore[arg-type]
-    return call_builder(architecture)
+def _unwrapped(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Names without what a wrapper put before all of them, unless the network has them so."""
+    for wrapper in WRAPPERS * len(WRAPPERS):
+        if all(k.startswith(wrapper) for k in weights) and not weights.keys() & model.state_dict().keys():
+            weights = {k.removeprefix(wrapper): v for k, v in weights.items()}
+    return weights
+
+
+def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:
+    """The network a file was made from: what it says of itself, unless the caller says otherwise."""
+    stored = _metadata(path)
+    if stored is None:
+        if "architecture" not in given:
+            raise InputError(f"checkpoint: {path} does not say its architecture; give one of {some(network_names())} "
+                             "or 'module:function'")
+        stored = Checkpoint(architecture=given["architecture"], classes=tuple(str(i) for i in range(n_classes or 16)))
+    if "architecture" not in given and stored.architecture not in network_names():
+        raise InputError(f"checkpoint: {path} names the code {stored.architecture!r} as its architecture; give "
+                         f"architecture={stored.architecture!r} if you want it to run")
+    if n_classes not in (None, len(stored.classes)) and stored.classes:
+        raise InputError(f"checkpoint: {path} has {len(stored.classes)} classes, wanted {n_classes}")
+    return replace(stored, **given).build()  # type: ignore[arg-type]
 
 
 def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor], architecture: str) -> None:
-    wanted = model.state_dict()
+    wanted = {k: v for k, v in model.state_dict().items() if not _is_counter(k) or k in weights}
     problems = [f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
                 for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
     lacking = [k for k in wanted if k not in weights]
@@ -199,10 +265,11 @@ def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Ten
     if problems:
         raise InputError(f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
                          "check architecture, variant and number of classes")
+    broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
+    if broken:
+        raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")
 
 
-def _load_exported(path: Path) -> nn.Module:
-    try:
-        return torch.export.load(path).module()
-    except Exception as error:  # torch.export raises whatever its zip and JSON readers raise
-        raise InputError(f"checkpoint: {path} is no readable torch.export program ({str(error).splitlines()[0]})") from None
+def _is_counter(name: str) -> bool:
+    """Batch counters of normalization: older checkpoints lack them, and a trained network does not use them."""
+    return name.endswith("num_batches_tracked")

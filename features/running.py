@@ -84,7 +84,8 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _check_device(device: torch.device | str) -> None:
+def check_device(device: torch.device | str) -> None:
+    """Raise an `InputError` where this machine lacks the device."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -104,7 +105,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
     flags = [(module, module.training) for module in model.modules()]
     home = device_of(model)
     if device is not None:
-        _check_device(device)
+        check_device(device)
     try:
         model.eval()
         if device is not None and torch.device(device) != home:

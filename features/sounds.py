@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,9 +26,10 @@ EXTENSIONS = (".wav", ".flac", ".ogg")
 RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
 PEAK_LEVEL = 0.5  # of full scale (-6 dB)
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+UNKNOWN_SIZE = 0x7FFF0000  # bytes; programs that write WAV into a pipe promise this much or more
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sounds:
     """Sounds as a network takes them, read from their files when they are needed.
 
@@ -39,7 +41,8 @@ class Sounds:
     n_samples : int [samples]
         Length of every sound after padding with zeros or trimming.
     level : {"rms", "peak", "none"}
-        "rms" brings each sound to 0.05 of full scale (before padding, so silence does not count), "peak" its largest sample to 0.5.
+        "rms" brings each whole sound to 0.05 of full scale, "peak" its largest sample to 0.5; before padding, so that
+        added silence does not count, and before trimming.
     align : {"start", "center"}
         Where a sound shorter than `n_samples` lies.
     """
@@ -86,10 +89,12 @@ class Sounds:
                 paths = self.table["path"].iloc[start : start + size]
                 yield np.stack([self._prepare(Path(p)) for p in paths])[:, None]
 
-    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Sounds:
-        """Some of the sounds, in the order asked for."""
+    def take(self, rows: Sequence[int] | NDArray[np.intp] | NDArray[np.bool_]) -> Sounds:
+        """Some of the sounds, in the order asked for; or those where a mask `(n,)` is true."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
-        index = np.asarray(rows, dtype=np.intp)
+        index = np.asarray(rows)
+        if index.dtype != np.bool_:
+            index = index.astype(np.intp)
         return replace(self, table=self.table.iloc[index].reset_index(drop=True),
                        _given=None if known is None else known[index])
 
@@ -137,14 +142,15 @@ def load_sounds(
     Raises
     ------
     InputError
-        No sounds, a missing or unreadable file, a table without its columns, an id twice, a rate or length that makes no sense.
+        No sounds, a file that is missing, unreadable or cut short, a table without its columns or with empty cells,
+        an id twice, a rate or length that makes no sense.
     """
     one_of(level, get_args(Level), "level")
     one_of(align, get_args(Align), "align")
     if not 1_000 <= rate <= 192_000:
         raise InputError(f"sounds: rate {rate} Hz, wanted 1,000 to 192,000; the zoo was trained at 16,000 Hz")
-    if not 0 < seconds <= 600:
-        raise InputError(f"sounds: length {seconds} s, wanted more than 0 and at most 600")
+    if not 1 / rate <= seconds <= 600:
+        raise InputError(f"sounds: length {seconds} s, wanted at least one sample and at most 600 s")
     table = _find(source, part)
     for path in table["path"]:
         check_sound(Path(path))
@@ -152,14 +158,25 @@ def load_sounds(
 
 
 def sounds_from_array(
-    waveforms: NDArray[np.floating], *, rate: int, items: Sequence[str] | None = None, conditions: Sequence[str] | None = None
+    waveforms: NDArray[np.floating],
+    *,
+    rate: int,
+    items: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
 ) -> Sounds:
     """Wrap waveforms `(n, 1, n_samples)` that are already as the network wants them; no level or length is changed."""
     data = np.ascontiguousarray(waveforms, dtype=np.float32)
-    if data.ndim != 3 or data.shape[1] != 1:
+    if data.ndim != 3 or data.shape[1] != 1 or 0 in data.shape:
         raise InputError(f"sounds: array of shape {data.shape}, wanted (n, 1, n_samples)")
+    if not np.isfinite(data).all():
+        raise InputError("sounds: the array holds NaN or infinite samples")
     names = [f"sound{i:04d}" for i in range(len(data))] if items is None else list(items)
-    table = pd.DataFrame({"stimulus_id": names, "condition": names if conditions is None else list(conditions), "path": ""})
+    named = {"stimulus_id": names, "condition": names if conditions is None else list(conditions)}
+    for column, values in named.items():
+        if len(values) != len(data):
+            raise InputError(f"sounds: {len(values)} values of {column} for {len(data)} sounds")
+    _check_cells(pd.DataFrame(named), "the array")
+    table = pd.DataFrame(named | {"path": ""})
     return Sounds(table=table, rate=rate, n_samples=data.shape[2], level="none", _given=data)
 
 
@@ -171,7 +188,7 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
     InputError
         The file is missing, is no audio, is cut short, has no samples or holds NaN.
     """
-    existing_file(path, "sounds")
+    check_sound(path)
     try:
         with soundfile.SoundFile(path) as file:
             wanted, found_rate = file.frames, file.samplerate
@@ -179,24 +196,55 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
     except soundfile.SoundFileError as error:
         raise _unreadable(path, error) from None
     if len(samples) < wanted:
-        raise InputError(f"sounds: {path} is cut short: its header says {wanted} samples, found {len(samples)}; copy it again")
-    if not len(samples):
-        raise InputError(f"sounds: {path} holds no samples")
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise InputError(f"sounds: {path} holds NaN or infinite samples")
-    return mono if found_rate == rate else soxr.resample(mono, found_rate, rate, quality="HQ").astype(np.float32)
+        raise _cut_short(path, f"{wanted} samples", len(samples))
+    mono: NDArray[np.float32] = samples.mean(axis=1)
+    if not (np.abs(mono) < 1e15).all():  # the square of more would overflow
+        raise InputError(f"sounds: {path} holds NaN, infinite or senselessly large samples")
+    if found_rate != rate:
+        mono = soxr.resample(mono, found_rate, rate, quality="HQ").astype(np.float32)
+    if not len(mono):
+        raise InputError(f"sounds: {path} is shorter than one sample at {rate} Hz")
+    return mono
 
 
 def check_sound(path: Path) -> None:
-    """Look at the header of one file; raise an `InputError` where it cannot be a sound."""
+    """Look at one file without decoding it; raise an `InputError` where it cannot be a whole sound."""
     existing_file(path, "sounds")
     try:
         frames = soundfile.info(path).frames
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a .raw file, which says nothing about itself
         raise _unreadable(path, error) from None
+    _check_whole(path)
     if not frames:
         raise InputError(f"sounds: {path} holds no samples")
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a WAV with fewer bytes than its header says and an OGG without its last page: libsndfile takes both."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"OggS":
+            file.seek(max(0, path.stat().st_size - 65_536))  # a page has at most 65,307 bytes
+            end = file.read()
+            page = end[end.rfind(b"OggS") :]
+            pieces = page[26] if len(page) > 26 else 256
+            if len(page) < 27 + pieces + sum(page[27 : 27 + pieces]) or not page[5] & 4:
+                raise _cut_short(path, "a whole last page", "none")
+        if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
+            return
+        order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
+        while len(chunk := file.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], order)
+            left = path.stat().st_size - file.tell()
+            if chunk[:4] == b"data":
+                if left < size < UNKNOWN_SIZE:
+                    raise _cut_short(path, f"{size} bytes of samples", left)
+                return
+            file.seek(size + size % 2, 1)
+
+
+def _cut_short(path: Path, wanted: str, found: object) -> InputError:
+    return InputError(f"sounds: {path} is cut short: wanted {wanted} as its header says, found {found}; copy it again")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -242,10 +290,13 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
         return _from_files([path])
     if path.suffix.lower() not in (".tsv", ".txt", ".csv"):
         raise InputError(f"sounds: {path} is no table (.tsv) and no audio file ({', '.join(EXTENSIONS)})")
+    separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
-        table = pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t", dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"sounds: {path} cannot be read as a table: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"sounds: {path} cannot be read as a table: {str(error).strip().splitlines()[0]}") from None
     return _checked_table(table, path.parent, str(path))
 
 
@@ -256,14 +307,24 @@ def _checked_table(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame
             raise InputError(f"sounds: {name} has no column {column!r}, found {some(map(str, table.columns))}{hint}")
     if table.empty:
         raise InputError(f"sounds: {name} has no rows")
-    twice = table["stimulus_id"][table["stimulus_id"].duplicated()].unique()
-    if len(twice):
-        raise InputError(f"sounds: {name} has stimulus_id {some(twice)} more than once; ids must be unique")
-    if (table["condition"].astype(str).str.len() == 0).any():
-        raise InputError(f"sounds: {name} has an empty condition; every sound needs its word or category")
-    found = table.reset_index(drop=True).copy()
-    found["path"] = [str((folder / p).resolve()) for p in found["path"]]
+    _check_cells(table, name)
+    found = table.reset_index(drop=True)
+    found["path"] = [str((folder / str(p)).absolute()) for p in found["path"]]
     return found
+
+
+def _check_cells(table: pd.DataFrame, name: str) -> None:
+    for column in ("stimulus_id", "condition", "path"):
+        if column not in table:
+            continue
+        cells = table[column]
+        empty = np.flatnonzero(cells.isna() | cells.astype(str).str.strip().isin(["", "n/a"]))
+        if len(empty):
+            raise InputError(f"sounds: {name} has an empty {column} in row {some((empty + 1).tolist())}")
+    ids = table["stimulus_id"].astype(str)
+    if ids.duplicated().any():
+        raise InputError(f"sounds: {name} has stimulus_id {some(ids[ids.duplicated()].unique())} more than once; "
+                         "ids must be unique")
 
 
 def _from_files(paths: list[Path]) -> pd.DataFrame:
@@ -278,14 +339,15 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
     one_of(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
         return _find(folder / "stimuli.tsv", part)
-    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in EXTENSIONS and not p.parent.name.startswith(("_", ".")))
+    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in EXTENSIONS
+                   and not p.name.startswith(".") and not p.parent.name.startswith(("_", ".")))
     if not files:
-        raise InputError(f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; wanted {folder}/<class>/<sound>.wav "
-                         "or a stimuli.tsv")
+        raise InputError(f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; "
+                         f"wanted {folder}/<class>/<sound>.wav or a stimuli.tsv")
     names = [p.relative_to(folder).as_posix() for p in files]
     table = pd.DataFrame({
         "stimulus_id": [n.rsplit(".", 1)[0] for n in names], "condition": [p.parent.name for p in files],
-        "path": [str(p.resolve()) for p in files],
+        "path": [str(p) for p in files],
     })
     if part == "all":
         return _checked_table(table, Path(), str(folder))
@@ -297,10 +359,21 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
 
 
 def read_lists(folder: Path) -> dict[str, str]:
-    """Which part each listed file of a data set belongs to; empty where the data set has no lists of its own."""
+    """Which part each listed file of a data set belongs to; empty where the data set has no lists of its own.
+
+    Raises
+    ------
+    InputError
+        A file that is in both lists.
+    """
     parts: dict[str, str] = {}
     for part, name in LISTS.items():
         path = folder / name
-        if path.is_file():
-            parts |= dict.fromkeys((line.strip() for line in path.read_text().splitlines() if line.strip()), part)
+        if not path.is_file():
+            continue
+        listed = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        both = sorted(listed & parts.keys())
+        if both:
+            raise InputError(f"sounds: {some(both, 3)} in both {' and '.join(LISTS.values())} of {folder}")
+        parts |= dict.fromkeys(listed, part)
     return parts

@@ -1,4 +1,4 @@
-"""Training and evaluating the zoo: Adam, cross-entropy, the best validation epoch kept, resumable, the same seed the same weights."""
+"""Training and evaluating the zoo: Adam, cross-entropy, best validation epoch kept, resumable, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import copy
 import hashlib
 import logging
 import math
-import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,16 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import one_of
-from brainmap.errors import InputError, RunError
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.augmentation import Augmentation, augment
 from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from brainmap.features.networks import Head, Nonlinearity, Variant, initialize
+from brainmap.features.running import check_device, evaluating, forward, tensors
 from brainmap.features.sounds import Sounds, load_sounds, read_lists
-from brainmap.progress import progress
+from brainmap.progress import Progress, progress
+from brainmap.record import atomic
 
 log = logging.getLogger("brainmap")
 Part = Literal["training", "validation", "testing"]
+SPEAKER_COLUMNS = ("speaker", "voice", "participant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class TrainingSettings:
     learning_rate : float
         Adam's largest; it rises over the first 5 % of the steps and falls along a cosine to nearly zero.
     seed : int
-        Fixes weights, order, dropout and augmentation; on one CPU and thread count the same seed gives the same weights.
+        Fixes weights, order, dropout and augmentation: the same weights again on one CPU and thread count.
     augmentation : Augmentation or None
     rate, seconds : int [Hz], float [s]
     device : str
@@ -88,7 +92,7 @@ class Evaluation:
 def train_network(
     data: str | Path, out: str | Path, *, settings: TrainingSettings | None = None, overwrite: bool = False
 ) -> Evaluation:
-    """Train a network of the zoo on a class-folder data set; write the checkpoint, and say how good it is on the testing part.
+    """Train a network of the zoo on a class-folder data set, write the checkpoint, and evaluate it on the testing part.
 
     A training that was interrupted goes on where it stopped when it is called again with the same settings.
 
@@ -110,18 +114,24 @@ def train_network(
     Raises
     ------
     InputError
-        No sounds, a part without sounds, `out` exists.
+        No sounds, a part without sounds, a word that only validation or testing have, fewer than two words, settings
+        that make no sense, `out` exists.
     RunError
         The loss is no longer finite.
     """
     settings = settings or TrainingSettings()
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"train: {out} exists; give --overwrite to train it again")
     if out.suffix != ".safetensors":
         raise InputError(f"train: output {out}, wanted a name that ends in .safetensors")
+    if out.exists() and not overwrite:
+        raise InputError(f"train: {out} exists; give --overwrite to train it again")
+    _check_settings(settings)
     parts = split_sounds(load_sounds(data, rate=settings.rate, seconds=settings.seconds), Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
+    if len(classes) < 2:
+        raise InputError(f"train: the training part has one word, {classes[0]!r}; wanted at least two")
+    for part, sounds in parts.items():
+        _check_known(sounds, classes, f"train: {part} part")
     run = _Training(parts, classes, settings, out.with_suffix(".resume.pt"))
     checkpoint, model = run.go()
     test = evaluate_model(model, parts["testing"], classes, device=settings.device)
@@ -131,28 +141,66 @@ def train_network(
     return test
 
 
+def _check_settings(settings: TrainingSettings) -> None:
+    for name in ("epochs", "batch_size", "learning_rate"):
+        value = getattr(settings, name)
+        if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
+            wanted = "more than 0" if name == "learning_rate" else "a whole number from 1"
+            raise InputError(f"train: {name} {value}, wanted {wanted}")
+    if settings.seed < 0:
+        raise InputError(f"train: seed {settings.seed}, wanted 0 or more")
+    check_device(settings.device)
+
+
+def _check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
+    unknown = sorted(set(sounds.conditions) - set(classes))
+    if unknown:
+        raise InputError(f"{what} has the word {some(unknown)}, which the network does not know; its classes are "
+                         f"{', '.join(classes) or 'not named'}")
+
+
 def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
     """Training, validation and testing parts: the data set's own lists, else 80/10/10 by a hash of the speaker.
 
-    As in Speech Commands, the part of a file name before `_nohash_` is its speaker, and no speaker is in two parts.
+    The speaker is what a column `speaker`, `voice` or `participant` says, else, as in Speech Commands, the part of the
+    file name before `_nohash_`; a split by hash puts no speaker into two parts. Warns where no file names a speaker and
+    where the lists put a speaker into two parts.
     """
-    lists = read_lists(folder)
-    base = folder.resolve()
-    parts = [
-        (lists.get(Path(p).relative_to(base).as_posix(), "training") if lists else _part_by_hash(Path(p)))
-        for p in sounds.table["path"]
-    ]
+    lists, base = read_lists(folder), folder.absolute()
+    paths = [Path(p) for p in sounds.table["path"]]
+    speakers = _speakers(sounds, paths, quiet=bool(lists))
+    if lists:
+        names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else "" for p in paths]
+        parts = [lists.get(name, "training") for name in names]
+        homes = Counter(speaker for speaker, _ in set(zip(speakers, parts, strict=True)))
+        leaked = sum(n > 1 for n in homes.values())
+        if leaked:
+            warnings.warn(f"train: the lists of {folder} put {leaked} of {len(homes)} speakers into two parts or more; "
+                          "accuracy is then not that of new speakers", BrainmapWarning, stacklevel=3)
+    else:
+        parts = [_part_by_hash(speaker) for speaker in speakers]
     found: dict[Part, Sounds] = {}
     for part in ("training", "validation", "testing"):
         rows = np.flatnonzero([p == part for p in parts])
         if not len(rows):
-            raise InputError(f"train: {folder} has {len(sounds)} sounds and none for {part}; more speakers or lists are needed")
-        found[part] = sounds.take(rows)  # type: ignore[index]
+            raise InputError(
+                f"train: {folder} has {len(sounds)} sounds and none for {part}; more speakers or lists are needed"
+            )
+        found[part] = sounds.take(rows)
     return found
 
 
-def _part_by_hash(path: Path) -> str:
-    speaker = path.stem.split("_nohash_")[0]
+def _speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str]:
+    for column in SPEAKER_COLUMNS:
+        if column in sounds.table:
+            return [str(s) for s in sounds.table[column]]
+    if not quiet and not any("_nohash_" in p.stem for p in paths):
+        warnings.warn("train: neither a column speaker nor file names (<speaker>_nohash_0.wav) say who speaks; the "
+                      "same person may be in two parts", BrainmapWarning, stacklevel=4)
+    return [p.stem.split("_nohash_")[0] for p in paths]
+
+
+def _part_by_hash(speaker: str) -> str:
     share = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 1000 / 10
     return "validation" if share < 10 else "testing" if share < 20 else "training"
 
@@ -178,21 +226,17 @@ def evaluate_model(
     model: nn.Module, sounds: Sounds, classes: Sequence[str], *, device: str = "cpu", batch_size: int = 32
 ) -> Evaluation:
     """Accuracy and confusion of a model whose logits are in the order of `classes`."""
-    unknown = sorted(set(sounds.conditions) - set(classes))
-    if unknown:
-        raise InputError(f"evaluate: the network does not know {', '.join(unknown)}; its classes are {', '.join(classes)}")
-    modes = {module: module.training for module in model.modules()}
-    model.eval().to(device)
+    _check_known(sounds, classes, "evaluate: the data")
     called: list[int] = []
-    try:
-        with torch.inference_mode():
-            for batch in sounds.batches(batch_size):
-                called += model(torch.from_numpy(batch).to(device)).argmax(dim=1).tolist()
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model, device), torch.inference_mode():
+        for batch in tensors(sounds, batch_size, device=device):
+            logits = forward(model, batch)
+            if logits.ndim != 2 or logits.shape[1] != len(classes):
+                raise InputError(f"evaluate: the network gives {tuple(logits.shape[1:])} values a sound, wanted one "
+                                 f"for each of its {len(classes)} classes")
+            called += logits.argmax(dim=1).tolist()
     truth = pd.Categorical(sounds.conditions, categories=list(classes))
-    guess = pd.Categorical.from_codes(called, categories=list(classes))
+    guess = pd.Categorical([classes[i] for i in called], categories=list(classes))
     confusion = pd.crosstab(truth, guess, dropna=False, rownames=["spoken"], colnames=["called"])
     return Evaluation(accuracy=float(np.mean(truth.codes == guess.codes)), confusion=confusion, n=len(sounds))
 
@@ -227,30 +271,42 @@ class _Training:
     def go(self) -> tuple[Checkpoint, nn.Module]:
         """Train to the end and give the best validation epoch back."""
         total = self.settings.epochs * self.steps_per_epoch
-        with torch.random.fork_rng(devices=[]), progress(f"training {self.settings.network}", total, every=30) as bar:
+        with torch.random.fork_rng(self._gpus()):
             torch.manual_seed(self.settings.seed)
             self._load()
-            bar.advance(self.epoch * self.steps_per_epoch + self.step)
-            forward = torch.compile(self.model) if self.settings.compile else self.model
-            while self.epoch < self.settings.epochs:
-                self._train_epoch(forward, bar)
-                self._close_epoch()
+            done = self.epoch * self.steps_per_epoch + self.step
+            run = torch.compile(self.model) if self.settings.compile else self.model
+            with progress(f"training {self.settings.network}", total, every=30, done=done) as bar:
+                while self.epoch < self.settings.epochs:
+                    self._train_epoch(run, bar)
+                    self._close_epoch()
         self.model.load_state_dict(self.best)
-        training = {**asdict(self.settings), "history": self.history, "validation_n": len(self.parts["validation"]),
-                    "training_n": len(self.parts["training"]), "torch": torch.__version__}
+        accuracies = [h["validation_accuracy"] for h in self.history]
+        best_epoch = max(h["epoch"] for h in self.history if h["validation_accuracy"] == max(accuracies))
+        training = {**asdict(self.settings), "best_epoch": int(best_epoch), "history": self.history,
+                    "validation_n": len(self.parts["validation"]), "training_n": len(self.parts["training"]),
+                    "torch": torch.__version__, "threads": torch.get_num_threads()}
         return replace(self.checkpoint, training=training), self.model.eval()
 
-    def _train_epoch(self, forward: Any, bar: Any) -> None:
+    def _gpus(self) -> list[torch.device]:
+        """The GPU in use, whose random state (dropout) is kept and given back like the CPU's."""
+        device = torch.device(self.settings.device)
+        return [torch.device("cuda", device.index or 0)] if device.type == "cuda" else []
+
+    def _train_epoch(self, run: Any, bar: Progress) -> None:
         self.model.train()
         for batch, codes in self._batches(self.epoch, start=self.step):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
             self.optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(forward(batch.to(self.settings.device)), codes.to(self.settings.device))
+            loss = nn.functional.cross_entropy(run(batch.to(self.settings.device)), codes.to(self.settings.device))
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise RunError(f"train: the loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}; lower the learning rate")
-            loss.backward()
+                raise RunError(
+                    f"train: the loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}; "
+                    "lower the learning rate"
+                )
+            torch.autograd.backward(loss)
             self.optimizer.step()
             self.running += value
             self.step += 1
@@ -259,7 +315,8 @@ class _Training:
             bar.advance(note=f"epoch {self.epoch + 1}, loss {self.running / self.step:.2f}")
 
     def _close_epoch(self) -> None:
-        accuracy = evaluate_model(self.model, self.parts["validation"], self.classes, device=self.settings.device).accuracy
+        validation, device = self.parts["validation"], self.settings.device
+        accuracy = evaluate_model(self.model, validation, self.classes, device=device).accuracy
         loss = self.running / self.step
         log.info("epoch %d: training loss %.3f, validation accuracy %.3f", self.epoch + 1, loss, accuracy)
         self.history.append({"epoch": self.epoch + 1, "loss": loss, "validation_accuracy": accuracy})
@@ -289,24 +346,31 @@ class _Training:
         return augment(sound, rate=self.settings.rate, settings=self.settings.augmentation, rng=rng)
 
     def _save(self) -> None:
-        self.state_path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.state_path.with_name(f".{self.state_path.name}.{os.getpid()}.tmp")
-        torch.save({
-            "key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history,
-            "model": self.model.state_dict(), "best": self.best, "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-        }, beside)
-        beside.replace(self.state_path)
+        with atomic(self.state_path) as beside:
+            torch.save({
+                "key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running,
+                "history": self.history, "model": self.model.state_dict(), "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state(), "gpu_rng": [torch.cuda.get_rng_state(d) for d in self._gpus()],
+            }, beside)
 
     def _load(self) -> None:
         if not self.state_path.exists():
             return
-        state = torch.load(self.state_path, map_location=self.settings.device, weights_only=True)
-        if state["key"] != self.key:
-            raise InputError(f"train: {self.state_path} belongs to a training with other settings or sounds; remove it to begin anew")
+        try:
+            state = torch.load(self.state_path, map_location=self.settings.device, weights_only=True)
+            key = state["key"]
+        except Exception as error:  # torch raises whatever its zip and pickle readers raise
+            raise InputError(f"train: {self.state_path} cannot be read ({type(error).__name__}); remove it to begin "
+                             "anew") from None
+        if key != self.key:
+            raise InputError(f"train: {self.state_path} belongs to a training with other settings or sounds; remove it "
+                             "to begin anew")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.running = state["epoch"], state["step"], state["running"]
         self.history, self.best = state["history"], state["best"]
         torch.set_rng_state(state["rng"].cpu())
+        for device, rng in zip(self._gpus(), state.get("gpu_rng", []), strict=False):
+            torch.cuda.set_rng_state(rng.cpu(), device)
         log.info("train: going on in epoch %d after %d steps", self.epoch + 1, self.step)

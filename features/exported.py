@@ -1,0 +1,173 @@
+"""Networks saved with `torch.export`, loaded only when nothing in the file can run code of its own.
+
+`torch.export.load` trusts its file: it unpickles what it finds, loads compiled libraries, evaluates the expressions of
+dynamic shapes and calls whatever function a node names. So the archive is read first, and only one that holds tensors
+and operations on tensors is handed on.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from brainmap.errors import InputError
+
+MEMBERS = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/\w+|extra/[\w.]+|models/\w+\.json|data/sample_inputs/\w+\.pt"
+    r"|data/weights/(weight_\d+|\w+_weights_config\.json)|data/constants/(tensor_\d+|\w+_constants_config\.json)"
+)
+OPERATIONS = re.compile(
+    r"torch\.ops\.(aten|prims)\.(?!from_file)\w+\.[A-Za-z]\w*|torch\.sym_(int|float|min|max|not|sqrt)|math\.(ceil|floor|trunc)"
+    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_)"
+)
+EXPRESSION_NODES = (
+    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare,
+    ast.operator, ast.unaryop, ast.cmpop,
+)  # fmt: skip
+EXPRESSION_NAMES = frozenset({
+    "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "PythonMod", "FloorDiv", "CleanDiv",
+    "CeilDiv", "CeilToInt", "FloorToInt", "TruncToInt", "IntTrueDiv", "ToFloat", "Max", "Min", "Abs", "Eq", "Ne", "Lt",
+    "Le", "Gt", "Ge", "true", "false",
+})  # fmt: skip
+
+
+class ExportedNetwork(nn.Module):
+    """An exported program as a module: it takes any number of mode changes and stays as it was exported."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Note the mode; the program's own dropout and normalization were fixed when it was exported."""
+        self.training = mode
+        return self
+
+    def forward(self, sounds: torch.Tensor) -> torch.Tensor:
+        """Logits `(n, n_classes)` of sounds `(n, c, ...)`."""
+        try:
+            found: torch.Tensor = self.program(sounds)
+        except AssertionError as error:  # the sizes it was exported for
+            raise InputError(
+                f"network: refuses sounds of shape {tuple(sounds.shape)} ({error}); export it for this length with a "
+                "dynamic first dimension: export(model, (x,), dynamic_shapes=({0: torch.export.Dim('n')},))"
+            ) from None
+        return found
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is an archive of `torch.export.save`, whatever its name."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(n.endswith("/archive_format") for n in archive.namelist())
+
+
+def load_exported(path: Path) -> nn.Module:
+    """Load an exported program after looking at everything in it.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or holds pickles with code, compiled libraries, operations other than those on tensors or
+        expressions other than arithmetic.
+    """
+    with _one_line(path):
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+        for name, content in members.items():
+            _check_member(path, name.partition("/")[2], content)
+        # What was looked at is what is loaded: two readers of zip may see two different archives in one file.
+        checked = io.BytesIO()
+        with zipfile.ZipFile(checked, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        checked.seek(0)
+        return ExportedNetwork(torch.export.load(checked).module())
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Whatever the readers of zip, JSON and graphs raise becomes one line; torch's own log stays silent meanwhile."""
+    talker = logging.getLogger("torch.export.pt2_archive._package")
+    level = talker.level
+    talker.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"checkpoint: {path} is no readable torch.export program ({said}); export it again") from None
+    finally:
+        talker.setLevel(level)
+
+
+def _check_member(path: Path, name: str, content: bytes) -> None:
+    if not MEMBERS.fullmatch(name):
+        raise _refused(path, f"it holds {name!r}")
+    if name.endswith(".pt"):
+        try:
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise _refused(path, f"{name!r} is a pickle with code") from None
+    if name.endswith(".json"):
+        text = content.decode()
+        if "__enum__" in text:
+            raise _refused(path, f"{name!r} imports a module")
+        for key, value in _strings(json.loads(text)):
+            _check_value(path, key, value)
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value of nested JSON with the key it lies under."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from _strings(below, name)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _strings(below, key)
+    else:
+        yield key, value
+
+
+def _check_value(path: Path, key: str, value: Any) -> None:
+    if key == "use_pickle" and value:
+        raise _refused(path, "it holds pickled tensors")
+    if key in ("target", "as_operator") and isinstance(value, str) and not OPERATIONS.fullmatch(value):
+        raise _refused(path, f"it calls {value!r}")
+    if key == "expr_str" and isinstance(value, str) and not _is_arithmetic(value):
+        raise _refused(path, f"it evaluates {value[:60]!r}")
+    if key == "guards_code" and value:
+        raise _refused(path, f"it evaluates {str(value)[:60]!r}")
+
+
+def _is_arithmetic(text: str) -> bool:
+    """Whether an expression of sizes holds nothing but symbols, numbers and the functions of `EXPRESSION_NAMES`."""
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if not isinstance(node, EXPRESSION_NODES):
+            return False
+        if isinstance(node, ast.Name) and node.id not in EXPRESSION_NAMES and not re.fullmatch(r"[a-z]\d+", node.id):
+            return False
+        text_inside = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "s0"
+        if not re.fullmatch(r"[a-z]+\d+", text_inside):
+            return False
+    return True
+
+
+def _refused(path: Path, why: str) -> InputError:
+    return InputError(f"checkpoint: {path} could run code ({why}), which is refused; export the network again with "
+                      "torch.export, or save model.state_dict() and name the architecture")
