@@ -34,6 +34,7 @@ bench: $(VENV)/test.stamp ## the races against the peers (use an idle machine)
 	@for race in benchmarks/*.py; do echo "== $$race"; $(BIN)/python $$race || exit 1; done
 
 build: $(VENV)/dev.stamp ## wheel and sdist, in dist/
+	rm -rf build dist *.egg-info  # what lies there from an older tree would be packed too
 	$(BIN)/python -m build
 
 clean: ## remove what was built or cached; .venv and studies stay
