@@ -13,7 +13,10 @@ from brainmap import __version__
 from brainmap.errors import BrainmapError, BrainmapWarning
 
 app = typer.Typer(
-    name="brainmap", no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    name="brainmap",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Audio CNNs and the brain: what each layer hears, and where in the brain the same geometry lives.",
     epilog="Begin with: brainmap demo my-demo",
 )
@@ -28,7 +31,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -39,14 +44,14 @@ def _options(
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Our own warnings as a line without file and number; those of other libraries do not concern the user of a command."""
+    """Our own warnings as a line without file and number; those of other libraries do not concern the user."""
     if issubclass(category, BrainmapWarning):
         logging.getLogger("brainmap").warning("note: %s", message)
 
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
-    from brainmap.cli import networks, study  # noqa: F401  # they add their commands to the app
+    from brainmap.cli import features, maps, networks, rsa, study, viz  # noqa: F401  # they add their commands
 
     try:
         app()
@@ -54,6 +59,9 @@ def main() -> None:
         for line in str(error).splitlines():
             typer.echo(f"brainmap: {line}", err=True)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # a folder that may not be written, a full disk
+        typer.echo(f"brainmap: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("brainmap: stopped; run the same command again to go on", err=True)
         raise SystemExit(130) from None

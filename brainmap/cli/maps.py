@@ -1,0 +1,190 @@
+"""Commands for maps of the brain: rsa searchlight, group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.rsa import Betas, Items, Labels, Mask, Missing, More, Noise, Stimuli, commands, counted, patterns_of
+from brainmap.cli.shared import Jobs, Json, Overwrite, free, provenance, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from rsatoolbox.data import Dataset
+
+
+@commands.command()
+def searchlight(
+    models: Annotated[Path, typer.Option(help="RDMs of the models (.h5).")],
+    out: Annotated[str, typer.Option("--out", help="Scores, a sub-brick a model: .nii.gz, or x+tlrc for AFNI.")],
+    more: More = None,
+    betas: Betas = None,
+    mask: Mask = None,
+    labels: Labels = "sub-brick",
+    stimuli: Stimuli = None,
+    missing: Missing = "error",
+    radius: Annotated[float, typer.Option(min=0.1, help="Of the sphere, in mm; voxels at just this count.")] = 9.0,
+    dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
+    measure: Annotated[str, typer.Option(help="spearman, rho-a, pearson or cosine.")] = "spearman",
+    items: Items = "stimulus",
+    noise: Noise = "runs",
+    minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
+    best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
+    counts: Annotated[str | None, typer.Option(help="Also the voxels in each sphere.")] = None,
+    space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare the sphere around every voxel with every model, in one pass."""
+    from brainmap.rsa._searchlight import searchlight as search
+    from brainmap.rsa.images import image_info
+    from brainmap.rsa.rdm import load_rdms
+
+    images = [*(betas or []), *(more or [])]
+    if not images or mask is None:
+        raise InputError("rsa searchlight: give --betas and --mask")
+    targets = {"--out": out} | {o: p for o, p in (("--best", best), ("--counts", counts)) if p is not None}
+    for option, path in targets.items():
+        _image_free(path, overwrite, option)
+    model_rdms = load_rdms(models)
+    data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
+    maps = search(
+        data, model_rdms, mask=mask, radius_mm=radius, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
+        items=items, noise=_voxel_noise(data, dissimilarity, noise), minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
+    )  # fmt: skip
+    known = space or image_info(mask).space
+    written = [_save([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
+    if best is not None:
+        written.append(_save([maps.best], best, labels=["best"], space=known, overwrite=overwrite))
+    if counts is not None:
+        written.append(_save([maps.voxel_count], counts, labels=["voxels"], space=known, overwrite=overwrite))
+    scored = int((maps.counts > 0).sum()) - maps.n_unscored
+    typer.echo(
+        f"{counted(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
+        f"{maps.n_unscored:,} spheres without a score"
+    )
+    for file in written:
+        typer.echo(f"Wrote {file}")
+
+
+def _voxel_noise(data: Dataset, dissimilarity: str, noise: str) -> Any:
+    """The noise standard deviation of each voxel, for crossnobis."""
+    import numpy as np
+
+    from brainmap.checks import one_of
+    from brainmap.rsa.normalize import run_residuals
+
+    one_of(noise, ("runs", "none"), "--noise")
+    if dissimilarity != "crossnobis" or noise == "none" or len(set(data.obs_descriptors["run"])) < 2:
+        return None
+    residuals, freedom = run_residuals(data)
+    return np.sqrt((residuals**2).sum(axis=0) / freedom)
+
+
+def _image_free(path: str, overwrite: bool, option: str) -> None:
+    """Refuse an image that exists before anything is computed."""
+    from brainmap.rsa._selectors import afni_base
+
+    base = afni_base(path)
+    free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
+    if base is None and not path.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")
+
+
+def _save(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
+    """Images on one grid as the sub-bricks of one file, with the command in its history."""
+    import nibabel
+    import numpy as np
+
+    from brainmap.record import command_line
+    from brainmap.rsa.images import save_image
+
+    volumes = [np.asarray(image.dataobj) for image in images]
+    joined = nibabel.Nifti1Image(np.stack(volumes, axis=3) if len(volumes) > 1 else volumes[0], images[0].affine)
+    return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
+
+
+@commands.command(name="group")
+def group_maps(
+    maps: Annotated[list[str], typer.Argument(help="Maps, a file a participant, as `rsa searchlight` writes them.")],
+    out: Annotated[str, typer.Option("--out", help="Mean, t and p of each model: .nii.gz, or x+tlrc for AFNI.")],
+    mask: Annotated[str | None, typer.Option(help="Test only here.")] = None,
+    correction: Annotated[str, typer.Option(help="max-t (family-wise) or fdr, over voxels and models.")] = "max-t",
+    permutations: Annotated[int, typer.Option(min=1, help="Sign flips; all are taken where they are fewer.")] = 5000,
+    two_sided: Annotated[bool, typer.Option("--two-sided", help="For differences; scores are tested above 0.")] = False,
+    threshold: Annotated[float, typer.Option(help="Corrected p of clusters and of --best.")] = 0.05,
+    clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
+    best: Annotated[str | None, typer.Option(help="The best model of each significant voxel, from 1.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
+    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the first map says.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Where scores are above 0 over participants: sign-flip test, corrected over voxels and models."""
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.group import CLUSTER_COLUMNS, group_test
+    from brainmap.rsa.images import image_info
+
+    for option, path in (("--out", out), ("--best", best)):
+        if path is not None:
+            _image_free(path, overwrite, option)
+    free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
+    result = group_test(
+        [sub_bricks(path) for path in maps], correction=correction, permutations=permutations, mask=mask,  # type: ignore[arg-type]
+        alternative="two-sided" if two_sided else "greater", threshold=threshold, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    known = space or image_info(maps[0]).space
+    p_name = "pfwe" if correction == "max-t" else "pfdr"
+    kinds = (("mean", result.mean, None), ("t", result.statistic, f"Ttest({result.n_participants - 1})"),
+             (p_name, result.p_corrected, None))  # fmt: skip
+    bricks = [(f"{model}_{kind}", images[model], stat) for model in result.names for kind, images, stat in kinds]
+    _save([image for _, image, _ in bricks], out, labels=[label for label, _, _ in bricks],
+          stats=[stat for _, _, stat in bricks], space=known, overwrite=overwrite)  # fmt: skip
+    if best is not None:
+        _save([result.best], best, labels=["best"], space=known, overwrite=overwrite)
+    if clusters is not None:
+        parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
+        about = provenance(parameters, maps, seed=seed)
+        write_table(result.clusters, clusters, columns=CLUSTER_COLUMNS, about=about)
+    found = {
+        "out": out, "participants": result.n_participants, "models": list(result.names), "voxels": result.n_voxels,
+        "excluded": result.n_excluded, "flips": result.n_flips, "enumerated": result.enumerated,
+        "critical_t": None if np.isnan(result.critical) else result.critical, "clusters": len(result.clusters),
+    }  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
+    typer.echo(
+        f"{result.n_participants} participants, {counted(len(result.names), 'model')}, {result.n_voxels:,} voxels "
+        f"({result.n_excluded:,} excluded), {flips} sign flips, {counted(len(result.clusters), 'cluster')}"
+    )
+    if len(result.clusters):
+        show(result.clusters[["model", "x", "y", "z", "voxels", "mean", "statistic", "p_corrected"]], False)
+    typer.echo(f"Wrote {out}")
+
+
+def sub_bricks(path: str) -> dict[str, Nifti1Image]:
+    """The maps of one participant by the labels of their sub-bricks; the only one of a file is called map."""
+    import nibabel
+    import numpy as np
+
+    from brainmap.checks import some
+    from brainmap.rsa.images import load_image, sub_brick_labels
+
+    image = load_image(path)
+    values = np.asarray(image.dataobj)
+    if values.ndim == 3:
+        return {"map": image}
+    labels = sub_brick_labels(path)
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(f"{path}: the label {some(twice)} is given to several sub-bricks; labels must differ")
+    return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}

@@ -1,0 +1,267 @@
+"""Commands for RDMs: rsa rdm, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli import app
+from brainmap.cli.shared import Json, Overwrite, free, group, names, provenance, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import RDMs
+
+    from brainmap.rsa.regions import Rois
+
+commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
+app.add_typer(commands)
+
+Betas = Annotated[
+    list[str] | None, typer.Option("--betas", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz")
+]
+More = Annotated[
+    list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
+]
+Mask = Annotated[str | None, typer.Option(help="Voxels to read, on the grid of the images.")]
+Labels = Annotated[
+    str, typer.Option(help="Of the volumes: sub-brick, or a TSV (stimulus_id or condition; volume; run).")
+]
+Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition of each stimulus_id.")]
+Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
+Missing = Annotated[str, typer.Option(help="A condition that lacks a run: error, or nan.")]
+Items = Annotated[str, typer.Option(help="stimulus, or condition (its tokens are averaged first).")]
+Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: runs, or none.")]
+
+
+def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
+    """Patterns of one participant inside a mask."""
+    from brainmap.rsa.patterns import load_patterns
+
+    if mask is None:
+        raise InputError("--betas: give --mask too, an image of the voxels to read")
+    files = list(betas) if len(betas) > 1 else betas[0]
+    data: Dataset = load_patterns(files, mask=mask, **given)
+    return data
+
+
+@commands.command()
+def rdm(
+    out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5, in the layout of rsatoolbox.")],
+    more: More = None,
+    activations: Annotated[
+        Path | None, typer.Option(help="A .zarr of `brainmap features activations`: an RDM a layer.")
+    ] = None,
+    betas: Betas = None,
+    mask: Mask = None,
+    rois: Annotated[str | None, typer.Option(help="Label image: an RDM an ROI; else one of the whole mask.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
+    hemispheres: Annotated[str, typer.Option(help="separate, or pooled.")] = "separate",
+    minimum_voxels: Annotated[int, typer.Option(min=1, help="A smaller ROI is refused.")] = 10,
+    labels: Labels = "sub-brick",
+    stimuli: Stimuli = None,
+    participant: Participant = None,
+    missing: Missing = "error",
+    noise: Noise = "runs",
+    layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4")] = "all",
+    dissimilarity: Annotated[
+        str | None,
+        typer.Option(
+            help="correlation, euclidean, cosine, mahalanobis or crossnobis; default: correlation for activations, "
+            "crossnobis for betas."
+        ),
+    ] = None,
+    items: Items = "stimulus",
+    units: Annotated[
+        str | None, typer.Option(help="zscore (over items) or none; default: zscore for activations, none for betas.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """RDMs of a network's layers (--activations) or of a participant's ROIs (--betas)."""
+    from brainmap.checks import one_of
+    from brainmap.record import write_json
+    from brainmap.rsa.rdm import save_rdms
+
+    images = [*(betas or []), *(more or [])]
+    if (activations is None) == (not images):
+        raise InputError("rsa rdm: give either --activations or --betas")
+    free(out, overwrite, kinds=(".h5", ".hdf5"))
+    scaling = one_of(units or ("none" if activations is None else "zscore"), ("zscore", "none"), "--units")
+    settings = {"items": items, "units": "zscore" if scaling == "zscore" else None}
+    if activations is not None:
+        rdms = _layer_rdms(activations, layers, dissimilarity=dissimilarity or "correlation", **settings)
+    else:
+        regions = _regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
+        data = patterns_of(
+            images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+        )
+        rdms = _brain_rdms(data, regions, noise, dissimilarity=dissimilarity or "crossnobis", **settings)
+    save_rdms(rdms, out)
+    inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
+    made = {**settings, "dissimilarity": rdms.dissimilarity_measure, "activations": str(activations or "none")}
+    write_json(out.with_suffix(".json"), provenance(made, inputs))
+    typer.echo(
+        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} {_plural(items)}, "
+        f"{rdms.dissimilarity_measure}"
+    )
+
+
+def _layer_rdms(store: Path, layers: str, **settings: Any) -> RDMs:
+    from brainmap.features.activations import open_activations
+    from brainmap.rsa.rdm import compute_rdms
+
+    with open_activations(store) as found:
+        chosen = "all" if layers == "all" else names(layers)
+        return compute_rdms(found, layers=chosen, descriptors={"network": found.network}, **settings)
+
+
+def _regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
+    from brainmap.rsa.rois import load_rois
+
+    return None if image is None else load_rois(image, table=table, mask=mask, **settings)
+
+
+def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, **settings: Any) -> RDMs:
+    from brainmap.rsa.rdm import compute_rdms
+
+    precision = _precision(data, regions, settings["dissimilarity"], noise)
+    return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
+
+
+def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, noise: str) -> Any:
+    """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs."""
+    from brainmap.checks import one_of
+    from brainmap.rsa.normalize import noise_precision
+    from brainmap.rsa.patterns import select_roi
+
+    one_of(noise, ("runs", "none"), "--noise")
+    if dissimilarity not in ("crossnobis", "mahalanobis") or noise == "none":
+        return None
+    if len(set(data.obs_descriptors["run"])) < 2:
+        return None  # compute_rdms says what is missing
+    if regions is None:
+        return noise_precision(data)
+    return {name: noise_precision(select_roi(data, name)) for name in regions.names}
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _plural(level: str) -> str:
+    return "stimuli" if level == "stimulus" else "conditions"
+
+
+def _described(rdms: RDMs) -> str:
+    """What the RDMs are of, in their own words."""
+    from brainmap.checks import some
+
+    for key in ("layer", "roi"):
+        if key in rdms.rdm_descriptors:
+            return some([str(name) for name in rdms.rdm_descriptors[key]], 12).replace("'", "")
+    return "all voxels"
+
+
+@commands.command()
+def compare(
+    models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
+    data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
+    measure: Annotated[
+        str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov or cosine_cov.")
+    ] = "rho-a",
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
+    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
+    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
+    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
+    from brainmap.record import write_table
+    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.ceiling import noise_ceilings
+    from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
+    from brainmap.rsa.compare import compare_rdms
+    from brainmap.rsa.rdm import load_rdms
+
+    for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    one, other = load_rdms(models), stack_rdms([load_rdms(path) for path in data])
+    scores = compare_rdms(one, other, measure=measure)
+    table = _scores(one, other, scores)
+    about = {"Measure": measure, **provenance({"measure": measure}, [models, *data], seed=seed)}
+    if ceilings is not None:
+        write_table(noise_ceilings(other, measure=measure), ceilings, columns=CEILING_COLUMNS, about=about)
+    if statistics is not None:
+        tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
+        columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
+        write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
+    if out is not None:
+        write_table(table, out, columns=_score_columns(table), about=about)
+    if out is None or as_json:
+        show(table, as_json)
+    for path in () if as_json else (out, ceilings, statistics):
+        if path is not None:
+            typer.echo(f"Wrote {path}")
+
+
+_MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
+
+
+def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
+    """A row for each model and data RDM: what both are, and their score."""
+    import numpy as np
+    import pandas as pd
+
+    def described(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
+        known = [key for key in keys if key in rdms.rdm_descriptors]
+        found = {key: [str(value) for value in rdms.rdm_descriptors[key]] for key in known}
+        return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
+
+    every = ("participant", "network", "layer", "roi", "name")
+    left, right = described(models, every, "model"), described(data, every, "data")
+    same = set(left) & set(right)
+    left = left.rename(columns={key: f"model_{key}" if key in same else key for key in left})
+    right = right.rename(columns={key: f"data_{key}" if key in same else key for key in right})
+    i, j = (index.ravel() for index in np.indices(scores.shape))
+    parts = [left.iloc[i].reset_index(drop=True), right.iloc[j].reset_index(drop=True)]
+    table: pd.DataFrame = pd.concat(parts, axis=1).assign(score=scores.ravel())
+    return table
+
+
+def _score_columns(table: pd.DataFrame) -> dict[str, str]:
+    from brainmap.rsa.columns import SCORE_COLUMNS
+
+    known = {**SCORE_COLUMNS, **_MODEL_COLUMNS, "data": "number of the data RDM, from 1", "name": "name of the RDM"}
+    for side in ("model", "data"):
+        known |= {f"{side}_{key}": f"{words} ({side} side)" for key, words in known.items()}
+    return known
+
+
+def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, seed: int) -> pd.DataFrame:
+    """The scores' test over participants, a row a model and region."""
+    import numpy as np
+
+    from brainmap.rsa.inference import score_statistics
+
+    if "participant" not in table or table["participant"].nunique() < 2:
+        raise InputError(
+            "--statistics: the data are of one participant or do not say whose they are; give a file a participant, "
+            "made with `brainmap rsa rdm --participant`"
+        )
+    over = [key for key in ("model", "name", "network", "layer", "roi") if key in table]
+    wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
+    found = score_statistics(
+        wide.to_numpy(), test=test, correction=correction, measure=measure,  # type: ignore[arg-type]
+        rng=np.random.default_rng(seed),
+    ).drop(columns="model")  # fmt: skip
+    for at, key in enumerate(over):
+        found.insert(at, key, wide.index.get_level_values(key))
+    return found

@@ -1,0 +1,102 @@
+"""What commands share: options with one wording, and files that are never replaced silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
+
+
+def group(name: str, words: str) -> typer.Typer:
+    """A group of commands; called alone it shows its help."""
+    return typer.Typer(
+        name=name, help=words, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+
+
+def names(text: str) -> list[str]:
+    """Names parted by commas.
+
+    Examples
+    --------
+    >>> names("conv1, conv2")
+    ['conv1', 'conv2']
+    """
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise InputError(f"found {text!r}, wanted names parted by commas, as in conv1,conv2")
+    return found
+
+
+def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Sequence[str] = ()) -> None:
+    """Refuse a file that exists, a folder that does not, or an ending that tells none of the kinds.
+
+    Raises
+    ------
+    InputError
+    """
+    if path is None:
+        return
+    if kinds and path.suffix.lower() not in kinds:
+        raise InputError(f"{option}: {path} tells no format; wanted a name that ends in {', '.join(kinds)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{option}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise InputError(f"{option}: {path} is a folder, wanted a file")
+    sidecar = [path.with_suffix(".json")] if path.suffix in (".tsv", ".h5", ".hdf5") else []
+    taken = [file for file in (path, *sidecar) if file.exists()]
+    if taken and not overwrite:
+        raise InputError(f"{option}: {taken[0]} exists; say --overwrite or name another file")
+
+
+def device_named(device: str) -> str:
+    """The device torch knows by that name; auto takes the fastest there is.
+
+    Raises
+    ------
+    InputError
+        Another name, or a device this machine lacks.
+    """
+    import torch
+
+    from brainmap.checks import one_of
+
+    one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[device]:
+        raise InputError(f"--device: torch finds no {device} here; take --device auto")
+    return device
+
+
+def provenance(parameters: Mapping[str, Any], inputs: Iterable[str | Path], *, seed: int = 0) -> dict[str, Any]:
+    """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs."""
+    from brainmap.record import Ledger, content_key, file_digest
+    from brainmap.rsa._selectors import image_files
+
+    digests = {}
+    for name in inputs:
+        found = [file_digest(file) for file in image_files(name)]
+        digests[str(name)] = found[0] if len(found) == 1 else content_key(found)
+    return Ledger(Path(), seed=seed).provenance(parameters=parameters, inputs=digests)
+
+
+def show(table: pd.DataFrame, as_json: bool) -> None:
+    """A table for people, or its rows as JSON."""
+    if as_json:
+        typer.echo(table.to_json(orient="records", indent=2))
+    else:
+        typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))

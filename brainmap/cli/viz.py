@@ -1,0 +1,335 @@
+"""Commands for the report's figures, each by itself: viz rdm, profile, brain, maximization, cam, sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli import app
+from brainmap.cli.shared import Overwrite, free, group, names
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from nibabel import Nifti1Image
+    from rsatoolbox.rdm import RDMs
+
+commands = group("viz", "Every figure of the report by itself, as .png, .svg or .pdf.")
+app.add_typer(commands)
+
+FORMATS = (".png", ".svg", ".pdf")
+Out = Annotated[Path, typer.Option("--out", help="The figure: .png, .svg or .pdf.")]
+Dpi = Annotated[int, typer.Option(min=50, max=1200, help="Dots per inch of a .png.")]
+Title = Annotated[str, typer.Option(help="Title of the figure.")]
+Columns = Annotated[int, typer.Option(min=1, help="Panels a row.")]
+StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features` writes it.")]
+
+
+def _save(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
+    """Make a figure and write it whole, with the command inside."""
+    free(out, overwrite, kinds=FORMATS)
+    from brainmap.record import atomic, command_line
+    from brainmap.viz.style import styled
+
+    figure = make()
+    key = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}[out.suffix.lower()]
+    with atomic(out) as beside:
+        styled(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
+    typer.echo(f"Wrote {out}")
+
+
+@commands.command()
+def rdm(
+    rdms: Annotated[Path, typer.Argument(metavar="RDMS.h5", help="As `brainmap rsa rdm` writes them.")],
+    out: Out,
+    layers: Annotated[str | None, typer.Option(help="Only these: conv1,conv4")] = None,
+    rois: Annotated[str | None, typer.Option(help="Only these ROIs.")] = None,
+    brain: Annotated[
+        list[Path] | None, typer.Option(help="RDMs of the brain: one model beside their mean over participants.")
+    ] = None,
+    correlations: Annotated[bool, typer.Option("--correlations", help="How alike the RDMs are to each other.")] = False,
+    rank: Annotated[bool, typer.Option(help="Ranks in place of dissimilarities.")] = False,
+    columns: Columns = 4,
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """RDMs side by side; a layer's beside a region's (--brain); how alike they are (--correlations)."""
+
+    def make() -> Figure:
+        from brainmap.rsa.alignment import stack_rdms
+        from brainmap.rsa.rdm import load_rdms
+        from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
+
+        found = _chosen(load_rdms(rdms), "layer", layers, "--layers")
+        if brain:
+            regions = _chosen(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
+            return plot_rdm_pair(_one(found, "layer", "--layers"), _same(regions, "roi", "--rois"))
+        found = _chosen(found, "roi", rois, "--rois")
+        if correlations:
+            return plot_correlation_matrix(_alike(found))
+        return plot_rdm(found, rank=rank, columns=columns)
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _chosen(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
+    """The RDMs whose layer or ROI is asked for, in the order asked for."""
+    from brainmap.checks import one_of
+
+    if wanted is None:
+        return rdms
+    known = [str(value) for value in rdms.rdm_descriptors.get(key, [])]
+    if not known:
+        raise InputError(f"{option}: the RDMs do not say their {key}")
+    asked = [one_of(name, list(dict.fromkeys(known)), option) for name in names(wanted)]
+    chosen: RDMs = rdms[[at for name in asked for at, value in enumerate(known) if value == name]]
+    return chosen
+
+
+def _one(rdms: RDMs, key: str, option: str) -> RDMs:
+    """The only RDM there is."""
+    if rdms.n_rdm != 1:
+        raise InputError(f"{option}: {rdms.n_rdm} RDMs, wanted one; name a {key}")
+    return rdms
+
+
+def _same(rdms: RDMs, key: str, option: str) -> RDMs:
+    """RDMs of one region, whoever's they are."""
+    known = sorted({str(value) for value in rdms.rdm_descriptors.get(key, [])})
+    if len(known) > 1:
+        raise InputError(f"{option}: RDMs of {len(known)} ROIs ({', '.join(known[:8])}), wanted one; name it")
+    return rdms
+
+
+def _alike(rdms: RDMs) -> pd.DataFrame:
+    """Spearman correlations between RDMs, named by their layer or ROI."""
+    import pandas as pd
+
+    from brainmap.rsa.compare import compare_rdms
+
+    keys = [key for key in ("participant", "network", "layer", "roi") if key in rdms.rdm_descriptors]
+    keys = [key for key in keys if len(set(rdms.rdm_descriptors[key])) > 1] or keys
+    labels = [" ".join(str(rdms.rdm_descriptors[key][k]) for key in keys) or str(k + 1) for k in range(rdms.n_rdm)]
+    return pd.DataFrame(compare_rdms(rdms, rdms, measure="spearman"), index=labels, columns=labels)
+
+
+@commands.command()
+def profile(
+    scores: Annotated[
+        list[Path], typer.Argument(help="Scores, .tsv: layer, roi, participant, score; as `rsa compare` writes them.")
+    ],
+    out: Out,
+    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings, .tsv: roi, lower, upper.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="Tests, .tsv: layer, roi, mean, p_corrected.")] = None,
+    as_table: Annotated[bool, typer.Option("--table", help="Layers x regions, from a table of tests.")] = False,
+    rois: Annotated[str | None, typer.Option(help="Only these ROIs, in this order.")] = None,
+    measure: Annotated[str, typer.Option(help="Name of the vertical axis.")] = "RDM correlation",
+    columns: Columns = 4,
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """Scores over the layers in every region, with noise ceilings and stars; or as a table of both."""
+
+    def make() -> Figure:
+        import pandas as pd
+
+        from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
+
+        table = _of_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
+        if as_table:
+            return plot_layer_roi_table(table, measure=measure)
+        return plot_layer_profile(
+            table,
+            None if ceilings is None else _read_table(ceilings),
+            statistics=None if statistics is None else _read_table(statistics),
+            measure=measure,
+            columns=columns,
+        )
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    from brainmap.checks import existing_file
+
+    existing_file(path, "table")
+    try:
+        return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    from brainmap.checks import one_of
+
+    if rois is None or "roi" not in table:
+        return table
+    known = list(dict.fromkeys(table["roi"]))
+    return pd.concat([table[table["roi"] == one_of(name, known, "--rois")] for name in names(rois)], ignore_index=True)
+
+
+@commands.command()
+def brain(
+    image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz[conv4_mean]")],
+    out: Out,
+    view: Annotated[str, typer.Option(help="slices, glass, or best (of --layers).")] = "slices",
+    layers: Annotated[str | None, typer.Option(help="For --view best: what 1, 2, ... stand for.")] = None,
+    outline: Annotated[str | None, typer.Option(help="Encircle the voxels above 0 of this image.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Show no values below; default: a third of the top.")] = None,
+    vmax: Annotated[float | None, typer.Option(help="Top of the color scale.")] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Show both signs.")] = False,
+    label: Annotated[str, typer.Option(help="Name of the quantity.")] = "score",
+    title: Title = "",
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """A map over the MNI template: slices through its peaks, a glass brain, or the best layer of each voxel."""
+    from brainmap.checks import one_of
+
+    one_of(view, ("slices", "glass", "best"), "--view")
+    if (view == "best") != (layers is not None):
+        raise InputError("--view best and --layers go together: the names that 1, 2, ... stand for")
+
+    def make() -> Figure:
+        from brainmap.rsa.images import load_image
+        from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
+
+        shown = _one_volume(image)
+        if layers is not None:
+            return plot_best_layer(shown, names(layers), title=title)
+        if view == "glass":
+            return plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
+        around = None if outline is None else load_image(outline)
+        return plot_brain(
+            shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label
+        )
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _one_volume(path: str) -> Nifti1Image:
+    from brainmap.checks import some
+    from brainmap.rsa.images import load_image, sub_brick_labels
+
+    loaded = load_image(path)
+    if len(loaded.shape) > 3:
+        raise InputError(
+            f"{path} holds {loaded.shape[3]} maps ({some(sub_brick_labels(path))}); choose one, as in '{path}[0]'"
+        )
+    return loaded
+
+
+@commands.command()
+def maximization(
+    store: StoreFile,
+    out: Out,
+    layer: Annotated[str, typer.Option(help="A layer that was maximized.")] = "output",
+    columns: Columns = 8,
+    title: Title = "",
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """What each unit wants to hear: waveform and spectrogram of every maximizing pattern."""
+
+    def make() -> Figure:
+        from brainmap.checks import one_of
+        from brainmap.features.explanations import open_maximizations
+        from brainmap.viz.sounds import plot_maximization
+
+        found = open_maximizations(store)
+        am = found[one_of(layer, list(found), "--layer")]
+        return plot_maximization(am, labels=am.labels, columns=columns, title=title)
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+@commands.command()
+def cam(
+    store: StoreFile,
+    sounds: Annotated[Path, typer.Option(help="The sounds that were mapped: stimuli.tsv or class folders.")],
+    out: Out,
+    layer: Annotated[str | None, typer.Option(help="Which layer's maps; default: the latest.")] = None,
+    view: Annotated[str, typer.Option(help="sounds, or attention (all words x all classes).")] = "sounds",
+    items: Annotated[str | None, typer.Option(help="stimulus_ids to show; default: the first of each word.")] = None,
+    columns: Columns = 4,
+    title: Title = "",
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """Waveforms colored by where they speak for their word; or every class's attention to every word."""
+    from brainmap.checks import one_of
+
+    one_of(view, ("sounds", "attention"), "--view")
+
+    def make() -> Figure:
+        from brainmap.features.explanations import open_cams
+        from brainmap.features.sounds import load_sounds
+        from brainmap.viz.sounds import plot_cam, plot_target_attention
+
+        kept = open_cams(store, layer=layer)
+        length = kept.cams.maps.shape[-1] / kept.rate
+        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align)  # type: ignore[arg-type]
+        heard = heard.take(_rows(kept.cams.items, heard.items, "--sounds"))
+        if view == "attention":
+            return plot_target_attention(heard, kept.cams, title=title)
+        rows = None if items is None else _rows(names(items), kept.cams.items, "--items")
+        return plot_cam(heard, kept.cams, items=rows, columns=columns, title=title)
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
+    from brainmap.checks import nearest, some
+
+    places = {name: at for at, name in enumerate(known)}
+    lacking = [name for name in wanted if name not in places]
+    if lacking:
+        raise InputError(f"{option}: no {some(lacking, 4)}{nearest(lacking[0], known)}; there are {some(known, 4)}")
+    return [places[name] for name in wanted]
+
+
+@commands.command()
+def sheet(
+    store: StoreFile,
+    maps: Annotated[str, typer.Option(help="Maps whose sub-bricks are layers (conv4, or conv4_mean), in MNI space.")],
+    out: Out,
+    layers: Annotated[str | None, typer.Option(help="Only these, in this order.")] = None,
+    dpi: Dpi = 192,
+    overwrite: Overwrite = False,
+) -> None:
+    """What each layer hears beside where the brain hears alike, a row a layer."""
+
+    def make() -> Figure:
+        from brainmap.checks import one_of
+        from brainmap.features.explanations import open_maximizations
+        from brainmap.viz.sheet import SheetRow, plot_sheet
+
+        patterns, images = open_maximizations(store), _by_layer(maps)
+        both = [layer for layer in images if layer in patterns]
+        if not both:
+            raise InputError(f"{store} has patterns of {', '.join(patterns)}, {maps} has maps of {', '.join(images)}")
+        chosen = both if layers is None else [one_of(layer, both, "--layers") for layer in names(layers)]
+        rows = [
+            SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
+            for layer, am in ((layer, patterns[layer]) for layer in chosen)
+        ]
+        return plot_sheet(rows, layers=list(images))
+
+    _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _by_layer(path: str) -> dict[str, Any]:
+    """Maps by layer: the sub-bricks of a searchlight, or the means of a group's."""
+    from brainmap.cli.maps import sub_bricks
+
+    found = sub_bricks(path)
+    means = {name.removesuffix("_mean"): image for name, image in found.items() if name.endswith("_mean")}
+    return means or found

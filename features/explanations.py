@@ -1,0 +1,172 @@
+"""Activation-maximization patterns and class activation maps on disk, in the store of the activations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.features import store as stores
+from brainmap.features.cam import ClassActivationMaps
+from brainmap.features.maximization import Maximization
+from brainmap.record import content_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPatterns:
+    """Maximizing patterns of one layer as they lie in a store.
+
+    Attributes
+    ----------
+    layer : str
+    labels : tuple of str
+        A name for each pattern: the class, or layer and unit.
+    units : tuple of int
+    patterns : ndarray float32 (n_units, c, t)
+    rate : int [Hz]
+    quality : DataFrame
+        A row a unit.
+    """
+
+    layer: str
+    labels: tuple[str, ...]
+    units: tuple[int, ...]
+    patterns: NDArray[np.float32] = field(repr=False)
+    rate: int
+    quality: pd.DataFrame = field(repr=False)
+
+
+def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
+    """The layers of which a store holds finished arrays of a kind; none where there is no store yet.
+
+    Parameters
+    ----------
+    path : path
+    kind : {"activations", "am", "cam"}
+
+    Examples
+    --------
+    >>> stored_layers("no-such-store.zarr", "am")
+    ()
+    """
+    if not Path(path).exists():
+        return ()
+    group = stores.open_store(path).get(kind)
+    current = group.attrs.get("current", []) if isinstance(group, zarr.Group) else []
+    return tuple(str(layer) for layer, _ in current)  # type: ignore[union-attr, misc]
+
+
+def save_maximization(am: Maximization, path: str | Path, *, network: str = "network") -> None:
+    """Keep maximizing patterns in a store; those of other layers stay."""
+    attributes = {
+        "labels": list(am.labels),
+        "units": list(am.units),
+        "rate": am.rate,
+        "dead": list(am.dead),
+        "notes": list(am.notes),
+        "quality": json.loads(am.quality.to_json(orient="split")),
+    }
+    _keep(stores.open_store(path), ("am", am.layer), am.patterns, attributes, network)
+
+
+def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
+    """The maximizing patterns of each layer that a store holds.
+
+    Raises
+    ------
+    InputError
+        No store there, or no patterns in it.
+    """
+    found = {}
+    for layer, array in stores.current_arrays(stores.open_store(path, create=False), "am").items():
+        about: Mapping[str, Any] = array.attrs
+        found[layer] = StoredPatterns(
+            layer=layer,
+            labels=tuple(about["labels"]),
+            units=tuple(about["units"]),
+            patterns=np.asarray(array[:], dtype=np.float32),
+            rate=int(about["rate"]),
+            quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
+        )
+    return found
+
+
+def save_cams(
+    cams: ClassActivationMaps, path: str | Path, *, rate: int, align: str = "start", network: str = "network"
+) -> None:
+    """Keep class activation maps, with the rate [Hz] and alignment of the sounds they lie over."""
+    attributes = {
+        "items": list(cams.items),
+        "conditions": list(cams.conditions),
+        "class_names": list(cams.class_names),
+        "method": cams.method,
+        "layer": cams.layer,
+        "rate": rate,
+        "align": align,
+    }
+    root = stores.open_store(path)
+    _keep(root, ("cam", cams.layer), cams.maps, attributes, network)
+    _keep(root, ("cam_logits", cams.layer), cams.logits, attributes, network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCams:
+    """Class activation maps as they lie in a store, and how the sounds under them are read."""
+
+    cams: ClassActivationMaps
+    rate: int
+    align: str
+
+
+def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
+    """The class activation maps of a layer, by default the one kept last; logits are NaN where only maps were kept.
+
+    Raises
+    ------
+    InputError
+        No store there, no maps in it, or none of that layer.
+    """
+    root = stores.open_store(path, create=False)
+    arrays = stores.current_arrays(root, "cam")
+    name = list(arrays)[-1] if layer is None else one_of(layer, list(arrays), "layer of class activation maps")
+    about: Mapping[str, Any] = arrays[name].attrs
+    logits = np.full(arrays[name].shape[:2], np.nan, np.float32)
+    if root.get("cam_logits") is not None:
+        kept = stores.current_arrays(root, "cam_logits")
+        logits = np.asarray(kept[name][:], dtype=np.float32) if name in kept else logits
+    cams = ClassActivationMaps(
+        maps=np.asarray(arrays[name][:], dtype=np.float32),
+        items=tuple(about["items"]),
+        conditions=tuple(about["conditions"]),
+        class_names=tuple(about["class_names"]),
+        method=str(about["method"]),
+        layer=str(about["layer"]),
+        logits=logits,
+    )
+    return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
+
+
+def _keep(
+    root: zarr.Group, where: tuple[str, str], values: NDArray[Any], attributes: Mapping[str, Any], network: str
+) -> None:
+    """Write an array under its content's key, and make it the latest of its layer."""
+    kind, layer = where
+    key = content_key(kind, layer, attributes, values)
+    if stores.find_array(root, kind, layer, key) is None:
+        writer = stores.ArrayWriter(
+            root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes
+        )
+        writer.write(values)
+        writer.finish()
+    group: Any = root.get(kind)
+    current = dict(group.attrs.get("current", []))
+    current.pop(layer, None)  # the latest comes last
+    stores.set_current(root, kind, {**current, layer: key}, network=network)
