@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainmap.errors import BrainmapWarning
+
 SHAPE = (6, 7, 5)
 RATE = 16_000
 N_SAMPLES = 2_400
 WORDS = ("cat", "dog", "tree", "yes")
 RUNS = (1, 2, 3)
+COMMAND = ["brainmap", "run", "study.toml"]
 REGIONS = {1: "left-a", 2: "right-a", 3: "belt"}
 
 STUDY = """\
@@ -79,6 +85,11 @@ class TinyStudy:
         """Where its results go."""
         return self.folder / "out"
 
+    @property
+    def command(self) -> list[str]:
+        """The command line that its results say they came from."""
+        return COMMAND
+
     def edit(self, *changes: tuple[str, str]) -> TinyStudy:
         """Replace text of the study file; the text must be there."""
         text = self.file.read_text()
@@ -94,9 +105,29 @@ class TinyStudy:
         return afni if afni.exists() else self.folder / f"sub-{participant}" / f"betas_run-{run}.nii.gz"
 
     def files(self) -> dict[str, bytes]:
-        """Every result by name, but for what the program keeps for itself."""
+        """Every result by name."""
         found = (p for p in sorted(self.out.rglob("*")) if p.is_file())
         return {p.relative_to(self.out).as_posix(): p.read_bytes() for p in found}
+
+    def run(self, *participants: str, jobs: int = 1, page: bool = False, overwrite: bool = False) -> set[str]:
+        """Run the study and give the stages that were computed; the page is a stand-in unless asked for."""
+        import brainmap.stages.page
+        from brainmap.stages import Context, run_study
+        from brainmap.study import load_study
+
+        context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrainmapWarning)  # an untrained network has units that never speak
+            patch.setattr(sys, "argv", COMMAND)  # it is kept in every file
+            if not page:
+                patch.setattr(brainmap.stages.page, "write_report", _stand_in)
+            run_study(context, participants=participants)
+        return set(context.ledger.stages()) - set(context.idle)
+
+
+def _stand_in(content: object, path: Path, *, figures: Path) -> Path:
+    path.write_text("the page")
+    return path
 
 
 def sound_ids() -> list[str]:
@@ -197,12 +228,9 @@ def tiny_study(tiny_inputs: TinyStudy, tmp_path: Path) -> TinyStudy:
 @pytest.fixture(scope="session")
 def tiny_results(tiny_inputs: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     """The tiny study, run; to be copied and never changed."""
-    from brainmap.stages import Context, run_study
-    from brainmap.study import load_study
-
     folder = tmp_path_factory.mktemp("run") / "study"
     shutil.copytree(tiny_inputs.folder, folder)
-    run_study(Context(load_study(folder / "study.toml"), threads=1))
+    TinyStudy(folder).run()
     return TinyStudy(folder)
 
 
@@ -216,4 +244,51 @@ def finished(tiny_results: TinyStudy, tmp_path: Path) -> TinyStudy:
 @pytest.fixture
 def write_inputs() -> dict[str, Callable[..., None]]:
     """The writers, for tests that replace an input."""
-    return {"brain": write_brain, "checkpoint": write_checkpoint, "sounds": write_sounds, "rois": write_rois}
+    return {"brain": write_brain, "checkpoint": write_checkpoint}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def brainmap_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Answer]]:
+    """`brainmap` in this process, as the shell calls it; logging and warnings are given back."""
+    from brainmap.cli import main
+
+    log = logging.getLogger("brainmap")
+    before = log.handlers[:], log.level
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["brainmap", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        yield run
+    log.handlers[:], log.level = before
+
+
+@pytest.fixture
+def lines_of(brainmap_command: Callable[..., Answer]) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """As `brainmap_command`: exit code, lines of stdout, lines of stderr."""
+
+    def call(*words: object) -> tuple[int, list[str], list[str]]:
+        answer = brainmap_command(*words)
+        return answer.code, answer.out.splitlines(), answer.err.splitlines()
+
+    return call

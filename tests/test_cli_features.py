@@ -1,0 +1,150 @@
+"""brainmap features ...: the commands do what the library does, with the sounds the checkpoint wants."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from brainmap import features
+from brainmap.features.explanations import open_cams, open_maximizations, stored_layers
+
+
+@pytest.fixture
+def given(tiny_inputs):
+    return ("--checkpoint", tiny_inputs.folder / "net.safetensors", "--sounds", tiny_inputs.folder / "stimuli.tsv")
+
+
+@pytest.fixture
+def heard(tiny_inputs):
+    """The network, and the sounds as its checkpoint says, read by hand."""
+    model = features.load_network(tiny_inputs.folder / "net.safetensors")
+    return model, features.load_sounds(tiny_inputs.folder / "stimuli.tsv", rate=16_000, seconds=0.15, level="rms")
+
+
+def test_activations_are_the_librarys_on_sounds_as_the_checkpoint_says(given, heard, tmp_path, brainmap_command):
+    out = tmp_path / "acts.zarr"
+    answer = brainmap_command("features", "activations", *given, "--layers", "conv1,conv8", "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    layers = {"conv1": [8, 32], "conv8": [8, 64]}
+    assert json.loads(answer.out) == {"store": str(out), "network": "net", "items": 8, "layers": layers}
+    wanted = features.extract_activations(*heard, layers=["conv1", "conv8"])
+    with features.open_activations(out) as found:
+        assert found.items == wanted.items
+        np.testing.assert_array_equal(found["conv8"][:], wanted["conv8"][:])
+
+
+def test_activations_are_never_replaced_silently(given, tmp_path, brainmap_command):
+    words = ("features", "activations", *given, "--out", tmp_path / "a.zarr", "--layers")
+    assert brainmap_command(*words, "conv1").code == 0
+    again = brainmap_command(*words, "conv2")
+    assert again.code == 2
+    assert again.err.count("\n") == 1
+    assert "--overwrite" in again.err
+    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
+    assert brainmap_command(*words, "conv2", "--overwrite").code == 0
+    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv2",)
+
+
+def test_maximize_keeps_patterns_and_writes_wav_and_their_quality(given, tmp_path, brainmap_command):
+    out, wav = tmp_path / "a.zarr", tmp_path / "am"
+    words = ("features", "maximize", *given, "--steps", 2, "--out", out)
+    answer = brainmap_command(*words, "--units", "dog,3", "--wav", wav)
+    assert answer.code == 0, answer.err
+    found = open_maximizations(out)["output"]
+    assert found.labels == ("dog", "yes")
+    assert found.patterns.shape == (2, 1, 2400)
+    sound, rate = soundfile.read(wav / "output_dog.wav")
+    assert rate == 16_000
+    assert np.corrcoef(sound[:2400], found.patterns[0, 0])[0, 1] > 0.999
+    table = pd.read_csv(wav / "output_quality.tsv", sep="\t", na_values="n/a")
+    assert table["label"].tolist() == ["dog", "yes"]
+    about = json.loads((wav / "output_quality.json").read_text())
+    assert set(table.columns) < set(about)
+    assert about["Parameters"]["steps"] == 2
+    assert brainmap_command(*words, "--layer", "conv2", "--units", "5").code == 0
+    assert list(open_maximizations(out)) == ["output", "conv2"]
+    assert brainmap_command(*words, "--units", "0").code == 2
+
+
+def test_maximize_gives_the_same_pattern_for_the_same_seed(given, tmp_path, brainmap_command):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        words = ("--layer", "conv1", "--units", 0, "--steps", 2, "--seed", seed, "--out", tmp_path / f"{name}.zarr")
+        assert brainmap_command("features", "maximize", *given, *words).code == 0
+    a, b, c = (open_maximizations(tmp_path / f"{name}.zarr")["conv1"].patterns for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.allclose(a, c)
+
+
+def test_cam_keeps_the_maps_of_the_library(given, heard, tmp_path, brainmap_command):
+    out = tmp_path / "a.zarr"
+    words = ("features", "cam", *given, "--method", "layer-cam", "--layer", "conv4", "--out", out, "--json")
+    answer = brainmap_command(*words)
+    assert answer.code == 0, answer.err
+    wanted = features.class_activation_maps(*heard, method="layer-cam", layer="conv4")
+    kept = open_cams(out)
+    np.testing.assert_allclose(kept.cams.maps, wanted.maps, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(kept.cams.logits, wanted.logits, rtol=1e-5)
+    assert (kept.rate, kept.align, kept.cams.method) == (16_000, "start", "layer-cam")
+    said = json.loads(answer.out)
+    assert said["classes"] == ["cat", "dog", "tree", "yes"]
+    best = wanted.logits.argmax(axis=1)
+    assert list(said["items"].values()) == [said["classes"][k] for k in best]
+    assert brainmap_command(*words).code == 2
+
+
+def test_a_network_trained_elsewhere_needs_to_be_told_how_it_is_fed(tiny_inputs, tmp_path, brainmap_command):
+    weights = features.load_network(tiny_inputs.folder / "net.safetensors").state_dict()
+    torch.save(weights, tmp_path / "net.pt")
+    (tmp_path / "mine_for_the_command.py").write_text(
+        "from brainmap.features import build_network\n"
+        "def build():\n    return build_network('ch32', n_classes=4, n_samples=2400)\n"
+    )
+    sounds = ("--sounds", tiny_inputs.folder / "stimuli.tsv")
+    words = ("features", "activations", "--checkpoint", tmp_path / "net.pt", *sounds)
+    words = (*words, "--layers", "conv1", "--out", tmp_path / "a.zarr")
+    assert "architecture" in brainmap_command(*words).err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        words = (*words, "--architecture", "mine_for_the_command:build")
+        without = brainmap_command(*words)
+        assert without.code == 2
+        assert "--rate" in without.err
+        assert brainmap_command(*words, "--rate", 16000, "--seconds", 0.15).code == 0
+    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("activations", "--rate", 8000), "16000"),
+        (("activations", "--layers", "conv99"), "conv9"),
+        (("activations", "--pooling", "men"), "did you mean 'mean'"),
+        (("activations", "--device", "gpu"), "wanted one of 'auto', 'cpu'"),
+        (("maximize", "--units", "dgo"), "did you mean 'dog'"),
+        (("maximize", "--units", "44"), "44"),
+        (("maximize", "--objective", "best"), "'channel'"),
+        (("cam", "--method", "gradcam"), "did you mean 'grad-cam'"),
+        (("cam", "--layer", "output"), "no convolution"),
+    ],
+)
+def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(words, said, given, tmp_path, brainmap_command):
+    command, *options = words
+    answer = brainmap_command("features", command, *given, "--out", tmp_path / "a.zarr", *options)
+    assert answer.code == 2
+    assert answer.err.startswith("brainmap: ")
+    assert answer.err.count("\n") == 1
+    assert said in answer.err
+    assert not any(tmp_path.rglob("complete"))
+    assert stored_layers(tmp_path / "a.zarr", "activations") == ()
+
+
+def test_missing_files_are_named_with_the_nearest(given, tiny_inputs, tmp_path, brainmap_command):
+    near = tiny_inputs.folder / "nett.safetensors"
+    answer = brainmap_command("features", "activations", "--checkpoint", near, *given[2:], "--out", tmp_path / "a.zarr")
+    assert answer.code == 2
+    assert "did you mean 'net.safetensors'" in answer.err
