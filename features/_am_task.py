@@ -121,6 +121,7 @@ def plan(
     length: int | tuple[int, ...] | None,
     device: str,
 ) -> Task:
+    """What is maximized, on which input and starting from what, once everything is checked."""
     objective = settings.objective
     if objective == "auto":
         objective = "logit" if len(site.shape) == 1 else "channel"
@@ -205,5 +206,6 @@ def loudest_level(waveforms: NDArray[np.float32], shape: tuple[int, ...]) -> flo
 
 
 def batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
+    """The patterns in micro-batches, on the task's device."""
     for i in range(0, len(patterns), task.settings.micro_batch):
         yield torch.as_tensor(patterns[i : i + task.settings.micro_batch], device=task.device)

@@ -187,6 +187,7 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
 
 
 def corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
+    """Largest coordinate difference [mm] between two affines over the corners of a grid."""
     corners = np.array([[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float)
     return float(np.abs(corners @ (one - other).T).max())
 

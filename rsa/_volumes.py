@@ -141,6 +141,7 @@ _DAMAGE = (OSError, EOFError, zlib.error)
 
 
 def is_compressed(file: Path) -> bool:
+    """Whether the name says gzip or bzip2."""
     return file.suffix.lower() in (".gz", ".bz2")
 
 

@@ -150,6 +150,7 @@ def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, noise: s
 
 
 def counted(n: int, noun: str) -> str:
+    """A number with its noun: 1 item, 2 items."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 

@@ -170,7 +170,9 @@ def _best_by_roi(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[s
     table = tables["best_layers"]
     if table is None:
         return {}
-    return {str(r.roi): (str(r.layer), float(r.score)) for r in table.itertuples()}
+    scores = table["score"].astype(float)
+    rows = zip(table["roi"], table["layer"], scores, strict=True)
+    return {str(roi): (str(layer), score) for roi, layer, score in rows}
 
 
 def _pairs(context: Context, tables: Mapping[str, pd.DataFrame | None], version: Version) -> list[RdmPair]:
