@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -303,6 +304,24 @@ def load_study(path: str | Path) -> Study:
         failed = {problem["loc"][0] for problem in problems if len(problem["loc"]) > 1}
         lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"][0] in failed)]
         raise InputError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def study_of(folder: Path) -> Path:
+    """The study file whose results lie in a folder.
+
+    Raises
+    ------
+    InputError
+        The folder holds no results of brainmap.
+    """
+    description = folder / "dataset_description.json"
+    try:
+        name: str = json.loads(description.read_text(encoding="utf-8"))["StudyFile"]
+        return folder / name
+    except (OSError, ValueError, KeyError, TypeError):
+        if (folder / "study.toml").is_file():
+            return folder / "study.toml"
+        raise InputError(f"{folder} holds no results of brainmap; give the study file instead") from None
 
 
 def _line(problem: ErrorDetails) -> str:

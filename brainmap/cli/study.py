@@ -72,7 +72,7 @@ def init(study: StudyFile = Path("study.toml")) -> None:
     """Write a commented study file to fill in."""
     from brainmap.errors import InputError
     from brainmap.record import atomic
-    from brainmap.study import TEMPLATE
+    from brainmap.template import TEMPLATE
 
     if study.exists():
         raise InputError(f"init: {study} exists; name another file")
@@ -116,9 +116,10 @@ def run(
 
 @app.command()
 def report(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file (or the folder it lies in).")],
+    study: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the results, or the study file.")],
 ) -> None:
     """Make the page of a study again."""
     from brainmap.stages import make_report
+    from brainmap.study import study_of
 
-    typer.echo(f"The page: {make_report(_context(study / 'study.toml' if study.is_dir() else study, 'cpu'))}")
+    typer.echo(f"The page: {make_report(_context(study_of(study) if study.is_dir() else study, 'cpu'))}")

@@ -82,7 +82,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             found = _check_person(context, person)
             problems += found
             rows.append(_row(person, found))
-        _gather(problems, lambda: _check_grids(context, people))
+        sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
+        _gather(problems, lambda: _check_grids(context, sound))
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)))
@@ -130,6 +131,8 @@ def check_output(context: Context) -> None:
     try:
         found = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Study"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
+        if (out / ".brainmap").is_dir():
+            return  # ours; the description is made again
         raise InputError(
             f"[study] out: {out} holds files that are no results of brainmap; name an empty or new folder"
         ) from None
@@ -276,10 +279,7 @@ def _check_grids(context: Context, people: Sequence[Participant]) -> None:
         other = first.setdefault(space, person)
         if space == "native" or other is person:
             continue
-        try:
-            mine, its = image_info(person.mask), image_info(other.mask)
-        except InputError:
-            continue  # listed with the participant
+        mine, its = image_info(person.mask), image_info(other.mask)
         check_same_grid(
             grid_of(mine.shape, mine.affine),
             grid_of(its.shape, its.affine),

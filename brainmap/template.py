@@ -1,0 +1,66 @@
+"""The study file that `brainmap init` writes: every key with what it means, ready to fill in."""
+
+TEMPLATE = """\
+# A study for brainmap. Fill in the paths (read from the folder of this file), then:
+#   brainmap check THIS_FILE    look at every input, compute nothing
+#   brainmap run THIS_FILE      compute what is not yet computed, and make the page
+# A line that begins with # is not read; keys shown behind one are optional, with the value they have without it.
+schema = 1
+
+[study]
+name = "my-study"
+question = ""                    # stands at the top of the page
+out = "derivatives/brainmap"     # an empty or new folder; or the results of this study
+seed = 0                         # of everything random
+# simulated = false              # true: said on every page and in every file
+# maps = "nifti"                 # or "afni": maps as BRIK and HEAD
+
+[stimuli]
+table = "stimuli.tsv"            # columns stimulus_id (unique), condition, path; or a folder with a folder a class
+
+[[network]]                      # repeat the block for more networks
+name = "ch32"
+checkpoint = "ch32.safetensors"  # .safetensors, a state_dict (.pt), or a torch.export program (.pt2)
+# architecture = "ch32"          # for checkpoints of others: a name of `brainmap networks`, or "module:function"
+# variant = "plain"              # plain, do, bn or do+bn
+# classes = ["yes", "no"]        # names of the outputs, in order
+# rate = 16000                   # Hz; these four only where the checkpoint does not say how it was fed
+# seconds = 1.0
+# level = "rms"                  # rms, peak or none
+# align = "start"                # or center
+layers = "all"                   # or a list of names; see `brainmap networks ch32`
+pooling = "mean"                 # over time: mean, max, rms; or flatten, which keeps time
+dissimilarity = "correlation"    # the network's own geometry: correlation, euclidean or cosine
+units = "zscore"                 # over items; or none
+controls = ["untrained"]         # the same network without what it learned: untrained, permuted
+
+[[brain]]                        # repeat the block where participants' files are named otherwise
+participants = ["01", "02"]
+kind = "betas"
+files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participant}/betas_run-{run}+tlrc.HEAD"
+labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run
+mask = "sub-{participant}/mask.nii.gz"
+rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the table: index, name
+# rois also takes hemispheres = "separate" (or "pooled") and minimum_voxels = 10
+space = "native"                 # or a template's name; group maps need one grid for all
+# missing = "error"              # or "nan": a condition may be missing in a run
+# noise = "runs"                 # noise precision from the differences between runs; or none
+
+[rsa]
+items = "stimulus"               # rows of the RDMs: stimulus, or condition (tokens averaged first)
+dissimilarity = "crossnobis"     # the brain's geometry; crossnobis needs runs; correlation, euclidean, mahalanobis
+measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a, pearson, cosine
+inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
+
+[searchlight]                    # leave the block out for ROIs only
+radius_mm = 9.0
+dissimilarity = "correlation"    # correlation, euclidean, crossnobis
+measure = "spearman"             # spearman, rho-a, pearson, cosine
+minimum_voxels = 10
+group = { test = "sign-flip", permutations = 5000, correction = "max-t" }
+
+[explain]                        # what the layers hear; leave the block out to skip it
+# network = "ch32"               # the first one
+maximization = { steps = 150, classes = "all", channels = 8, best_layers = 2 }
+cam = { method = "grad-cam", layer = "last-conv" }
+"""
