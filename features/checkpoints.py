@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import pickletools
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -144,7 +146,8 @@ def load_network(
         return load_exported(path)
     weights = _read_weights(path)
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
-    model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced at once
+        model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
     weights = _unwrapped(weights, model)
     _check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
@@ -194,19 +197,39 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
                 raise InputError(f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
                                  "export the network with torch.export, or save model.state_dict()")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats and protocols: they load or are refused all the same
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)|to call reduce for (?:unrecognized function )?(.+)", str(error))
-        if wanted is None:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        called = wanted[1] if wanted else _called_by_pickle(path)
+        if not called:
             raise _damaged(path, "file of torch.save", error) from None
         raise InputError(
-            f"checkpoint: {path} is a pickle that wants to run code ({wanted[1] or wanted[2]}: a whole model or other "
+            f"checkpoint: {path} is a pickle that wants to run code ({called}: a whole model or other "
             "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
             "architecture, or export the model with torch.export"
         ) from None
     except Exception as error:  # on a damaged file torch raises whatever its zip, tar and pickle readers raise
         raise _damaged(path, "file of torch.save", error) from None
     return _state_dict_in(path, found)
+
+
+def _called_by_pickle(path: Path) -> str:
+    """What a plain pickle would call, read without loading it; empty for a file that is no pickle."""
+    names: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for code, value, _ in pickletools.genops(file):
+                if code.name in ("GLOBAL", "INST"):
+                    return str(value).replace(" ", ".")
+                if code.name == "STACK_GLOBAL":
+                    return ".".join(names[-2:])
+                if isinstance(value, str):
+                    names.append(value)
+    except ValueError:
+        return ""
+    return ""
 
 
 def _damaged(path: Path, what: str, error: Exception) -> InputError:
@@ -257,7 +280,7 @@ def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Ten
     problems = [f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
                 for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
     lacking = [k for k in wanted if k not in weights]
-    extra = [k for k in weights if k not in wanted]
+    extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
     if lacking:
         problems.append(f"lacks {some(lacking, 4)}")
     if extra:

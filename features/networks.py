@@ -123,6 +123,9 @@ def build_network(
     one_of(activation, get_args(Nonlinearity), "activation")
     one_of(head, get_args(Head), "head")
     size = spec.kernel if kernel is None else kernel
+    if n_classes < 1 or size < 1 or not 0 <= (dropout or 0) < 1:
+        raise InputError(f"network {name}: n_classes {n_classes}, kernel {size}, dropout {dropout}; wanted at least 1, "
+                         "at least 1, and 0 to below 1")
     if spec.same and size % 2 == 0:
         raise InputError(f"network {name}: kernel {size} is even, wanted an odd one so that padding keeps the length")
     stages: OrderedDict[str, nn.Module] = OrderedDict()

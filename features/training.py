@@ -257,7 +257,8 @@ class _Training:
         )
         self.key = hashlib.sha256(repr((replace(settings, device="cpu", compile=False), classes,
                                         [len(p) for p in parts.values()], first.items)).encode()).hexdigest()
-        self.model = self.checkpoint.build()
+        with torch.random.fork_rng(devices=[]):  # building draws weights that are drawn anew below
+            self.model = self.checkpoint.build()
         initialize(self.model, torch.Generator().manual_seed(settings.seed))
         self.model.to(settings.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)

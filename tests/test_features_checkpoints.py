@@ -1,0 +1,357 @@
+"""Checkpoints: ours round trip, anybody's load, and no file runs code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import stat
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from brainmap.errors import InputError
+from brainmap.features.checkpoints import Checkpoint, call_builder, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks import build_network
+from brainmap.features.running import evaluating
+
+CH32 = Checkpoint(
+    architecture="ch32", variant="bn", classes=("no", "yes", "maybe"), n_samples=4_000, training={"seed": 3}
+)
+SOUND = torch.randn(2, 1, 4_000, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    network = CH32.build()
+    with torch.no_grad():
+        network(SOUND)  # moves the running statistics away from their defaults
+    return network.eval()
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.state_dict())
+
+
+def saved(folder: Path, content: object, name: str = "foreign.pth") -> Path:
+    torch.save(content, folder / name)
+    return folder / name
+
+
+def refused(path: Path, said: str, **kwargs: Any) -> str:
+    with pytest.raises(InputError, match=said) as found:
+        load_network(path, **kwargs)
+    message = str(found.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path, model: nn.Module) -> None:
+    path = save_checkpoint(model, tmp_path / "deep" / "a.safetensors", CH32)
+    assert load_checkpoint(path) == CH32
+    found = load_network(path)
+    assert not found.training
+    for name, value in weights_of(found).items():
+        assert torch.equal(value, weights_of(model)[name])
+    assert torch.equal(found(SOUND), model(SOUND))
+    assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask  # as any other file of this user
+
+
+def test_long_filters_and_tied_weights_survive(tmp_path: Path) -> None:
+    long = Checkpoint(architecture="ch32", kernel=9, n_samples=4_000, classes=("a", "b"))
+    network = long.build().eval()
+    assert torch.equal(load_network(save_checkpoint(network, tmp_path / "l.safetensors", long))(SOUND), network(SOUND))
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    save_checkpoint(tied, tmp_path / "t.safetensors", Checkpoint(architecture="pkg:build"))
+
+
+@pytest.mark.parametrize("name", ["foreign.pt", "foreign.pth", "foreign.ckpt"])
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda w: w,
+        lambda w: {"state_dict": w, "epoch": 3},
+        lambda w: {"model": {"state_dict": w}},
+        lambda w: {"model_state_dict": {f"module.{k}": v for k, v in w.items()}},
+        lambda w: {f"_orig_mod.{k}": v for k, v in w.items()},
+        lambda w: {f"module._orig_mod.{k}": v for k, v in w.items()},
+        lambda w: {k: v for k, v in w.items() if "num_batches" not in k},
+    ],
+)
+def test_state_dicts_load_however_they_were_wrapped(
+    tmp_path: Path, model: nn.Module, name: str, nest: Callable[[dict[str, torch.Tensor]], object]
+) -> None:
+    weights = {k: v for k, v in weights_of(model).items() if not k.startswith("output")}
+    full = build_network("ch32", variant="bn", n_classes=3).eval()
+    weights |= {k: v for k, v in weights_of(full).items() if k.startswith("output")}
+    path = saved(tmp_path, nest(weights), name)
+    found = load_network(path, architecture="ch32", variant="bn", n_classes=3)
+    for key, value in weights.items():
+        assert torch.equal(weights_of(found)[key], value) or "num_batches" in key
+
+
+def test_a_network_whose_own_names_begin_like_a_wrapper_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_nets_a.py").write_text(
+        "from torch import nn\nclass N(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.module = nn.Linear(2, 2)\ndef build():\n    return N()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    network = call_builder("own_nets_a:build")
+    path = saved(tmp_path, network.state_dict())
+    found = load_network(path, architecture="own_nets_a:build")
+    assert torch.equal(weights_of(found)["module.weight"], weights_of(network)["module.weight"])
+    monkeypatch.delitem(sys.modules, "own_nets_a")
+
+
+def test_the_activation_of_a_foreign_network_can_be_said(tmp_path: Path) -> None:
+    network = build_network("ch32", activation="elu", head="gap").eval()
+    path = saved(tmp_path, network.state_dict())
+    sound = torch.randn(1, 1, 16_000)
+    assert torch.equal(load_network(path, architecture="ch32", activation="elu", head="gap")(sound), network(sound))
+
+
+def test_safetensors_of_others_load_with_a_named_architecture(tmp_path: Path) -> None:
+    network = build_network("ch32")
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "x.safetensors")
+    load_network(tmp_path / "x.safetensors", architecture="ch32")
+    refused(tmp_path / "x.safetensors", "does not say its architecture")
+    with pytest.raises(InputError, match="no brainmap metadata"):
+        load_checkpoint(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="no brainmap metadata"):
+        load_checkpoint(saved(tmp_path, network.state_dict()))
+
+
+class Evil:
+    """A pickle that leaves a file behind when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.pth", "evil.bin", "evil.pt2"])
+@pytest.mark.parametrize("old_pickle", [False, True])
+def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, name: str, old_pickle: bool) -> None:
+    mark = tmp_path / "it-ran"
+    path = tmp_path / name
+    if old_pickle:
+        path.write_bytes(pickle.dumps({"conv1.weight": Evil(mark)}))
+    else:
+        torch.save({"conv1.weight": Evil(mark)}, path)
+    message = refused(path, "checkpoint:", architecture="ch32")
+    assert not mark.exists()
+    if not name.endswith("pt2"):
+        assert re.search(r"wants to run code .*mkdir.*refused.*state_dict", message)
+
+
+def test_a_whole_model_is_refused_by_its_name(tmp_path: Path) -> None:
+    message = refused(saved(tmp_path, build_network("ch32")), "wants to run code", architecture="ch32")
+    assert "Sequential" in message
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.pt", "w") as archive:
+        archive.writestr("t/data.pkl", b"")
+        archive.writestr("t/constants.pkl", b"")
+        archive.writestr("t/code/__torch__.py", "")
+    refused(tmp_path / "t.pt", "TorchScript.*torch.export", architecture="ch32")
+
+
+def test_a_file_does_not_choose_which_code_runs(tmp_path: Path) -> None:
+    path = save_checkpoint(nn.Linear(2, 2), tmp_path / "a.safetensors", Checkpoint(architecture="os:getcwd"))
+    refused(path, "names the code 'os:getcwd'")
+
+
+def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path) -> None:
+    path = saved(tmp_path, build_network("ch32").state_dict())
+    message = refused(path, "does not fit", architecture="ch64")
+    assert "conv1.weight is (32, 1, 5), wanted (64, 1, 5)" in message
+    assert "lacks 'norm1.weight'" in refused(path, "does not fit", architecture="ch32", variant="bn")
+    normed = saved(tmp_path, build_network("ch32", variant="bn").state_dict(), "n.pth")
+    assert "has 'norm1.weight'" in refused(normed, "does not fit", architecture="ch32")
+    assert "output.weight is (16, 448), wanted (5, 448)" in refused(path, "fit", architecture="ch32", n_classes=5)
+
+
+def test_what_a_checkpoint_says_of_itself_is_not_contradicted_silently(tmp_path: Path, model: nn.Module) -> None:
+    path = save_checkpoint(model, tmp_path / "a.safetensors", CH32)
+    refused(path, "does not fit", architecture="ch64")
+    refused(path, "has 3 classes, wanted 16", n_classes=16)
+    refused(path, "norm1.weight", variant="plain")
+    load_network(path, architecture="ch32", variant="bn", n_classes=3)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    weights = build_network("ch32").state_dict()
+    weights["conv2.bias"][3] = float("nan")
+    refused(saved(tmp_path, weights), "NaN.*'conv2.bias'", architecture="ch32")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "a.pth", "a.pt2"])
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "flipped"])
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, model: nn.Module, name: str, damage: str) -> None:
+    path = tmp_path / name
+    if name.endswith("safetensors"):
+        save_checkpoint(model, path, CH32)
+    else:
+        torch.save(model.state_dict(), path)
+    content = path.read_bytes()
+    damaged = {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "text": b"hello, I am no network",
+        "flipped": content[::-1],
+    }
+    path.write_bytes(damaged[damage])
+    refused(path, "checkpoint:", architecture="ch32")
+
+
+@pytest.mark.parametrize("metadata", ["not json", "[]", '{"variant": "bn"}', '{"architecture": "ch32", "classes": 3}'])
+def test_damaged_metadata_is_refused(tmp_path: Path, model: nn.Module, metadata: str) -> None:
+    safetensors.torch.save_file(weights_of(model), tmp_path / "a.safetensors", metadata={"brainmap": metadata})
+    refused(tmp_path / "a.safetensors", "metadata")
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [([1, 2], "a list"), ({"epoch": 3}, "a dict of 'epoch'"), ({}, "a dict"), (torch.zeros(2), "Tensor")],
+)
+def test_files_without_weights_say_what_they_hold(tmp_path: Path, content: object, holds: str) -> None:
+    refused(saved(tmp_path, content), holds, architecture="ch32")
+
+
+def test_a_missing_checkpoint_names_the_nearest(tmp_path: Path) -> None:
+    saved(tmp_path, {}, "Net.pth")
+    with pytest.raises(InputError, match=r"did you mean 'Net\.pth'"):
+        load_network(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("source", "reference", "said"),
+    [
+        ("def build():\n    return 3\n", "{}:build", "gave a int"),
+        ("def build(n):\n    return n\n", "{}:build", "TypeError.*no arguments"),
+        ("def build():\n    return 3\n", "{}:biuld", "did you mean 'build'"),
+        ("build = 3\n", "{}:build", "no function"),
+        ("def build(:\n", "{}:build", "SyntaxError"),
+        ("", "nosuchmodule_x:build", "cannot be imported"),
+        ("", "ch23", "did you mean 'ch32'"),
+    ],
+)
+def test_builders_that_do_not_build_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reference: str, said: str
+) -> None:
+    name = f"own_nets_{abs(hash((source, reference)))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    with pytest.raises(InputError, match=said) as found:
+        call_builder(reference.format(name))
+    assert "\n" not in str(found.value)
+    assert sys.path == before
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def program(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "net.pt2"
+    exported = torch.export.export(model, (SOUND,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(exported, path)
+    return path
+
+
+def rewritten(
+    program: Path, path: Path, change: Callable[[str, bytes], bytes], extra: dict[str, bytes] | None = None
+) -> Path:
+    """A copy of an exported program with its members changed."""
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, change(name, source.read(name)))
+        root = source.namelist()[0].split("/")[0]
+        for name, content in (extra or {}).items():
+            target.writestr(f"{root}/{name}", content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "net.pt"])
+def test_an_exported_program_gives_the_same_logits_at_any_batch_size(
+    tmp_path: Path, model: nn.Module, program: Path, name: str
+) -> None:
+    path = rewritten(program, tmp_path / name, lambda _, content: content)
+    found = load_network(path)
+    assert torch.equal(found(SOUND), model(SOUND))
+    assert torch.equal(found(SOUND[:1].repeat(5, 1, 1))[:1], model(SOUND[:1].repeat(5, 1, 1))[:1])
+    with evaluating(found):
+        assert not found.training
+    with pytest.raises(InputError, match="export it for this length"):
+        found(torch.zeros(2, 1, 3_000))
+
+
+def _evil_pickle(mark: Path) -> bytes:
+    buffer = io.BytesIO()
+    torch.save((Evil(mark),), buffer)
+    return buffer.getvalue()
+
+
+def _replace(old: str, new: str) -> Callable[[str, bytes], bytes]:
+    return lambda name, content: content.replace(old.encode(), new.encode()) if "models/" in name else content
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_replace("torch.ops.aten.relu.default", "torch.os.system"), "calls 'torch.os.system'"),
+        (_replace("torch.ops.aten.relu.default", "_operator.call"), "calls '_operator.call'"),
+        (_replace('"guards_code": []', '"guards_code": ["print(1)"]'), "evaluates"),
+        (_replace("Symbol('s", "__import__('os').mkdir('it-ran') or Symbol('s"), "evaluates"),
+        (_replace("Symbol('s", "Max('__import__(1)') + Symbol('s"), "evaluates"),
+    ],
+)
+def test_an_exported_program_that_calls_or_evaluates_code_is_refused(
+    tmp_path: Path, program: Path, change: Callable[[str, bytes], bytes], said: str
+) -> None:
+    refused(rewritten(program, tmp_path / "evil.pt2", change), f"could run code .*{said}.*refused")
+
+
+def test_an_exported_program_with_pickles_or_libraries_is_refused(tmp_path: Path, program: Path) -> None:
+    mark = tmp_path / "it-ran"
+    evil = _evil_pickle(mark)
+    inputs = rewritten(program, tmp_path / "a.pt2", lambda n, c: evil if "sample_inputs" in n else c)
+    refused(inputs, "could run code .*pickle")
+
+    def pickled(name: str, content: bytes) -> bytes:
+        if name.endswith("weight_0"):
+            return evil
+        return content.replace(b'"use_pickle": false', b'"use_pickle": true') if "weights_config" in name else content
+
+    refused(rewritten(program, tmp_path / "b.pt2", pickled), "could run code .*pickled tensors")
+    for member in ("data/aotinductor/model/run.so", "data/constants/custom_obj_0", "data/weights/model.pt", "../x"):
+        path = rewritten(program, tmp_path / "c.pt2", lambda _, c: c, {member: evil})
+        refused(path, f"could run code .*{re.escape(member)}")
+    assert not mark.exists()
+
+
+def test_the_safe_copy_is_what_is_loaded(tmp_path: Path, program: Path, model: nn.Module) -> None:
+    """Every member is looked at: JSON that is not the graph included."""
+    config = rewritten(program, tmp_path / "a.pt2", lambda n, c: b"{" if "weights_config" in n else c)
+    refused(config, "no readable torch.export program")
+    with zipfile.ZipFile(program) as archive:
+        graph = next(n for n in archive.namelist() if "/models/" in n)
+        assert json.loads(archive.read(graph))["guards_code"] == []
