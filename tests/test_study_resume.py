@@ -1,0 +1,204 @@
+"""What is computed again when an input changes, and what a killed run leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROIS = {f"sub-0{k}_rois" for k in (1, 2, 3)}
+LIGHTS = {f"sub-0{k}_searchlight" for k in (1, 2, 3)}
+GROUP = {"group_rois", "group_maps"}
+HEARD = {"explain_cam", "explain_maximization"}
+PAGE = {"report"}
+NETWORK = {"network-net"}
+# The best layers, and with them the channels to maximize, may change with the brain's data, and need not.
+MAY = {"explain_maximization"}
+
+
+def a_sound(study: Any) -> None:
+    import soundfile
+
+    path = study.folder / "sounds" / "cat_anna.wav"
+    wave, rate = soundfile.read(path)
+    soundfile.write(path, wave[::-1], rate)
+
+
+def a_condition(study: Any) -> None:
+    path = study.folder / "stimuli.tsv"
+    path.write_text(path.read_text().replace("\tyes\t", "\tyeah\t"))
+
+
+def one_beta(study: Any) -> None:
+    path = study.betas("01", 1)
+    values = np.fromfile(path, np.float32)
+    values[:100] *= -1
+    values.tofile(path)
+
+
+def region_names(study: Any) -> None:
+    path = study.folder / "rois.tsv"
+    path.write_text(path.read_text().replace("belt", "parabelt"))
+
+
+def setting(old: str, new: str) -> Callable[[Any], None]:
+    return lambda study: study.edit((old, new))
+
+
+CHANGES = [
+    ("a sound", a_sound, NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE),
+    # The maps come out byte by byte the same, so nothing is left to do for their group test.
+    ("a condition's name", a_condition, NETWORK | ROIS | LIGHTS | {"group_rois", "explain_cam"} | PAGE),
+    ("one participant's betas", one_beta, {"sub-01_rois", "sub-01_searchlight"} | GROUP | PAGE),
+    ("the regions", region_names, ROIS | {"group_rois"} | PAGE),
+    ("network dissimilarity", setting("layers = [", 'dissimilarity = "cosine"\nlayers = ['),
+     NETWORK | ROIS | LIGHTS | GROUP | PAGE),
+    ("searchlight radius", setting("radius_mm = 6.0", "radius_mm = 7.0"), LIGHTS | {"group_maps"} | PAGE),
+    ("searchlight measure", setting("radius_mm = 6.0", 'radius_mm = 6.0\nmeasure = "pearson"'),
+     LIGHTS | {"group_maps", "maps"} | PAGE),
+    ("rsa measure", setting('measure = "rho-a"', 'measure = "spearman"'), ROIS | {"group_rois"} | PAGE),
+    ("rsa dissimilarity", setting('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'),
+     ROIS | {"group_rois"} | PAGE),
+    ("correction", setting("splits = 4", 'splits = 4, correction = "bonferroni"'), {"group_rois"} | PAGE),
+    ("maximization steps", setting("steps = 2", "steps = 3"), {"explain_maximization"} | PAGE),
+    ("cam method", setting("[explain]", '[explain]\ncam = { method = "hires-cam" }'), {"explain_cam"} | PAGE),
+    ("seed", setting("seed = 0", "seed = 1"), {"group_rois", "explain_maximization"} | PAGE),
+    ("question", setting("seed = 0", 'seed = 0\nquestion = "Why?"'), PAGE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_a_change_computes_what_depends_on_it_and_nothing_else(
+    finished: Any, change: Callable[[Any], None], expected: set[str]
+) -> None:
+    change(finished)
+    computed = finished.run()
+    assert computed - MAY == expected - MAY
+    assert expected <= computed
+    if not expected & (ROIS | NETWORK | {"group_rois", "explain_maximization"}):
+        assert computed == expected  # nothing the best layers depend on
+    assert finished.run() == set()
+
+
+def test_other_weights_compute_everything_again(finished: Any, write_inputs: Any) -> None:
+    write_inputs["checkpoint"](finished.folder / "net.safetensors", seed=1)
+    assert finished.run() == NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE
+
+
+def test_touched_and_moved_inputs_compute_nothing(finished: Any) -> None:
+    for path in finished.folder.rglob("*"):
+        if path.is_file() and not path.is_relative_to(finished.out):
+            os.utime(path)
+    shutil.move(finished.folder / "net.safetensors", finished.folder / "renamed.safetensors")
+    finished.edit(("net.safetensors", "renamed.safetensors"))
+    times = {p: p.stat().st_mtime_ns for p in finished.out.rglob("*")}
+    assert finished.run() <= PAGE  # which shows the study's settings
+    assert {p for p, then in times.items() if p.stat().st_mtime_ns != then and p.is_file()} <= {
+        finished.out / "report.html", finished.out / ".brainmap" / "report.json",
+    }  # fmt: skip
+
+
+def test_a_second_run_changes_no_file_and_is_quick(finished: Any) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.out.rglob("*")}
+    start = time.process_time()
+    assert finished.run() == set()
+    assert time.process_time() - start < 5
+    assert {p: p.stat().st_mtime_ns for p in finished.out.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stage"),
+    [
+        ("sub-02/func/*_scores.tsv", "sub-02_rois"),
+        ("sub-02/func/*conv3_stat-spearman_statmap.nii.gz", "sub-02_searchlight"),
+        ("rdms/*_rdms.h5", "network-net"),
+        ("features/*.zarr/activations/conv1/*/c/0/0", "network-net"),
+        ("features/*.zarr/am/output/*/zarr.json", "explain_maximization"),
+        ("features/*_maximization/output_cat.wav", "explain_maximization"),
+        ("group/statistics.json", "group_rois"),
+        ("group/*conv1_stat-t_statmap.nii.gz", "group_maps"),
+        ("dataset_description.json", "description"),
+        ("maps.tsv", "maps"),
+        ("report.html", "report"),
+    ],
+)
+@pytest.mark.parametrize("how", ["deleted", "truncated"])
+def test_a_result_that_is_gone_or_cut_is_made_again(finished: Any, pattern: str, stage: str, how: str) -> None:
+    before = finished.files()
+    (path,) = finished.out.glob(pattern)
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    assert finished.run() == {stage}
+    assert finished.files() == before
+
+
+def test_what_the_study_writes_no_more_is_removed(finished: Any) -> None:
+    finished.edit(('layers = ["conv1", "conv3", "output"]', 'layers = ["conv1", "output"]'))
+    finished.run()
+    left = [name for name in finished.files() if "conv3" in name]
+    assert [name for name in left if not name.endswith("conv3/zarr.json")] == []  # an empty group of the store
+    slugs = (finished.out / "maps.tsv").read_text()
+    assert "conv1" in slugs
+    assert "conv3" not in slugs
+
+
+def test_overwrite_computes_every_stage_and_gives_the_same_files(finished: Any) -> None:
+    before = finished.files()
+    computed = finished.run(overwrite=True)
+    assert computed == NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE | {"description", "maps"}
+    assert finished.files() == before
+
+
+KILLED = """
+import os, signal, sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+sys.argv = {argv!r}
+import brainmap.stages.page
+from brainmap.stages import Context, run_study
+from brainmap.study import load_study
+
+left = [{after}]
+replace = Path.replace
+
+def counted(self, target):
+    if {place!r} in str(target):
+        left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+
+def page(content, path, *, figures):
+    path.write_text("the page")
+    return path
+
+Path.replace = counted
+brainmap.stages.page.write_report = page
+run_study(Context(load_study({study!r}), threads=1))
+"""
+
+POINTS = [("rdms", 0), ("sub-02", 9), ("group", 5)]  # while writing the n-th file of this folder
+
+
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tiny_study: Any, tiny_results: Any) -> None:
+    for place, after in POINTS:
+        script = KILLED.format(argv=tiny_study.command, place=f"/out/{place}", after=after, study=str(tiny_study.file))
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    computed = tiny_study.run()
+    assert "network-net" not in computed  # what was whole is kept
+    assert "sub-01_rois" not in computed
+    litter = {name for name in tiny_study.files() if Path(name).name.startswith(".")}
+    mine = {name: content for name, content in tiny_study.files().items() if name not in litter}
+    assert mine == tiny_results.files()
