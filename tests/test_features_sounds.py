@@ -303,8 +303,8 @@ def test_missing_values_of_a_dataframe_are_empty_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"rate": 0}, {"rate": 500}, {"rate": 10**6}, {"seconds": 0}, {"seconds": -1}, {"seconds": float("nan")}, {"seconds": 1e-6},
-     {"seconds": 1e4}, {"level": "rsm"}, {"align": "middle"}],
+    [{"rate": 0}, {"rate": 500}, {"rate": 10**6}, {"seconds": 0}, {"seconds": -1}, {"seconds": float("nan")},
+     {"seconds": 1e-6}, {"seconds": 1e4}, {"level": "rsm"}, {"align": "middle"}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, kwargs: dict[str, object]) -> None:
     write(tmp_path / "a.wav", tone(16_000))
