@@ -64,7 +64,7 @@ class _Bar:
 
 
 @contextmanager
-def progress(description: str, total: int, every: float = 5.0, *, done: int = 0) -> Iterator[Progress]:
+def progress(description: str, total: int, every: float = 3.0, *, done: int = 0) -> Iterator[Progress]:
     """Show how far long work is: a bar where stderr is a terminal, else a log line each `every` seconds.
 
     `done` steps were taken by an earlier run that this one goes on with.
