@@ -56,7 +56,7 @@ class Network(Section):
     level: Literal["rms", "peak", "none"] | None = None
     align: Literal["start", "center"] | None = None
     layers: Literal["all"] | tuple[str, ...] = "all"
-    pooling: Literal["mean", "max", "rms", "flatten"] = "mean"
+    pooling: Literal["mean", "max", "rms", "flatten", "none"] = "mean"
     dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
     units: Literal["zscore", "none"] = "zscore"
     controls: tuple[Literal["untrained", "permuted"], ...] = ()
@@ -84,6 +84,15 @@ class Brain(Section):
     missing: Literal["error", "nan"] = "error"
     noise: Literal["runs", "none"] = "runs"
 
+    @model_validator(mode="after")
+    def _one_file_each(self) -> Brain:
+        if len(self.participants) > 1 and "{participant}" not in self.files:
+            raise ValueError(
+                f"files = {self.files!r} would be read as the data of each of {len(self.participants)} participants; "
+                "write {participant} where their labels stand"
+            )
+        return self
+
 
 class Inference(Section):
     """The test over participants and its correction over layers x ROIs."""
@@ -91,6 +100,14 @@ class Inference(Section):
     participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
     correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
     splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
+
+    @model_validator(mode="after")
+    def _flips_for_the_maximum(self) -> Inference:
+        if self.correction == "max-t" and self.participants != "sign-flip":
+            raise ValueError(
+                f"correction = 'max-t' flips signs: found participants = {self.participants!r}, wanted 'sign-flip'"
+            )
+        return self
 
 
 class Rsa(Section):

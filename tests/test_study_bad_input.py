@@ -16,6 +16,14 @@ import pytest
 Spoil = Callable[[Any], None]
 
 
+def files_without_participant(study: Any) -> None:
+    study.edit(('files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"', 'files = "sub-01/betas_run-{run}+tlrc.HEAD"'))
+
+
+def maximum_without_flips(study: Any) -> None:
+    study.edit(("splits = 4", 'splits = 4, correction = "max-t"'))
+
+
 def missing_audio(study: Any) -> None:
     (study.folder / "sounds" / "cat_anna.wav").unlink()
 
@@ -264,6 +272,8 @@ ONE_EACH = [
     (misspelt_section, ["unknown key 'searchligth'", "did you mean 'searchlight'"]),
     (no_toml, ["no valid TOML", "line 1"]),
     (not_text, ["no valid TOML"]),
+    (files_without_participant, ["each of 2 participants", "write {participant}"]),
+    (maximum_without_flips, ["correction = 'max-t' flips signs", "wanted 'sign-flip'"]),
     (participant_twice, ["participant '02'", "more than once"]),
     (missing_run_files, ["participant 03: no file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
     (output_of_another_study, ["holds the results of another study ('other', this one is 'tiny')"]),

@@ -80,9 +80,10 @@ def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[i
     wanted = {OUTPUT: list(range(most))} if most else {}
     layers = [name for name in activations.layers if name in known and known[name].kind.startswith("Conv")]
     for layer in best_layers(context, version, layers, settings.maximization.best_layers):
-        responses = np.asarray(activations[layer][:], dtype=np.float64)
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue
+        responses = np.asarray(activations[layer][:], dtype=np.float64)
+        responses = responses.mean(axis=tuple(range(2, responses.ndim)))  # pooling "none" kept time
         spread = responses.std(axis=0) / (np.abs(responses).mean(axis=0) + 1e-12)
         spread[responses.max(axis=0) <= 0] = 0  # dead on these sounds
         wanted[layer] = sorted(int(u) for u in np.argsort(-spread, kind="stable")[: settings.maximization.channels])
