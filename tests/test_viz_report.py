@@ -354,10 +354,25 @@ def test_methods_say_what_the_settings_say_and_nothing_else() -> None:
         "Grad-CAM", "conv2 in left Heschl", "simulated", "brainmap 0.1.0, seed 0",
     ):  # fmt: skip
         assert phrase in text, phrase
-    assert not re.search(r"[{}]|undefined|None|\s[.,;]|\(\s|\s\)|  ", text)
+    assert not re.search(r"[{}]|undefined|None|\s[.,;](?!\d)|\(\s|\s\)|  ", text)
     assert "searchlight" not in methods_paragraph({"rsa": SETTINGS["rsa"]})
     assert methods_paragraph({}) == ""
     assert "baselines: mel-spectrogram" in methods_paragraph({"baselines": {"models": ["mel-spectrogram"]}})
+
+
+def test_methods_say_how_runs_and_noise_entered_the_dissimilarities() -> None:
+    def said(dissimilarity: str, noise: str, *, between: bool) -> str:
+        settings = {"rsa": {"dissimilarity": dissimilarity}, "brain": [{"noise": noise}]}
+        return methods_paragraph({**settings, "facts": {"between_runs": between}})
+
+    assert "different runs only" in said("correlation", "runs", between=True)
+    assert "different runs only" not in said("correlation", "runs", between=False)
+    assert "shrunk to its diagonal" in said("crossnobis", "runs", between=True)
+    assert "distances are Euclidean" in said("crossnobis", "none", between=True)
+    assert "shrunk" not in said("correlation", "runs", between=True)
+    settings = {"rsa": {"inference": {"participants": "t", "correction": "none"}}}
+    assert "p values were not corrected" in methods_paragraph(settings)
+    assert "one half" not in methods_paragraph({**settings, "facts": {"halved": False}})
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ _CORRECTIONS = {
     "(Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x)",
     "max-t": "the family-wise error rate was controlled at .05 by the distribution of the maximal statistic "
     "(Nichols and Holmes 2002, doi:10.1002/hbm.1058)",
+    "none": "p values were not corrected for the number of tests",
     "bonferroni": "the family-wise error rate was controlled at .05 by Bonferroni's method",
 }
 
@@ -46,6 +47,14 @@ def _several(value: Any) -> list[Any]:
     if value is None or isinstance(value, jinja2.Undefined):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _geometry(key: Any, between_runs: Any = False) -> str:
+    """A dissimilarity in words; with several runs all of them take products of different runs only."""
+    said = _GEOMETRIES.get(str(key), str(key))
+    if between_runs and key != "crossnobis":
+        said += ", from products of patterns of different runs only"
+    return said
 
 
 def _said(words: Mapping[str, str]) -> Any:
@@ -62,7 +71,8 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         (a table or a list), `rsa`, `searchlight`, `explain`, `baselines`. A section `facts` may add what the study
         found: `stimuli`, `conditions`, `participants`, `runs`, `mask_voxels`, `sphere_voxels` (numbers),
         `networks` (mapping name -> {"parameters", "layers", "accuracy"}), `simulated` (bool), `planted` (mapping
-        roi -> layer), `version` (str).
+        roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
+        (bool: best layers were chosen on one half of the items), `version` (str).
 
     Returns
     -------
@@ -80,7 +90,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters |= {
-        "several": _several, "measure": _said(_MEASURES), "geometry": _said(_GEOMETRIES), "test": _said(_TESTS),
+        "several": _several, "measure": _said(_MEASURES), "geometry": _geometry, "test": _said(_TESTS),
         "correction": _said(_CORRECTIONS), "thousands": lambda n: f"{n:,}",
     }  # fmt: skip
     text = environment.get_template("methods.txt.j2").render(**settings)

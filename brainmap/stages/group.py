@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 VERSION = 1
 SIGNIFICANT = 0.05
+HALVED = 6  # items, three a half: fewer cannot choose a layer on one half and score it on the other
 NO_COMMON_SPACE = (
     "group maps: not made, participants are in %s space, which is no common grid; bring "
     "sub-*/func/*_statmap.* to one template and test them with `brainmap rsa group` (ROI results need no template)"
@@ -101,9 +102,13 @@ def run_group(context: Context) -> None:
         context.stage("group_recovery", content_key(key, planted), lambda: _recovery(context, people))
 
 
-def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
+def _rdm_paths(context: Context, people: list[Participant]) -> list[str]:
     brains = [context.subject_file(p, "rdms.h5", desc="rois") for p in people]
-    return [file_digest(f) for f in (*brains, *(rdm_path(context, v) for v in versions_of(context)))]
+    return [str(f) for f in (*brains, *(rdm_path(context, v) for v in versions_of(context)))]
+
+
+def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
+    return [file_digest(f) for f in _rdm_paths(context, people)]
 
 
 def _map_digests(context: Context, people: list[Participant]) -> list[str]:
@@ -136,7 +141,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     models, brains = model_rdms(context), brain_rdms(context, people)
     scores = compare_rdms(models, brains, measure=settings.measure)
     rois = list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"])))
-    about = context.about({"rsa": settings.model_dump()})
+    about = context.about({"rsa": settings.model_dump()}, _rdm_paths(context, people))
     rows = [
         {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
         for i, (network, layer) in enumerate(layer_names(models))
@@ -156,14 +161,16 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     for version in versions_of(context):
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
         mine = model_rdms(context, [version])
-        if mine.n_rdm > 1:
-            whole = settings.items == "condition" or _n_conditions(brains) >= 6
+        if mine.n_rdm > 1 and brains.n_cond >= HALVED:
+            whole = settings.items == "condition" or _n_conditions(brains) >= HALVED
             by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by
             )
             table.insert(0, "network", version.name)
             best.append(table)
+    if brains.n_cond < HALVED:
+        log.warning("group: best layers are not chosen, %d items cannot be halved (wanted %d)", brains.n_cond, HALVED)
     if best:
         yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
     yield from _layer_correlations(context, models, about)
@@ -284,9 +291,12 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
         layers=layers,
         planted=planted,
         ceilings={r: (bounds.lower[r], bounds.upper[r]) for r in planted},
+        rng=np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *b"recovery"])),
         **_mapped(context, people, version, layers),
     )
-    yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), context.about({"truth": planted}))
+    inputs = [context.study.resolve(truth.table), *_rdm_paths(context, people)]
+    about = context.about({"truth": planted}, inputs)
+    yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), about)
 
 
 def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:

@@ -221,6 +221,9 @@ def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
     """The RDMs of the layers of some (default all) networks, as one object."""
     chosen = list(versions_of(context)) if versions is None else versions
     found: list[Any] = [load_rdms(rdm_path(context, v)) for v in chosen]
+    if len({one.dissimilarity_measure for one in found}) > 1:  # each network may have its own
+        for one in found:
+            one.dissimilarity_measure = "of each network"
     return stack_rdms(found)
 
 

@@ -18,6 +18,7 @@ from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.group import SIGNIFICANT, brain_rdms, common_space, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
+from brainmap.study import Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
 VERSION = 1
@@ -92,13 +93,18 @@ def _table(context: Context, name: str) -> pd.DataFrame | None:
     if (name == "recovery" and settings.truth is None) or (name == "clusters" and settings.searchlight is None):
         return None  # of an earlier study file
     path = context.table_file(name)
-    return pd.read_csv(path, sep="\t", na_values="n/a") if path.exists() else None
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table of the results, in which a region may be called NA."""
+    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
 
 
 def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
     """One table of all participants whose results are there."""
     paths = [context.subject_file(p, ending, desc=desc) for p in context.study.participants()]
-    found = [pd.read_csv(p, sep="\t", na_values="n/a", dtype={"participant": str}) for p in paths if p.exists()]
+    found = [_read(p) for p in paths if p.exists()]
     return pd.concat(found, ignore_index=True)
 
 
@@ -248,6 +254,7 @@ def _cams(context: Context, version: Version) -> Any:
 def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:
     people = list(context.study.participants())
     checkpoints = {v.network.name: _fed(context, v) for v in versions_of(context)}
+    brains = brain_rdms(context, people)
     networks = {}
     for name, checkpoint in checkpoints.items():
         mine = next(v for v in versions_of(context) if v.network.name == name)
@@ -263,7 +270,9 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "stimuli": len(context.stimuli),
         "conditions": len(set(context.stimuli.values())),
         "participants": scores["participant"].nunique(),
-        "runs": len(people[0].runs),
+        "runs": _n_runs(people),
+        "between_runs": brains.descriptors.get("products") == "between runs",
+        "halved": context.table_file("best_layers").exists(),
         "networks": networks,
         "simulated": context.study.settings.study.simulated,
         "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
@@ -275,6 +284,12 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
             str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
         }
     return facts
+
+
+def _n_runs(people: list[Participant]) -> int | None:
+    """Runs of each participant, where files say them and all have as many."""
+    found = {len(person.runs) for person in people if person.runs != ("",)}
+    return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
 
 
 def _provenance(context: Context) -> dict[str, Any]:
