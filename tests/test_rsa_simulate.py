@@ -62,7 +62,7 @@ def test_planted_distances_are_the_mixture_of_shared_and_own_geometry(features, 
 def test_noise_has_unit_variance_and_the_stated_smoothness_everywhere(brain, features, rng):
     mask, _ = brain
     grid = {"edge": np.asarray(mask.dataobj) > 0}
-    pure = simulate_participant({"edge": features}, grid, mask=mask, rng=rng, n_runs=150, signal=0.0).betas
+    pure = simulate_participant({"edge": features}, grid, mask=mask, rng=rng, n_runs=150, signal=0.0, fwhm_mm=6.0).betas
     noise = pure.reshape(-1, pure.shape[-1])
     assert noise.std(0).min() > 0.9
     assert noise.std(0).max() < 1.1

@@ -285,7 +285,7 @@ ONE_EACH = [
 
 SEVERAL = [
     (two_bad_sounds, ["cat_anna.wav", "dog_ben.wav"]),
-    (other_grid, ["ROI image grid", "betas_run-1.nii.gz grid", "betas_run-2.nii.gz", "betas_run-3.nii.gz"]),
+    (other_grid, ["ROI image: grid", "betas_run-1.nii.gz", "betas_run-2.nii.gz", "betas_run-3.nii.gz"]),
     (shifted_rois, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
     (label_absent_from_table, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
     (missing_roi_table, [f"participant 0{k}: ROI table: no file" for k in (1, 2, 3)]),
