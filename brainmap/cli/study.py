@@ -32,7 +32,9 @@ def _context(study: Path, device: str = "auto", jobs: int | None = None, overwri
 def demo(
     out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("brainmap-demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the simulation and everything random.")] = 0,
-    participants: Annotated[int, typer.Option(min=4, help="How many to simulate.")] = 8,
+    participants: Annotated[
+        int | None, typer.Option(min=4, help="How many to simulate; default 8, with --quick 6.", show_default=False)
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="6 participants, 4 classes x 50 steps: a minute.")] = False,
     jobs: Jobs = None,
 ) -> None:
@@ -44,8 +46,8 @@ def demo(
     from brainmap.stages import run_study
 
     start = time.monotonic()
-    settings = DemoSettings.quick(seed) if quick else DemoSettings(participants=participants, seed=seed)
-    if quick and participants != 8:
+    settings = DemoSettings.quick(seed) if quick else DemoSettings(seed=seed)
+    if participants is not None:
         settings = replace(settings, participants=participants)
     study = write_demo(out, settings)
     page = run_study(_context(study, "cpu", jobs))

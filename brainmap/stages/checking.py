@@ -169,10 +169,10 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     with evaluating(loaded.model), torch.no_grad():
         try:
             loaded.model(torch.from_numpy(first.waveforms.copy()))
-        except RuntimeError as error:
+        except Exception as error:  # somebody's own network may raise anything
+            said = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{where}: the network refuses a sound of shape {first.waveforms.shape}: "
-                f"{str(error).splitlines()[0]}; check rate and seconds"
+                f"{where}: the network refuses a sound of shape {first.waveforms.shape}: {said}; check rate and seconds"
             ) from None
     asked = network.layers
     try:
