@@ -84,7 +84,20 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
         raise InputError(
             f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
         )
+    # Written beside and moved when whole, so that a demo that was stopped leaves no half of a study behind.
+    place = out.resolve()
+    beside = place.with_name(f".{place.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    _write_into(beside, settings)
     out.mkdir(parents=True, exist_ok=True)
+    for part in sorted(beside.iterdir(), key=lambda path: path.name == "study.toml"):
+        part.rename(out / part.name)
+    beside.rmdir()
+    return out / "study.toml"
+
+
+def _write_into(out: Path, settings: DemoSettings) -> None:
+    out.mkdir(parents=True)
     checkpoint = data.folder() / "networks" / f"{NETWORK}.safetensors"
     shutil.copyfile(checkpoint, out / checkpoint.name)
     _write_sounds(out)
@@ -111,10 +124,8 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one, range(len(labels))))
     _write_about(out, settings)
-    study = out / "study.toml"
-    with atomic(study) as beside:
+    with atomic(out / "study.toml") as beside:
         beside.write_text(study_text(settings, labels[:n_afni], labels[n_afni:]), encoding="utf-8")
-    return study
 
 
 def brain_mask() -> nib.Nifti1Image:

@@ -288,7 +288,9 @@ def find_runs(pattern: str, participant: str) -> tuple[tuple[str, ...], tuple[st
         raise InputError(f"[brain] files {pattern}: {{run}} may stand in the file's name only")
     selected = re.search(r"[\[<].*$", name)  # an AFNI selector is no part of the file's name
     selector = selected.group() if selected else ""
-    form = re.compile(re.escape(name.removesuffix(selector)).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1))
+    stem = re.escape(name.removesuffix(selector)).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1)
+    bare = re.search(r"\\\+(orig|acpc|tlrc)(\\\.)?$", stem)  # AFNI users leave the ending out
+    form = re.compile(stem.removesuffix(r"\.") + r"\.HEAD" if bare else stem)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [(m.group(1), f"{p}{selector}") for p in there if (m := form.fullmatch(p.name))]
     if not found:

@@ -17,7 +17,7 @@ STATISTICS_COLUMNS = {
     "standard_error": "of that mean",
     "statistic": "test statistic",
     "p": "one-sided, uncorrected",
-    "p_corrected": "corrected over layers x regions",
+    "p_corrected": "corrected over all rows of the table: networks and their controls x layers x regions",
     "n": "participants",
     "smallest_p": "smallest p that so many participants can reach",
 }

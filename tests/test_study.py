@@ -344,3 +344,13 @@ def test_a_study_that_is_not_simulated_never_says_so(tiny_inputs: Any, tmp_path:
     study.run("01")
     for path in results(study, "*.json"):
         assert json.loads(path.read_text()).get("Simulated") in (None, False), path
+
+
+@pytest.mark.parametrize("typed", ["b_run-{run}+tlrc", "b_run-{run}+tlrc.", "b_run-{run}+tlrc.HEAD"])
+def test_afni_names_find_their_runs_as_people_type_them(tmp_path: Path, typed: str) -> None:
+    for run in ("1", "10", "2"):
+        (tmp_path / f"b_run-{run}+tlrc.HEAD").touch()
+        (tmp_path / f"b_run-{run}+tlrc.BRIK.gz").touch()
+    runs, files = find_runs(str(tmp_path / typed), "01")
+    assert runs == ("1", "2", "10")
+    assert [Path(f).name for f in files] == [f"b_run-{run}+tlrc.HEAD" for run in runs]

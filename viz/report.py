@@ -24,6 +24,8 @@ from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table
 
 __all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
 
+_SHOWN = {"clusters": 12, "counts": 18}  # rows on the page; the file has all
+_NARROW = ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper")  # what fits beside the matrix
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -233,7 +235,8 @@ def _environment() -> jinja2.Environment:
 def _view(content: ReportContent, drawn: Pictures) -> _View:
     layers = content.layer_order()
     tables = {
-        name: make_table(table, f"{name}.tsv", colors=layer_colors(layers))
+        name: make_table(table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60),
+                         columns=_NARROW if name == "recovery" else None)
         for name in ("scores", "statistics", "ceilings", "best_layers", "recovery", "clusters", "counts")
         if (table := getattr(content, name)) is not None and len(table)
     }

@@ -64,7 +64,14 @@ def _text(value: Any, column: str) -> str:
     return str(value)
 
 
-def make_table(table: pd.DataFrame, name: str, *, colors: Mapping[str, str] | None = None, most: int = 60) -> Table:
+def make_table(
+    table: pd.DataFrame,
+    name: str,
+    *,
+    colors: Mapping[str, str] | None = None,
+    most: int = 60,
+    columns: Sequence[str] | None = None,
+) -> Table:
     """Set a table: short numbers on the page, all digits in the file it offers.
 
     Parameters
@@ -77,6 +84,8 @@ def make_table(table: pd.DataFrame, name: str, *, colors: Mapping[str, str] | No
         Layer name -> color; cells that name a layer get a swatch.
     most : int
         Rows shown; the file has them all.
+    columns : sequence of str, optional
+        Columns shown, where the table has them; the file has them all.
 
     Returns
     -------
@@ -89,15 +98,17 @@ def make_table(table: pd.DataFrame, name: str, *, colors: Mapping[str, str] | No
     [[('A1', ''), ('.012', '')]]
     """
     known = colors or {}
-    columns = [str(c) for c in table.columns]
     shown = table.head(most)
+    if columns is not None:
+        shown = shown[[c for c in columns if c in table]]
+    names = [str(c) for c in shown.columns]
     rows = [
-        [(_text(value, column), known.get(str(value), "")) for column, value in zip(columns, row, strict=True)]
+        [(_text(value, column), known.get(str(value), "")) for column, value in zip(names, row, strict=True)]
         for row in shown.itertuples(index=False, name=None)
     ]
     return Table(
-        columns=[c.replace("_", " ") for c in columns],
-        numeric=[pd.api.types.is_numeric_dtype(table[c]) for c in table.columns],
+        columns=[c.replace("_", " ") for c in names],
+        numeric=[pd.api.types.is_numeric_dtype(shown[c]) for c in shown.columns],
         rows=rows,
         download=data_uri(table.to_csv(sep="\t", index=False).encode(), "text/tab-separated-values"),
         name=name,

@@ -15,6 +15,7 @@ from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.ceiling import noise_ceilings
+from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
 from brainmap.rsa.images import load_image
@@ -40,25 +41,6 @@ NO_COMMON_SPACE = (
     "sub-*/func/*_statmap.* to one template and test them with `brainmap rsa group` (ROI results need no template)"
 )
 
-STATISTICS_COLUMNS = {
-    "network": "network, or a control of it",
-    "layer": "layer",
-    "roi": "region of interest",
-    "mean": "mean score over participants",
-    "standard_error": "of that mean",
-    "statistic": "test statistic",
-    "p": "one-sided, uncorrected",
-    "p_corrected": "corrected over layers x regions",
-    "n": "participants",
-    "smallest_p": "smallest p that so many participants can reach",
-}
-CEILING_COLUMNS = {
-    "roi": "region of interest",
-    "lower": "lower noise ceiling: each participant against the others' mean",
-    "upper": "upper noise ceiling: each participant against the mean of all",
-    "n": "participants",
-    "approximate": "whether the upper bound is approximate (tau-a)",
-}
 BEST_COLUMNS = {
     "network": "network",
     "roi": "region of interest",

@@ -21,7 +21,7 @@ from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, stor
 from brainmap.study import Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 1
+VERSION = 2
 
 
 def page_path(context: Context) -> Path:
@@ -74,7 +74,7 @@ def page_content(context: Context) -> ReportContent:
         maps=maps,
         p_maps=p_maps,
         best_layer_image=best,
-        clusters=one["clusters"],
+        clusters=_largest_first(one["clusters"]),
         sheet=_sheet(one, maps, panels),
         rdm_pairs=_pairs(context, one, version),
         maximization=panels,
@@ -86,6 +86,10 @@ def page_content(context: Context) -> ReportContent:
         ),
         provenance=_provenance(context),
     )
+
+
+def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
+    return None if clusters is None else clusters.sort_values("voxels", ascending=False, kind="stable")
 
 
 def _table(context: Context, name: str) -> pd.DataFrame | None:
@@ -151,12 +155,9 @@ def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], ne
         said = f"{statistics['mean'].max():.2f}".replace("0.", ".", 1)
         results.append((said, f"highest mean {context.study.settings.rsa.measure}: {top['layer']} in {top['roi']}"))
     if clusters is not None and len(clusters):
-        results.append(
-            (
-                f"{len(clusters)}",
-                f"clusters of the searchlight with p < .05, corrected over {network}'s layers and voxels",
-            )
-        )
+        found = clusters.groupby("layer")["voxels"].sum()
+        said = f"voxels match {found.idxmax()}, more than any other layer of {network} (p < .05, corrected)"
+        results.append((f"{int(found.max())}", said))
     return results
 
 
@@ -219,9 +220,13 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
 def _sheet(
     tables: Mapping[str, pd.DataFrame | None], maps: Mapping[str, Any], panels: list[PatternPanel]
 ) -> list[SheetRow]:
-    """A row for each layer that is best somewhere: a pattern of it beside its map."""
+    """A row for each layer that is best in a region some layer explains: a pattern of it beside its map."""
     where: dict[str, list[str]] = {}
+    tested = tables["statistics"]
+    explained = None if tested is None else set(tested[tested["p_corrected"] <= SIGNIFICANT]["roi"].astype(str))
     for roi, (layer, score) in _best_by_roi(tables).items():
+        if explained is not None and roi not in explained:
+            continue
         where.setdefault(layer, []).append(f"{roi} ({score:.2f})")
     rows = []
     for panel in panels:
