@@ -166,7 +166,7 @@ def written(target: Path) -> Iterator[IO[bytes]]:
         with part.open("wb") as file:
             if target.suffix == ".gz":
                 # No time and no name inside: the same image gives the same bytes.
-                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+                with gzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
                     yield cast(IO[bytes], stream)
             else:
                 yield file
