@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from brainmap.checks import one_of
 from brainmap.features import store as stores
 from brainmap.features.cam import ClassActivationMaps
 from brainmap.features.maximization import Maximization
-from brainmap.record import content_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +33,8 @@ class StoredPatterns:
     rate : int [Hz]
     quality : DataFrame
         A row a unit.
+    wavs : tuple of str
+        Names of their WAV files, where they were written.
     """
 
     layer: str
@@ -42,6 +43,7 @@ class StoredPatterns:
     patterns: NDArray[np.float32] = field(repr=False)
     rate: int
     quality: pd.DataFrame = field(repr=False)
+    wavs: tuple[str, ...] = field(default=(), repr=False)
 
 
 def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
@@ -64,8 +66,10 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
     return tuple(str(layer) for layer, _ in current)  # type: ignore[union-attr, misc]
 
 
-def save_maximization(am: Maximization, path: str | Path, *, network: str = "network") -> None:
-    """Keep maximizing patterns in a store; those of other layers stay."""
+def save_maximization(
+    am: Maximization, path: str | Path, *, network: str = "network", wavs: Sequence[str] = ()
+) -> None:
+    """Keep maximizing patterns in a store, with the names of their WAV files; those of other layers stay."""
     attributes = {
         "labels": list(am.labels),
         "units": list(am.units),
@@ -73,8 +77,9 @@ def save_maximization(am: Maximization, path: str | Path, *, network: str = "net
         "dead": list(am.dead),
         "notes": list(am.notes),
         "quality": json.loads(am.quality.to_json(orient="split")),
+        "wavs": list(wavs),
     }
-    _keep(stores.open_store(path), ("am", am.layer), am.patterns, attributes, network)
+    stores.keep_array(stores.open_store(path), ("am", am.layer), am.patterns, attributes, network=network)
 
 
 def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
@@ -95,6 +100,7 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
             patterns=np.asarray(array[:], dtype=np.float32),
             rate=int(about["rate"]),
             quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
+            wavs=tuple(about.get("wavs", ())),
         )
     return found
 
@@ -113,8 +119,8 @@ def save_cams(
         "align": align,
     }
     root = stores.open_store(path)
-    _keep(root, ("cam", cams.layer), cams.maps, attributes, network)
-    _keep(root, ("cam_logits", cams.layer), cams.logits, attributes, network)
+    stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network)
+    stores.keep_array(root, ("cam_logits", cams.layer), cams.logits, attributes, network=network)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +158,3 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
         logits=logits,
     )
     return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
-
-
-def _keep(
-    root: zarr.Group, where: tuple[str, str], values: NDArray[Any], attributes: Mapping[str, Any], network: str
-) -> None:
-    """Write an array under its content's key, and make it the latest of its layer."""
-    kind, layer = where
-    key = content_key(kind, layer, attributes, values)
-    if stores.find_array(root, kind, layer, key) is None:
-        writer = stores.ArrayWriter(
-            root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes
-        )
-        writer.write(values)
-        writer.finish()
-    group: Any = root.get(kind)
-    current = dict(group.attrs.get("current", []))
-    current.pop(layer, None)  # the latest comes last
-    stores.set_current(root, kind, {**current, layer: key}, network=network)

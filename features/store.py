@@ -18,6 +18,7 @@ from torch import nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.running import Sounds, tensors
+from brainmap.record import content_key
 
 _CHUNK_BYTES = 1 << 20
 
@@ -170,3 +171,35 @@ def current_arrays(root: zarr.Group, kind: str) -> dict[str, zarr.Array[Any]]:
             raise InputError(f"store: {kind} of {layer} in {root.store_path} are incomplete; run them again")
         arrays[layer] = found
     return arrays
+
+
+def keep_array(
+    root: zarr.Group,
+    where: tuple[str, str],
+    values: NDArray[Any],
+    attributes: Mapping[str, Any],
+    *,
+    network: str,
+) -> None:
+    """Write an array that is there as a whole, under its content's key, and make it the latest of its layer.
+
+    Parameters
+    ----------
+    root : zarr.Group
+    where : (kind, layer)
+    values : array (n_items, ...)
+        Kept as float32.
+    attributes : mapping
+        JSON values that explain it.
+    network : str
+    """
+    kind, layer = where
+    key = content_key(kind, layer, attributes, values)
+    if find_array(root, kind, layer, key) is None:
+        writer = ArrayWriter(root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes)
+        writer.write(values)
+        writer.finish()
+    group = root.get(kind)
+    listed: Any = group.attrs.get("current", []) if isinstance(group, zarr.Group) else []
+    current = {name: kept for name, kept in listed if name != layer}  # the latest comes last
+    set_current(root, kind, {**current, layer: key}, network=network)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import zarr
 
 from brainmap.features import store as stores
 from brainmap.features.activations import open_activations
 from brainmap.features.cam import ClassActivationMaps, class_activation_maps
+from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.features.layers import OUTPUT, list_layers
 from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
 from brainmap.record import content_key
@@ -102,17 +100,9 @@ def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...
         class_names=names,
         device=context.device,
     )
-    root = stores.open_store(store_path(context, version))
-    attributes = {
-        "items": list(cams.items),
-        "conditions": list(cams.conditions),
-        "class_names": list(cams.class_names),
-        "method": cams.method,
-        "layer": cams.layer,
-        "rate": one.checkpoint.rate,
-    }
-    stores.set_current(root, "cam", {}, network=version.name)
-    _put(root, "cam", cams.layer, cams.maps, attributes, version.name)
+    path = store_path(context, version)
+    stores.set_current(stores.open_store(path), "cam", {}, network=version.name)
+    save_cams(cams, path, rate=one.checkpoint.rate, align=one.checkpoint.align, network=version.name)
     table = pd.DataFrame(cams.logits, columns=list(cams.class_names))
     table.insert(0, "stimulus_id", list(cams.items))
     table.insert(1, "condition", list(cams.conditions))
@@ -120,29 +110,13 @@ def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...
         n: f"logit of class {n}" for n in cams.class_names
     }
     yield from array_paths(context, version, "cam")
+    yield from array_paths(context, version, "cam_logits")
     about = context.about({"cam": settings.cam.model_dump()}, inputs_of(context, version))
     yield from context.save_table(table, _table_path(context, version, "logits"), columns=columns, about=about)
 
 
 def _table_path(context: Context, version: Version, what: str) -> Path:
     return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
-
-
-def _put(
-    root: zarr.Group, kind: str, layer: str, values: np.ndarray, attributes: dict[str, object], network: str
-) -> None:
-    """Keep an array beside the activations, under its content's key."""
-    key = content_key(kind, layer, attributes, values)
-    if stores.find_array(root, kind, layer, key) is None:
-        writer = stores.ArrayWriter(
-            root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes
-        )
-        writer.write(values)
-        writer.finish()
-    known = root.get(kind)
-    listed: Any = known.attrs.get("current", []) if isinstance(known, zarr.Group) else []
-    current: dict[str, str] = dict(listed)
-    stores.set_current(root, kind, {**current, layer: key}, network=network)
 
 
 def _maximize(
@@ -152,8 +126,7 @@ def _maximize(
     assert settings is not None
     recipe = MaximizationSettings(steps=settings.maximization.steps)
     seed = context.study.settings.study.seed
-    root = stores.open_store(store_path(context, version))
-    stores.set_current(root, "am", {}, network=version.name)
+    stores.set_current(stores.open_store(store_path(context, version)), "am", {}, network=version.name)
     quality = []
     for layer, units in wanted.items():
         log.info("maximizing %d units of %s", len(units), layer)
@@ -169,16 +142,9 @@ def _maximize(
             threads=context.threads,
         )
         wavs = am.save_wav(wav_folder(context, version), seconds=0.5)
-        attributes = {
-            "labels": list(am.labels),
-            "units": list(am.units),
-            "rate": am.rate,
-            "dead": list(am.dead),
-            "notes": list(am.notes),
-            "quality": json.loads(am.quality.to_json(orient="split")),
-            "wavs": [w.name for w in wavs],
-        }
-        _put(root, "am", layer, am.patterns, attributes, version.name)
+        save_maximization(
+            am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs]
+        )
         yield from wavs
         quality.append(_quality(am))
     yield from array_paths(context, version, "am")
@@ -209,18 +175,4 @@ def wav_folder(context: Context, version: Version) -> Path:
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
     """The class activation maps as they were computed, or None."""
     path = store_path(context, version)
-    root = stores.open_store(path, create=False)
-    if root.get("cam") is None:
-        return None
-    logits = pd.read_csv(_table_path(context, version, "logits"), sep="\t")
-    array = list(stores.current_arrays(root, "cam").values())[-1]
-    about: dict[str, Any] = dict(array.attrs)
-    return ClassActivationMaps(
-        maps=np.asarray(array[:]),
-        items=tuple(about["items"]),
-        conditions=tuple(about["conditions"]),
-        class_names=tuple(about["class_names"]),
-        method=str(about["method"]),
-        layer=str(about["layer"]),
-        logits=logits.drop(columns=["stimulus_id", "condition"]).to_numpy(np.float32),
-    )
+    return open_cams(path).cams if stored_layers(path, "cam") else None

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features import store as stores
 from brainmap.features.checkpoints import Checkpoint
+from brainmap.features.explanations import open_maximizations
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm import load_rdms
@@ -195,23 +195,20 @@ def _pairs(context: Context, tables: Mapping[str, pd.DataFrame | None], version:
 def _panels(context: Context, version: Version) -> list[PatternPanel]:
     if context.study.settings.explain is None:
         return []
-    root = stores.open_store(store_path(context, version), create=False)
     panels = []
-    for layer, array in stores.current_arrays(root, "am").items():
-        about: dict[str, Any] = dict(array.attrs)
+    for layer, kept in open_maximizations(store_path(context, version)).items():
         said = (
             "What each word sounds like to the network" if layer == "output" else f"What channels of {layer} respond to"
         )
-        quality = about["quality"]
         panels.append(
             PatternPanel(
                 title=said,
                 layer=layer,
-                patterns=np.asarray(array[:]),
-                units=about["labels"],
-                rate=about["rate"],
-                quality=pd.DataFrame(quality["data"], columns=quality["columns"]),
-                wavs=[wav_folder(context, version) / name for name in about["wavs"]],
+                patterns=kept.patterns,
+                units=list(kept.labels),
+                rate=kept.rate,
+                quality=kept.quality,
+                wavs=[wav_folder(context, version) / name for name in kept.wavs],
             )
         )
     return panels

@@ -1,0 +1,187 @@
+"""What commands share that let a network listen to sounds: the options that name both, and how they are loaded."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from brainmap.checks import one_of
+from brainmap.cli.shared import Device, device_named, names
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from brainmap.features.checkpoints import Checkpoint
+    from brainmap.features.sounds import Sounds
+
+OTHERS = "Networks trained elsewhere"
+CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="A trained network: .safetensors, .pt or .pt2.")]
+SoundsAt = Annotated[
+    Path, typer.Option("--sounds", help="stimuli.tsv (stimulus_id, condition, path), class folders, or one audio file.")
+]
+Store = Annotated[Path, typer.Option("--out", help="A .zarr folder, made or added to.")]
+Figure = Annotated[Path | None, typer.Option("--figure", help="A picture of it: .png, .svg or .pdf.")]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A network, how it is fed, the sounds as it takes them, and the device it runs on."""
+
+    name: str
+    model: nn.Module
+    checkpoint: Checkpoint
+    sounds: Sounds
+    device: str
+    path: Path
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, where the checkpoint or the command line says them."""
+        return self.checkpoint.classes or None
+
+    def units(self, layer: str, text: str) -> Any:
+        """Units of a layer as people type them: all, numbers, or class names; "all" or a list of positions.
+
+        Raises
+        ------
+        InputError
+            A class the network does not know.
+        """
+        if text == "all":
+            return "all"
+        known = list(self.classes or ()) if layer == "output" else []
+        return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in names(text)]
+
+
+Hear: TypeAlias = Callable[[], Listener]
+
+
+def _options(
+    checkpoint: CheckpointFile,
+    sounds: SoundsAt,
+    name: Annotated[str | None, typer.Option(help="What the network is called; default: as its file.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="A name of `brainmap networks`, or module:function.", rich_help_panel=OTHERS)
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="plain, do, bn or do+bn.", rich_help_panel=OTHERS)] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="In the order of outputs: one,two,...", rich_help_panel=OTHERS)
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="Of the sounds it takes, in Hz.", rich_help_panel=OTHERS)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the sounds it takes, in s.", rich_help_panel=OTHERS)
+    ] = None,
+    level: Annotated[str | None, typer.Option(help="rms, peak or none.", rich_help_panel=OTHERS)] = None,
+    device: Device = "cpu",
+) -> None:
+    """The options themselves: their wording and defaults, in one place."""
+
+
+def listening(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose first parameter is `hear` the options that name a network and sounds.
+
+    `hear()` loads both and gives a `Listener`; a command checks that its outputs are free before it calls it. Only
+    the device is looked at at once.
+    """
+    own = inspect.signature(command, eval_str=True)
+    common = inspect.signature(_options, eval_str=True)
+    _, *rest = own.parameters.values()
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        options = {key: given.pop(key) for key in common.parameters}
+        options["device"] = device_named(options["device"])
+        command(lambda: load(**options), **given)
+
+    parameters = sorted([*common.parameters.values(), *rest], key=lambda p: p.default is not p.empty)
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
+
+
+def load(
+    checkpoint: Path, sounds: Path, *, name: str | None, device: str, class_names: str | None, **given: Any
+) -> Listener:
+    """Load a network and the sounds as its checkpoint says; `given` completes a checkpoint that says nothing.
+
+    Raises
+    ------
+    InputError
+        A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
+    """
+    from brainmap.features.checkpoints import load_network
+    from brainmap.features.sounds import load_sounds
+
+    classes = tuple(names(class_names)) if class_names else None
+    model = load_network(
+        checkpoint,
+        architecture=given["architecture"],
+        variant=given.pop("variant"),
+        n_classes=len(classes) if classes else None,
+    )
+    fed = _feeding(checkpoint, classes=classes, **given)
+    heard = load_sounds(
+        sounds,
+        rate=fed.rate,
+        seconds=fed.n_samples / fed.rate,
+        level=fed.level,  # type: ignore[arg-type]
+        align=fed.align,  # type: ignore[arg-type]
+    )
+    return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint)
+
+
+def _feeding(path: Path, *, architecture: str | None, seconds: float | None, **given: Any) -> Checkpoint:
+    from brainmap.features.checkpoints import Checkpoint, load_checkpoint
+
+    said = {key: value for key, value in given.items() if value is not None}
+    if path.suffix != ".safetensors" or not _ours(path):
+        if "rate" not in said or seconds is None:
+            raise InputError(f"{path} does not say how it was fed; give --rate (Hz) and --seconds")
+        return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
+    stored = load_checkpoint(path)
+    if architecture is not None:
+        said["architecture"] = architecture
+    if seconds is not None:
+        said["n_samples"] = round(seconds * stored.rate)
+    for key, value in said.items():
+        if value != getattr(stored, key):
+            raise InputError(
+                f"{key} is {value!r} on the command line and {getattr(stored, key)!r} in {path}, with which it was "
+                "trained; leave it out"
+            )
+    return stored
+
+
+def _ours(path: Path) -> bool:
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        return "brainmap" in (file.metadata() or {})
+
+
+def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None:
+    """Refuse to replace what a store holds of a kind (and layer).
+
+    Raises
+    ------
+    InputError
+    """
+    from brainmap.features.explanations import stored_layers
+
+    held = stored_layers(out, kind)
+    if (held if layer is None else layer in held) and not overwrite:
+        what = {"am": "maximizing patterns", "cam": "class activation maps", "attribution": "attributions"}
+        of = f" of {layer}" if layer else ""
+        raise InputError(
+            f"--out: {out} holds {what.get(kind, kind)}{of} already; say --overwrite or name another store"
+        )
