@@ -7,7 +7,6 @@ from operation to operation.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.geometry import Geometry, Place
 from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.selection import choose
 
 Stage = Literal["after", "before"]
 OUTPUT = "output"
@@ -325,34 +325,28 @@ def _one_or_all(values: list[T]) -> T | tuple[T, ...]:
 
 
 def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of the layers meant by "all", "last-conv", a name, a glob or a list of these, in network order.
+    """Names of the layers meant by names, globs, kinds, places or depths, in network order.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+        Only the first is used.
+    layers : str or sequence of str
+        "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
+        `brainmap.features.selection`.
 
     Raises
     ------
     InputError
-        A name or glob that fits no layer.
+        Something that fits no layer.
 
     Examples
     --------
-    >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Flatten(), nn.Linear(8, 3))
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3))
     >>> select_layers(net, torch.zeros(1, 1, 8), "all")
-    ('0', 'output')
+    ('0', '1', 'output')
+    >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear"])
+    ('1', 'output')
     """
-    listed = list_layers(model, sounds)
-    names = [layer.name for layer in listed]
-    asked = [layers] if isinstance(layers, str) else list(layers)
-    if asked == ["all"]:
-        return tuple(names)
-    chosen: list[str] = []
-    for pattern in asked:
-        if pattern == "last-conv":
-            found = [layer.name for layer in listed if layer.kind.startswith("Conv")][-1:]
-        elif any(c in pattern for c in "*?["):
-            found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-        else:
-            found = [n for n in (*names, *dict(model.named_modules())) if n == pattern and n][:1]
-        if not found:
-            hint = nearest(pattern, names)
-            raise InputError(f"layers: nothing fits {pattern!r}{hint}; the network has {some(names, 24)}")
-        chosen += [name for name in found if name not in chosen]
-    return tuple(sorted(chosen, key=lambda name: names.index(name) if name in names else len(names)))
+    return choose(layers, list_layers(model, sounds), dict(model.named_modules()))

@@ -1,0 +1,92 @@
+"""Which layers are meant: by name, pattern, kind, place or depth.
+
+| written as | means |
+|---|---|
+| `all` | every layer listed |
+| `conv3`, `body.0.conv` | the layer or module of that name; a name comes before any other meaning |
+| `last-conv` | the last convolution |
+| `conv`, `linear` | every convolution, or every linear layer |
+| `Conv1d`, `MaxPool1d` | every layer of that class, or, where none is listed, every module of it |
+| `conv*`, `conv[1-3]` | every name that fits (as file names do) |
+| `2:5`, `:3`, `-2:` | by place, counted from 0 as a Python slice does |
+| `depth:0.5` | the layer nearest to that share of the way from the first (0) to the last (1) |
+| `depth:0.25-0.75` | all layers between |
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from brainmap.features.layers import Layer
+
+_SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"
+_DEPTH = re.compile(rf"depth:({_SHARE})(?:-({_SHARE}))?")
+_SLICE = re.compile(r"(-?\d*):(-?\d*)(?::(-?[1-9]\d*))?")
+
+
+def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the layers that any of the patterns means, in network order.
+
+    Parameters
+    ----------
+    patterns : str or sequence of str
+        See the module's table.
+    listed : sequence of Layer
+        As `list_layers` gives them.
+    modules : mapping of str to Module
+        As `model.named_modules()` gives them; one that is not listed comes last.
+
+    Raises
+    ------
+    InputError
+        A pattern that fits nothing.
+    """
+    names = [layer.name for layer in listed]
+    chosen: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        found = _meant(pattern, listed, names, modules)
+        if not found:
+            kinds = dict.fromkeys([layer.kind for layer in listed])
+            hint = nearest(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
+            raise InputError(
+                f"layers: nothing fits {pattern!r}{hint}; the network has {some(names, 24)}; "
+                "or say a pattern (conv*), kind (conv, linear, Conv1d), place (1:4) or depth (depth:0.5)"
+            )
+        chosen |= dict.fromkeys(found)
+    return tuple(sorted(chosen, key=lambda name: names.index(name) if name in names else len(names)))
+
+
+def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules: Mapping[str, Any]) -> Sequence[str]:
+    convolutions = [layer.name for layer in listed if layer.kind.startswith("Conv")]
+    groups = {
+        "all": names,
+        "last-conv": convolutions[-1:],
+        "conv": convolutions,
+        "linear": [layer.name for layer in listed if layer.kind == "Linear"],
+    }
+    if pattern in names or (pattern and pattern in modules):
+        return [pattern]
+    if pattern in groups:
+        return groups[pattern]
+    if (depth := _DEPTH.fullmatch(pattern)) is not None:
+        return _at_depth(names, float(depth[1]), None if depth[2] is None else float(depth[2]))
+    if (places := _SLICE.fullmatch(pattern)) is not None:
+        return names[slice(*(int(part) if part else None for part in places.groups()))]
+    if any(mark in pattern for mark in "*?["):
+        return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    of_kind = [layer.name for layer in listed if layer.kind == pattern]
+    return of_kind or [name for name, module in modules.items() if name and type(module).__name__ == pattern]
+
+
+def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
+    last = max(len(names) - 1, 1)
+    if high is None:
+        return [min(names, key=lambda name: abs(names.index(name) / last - low))]
+    return [name for place, name in enumerate(names) if low - 1e-9 <= place / last <= high + 1e-9]
