@@ -14,6 +14,7 @@ if __name__ != "brainmap.rsa":
 if TYPE_CHECKING:
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
+    from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
         score_statistics as score_statistics,
         split_half_best_layer as split_half_best_layer,
     )
+    from brainmap.rsa.layouts import (
+        RunInputs as RunInputs,
+        find_inputs as find_inputs,
+        inputs_table as inputs_table,
+        load_inputs as load_inputs,
+    )
     from brainmap.rsa.normalize import (
         average_patterns as average_patterns,
         noise_precision as noise_precision,
@@ -44,12 +51,8 @@ if TYPE_CHECKING:
         select_roi as select_roi,
         voxel_report as voxel_report,
     )
-    from brainmap.rsa.rdm import (
-        compute_rdms as compute_rdms,
-        load_rdms as load_rdms,
-        save_rdms as save_rdms,
-        stack_rdms as stack_rdms,
-    )
+    from brainmap.rsa.rdm import compute_rdms as compute_rdms
+    from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
     from brainmap.rsa.reliability import screen_voxels as screen_voxels, voxel_reliability as voxel_reliability
     from brainmap.rsa.rois import (
@@ -72,9 +75,12 @@ _HOMES = {
     "images": ("load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "resample"),
     "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
+    "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "reliability": ("screen_voxels", "voxel_reliability"),
-    "rdm": ("compute_rdms", "load_rdms", "save_rdms", "stack_rdms"),
+    "rdm": ("compute_rdms",),
+    "rdm_file": ("load_rdms", "save_rdms"),
+    "alignment": ("stack_rdms",),
     "compare": ("compare_rdms", "compare_vectors"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
     "inference": ("score_statistics", "split_half_best_layer"),

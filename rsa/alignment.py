@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Level = Literal["stimulus", "condition"]
 LABEL_OF: dict[str, str] = {"stimulus": "stimulus_id", "condition": "condition"}
+LEVELS = {"stimulus": "stimuli", "condition": "conditions", "class": "classes", "unit": "units"}  # and their plurals
 
 
 def stack_rdms(rdms: Sequence[RDMs]) -> RDMs:
@@ -80,7 +81,7 @@ def level_of(rdms: RDMs) -> str:
 
 def labels_of(rdms: RDMs) -> list[str]:
     """The unique labels of the items, by which RDMs are aligned."""
-    key = LABEL_OF[one_of(level_of(rdms), tuple(LABEL_OF), "level of the RDMs")]
+    key = LABEL_OF.get(one_of(level_of(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
     if key not in rdms.pattern_descriptors:
         raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted {key!r}")
     labels = [str(label) for label in rdms.pattern_descriptors[key]]
@@ -94,7 +95,7 @@ def aligned_vectors(rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data
     """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`."""
     levels = level_of(rdms), level_of(target)
     if levels[0] != levels[1]:
-        sizes = [f"{who} over {one.n_cond} {'stimuli' if level == 'stimulus' else 'conditions'}"
+        sizes = [f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
                  for who, one, level in zip(names, (rdms, target), levels, strict=True)]
         raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
     have, want = labels_of(rdms), labels_of(target)

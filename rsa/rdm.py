@@ -6,20 +6,17 @@ Network and brain keep geometries of their own: this module is called once for e
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, one_of, some
+from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import LABEL_OF, Level, stack_rdms
+from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.dissimilarity import DISSIMILARITIES, Dissimilarity, Floats, dissimilarities, unit_length
 from brainmap.types import FeatureSet
 
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
 Precision = NDArray[np.floating] | Mapping[str, NDArray[np.floating]]
 
-__all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms", "load_rdms", "save_rdms", "stack_rdms"]
+__all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms"]
 
 
 def compute_rdms(
@@ -44,7 +41,7 @@ def compute_rdms(
     noise_precision: Precision | None = None,
     descriptors: Mapping[str, Any] | None = None,
 ) -> RDMs:
-    """RDMs of the layers of a network, of the ROIs of a participant, or of one array.
+    """RDMs of the layers of a network, of what explains them, of the ROIs of a participant, or of one array.
 
     Parameters
     ----------
@@ -54,7 +51,9 @@ def compute_rdms(
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine"}
         See `brainmap.rsa.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
     items : {"stimulus", "condition"}
-        What the rows of the RDM are. Tokens of a condition are averaged *before* the RDM, within each run.
+        What the rows of the RDM are. Tokens of a condition are averaged *before* the RDM, within each run. The items
+        of a feature set that says so are classes or units (maximizing patterns); "condition" then says that they
+        stand for the conditions of their names.
     units : "zscore", optional
         z-score each unit over the items of the RDM (within each run for brain patterns); constant units are
         dropped and counted in a `BrainmapWarning`.
@@ -109,7 +108,8 @@ def compute_rdms(
         precision = _precision_for(one.name, noise_precision)
         vectors.append(dissimilarities(x, dissimilarity=dissimilarity, precision=precision))
     notes.warn(dissimilarity)
-    return _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=items)
+    level = getattr(data, "level", items) if items == "stimulus" else items  # patterns: of classes or units
+    return _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +312,7 @@ def _precision_for(name: str, given: Precision | None) -> NDArray[np.floating] |
     return given
 
 
-def _assemble(sets: Sequence[_Patterns], vectors: Floats, *, dissimilarity: str, level: Level) -> RDMs:
+def _assemble(sets: Sequence[_Patterns], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
     between = sets[0].patterns.ndim == 3
@@ -323,85 +323,3 @@ def _assemble(sets: Sequence[_Patterns], vectors: Floats, *, dissimilarity: str,
         rdm_descriptors={key: [one.rdm_descriptors[key] for one in sets] for key in sets[0].rdm_descriptors},
         pattern_descriptors={key: np.array(labels) for key, labels in sets[0].labels.items()},
     )
-
-
-def save_rdms(rdms: RDMs, path: str | Path) -> Path:
-    """Write RDMs as HDF5 in the layout of rsatoolbox (its `load_rdm` reads it), whole or not at all.
-
-    Labels are stored as UTF-8, so any alphabet survives `load_rdms`.
-
-    Raises
-    ------
-    InputError
-        The folder does not exist, or a descriptor is None.
-    """
-    import h5py
-
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"save_rdms: the folder {path.parent} does not exist; make it first")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
-            _write(file, rdms.to_dict())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
-def load_rdms(path: str | Path) -> RDMs:
-    """Read RDMs that `save_rdms` or rsatoolbox wrote.
-
-    Raises
-    ------
-    InputError
-        No such file, or not RDMs.
-    """
-    import h5py
-    from rsatoolbox.rdm.rdms import rdms_from_dict
-
-    path = existing_file(path, "RDMs")
-    try:
-        with h5py.File(path, "r") as file:
-            found = _read(file)
-    except OSError as error:
-        raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again") from error
-    if "dissimilarities" not in found:
-        raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
-    wanted = {key: found.get(key, {}) for key in ("descriptors", "rdm_descriptors", "pattern_descriptors")}
-    rdms: RDMs = rdms_from_dict(
-        {
-            "dissimilarities": found["dissimilarities"],
-            "dissimilarity_measure": found.get("dissimilarity_measure"),
-            **wanted,
-        }
-    )
-    return rdms
-
-
-def _write(group: Any, entries: Mapping[str, Any]) -> None:
-    for key, value in entries.items():
-        if isinstance(value, Mapping):
-            _write(group.create_group(key), value)
-        elif isinstance(value, str):
-            group.attrs[key] = str(value)
-        elif value is None:
-            raise InputError(f"save_rdms: descriptor {key!r} is None; leave it out")
-        else:
-            array = np.asarray(value)
-            group[key] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-
-
-def _read(group: Any) -> dict[str, Any]:
-    import h5py
-
-    found: dict[str, Any] = dict(group.attrs)
-    for key, value in group.items():
-        if isinstance(value, h5py.Group):
-            found[key] = _read(value)
-        elif value.shape is not None:
-            array = value[()]
-            found[key] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
-    return found

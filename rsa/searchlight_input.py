@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import LABEL_OF, Level, labels_of, level_of
+from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of
 from brainmap.rsa.compare import scaled
 from brainmap.rsa.dissimilarity import unit_length
 
@@ -178,11 +178,11 @@ def _check_level(level: str, labels: Sequence[Any] | None, model_rdms: RDMs) -> 
     other = level_of(model_rdms)
     if other == level:
         return
-    plural = {"stimulus": "stimuli", "condition": "conditions"}
     have = "" if labels is None else f"{len(set(labels))} "
+    way = f", or read the data with items={other!r}" if other in LABEL_OF else ""
     raise InputError(
-        f"searchlight: the data are over {have}{plural[level]}, the models over {model_rdms.n_cond} "
-        f"{plural[other]}; make the models with items={level!r}, or read the data with items={other!r}"
+        f"searchlight: the data are over {have}{LEVELS[level]}, the models over {model_rdms.n_cond} "
+        f"{LEVELS.get(other, other)}; make the models with items={level!r}{way}"
     )
 
 

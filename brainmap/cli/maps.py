@@ -43,7 +43,7 @@ def searchlight(
     """Compare the sphere around every voxel with every model, in one pass."""
     from brainmap.rsa._searchlight import searchlight as search
     from brainmap.rsa.images import image_info
-    from brainmap.rsa.rdm import load_rdms
+    from brainmap.rsa.rdm_file import load_rdms
 
     images = [*(betas or []), *(more or [])]
     if not images or mask is None:

@@ -85,7 +85,7 @@ def rdm(
     """RDMs of a network's layers (--activations) or of a participant's ROIs (--betas)."""
     from brainmap.checks import one_of
     from brainmap.record import write_json
-    from brainmap.rsa.rdm import save_rdms
+    from brainmap.rsa.rdm_file import save_rdms
 
     images = [*(betas or []), *(more or [])]
     if (activations is None) == (not images):
@@ -190,7 +190,7 @@ def compare(
     from brainmap.rsa.ceiling import noise_ceilings
     from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
     from brainmap.rsa.compare import compare_rdms
-    from brainmap.rsa.rdm import load_rdms
+    from brainmap.rsa.rdm_file import load_rdms
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))

@@ -61,7 +61,7 @@ def rdm(
 
     def make() -> Figure:
         from brainmap.rsa.alignment import stack_rdms
-        from brainmap.rsa.rdm import load_rdms
+        from brainmap.rsa.rdm_file import load_rdms
         from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
 
         found = _chosen(load_rdms(rdms), "layer", layers, "--layers")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainmap import __version__
 from brainmap.record import content_key, write_json
-from brainmap.rsa.rdm import load_rdms
+from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.context import Context
 from brainmap.stages.networks import rdm_path, versions_of
 from brainmap.study import slug

@@ -20,7 +20,7 @@ from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
 from brainmap.rsa.images import load_image
 from brainmap.rsa.inference import score_statistics, split_half_best_layer
-from brainmap.rsa.rdm import load_rdms
+from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.rsa.rois import load_rois
 from brainmap.stages.context import Context, image_digest

@@ -21,7 +21,8 @@ from brainmap.features.sounds import Sounds
 from brainmap.features.store import current_arrays, open_store, weights_digest
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
-from brainmap.rsa.rdm import compute_rdms, load_rdms, save_rdms
+from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm_file import load_rdms, save_rdms
 from brainmap.stages.context import Context, ready
 from brainmap.study import Network, slug
 

@@ -13,7 +13,7 @@ from brainmap.features.checkpoints import Checkpoint
 from brainmap.features.explanations import open_maximizations
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
-from brainmap.rsa.rdm import load_rdms
+from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.group import SIGNIFICANT, brain_rdms, common_space, group_map

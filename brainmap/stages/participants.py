@@ -16,7 +16,8 @@ from brainmap.rsa._searchlight import searchlight
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.normalize import noise_precision, run_residuals
 from brainmap.rsa.patterns import load_patterns, select_roi, voxel_report
-from brainmap.rsa.rdm import compute_rdms, save_rdms
+from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm_file import save_rdms
 from brainmap.rsa.rois import load_rois
 from brainmap.stages.context import Context, ready
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of

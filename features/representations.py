@@ -1,0 +1,308 @@
+"""Activation-maximization patterns, class activation maps and attributions as features that RDMs are made of.
+
+Each becomes a `brainmap.types.FeatureSet`, which `brainmap.rsa.compute_rdms` takes:
+
+* patterns: one item a unit or class. In spectral space, where two starts from different noise agree (their RDMs
+  correlate .97); as waveforms they hardly do (.2-.3), as phase is free.
+* maps: one item a sound, its units the moments in time: *where* a network attends. Sounds begin at different
+  moments, so the courses are aligned to the onset.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+
+Space = Literal["spectrum", "waveform"]
+Align = Literal["onset", "none"]
+Floats = NDArray[np.float64]
+
+_LOWEST_HZ = 50.0
+_BANDS_PER_OCTAVE = 6
+_FLOOR = 1e-6  # of the strongest band: -60 dB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Representation:
+    """Features in memory; a `brainmap.types.FeatureSet`.
+
+    Attributes
+    ----------
+    items, conditions : tuple of str
+    layers : tuple of str
+        What each array is called.
+    arrays : mapping of str to ndarray (n_items, n_units)
+    level : {"stimulus", "class", "unit"}
+        What the items are. RDMs of classes or units are compared with RDMs of stimuli or conditions only after they
+        were computed with `items="condition"`, which says that a class stands for the condition of its name.
+    axis : ndarray (n_units,)
+        Frequency [Hz] or time [s] of each unit.
+    notes : tuple of str
+    """
+
+    items: tuple[str, ...] = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    layers: tuple[str, ...]
+    arrays: Mapping[str, NDArray[np.floating]] = field(repr=False)
+    level: Literal["stimulus", "class", "unit"] = "stimulus"
+    axis: Floats = field(default_factory=lambda: np.empty(0), repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, layer: str) -> NDArray[np.floating]:
+        if layer not in self.arrays:
+            raise InputError(f"no layer {layer!r}{nearest(layer, self.layers)}; there are {some(self.layers, 24)}")
+        return self.arrays[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+
+class Patterns(Protocol):
+    """What `maximize_activation` gives, or a store holds."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def patterns(self) -> NDArray[np.float32]: ...
+    @property
+    def rate(self) -> int: ...
+
+
+class Maps(Protocol):
+    """Class activation maps or attributions."""
+
+    @property
+    def maps(self) -> NDArray[np.float32]: ...
+    @property
+    def items(self) -> tuple[str, ...]: ...
+    @property
+    def conditions(self) -> tuple[str, ...]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+
+
+def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representation:
+    """Activation-maximization patterns as features: unit x unit or class x class RDMs.
+
+    Parameters
+    ----------
+    am : Maximization or StoredPatterns
+        Patterns `(n_units, c, t)` or `(n_units, c, h, w)` of one layer.
+    space : {"spectrum", "waveform"}
+        Spectrum: log power [dB] in bands of a sixth of an octave from 50 Hz to half the rate, each pattern against
+        its own strongest band (2-D patterns: the amplitude of their 2-D Fourier transform). Waveform: the samples
+        themselves; warns, as two starts of the same unit give unlike waveforms.
+
+    Returns
+    -------
+    Representation
+        An item a pattern, called by its class, or layer and unit; `level` is "class" for the output, else "unit".
+
+    Raises
+    ------
+    InputError
+        Fewer than three patterns, or a silent one.
+    """
+    one_of(space, get_args(Space), "space")
+    if len(am.labels) < 3:
+        raise InputError(f"patterns: found {len(am.labels)} of {am.layer}, wanted at least 3 for an RDM; maximize more")
+    values, axis = _in_space(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
+    silent = [label for label, row in zip(am.labels, am.patterns, strict=True) if not np.any(row)]
+    if silent:
+        raise InputError(f"patterns: {some(silent)} are silent; maximize them again from another seed")
+    if space == "waveform":
+        warnings.warn(
+            "patterns: waveforms of the same unit from two seeds are hardly alike, and so are their RDMs; take "
+            "space='spectrum', or report pattern_reliability",
+            BrainmapWarning,
+            stacklevel=2,
+        )
+    return Representation(
+        items=tuple(am.labels),
+        conditions=tuple(am.labels),
+        layers=(am.layer,),
+        arrays={am.layer: values},
+        level="class" if am.layer == "output" else "unit",
+        axis=axis,
+    )
+
+
+def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: Space = "spectrum") -> float:
+    """How far RDMs of patterns that grew from different noise agree.
+
+    Parameters
+    ----------
+    by_seed : ndarray (n_seeds, n_units, c, t)
+        `Maximization.by_seed`.
+    rate : int [Hz]
+    space : {"spectrum", "waveform"}
+
+    Returns
+    -------
+    float
+        Mean Pearson correlation between the correlation RDMs of pairs of seeds; NaN with one seed or fewer than three
+        units.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(1, 5, 1, 400))
+    >>> pattern_reliability(np.concatenate([x, x]), 16_000)
+    1.0
+    """
+    if len(by_seed) < 2 or by_seed.shape[1] < 3:
+        return float("nan")
+    rdms = [pdist(_in_space(np.asarray(one, np.float64), rate, space)[0], "correlation") for one in by_seed]
+    between = np.corrcoef(rdms)[np.triu_indices(len(rdms), 1)]
+    return round(float(between.mean()), 12)
+
+
+def map_features(
+    cams: Maps,
+    *,
+    rate: int,
+    classes: str = "true",
+    align: Align = "onset",
+    sounds: NDArray[np.floating] | None = None,
+    step_ms: float = 10.0,
+    onset_db: float = -30.0,
+) -> Representation:
+    """Class activation maps or attributions as features: stimulus x stimulus over time courses.
+
+    Parameters
+    ----------
+    cams : ClassActivationMaps or Attributions
+        Maps `(n_items, n_classes, t)`, over the samples of the sounds; maps with channels are summed over them, maps
+        over `(h, w)` keep both, unaligned.
+    rate : int [Hz]
+    classes : str
+        "true": the map of the class that an item's condition names; "all": every class, one after another; else the
+        name of one class.
+    align : {"onset", "none"}
+        Shift each course so that its sound begins at 0, over what all sounds share.
+    sounds : array (n_items, c, t)
+        Waveforms, for the onsets.
+    step_ms : float [ms]
+        Samples are averaged in steps of that length.
+    onset_db : float [dB]
+        A sound begins where its power over a step first exceeds its loudest step's by that much.
+
+    Returns
+    -------
+    Representation
+        `axis` is the time of each step [s], from the onset.
+
+    Raises
+    ------
+    InputError
+        A condition that is no class, alignment without sounds, or an overlap of fewer than three steps.
+    """
+    one_of(align, get_args(Align), "align")
+    maps = np.asarray(cams.maps, dtype=np.float64)
+    chosen = _of_classes(maps, cams, classes)
+    name = cams.layer or cams.method
+    if maps.ndim == 4 and align == "none" and sounds is None and maps.shape[2] > 4:  # (h, w): no course in time
+        flat = chosen.reshape(len(chosen), -1)
+        return Representation(items=cams.items, conditions=cams.conditions, layers=(name,), arrays={name: flat})
+    if maps.ndim == 4:
+        chosen = chosen.sum(axis=-2)
+    step = max(1, round(step_ms / 1000 * rate))
+    courses = _steps(chosen, step)
+    notes: tuple[str, ...] = ()
+    if align == "onset":
+        if sounds is None:
+            raise InputError("map_features: alignment to the onset needs the sounds; give sounds=, or align='none'")
+        courses, notes = _aligned(courses, np.asarray(sounds, dtype=np.float64), step, onset_db, cams.items)
+    return Representation(
+        items=tuple(cams.items),
+        conditions=tuple(cams.conditions),
+        layers=(name,),
+        arrays={name: courses.reshape(len(courses), -1)},
+        axis=np.tile((np.arange(courses.shape[-1]) + 0.5) * step / rate, courses.shape[1]),
+        notes=notes,
+    )
+
+
+def _in_space(patterns: Floats, rate: int, space: Space) -> tuple[Floats, Floats]:
+    n = len(patterns)
+    if space == "waveform":
+        copies = int(np.prod(patterns.shape[1:-1]))
+        return patterns.reshape(n, -1), np.tile(np.arange(patterns.shape[-1]) / rate, copies)
+    if patterns.ndim == 4:
+        amplitude = np.abs(np.fft.rfft2(patterns))
+        return amplitude.reshape(n, -1), np.empty(0)
+    length = max(patterns.shape[-1], 4 * rate // round(_LOWEST_HZ))  # zero-padded so that the lowest bands hold bins
+    power = (np.abs(np.fft.rfft(patterns, n=length, axis=-1)) ** 2).sum(axis=1)
+    hertz = np.fft.rfftfreq(length, 1 / rate)
+    n_bands = int(np.log2(rate / 2 / _LOWEST_HZ) * _BANDS_PER_OCTAVE)
+    edges = _LOWEST_HZ * 2 ** (np.arange(n_bands + 1) / _BANDS_PER_OCTAVE)
+    centers = np.sqrt(edges[1:] * edges[:-1])
+    # triangles over log frequency, half overlapping: no band is empty, none jumps when a tone crosses an edge
+    distance = np.abs(np.log2(np.maximum(hertz, 1.0))[:, None] - np.log2(centers)) * _BANDS_PER_OCTAVE
+    weights = np.clip(1 - distance / 2, 0, None)
+    bands = power @ (weights / np.maximum(weights.sum(axis=0), 1e-12))
+    loudest = np.maximum(bands.max(axis=-1, keepdims=True), 1e-300)
+    return 10 * np.log10(np.maximum(bands / loudest, _FLOOR)), centers
+
+
+def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
+    """Maps `(n_items, n_chosen, ...)` of the classes asked for."""
+    names = list(cams.class_names)
+    if classes == "all":
+        return maps
+    if classes == "true":
+        unknown = sorted(set(cams.conditions) - set(names))
+        if unknown:
+            raise InputError(
+                f"map_features: conditions {some(unknown)} are no classes of the network ({some(names)}); name one "
+                "class, or take classes='all'"
+            )
+        which = np.array([names.index(condition) for condition in cams.conditions])
+        return maps[np.arange(len(maps)), which][:, None]
+    return maps[:, [names.index(one_of(classes, names, "class"))]]
+
+
+def _steps(courses: Floats, step: int) -> Floats:
+    whole = courses.shape[-1] // step
+    if whole < 3:
+        raise InputError(f"map_features: found {courses.shape[-1]} samples, wanted at least 3 steps of {step}; take a "
+                         "smaller step_ms")
+    return courses[..., : whole * step].reshape(*courses.shape[:-1], whole, step).mean(axis=-1)
+
+
+def _aligned(
+    courses: Floats, sounds: Floats, step: int, onset_db: float, items: Sequence[str]
+) -> tuple[Floats, tuple[str, ...]]:
+    """Courses from each sound's onset on, as long as the shortest lasts."""
+    if len(sounds) != len(courses):
+        raise InputError(f"map_features: found {len(sounds)} sounds for {len(courses)} maps, wanted one each")
+    power = _steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]
+    loudest = power.max(axis=1, keepdims=True)
+    silent = [item for item, most in zip(items, loudest[:, 0], strict=True) if not most > 0]
+    if silent:
+        raise InputError(f"map_features: {some(silent)} are silent and have no onset; leave them out")
+    onsets = (power > loudest * 10 ** (onset_db / 10)).argmax(axis=1)
+    shared = courses.shape[-1] - int(onsets.max())
+    if shared < 3:
+        latest = items[int(onsets.argmax())]
+        raise InputError(
+            f"map_features: {latest!r} begins {shared} steps before its end, wanted at least 3; leave it out, or "
+            "take align='none'"
+        )
+    rows = onsets[:, None] + np.arange(shared)
+    aligned = np.take_along_axis(courses, np.broadcast_to(rows[:, None], (*courses.shape[:2], shared)), axis=-1)
+    return aligned, (f"aligned to the onset; the {shared} steps that all sounds share",)

@@ -1,0 +1,99 @@
+"""RDMs on disk: HDF5 in the layout of rsatoolbox, in any alphabet, whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainmap.checks import existing_file, some
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+
+def save_rdms(rdms: RDMs, path: str | Path) -> Path:
+    """Write RDMs as HDF5 in the layout of rsatoolbox (its `load_rdm` reads it), whole or not at all.
+
+    Labels are stored as UTF-8, so any alphabet survives `load_rdms`.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, or a descriptor is None.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"save_rdms: the folder {path.parent} does not exist; make it first")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(beside, "w") as file:
+            file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
+            _write(file, rdms.to_dict())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def load_rdms(path: str | Path) -> RDMs:
+    """Read RDMs that `save_rdms` or rsatoolbox wrote.
+
+    Raises
+    ------
+    InputError
+        No such file, or not RDMs.
+    """
+    import h5py
+    from rsatoolbox.rdm.rdms import rdms_from_dict
+
+    path = existing_file(path, "RDMs")
+    try:
+        with h5py.File(path, "r") as file:
+            found = _read(file)
+    except OSError as error:
+        raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again") from error
+    if "dissimilarities" not in found:
+        raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
+    wanted = {key: found.get(key, {}) for key in ("descriptors", "rdm_descriptors", "pattern_descriptors")}
+    rdms: RDMs = rdms_from_dict(
+        {
+            "dissimilarities": found["dissimilarities"],
+            "dissimilarity_measure": found.get("dissimilarity_measure"),
+            **wanted,
+        }
+    )
+    return rdms
+
+
+def _write(group: Any, entries: Mapping[str, Any]) -> None:
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            _write(group.create_group(key), value)
+        elif isinstance(value, str):
+            group.attrs[key] = str(value)
+        elif value is None:
+            raise InputError(f"save_rdms: descriptor {key!r} is None; leave it out")
+        else:
+            array = np.asarray(value)
+            group[key] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+
+
+def _read(group: Any) -> dict[str, Any]:
+    import h5py
+
+    found: dict[str, Any] = dict(group.attrs)
+    for key, value in group.items():
+        if isinstance(value, h5py.Group):
+            found[key] = _read(value)
+        elif value.shape is not None:
+            array = value[()]
+            found[key] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    return found
