@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         extract_activations as extract_activations,
         open_activations as open_activations,
     )
+    from brainmap.features.attribution import Attributions as Attributions, attribute as attribute
     from brainmap.features.cam import (
         ClassActivationMaps as ClassActivationMaps,
         class_activation_maps as class_activation_maps,
@@ -56,6 +57,7 @@ _HOMES = {
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "controls": ("control_network",),
     "cam": ("ClassActivationMaps", "class_activation_maps"),
+    "attribution": ("Attributions", "attribute"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -1,4 +1,4 @@
-"""Activation-maximization patterns and class activation maps on disk, in the store of the activations."""
+"""Activation-maximization patterns, class activation maps and attributions on disk, in the store of the activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import zarr
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of
+from brainmap.errors import InputError
 from brainmap.features import store as stores
+from brainmap.features.attribution import Attributions
 from brainmap.features.cam import ClassActivationMaps
 from brainmap.features.maximization import Maximization
 
@@ -52,7 +54,8 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
     Parameters
     ----------
     path : path
-    kind : {"activations", "am", "cam"}
+    kind : {"activations", "am", "cam", "attribution"}
+        Attributions lie under their method.
 
     Examples
     --------
@@ -158,3 +161,64 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
         logits=logits,
     )
     return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
+
+
+_PARTS = ("logits", "delta", "fidelity", "effects")
+
+
+def save_attributions(found: Attributions, path: str | Path, *, network: str = "network") -> None:
+    """Keep attributions in a store; those of other methods stay."""
+    root = stores.open_store(path)
+    keys = {}
+    for part in _PARTS:
+        values = getattr(found, part)
+        if values is not None:
+            kind = f"attribution_{part}"
+            stores.keep_array(root, (kind, found.method), values, {"items": list(found.items)}, network=network)
+            keys[part] = stores.current_arrays(root, kind)[found.method].basename
+    attributes = {
+        "items": list(found.items),
+        "conditions": list(found.conditions),
+        "class_names": list(found.class_names),
+        "targets": found.targets.tolist(),
+        "method": found.method,
+        "layer": found.layer,
+        "rate": found.rate,
+        "windows": None if found.windows is None else found.windows.tolist(),
+        "bands": None if found.bands is None else found.bands.tolist(),
+        "parts": keys,  # the arrays that belong to these maps, whatever is written later
+    }
+    stores.keep_array(root, ("attribution", found.method), found.maps, attributes, network=network)
+
+
+def open_attributions(path: str | Path, *, method: str | None = None) -> Attributions:
+    """The attributions by a method, by default the one kept last.
+
+    Raises
+    ------
+    InputError
+        No store there, no attributions in it, or none by that method.
+    """
+    root = stores.open_store(path, create=False)
+    arrays = stores.current_arrays(root, "attribution")
+    name = list(arrays)[-1] if method is None else one_of(method, list(arrays), "method of attribution")
+    about: Mapping[str, Any] = arrays[name].attrs
+    parts = {}
+    for part, key in about["parts"].items():
+        array = stores.find_array(root, f"attribution_{part}", name, key)
+        if array is None:
+            raise InputError(f"store: attribution_{part} of {name} in {path} is incomplete; run it again")
+        parts[part] = np.asarray(array[:], dtype=np.float32)
+    return Attributions(
+        **parts,
+        maps=np.asarray(arrays[name][:], dtype=np.float32),
+        items=tuple(about["items"]),
+        conditions=tuple(about["conditions"]),
+        class_names=tuple(about["class_names"]),
+        targets=np.asarray(about["targets"], dtype=np.intp),
+        method=name,
+        layer=about["layer"],
+        rate=about["rate"],
+        windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
+        bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
+    )

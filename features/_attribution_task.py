@@ -1,0 +1,201 @@
+"""What every attribution method is given and gives: the network as logits of chosen classes, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from brainmap.errors import InputError, RunError
+from brainmap.features.layers import OUTPUT, list_layers, tap
+from brainmap.features.running import Sounds, forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Attributions of one batch.
+
+    Attributes
+    ----------
+    maps : Tensor (n, k, c, t) or (n, k, c, h, w)
+    delta : Tensor (n, k), optional
+        How far the map is from adding up to what it explains.
+    fidelity : Tensor (n, k), optional
+        R squared of the simple model that stands for the network.
+    effects : Tensor (n, k, n_windows, n_bands), optional
+        What each window and band is worth, before it is spread over the samples.
+    """
+
+    maps: Tensor
+    delta: Tensor | None = None
+    fidelity: Tensor | None = None
+    effects: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer:
+    """A method made ready for one network and one set of sounds.
+
+    Attributes
+    ----------
+    passes : int
+        How often a sound goes through the network.
+    run : callable (batch, targets, rows) -> Found
+        `rows` says which of all items the batch holds.
+    windows : ndarray int (n_windows, n_axes, 2), optional [samples]
+        Start and end (the first sample after) of every window along every axis.
+    bands : ndarray (n_bands, 2), optional [Hz]
+    layer : str, optional
+    """
+
+    passes: int
+    run: Callable[[Tensor, Tensor, slice], Found]
+    windows: np.ndarray[Any, np.dtype[np.intp]] | None = None
+    bands: np.ndarray[Any, np.dtype[np.float64]] | None = None
+    layer: str | None = None
+
+
+class Method(Protocol):
+    """Settings of a method, which know how to begin it."""
+
+    def begin(self, task: Task) -> Explainer: ...
+
+
+@dataclass(kw_only=True)
+class Task:
+    """One call of `attribute`, as its method sees it.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In eval mode, on `device`.
+    sounds : Sounds
+    example : Tensor (1, c, t) or (1, c, h, w)
+        The first sound.
+    targets : Tensor int64 (n_items, n_chosen)
+        Positions of the classes that are explained.
+    rate : float or None [Hz]
+    rng : numpy.random.Generator
+    layer : str or None
+    batch_size : int
+    device : str
+    advance : callable
+        Told how many sounds went through the network.
+    """
+
+    model: nn.Module
+    sounds: Sounds
+    example: Tensor
+    targets: Tensor
+    rate: float | None
+    rng: np.random.Generator
+    layer: str | None
+    batch_size: int
+    device: str
+    advance: Callable[[int], None] = field(default=lambda steps: None)
+
+    def samples(self, milliseconds: float, what: str) -> int:
+        """A duration as samples, at least one.
+
+        Raises
+        ------
+        InputError
+            The rate is not known, or the duration makes no sense.
+        """
+        if self.rate is None:
+            raise InputError(f"{what}: the sounds are an array without a rate; give rate= in Hz")
+        if not 0 < milliseconds < np.inf:
+            raise InputError(f"{what}: found {milliseconds} ms, wanted more than 0")
+        return max(1, round(milliseconds / 1000 * self.rate))
+
+    def baseline(self, value: Any) -> Tensor:
+        """What stands for nothing, in the shape of one sound: a number, or an array that fits.
+
+        Raises
+        ------
+        InputError
+        """
+        try:
+            given = torch.as_tensor(np.asarray(value, np.float32), device=self.device)
+            base = given.broadcast_to(self.example.shape[1:])
+        except (RuntimeError, TypeError, ValueError):
+            shape = tuple(self.example.shape[1:])
+            raise InputError(f"baseline: found {value!r:.60}, wanted a number or an array of shape {shape}") from None
+        if not bool(base.isfinite().all()):
+            raise InputError("baseline: holds NaN or infinite values")
+        return base
+
+    def groups(self, copies: int, n: int) -> Iterator[slice]:
+        """Parts of so many changed copies of n sounds, so that no forward pass takes much more than a batch."""
+        size = max(1, self.batch_size // n)
+        yield from (slice(start, min(start + size, copies)) for start in range(0, copies, size))
+
+    def scores(self, copies: Tensor, targets: Tensor) -> Tensor:
+        """Logits (m, n, k) of the targets for changed copies (m, n, c, ...) of n sounds."""
+        with torch.no_grad():
+            logits = logits_of(self.model, copies.flatten(0, 1)).reshape(*copies.shape[:2], -1)
+        self.advance(copies.shape[0] * copies.shape[1])
+        return logits.gather(2, targets.expand(len(copies), -1, -1))
+
+    def gradients(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients (n, k, c, ...) of the target logits, and these logits (n, k); one forward pass for all.
+
+        Raises
+        ------
+        RunError
+            Logits that do not depend on the sounds.
+        """
+        with torch.enable_grad():
+            x = batch.detach().clone().requires_grad_()
+            chosen = logits_of(self.model, x).gather(1, targets)
+            found = [self._gradient(chosen[:, j], x, last=j + 1 == chosen.shape[1]) for j in range(chosen.shape[1])]
+        self.advance(len(batch))
+        return torch.stack(found, 1), chosen.detach()
+
+    def _gradient(self, logits: Tensor, x: Tensor, *, last: bool) -> Tensor:
+        gradient = None
+        if logits.requires_grad:
+            try:  # items do not meet in eval mode, so that one backward pass serves the batch
+                (gradient,) = torch.autograd.grad(logits.sum(), x, retain_graph=not last, allow_unused=True)
+            except RuntimeError as error:
+                said = str(error).strip().splitlines()[0]
+                raise RunError(f"attribution: torch cannot differentiate the network: {said}") from error
+        if gradient is None:
+            raise RunError("attribution: no gradient leads from the logits to the sounds; use 'occlusion' or 'lime'")
+        return gradient
+
+
+def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
+    """What the network gives for a batch, a softmax at its end taken off."""
+    with tap(model, OUTPUT) as heard:
+        forward(model, batch.clone())  # a network may change its input in place
+        return heard[OUTPUT]
+
+
+def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
+    """The first layer whose activations, or else the last whose gradients, are not finite for a sound `(1, c, ...)`.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(12, 2)).eval()
+    >>> _ = net[0].weight.data.fill_(float("nan"))
+    >>> where_not_finite(net, torch.zeros(1, 1, 8), 0)
+    "activations of '0'"
+    """
+    names = [layer.name for layer in list_layers(model, sound) if layer.name != OUTPUT]
+    with torch.enable_grad(), tap(model, names, gradient=True) as heard:
+        x = sound.detach().clone().requires_grad_()
+        logit = forward(model, x.clone())[0, target]
+        for name in names:
+            if not bool(heard[name].isfinite().all()):
+                return f"activations of {name!r}"
+        kept = [heard[name] for name in names]
+        found = torch.autograd.grad(logit, kept, allow_unused=True) if kept else ()
+    for name, gradient in zip(reversed(names), reversed(found), strict=True):
+        if gradient is not None and not bool(gradient.isfinite().all()):
+            return f"gradient at {name!r}"
+    return "gradient at the sound"

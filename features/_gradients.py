@@ -1,0 +1,341 @@
+"""Attribution by gradients, straight or changed on their way back through the ReLUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.features._attribution_task import Explainer, Found, Task
+from brainmap.features.cam import _upsampled, class_activation_maps
+from brainmap.features.layers import _NONLINEARITIES, _SOFTMAXES, list_layers
+from brainmap.features.running import forward
+
+Rule = Literal["gauss-legendre", "trapezoid"]
+Backward = Literal["guided", "deconvolution"]
+
+_BENT = (_NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximum", "minimum"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency:
+    """How strongly the logit answers to each sample: the size of its gradient.
+
+    Parameters
+    ----------
+    absolute : bool
+        False keeps the sign, which says in which direction a sample would have to move.
+
+    References
+    ----------
+    Simonyan, Vedaldi & Zisserman 2013, doi:10.48550/arXiv.1312.6034
+    """
+
+    absolute: bool = True
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            gradient, _logits = task.gradients(batch, targets)
+            return Found(maps=gradient.abs() if self.absolute else gradient)
+
+        return Explainer(passes=1, run=run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputXGradient:
+    """Gradient times sample: what each sample adds to the logit, were the network linear.
+
+    References
+    ----------
+    Shrikumar et al. 2016, doi:10.48550/arXiv.1605.01713
+    """
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            gradient, _logits = task.gradients(batch, targets)
+            return Found(maps=gradient * batch[:, None])
+
+        return Explainer(passes=1, run=run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradients:
+    """Gradients along the straight way from a baseline to the sound, times the way.
+
+    A map adds up to what the logit gains on that way; `delta` is what is missing because of the finite steps.
+
+    Parameters
+    ----------
+    baseline : float or array (c, t) or (c, h, w)
+        The start: silence by default.
+    steps : int
+        Points on the way.
+    rule : {"gauss-legendre", "trapezoid"}
+        Where the points lie, and what they weigh.
+
+    References
+    ----------
+    Sundararajan, Taly & Yan 2017, doi:10.48550/arXiv.1703.01365
+    """
+
+    baseline: float | ArrayLike = 0.0
+    steps: int = 50
+    rule: Rule = "gauss-legendre"
+
+    def __post_init__(self) -> None:
+        one_of(self.rule, get_args(Rule), "rule")
+        least = 2 if self.rule == "trapezoid" else 1
+        if self.steps < least:
+            raise InputError(f"steps: found {self.steps}, wanted at least {least} for the {self.rule} rule")
+
+    def points(self) -> tuple[Tensor, Tensor]:
+        """Places on the way, 0 to 1, and weights that add up to 1.
+
+        Examples
+        --------
+        >>> [part.tolist() for part in IntegratedGradients(steps=3, rule="trapezoid").points()]
+        [[0.0, 0.5, 1.0], [0.25, 0.5, 0.25]]
+        """
+        if self.rule == "trapezoid":
+            weights = torch.full((self.steps,), 1 / (self.steps - 1))
+            weights[[0, -1]] /= 2
+            return torch.linspace(0, 1, self.steps), weights
+        at, weight = np.polynomial.legendre.leggauss(self.steps)
+        return torch.as_tensor((at + 1) / 2, dtype=torch.float32), torch.as_tensor(weight / 2, dtype=torch.float32)
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        base = task.baseline(self.baseline)
+        places, weights = (part.to(task.device) for part in self.points())
+        ends = (slice(None), None) + (None,) * base.ndim
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            way = batch - base
+            total = torch.zeros(*targets.shape, *base.shape, device=batch.device)
+            for part in task.groups(self.steps, len(batch)):
+                points = base + places[part][ends] * way
+                gradient, _logits = task.gradients(points.flatten(0, 1), targets.repeat(len(points), 1))
+                total += torch.einsum(
+                    "s,sn...->n...", weights[part], gradient.reshape(len(points), *total.shape)
+                )
+            maps = total * way[:, None]
+            both = task.scores(torch.stack([base.expand_as(batch), batch]), targets)
+            return Found(maps=maps, delta=maps.flatten(2).sum(2) - (both[1] - both[0]))
+
+        return Explainer(passes=self.steps + 2, run=run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad:
+    """The mean gradient over noisy copies of a sound, in which what flickers averages out.
+
+    Every item hears the same noise, scaled to its own range, so that neither the order of the items nor batches
+    change a number.
+
+    Parameters
+    ----------
+    samples : int
+        Noisy copies.
+    noise : float
+        Standard deviation of the noise, as a share of the range (largest less smallest sample) of each sound.
+
+    References
+    ----------
+    Smilkov et al. 2017, doi:10.48550/arXiv.1706.03825
+    """
+
+    samples: int = 25
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InputError(f"samples: found {self.samples}, wanted at least 1")
+        if not 0 <= self.noise < np.inf:
+            raise InputError(f"noise: found {self.noise}, wanted a share of the range, such as 0.1")
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        shape = (self.samples, *task.example.shape)
+        drawn = task.rng.standard_normal(shape, np.float32) * np.float32(self.noise)
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            flat = batch.flatten(1)
+            span = (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (batch.ndim - 1))
+            total = torch.zeros(*targets.shape, *batch.shape[1:], device=batch.device)
+            for part in task.groups(self.samples, len(batch)):
+                noisy = batch + span * torch.as_tensor(drawn[part], device=batch.device)
+                gradient, _logits = task.gradients(noisy.flatten(0, 1), targets.repeat(len(noisy), 1))
+                total += gradient.reshape(len(noisy), *total.shape).sum(0)
+            return Found(maps=total / self.samples)
+
+        return Explainer(passes=self.samples, run=run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deconvolution:
+    """Back through the network with every ReLU letting positive signals pass, whatever it did on the way forth.
+
+    For networks whose only nonlinearity is the ReLU; others are refused.
+
+    References
+    ----------
+    Zeiler & Fergus 2014, doi:10.1007/978-3-319-10590-1_53
+    """
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        return _through_relus(task, "deconvolution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedBackpropagation:
+    """The gradient with every ReLU letting only positive signals pass, and only where it was open.
+
+    For networks whose only nonlinearity is the ReLU; others are refused.
+
+    References
+    ----------
+    Springenberg et al. 2014, doi:10.48550/arXiv.1412.6806
+    """
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        return _through_relus(task, "guided")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedGradCam:
+    """Guided backpropagation where Grad-CAM at a layer is positive: fine in time, and about one class.
+
+    References
+    ----------
+    Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74
+    """
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        guided = _through_relus(task, "guided")
+        columns = sorted(set(task.targets.flatten().tolist()))
+        cams = class_activation_maps(
+            task.model, task.sounds, layer=task.layer or "last-conv", classes=columns,
+            batch_size=task.batch_size, upsample=False, device=task.device,
+        )  # fmt: skip
+        layer = next(found for found in list_layers(task.model, task.example) if found.name == cams.layer)
+        place = {column: at for at, column in enumerate(columns)}
+
+        def run(batch: Tensor, targets: Tensor, rows: slice) -> Found:
+            own = np.array([[place[int(c)] for c in row] for row in targets.cpu()])
+            coarse = cams.maps[rows][np.arange(len(batch))[:, None], own]
+            fine = _upsampled(coarse.clip(min=0), batch.shape[2:], layer)
+            maps = guided.run(batch, targets, rows).maps
+            return Found(maps=maps * torch.as_tensor(fine, device=maps.device)[:, :, None])
+
+        return Explainer(passes=guided.passes, run=run, layer=cams.layer)
+
+
+def _through_relus(task: Task, backward: Backward) -> Explainer:
+    with changed_relus(backward) as seen, torch.no_grad():
+        out = forward(task.model, task.example.clone())
+    seen.check(out)
+
+    def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+        with changed_relus(backward):
+            return Found(maps=task.gradients(batch, targets)[0])
+
+    return Explainer(passes=1, run=run)
+
+
+class _Rectified(torch.autograd.Function):
+    """A ReLU that lets only positive signals back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, backward: Backward) -> Tensor:
+        """A ReLU."""
+        if backward == "guided":
+            ctx.save_for_backward(x > 0)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        """Its positive part; guided: where the ReLU was open."""
+        positive = signals[0].clamp(min=0)
+        return (positive * ctx.saved_tensors[0] if ctx.saved_tensors else positive), None
+
+
+class _ReLUs(TorchFunctionMode):
+    """Changes every ReLU of the forward passes within: module, function, method or clamp, in place or not."""
+
+    def __init__(self, backward: Backward) -> None:
+        super().__init__()
+        self.backward = backward
+        self.relus = 0
+        self.others: list[tuple[str, Any]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        raw = getattr(func, "__name__", "").split(".")[0]
+        name = raw.strip("_")
+        x = args[0] if args else given.get("input")
+        if isinstance(x, Tensor) and (name == "relu" or _is_relu(name, args[1:], given)):
+            self.relus += 1
+            in_place = raw == f"{name}_" or given.get("inplace") or (name == "relu" and True in args[1:])
+            if not in_place:
+                return _Rectified.apply(x, self.backward)  # type: ignore[no-untyped-call]
+            return x.copy_(_Rectified.apply(x.clone(), self.backward))  # type: ignore[no-untyped-call]
+        out = func(*args, **given)
+        if name in _BENT or name in _SOFTMAXES:
+            self.others.append((name, out))
+        return out
+
+    def check(self, out: Tensor) -> None:
+        """Refuse a network that is bent by anything else, a softmax at its end aside, or by nothing."""
+        name = "guided backpropagation" if self.backward == "guided" else "deconvolution"
+        for other, given in self.others:
+            if not (other in _SOFTMAXES and given is out):
+                raise InputError(
+                    f"{name}: the network uses {other}, and the method says only what a ReLU does on the way back; "
+                    "elsewhere it would silently be the plain gradient: use 'integrated-gradients' or 'lrp'"
+                )
+        if not self.relus:
+            raise InputError(f"{name}: the network has no ReLU, so that this is the plain gradient: use 'saliency'")
+
+
+def _is_relu(name: str, rest: Sequence[Any], given: Mapping[str, Any]) -> bool:
+    """Whether a clamp is a ReLU: from 0, without an upper end."""
+    if name not in ("clamp", "clip", "clamp_min"):
+        return False
+    low = rest[0] if rest else given.get("min")
+    high = rest[1] if len(rest) > 1 else given.get("max")
+    return high is None and not isinstance(low, Tensor) and low == 0
+
+
+@contextmanager
+def changed_relus(backward: Backward) -> Iterator[_ReLUs]:
+    """Within, every ReLU passes signals back by another rule; nothing in the network is touched.
+
+    Examples
+    --------
+    >>> x = torch.tensor([1.0, -1.0, 2.0], requires_grad=True)
+    >>> with changed_relus("guided"):
+    ...     y = torch.relu(x)
+    >>> torch.autograd.grad((y * torch.tensor([1.0, 1.0, -1.0])).sum(), x)[0].tolist()
+    [1.0, 0.0, 0.0]
+    """
+    mode = _ReLUs(backward)
+    with mode:
+        yield mode

@@ -1,0 +1,344 @@
+"""Attribution: what each sample of a sound does to the logit of a class, by many methods behind one function.
+
+* `saliency`, `input-x-gradient`, `integrated-gradients`, `smoothgrad`: gradients of the logit.
+* `deconvolution`, `guided-backpropagation`, `guided-grad-cam`: gradients changed at the ReLUs, for networks whose
+  only nonlinearity is the ReLU.
+* `lrp`: layer-wise relevance propagation.
+* `occlusion`, `lime`: no gradient; the sound is changed and heard again.
+
+The settings of a method, and its paper, stand in the docstring of its class: `Saliency`, `InputXGradient`,
+`IntegratedGradients`, `SmoothGrad`, `Deconvolution`, `GuidedBackpropagation`, `GuidedGradCam`, `Lrp`, `Occlusion`,
+`Lime`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features._attribution_task import Explainer, Found, Method, Task, logits_of, where_not_finite
+from brainmap.features._gradients import (
+    Deconvolution,
+    GuidedBackpropagation,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    Saliency,
+    SmoothGrad,
+)
+from brainmap.features.cam import _chosen
+from brainmap.features.lime import Lime
+from brainmap.features.occlusion import Occlusion
+from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
+from brainmap.progress import progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lrp:
+    """Relevance handed down from layer to layer, as `brainmap.features.lrp` says.
+
+    Parameters
+    ----------
+    rules : str or composite, optional
+        What `lrp.relevance` takes.
+
+    References
+    ----------
+    Bach et al. 2015, doi:10.1371/journal.pone.0130140
+    """
+
+    rules: Any = None
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        from brainmap.features.lrp import relevance
+
+        given = {} if self.rules is None else {"rules": self.rules}
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            found = relevance(
+                task.model, batch, targets=targets.cpu().numpy(), batch_size=len(batch), device=task.device, **given
+            )
+            task.advance(len(batch))
+            maps, absorbed = (torch.as_tensor(part, device=batch.device) for part in (found.maps, found.absorbed))
+            logits = task.scores(batch[None], targets)[0]
+            return Found(maps=maps, delta=maps.flatten(2).sum(2) + absorbed - logits)
+
+        return Explainer(passes=2, run=run)
+
+
+METHODS: dict[str, type[Method]] = {
+    "saliency": Saliency,
+    "input-x-gradient": InputXGradient,
+    "integrated-gradients": IntegratedGradients,
+    "smoothgrad": SmoothGrad,
+    "deconvolution": Deconvolution,
+    "guided-backpropagation": GuidedBackpropagation,
+    "guided-grad-cam": GuidedGradCam,
+    "lrp": Lrp,
+    "occlusion": Occlusion,
+    "lime": Lime,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributions:
+    """Attributions of a set of sounds by one method.
+
+    Attributes
+    ----------
+    maps : ndarray float32 (n_items, n_chosen, c, t) or (n_items, n_chosen, c, h, w)
+        In the shape of the sounds; n_chosen is 1 for "predicted" and "true". Occlusion and LIME treat the channels
+        of a sound as one: c is the number of bands (1 without bands) for occlusion, and LIME repeats its values.
+    items, conditions : tuple of str
+    class_names : tuple of str
+        Of all outputs of the network.
+    targets : ndarray int (n_items, n_chosen)
+        Which class each map explains, as a position in `class_names`.
+    method : str
+    layer : str or None
+        Of guided Grad-CAM.
+    logits : ndarray float32 (n_items, n_classes)
+    rate : float or None [Hz]
+    delta : ndarray float32 (n_items, n_chosen) or None
+        Integrated gradients: sum of the map less what the logit gains from the baseline to the sound. LRP: sum of
+        the map and of what biases absorbed, less the logit.
+    fidelity : ndarray float32 (n_items, n_chosen) or None
+        LIME: weighted R squared of the linear model.
+    effects : ndarray float32 (n_items, n_chosen, n_windows, n_bands) or None
+        Occlusion and LIME: one value a window and band.
+    windows : ndarray int (n_windows, n_axes, 2) or None [samples]
+        Start and end (the first sample after) along every axis of the sound.
+    bands : ndarray (n_bands, 2) or None [Hz]
+    """
+
+    maps: NDArray[np.float32] = field(repr=False)
+    items: tuple[str, ...] = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    class_names: tuple[str, ...]
+    targets: NDArray[np.intp] = field(repr=False)
+    method: str
+    layer: str | None = None
+    logits: NDArray[np.float32] = field(repr=False)
+    rate: float | None = None
+    delta: NDArray[np.float32] | None = field(default=None, repr=False)
+    fidelity: NDArray[np.float32] | None = field(default=None, repr=False)
+    effects: NDArray[np.float32] | None = field(default=None, repr=False)
+    windows: NDArray[np.intp] | None = field(default=None, repr=False)
+    bands: NDArray[np.float64] | None = field(default=None, repr=False)
+
+    @property
+    def courses(self) -> NDArray[np.float32]:
+        """Maps with their channels (or bands) added, (n_items, n_chosen, t) or (n_items, n_chosen, h, w)."""
+        summed: NDArray[np.float32] = self.maps.sum(axis=2)
+        return summed
+
+    def names(self, item: int) -> tuple[str, ...]:
+        """The classes that the maps of an item explain."""
+        return tuple(self.class_names[c] for c in self.targets[item])
+
+    def of(self, class_name: str) -> NDArray[np.float32]:
+        """The maps of one class for all items, (n_items, c, t) or (n_items, c, h, w).
+
+        Raises
+        ------
+        InputError
+            No such class, or it was not explained for every item.
+        """
+        if class_name not in self.class_names:
+            hint = nearest(class_name, self.class_names)
+            raise InputError(f"class: no {class_name!r}{hint}; there are {some(self.class_names, 24)}")
+        hit = self.targets == self.class_names.index(class_name)
+        if not hit.any(1).all():
+            missing = [item for item, found in zip(self.items, hit.any(1), strict=True) if not found]
+            raise InputError(f"class: {class_name!r} was not explained for {some(missing, 4)}; use classes='all'")
+        picked: NDArray[np.float32] = self.maps[np.arange(len(hit)), hit.argmax(1)]
+        return picked
+
+
+def attribute(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    method: str,
+    classes: str | Sequence[str | int] = "predicted",
+    class_names: Sequence[str] | None = None,
+    layer: str | None = None,
+    rate: float | None = None,
+    batch_size: int = 8,
+    device: str = "cpu",
+    rng: np.random.Generator | None = None,
+    **settings: Any,
+) -> Attributions:
+    """What each sample of each sound does to the logits of classes.
+
+    The network runs in eval mode; a softmax at its end is taken off. Maps are signed, but for the default of
+    `saliency`. Neither batches nor the order of the items change a map.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
+    method : str
+        A key of `METHODS`, see the module's docstring.
+    classes : "predicted", "true", "all", or a name, or a sequence of names and positions
+        "predicted" is the largest logit of each item, "true" the class named as its condition.
+    class_names : sequence of str, optional
+        In the order of the network's outputs; `model.class_names` or positions otherwise.
+    layer : str, optional
+        The convolution of `guided-grad-cam`, by default the last one.
+    rate : float, optional [Hz]
+        Of sounds that do not say theirs.
+    batch_size : int
+        Sounds in one forward pass.
+    device : str
+    rng : numpy.random.Generator, optional
+        Of `smoothgrad` and `lime`. Default: one with seed 0.
+    **settings
+        Of the method: the fields of its class.
+
+    Returns
+    -------
+    Attributions
+
+    Raises
+    ------
+    InputError
+        An unknown method, setting, class or layer; a network the method cannot explain honestly; a network that
+        gives probabilities.
+    RunError
+        Logits or maps that are not finite, or logits without a gradient to the sounds.
+
+    Warns
+    -----
+    BrainmapWarning
+        Maps that are zero everywhere.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    >>> x = np.random.default_rng(0).standard_normal((2, 1, 40), np.float32)
+    >>> attribute(net, x, method="integrated-gradients", classes="all", steps=20).maps.shape
+    (2, 3, 1, 40)
+    >>> found = attribute(net, x, method="occlusion", rate=1000, window_ms=10)
+    >>> found.maps.shape, found.effects.shape, found.windows[1].tolist()
+    ((2, 1, 1, 40), (2, 1, 7, 1), [[5, 15]])
+    """
+    chosen = _settings(one_of(method, tuple(METHODS), "method"), settings)
+    if layer is not None and method != "guided-grad-cam":
+        raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
+    items, conditions = labels(sounds)
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model, device))
+        stack.enter_context(torch.no_grad())
+        logits = torch.cat([logits_of(model, batch) for batch in tensors(sounds, batch_size, device=device)])
+        names = _chosen(logits, "all", class_names or getattr(model, "class_names", None)).names
+        _check_finite(logits, items, "logit")
+        targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
+        task = Task(
+            model=model, sounds=sounds, example=next(tensors(sounds, 1, device=device))[:1], targets=targets,
+            rate=getattr(sounds, "rate", None) if rate is None else rate, rng=rng or np.random.default_rng(0),
+            layer=layer, batch_size=batch_size, device=device,
+        )  # fmt: skip
+        ready = chosen.begin(task)
+        parts = _run(ready, task, items, method)
+    result = Attributions(
+        **parts, items=items, conditions=conditions, class_names=names, targets=_numpy(targets, np.intp),
+        method=method, layer=ready.layer, logits=_numpy(logits), rate=task.rate, windows=ready.windows,
+        bands=ready.bands,
+    )  # fmt: skip
+    _warn_of_zeros(result)
+    return result
+
+
+def _settings(method: str, given: dict[str, Any]) -> Method:
+    known = [found.name for found in fields(METHODS[method])]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            takes = f"it takes {some(known, 24)}" if known else "it takes none"
+            raise InputError(f"{method}: no setting {name!r}{nearest(name, known)}; {takes}")
+    return METHODS[method](**given)
+
+
+def _targets(
+    logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str], conditions: Sequence[str] | None
+) -> Tensor:
+    """Positions (n_items, n_chosen) of the classes to explain."""
+    if isinstance(classes, str) and classes == "predicted":
+        return logits.argmax(1, keepdim=True)
+    if isinstance(classes, str) and classes == "true":
+        if conditions is None:
+            raise InputError("classes: 'true' needs sounds that say their conditions; give Sounds, or class names")
+        for condition in conditions:
+            if condition not in names:
+                hint = nearest(condition, names)
+                raise InputError(f"classes: 'true', but the network knows no {condition!r}{hint}; it knows "
+                                 f"{some(names, 24)}; use classes='predicted'")
+        return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
+    if not isinstance(classes, str) and not len(classes):
+        raise InputError("classes: found none, wanted 'predicted', 'true', 'all', or at least one class")
+    columns = _chosen(logits, classes, names).columns
+    return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
+
+
+def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dict[str, Any]:
+    """Go through the sounds in batches; the arrays of `Found` over all items."""
+    arrays: dict[str, Any] = {}
+    with progress(method, len(items) * ready.passes) as step:
+        task.advance = step.advance
+        done = 0
+        for batch in tensors(task.sounds, task.batch_size, device=task.device):
+            rows = slice(done, done + len(batch))
+            found = ready.run(batch, task.targets[rows], rows)
+            if not bool(found.maps.isfinite().all()):
+                _blame(task, found, batch, rows, method, items)
+            for name in ("maps", "delta", "fidelity", "effects"):
+                part = getattr(found, name)
+                if part is not None:
+                    if name not in arrays:
+                        arrays[name] = np.empty((len(items), *part.shape[1:]), np.float32)
+                    arrays[name][rows] = _numpy(part)
+            done += len(batch)
+    return arrays
+
+
+def _blame(task: Task, found: Found, batch: Tensor, rows: slice, method: str, item_ids: Sequence[str]) -> None:
+    """Raise what says which map is not finite, and where in the network that begins."""
+    item, place = map(int, (~found.maps.isfinite().flatten(2).all(2)).nonzero()[0])
+    where = where_not_finite(task.model, batch[item : item + 1], int(task.targets[rows][item, place]))
+    raise RunError(f"{method}: the map of item {item_ids[rows][item]!r} is not finite, beginning with the {where}; "
+                   "look at that sound and the weights")
+
+
+def _numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
+    return np.asarray(values.detach().cpu().numpy(), dtype=dtype)
+
+
+def _check_finite(logits: Tensor, items: Sequence[str], what: str) -> None:
+    bad = (~logits.isfinite()).nonzero()
+    if len(bad):
+        raise RunError(f"attribution: a {what} of item {items[int(bad[0, 0])]!r} is not finite; look at that sound and "
+                       "the weights")
+
+
+def _warn_of_zeros(found: Attributions) -> None:
+    zero = np.argwhere(~found.maps.reshape(*found.maps.shape[:2], -1).any(axis=2))
+    if len(zero):
+        item, place = zero[0]
+        why = "Grad-CAM is nowhere positive" if found.layer else "the network may be dead"
+        warnings.warn(
+            f"{found.method}: {len(zero)} of {found.targets.size} maps are zero everywhere, the first for item "
+            f"{found.items[item]!r}, class {found.names(item)[place]!r}; {why} for them",
+            BrainmapWarning,
+            stacklevel=3,
+        )

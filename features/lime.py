@@ -1,0 +1,135 @@
+"""LIME: a linear model of which segments of a sound a logit hangs on, fitted to the sound with segments silenced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from brainmap.errors import InputError
+from brainmap.features._attribution_task import Explainer, Found, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lime:
+    """How the linear model is fitted.
+
+    The value of a segment is its weight in a ridge regression of the logit on which segments are heard; samples
+    near the whole sound count more: exp(-d^2 / kernel_width^2), d being the cosine distance of heard segments.
+    `fidelity` is the weighted R squared. Every item hears the same segments silenced.
+
+    Parameters
+    ----------
+    segments : int
+        Time segments of equal length, along the last axis.
+    boundaries_ms : sequence of float, optional [ms]
+        Where segments meet, between the ends of the sound, instead of equal lengths.
+    samples : int
+        Versions of a sound: the whole one, and others in which each segment is silenced with probability 1/2.
+    kernel_width : float
+    alpha : float
+        Penalty on the squared weights; the intercept is free.
+    baseline : float or array (c, t) or (c, h, w)
+        What a silenced segment holds.
+
+    References
+    ----------
+    Ribeiro, Singh & Guestrin 2016, doi:10.1145/2939672.2939778
+    """
+
+    segments: int = 20
+    boundaries_ms: Sequence[float] | None = None
+    samples: int = 500
+    kernel_width: float = 0.25
+    alpha: float = 1.0
+    baseline: float | ArrayLike = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.kernel_width < np.inf:
+            raise InputError(f"kernel_width: found {self.kernel_width}, wanted more than 0")
+        if not 0 <= self.alpha < np.inf:
+            raise InputError(f"alpha: found {self.alpha}, wanted 0 or more")
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        lengths = tuple(task.example.shape[2:])
+        edges = self._edges(task, lengths[-1])
+        n_segments = len(edges) - 1
+        if self.samples < n_segments + 2:
+            raise InputError(f"samples: found {self.samples} for {n_segments} segments, wanted at least "
+                             f"{n_segments + 2}, better ten times as many")
+        heard = np.ones((self.samples, n_segments), np.float32)
+        heard[1:] = task.rng.random((self.samples - 1, n_segments)) < 0.5
+        base = task.baseline(self.baseline)
+        at = np.repeat(np.arange(n_segments), np.diff(edges))
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            scores = []
+            for group in task.groups(self.samples, len(batch)):
+                keep = torch.as_tensor(heard[group][:, at], device=batch.device)
+                keep = keep.reshape(len(keep), *(1,) * (batch.ndim - 1), -1)
+                scores.append(task.scores(base + keep * (batch - base), targets))
+            weights, fidelity = fit_linear(
+                torch.as_tensor(heard), torch.cat(scores).cpu(), kernel_width=self.kernel_width, alpha=self.alpha
+            )
+            maps = weights[..., at].reshape(*targets.shape, *(1,) * (batch.ndim - 2), -1)
+            return Found(maps=maps.expand(*targets.shape, *batch.shape[1:]), fidelity=fidelity,
+                         effects=weights[..., None])
+
+        spans = np.stack([edges[:-1], edges[1:]], axis=1)[:, None]
+        whole = [np.broadcast_to([[[0, n]]], (n_segments, 1, 2)) for n in lengths[:-1]]
+        return Explainer(passes=self.samples, run=run, windows=np.concatenate([*whole, spans], axis=1).astype(np.intp))
+
+    def _edges(self, task: Task, length: int) -> NDArray[np.intp]:
+        if self.boundaries_ms is not None:
+            between = [task.samples(ms, "boundaries_ms") for ms in self.boundaries_ms]
+            edges = np.array([0, *between, length], dtype=np.intp)
+            if not (np.diff(edges) > 0).all():
+                end = length / (task.rate or 1) * 1000
+                raise InputError(f"boundaries_ms: found {list(self.boundaries_ms)}, wanted rising times between 0 and "
+                                 f"{end:g} ms")
+            return edges
+        if not 1 <= self.segments <= length:
+            raise InputError(f"segments: found {self.segments}, wanted 1 to {length}, the samples of a sound")
+        return np.linspace(0, length, self.segments + 1).round().astype(np.intp)
+
+
+def fit_linear(heard: Tensor, scores: Tensor, *, kernel_width: float, alpha: float) -> tuple[Tensor, Tensor]:
+    """Weighted ridge regression of scores on heard segments.
+
+    Parameters
+    ----------
+    heard : Tensor (n_samples, n_segments)
+        1 where a segment is heard, 0 where it is silenced.
+    scores : Tensor (n_samples, ...)
+    kernel_width, alpha : float
+        As in `Lime`.
+
+    Returns
+    -------
+    weights, fidelity : Tensor (..., n_segments) and (...)
+        Fidelity is NaN where the scores do not vary.
+
+    Examples
+    --------
+    >>> heard = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> [part.tolist() for part in fit_linear(heard, 2 * heard[:, 0] - heard[:, 1], kernel_width=0.5, alpha=0)]
+    [[2.0, -1.0], 1.0]
+    """
+    x, y = heard.double(), scores.double().reshape(len(scores), -1)
+    distance = 1 - x.mean(1).sqrt()  # to all ones
+    pi = torch.exp(-((distance / kernel_width) ** 2))[:, None]
+    x, y = x - (pi * x).sum(0) / pi.sum(), y - (pi * y).sum(0) / pi.sum()
+    gram = x.T @ (pi * x) + alpha * torch.eye(x.shape[1], dtype=x.dtype)
+    try:
+        weights = torch.linalg.solve(gram, x.T @ (pi * y))
+    except RuntimeError:  # torch.linalg.LinAlgError
+        raise InputError("alpha: 0 leaves the weights open with these samples; give more samples or alpha=1") from None
+    rest = (pi * (y - x @ weights) ** 2).sum(0)
+    fidelity = 1 - rest / (pi * y**2).sum(0)
+    shape = scores.shape[1:]
+    return weights.T.reshape(*shape, -1).float(), fidelity.reshape(shape).float()

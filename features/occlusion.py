@@ -1,0 +1,195 @@
+"""Occlusion: what a logit loses when a window of time, a band of frequencies, or both are taken out of a sound."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.features._attribution_task import Explainer, Found, Task
+
+Bands = Literal["mel", "octave"] | Sequence[float]
+Box: TypeAlias = Any  # a tuple of slices; torch's types know no index that begins with ...
+
+_LOWEST_OCTAVE = 125.0  # Hz; what lies below is one band
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlusion:
+    """How sounds are occluded.
+
+    The effect of a window is the logit of the whole sound less that of the occluded one: positive where the
+    window speaks for the class. A sample's value in the map is the mean effect of the windows that hold it. With
+    bands a map has a channel a band; all channels of a sound are occluded together.
+
+    Parameters
+    ----------
+    window_ms, step_ms : float [ms]
+        Windows of 50 ms, by default every half window; the last is cut where the sound ends. A `window_ms` of None
+        is the whole sound, for bands alone.
+    window, step : int or tuple (height, width) [samples]
+        The same in samples or pixels; what (n, c, h, w) inputs take.
+    bands : "mel", "octave" or sequence of float [Hz]
+        Edges of frequency bands, each taken out by itself (an ideal band-stop by FFT) within each window. "mel":
+        `n_bands` bands of equal width in mel from 0 to half the rate; "octave": from 125 Hz up, one below.
+    n_bands : int
+        For "mel".
+    baseline : float or array (c, t) or (c, h, w)
+        What takes the place: silence by default.
+
+    References
+    ----------
+    Zeiler & Fergus 2014, doi:10.1007/978-3-319-10590-1_53
+    """
+
+    window_ms: float | None = 50.0
+    step_ms: float | None = None
+    window: int | Sequence[int] | None = None
+    step: int | Sequence[int] | None = None
+    bands: Bands | None = None
+    n_bands: int = 12
+    baseline: float | ArrayLike = 0.0
+
+    def begin(self, task: Task) -> Explainer:
+        """Make ready."""
+        lengths = tuple(task.example.shape[2:])
+        boxes = self._boxes(task, lengths)
+        edges = None if self.bands is None else self._edges(task, lengths)
+        passing = None if edges is None else _passing(edges, lengths[-1], _rate(task)).to(task.device)
+        base = task.baseline(self.baseline)
+        n_bands = 1 if passing is None else len(passing)
+        jobs = list(itertools.product(boxes, range(n_bands)))
+
+        def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            parts = (batch - base)[None]
+            if passing is not None:
+                spectrum = torch.fft.rfft(parts) * passing[:, None, None]
+                parts = torch.fft.irfft(spectrum, n=lengths[-1])
+            whole = task.scores(batch[None], targets)[0]
+            lost = []
+            for group in task.groups(len(jobs), len(batch)):
+                copies = batch.expand(len(jobs[group]), *batch.shape).clone()
+                for copy, (box, band) in zip(copies, jobs[group], strict=True):
+                    inside: Any = (..., *box)
+                    copy[inside] -= parts[band][inside]
+                lost.append(whole - task.scores(copies, targets))
+            effects = torch.cat(lost).movedim(0, 2).reshape(*targets.shape, len(boxes), n_bands)
+            return Found(maps=_spread(effects, boxes, lengths), effects=effects)
+
+        windows = np.array([[(s.start, s.stop) for s in box] for box in boxes], dtype=np.intp)
+        pairs = None if edges is None else np.stack([edges[:-1], edges[1:]], axis=1)
+        return Explainer(passes=1 + len(jobs), run=run, windows=windows, bands=pairs)
+
+    def _boxes(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
+        """Every window as a slice along every axis, the last axis running fastest."""
+        sizes, steps = self._sizes(task, lengths)
+        spans = []
+        for size, step, length in zip(sizes, steps, lengths, strict=True):
+            if not 1 <= step <= size:
+                raise InputError(f"step: found {step} samples for a window of {size}, wanted 1 to {size}, or parts of "
+                                 "the sound would never be occluded")
+            if size > length:
+                raise InputError(f"window: {size} samples, but the sound has {length}; give a shorter window")
+            starts = range(0, length - size + step, step)
+            spans.append([slice(start, min(start + size, length)) for start in starts])
+        return list(itertools.product(*spans))
+
+    def _sizes(self, task: Task, lengths: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        n = len(lengths)
+        if self.window is not None:
+            sizes = _each(self.window, n, "window")
+        elif self.window_ms is None:
+            sizes = lengths
+        elif n > 1:
+            raise InputError("window: the input is (c, h, w), which has no ms; give window=(height, width)")
+        else:
+            sizes = (task.samples(self.window_ms, "window_ms"),)
+        if self.step is not None:
+            return sizes, _each(self.step, n, "step")
+        if self.step_ms is not None and n == 1:
+            return sizes, (task.samples(self.step_ms, "step_ms"),)
+        return sizes, tuple(max(1, size // 2) for size in sizes)
+
+    def _edges(self, task: Task, lengths: tuple[int, ...]) -> NDArray[np.float64]:
+        if len(lengths) > 1:
+            raise InputError("bands: the input is (c, h, w), wanted a waveform (c, t); use window=(height, width)")
+        nyquist = _rate(task) / 2
+        if isinstance(self.bands, str):
+            one_of(self.bands, ("mel", "octave"), "bands")
+            return mel_edges(self.n_bands, nyquist) if self.bands == "mel" else octave_edges(nyquist)
+        edges = np.atleast_1d(np.asarray(self.bands, dtype=float))
+        if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all() or not edges[0] >= 0:
+            raise InputError(f"bands: found {self.bands!r:.80}, wanted two or more rising edges in Hz, from 0 up")
+        if edges[-1] > nyquist:
+            raise InputError(f"bands: {edges[-1]:g} Hz is above half the rate, {nyquist:g} Hz; end there")
+        return edges
+
+
+def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
+    """Edges [Hz] of bands of equal width in mel, 2595 log10(1 + f / 700), from 0 to `highest`.
+
+    Examples
+    --------
+    >>> mel_edges(4, 8000.0).round().tolist()
+    [0.0, 614.0, 1768.0, 3934.0, 8000.0]
+    """
+    if n_bands < 1:
+        raise InputError(f"n_bands: found {n_bands}, wanted at least 1")
+    mel = np.linspace(0, np.log10(1 + highest / 700), n_bands + 1)
+    return np.append(700 * (10 ** mel[:-1] - 1), highest)
+
+
+def octave_edges(highest: float) -> NDArray[np.float64]:
+    """Edges [Hz] of octaves from 125 Hz to `highest`, and of what lies below.
+
+    Examples
+    --------
+    >>> octave_edges(8000.0).tolist()
+    [0.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0]
+    """
+    octaves = _LOWEST_OCTAVE * 2.0 ** np.arange(32)
+    return np.concatenate([[0.0], octaves[octaves < highest], [highest]])
+
+
+def _rate(task: Task) -> float:
+    if task.rate is None:
+        raise InputError("bands: the sounds are an array without a rate; give rate= in Hz")
+    return task.rate
+
+
+def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
+    """What of the spectrum each band holds, (n_bands, n_frequencies), 0 or 1; an edge belongs to the band above."""
+    hertz = np.fft.rfftfreq(length, 1 / rate)
+    upper = np.where(edges[1:] >= hertz[-1], np.inf, edges[1:])
+    inside = (hertz >= edges[:-1, None]) & (hertz < upper[:, None])
+    if not inside.any(1).all():
+        low, high = edges[int(inside.any(1).argmin()) :][:2]
+        raise InputError(f"bands: {low:g} to {high:g} Hz holds no frequency of a sound of {length} samples, "
+                         f"{rate / length:g} Hz apart; give wider bands")
+    return torch.as_tensor(inside, dtype=torch.float32)
+
+
+def _spread(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Tensor:
+    """The mean effect (n, k, n_bands, ...) of the windows that hold each sample."""
+    total = effects.new_zeros(*effects.shape[:2], effects.shape[3], *lengths)
+    count = effects.new_zeros(*lengths)
+    for window, box in enumerate(boxes):
+        inside: Any = (..., *box)
+        total[inside] += effects[:, :, window].reshape(*total.shape[:3], *(1,) * len(lengths))
+        count[box] += 1
+    return total / count
+
+
+def _each(value: Any, n: int, what: str) -> tuple[int, ...]:
+    listed = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * n
+    if len(listed) != n or not all(isinstance(v, int | np.integer) and v >= 1 for v in listed):
+        raise InputError(f"{what}: found {value!r}, wanted {n} whole number{'s'[: n > 1]} of samples, at least 1")
+    return tuple(int(v) for v in listed)
