@@ -40,6 +40,12 @@ if TYPE_CHECKING:
         describe_network as describe_network,
         network_names as network_names,
     )
+    from brainmap.features.representations import (
+        Representation as Representation,
+        map_features as map_features,
+        pattern_features as pattern_features,
+        pattern_reliability as pattern_reliability,
+    )
     from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
     from brainmap.features.training import (
         TrainingSettings as TrainingSettings,
@@ -57,6 +63,7 @@ _HOMES = {
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "controls": ("control_network",),
     "cam": ("ClassActivationMaps", "class_activation_maps"),
+    "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
     "attribution": ("Attributions", "attribute"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
