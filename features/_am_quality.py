@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainmap.features._am_task import Task, batches, loudest_level
+from brainmap.features._am_plan import loudest_level
+from brainmap.features._am_task import Task, batches
 from brainmap.features.layers import Stage
 
 Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -140,30 +141,17 @@ def _best_clips(
     task: Task, waveforms: NDArray[np.float32], dead: set[int], frames: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Highest objective of any sound, or any of its stretches as long as the pattern: (n_units,)."""
-    best = np.full(task.site.shape[0] if task.settings.objective != "layer" else 1, -np.inf)
     units = list(task.units)
+    best = np.full(len(units), -np.inf)
     for stage in get_args(Stage):
-        mine = [u for u in units if ("before" if u in dead else task.settings.stage) == stage]
+        mine = [i for i, u in enumerate(units) if ("before" if u in dead else task.settings.stage) == stage]
         if not mine:
             continue
         with torch.no_grad():
             for batch in batches(task, waveforms):
-                reached = _reached(task, task.values(batch, stage), frames).double().cpu().numpy()
-                best[mine] = np.maximum(best[mine], reached.max(axis=0)[mine])
-    return best[units]
-
-
-def _reached(task: Task, values: Tensor, frames: tuple[int, ...]) -> Tensor:
-    """Objective of every sound for every unit, (b, n_units), at the best stretch of `frames` frames."""
-    if task.settings.objective == "layer":
-        return values.flatten(1).square().mean(1, keepdim=True)
-    if values.ndim == 2:
-        return values
-    if task.settings.objective == "neuron":
-        return values.flatten(2).amax(2)
-    if values.ndim == 3 and frames[0] < values.shape[2]:
-        values = torch.nn.functional.avg_pool1d(values, frames[0], stride=1).amax(2, keepdim=True)
-    return values.flatten(2).mean(2)
+                reached = task.reached(task.values(batch, stage), frames).double().cpu().numpy()
+                best[mine] = np.maximum(best[mine], reached.max(axis=0)[[units[i] for i in mine]])
+    return best
 
 
 def measure_quality(
@@ -178,7 +166,7 @@ def measure_quality(
     level = task.level
     if level is None and waveforms is not None:
         level = loudest_level(waveforms, task.prior.shape)
-    heard = as_heard(patterns, level)
+    heard = as_heard(patterns, level) if patterns.ndim == 3 else patterns
     objective = scores(task, heard, dead)
     table: dict[str, Any] = {
         "unit": task.units,

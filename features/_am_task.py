@@ -1,33 +1,31 @@
-"""What all units of one activation maximization share: the place in the network, the prior, the input's
-shape."""
+"""What all units of one activation maximization share: the place in the network, the prior, and what is climbed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from brainmap.checks import one_of, some
-from brainmap.errors import InputError
 from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._priors import Prior, fourier_scale
-from brainmap.features._site import Site, find_site, read
-from brainmap.features.layers import Stage, list_layers
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds
+from brainmap.features._priors import LatentPrior, Prior
+from brainmap.features._site import Site, read
+from brainmap.features.layers import Stage
 
 LEVEL_WITHOUT_SOUNDS = 0.1  # RMS
+_LEAST_COSINE = 0.1  # below it a pattern that turns away from its direction would gain by being weak
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that the units of one call share."""
+    """Everything that the units of one call share.
+
+    `directions` (n_directions, n_units) are unit vectors; where they are given, they take the place of units.
+    """
 
     model: nn.Module
     site: Site
@@ -39,6 +37,17 @@ class Task:
     level: float | None
     device: str
     notes: tuple[str, ...]
+    directions: Tensor | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the layer is driven as a whole."""
+        return self.settings.objective == "layer"
+
+    @property
+    def silent_kind(self) -> bool:
+        """Whether units can be silent: a nonlinearity lies between what is given to them and what they give."""
+        return self.site.before != self.site.after and self.settings.objective not in ("layer", "direction")
 
     def values(self, patterns: Tensor, stage: Stage) -> Tensor:
         """What the layer gives for patterns: (b, n_units, ...)."""
@@ -46,163 +55,97 @@ class Task:
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
         """Objective of each pattern for its own unit: (b,)."""
-        return self._objective(self.values(patterns, stage), units)
+        return self._own(self.values(patterns, stage), units)
 
     def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
-        """The same to ascend by: a silent unit, without a gradient, counts where it is nearest to speaking."""
-        if stage == "before" or self.site.before == self.site.after or self.settings.objective == "layer":
-            return self.score(patterns, units, stage)
-        before, after = read(self.model, patterns, self.site.before, self.site.after)
-        values = self._objective(after, units)
-        own = after.detach()[torch.arange(len(after), device=after.device), units]
+        """The same to ascend by: a silent unit, without a gradient, counts where it is nearest to speaking, and
+        patterns of the same unit may push each other apart."""
+        place = self.site.before if stage == "before" else self.site.after
+        diverse = self.settings.diversity > 0
+        texture = [self.site.texture] if diverse and self.site.texture is not None else []
+        if stage == "before" or not self.silent_kind:
+            found = read(self.model, patterns, place, *texture)
+            values = self._own(found[0], units)
+        else:
+            found = read(self.model, patterns, place, self.site.before, *texture)
+            values = self._awake(found[0], found[1], units)
+        if not diverse:
+            return values
+        features = found[-1] if texture else found[0].unsqueeze(2)
+        return values - self.settings.diversity * values.detach().abs() * likeness(features, units)
+
+    def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
+        """Objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
+        if self.whole:
+            return values.flatten(1).square().mean(1, keepdim=True)
+        if self.settings.objective == "neuron":
+            return values.flatten(2).amax(2) if values.ndim > 2 else values
+        if values.ndim == 3 and frames and frames[0] < values.shape[2]:
+            values = functional.avg_pool1d(values, frames[0], stride=1)
+            return self._along(values).amax(2) if self.directions is not None else values.amax(2)
+        pooled = values.flatten(2).mean(2, keepdim=True) if values.ndim > 2 else values.unsqueeze(2)
+        return (self._along(pooled) if self.directions is not None else pooled)[..., 0]
+
+    def _awake(self, after: Tensor, before: Tensor, units: Tensor) -> Tensor:
+        values = self._own(after, units)
+        own = _of(after.detach(), units)
         awake = (own.flatten(1) > 0).any(1) if own.ndim > 1 else own > 0
         if bool(awake.all()):
             return values
-        asleep = before[torch.arange(len(before), device=before.device), units]
+        asleep = _of(before, units)
         return torch.where(awake, values, asleep.flatten(1).amax(1) if asleep.ndim > 1 else asleep)
 
-    def _objective(self, values: Tensor, units: Tensor) -> Tensor:
-        if self.settings.objective == "layer":
+    def _own(self, values: Tensor, units: Tensor) -> Tensor:
+        if self.whole:
             return values.flatten(1).square().mean(1)
-        own = values[torch.arange(len(values), device=values.device), units]
+        if self.directions is not None:
+            pooled = values.flatten(2).mean(2, keepdim=True) if values.ndim > 2 else values.unsqueeze(2)
+            return _of(self._along(pooled)[..., 0], units)
+        own = _of(values, units)
         if self.settings.objective == "neuron" and own.ndim > 1:
             center = np.ravel_multi_index([n // 2 for n in own.shape[1:]], own.shape[1:])
             return own.flatten(1)[:, int(center)]
         return own.flatten(1).mean(1) if own.ndim > 1 else own
 
+    def _along(self, pooled: Tensor) -> Tensor:
+        """Parts along the directions, (b, n_directions, n), of the layer's vectors (b, n_units, n)."""
+        assert self.directions is not None
+        along: Tensor = self.directions @ pooled
+        if self.settings.cosine_power:
+            cosine = along / pooled.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            along = along * cosine.clamp_min(_LEAST_COSINE).pow(self.settings.cosine_power)
+        return along
 
-def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
-    """Sounds as one float32 array (n, c, ...)."""
-    if sounds is None:
-        return None
-    given: Any = getattr(sounds, "waveforms", sounds)
-    values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
-    if values.ndim not in (3, 4) or not len(values):
-        raise InputError(
-            f"activation maximization: sounds are {values.shape}, wanted (n, c, t) or (n, c, h, w) with n > 0"
-        )
-    if not np.isfinite(values).all():
-        raise InputError("activation maximization: sounds hold NaN or infinite samples; check the files")
-    return values.astype(np.float32, copy=False)
+    def latent_pull(self, free: Tensor, values: Tensor) -> Tensor | None:
+        """What the size of the latents costs, as a share of the objective's own size: (b,); None without decoder."""
+        if not isinstance(self.prior, LatentPrior) or not self.settings.latent_l2:
+            return None
+        return self.settings.latent_l2 * values.detach().abs() * free.square().flatten(1).mean(1)
 
 
-def find_input(
-    model: nn.Module,
-    layer: str,
-    *,
-    waveforms: NDArray[np.float32] | None,
-    length: int | tuple[int, ...] | None,
-    rate: int,
-    device: str,
-) -> tuple[tuple[int, ...], Site]:
-    """Shape (c, t) or (c, h, w) of a whole input, and the layer's site in it.
+def _of(values: Tensor, units: Tensor) -> Tensor:
+    return values[torch.arange(len(values), device=values.device), units]
 
-    The sounds tell the shape; without them it is `length` where the network takes that, else one second.
+
+def likeness(features: Tensor, units: Tensor) -> Tensor:
+    """Mean cosine between each row's Gram matrix and those of the other rows of its unit: (b,).
+
+    Parameters
+    ----------
+    features : Tensor (b, n_channels, ...)
+    units : Tensor (b,)
+        Rows with the same number belong together; a row alone gets 0.
+
+    Examples
+    --------
+    >>> alike = torch.ones(2, 3, 4)
+    >>> likeness(alike, torch.tensor([0, 0])).tolist(), likeness(alike, torch.tensor([0, 1])).tolist()
+    ([1.0, 1.0], [0.0, 0.0])
     """
-    asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    shapes = [*asked, (1, rate)] if waveforms is None else [waveforms.shape[1:]]
-    for shape in shapes[:-1]:
-        try:
-            return shape, find_site(model, layer, torch.zeros(1, *shape, device=device))
-        except InputError:
-            continue  # shorter than the whole input, as an early layer's pattern may be
-    return shapes[-1], find_site(model, layer, torch.zeros(1, *shapes[-1], device=device))
-
-
-def plan(
-    model: nn.Module,
-    site: Site,
-    settings: MaximizationSettings,
-    *,
-    waveforms: NDArray[np.float32] | None,
-    rate: int,
-    full: tuple[int, ...],
-    units: Sequence[int] | Literal["all"],
-    length: int | tuple[int, ...] | None,
-    device: str,
-) -> Task:
-    """What is maximized, on which input and starting from what, once everything is checked."""
-    objective = settings.objective
-    if objective == "auto":
-        objective = "logit" if len(site.shape) == 1 else "channel"
-    if objective == "logit" and len(site.shape) != 1:
-        raise InputError(
-            f"objective 'logit': layer {site.layer!r} gives maps {site.shape}, wanted one number a unit; use 'channel'"
-        )
-    settings = replace(settings, objective=objective)
-    chosen = _units(site, objective, units)
-    jitter = round(rate * settings.jitter_ms / 1000)
-    shape, notes = _pattern_shape(model, site, settings, full, length, jitter, device)
-    if jitter >= shape[-1]:
-        notes += (f"jitter cut from {jitter} samples to half of the pattern's {shape[-1]}",)
-        jitter = shape[-1] // 2
-    level = settings.level
-    if level == "sounds":
-        level = LEVEL_WITHOUT_SOUNDS if waveforms is None else loudest_level(waveforms, shape)
-    if waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2:
-        notes += ("no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior",)
-    scale = fourier_scale(
-        settings.parameterization,
-        shape[1:],
-        rate=rate,
-        waveforms=waveforms,
-        band=(settings.low_hz, settings.high_hz),
-    )
-    prior = Prior(scale, shape, level=level, peak=settings.peak, device=device)
-    return Task(model, site, settings, prior, chosen, rate, jitter, level, device, site.notes + notes)
-
-
-def _units(site: Site, objective: str, units: Sequence[int] | Literal["all"]) -> tuple[int, ...]:
-    if objective == "layer":
-        if not (isinstance(units, str) and units == "all"):
-            raise InputError("objective 'layer' drives the whole layer; leave units='all'")
-        return (0,)
-    if isinstance(units, str):
-        one_of(units, ("all",), "units")
-        return tuple(range(site.shape[0]))
-    chosen = tuple(int(u) for u in units)
-    wrong = [u for u in chosen if not 0 <= u < site.shape[0]]
-    if wrong or not chosen or len(set(chosen)) < len(chosen):
-        raise InputError(
-            f"units: found {some(wrong or chosen) or 'none'}, wanted different ones of layer {site.layer!r}, "
-            f"0 to {site.shape[0] - 1}"
-        )
-    return chosen
-
-
-def _pattern_shape(
-    model: nn.Module, site: Site, settings: MaximizationSettings, full: tuple[int, ...],
-    length: int | tuple[int, ...] | None, jitter: int, device: str,
-) -> tuple[tuple[int, ...], tuple[str, ...]]:  # fmt: skip
-    """Shape of a pattern: what the caller asked for, else the receptive field and room for the jitter, else
-    all."""
-    if length is not None:
-        asked = length if isinstance(length, tuple) else (length,)
-        if len(asked) != len(full) - 1 or min(asked) < 1:
-            raise InputError(f"length: found {length}, wanted {len(full) - 1} number(s) of 1 or more")
-        shape = (full[0], *asked)
-        return shape, ()
-    if settings.extent == "full" or len(site.shape) == 1 or len(full) != 2:
-        return full, ()
-    fields = {found.name: found.receptive_field for found in list_layers(model, torch.zeros(1, *full, device=device))}
-    field = fields.get(site.layer)
-    if not isinstance(field, int):
-        return full, (f"receptive field of {site.layer!r} is not known: patterns have the whole length",)
-    return (full[0], min(field + 2 * jitter, full[-1])), ()
-
-
-def loudest_level(waveforms: NDArray[np.float32], shape: tuple[int, ...]) -> float:
-    """Median over sounds of the RMS of their loudest stretch as long as the pattern."""
-    power = np.mean(waveforms.astype(np.float64) ** 2, axis=1)
-    if len(shape) == 2 and shape[-1] < power.shape[-1]:
-        total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
-        loudest = (total[:, shape[-1] :] - total[:, : -shape[-1]]).max(axis=1) / shape[-1]
-    else:
-        loudest = power.reshape(len(power), -1).mean(axis=1)
-    level = float(np.median(np.sqrt(loudest)))
-    if level <= 0:
-        raise InputError("activation maximization: half of the sounds are silent; give sounds with a level, or level=")
-    return level
+    flat = features.flatten(2)
+    gram = functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
+    others = (units[:, None] == units[None]).fill_diagonal_(False)
+    return ((gram @ gram.T) * others).sum(1) / others.sum(1).clamp_min(1)
 
 
 def batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:

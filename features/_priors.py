@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from brainmap.errors import InputError
 
-Parameterization = Literal["spectrum", "pixels", "1/f"]
+if TYPE_CHECKING:
+    from brainmap.features._am_settings import MaximizationSettings
+
+Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
 # 1/f rises no further below: a pattern with all its power at 1 Hz, held at a level, never gets anywhere
 LOWEST_HZ = 50.0
 
@@ -39,8 +42,8 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
     Returns
     -------
     ndarray (t // 2 + 1,) or (h, w // 2 + 1)
-        Amplitude of each bin of `rfftn`, scaled to mean square 1. Sounds longer than the pattern are cut
-        into Hann windows of its length (Welch), shorter ones are padded with zeros.
+        Amplitude of each bin of `rfftn`, scaled to mean square 1. Along every axis, sounds longer than the
+        pattern are cut into Hann windows of its length (Welch), shorter ones are padded with zeros.
 
     Examples
     --------
@@ -49,25 +52,22 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
     8
     """
     sounds = np.asarray(waveforms, dtype=np.float64)
-    axes = tuple(range(2, sounds.ndim))
-    if len(axes) == 1 and sounds.shape[-1] > shape[0]:
-        sounds = _windows(sounds, shape[0]) * np.hanning(shape[0] + 2)[1:-1]
-        axes = (sounds.ndim - 1,)
-    elif len(axes) > 1 and sounds.shape[2:] != tuple(shape):
-        raise InputError(
-            f"activation maximization: sounds are {sounds.shape[2:]}, the pattern {tuple(shape)}; "
-            "a 2-D mean spectrum needs both alike"
-        )
+    for axis, size in enumerate(shape, start=-len(shape)):
+        if sounds.shape[axis] > size:
+            sounds = _windows(sounds, size, axis)
+    axes = tuple(range(-len(shape), 0))
     transform = np.fft.rfftn(sounds, s=tuple(shape), axes=axes)
     power = (np.abs(transform) ** 2).mean(axis=tuple(range(sounds.ndim - len(axes))))
     amplitude: NDArray[np.float64] = np.sqrt(power / power.mean()) if power.any() else power
     return amplitude
 
 
-def _windows(sounds: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """Half-overlapping stretches `(..., n_windows, length)`, at most about 200 of each sound."""
-    hop = max(1, length // 2, (sounds.shape[-1] - length) // 200)
-    return np.lib.stride_tricks.sliding_window_view(sounds, length, axis=-1)[..., ::hop, :]
+def _windows(sounds: NDArray[np.float64], length: int, axis: int) -> NDArray[np.float64]:
+    """Half-overlapping Hann windows of one axis, at most about 200 of each sound, as a new axis in front."""
+    hop = max(1, length // 2, (sounds.shape[axis] - length) // 200)
+    cut = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=axis)  # the window comes last
+    starts = np.moveaxis(cut, axis - 1, 0)[::hop]
+    return np.moveaxis(starts * np.hanning(length + 2)[1:-1], -1, axis)
 
 
 def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ def fourier_scale(
 ) -> NDArray[np.float64] | None:
     """Amplitude of every bin of the parameterization; None for plain samples without band limits.
 
-    `band` (low, high) [Hz] sets everything outside to zero; a bin on a limit is kept.
+    `band` (low, high) [Hz] sets everything outside to zero.
     """
     scale = np.ones((*shape[:-1], shape[-1] // 2 + 1))
     if kind == "spectrum" and waveforms is not None:
@@ -118,18 +118,49 @@ def fourier_scale(
         )
     elif kind == "1/f":
         scale = 1 / np.maximum(_radius(shape), max(LOWEST_HZ / rate, 1 / max(shape)))
+    inside = band_mask(shape, rate, band)
+    if inside is None:
+        return None if kind == "pixels" else _unit(scale)
+    return _unit(np.where(inside, scale, 0.0))
+
+
+def band_mask(
+    shape: Sequence[int], rate: float, band: tuple[float | None, float | None]
+) -> NDArray[np.bool_] | None:
+    """Which bins of an `rfft` of a pattern lie in the band (low, high) [Hz], its limits included; None without limits.
+
+    Raises
+    ------
+    InputError
+        A 2-D pattern, a limit above half the rate, or a band between two bins.
+
+    Examples
+    --------
+    >>> band_mask((8,), 8000, (1000, 2500)).tolist()
+    [False, True, True, False, False]
+    """
     low, high = band
     if low is None and high is None:
-        return None if kind == "pixels" else _unit(scale)
-    frequency = np.fft.rfftfreq(shape[-1], 1 / rate)
-    outside = (frequency < (low or 0.0)) | (frequency > (high or np.inf))
-    scale = np.where(outside, 0.0, scale)
-    if not scale.any():
+        return None
+    if len(shape) != 1:
         raise InputError(
-            f"activation maximization: no frequency of a pattern of {shape[-1]} samples at {rate:g} Hz lies "
+            f"activation maximization: a band in Hz needs a waveform (c, t), the pattern is 2-D {tuple(shape)}; "
+            "leave low_hz and high_hz out, or maximize through a front end that makes the spectrogram"
+        )
+    beyond = [limit for limit in (low, high) if limit is not None and limit > rate / 2]
+    if beyond:
+        raise InputError(
+            f"activation maximization: band limit {beyond[0]:g} Hz lies above {rate / 2:g} Hz, half the rate, where "
+            "no frequency is; lower it or leave it out"
+        )
+    frequency = np.fft.rfftfreq(shape[0], 1 / rate)
+    inside: NDArray[np.bool_] = (frequency >= (low or 0.0)) & (frequency <= (np.inf if high is None else high))
+    if not inside.any():
+        raise InputError(
+            f"activation maximization: no frequency of a pattern of {shape[0]} samples at {rate:g} Hz lies "
             f"in the band {low} to {high} Hz; widen it, or make the pattern longer"
         )
-    return _unit(scale)
+    return inside
 
 
 def _unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -157,6 +188,8 @@ class Prior:
         Root mean square that every pattern is brought to; None leaves it free.
     peak : float or None
         Patterns that go beyond are scaled down (never clipped).
+    gain : float
+        Root mean square of a start whose level is free.
     """
 
     def __init__(
@@ -166,9 +199,10 @@ class Prior:
         *,
         level: float | None,
         peak: float | None,
+        gain: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.shape, self.level, self.peak = tuple(shape), level, peak
+        self.shape, self.level, self.peak, self.gain = tuple(shape), level, peak, gain
         self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32, device=device)
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -182,17 +216,79 @@ class Prior:
 
     def decode(self, parameters: Tensor) -> Tensor:
         """Patterns `(b, c, t)` from parameters `(b, ...)`, at the level and within the peak."""
-        raw = parameters
-        if self.scale is not None:
-            axes = tuple(range(2, len(self.shape) + 1))
-            spectrum = torch.view_as_complex(parameters) * self.scale
-            raw = torch.fft.irfftn(spectrum, s=self.shape[1:], dim=axes, norm="ortho")
+        raw = self._raw(parameters)
         if self.level is not None:
             raw = raw * (self.level / root_mean_square(raw).clamp_min(1e-12))
+        elif self.gain != 1.0:
+            raw = raw * self.gain
         if self.peak is not None:
             highest = raw.abs().flatten(1).amax(1).clamp_min(1e-12)
             raw = raw * _rows(self.peak / highest, raw).clamp_max(1.0)
         return raw
+
+    def _raw(self, parameters: Tensor) -> Tensor:
+        if self.scale is None:
+            return parameters
+        axes = tuple(range(2, len(self.shape) + 1))
+        spectrum = torch.view_as_complex(parameters) * self.scale
+        raw: Tensor = torch.fft.irfftn(spectrum, s=self.shape[1:], dim=axes, norm="ortho")
+        return raw
+
+
+class LatentPrior(Prior):
+    """The free parameters are latents `(b, *latent)`, standard normal at the start; a decoder makes patterns of them.
+
+    Parameters
+    ----------
+    decoder : torch.nn.Module
+        On its device, in eval mode.
+    latent : tuple of int
+        Shape of one latent.
+    inside : ndarray of bool, optional
+        Bins of the patterns' transform that are kept.
+
+    Raises
+    ------
+    InputError
+        The decoder refuses such latents, or gives sounds of another shape.
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        latent: tuple[int, ...],
+        shape: Sequence[int],
+        *,
+        level: float | None,
+        peak: float | None,
+        inside: NDArray[np.bool_] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(None, shape, level=level, peak=peak, device=device)
+        self.decoder, self.latent = decoder, latent
+        self.inside = None if inside is None else torch.as_tensor(inside, device=device)
+        with torch.no_grad():
+            try:
+                made = decoder(torch.zeros(1, *latent, device=device))
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise InputError(f"decoder: refuses latents {latent}: {said}; give latent=, what it takes") from error
+        found = tuple(made.shape[1:]) if isinstance(made, Tensor) else type(made).__name__
+        if found != self.shape:
+            raise InputError(
+                f"decoder: gives sounds of shape {found} from latents {latent}, the network takes {self.shape}; give a "
+                "decoder of that length (and channels), or length="
+            )
+
+    def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """One latent as the decoder knows them from its training: standard normal."""
+        return rng.standard_normal(self.latent, dtype=np.float32)
+
+    def _raw(self, parameters: Tensor) -> Tensor:
+        made: Tensor = self.decoder(parameters)
+        if self.inside is not None:
+            made = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=made.shape[-1])
+        return made
 
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:
@@ -211,15 +307,30 @@ def shifted(patterns: Tensor, shifts: NDArray[np.integer]) -> Tensor:
     return torch.stack([p.roll(int(s), -1) for p, s in zip(patterns, shifts, strict=True)])
 
 
-def penalty(patterns: Tensor, *, l1: float, l2: float, total_variation: float) -> Tensor | None:
-    """Weighted sum of mean |x|, mean x^2 and mean |x[t + 1] - x[t]| of every pattern; None when all weights
-    are 0."""
+def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
+    """Weighted sum of mean |x|, mean x^2, (mean |x|^p)^(1/p) and mean |x[t + 1] - x[t]| of every pattern; None when
+    all weights are 0."""
     terms = []
-    if l1:
-        terms.append(l1 * patterns.abs().flatten(1).mean(1))
-    if l2:
-        terms.append(l2 * patterns.square().flatten(1).mean(1))
-    if total_variation:
+    if settings.l1:
+        terms.append(settings.l1 * patterns.abs().flatten(1).mean(1))
+    if settings.l2:
+        terms.append(settings.l2 * patterns.square().flatten(1).mean(1))
+    if settings.lp:
+        terms.append(settings.lp * power_mean(patterns, settings.lp_power))
+    if settings.total_variation:
         steps = [patterns.diff(dim=d).abs().flatten(1).mean(1) for d in range(2, patterns.ndim)]
-        terms.append(total_variation * torch.stack(steps).sum(0))
+        terms.append(settings.total_variation * torch.stack(steps).sum(0))
     return torch.stack(terms).sum(0) if terms else None
+
+
+def power_mean(patterns: Tensor, power: float) -> Tensor:
+    """(mean |x|^p)^(1/p) of every pattern; a large p does not overflow.
+
+    Examples
+    --------
+    >>> round(power_mean(torch.tensor([[3.0, -4.0]]), 2).item() ** 2, 3)
+    12.5
+    """
+    size = patterns.abs().flatten(1)
+    highest = size.detach().amax(1, keepdim=True).clamp_min(1e-12)
+    return highest[:, 0] * (size / highest).pow(power).mean(1).clamp_min(1e-30).pow(1 / power)

@@ -40,7 +40,8 @@ class Site:
     """Numbers of the operations around a layer's nonlinearity.
 
     `before` and `after` are the same where it has none; `shape` is that of one item, `head` whether no
-    weighted layer follows, `notes` what the user should be told.
+    weighted layer follows, `texture` the last operation up to `after` whose result has positions (its number, or
+    None), `notes` what the user should be told.
     """
 
     layer: str
@@ -48,6 +49,7 @@ class Site:
     after: int
     shape: tuple[int, ...]
     head: bool
+    texture: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -72,7 +74,9 @@ class _Until(TorchFunctionMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if self.done in self.found:
-            self.found[self.done] = out
+            # a later operation may change its input in place
+            kept = isinstance(out, Tensor) and self.done < self.last
+            self.found[self.done] = out.clone() if kept else out
         if self.done == self.last:
             raise _Reached
         self.done += 1
@@ -116,6 +120,13 @@ class _Record(TorchFunctionMode):
     def producer(self, value: Any, before: int) -> int | None:
         """Number of the operation below `before` that gave `value`."""
         found = [i for i, op in enumerate(self.operations[:before]) if op.out is value]
+        return found[-1] if found else None
+
+    def last_map(self, place: int) -> int | None:
+        """Number of the last operation up to `place` that gave (n, channels, positions)."""
+        found = [i for i, op in enumerate(self.operations[: place + 1])
+                 if isinstance(op.out, Tensor) and op.out.ndim >= 3 and op.out.is_floating_point()
+                 and len(op.out) == 1 and min(op.out.shape[1:]) > 1]  # fmt: skip
         return found[-1] if found else None
 
     def consumer(self, place: int) -> int | None:
@@ -213,7 +224,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
     before, after = (place, place) if head else _around(record, place, follows=isinstance(target, _WEIGHTED))
-    return Site(layer, before, after, tuple(value.shape[1:]), head, notes)
+    return Site(layer, before, after, tuple(value.shape[1:]), head, record.last_map(after), notes)
 
 
 def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:

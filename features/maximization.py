@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
+from brainmap.features._am_ascent import ascend, not_finite
+from brainmap.features._am_plan import Directions, Wish, find_input, plain_waveforms, plan
 from brainmap.features._am_quality import as_heard, measure_quality, scores
 from brainmap.features._am_settings import MaximizationSettings as MaximizationSettings
-from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches, find_input, plain_waveforms, plan
-from brainmap.features._priors import penalty, root_mean_square, shifted
+from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches
+from brainmap.features._priors import penalty, shifted
 from brainmap.features._site import frozen
 from brainmap.features.layers import Stage
 from brainmap.progress import progress
@@ -34,9 +36,9 @@ class Maximization:
     """Patterns that drive units of one layer most.
 
     `patterns` (n_units, c, t) is each unit's best, `trace` (n_steps, n_units) its objective at every step,
-    `by_seed` (n_seeds, n_units, c, t) all starts, `quality` a row a unit. `dead` units were never positive
-    on sounds and on noise and were maximized before the nonlinearity; `notes` says what else the caller
-    should know.
+    `by_seed` (n_seeds, n_units, c, t) all starts, `quality` a row a unit. `class_names` are those of classes, or of
+    directions. `dead` units were never positive on sounds and on noise and were maximized before the
+    nonlinearity; `notes` says what else the caller should know. `rate` is 0 where the input is 2-D and none was given.
     """
 
     layer: str
@@ -103,6 +105,9 @@ def maximize_activation(
     rate: int | None = None,
     length: int | tuple[int, ...] | None = None,
     class_names: Sequence[str] | None = None,
+    directions: Directions | None = None,
+    decoder: nn.Module | None = None,
+    latent: int | tuple[int, ...] | None = None,
     rng: np.random.Generator | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -125,11 +130,20 @@ def maximize_activation(
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w), optional
         Give the mean spectrum, the level and the best real clips that `quality` compares with.
     rate : int, optional [Hz]
-        Default: the sounds' own, else 16000.
+        Default: the sounds' own, else 16000. Of 2-D inputs: frames a second along the last axis.
     length : int or tuple, optional [samples]
         Length of the pattern. Default: as `settings.extent` says, from the sounds' length, else one second.
     class_names : sequence of str, optional
         Names of all output units.
+    directions : mapping of str to array (n_units,), or array (n, n_units), optional
+        Vectors in the layer's channel space that are driven in place of units, each brought to length 1; such as
+        the difference between two conditions (`condition_direction`).
+    decoder : torch.nn.Module, optional
+        A generative prior: takes latents (n, *latent) and gives sounds as the network takes them. The latent is
+        what is optimized. Handled as the model is: in eval mode, and given back. Without `settings`, those of
+        `MaximizationSettings.of("generative")`.
+    latent : int or tuple, optional
+        Shape of one latent; default: the decoder's own `latent_shape`.
     rng : numpy.random.Generator, optional
         Default: one with seed 0.
     device : str
@@ -143,9 +157,10 @@ def maximize_activation(
     Raises
     ------
     InputError
-        An unknown layer or unit, a softmax inside `forward`, sounds or a length the network refuses.
+        An unknown layer or unit, a softmax inside `forward`, sounds or a length the network refuses, a length below
+        the receptive field, a band above half the rate, a decoder whose sounds have another shape.
     RunError
-        A gradient that is not finite (layer and step are named).
+        A gradient that is not finite; the layer where it begins and the step are named.
 
     References
     ----------
@@ -159,24 +174,21 @@ def maximize_activation(
     >>> am.patterns.shape, am.trace.shape, am.labels
     ((2, 1, 805), (3, 2), ('conv1-0', 'conv1-3'))
     """
-    settings = settings or MaximizationSettings()
-    waveforms = plain_waveforms(sounds)
-    rate = int(getattr(sounds, "rate", 16_000)) if rate is None else rate
+    settings = settings or (MaximizationSettings() if decoder is None else MaximizationSettings.of("generative"))
+    known = getattr(sounds, "rate", None) if rate is None else rate
+    wish = Wish(
+        waveforms=plain_waveforms(sounds), rate=None if known is None else int(known), units=units, length=length,
+        directions=directions, decoder=decoder, latent=latent, device=device,
+    )  # fmt: skip
     rng = rng or np.random.default_rng(0)
-    with frozen(model, device) as net, _torch_threads(threads):
-        full, site = find_input(net, layer, waveforms=waveforms, length=length, rate=rate, device=device)
-        task = plan(
-            net,
-            site,
-            settings,
-            waveforms=waveforms,
-            rate=rate,
-            full=full,
-            units=units,
-            length=length,
-            device=device,
-        )
-        return _maximize(task, waveforms, class_names, rng)
+    with ExitStack() as stack:
+        net = stack.enter_context(frozen(model, device))
+        if decoder is not None:
+            stack.enter_context(frozen(decoder, device))
+        stack.enter_context(_torch_threads(threads))
+        full, site = find_input(net, layer, wish)
+        task, named = plan(net, site, settings, full=full, wish=wish)
+        return _maximize(task, wish.waveforms, named or _class_names(task, class_names), rng)
 
 
 @contextmanager
@@ -201,48 +213,43 @@ class _Job:
 
 
 def _maximize(
-    task: Task,
-    waveforms: NDArray[np.float32] | None,
-    class_names: Sequence[str] | None,
-    rng: np.random.Generator,
+    task: Task, waveforms: NDArray[np.float32] | None, names: tuple[str, ...], rng: np.random.Generator
 ) -> Maximization:
     settings = task.settings
-    names = _class_names(task, class_names)
     entropy = int(rng.integers(2**63))
     dead = _dead_units(task, waveforms, entropy)
-    jobs = [
-        _Job(unit, seed, "before" if unit in dead else settings.stage)
-        for seed in range(settings.seeds)
-        for unit in task.units
-    ]
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    with progress(f"maximizing {task.site.layer}", total=len(jobs) * settings.steps) as step:
-        for stage in get_args(Stage):
-            same = [job for job in jobs if job.stage == stage]
-            for i in range(0, len(same), settings.micro_batch):
-                batch = same[i : i + settings.micro_batch]
-                patterns, trace = _ascend(task, batch, entropy, step.advance)
-                for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
-                    found[job.unit, job.seed] = pattern, values
+    still: set[int] = set()
+    with progress(f"maximizing {task.site.layer}", total=len(task.units) * settings.seeds * settings.steps) as step:
+        for batch in _micro_batches(task, dead):
+            patterns, trace, unmoved = _ascend(task, batch, entropy, step.advance)
+            still |= {batch[row].unit for row in unmoved}
+            for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
+                found[job.unit, job.seed] = pattern, values
     by_seed = np.array([[found[u, s][0] for u in task.units] for s in range(settings.seeds)])
     best = np.array([scores(task, starts, dead) for starts in by_seed]).argmax(axis=0)
     trace = np.stack([found[u, int(s)][1] for u, s in zip(task.units, best, strict=True)], axis=1)
     quality = measure_quality(task, by_seed, best, waveforms, dead)
     if names:
         quality.insert(1, "class_name", list(names))
+    notes = (f"no gradient ever reached a pattern of {some(sorted(still))}: it is the noise it started from",)
     return Maximization(
-        layer=task.site.layer,
-        units=task.units,
-        class_names=names,
-        patterns=by_seed[best, np.arange(len(task.units))],
-        trace=trace,
-        by_seed=by_seed,
-        quality=quality,
-        rate=task.rate,
-        settings=settings,
-        dead=tuple(sorted(dead)),
-        notes=task.notes,
-    )
+        layer=task.site.layer, units=task.units, class_names=names,
+        patterns=by_seed[best, np.arange(len(task.units))], trace=trace, by_seed=by_seed, quality=quality,
+        rate=task.rate, settings=settings, dead=tuple(sorted(dead)), notes=task.notes + (notes if still else ()),
+    )  # fmt: skip
+
+
+def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[_Job]]:
+    """Starts that go through the network together; with diversity, all seeds of a unit do."""
+    settings, seeds = task.settings, range(task.settings.seeds)
+    size = max(settings.micro_batch // settings.seeds, 1) * settings.seeds if settings.diversity else (
+        settings.micro_batch)  # fmt: skip
+    for stage in get_args(Stage):
+        mine = [unit for unit in task.units if ("before" if unit in dead else settings.stage) == stage]
+        pairs = [(u, s) for u in mine for s in seeds] if settings.diversity else [(u, s) for s in seeds for u in mine]
+        jobs = [_Job(unit, seed, stage) for unit, seed in pairs]
+        yield from (jobs[i : i + size] for i in range(0, len(jobs), size))
 
 
 def _starts(task: Task, batch: Sequence[_Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
@@ -268,44 +275,35 @@ def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ..
 
 def _ascend(
     task: Task, batch: Sequence[_Job], entropy: int, advance: Callable[[int], None]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Grow the patterns (b, c, t) of one micro-batch; the trace is (n_steps, b)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
+    """Grow the patterns (b, c, t) of one micro-batch; the trace is (n_steps, b); and the rows that never moved."""
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
-    free, shifts = _starts(task, batch, entropy)
-    free.requires_grad_()
-    adam = torch.optim.Adam([free], maximize=True) if settings.optimizer == "adam" else None
+    start, shifts = _starts(task, batch, entropy)
     trace = torch.empty(settings.steps, len(batch), device=task.device)
-    for step in range(settings.steps):
+    last: list[Tensor] = []
+
+    def gain(free: Tensor, step: int) -> Tensor:
         patterns = task.prior.decode(free)
+        last[:] = [patterns.detach()]
         values = task.climb(shifted(patterns, shifts[step]), units, stage)
         trace[step] = values.detach()
-        cost = penalty(patterns, l1=settings.l1, l2=settings.l2, total_variation=settings.total_variation)
-        (gradient,) = torch.autograd.grad((values if cost is None else values - cost).sum(), free)
-        size = root_mean_square(gradient)
-        if not size.isfinite().all():
-            wrong = [job.unit for job, s in zip(batch, size.flatten(), strict=True) if not s.isfinite()]
-            raise RunError(
-                f"activation maximization: gradient of layer {task.site.layer!r}, unit {some(wrong)} is not "
-                f"finite at step {step}; take smaller steps, or a level"
-            )
-        size_of_step = settings.step_size * (1 - step / settings.steps if settings.decay == "linear" else 1)
-        if adam is not None:
-            adam.param_groups[0]["lr"] = size_of_step
-            free.grad = gradient
-            adam.step()
-        else:
-            with torch.no_grad():
-                free += size_of_step * gradient / size.clamp_min(1e-30)
-        advance(len(batch))
+        costs = (penalty(patterns, settings), task.latent_pull(free, values))
+        return values - sum(cost for cost in costs if cost is not None)
+
+    def blame(rows: list[int], step: int) -> RunError:
+        what = f"layer {task.site.layer!r}, unit {some(batch[row].unit for row in rows)}"
+        return not_finite(task.model, last[0], what=what, step=step)
+
+    free, unmoved = ascend(start, gain, settings, blame=blame, advance=advance)
     with torch.no_grad():
-        return task.prior.decode(free).cpu().numpy(), trace.cpu().numpy()
+        return task.prior.decode(free).cpu().numpy(), trace.cpu().numpy(), unmoved
 
 
 def _dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int) -> set[int]:
     """Units never positive behind their nonlinearity, on the sounds, on white noise and on a start of the
     ascent."""
-    if task.site.before == task.site.after or task.settings.objective == "layer":
+    if not task.silent_kind:
         return set()
     rng = np.random.default_rng(entropy)
     free = torch.tensor(np.stack([task.prior.start(rng) for _ in range(8)]), device=task.device)

@@ -1,0 +1,229 @@
+"""What an activation maximization is about to do, once everything that it was given is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.features._am_settings import MaximizationSettings
+from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task
+from brainmap.features._priors import LatentPrior, Prior, band_mask, fourier_scale
+from brainmap.features._site import Site, find_site
+from brainmap.features.layers import list_layers
+
+if TYPE_CHECKING:
+    from brainmap.features.sounds import Sounds
+
+Shape: TypeAlias = tuple[int, ...]
+Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floating] | Tensor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the caller asked for, beside settings."""
+
+    waveforms: NDArray[np.float32] | None
+    rate: int | None
+    units: Sequence[int] | Literal["all"] = "all"
+    length: int | tuple[int, ...] | None = None
+    directions: Directions | None = None
+    decoder: nn.Module | None = None
+    latent: int | tuple[int, ...] | None = None
+    device: str = "cpu"
+
+
+def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
+    """Sounds as one float32 array (n, c, ...)."""
+    if sounds is None:
+        return None
+    given: Any = getattr(sounds, "waveforms", sounds)
+    values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    if values.ndim not in (3, 4) or not len(values):
+        raise InputError(
+            f"activation maximization: sounds are {values.shape}, wanted (n, c, t) or (n, c, h, w) with n > 0"
+        )
+    if not np.isfinite(values).all():
+        raise InputError("activation maximization: sounds hold NaN or infinite samples; check the files")
+    return values.astype(np.float32, copy=False)
+
+
+def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
+    """Shape (c, t) or (c, h, w) of a whole input, and the layer's site in it.
+
+    The sounds tell the shape; without them it is `length` where the network takes that, else one second.
+    """
+    length = wish.length
+    asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
+    second = (1, wish.rate or 16_000)
+    shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
+    for shape in shapes[:-1]:
+        try:
+            return shape, find_site(model, layer, torch.zeros(1, *shape, device=wish.device))
+        except InputError:
+            continue  # shorter than the whole input, as an early layer's pattern may be
+    return shapes[-1], find_site(model, layer, torch.zeros(1, *shapes[-1], device=wish.device))
+
+
+def plan(
+    model: nn.Module, site: Site, settings: MaximizationSettings, *, full: Shape, wish: Wish
+) -> tuple[Task, tuple[str, ...]]:
+    """What is maximized, on which input and starting from what; and the directions' names, if there are any."""
+    directions, names = _directions(site, wish)
+    settings = replace(settings, objective=_objective(site, settings, directions is not None))
+    if wish.decoder is not None:
+        settings = replace(settings, parameterization="decoder")
+    elif settings.parameterization == "decoder":
+        raise InputError("parameterization 'decoder': no decoder was given; give decoder=, a module from latents to "
+                         "sounds (brainmap.features.load_decoder() is one)")  # fmt: skip
+    flat = len(full) == 2
+    rate = wish.rate or 16_000
+    jitter = round(rate * settings.jitter_ms / 1000) if flat or wish.rate else 0
+    shape, notes = _pattern_shape(model, site, settings, full, jitter, wish)
+    if settings.jitter_ms and not flat and wish.rate is None:
+        notes += ("no jitter: rate= (frames a second along the last axis) was not given, so ms mean nothing",)
+    if jitter >= shape[-1]:
+        notes += (f"jitter cut from {jitter} samples to half of the pattern's {shape[-1]}",)
+        jitter = shape[-1] // 2
+    if settings.diversity and site.texture is None:
+        notes += (f"diversity: nothing up to {site.layer!r} has positions; patterns differ in the layer's vector",)
+    level = settings.level
+    if level == "sounds":
+        level = LEVEL_WITHOUT_SOUNDS if wish.waveforms is None else loudest_level(wish.waveforms, shape)
+    peak = settings.peak if settings.peak != "auto" else 1.0 if flat else None
+    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak)
+    units = _units(site, settings.objective, wish.units, names)
+    vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
+    known = rate if flat else wish.rate or 0
+    return Task(model, site, settings, prior, units, known, jitter, level, wish.device, site.notes + notes + said,
+                vectors), names  # fmt: skip
+
+
+def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> Any:
+    objective = settings.objective
+    if directed != (objective == "direction") and objective != "auto":
+        raise InputError(
+            f"objective {objective!r}: " + ("directions were given; use 'direction' or 'auto'" if directed else
+            "needs directions=, vectors in the layer's channel space")
+        )  # fmt: skip
+    if objective == "auto":
+        objective = "direction" if directed else "logit" if len(site.shape) == 1 else "channel"
+    if objective == "logit" and len(site.shape) != 1:
+        raise InputError(
+            f"objective 'logit': layer {site.layer!r} gives maps {site.shape}, wanted one number a unit; use 'channel'"
+        )
+    return objective
+
+
+def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    """Unit vectors (n, n_units) and their names."""
+    given = wish.directions
+    if given is None:
+        return None, ()
+    if isinstance(given, Mapping):
+        names, listed = tuple(given), [np.asarray(v, dtype=np.float64) for v in given.values()]
+        if not names or any(v.shape != listed[0].shape for v in listed):
+            raise InputError("directions: found none, or vectors of different lengths; wanted one a name, all alike")
+        vectors = np.stack(listed)
+    else:
+        plain = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+        vectors = np.atleast_2d(np.asarray(plain, dtype=np.float64))
+        names = tuple(f"direction-{i}" for i in range(len(vectors)))
+    if vectors.ndim != 2 or vectors.shape[1] != site.shape[0]:
+        raise InputError(
+            f"directions: found {vectors.shape}, wanted (n, {site.shape[0]}), a number for each unit of layer "
+            f"{site.layer!r}"
+        )
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    wrong = [name for name, s in zip(names, size[:, 0], strict=True) if not 0 < s < np.inf]
+    if wrong:
+        raise InputError(f"directions: {some(wrong)} has no length or holds NaN; wanted a vector that points somewhere")
+    return (vectors / size).astype(np.float32), names
+
+
+def _units(
+    site: Site, objective: str, units: Sequence[int] | Literal["all"], directions: tuple[str, ...]
+) -> tuple[int, ...]:
+    if objective in ("layer", "direction"):
+        if not (isinstance(units, str) and units == "all"):
+            driven = "the whole layer" if objective == "layer" else "its directions"
+            raise InputError(f"objective {objective!r} drives {driven}; leave units='all'")
+        return tuple(range(len(directions) or 1))
+    if isinstance(units, str):
+        one_of(units, ("all",), "units")
+        return tuple(range(site.shape[0]))
+    chosen = tuple(int(u) for u in units)
+    wrong = [u for u in chosen if not 0 <= u < site.shape[0]]
+    if wrong or not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"units: found {some(wrong or chosen) or 'none'}, wanted different ones of layer {site.layer!r}, "
+            f"0 to {site.shape[0] - 1}"
+        )
+    return chosen
+
+
+def _pattern_shape(
+    model: nn.Module, site: Site, settings: MaximizationSettings, full: Shape, jitter: int, wish: Wish
+) -> tuple[Shape, tuple[str, ...]]:
+    """Shape of a pattern: what the caller asked for, else the receptive field and room for the jitter, else
+    all."""
+    fields = {one.name: one.receptive_field for one in list_layers(model, torch.zeros(1, *full, device=wish.device))}
+    field = fields.get(site.layer)
+    sizes = None if field is None else (field,) if isinstance(field, int) else field
+    if wish.length is not None:
+        asked = wish.length if isinstance(wish.length, tuple) else (wish.length,)
+        if len(asked) != len(full) - 1 or min(asked) < 1:
+            raise InputError(f"length: found {wish.length}, wanted {len(full) - 1} number(s) of 1 or more")
+        least = [min(s, n) for s, n in zip(sizes or asked, full[1:], strict=True)]
+        if len(site.shape) > 1 and any(a < s for a, s in zip(asked, least, strict=True)):
+            raise InputError(
+                f"length: {wish.length} is shorter than the receptive field of layer {site.layer!r}, "
+                f"{' x '.join(map(str, least))} samples; give at least that, or no length"
+            )
+        return (full[0], *asked), ()
+    if settings.extent == "full" or len(site.shape) == 1 or settings.parameterization == "decoder":
+        return full, ()
+    if sizes is None:
+        return full, (f"receptive field of {site.layer!r} is not known: patterns have the whole length",)
+    room = [0] * (len(sizes) - 1) + [2 * jitter]
+    return (full[0], *(min(s + r, n) for s, r, n in zip(sizes, room, full[1:], strict=True))), ()
+
+
+def _prior(
+    settings: MaximizationSettings, shape: Shape, rate: int, wish: Wish, *, level: float | None, peak: float | None
+) -> tuple[Prior, tuple[str, ...]]:
+    band = (settings.low_hz, settings.high_hz)
+    if wish.decoder is not None:
+        latent = wish.latent if wish.latent is not None else getattr(wish.decoder, "latent_shape", None)
+        if latent is None:
+            raise InputError("decoder: does not say what latents it takes (no attribute latent_shape); give latent=")
+        size = (latent,) if isinstance(latent, int) else tuple(int(n) for n in latent)
+        inside = band_mask(shape[1:], rate, band)
+        return LatentPrior(wish.decoder, size, shape, level=level, peak=peak, inside=inside, device=wish.device), ()
+    if wish.latent is not None:
+        raise InputError("latent: there is no decoder that would take it; give decoder= too")
+    scale = fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
+    said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
+    note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
+    return Prior(scale, shape, level=level, peak=peak, device=wish.device), (note,) if said else ()
+
+
+def loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:
+    """Median over sounds of the RMS of their loudest stretch as long as the pattern."""
+    power = np.mean(waveforms.astype(np.float64) ** 2, axis=1)
+    if len(shape) == 2 and shape[-1] < power.shape[-1]:
+        total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
+        loudest = (total[:, shape[-1] :] - total[:, : -shape[-1]]).max(axis=1) / shape[-1]
+    else:
+        loudest = power.reshape(len(power), -1).mean(axis=1)
+    level = float(np.median(np.sqrt(loudest)))
+    if level <= 0:
+        raise InputError("activation maximization: half of the sounds are silent; give sounds with a level, or level=")
+    return level
