@@ -11,19 +11,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
-class Section(BaseModel):
-    """A table of the study file; a key it does not know is an error, never ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from brainmap.study_inputs import Brain as Brain, Name, Participant as Participant, Section, find_participant
 
 
 class About(Section):
@@ -60,38 +53,6 @@ class Network(Section):
     dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
     units: Literal["zscore", "none"] = "zscore"
     controls: tuple[Literal["untrained", "permuted"], ...] = ()
-
-
-class Regions(Section):
-    """ROIs: a label image with its table."""
-
-    image: str
-    table: str | None = None
-    hemispheres: Literal["separate", "pooled"] = "separate"
-    minimum_voxels: int = Field(default=10, ge=1)
-
-
-class Brain(Section):
-    """Participants whose files look alike; `{participant}` and `{run}` stand for their labels."""
-
-    participants: tuple[Name, ...] = Field(min_length=1)
-    kind: Literal["betas"] = "betas"
-    files: str
-    labels: str = "sub-brick"
-    mask: str
-    rois: Regions
-    space: str = "native"
-    missing: Literal["error", "nan"] = "error"
-    noise: Literal["runs", "none"] = "runs"
-
-    @model_validator(mode="after")
-    def _one_file_each(self) -> Brain:
-        if len(self.participants) > 1 and "{participant}" not in self.files:
-            raise ValueError(
-                f"files = {self.files!r} would be read as the data of each of {len(self.participants)} participants; "
-                "write {participant} where their labels stand"
-            )
-        return self
 
 
 class Inference(Section):
@@ -195,35 +156,6 @@ class StudySettings(Section):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Participant:
-    """One participant's files, found on disk.
-
-    Attributes
-    ----------
-    label : str
-    runs : tuple of str
-        What `{run}` stood for, in natural order; one empty string where the pattern has no `{run}`.
-    files : tuple of str
-        One image a run.
-    """
-
-    label: str
-    brain: Brain
-    runs: tuple[str, ...]
-    files: tuple[str, ...]
-    mask: str
-    roi_image: str
-    roi_table: str | None
-    labels: str | tuple[str, ...]
-
-    @property
-    def inputs(self) -> list[str]:
-        """Every file that the participant's patterns depend on, images first."""
-        labels = () if self.labels == "sub-brick" else (self.labels,) if isinstance(self.labels, str) else self.labels
-        return [*self.files, self.mask, *labels]
-
-
 @dataclass(frozen=True)
 class Study:
     """Settings, and the folder against which their paths are read."""
@@ -258,46 +190,8 @@ class Study:
                 yield self.participant(brain, label)
 
     def participant(self, brain: Brain, label: str) -> Participant:
-        """One participant of a group, with the files the patterns give."""
-
-        def fill(pattern: str) -> str:
-            return self.resolve(pattern.replace("{participant}", label))
-
-        runs, files = find_runs(fill(brain.files), label)
-        labels: str | tuple[str, ...] = "sub-brick" if brain.labels == "sub-brick" else fill(brain.labels)
-        if "{run}" in labels:
-            labels = tuple(str(labels).replace("{run}", run) for run in runs)
-        return Participant(
-            label=label,
-            brain=brain,
-            runs=runs,
-            files=files,
-            mask=fill(brain.mask),
-            roi_image=fill(brain.rois.image),
-            roi_table=None if brain.rois.table is None else fill(brain.rois.table),
-            labels=labels,
-        )
-
-
-def find_runs(pattern: str, participant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels and files of the runs that a path with `{run}` finds, in natural order (2 before 10)."""
-    if "{run}" not in pattern:
-        return ("",), (pattern,)
-    folder, name = Path(pattern).parent, Path(pattern).name
-    if "{run}" in str(folder):
-        raise InputError(f"[brain] files {pattern}: {{run}} may stand in the file's name only")
-    selected = re.search(r"[\[<].*$", name)  # an AFNI selector is no part of the file's name
-    selector = selected.group() if selected else ""
-    stem = re.escape(name.removesuffix(selector)).replace(re.escape("{run}"), "([A-Za-z0-9]+)", 1)
-    bare = re.search(r"\\\+(orig|acpc|tlrc)(\\\.)?$", stem)  # AFNI users leave the ending out
-    form = re.compile(stem.removesuffix(r"\.") + r"\.HEAD" if bare else stem)
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [(m.group(1), f"{p}{selector}") for p in there if (m := form.fullmatch(p.name))]
-    if not found:
-        where = some([p.name for p in there], 4) if folder.is_dir() else "the folder does not exist"
-        raise InputError(f"participant {participant}: no file {pattern}; found {where or 'an empty folder'}")
-    found.sort(key=lambda pair: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", pair[0])])
-    return tuple(r for r, _ in found), tuple(f for _, f in found)
+        """One participant of a group, with the files its layout gives."""
+        return find_participant(brain, label, self.resolve)
 
 
 def load_study(path: str | Path) -> Study:

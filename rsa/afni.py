@@ -240,14 +240,25 @@ def _stats(attributes: Mapping[str, Value], n: int) -> tuple[Stat | None, ...]:
     return tuple(stats)
 
 
+def parse_label_table(text: str) -> dict[int, str]:
+    """Values and names of AFNI's `VALUE_LABEL_DTABLE`, as in a HEAD or a `.niml.lt`.
+
+    Examples
+    --------
+    >>> parse_label_table('<VALUE_LABEL_DTABLE ni_type="2*String" >\\n"1" "A1"\\n"2" "belt"\\n</VALUE_LABEL_DTABLE>')
+    {1: 'A1', 2: 'belt'}
+    """
+    found = re.findall(r'"\s*(-?\d{1,9})(?:\.0*)?\s*"\s+"([^"]*)"', text[text.find(">") + 1 :])
+    return {int(value): name for value, name in found}
+
+
 def _label_table(attributes: Mapping[str, Value]) -> dict[int, str]:
-    table = _text(attributes, "VALUE_LABEL_DTABLE")
-    found = re.findall(r'"\s*(-?\d{1,9})(?:\.0*)?\s*"\s+"([^"]*)"', table[table.find(">") + 1 :])
+    table = parse_label_table(_text(attributes, "VALUE_LABEL_DTABLE"))
     for point in re.findall(r"<ATLAS_POINT([^<>]*)>", _text(attributes, "ATLAS_LABEL_TABLE")):
         value, name = re.search(r'VAL="(-?\d{1,9})"', point), re.search(r'STRUCT="([^"]*)"', point)
         if value and name:
-            found.append((value[1], name[1]))
-    return {int(value): name for value, name in found}
+            table[int(value[1])] = name[1]
+    return table
 
 
 def attributes_of(

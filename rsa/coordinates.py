@@ -14,7 +14,7 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa._selectors import afni_base, split_name
 from brainmap.rsa.images import image_info, load_image
-from brainmap.rsa.regions import Image, Rois, cut_rois
+from brainmap.rsa.regions import Image, Mask, Rois, cut_rois
 from brainmap.rsa.spheres import TOLERANCE_MM
 
 AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
@@ -37,7 +37,7 @@ def sphere_rois(
     reference: Image,
     space: str,
     orientation: Literal["LPI", "RAI"] = "LPI",
-    mask: Image | None = None,
+    mask: Mask | None = None,
     reference_space: str | None = None,
     overlap: Literal["error", "nearest"] = "error",
     minimum_voxels: int = 1,

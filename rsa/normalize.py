@@ -19,7 +19,7 @@ Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-r
 NoiseMethod = Literal["diag", "shrinkage", "full"]
 
 _ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "full": "full"}
-_MOST_CHANNELS = 6_000  # 288 MB a matrix, of which the shrinkage estimate holds four
+MOST_CHANNELS = 6_000  # 288 MB a matrix, of which the shrinkage estimate holds four
 
 
 def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
@@ -161,11 +161,11 @@ def noise_precision(
     [1.0, 2.0, 4.0]
     """
     one_of(method, get_args(NoiseMethod), "noise precision")
-    if dataset.n_channel > _MOST_CHANNELS:
+    if dataset.n_channel > MOST_CHANNELS:
         raise InputError(
             f"noise precision: {dataset.n_channel} voxels make a matrix of "
             f'{dataset.n_channel**2 * 8e-9:.1f} GB, wanted at most '
-            f'{_MOST_CHANNELS}; select a region, or use normalize_patterns(..., "noise-runs")'
+            f'{MOST_CHANNELS}; select a region, or use normalize_patterns(..., "noise-runs")'
         )
     if isinstance(source, str):
         one_of(source, ("runs",), "source of noise")

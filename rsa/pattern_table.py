@@ -41,11 +41,25 @@ class Pattern(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What the header of one image says: name, number of volumes, sub-brick labels (empty: none)."""
+    """What the header of one image says.
+
+    Attributes
+    ----------
+    name : str
+    n_volumes : int
+    labels : tuple of str
+        Of the sub-bricks; empty where there are none.
+    statistics : tuple of int
+        Volumes that follow a distribution (t, F, ...) by their code.
+    contrasts : tuple of str
+        Names of general linear tests, which a bucket of AFNI holds among the conditions.
+    """
 
     name: str
     n_volumes: int
     labels: tuple[str, ...] = ()
+    statistics: tuple[int, ...] = ()
+    contrasts: tuple[str, ...] = ()
 
 
 def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
@@ -102,9 +116,10 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
 def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     """Volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
 
-    Of an AFNI statistics bucket only the `name#n_Coef` sub-bricks are patterns, never t or F. A name with one
-    coefficient is the stimulus; a name with several (`-stim_times_IM`) gives the stimuli `name#0`, `name#1`
-    and so on of the condition `name`.
+    Of an AFNI statistics bucket only the `name#n_Coef` sub-bricks are patterns, never t, F or general linear
+    tests; of other images those that carry no statistic's code (or all, where all carry one). A name with one
+    coefficient is the stimulus; a name with several (`-stim_times_IM`) gives the stimuli `name#0`, `name#1` and
+    so on of the condition `name`.
 
     Examples
     --------
@@ -126,7 +141,11 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     if len(labels) != source.n_volumes:
         raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
     found = {volume: _COEFFICIENT.match(label.strip()) for volume, label in enumerate(labels)}
-    coefficients = {volume: match for volume, match in found.items() if match}
+    coefficients = {
+        volume: match
+        for volume, match in found.items()
+        if match and volume not in source.statistics and match["name"] not in source.contrasts
+    }
     if coefficients:
         several = Counter(match["name"] for match in coefficients.values())
         return [
@@ -138,7 +157,9 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
             f"patterns: {source.name} holds statistics and no '#n_Coef' sub-brick; found "
             f"{some(labels)}; run 3dDeconvolve without -nocoef/-nobucket, or give conditions="
         )
-    return [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels)]
+    # A file of t values only is taken as it is: they may well be the patterns.
+    skip = source.statistics if len(source.statistics) < source.n_volumes else ()
+    return [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels) if volume not in skip]
 
 
 def _table_patterns(
@@ -219,11 +240,16 @@ def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Sour
     if isinstance(conditions, (str, Path, pd.DataFrame)):
         labelled = isinstance(conditions, str) and conditions == "sub-brick"
         return "sub-brick" if labelled else read_table(conditions, "conditions")
-    given = list(conditions)
+    given: list[Any] = list(conditions)
+    if any(isinstance(c, pd.DataFrame) for c in given):
+        if len(given) != len(sources):
+            raise InputError(f"patterns: {len(sources)} files and {len(given)} conditions tables")
+        labelled = isinstance(given[k], str) and given[k] == "sub-brick"
+        return "sub-brick" if labelled else read_table(given[k], "conditions")
     if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
         if len(given) != len(sources):
             raise InputError(f"patterns: {len(sources)} files and {len(given)} conditions tables")
-        return read_table(given[k], "conditions")  # type: ignore[arg-type]
+        return read_table(given[k], "conditions")
     if given and not isinstance(given[0], str):
         if len(given) != len(sources):
             raise InputError(f"patterns: {len(sources)} files and {len(given)} lists of labels")

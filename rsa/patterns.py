@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.images import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.regions import Image, Rois, grid_of, load_mask
+from brainmap.rsa.regions import Image, Mask, Rois, grid_of, load_mask
 from brainmap.rsa.rois import load_rois
 
 Missing = Literal["error", "nan"]
@@ -29,7 +30,7 @@ Booleans = NDArray[np.bool_]
 def load_patterns(
     files: Image | Sequence[Image],
     *,
-    mask: Image,
+    mask: Mask,
     conditions: Conditions = "sub-brick",
     rois: Rois | Image | Mapping[str, Image] | None = None,
     runs: Runs | None = None,
@@ -43,8 +44,8 @@ def load_patterns(
     ----------
     files : path, Nifti1Image, or list of these
         One image a run, or one image with all patterns. NIfTI and AFNI names as `load_image` takes them.
-    mask : path or Nifti1Image
-        Voxels to read; on the grid of the images.
+    mask : path, Nifti1Image or list of these
+        Voxels to read, on the grid of the images; of several masks those that all have.
     conditions : "sub-brick", path, DataFrame, list of str, or a list of these with one entry a file
         "sub-brick": the labels of the volumes; of an AFNI statistics bucket only `name#n_Coef`, as `name`.
         A TSV or DataFrame: columns `stimulus_id` and/or `condition`, optionally `volume` (from 0; other
@@ -89,7 +90,7 @@ def load_patterns(
     one_of(missing, get_args(Missing), "missing")
     images = _listed(files)
     inside_image = load_mask(mask)
-    sources = [_source(image, inside_image) for image in images]
+    sources = [source_of(image, inside_image) for image in images]
     plan = plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
     inside = np.asarray(inside_image.dataobj) > 0
     labels = _roi_labels(rois, inside_image)
@@ -123,7 +124,7 @@ def load_patterns(
 def check_patterns(
     files: Image | Sequence[Image],
     *,
-    mask: Image,
+    mask: Mask,
     conditions: Conditions = "sub-brick",
     rois: Rois | Image | Mapping[str, Image] | None = None,
     runs: Runs | None = None,
@@ -154,7 +155,7 @@ def check_patterns(
         problems.append(f"{who}{error}")
     for image in images:
         try:
-            sources.append(_source(image, inside_image))
+            sources.append(source_of(image, inside_image))
         except InputError as error:
             problems.append(f"{who}{error}")
     try:
@@ -186,7 +187,7 @@ def planned_patterns(
     InputError
         As `load_patterns`, but for what only the values of images show.
     """
-    sources = [_source(image, None) for image in _listed(files)]
+    sources = [source_of(image, None) for image in _listed(files)]
     return plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
 
 
@@ -248,15 +249,17 @@ def _listed(files: Image | Sequence[Image]) -> list[Image]:
     return images
 
 
-def _source(image: Image, mask: nib.Nifti1Image | None) -> Source:
-    """The header of an image, on the grid of the mask."""
+def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
+    """What the header of an image says of its volumes; the image must be on the grid of the mask."""
     info = image_info(image)
     name = str(info.path or "image in memory") if isinstance(image, nib.Nifti1Image) else str(image)
     if mask is not None:
         check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
     n = info.shape[3] if len(info.shape) > 3 else 1
     unnamed = all(label == f"#{k}" for k, label in enumerate(info.labels))
-    return Source(name, n, () if unnamed else info.labels)
+    statistics = tuple(volume for volume, stat in enumerate(info.stats) if stat is not None)
+    contrasts = tuple(re.findall(r"-glt_label\s+\d+\s+(\S+)", info.history))
+    return Source(name, n, () if unnamed else info.labels, statistics, contrasts)
 
 
 def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:

@@ -17,6 +17,7 @@ from brainmap.rsa._nifti import code_of_space
 from brainmap.rsa.images import check_same_grid, load_image
 
 Image = str | Path | nib.Nifti1Image
+Mask = Image | Sequence[Image]
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,31 @@ class Rois:
         return pd.DataFrame({"index": range(1, len(self.names) + 1), "name": list(self.names)})
 
 
-def load_mask(mask: Image) -> nib.Nifti1Image:
-    """A mask of whole numbers as an image of 0 and 1.
+def load_mask(mask: Mask) -> nib.Nifti1Image:
+    """A mask of whole numbers as an image of 0 and 1; of several masks (one a run) the voxels that all have.
 
     Raises
     ------
     InputError
-        More than one volume, NaN, values that look like a probability map, or no voxel at all.
+        More than one volume, NaN, values that look like a probability map, no voxel at all, or none that several
+        masks share, several on different grids.
     """
+    if isinstance(mask, str | Path | nib.Nifti1Image):
+        return _load_one(mask)
+    if not mask:
+        raise InputError("mask: none given")
+    first, *others = [_load_one(one) for one in mask]
+    inside = np.asarray(first.dataobj).copy()
+    for given, other in zip(mask[1:], others, strict=True):
+        what = f"mask {given}" if isinstance(given, str | Path) else "mask"
+        check_same_grid(other, first, what=what, wanted="first mask")
+        inside *= np.asarray(other.dataobj)
+    if not inside.any():
+        raise InputError(f"mask: no voxel is in all of the {len(mask)} masks; are they of one participant?")
+    return nib.Nifti1Image(inside, first.affine, first.header)
+
+
+def _load_one(mask: Image) -> nib.Nifti1Image:
     image = load_image(mask)
     values = np.asarray(image.dataobj)
     name = "mask" if isinstance(mask, nib.Nifti1Image) else f"mask {mask}"
@@ -107,7 +125,7 @@ def grid_of(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Ima
     return nib.Nifti1Image(np.broadcast_to(np.int8(0), tuple(shape[:3])), affine)
 
 
-def cut_rois(rois: Rois, image: nib.Nifti1Image, mask: Image | None, minimum_voxels: int) -> Rois:
+def cut_rois(rois: Rois, image: nib.Nifti1Image, mask: Mask | None, minimum_voxels: int) -> Rois:
     """Cut the regions to the mask, then refuse what is too small."""
     before = rois.sizes
     if mask is not None:

@@ -1,15 +1,19 @@
-"""Which voxels carry signal that repeats: split-half reliability over runs, and a screen by it."""
+"""Which voxels are worth using: those whose signal repeats over runs, those that answer to sound."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
+from brainmap.rsa.images import check_same_grid, image_info, load_image
 from brainmap.rsa.normalize import average_patterns
+from brainmap.rsa.regions import Image, Mask, load_mask
 
 Floats = NDArray[np.float64]
 
@@ -58,41 +62,131 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     return r
 
 
-def screen_voxels(dataset: Dataset, *, minimum_reliability: float) -> Dataset:
-    """Leave out voxels whose split-half reliability is below a minimum; `voxel_report` counts them.
+def responsive_voxels(statistic: Image, *, p: float = 0.001) -> nib.Nifti1Image:
+    """Where a statistic (sound > silence) is above 0 beyond chance, as an image of 0 and 1.
 
-    Choosing voxels by how well they repeat favors no model, but it raises noise ceilings: say so where it is
-    used.
+    Parameters
+    ----------
+    statistic : path or Nifti1Image
+        One volume whose header says its distribution: an AFNI sub-brick `stats+tlrc[sound#0_Tstat]`, or a NIfTI
+        image with an intent. Of F and chi square, which have no sign, both directions count.
+    p : float
+        Largest p of a voxel that is kept, one-sided, not corrected.
+
+    Raises
+    ------
+    InputError
+        Several volumes, an image without a distribution, or no voxel that passes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from brainmap.rsa import save_image
+    >>> z = nib.Nifti1Image(np.array([[[0.0, 4.0, -4.0]]], "f4"), np.diag([2.0, 2, 2, 1]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_image(z, f"{folder}/z.nii", stats=["Zscore()"], space="ORIG")
+    ...     responsive_voxels(path, p=0.01).get_fdata().ravel().tolist()
+    [0.0, 1.0, 0.0]
+    """
+    from scipy import stats
+
+    info, values = image_info(statistic), np.asarray(load_image(statistic).dataobj, float)
+    what = str(statistic) if isinstance(statistic, str | Path) else "statistic image"
+    if values.ndim != 3:
+        raise InputError(f"{what}: {values.shape[3]} volumes, wanted one; select it, as in 'stats+tlrc[sound#0_Tstat]'")
+    if info.stats[0] is None:
+        raise InputError(
+            f"{what} ({info.labels[0]!r}) does not say what distribution it follows; wanted a t, z or F image of AFNI, "
+            "or a NIfTI image with its intent code"
+        )
+    kind, parameters = info.stats[0].kind, info.stats[0].parameters
+    tails = {"Ttest": stats.t.sf, "Ftest": stats.f.sf, "Zscore": stats.norm.sf, "Chisq": stats.chi2.sf}
+    if kind not in tails:
+        raise InputError(f"{what} is of kind {kind}, wanted one of {', '.join(tails)}")
+    passed = np.nan_to_num(tails[kind](values, *parameters), nan=1.0) <= p
+    passed &= values > 0
+    if not passed.any():
+        raise InputError(f"{what}: no voxel has p <= {p:g}; is it sound > silence? take a larger p")
+    image = load_image(statistic)
+    return nib.Nifti1Image(passed.astype(np.float32), image.affine, image.header)
+
+
+def screen_voxels(
+    dataset: Dataset,
+    *,
+    minimum_reliability: float | None = None,
+    sound: Image | None = None,
+    p: float = 0.001,
+    mask: Mask | None = None,
+) -> Dataset:
+    """Leave out voxels that do not repeat or do not answer to sound; `voxel_report` counts them.
+
+    Choosing voxels so favors no model, but it raises noise ceilings: say so where it is used.
 
     Parameters
     ----------
     dataset : Dataset
         As `load_patterns` gives it.
-    minimum_reliability : float
+    minimum_reliability : float, optional
         Smallest correlation between odd and even runs that is kept (`>=`); NaN never is.
+    sound : path or Nifti1Image, optional
+        The statistic of sound > silence, as `responsive_voxels` takes it, with its `p`.
+    mask : path, Nifti1Image or list of these
+        The mask the patterns were read with; `sound` needs it.
 
     Raises
     ------
     InputError
-        A region would be left without voxels.
+        A region would be left without voxels, another grid than the mask's, or nothing to screen by.
     """
-    keep = np.nan_to_num(voxel_reliability(dataset), nan=-np.inf) >= minimum_reliability
-    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(str)
-    for roi in dict.fromkeys(["", *of_voxel.tolist()]):
-        chosen = (of_voxel == roi) if roi else np.ones(len(keep), bool)
-        if not keep[chosen].any():
-            raise InputError(
-                f"voxel screen: none of the {chosen.sum()} voxels of {roi or 'the mask'!r} reaches a reliability of "
-                f"{minimum_reliability:g}; lower minimum_reliability"
-            )
+    if minimum_reliability is None and sound is None:
+        raise InputError("voxel screen: give minimum_reliability, sound, or both")
+    lost: dict[str, NDArray[np.bool_]] = {}
+    if sound is not None:
+        lost["dropped_unresponsive"] = ~_responsive(dataset, sound, p, mask)
+    if minimum_reliability is not None:
+        lost["dropped_unreliable"] = ~(np.nan_to_num(voxel_reliability(dataset), nan=-np.inf) >= minimum_reliability)
     counts = json.loads(str(dataset.descriptors.get("voxel_counts", "[]")))
-    for row in counts:
-        lost = int((~keep[(of_voxel == row["roi"]) | (row["roi"] == "mask")]).sum())
-        row["dropped_unreliable"] = row.get("dropped_unreliable", 0) + lost
-        row["kept"] -= lost
+    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(str)
+    keep = np.ones(dataset.n_channel, bool)
+    for reason, gone in lost.items():
+        for row in counts:
+            n = int((gone & keep)[(of_voxel == row["roi"]) | (row["roi"] == "mask")].sum())
+            row[reason] = row.get(reason, 0) + n
+            row["kept"] -= n
+        keep &= ~gone
+    _refuse_emptied(keep, of_voxel, minimum_reliability, p)
     return Dataset(
         dataset.measurements[:, keep],
         descriptors={**dataset.descriptors, "voxel_counts": json.dumps(counts)},
         obs_descriptors=dict(dataset.obs_descriptors),
         channel_descriptors={k: np.asarray(v)[keep] for k, v in dataset.channel_descriptors.items()},
     )
+
+
+def _responsive(dataset: Dataset, sound: Image, p: float, mask: Mask | None) -> NDArray[np.bool_]:
+    """Which channels answer to sound."""
+    if mask is None or "voxel" not in dataset.channel_descriptors:
+        raise InputError("voxel screen: sound= needs the mask= that the patterns were read with (load_patterns)")
+    passed, inside = responsive_voxels(sound, p=p), load_mask(mask)
+    check_same_grid(passed, inside, what="sound > silence image", wanted="mask")
+    in_mask = np.asarray(passed.dataobj)[np.asarray(inside.dataobj) > 0] > 0
+    if in_mask.size != int(dataset.descriptors.get("mask_voxels", in_mask.size)):
+        raise InputError(
+            f"voxel screen: the mask has {in_mask.size} voxels, the patterns were read with one of "
+            f"{dataset.descriptors['mask_voxels']}; give the same mask"
+        )
+    return np.asarray(in_mask[np.asarray(dataset.channel_descriptors["voxel"], int)])
+
+
+def _refuse_emptied(
+    keep: NDArray[np.bool_], of_voxel: NDArray[np.str_], minimum_reliability: float | None, p: float
+) -> None:
+    for roi in dict.fromkeys(["", *of_voxel.tolist()]):
+        chosen = (of_voxel == roi) if roi else np.ones(len(keep), bool)
+        if not keep[chosen].any():
+            wanted = "p for sound" if minimum_reliability is None else f"reliability of {minimum_reliability:g}"
+            raise InputError(
+                f"voxel screen: none of the {chosen.sum()} voxels of {roi or 'the mask'!r} reaches a {wanted}; "
+                f"lower minimum_reliability or raise p (now {p:g})"
+            )

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.afni import parse_label_table
 from brainmap.rsa.coordinates import AUDITORY_CENTERS as AUDITORY_CENTERS, sphere_rois as sphere_rois
 from brainmap.rsa.images import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import read_table
-from brainmap.rsa.regions import Image, Rois as Rois, cut_rois, load_mask as load_mask
+from brainmap.rsa.regions import Image, Mask, Rois as Rois, cut_rois, load_mask as load_mask
 
 _BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
 _SIDE = re.compile(
@@ -32,7 +33,7 @@ def load_rois(
     image: Image | Mapping[str, Image],
     *,
     table: str | Path | pd.DataFrame | None = None,
-    mask: Image | None = None,
+    mask: Mask | None = None,
     names: Sequence[str] | None = None,
     minimum_voxels: int = 10,
     hemispheres: Literal["separate", "pooled"] = "separate",
@@ -44,8 +45,9 @@ def load_rois(
     image : path, Nifti1Image, or mapping of name to path or Nifti1Image
         A label image `(x, y, z)` of whole numbers, 0 outside; or a mask for each region.
     table : path or DataFrame, optional
-        Columns `index` and `name`, as in a BIDS `dseg.tsv`. Without one the label table inside an AFNI image
-        is taken, and where there is none the labels name themselves.
+        Columns `index` and `name`, as in a BIDS `dseg.tsv`; or AFNI's `.niml.lt`. Without one the label table
+        inside an AFNI image is taken, else the `.tsv` beside a BIDS `_dseg` image; where there is none the labels
+        name themselves.
     mask : path or Nifti1Image, optional
         Regions are cut to its voxels.
     names : sequence of str, optional
@@ -81,9 +83,9 @@ def load_rois(
         reference = load_image(image)
         rois = _from_labels(reference, image, table)
     if hemispheres == "pooled":
-        rois = _pool(rois)
+        rois = pool_hemispheres(rois)
     if names is not None:
-        rois = _choose(rois, names)
+        rois = choose_rois(rois, names)
     if rois.absent:
         warnings.warn(
             f"ROI: {len(rois.absent)} of the table have no voxel in the image: {some(rois.absent)}",
@@ -116,6 +118,8 @@ def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.Da
     found, counts = np.unique(values[values > 0], return_counts=True)
     if not found.size:
         raise InputError(f"{what}: no label in it (every value is 0)")
+    if table is None and not info.label_table and info.path is not None:
+        table = _table_beside(info.path)
     known = _names_of(table) if table is not None else dict(info.label_table)
     known = {index: name for index, name in known.items() if index > 0}
     if not known:
@@ -135,7 +139,26 @@ def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.Da
     return Rois(names, labels, image.affine.copy(), info.space, absent)
 
 
+def _table_beside(path: Path) -> Path | None:
+    """The TSV of a BIDS segmentation, which has the name of the image."""
+    beside = path.with_name(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".tsv", path.name))
+    return beside if beside != path and path.name.partition(".")[0].endswith("_dseg") and beside.is_file() else None
+
+
+def _label_table(path: Path) -> dict[int, str]:
+    """The names in AFNI's `.niml.lt`."""
+    try:
+        names = parse_label_table(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"ROI table: {path} cannot be read ({error})") from None
+    if not names:
+        raise InputError(f'ROI table: {path} holds no label; wanted rows "1" "name" as AFNI writes them')
+    return names
+
+
 def _names_of(table: str | Path | pd.DataFrame) -> dict[int, str]:
+    if isinstance(table, str | Path) and str(table).endswith(".lt"):
+        return _label_table(existing_file(table, "ROI table"))
     read = read_table(table, "ROI table")
     for column in ("index", "name"):
         if column not in read.columns:
@@ -195,8 +218,19 @@ def _side(name: str) -> str:
     return "" if match is None else (match["first"] or match["last"])[0].lower()
 
 
-def _pool(rois: Rois) -> Rois:
-    """Join regions whose names differ only in the side; a region without its other half keeps its name."""
+def pool_hemispheres(rois: Rois) -> Rois:
+    """Join regions whose names differ only in the side; a region without its other half keeps its name.
+
+    Raises
+    ------
+    InputError
+        Two regions of one side would be joined.
+
+    Examples
+    --------
+    >>> pool_hemispheres(Rois(("left-a", "right-a"), np.array([[[1, 2, 0]]], np.int32), np.eye(4))).sizes
+    {'a': 2}
+    """
     groups: dict[str, list[str]] = {}
     for name in rois.names:
         groups.setdefault(_base_name(name), []).append(name)
@@ -214,7 +248,14 @@ def _pool(rois: Rois) -> Rois:
     return Rois(names, new[rois.labels], rois.affine, rois.space, rois.absent)
 
 
-def _choose(rois: Rois, names: Iterable[str]) -> Rois:
+def choose_rois(rois: Rois, names: Iterable[str]) -> Rois:
+    """Some of the regions, in the order asked for.
+
+    Raises
+    ------
+    InputError
+        No region of that name, or one without a voxel.
+    """
     chosen = tuple(names)
     new = np.zeros(len(rois.names) + 1, np.int32)
     for k, name in enumerate(chosen, start=1):

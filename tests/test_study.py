@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.study import Study, StudySettings, find_runs, load_study, slug
+from brainmap.study import Study, StudySettings, load_study, slug
 from brainmap.template import TEMPLATE
 
 
@@ -73,25 +73,12 @@ def test_init_keeps_a_file_that_is_there(
     assert tiny_study.file.read_text() == before
 
 
-def test_runs_come_in_natural_order_and_keep_selectors(tmp_path: Path) -> None:
-    for run in (1, 2, 10):
-        (tmp_path / f"stats_run-{run}+tlrc.HEAD").touch()
-    (tmp_path / "stats_run-1+tlrc.BRIK").touch()
-    runs, files = find_runs(f"{tmp_path}/stats_run-{{run}}+tlrc.HEAD[1..$(2)]", "01")
-    assert runs == ("1", "2", "10")
-    assert files[2] == f"{tmp_path}/stats_run-10+tlrc.HEAD[1..$(2)]"
-
-
-def test_a_folder_pattern_for_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="may stand in the file's name only"):
-        find_runs(f"{tmp_path}/run-{{run}}/betas.nii", "01")
-
-
 def test_labels_may_be_a_table_a_run(tiny_study: Any) -> None:
     tiny_study.edit(("mask = ", 'labels = "sub-{participant}_run-{run}.tsv"\nmask = '))
     person = next(iter(load_study(tiny_study.file).participants()))
-    assert [Path(name).name for name in person.labels] == [f"sub-01_run-{k}.tsv" for k in (1, 2, 3)]
-    assert set(person.labels) <= set(person.inputs)
+    labels = [one.labels for one in person.found]
+    assert [Path(name).name for name in labels] == [f"sub-01_run-{k}.tsv" for k in (1, 2, 3)]
+    assert set(labels) <= set(person.inputs)
 
 
 def test_words_that_yaml_would_change_stay_words(tiny_study: Any) -> None:
@@ -344,13 +331,3 @@ def test_a_study_that_is_not_simulated_never_says_so(tiny_inputs: Any, tmp_path:
     study.run("01")
     for path in results(study, "*.json"):
         assert json.loads(path.read_text()).get("Simulated") in (None, False), path
-
-
-@pytest.mark.parametrize("typed", ["b_run-{run}+tlrc", "b_run-{run}+tlrc.", "b_run-{run}+tlrc.HEAD"])
-def test_afni_names_find_their_runs_as_people_type_them(tmp_path: Path, typed: str) -> None:
-    for run in ("1", "10", "2"):
-        (tmp_path / f"b_run-{run}+tlrc.HEAD").touch()
-        (tmp_path / f"b_run-{run}+tlrc.BRIK.gz").touch()
-    runs, files = find_runs(str(tmp_path / typed), "01")
-    assert runs == ("1", "2", "10")
-    assert [Path(f).name for f in files] == [f"b_run-{run}+tlrc.HEAD" for run in runs]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,15 +22,17 @@ from brainmap.features.layers import select_layers
 from brainmap.features.running import evaluating
 from brainmap.features.sounds import read_sound
 from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.layouts import repetition_time
+from brainmap.rsa.normalize import MOST_CHANNELS
 from brainmap.rsa.pattern_table import read_table
 from brainmap.rsa.patterns import check_patterns, planned_patterns
-from brainmap.rsa.regions import grid_of
-from brainmap.rsa.rois import load_rois
+from brainmap.rsa.regions import Rois, grid_of
 from brainmap.rsa.spheres import sphere_offsets
+from brainmap.stages.brains import mask_of, pattern_arguments, regions_of
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained
 from brainmap.stages.networks import Version, check_items, class_names, load
-from brainmap.stages.participants import WHITENED, pattern_arguments
+from brainmap.stages.participants import WHITENED
 from brainmap.study import Network, Participant
 
 
@@ -38,7 +43,7 @@ class Findings:
     Attributes
     ----------
     table : DataFrame
-        A row a participant: format, runs, ROIs, problems.
+        A row a participant: files, sessions, runs, space, grid, voxels, ROIs, conditions, TR, problems.
     problems : tuple of str
         One line each; the study runs only without any.
     notes : tuple of str
@@ -81,7 +86,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         for person in people:
             found = _check_person(context, person)
             problems += found
-            rows.append(_row(person, found))
+            rows.append(_row(context, person, found))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         _gather(problems, lambda: _check_grids(context, sound))
         if people:
@@ -110,15 +115,32 @@ def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[
     return people
 
 
-def _row(person: Participant, found: Sequence[str]) -> dict[str, object]:
-    return {
+def _row(context: Context, person: Participant, found: Sequence[str]) -> dict[str, object]:
+    """What was found of a participant; what cannot be read is left empty, and among the problems."""
+    sessions = dict.fromkeys(one.session for one in person.found if one.session)
+    first = person.found[0]
+    row: dict[str, object] = {
         "participant": person.label,
         "files": len(person.files),
         "first file": Path(person.files[0]).name,
+        "sessions": ", ".join(sessions) or "-",
         "runs": ", ".join(person.runs) or "one",
         "space": person.brain.space,
-        "problems": len(found) or "none",
     }
+    with contextlib.suppress(InputError):
+        info = image_info(first.image)
+        row["grid"] = "x".join(map(str, info.shape[:3]))
+        row["voxels"] = f"{int(np.count_nonzero(mask_of(person).dataobj)):,}"
+        row["ROIs"] = len(regions_of(person))
+        plan = planned_patterns(**_planned(person), stimuli=context.stimuli)
+        row["conditions"] = len({pattern.condition for pattern in plan})
+        row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
+        row["TR [s]"] = repetition_time(first) or "-"
+    return {**row, "problems": len(found) or "none"}
+
+
+def _planned(person: Participant) -> dict[str, Any]:
+    return {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
 
 
 def check_output(context: Context) -> None:
@@ -196,16 +218,11 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
 def _check_person(context: Context, person: Participant) -> list[str]:
     """What is wrong with a participant's files, from headers, tables, mask and ROIs."""
     problems: list[str] = []
-    regions, who = person.brain.rois, f"participant {person.label}: "
+    who = f"participant {person.label}: "
     arguments = pattern_arguments(person)
     try:
-        load_rois(
-            person.roi_image,
-            table=person.roi_table,
-            mask=person.mask,
-            minimum_voxels=regions.minimum_voxels,
-            hemispheres=regions.hemispheres,
-        )
+        regions = regions_of(person)
+        problems += [f"{who}{line}" for line in _check_sizes(context, person, regions)]
     except InputError as error:
         problems.append(f"{who}{error}")
     try:
@@ -213,6 +230,8 @@ def _check_person(context: Context, person: Participant) -> list[str]:
     except InputError:  # listed already; the images are looked at all the same
         arguments["stimuli"] = None
     problems += check_patterns(**arguments)
+    for one in person.found:
+        _gather(problems, partial(repetition_time, one))
     if not problems:
         problems += [f"{who}{line}" for line in _check_design(context, person, arguments["stimuli"])]
         problems += [f"{who}{line}" for line in _check_radius(context, person)]
@@ -221,8 +240,7 @@ def _check_person(context: Context, person: Participant) -> list[str]:
 
 def _check_design(context: Context, person: Participant, stimuli: dict[str, str] | None) -> Iterator[str]:
     """Whether the patterns have the items of the networks' RDMs, and runs where the settings need them."""
-    arguments = {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
-    plan = planned_patterns(**arguments, stimuli=stimuli)
+    plan = planned_patterns(**_planned(person), stimuli=stimuli)
     there = [row for row in plan if row.source >= 0]
     rsa, light = context.study.settings.rsa, context.study.settings.searchlight
     if stimuli:
@@ -252,13 +270,24 @@ def _check_design(context: Context, person: Participant, stimuli: dict[str, str]
         yield "[rsa] dissimilarity = 'mahalanobis' needs [brain] noise = 'runs'; set it, or choose 'euclidean'"
 
 
+def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[str]:
+    """Whether the noise precision of every region fits into memory."""
+    if context.study.settings.rsa.dissimilarity in WHITENED and person.brain.noise != "none":
+        for name, size in rois.sizes.items():
+            if size > MOST_CHANNELS:
+                yield (
+                    f"ROI {name!r}: {size} voxels, of which a noise precision would take {size**2 * 8e-9:.1f} GB; "
+                    f"wanted at most {MOST_CHANNELS}: take smaller regions, or [brain] noise = 'none'"
+                )
+
+
 def _check_radius(context: Context, person: Participant) -> Iterator[str]:
     """Whether a sphere can hold enough voxels."""
     settings = context.study.settings.searchlight
     if settings is None:
         return
     try:
-        most = len(sphere_offsets(image_info(person.mask).affine, settings.radius_mm))
+        most = len(sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
     except InputError as error:
         yield str(error)
         return
@@ -279,7 +308,7 @@ def _check_grids(context: Context, people: Sequence[Participant]) -> None:
         other = first.setdefault(space, person)
         if space == "native" or other is person:
             continue
-        mine, its = image_info(person.mask), image_info(other.mask)
+        mine, its = image_info(person.masks[0]), image_info(other.masks[0])
         check_same_grid(
             grid_of(mine.shape, mine.affine),
             grid_of(its.shape, its.affine),
@@ -297,11 +326,8 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
     for column in ("region", "layer"):
         if column not in table:
             raise InputError(f"[truth] table: no column {column!r}; found {some(map(str, table.columns))}")
-    settings = person.brain.rois
     try:
-        known = load_rois(
-            person.roi_image, table=person.roi_table, minimum_voxels=1, hemispheres=settings.hemispheres
-        ).names
+        known = regions_of(person, whole=True).names
     except InputError:
         return  # listed with the participant
     first = layers.get(context.study.settings.network[0].name)

@@ -22,7 +22,7 @@ from brainmap.rsa.images import load_image
 from brainmap.rsa.inference import score_statistics, split_half_best_layer
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
-from brainmap.rsa.rois import load_rois
+from brainmap.stages.brains import regions_of
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS, map_path
@@ -79,8 +79,7 @@ def run_group(context: Context) -> None:
         key = content_key(key, maps_key)
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
-        regions = [r for r in (people[0].roi_image, people[0].roi_table) if r is not None]
-        planted = [context.digest(f) for f in (context.study.resolve(truth.table), *regions)]
+        planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
         context.stage("group_recovery", content_key(key, planted), lambda: _recovery(context, people))
 
 
@@ -288,8 +287,7 @@ def _mapped(context: Context, people: list[Participant], version: Version, layer
         return {}
     best: Nifti1Image = load_image(group_map(context, version, "", "bestlayer", space))
     values = np.nan_to_num(np.asarray(best.dataobj))
-    pooling = people[0].brain.rois.hemispheres
-    rois = load_rois(people[0].roi_image, table=people[0].roi_table, minimum_voxels=1, hemispheres=pooling)
+    rois = regions_of(people[0], whole=True)
     return {
         "mean_maps": {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers},
         "significant": best.__class__(values, best.affine),

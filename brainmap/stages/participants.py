@@ -6,19 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import searchlight
 from brainmap.rsa.compare import compare_rdms
-from brainmap.rsa.normalize import noise_precision, run_residuals
-from brainmap.rsa.patterns import load_patterns, select_roi, voxel_report
+from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
-from brainmap.rsa.rois import load_rois
+from brainmap.stages.brains import mask_of, patterns_of, regions_of, roi_precision, screened, voxel_noise
 from brainmap.stages.context import Context, ready
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study import Participant
@@ -46,6 +44,8 @@ COUNT_COLUMNS = {
     "outside_mask": "of these, outside the mask",
     "dropped_nan": "left out: NaN or infinite in a pattern",
     "dropped_constant": "left out: constant over the patterns of a run",
+    "dropped_unresponsive": "left out: no answer to sound",
+    "dropped_unreliable": "left out: responses of odd and even runs do not correlate enough",
     "kept": "voxels used",
 }
 
@@ -63,25 +63,16 @@ class _Person:
 
     @cached_property
     def rois(self) -> Rois:
-        settings = self.person.brain.rois
-        return load_rois(
-            self.person.roi_image,
-            table=self.person.roi_table,
-            mask=self.person.mask,
-            minimum_voxels=settings.minimum_voxels,
-            hemispheres=settings.hemispheres,
-        )
+        return regions_of(self.person)
 
     @cached_property
     def data(self) -> Dataset:
-        arguments = pattern_arguments(self.person)
-        return load_patterns(**arguments, stimuli=self.context.stimuli, rois=self.rois)
+        return patterns_of(self.person, self.context.stimuli, self.rois)
 
     @cached_property
     def inputs(self) -> list[str]:
         """Every file the participant's regions depend on."""
-        person = self.person
-        return [*person.inputs, *(f for f in (person.roi_image, person.roi_table) if f is not None)]
+        return [*self.person.inputs, *self.person.roi_files]
 
     def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
         """What a stage depends on: models, patterns, and its own settings."""
@@ -91,26 +82,14 @@ class _Person:
             VERSION,
             models,
             [context.digest(i) for i in inputs],
-            [self.person.labels == "sub-brick", brain.missing, brain.space, self.person.runs],
-            brain.noise if dissimilarity in WHITENED else "none",
+            [[one.labels == "sub-brick" for one in self.person.found], brain.missing, brain.space, self.person.runs],
+            [brain.noise, brain.precision] if dissimilarity in WHITENED else "none",
+            brain.normalize,
             context.stimuli,
             context.study.settings.rsa.items,
             dissimilarity,
             settings,
         )
-
-
-def pattern_arguments(person: Participant) -> dict[str, Any]:
-    """The arguments of `load_patterns` and `check_patterns` for a participant, but for stimuli and ROIs."""
-    several = len(person.files) > 1
-    return {
-        "files": list(person.files) if several else person.files[0],
-        "mask": person.mask,
-        "conditions": list(person.labels) if isinstance(person.labels, tuple) else person.labels,
-        "runs": list(person.runs) if several else None,
-        "participant": person.label,
-        "missing": person.brain.missing,
-    }
 
 
 def run_participants(context: Context, only: Sequence[str] = ()) -> None:
@@ -120,10 +99,8 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
         if only and person.label not in only:
             continue
         one = _Person(context, person)
-        regions = person.brain.rois
-        key = one.key(
-            one.inputs, settings.rsa.dissimilarity, settings.rsa.measure, regions.hemispheres, regions.minimum_voxels
-        )
+        cut = [person.brain.rois.model_dump(), person.brain.screen.model_dump()]
+        key = one.key(one.inputs, settings.rsa.dissimilarity, settings.rsa.measure, cut)
         context.stage(f"sub-{person.label}_rois", key, partial(_score_rois, one))
         light = settings.searchlight
         if light is not None:
@@ -134,14 +111,13 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
 
 def _score_rois(one: _Person) -> Iterator[Path]:
     context, settings, label = one.context, one.context.study.settings.rsa, one.person.label
-    precision = None
-    if settings.dissimilarity in WHITENED and one.person.brain.noise == "runs":
-        precision = {name: noise_precision(select_roi(one.data, name), method="shrinkage") for name in one.rois.names}
+    data, names = screened(one.person, one.data), list(one.rois.names)
+    precision = roi_precision(one.person, data, names) if settings.dissimilarity in WHITENED else None
     rdms = compute_rdms(
-        one.data,
+        data,
         dissimilarity=settings.dissimilarity,
         items=settings.items,
-        rois=list(one.rois.names),
+        rois=names,
         noise_precision=precision,
         descriptors={"participant": label},
     )
@@ -161,7 +137,7 @@ def _score_rois(one: _Person) -> Iterator[Path]:
     )
     yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.measure, **about})
     path = context.subject_file(one.person, "counts.tsv", desc="voxels")
-    counts = voxel_report(one.data)
+    counts = voxel_report(data)
     counts.insert(0, "participant", label)
     yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
 
@@ -170,14 +146,11 @@ def _map(one: _Person) -> Iterator[Path]:
     context = one.context
     settings = context.study.settings.searchlight
     assert settings is not None  # the caller asked for the stage because it is there
-    noise = None
-    if settings.dissimilarity == "crossnobis" and one.person.brain.noise == "runs":
-        residuals, freedom = run_residuals(one.data)
-        noise = np.sqrt((residuals**2).sum(axis=0) / freedom)
+    noise = voxel_noise(one.person, one.data) if settings.dissimilarity == "crossnobis" else None
     maps = searchlight(
         one.data,
         one.models,
-        mask=one.person.mask,
+        mask=mask_of(one.person),
         radius_mm=settings.radius_mm,
         measure=settings.measure,
         dissimilarity=settings.dissimilarity,

@@ -1,0 +1,152 @@
+"""A participant's brain as the study file asks for it: regions, patterns, and the noise of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa.coordinates import AUDITORY_CENTERS, sphere_rois
+from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.layouts import pattern_arguments as arguments_of
+from brainmap.rsa.normalize import noise_precision, normalize_patterns, run_residuals
+from brainmap.rsa.patterns import load_patterns, select_roi
+from brainmap.rsa.regions import grid_of, load_mask
+from brainmap.rsa.reliability import screen_voxels
+from brainmap.rsa.rois import choose_rois, load_rois, pool_hemispheres
+from brainmap.study_inputs import Participant
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from numpy.typing import NDArray
+    from rsatoolbox.data import Dataset
+
+    from brainmap.rsa.regions import Rois
+
+
+def mask_of(person: Participant) -> Nifti1Image:
+    """The brain mask: the voxels that the masks of all runs have."""
+    return load_mask(person.masks)
+
+
+def regions_of(person: Participant, *, whole: bool = False) -> Rois:
+    """The regions of the study file on the participant's grid, cut to the brain mask unless they are wanted whole.
+
+    Raises
+    ------
+    InputError
+        As `load_rois` and `sphere_rois`.
+    """
+    rois = person.brain.rois
+    least = 1 if whole else rois.minimum_voxels
+    mask = None if whole else person.masks
+    if rois.centers:
+        spheres = _spheres(person, mask, least)
+        return spheres if rois.names is None else choose_rois(spheres, rois.names)
+    image: Any = {name: person.fill(file) for name, file in rois.masks.items()} or person.fill(str(rois.image))
+    table = None if rois.table is None else person.fill(rois.table)
+    return load_rois(
+        image, table=table, mask=mask, names=rois.names, minimum_voxels=least, hemispheres=rois.hemispheres
+    )
+
+
+def _spheres(person: Participant, mask: list[str] | None, least: int) -> Rois:
+    rois = person.brain.rois
+    assert rois.centers  # the settings were checked
+    assert rois.radius_mm
+    auditory = rois.centers == "auditory"
+    spheres = sphere_rois(
+        AUDITORY_CENTERS if isinstance(rois.centers, str) else rois.centers,
+        radius_mm=rois.radius_mm,
+        reference=person.masks[0],
+        space="MNI" if auditory else str(rois.coordinates),
+        orientation="LPI" if auditory else rois.orientation,
+        mask=mask,
+        reference_space=_template(person.brain.space),
+        overlap="nearest",
+        minimum_voxels=least,
+    )
+    return pool_hemispheres(spheres) if rois.hemispheres == "pooled" else spheres
+
+
+def _template(space: str) -> str | None:
+    """The space of the images in AFNI's words, where the study file names one."""
+    return None if space == "native" else "MNI" if space.startswith("MNI") else space
+
+
+def pattern_arguments(person: Participant) -> dict[str, Any]:
+    """The arguments of `load_patterns` and `check_patterns` for a participant, but for stimuli and ROIs."""
+    return {**arguments_of(person.found), "missing": person.brain.missing}
+
+
+def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
+    """The patterns, normalized as the study file says."""
+    data = load_patterns(**pattern_arguments(person), stimuli=stimuli, rois=rois)
+    for method in person.brain.normalize:
+        data = normalize_patterns(data, method)
+    return data
+
+
+def screened(person: Participant, data: Dataset) -> Dataset:
+    """The patterns of the voxels that the study file's screen keeps."""
+    screen = person.brain.screen
+    if screen.reliability is None and person.sound is None:
+        return data
+    mask = mask_of(person)
+    return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
+
+
+def residuals_of(person: Participant) -> list[NDArray[np.float64]]:
+    """What the models of the betas left over, in the mask's voxels, an array (n_volumes, n_voxels) a file.
+
+    Raises
+    ------
+    InputError
+        None are named or found, or they are on another grid.
+    """
+    if not person.residuals:
+        raise InputError(
+            f"participant {person.label}: noise = 'residuals', and no residuals are known; name them in [brain] "
+            "residuals (AFNI: errts.*), or take noise = 'runs'"
+        )
+    mask = mask_of(person)
+    inside = np.asarray(mask.dataobj) > 0
+    found = []
+    for name in person.residuals:
+        image = load_image(name)
+        check_same_grid(grid_of(image.shape, image.affine), mask, what=name, wanted="mask")
+        values = np.asarray(image.dataobj)
+        if values.ndim != 4:
+            raise InputError(f"{name}: one volume, wanted the residuals of every volume")
+        kept = values[inside].T.astype(float)
+        found.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
+    return found
+
+
+def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, NDArray[np.float64]] | None:
+    """The noise precision of each region, None where the study takes none."""
+    brain = person.brain
+    if brain.noise == "none":
+        return None
+    source: Any = "runs" if brain.noise == "runs" else residuals_of(person)
+    return {name: noise_precision(select_roi(data, name), method=brain.precision, source=source) for name in names}
+
+
+def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | None:
+    """The noise standard deviation of each voxel, for the searchlight's crossnobis."""
+    if person.brain.noise == "none":
+        return None
+    if person.brain.noise == "runs":
+        residuals, freedom = run_residuals(data)
+        return np.asarray(np.sqrt((residuals**2).sum(axis=0) / freedom))
+    voxel = np.asarray(data.channel_descriptors["voxel"], int)
+    parts = [part[:, voxel] - part[:, voxel].mean(axis=0) for part in residuals_of(person)]
+    sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / sum(len(p) - 1 for p in parts))
+    if not (sd > 0).all():
+        raise InputError(
+            f"participant {person.label}: {np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "
+            f"residuals {some(person.residuals)}; were they masked otherwise?"
+        )
+    return sd

@@ -1,0 +1,196 @@
+"""The brain side of a study file: whose images, where they lie, which regions; and the files this finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from brainmap.errors import InputError
+from brainmap.rsa._inputs import RunInputs, fill
+from brainmap.rsa.layouts import find_inputs
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
+Center = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A table of the study file; a key it does not know is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Regions(Section):
+    """ROIs: a label image with its table, a mask a region, or spheres at coordinates."""
+
+    image: str | None = None
+    table: str | None = None
+    masks: dict[str, str] = {}
+    centers: Literal["auditory"] | dict[str, Center] | None = None
+    radius_mm: float | None = Field(default=None, gt=0)
+    orientation: Literal["LPI", "RAI"] = "LPI"
+    coordinates: str | None = None  # the space that the centers are in
+    names: tuple[str, ...] | None = None
+    hemispheres: Literal["separate", "pooled"] = "separate"
+    minimum_voxels: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Regions:
+        given = [key for key in ("image", "masks", "centers") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"found {' and '.join(given) or 'none of them'}, wanted one of image, masks, centers")
+        if self.centers and self.radius_mm is None:
+            raise ValueError("centers lack the key 'radius_mm'")
+        if isinstance(self.centers, dict) and self.coordinates is None:
+            raise ValueError("centers lack the key 'coordinates', their space: 'MNI', 'TLRC', 'TT_N27' or 'ORIG'")
+        return self
+
+
+class Screen(Section):
+    """Which voxels of the regions are used: those that repeat, those that answer to sound."""
+
+    reliability: float | None = Field(default=None, gt=-1, lt=1)  # smallest correlation of odd with even runs
+    sound: str | None = None  # statistic image of sound > silence, one sub-brick
+    p: float = Field(default=0.001, gt=0, lt=1)  # one-sided, of `sound`
+
+
+class Brain(Section):
+    """Participants whose files look alike; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
+
+    participants: tuple[Name, ...] = Field(min_length=1)
+    layout: Literal["files", "bids", "afni_proc"] = "files"
+    folder: str | None = None
+    kind: Literal["betas"] = "betas"
+    files: str | None = None
+    labels: str = "sub-brick"
+    mask: str | None = None
+    rois: Regions
+    task: str | None = None
+    sessions: tuple[str, ...] | None = None
+    desc: str | None = None
+    entities: dict[str, str] = {}
+    space: str = "native"
+    missing: Literal["error", "nan"] = "error"
+    normalize: tuple[Normalization, ...] = ()
+    noise: Literal["runs", "residuals", "none"] = "runs"
+    precision: Literal["shrinkage", "diag", "full"] = "shrinkage"
+    residuals: str | None = None
+    screen: Screen = Screen()
+
+    @model_validator(mode="after")
+    def _where(self) -> Brain:
+        needs = ("files", "mask") if self.layout == "files" else ("folder",)
+        lacking = [key for key in needs if getattr(self, key) is None]
+        if lacking:
+            raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs")
+        if self.files is not None and len(self.participants) > 1 and "{participant}" not in self.files:
+            raise ValueError(
+                f"files = {self.files!r} would be read as the data of each of {len(self.participants)} participants; "
+                "write {participant} where their labels stand"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participant:
+    """One participant's files, found on disk.
+
+    Attributes
+    ----------
+    label : str
+    found : tuple of RunInputs
+        One entry an image, in natural order of sessions and runs.
+    """
+
+    label: str
+    brain: Brain
+    found: tuple[RunInputs, ...]
+    resolve: Callable[[str], str]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Labels of the runs; one empty string where nothing says them."""
+        trials = tuple(dict.fromkeys(row[3] for row in self.found[0].volumes))
+        return trials if len(self.found) == 1 and len(trials) > 1 else tuple(one.label for one in self.found)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The images, in the order of `found`."""
+        return tuple(one.image for one in self.found)
+
+    @property
+    def masks(self) -> list[str]:
+        """The brain masks, of which the voxels that all have are used."""
+        return list(dict.fromkeys(mask for one in self.found for mask in one.masks))
+
+    @property
+    def roi_files(self) -> list[str]:
+        """Every file the regions come from."""
+        rois = self.brain.rois
+        return [self.fill(name) for name in (rois.image, rois.table, *rois.masks.values()) if name is not None]
+
+    @property
+    def residuals(self) -> list[str]:
+        """What the models of the betas left over, where the study uses it."""
+        if self.brain.noise != "residuals":
+            return []
+        given = self.brain.residuals
+        named = [one.residuals if given is None else self.fill(given, one) for one in self.found]
+        return [name for name in dict.fromkeys(named) if name is not None]
+
+    @property
+    def sound(self) -> str | None:
+        """The statistic image of the voxel screen."""
+        return None if self.brain.screen.sound is None else self.fill(self.brain.screen.sound)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Every file that the participant's patterns depend on, images first."""
+        others = [name for one in self.found for name in (*_tables(one), *one.sidecars)]
+        sound = [self.sound] if self.sound else []
+        return list(dict.fromkeys([*self.files, *self.masks, *others, *self.residuals, *sound]))
+
+    def fill(self, pattern: str, one: RunInputs | None = None) -> str:
+        """A path of the study file with this participant's labels (and those of a run) in their places."""
+        places = {"participant": self.label}
+        if one is not None:
+            places |= {"session": one.session, "task": one.task, "run": one.run}
+        return self.resolve(fill(pattern, places))
+
+
+def _tables(one: RunInputs) -> list[str]:
+    named = [one.events, one.confounds, None if one.labels == "sub-brick" else one.labels]
+    return [name for name in named if name is not None]
+
+
+def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) -> Participant:
+    """One participant of a group, with the files its layout gives.
+
+    Raises
+    ------
+    InputError
+        A pattern or layout that finds nothing, or more than one image for a run; no brain mask.
+    """
+    where = brain.files if brain.layout == "files" else brain.folder
+    assert where is not None  # the settings were checked
+
+    def given(name: str | None) -> str | None:
+        return None if name is None else resolve(name)
+
+    labels = None if "labels" not in brain.model_fields_set else brain.labels
+    found = find_inputs(
+        resolve(where), layout=brain.layout, participants=[label], kind=brain.kind, task=brain.task,
+        space=brain.space if brain.layout == "bids" or brain.space != "native" else None, desc=brain.desc,
+        sessions=brain.sessions, entities=brain.entities, mask=given(brain.mask),
+        labels=labels if labels == "sub-brick" else given(labels),
+    )  # fmt: skip
+    person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)
+    if not person.masks:
+        raise InputError(
+            f"participant {label}: no brain mask beside {Path(found[0].image).name}; name one in [brain] mask"
+        )
+    return person

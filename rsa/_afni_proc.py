@@ -1,0 +1,211 @@
+"""Result folders of AFNI's afni_proc.py: the statistics of a participant, and from the design the run of each trial."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import nearest, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._inputs import RunInputs, natural
+
+_STATS = re.compile(
+    r"stats\.(?P<who>.+?)(?:[._](?:r|run-?)(?P<run>\d+))?(?P<reml>_REML)?(?:\+(?P<view>orig|acpc|tlrc)\.HEAD|\.nii(?:\.gz)?)"
+)
+_COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef")
+_DEPTH = 4  # folders below the one given in which results are looked for
+_MASKS = ("full_mask", "mask_epi_anat")  # afni_proc's, of a participant; the wider one first
+
+
+@dataclass(frozen=True)
+class Design:
+    """What an `X.xmat.1D` says of a regression.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        `name#k` of every regressor.
+    stimuli : tuple of str
+        Names of those that are stimuli, neither drift nor motion nor contrast.
+    run_starts : ndarray of int
+        First volume of each run.
+    rows : ndarray of int
+        The volume of each row: censored ones are left out.
+    matrix : ndarray, (n_rows, n_columns)
+    """
+
+    columns: tuple[str, ...]
+    stimuli: tuple[str, ...]
+    run_starts: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    matrix: NDArray[np.float64]
+
+    def run_of(self, column: str) -> str | None:
+        """The run (from 1) in which a regressor is not 0; None where that is none or more than one."""
+        if column not in self.columns:
+            return None
+        there = np.flatnonzero(np.abs(self.matrix[:, self.columns.index(column)]) > 1e-6)
+        runs = np.unique(np.searchsorted(self.run_starts, self.rows[there], side="right"))
+        return str(runs[0]) if len(runs) == 1 else None
+
+
+def read_design(path: Path) -> Design:
+    """Read a design matrix of 3dDeconvolve.
+
+    Raises
+    ------
+    InputError
+        Not such a file, or one whose parts do not fit.
+    """
+    try:
+        text = path.read_text(encoding="latin-1")
+        said = dict(re.findall(r'^#\s*(\w+)\s*=\s*"([^"]*)"', text, re.M))
+        columns = tuple(label.strip() for label in said["ColumnLabels"].split(";"))
+        body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        matrix = np.array(body.split(), float).reshape(-1, len(columns))
+        rows = _integers(said["GoodList"]) if "GoodList" in said else np.arange(len(matrix))
+        starts = _integers(said.get("RunStart", "0"))
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: no design matrix of 3dDeconvolve ({error}); look for X.xmat.1D") from None
+    if len(matrix) > len(rows):  # the matrix keeps the rows that the fit left out
+        rows = np.arange(len(matrix))
+    if len(matrix) != len(rows) or not len(starts):
+        raise InputError(f"{path}: {len(matrix)} rows, GoodList names {len(rows)} volumes; make the design again")
+    stimuli = tuple(name.strip() for name in said.get("StimLabels", "").split(";") if name.strip())
+    return Design(columns, stimuli, starts, rows, matrix)
+
+
+def _integers(text: str) -> NDArray[np.int64]:
+    """AFNI's short writing of integers.
+
+    Examples
+    --------
+    >>> _integers("0..3,7,2@9").tolist()
+    [0, 1, 2, 3, 7, 9, 9]
+    """
+    numbers: list[int] = []
+    for word in re.split(r"[,\s]+", text.strip()):
+        if match := re.fullmatch(r"(-?\d{1,9})(?:\.\.|:)(-?\d{1,9})", word):
+            numbers += range(int(match[1]), int(match[2]) + 1)
+        elif match := re.fullmatch(r"(\d{1,6})@(-?\d{1,9})", word):
+            numbers += [int(match[2])] * int(match[1])
+        else:
+            numbers.append(int(word))
+    return np.array(numbers, np.int64)
+
+
+def find_stats(folder: Path) -> dict[str, list[Path]]:
+    """Every statistics file of 3dDeconvolve and 3dREMLfit below a folder, by the participant its name says."""
+    found: dict[str, list[Path]] = {}
+    level = [folder]
+    for _ in range(_DEPTH):
+        for place in level:
+            for path in sorted(place.glob("stats.*")):
+                if match := _STATS.fullmatch(path.name):
+                    found.setdefault(match["who"].removeprefix("sub-"), []).append(path)
+        level = [p for place in level for p in sorted(place.iterdir()) if p.is_dir()]
+    return found
+
+
+def find_runs(
+    folder: Path, participant: str, stats: Mapping[str, Sequence[Path]], *, fit: str | None, space: str | None
+) -> list[RunInputs]:
+    """One entry a fit: a participant's betas, those of REML where both fits are there; `fit` says which."""
+    files = list(stats.get(participant, ()))
+    if not files:
+        there = sorted(stats, key=natural)
+        raise InputError(
+            f"participant {participant}: no stats.{participant}+tlrc or stats.sub-{participant}+tlrc below {folder}; "
+            f"found {f'those of {some(there)}' if there else 'no stats.* at all'}{nearest(participant, there)}"
+        )
+    files = _one_fit(files, participant, fit)
+    files = _one_view(files, participant, space)
+    runs = [_parts(path)["run"] or "" for path in files]
+    if len(set(runs)) < len(runs):
+        raise InputError(
+            f"participant {participant}: more than one result: {some([str(p) for p in files])}; remove one, or give "
+            "files = with {run} where the fits of the runs differ in their names"
+        )
+    return [_result(path, run, participant) for path, run in zip(files, runs, strict=True)]
+
+
+def _parts(path: Path) -> dict[str, str | None]:
+    match = _STATS.fullmatch(path.name)
+    assert match is not None  # find_stats chose it so
+    return match.groupdict()
+
+
+def _one_fit(files: Sequence[Path], participant: str, fit: str | None) -> list[Path]:
+    reml = [path for path in files if _parts(path)["reml"]]
+    ols = [path for path in files if path not in reml]
+    if fit is not None:
+        if fit.upper() not in ("REML", "OLS"):
+            raise InputError(f"desc = {fit!r}: afni_proc knows 'REML' and 'OLS'{nearest(fit, ('REML', 'OLS'))}")
+        chosen = reml if fit.upper() == "REML" else ols
+        if not chosen:
+            there = some([path.name for path in files])
+            raise InputError(f"participant {participant}: no statistics of {fit}; found {there}")
+        return chosen
+    if reml and ols:
+        warnings.warn(
+            f"participant {participant}: statistics of REML and of OLS are there; REML is taken (desc = says another)",
+            BrainmapWarning, stacklevel=2,
+        )  # fmt: skip
+    return reml or ols
+
+
+def _one_view(files: Sequence[Path], participant: str, space: str | None) -> list[Path]:
+    views = sorted({view for path in files if (view := _parts(path)["view"])})
+    if len(views) > 1:
+        if space is None:
+            raise InputError(f"participant {participant}: results in views {some(views)}; say which by space =")
+        wanted = "orig" if space.lower() in ("native", "orig") else "tlrc"
+        files = [path for path in files if _parts(path)["view"] in (wanted, None)]
+    return list(files)
+
+
+def _result(path: Path, run: str, participant: str) -> RunInputs:
+    """The betas of one fit: with the design beside it, coefficients of stimuli only and the run of each trial."""
+    where, parts = path.parent, _parts(path)
+    named, view = f"{parts['who']}", f"+{parts['view']}.HEAD" if parts["view"] else ".nii*"
+    mask = next((str(p) for kind in _MASKS for p in sorted(where.glob(f"{kind}.{named}{view}"))), None)
+    suffix = f"{'_REML' if parts['reml'] else ''}{view}"
+    between = path.name[len(f"stats.{named}") :].split("_REML")[0].split("+")[0].split(".nii")[0]
+    left = next((str(p) for p in sorted(where.glob(f"errts.{named}{between}{suffix}"))), None)
+    design = next((p for p in (where / f"X.xmat{between}.1D", where / "X.xmat.1D") if p.is_file()), None)
+    return RunInputs(
+        participant=participant,
+        run=run,
+        image=str(path),
+        masks=(mask,) if mask else (),
+        volumes=_volumes(path, read_design(design), run) if design else (),
+        sidecars=(str(design),) if design else (),
+        residuals=left,
+    )
+
+
+def _volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
+    """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
+    from brainmap.rsa.images import image_info
+    from brainmap.rsa.pattern_table import label_patterns
+    from brainmap.rsa.patterns import source_of
+
+    betas = label_patterns(source_of(path))
+    labels = image_info(path).labels
+    rows = []
+    for volume, stimulus, condition in betas:
+        if design.stimuli and condition not in design.stimuli:
+            continue  # a contrast: a difference of conditions is no condition
+        coefficient = _COEFFICIENT.fullmatch(labels[volume].strip())
+        column = f"{coefficient['name']}#{coefficient['n']}" if coefficient else stimulus
+        trial = design.run_of(column) if "#" in stimulus and len(design.run_starts) > 1 else None
+        rows.append((volume, stimulus, condition, run or trial or "1"))
+    if not rows:
+        raise InputError(f"{path}: no sub-brick is a coefficient of the stimuli {some(design.stimuli)} of its design")
+    return tuple(rows)

@@ -1,0 +1,250 @@
+"""BIDS folders as far as fMRI inputs need them: names, inherited files, and the runs of a participant.
+
+References
+----------
+Gorgolewski et al. (2016), https://doi.org/10.1038/sdata.2016.44
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+from brainmap.rsa._inputs import Kind, RunInputs, natural
+
+_IMAGES = ("nii", "nii.gz", "HEAD")
+_NATIVE = ("", "T1w", "boldref", "func")  # values of `space` that "native" stands for
+_BETAS = ("statmap", "betas", "beta")
+_EFFECTS = ("", "effect", "beta", "betas")
+
+
+@dataclass(frozen=True)
+class BidsFile:
+    """A file by the parts of its name: entities in their order, suffix, and what follows the first dot."""
+
+    path: Path
+    entities: Mapping[str, str]
+    suffix: str
+    extension: str
+
+    def get(self, entity: str) -> str:
+        """The value of an entity, empty where the name has none."""
+        return self.entities.get(entity, "")
+
+
+def parse_name(path: str | Path) -> BidsFile | None:
+    """Take a BIDS name apart; None for any other.
+
+    Examples
+    --------
+    >>> file = parse_name("sub-01_task-words_run-2_space-T1w_desc-preproc_bold.nii.gz")
+    >>> file.entities["run"], file.suffix, file.extension
+    ('2', 'bold', 'nii.gz')
+    >>> parse_name("notes on sub-01.txt") is None
+    True
+    """
+    path = Path(path)
+    stem, _, extension = path.name.partition(".")
+    *pairs, suffix = stem.split("_")
+    found = [re.fullmatch(r"([a-zA-Z]+)-([A-Za-z0-9+]+)", pair) for pair in pairs]
+    entities = {m[1]: m[2] for m in found if m}
+    if not extension or len(entities) != len(pairs) or "-" in suffix:
+        return None
+    return BidsFile(path, entities, re.sub(r"\+(orig|acpc|tlrc)$", "", suffix), extension)
+
+
+def files_in(folder: Path) -> list[BidsFile]:
+    """The files of a folder that have BIDS names."""
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [file for path in there if path.is_file() and (file := parse_name(path))]
+
+
+def participants_in(folder: Path) -> list[str]:
+    """Labels of the participants of a BIDS folder."""
+    return sorted((p.name.removeprefix("sub-") for p in folder.glob("sub-*") if p.is_dir()), key=natural)
+
+
+def raw_of(folder: Path) -> Path | None:
+    """The raw data set that derivatives were made from: as its description says, else the folder around."""
+    try:
+        about = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
+        links = [about.get("DatasetLinks", {}).get("raw"), *(s.get("URL") for s in about.get("SourceDatasets", []))]
+    except (OSError, ValueError, AttributeError):
+        links = []
+    for link in (str(link).removeprefix("file://") for link in links if link):
+        if (folder / link).is_dir() and participants_in(folder / link):
+            return (folder / link).resolve()
+    above = [parent.parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.name == "derivatives"]
+    return next((parent for parent in above if participants_in(parent)), None)
+
+
+def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: str) -> list[Path]:
+    """Files that hold for an image by BIDS' inheritance: in its folder or above, without an entity it lacks.
+
+    The most general one comes first.
+    """
+    found: list[tuple[int, int, Path]] = []
+    for root in roots:
+        levels = [root, root / f"sub-{image.get('sub')}"]
+        levels += [levels[-1] / f"ses-{image.get('ses')}"] if image.get("ses") else []
+        for depth, folder in enumerate((*levels, levels[-1] / "func")):
+            for file in files_in(folder):
+                own = {key: value for key, value in file.entities.items() if key not in ("desc", "space", "res")}
+                holds = all(image.get(key) == value for key, value in own.items())
+                described = all(image.get(key) == file.get(key) for key in ("desc", "space", "res") if file.get(key))
+                if holds and described and (file.suffix, file.extension) == (suffix, extension):
+                    found.append((depth, len(file.entities), file.path))
+    return [path for _, _, path in sorted(found)]
+
+
+def sidecar(paths: Sequence[Path]) -> dict[str, Any]:
+    """What JSON files say together, the later ones over the earlier ones.
+
+    Raises
+    ------
+    InputError
+        One of them is no JSON object.
+    """
+    said: dict[str, Any] = {}
+    for path in paths:
+        try:
+            said |= dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: no JSON of a sidecar ({error})") from None
+    return said
+
+
+def find_runs(
+    folder: Path,
+    participant: str,
+    *,
+    kind: Kind,
+    task: str | None,
+    space: str | None,
+    desc: str | None,
+    sessions: Sequence[str] | None,
+    entities: Mapping[str, str],
+    raw: Path | None,
+) -> list[RunInputs]:
+    """The runs of one participant with what belongs to each; options as in `layouts.find_inputs`."""
+    own = folder / f"sub-{participant}"
+    if not own.is_dir():
+        there = participants_in(folder)
+        hint = f"; found {some(there)}{nearest(participant, there)}" if there else ", nor that of any other"
+        raise InputError(f"participant {participant}: no folder {own}{hint}")
+    files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in files_in(place / "func")]
+    wanted = {"task": task, "space": space, "desc": desc, **entities}
+    chosen = _choose(files, participant, kind, wanted, sessions)
+    roots = [root for root in (raw or raw_of(folder), folder) if root is not None]
+    return [_run(file, files, roots, participant, kind) for file in chosen]
+
+
+def _choose(
+    files: Sequence[BidsFile],
+    participant: str,
+    kind: Kind,
+    wanted: Mapping[str, str | None],
+    sessions: Sequence[str] | None,
+) -> list[BidsFile]:
+    """One image a session and run: those that fit what is wanted, all alike in everything else."""
+    images = [file for file in files if file.extension in _IMAGES and _is_kind(file, kind)]
+    if wanted.get("desc") is None and any(file.get("desc") == "preproc" for file in images):
+        wanted = {**wanted, "desc": "preproc"}  # fMRIPrep's result, whatever else lies beside it
+    left = images
+    for entity, value in wanted.items():
+        if value is None:
+            continue
+        fits = _NATIVE if entity == "space" and value == "native" else (value,)
+        found = [file for file in left if file.get(entity) in fits]
+        if not found:
+            there = sorted({file.get(entity) for file in left})
+            named = some([f"{entity}-{v}" if v else f"no {entity}" for v in there]) or f"no {kind} image at all"
+            raise InputError(
+                f"participant {participant}: no {kind} image with {entity}-{value}; found {named}{nearest(value, there)}"
+            )
+        left = found
+    if sessions is not None:
+        absent = [s for s in sessions if s not in {file.get("ses") for file in left}]
+        if absent:
+            there = sorted({file.get("ses") for file in left})
+            raise InputError(f"participant {participant}: no image of session {some(absent)}; found {some(there)}")
+        left = [file for file in left if file.get("ses") in sessions]
+    if not left:
+        raise InputError(f"participant {participant}: no {kind} image in {_folders(files)}")
+    _alike(left, participant)
+    return left
+
+
+def _is_kind(file: BidsFile, kind: Kind) -> bool:
+    if kind == "bold":
+        return file.suffix == "bold"
+    return file.suffix in _BETAS and file.get("stat") in _EFFECTS
+
+
+def _folders(files: Sequence[BidsFile]) -> str:
+    return some(sorted({str(file.path.parent) for file in files})) or "its func folders, which are empty or absent"
+
+
+def _alike(images: Sequence[BidsFile], participant: str) -> None:
+    """Refuse two images for one run, and runs that differ in more than session and run."""
+    for entity in dict.fromkeys(key for file in images for key in file.entities):
+        values = sorted({file.get(entity) for file in images})
+        if entity not in ("sub", "ses", "run") and len(values) > 1:
+            said = some([f"{entity}-{value}" if value else f"no {entity}" for value in values])
+            key = entity if entity in ("task", "space", "desc") else f"entities = {{ {entity} = ... }}; one"
+            raise InputError(f"participant {participant}: images differ in {said}; say which is meant ({key})")
+    runs = [(file.get("ses"), file.get("run")) for file in images]
+    twice = [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1]
+    if twice:
+        raise InputError(f"participant {participant}: more than one image for a run: {some(twice)}; remove one")
+
+
+def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], participant: str, kind: Kind) -> RunInputs:
+    """An image with its mask, confounds, events, labels and sidecars."""
+    sidecars = inherited(roots, image, image.suffix, "json")
+    said = sidecar(sidecars)
+    events = inherited(roots, image, "events", "tsv")
+    beside = image.path.with_name(re.sub(r"(\+\w+)?\.\w+(\.gz)?$", ".tsv", image.path.name))
+    labels = str(beside) if kind == "betas" and beside.is_file() else "sub-brick"
+    return RunInputs(
+        participant=participant,
+        session=image.get("ses"),
+        task=image.get("task"),
+        run=image.get("run"),
+        kind=kind,
+        image=str(image.path),
+        masks=tuple(str(path) for path in _companions(image, files, ("mask",), "brain", _IMAGES)),
+        labels=labels,
+        events=str(events[-1]) if events and kind == "bold" else None,
+        confounds=next((str(p) for p in _companions(image, files, ("timeseries", "regressors"), "confounds")), None),
+        sidecars=tuple(map(str, sidecars)),
+        space=image.get("space"),
+        t_r=_seconds(said, "RepetitionTime", sidecars),
+        start_time=_seconds(said, "StartTime", sidecars),
+    )
+
+
+def _companions(
+    image: BidsFile, files: Sequence[BidsFile], suffixes: Sequence[str], desc: str, kinds: Sequence[str] = ("tsv",)
+) -> Iterator[Path]:
+    """Files of the same run (images: on the same grid) with another suffix."""
+    same = ["ses", "task", "acq", "ce", "rec", "dir", "run"] + (["space", "res", "den"] if kinds == _IMAGES else [])
+    for file in files:
+        right = file.suffix in suffixes and file.get("desc") == desc and file.extension in kinds
+        if right and all(file.get(entity) == image.get(entity) for entity in same):
+            yield file.path
+
+
+def _seconds(said: Mapping[str, Any], key: str, paths: Sequence[Path]) -> float | None:
+    value = said.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value < 1000 or (key == "RepetitionTime" and value == 0):
+        raise InputError(f"{some([str(p) for p in paths[-2:]])}: {key} is {value!r}, wanted seconds")
+    return float(value)

@@ -1,0 +1,267 @@
+"""Inputs of a study by how its folders are laid out: patterns of names, BIDS derivatives, afni_proc results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa import _afni_proc, _bids
+from brainmap.rsa._inputs import Kind, RunInputs as RunInputs, fill, in_order, match_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.data.dataset import Dataset
+
+Layout = Literal["files", "bids", "afni_proc"]
+
+
+def find_inputs(
+    where: str | Path,
+    *,
+    layout: Layout = "files",
+    participants: Sequence[str] | None = None,
+    kind: Kind = "betas",
+    task: str | None = None,
+    space: str | None = None,
+    desc: str | None = None,
+    sessions: Sequence[str] | None = None,
+    entities: Mapping[str, str] | None = None,
+    raw: str | Path | None = None,
+    mask: str | None = None,
+    labels: str | None = None,
+    events: str | None = None,
+    confounds: str | None = None,
+) -> list[RunInputs]:
+    """Find the images of every participant, session and run, and what belongs to each.
+
+    Parameters
+    ----------
+    where : str or Path
+        "files": a pattern of image names in which `{participant}`, `{session}`, `{task}` and `{run}` stand for
+        labels of letters and digits. "bids": a folder of derivatives (fMRIPrep's, or a GLM's). "afni_proc": a
+        folder below which there are `stats.<participant>+tlrc` or `+orig` files.
+    layout : {"files", "bids", "afni_proc"}
+    participants : sequence of str, optional
+        Their labels, without `sub-`. Default: all that are there.
+    kind : {"betas", "bold"}
+    task, space, desc : str, optional
+        What these entities must be; in BIDS `space="native"` means none or T1w, and `desc` is "preproc" where
+        there is such an image. With afni_proc, `desc` is the fit: "REML" (taken where it is there) or "OLS".
+    sessions : sequence of str, optional
+        Only these.
+    entities : mapping of str to str, optional
+        Further BIDS entities: `{"res": "2"}`.
+    raw : path, optional
+        The BIDS folder that holds `events.tsv`. Default: as `dataset_description.json` says, or the folder around
+        `derivatives`.
+    mask, labels, events, confounds : str, optional
+        Patterns of files that belong to each image; they come before what the layout finds.
+
+    Returns
+    -------
+    list of RunInputs
+        In order of participant, session, task and run (2 before 10).
+
+    Raises
+    ------
+    InputError
+        Nothing is found, two images for one run, or images that differ in something not chosen.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for run in (1, 2, 10):
+    ...         Path(folder, f"sub-01_run-{run}.nii").touch()
+    ...     [one.run for one in find_inputs(f"{folder}/sub-{{participant}}_run-{{run}}.nii")]
+    ['1', '2', '10']
+    """
+    one_of(layout, get_args(Layout), "layout")
+    one_of(kind, get_args(Kind), "kind")
+    if layout == "files":
+        found = _by_pattern(str(where), participants, kind, task, sessions)
+    else:
+        folder = Path(where)
+        if not folder.is_dir():
+            raise InputError(f"layout {layout}: no folder {folder}")
+        found = (
+            _by_bids(folder, participants, kind=kind, task=task, space=space, desc=desc, sessions=sessions,
+                     entities=dict(entities or {}), raw=None if raw is None else Path(raw))
+            if layout == "bids"
+            else _by_afni_proc(folder, participants, kind, desc, space)
+        )  # fmt: skip
+    given = {"masks": mask, "labels": labels, "events": events, "confounds": confounds}
+    return in_order(_with(one, {key: value for key, value in given.items() if value is not None}) for one in found)
+
+
+def _by_pattern(
+    pattern: str, participants: Sequence[str] | None, kind: Kind, task: str | None, sessions: Sequence[str] | None
+) -> list[RunInputs]:
+    found = []
+    for participant in participants or [""]:
+        known = {"participant": participant, "task": task or ""}
+        who = f"participant {participant}: " if participant else ""
+        filled = fill(pattern, known)
+        try:
+            matches = match_files(filled)
+        except InputError as error:
+            raise InputError(f"{who}{error}") from None
+        here = [
+            RunInputs(**{**_known(known), **places}, kind=kind, image=image)  # type: ignore[arg-type]
+            for places, image in matches
+            if sessions is None or places.get("session", "") in ("", *sessions)
+        ]
+        if not here:
+            raise InputError(f"{who}no file {filled} of session {some(sessions or ())}")
+        tasks = sorted({one.task for one in here})
+        if len(tasks) > 1:
+            raise InputError(f"{who}{pattern} finds tasks {some(tasks)}; say which is meant (task)")
+        found += here
+    return found
+
+
+def _known(labels: Mapping[str, str]) -> dict[str, str]:
+    return {place: label for place, label in labels.items() if label}
+
+
+def _by_bids(folder: Path, participants: Sequence[str] | None, **options: Any) -> list[RunInputs]:
+    labels = participants or _bids.participants_in(folder)
+    if not labels:
+        raise InputError(f"layout bids: no folder sub-* in {folder}")
+    return [run for label in labels for run in _bids.find_runs(folder, label, **options)]
+
+
+def _by_afni_proc(
+    folder: Path, participants: Sequence[str] | None, kind: Kind, desc: str | None, space: str | None
+) -> list[RunInputs]:
+    if kind == "bold":
+        raise InputError("layout afni_proc gives betas; for BOLD give files = 'pb04.{participant}.r{run}.scale+tlrc'")
+    stats = _afni_proc.find_stats(folder)
+    labels = participants or sorted(stats)
+    if not labels:
+        raise InputError(f"layout afni_proc: no stats.* below {folder}; is it a folder of afni_proc.py results?")
+    return [run for label in labels for run in _afni_proc.find_runs(folder, label, stats, fit=desc, space=space)]
+
+
+def _with(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
+    """The same run with the files that further patterns name."""
+    places = _known({place: getattr(one, place) for place in ("participant", "session", "task", "run")})
+    changes: dict[str, Any] = {}
+    for what, pattern in patterns.items():
+        if pattern == "sub-brick":
+            changes |= {"labels": pattern, "volumes": ()}
+            continue
+        name = fill(pattern, places)
+        if "{" in name and what != "masks":
+            raise InputError(f"{what} {pattern}: the images {one.image} do not say what {name[name.index('{') :]} is")
+        changes |= {"masks": (name,)} if what == "masks" else {what: name}
+        changes |= {"volumes": ()} if what == "labels" else {}
+    return replace(one, **changes)
+
+
+def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
+    """What was found, a row a run, from names and headers alone.
+
+    Returns
+    -------
+    DataFrame
+        `participant`, `session`, `task`, `run`, `image` (name), `volumes`, `grid`, `voxel_mm`, `t_r` [s] and
+        `space` (as the header or the sidecar says), `mask`, `labels`, `events`, `confounds` (names, empty where
+        there is none).
+
+    Raises
+    ------
+    InputError
+        An image that cannot be read.
+    """
+    import nibabel as nib
+    import pandas as pd
+
+    from brainmap.rsa.images import image_info
+
+    rows = []
+    for one in inputs:
+        info = image_info(one.image)
+        sides = nib.affines.voxel_sizes(info.affine)
+        names = {
+            what: Path(value).name if value else ""
+            for what, value in {
+                "mask": next(iter(one.masks), ""), "labels": "" if one.volumes else one.labels,
+                "events": one.events, "confounds": one.confounds,
+            }.items()
+        }  # fmt: skip
+        if one.volumes:
+            names["labels"] = f"{len(one.volumes)} betas by the design"
+        rows.append({
+            "participant": one.participant, "session": one.session, "task": one.task, "run": one.run,
+            "image": Path(one.image).name, "volumes": info.shape[3] if len(info.shape) > 3 else 1,
+            "grid": " x ".join(map(str, info.shape[:3])), "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
+            "t_r": repetition_time(one), "space": one.space or info.space, **names,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def repetition_time(one: RunInputs) -> float | None:
+    """The repetition time [s] of a run, by its sidecar or its header.
+
+    Raises
+    ------
+    InputError
+        The two contradict each other.
+    """
+    from brainmap.rsa.images import image_info
+
+    header = image_info(one.image).t_r
+    if header and one.t_r and abs(header - one.t_r) > 1e-3 * one.t_r:
+        raise InputError(
+            f"{one.image}: the header says a TR of {header:g} s, its sidecar {one.t_r:g} s; correct the wrong one"
+        )
+    return one.t_r or header
+
+
+def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
+    """The patterns of one participant's inputs; `given` is passed on to `load_patterns` (`rois`, `stimuli`, ...).
+
+    Raises
+    ------
+    InputError
+        As `load_patterns`; inputs of several participants, of BOLD, or without a mask.
+    """
+    from brainmap.rsa.patterns import load_patterns
+
+    arguments: dict[str, Any] = {**pattern_arguments(inputs), **given}
+    if arguments.get("mask") is None:
+        raise InputError(f"participant {inputs[0].participant}: no brain mask was found; give mask=")
+    data: Dataset = load_patterns(**arguments)
+    return data
+
+
+def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
+    """The arguments of `load_patterns` that one participant's inputs say."""
+    people = sorted({one.participant for one in inputs})
+    if len(people) != 1:
+        raise InputError(f"inputs of {len(people)} participants ({some(people)}), wanted those of one")
+    if any(one.kind == "bold" for one in inputs):
+        raise InputError(f"participant {people[0]}: these are BOLD runs, wanted betas; fit them first (rsa.fit_betas)")
+    several = len(inputs) > 1
+    masks = list(dict.fromkeys(mask for one in inputs for mask in one.masks))
+    labels: list[Any] = [volume_table(one) if one.volumes else one.labels for one in inputs]
+    alike = not any(one.volumes for one in inputs) and len(set(labels)) == 1
+    return {
+        "files": [one.image for one in inputs] if several else inputs[0].image,
+        "mask": None if not masks else masks if len(masks) > 1 else masks[0],
+        "conditions": labels[0] if alike or not several else labels,
+        "runs": [one.label for one in inputs] if several else None,
+        "participant": people[0],
+    }
+
+
+def volume_table(one: RunInputs) -> pd.DataFrame:
+    """Which volume shows what, as the table that `load_patterns` takes."""
+    import pandas as pd
+
+    return pd.DataFrame(one.volumes, columns=["volume", "stimulus_id", "condition", "run"])
