@@ -91,9 +91,11 @@ class Maps(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]: ...
     @property
-    def layer(self) -> str: ...
+    def layer(self) -> str | None: ...
     @property
     def method(self) -> str: ...
+    @property
+    def logits(self) -> NDArray[np.float32]: ...
 
 
 def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representation:
@@ -190,8 +192,8 @@ def map_features(
         over `(h, w)` keep both, unaligned.
     rate : int [Hz]
     classes : str
-        "true": the map of the class that an item's condition names; "all": every class, one after another; else the
-        name of one class.
+        "true": the map of the class that an item's condition names; "predicted": of the class the network hears;
+        "all": every class, one after another; else the name of one class.
     align : {"onset", "none"}
         Shift each course so that its sound begins at 0, over what all sounds share.
     sounds : array (n_items, c, t)
@@ -209,7 +211,8 @@ def map_features(
     Raises
     ------
     InputError
-        A condition that is no class, alignment without sounds, or an overlap of fewer than three steps.
+        A condition that is no class, a class without maps, alignment without sounds, or an overlap of fewer than
+        three steps.
     """
     one_of(align, get_args(Align), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
@@ -255,21 +258,33 @@ def _in_space(patterns: Floats, rate: int, space: Space) -> tuple[Floats, Floats
 
 def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
     """Maps `(n_items, n_chosen, ...)` of the classes asked for."""
-    names = list(cams.class_names)
     if classes == "all":
         return maps
+    names = list(cams.class_names)
     if classes == "true":
         unknown = sorted(set(cams.conditions) - set(names))
         if unknown:
             raise InputError(
                 f"map_features: conditions {some(unknown)} are no classes of the network ({some(names)}); name one "
-                "class, or take classes='all'"
+                "class, or take classes='predicted'"
             )
-        which = np.array([names.index(condition) for condition in cams.conditions])
-        true: Floats = maps[np.arange(len(maps)), which][:, None]
-        return true
-    one: Floats = maps[:, [names.index(one_of(classes, names, "class"))]]
-    return one
+        wanted = np.array([names.index(condition) for condition in cams.conditions])
+    elif classes == "predicted":
+        wanted = np.asarray(cams.logits).argmax(axis=1)
+    else:
+        wanted = np.full(len(maps), names.index(one_of(classes, [*names, "true", "predicted", "all"], "class")))
+    explained = getattr(cams, "targets", None)
+    if explained is None:
+        explained = np.tile(np.arange(len(names)), (len(maps), 1))
+    found = np.asarray(explained) == wanted[:, None]
+    if not found.any(axis=1).all():
+        item = int((~found.any(axis=1)).argmax())
+        raise InputError(
+            f"map_features: {cams.items[item]!r} has no map of class {names[wanted[item]]!r}, only of "
+            f"{some([names[k] for k in np.asarray(explained)[item]])}; make them with classes={classes!r}"
+        )
+    chosen: Floats = maps[np.arange(len(maps)), found.argmax(axis=1)][:, None]
+    return chosen
 
 
 def _steps(courses: Floats, step: int) -> Floats:

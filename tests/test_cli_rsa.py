@@ -44,6 +44,38 @@ def models(tmp_path):
     return rsa.save_rdms(rsa.stack_rdms(both), tmp_path / "models.h5")
 
 
+def test_rdms_of_patterns_and_maps_are_those_of_the_library(tmp_path, tiny_inputs, brainmap_command):
+    from brainmap.features.explanations import open_cams, open_maximizations
+    from brainmap.features.representations import map_features, pattern_features
+    from brainmap.features.sounds import load_sounds
+
+    table = tiny_inputs.folder / "stimuli.tsv"
+    given = ("--checkpoint", tiny_inputs.folder / "net.safetensors", "--sounds", table, "--out", tmp_path / "a.zarr")
+    units = ("--layer", "conv1", "--units", "0,1,2")
+    for command, *more in (("maximize", "--steps", 1), ("maximize", "--steps", 1, *units), ("cam",)):
+        assert brainmap_command("features", command, *given, *more).code == 0
+
+    ask = ("rsa", "rdm", "--out")
+    answer = brainmap_command(*ask, tmp_path / "am.h5", "--patterns", tmp_path / "a.zarr", "--layers", "output")
+    assert answer.code == 0, answer.err
+    assert "of 4 classes" in answer.out
+    patterns = open_maximizations(tmp_path / "a.zarr")["output"]
+    found = load_rdm(str(tmp_path / "am.h5"), file_type="hdf5")
+    np.testing.assert_allclose(found.dissimilarities, rsa.compute_rdms(pattern_features(patterns)).dissimilarities)
+    several = brainmap_command(*ask, tmp_path / "no.h5", "--patterns", tmp_path / "a.zarr")
+    assert several.code == 2
+    assert "name it" in several.err
+
+    answer = brainmap_command(*ask, tmp_path / "cam.h5", "--cams", tmp_path / "a.zarr", "--sounds", table)
+    assert answer.code == 0, answer.err
+    stored = open_cams(tmp_path / "a.zarr")
+    sounds = load_sounds(table, rate=16_000, seconds=0.15, level="rms")
+    wanted = map_features(stored.cams, rate=16_000, sounds=sounds.waveforms)
+    found = load_rdm(str(tmp_path / "cam.h5"), file_type="hdf5")
+    np.testing.assert_allclose(found.dissimilarities, rsa.compute_rdms(wanted).dissimilarities, atol=1e-6)
+    assert list(found.pattern_descriptors["stimulus_id"]) == list(sounds.items)
+
+
 def test_rdms_of_activations_are_those_of_the_library(tmp_path, brainmap_command):
     from brainmap.features.activations import extract_activations
     from brainmap.features.networks import build_network
@@ -198,7 +230,7 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("rdm",), "either --activations or --betas"),
+        (("rdm",), "--activations, --patterns, --cams, --attributions and --betas"),
         (("rdm", "--betas", "no.nii.gz"), "--mask"),
         (("rdm", "--betas", "no.nii.gz", "--mask", "no.nii.gz"), "no.nii.gz"),
         (("rdm", "--activations", "no.zarr"), "no.zarr"),

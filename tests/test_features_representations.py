@@ -32,7 +32,7 @@ def maps_of(maps, conditions, names=("one", "two")):
     items = tuple(f"s{i}" for i in range(len(maps)))
     return SimpleNamespace(
         maps=np.asarray(maps, np.float32), items=items, conditions=tuple(conditions), class_names=names,
-        layer="conv8", method="cam",
+        layer="conv8", method="cam", logits=np.asarray(maps).reshape(len(maps), len(maps[0]), -1).sum(axis=-1),
     )  # fmt: skip
 
 
@@ -106,6 +106,17 @@ def test_the_map_of_the_true_class_is_taken():
     assert map_features(cams, rate=1000, align="none", classes="all")["conv8"].shape == (4, 16)
     np.testing.assert_allclose(map_features(cams, rate=1000, align="none", classes="two")["conv8"][0],
                                maps[0, 1].reshape(8, 10).mean(axis=1))  # fmt: skip
+
+
+def test_maps_that_explain_another_class_do_not_pass_for_the_true_one():
+    maps = np.random.default_rng(0).normal(size=(3, 1, 1, 60))
+    found = maps_of(maps, ["one", "two", "one"])
+    found.targets, found.logits, found.layer = np.array([[0], [0], [0]]), np.array([[1.0, 0]] * 3), None
+    with pytest.raises(InputError, match="'s1' has no map of class 'two', only of 'one'"):
+        map_features(found, rate=1000, align="none")
+    predicted = map_features(found, rate=1000, align="none", classes="predicted")
+    assert predicted.layers == ("cam",)
+    np.testing.assert_allclose(predicted["cam"], maps.reshape(3, 6, 10).mean(axis=2), atol=1e-6)
 
 
 def test_the_same_course_after_another_onset_is_the_same_once_aligned():

@@ -57,6 +57,18 @@ def rdm(
     activations: Annotated[
         Path | None, typer.Option(help="A .zarr of `brainmap features activations`: an RDM a layer.")
     ] = None,
+    patterns: Annotated[
+        Path | None, typer.Option(help="A .zarr of `brainmap features maximize`: class x class, or unit x unit.")
+    ] = None,
+    cams: Annotated[
+        Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
+    ] = None,
+    attributions: Annotated[Path | None, typer.Option(help="A .zarr of `brainmap features attribute`.")] = None,
+    sounds: Annotated[
+        Path | None, typer.Option(help="stimuli.tsv: aligns maps and attributions to the onset of each sound.")
+    ] = None,
+    space: Annotated[str, typer.Option(help="Of patterns: spectrum, or waveform.")] = "spectrum",
+    classes: Annotated[str, typer.Option(help="Of maps: true, predicted, all, or one class.")] = "true",
     betas: Betas = None,
     mask: Mask = None,
     rois: Annotated[str | None, typer.Option(help="Label image: an RDM an ROI; else one of the whole mask.")] = None,
@@ -82,20 +94,25 @@ def rdm(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """RDMs of a network's layers (--activations) or of a participant's ROIs (--betas)."""
+    """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
     from brainmap.checks import one_of
+    from brainmap.cli.stores import features_in
     from brainmap.record import write_json
+    from brainmap.rsa.alignment import LEVELS
     from brainmap.rsa.rdm_file import save_rdms
 
     images = [*(betas or []), *(more or [])]
-    if (activations is None) == (not images):
-        raise InputError("rsa rdm: give either --activations or --betas")
+    given = {"activations": activations, "patterns": patterns, "cams": cams, "attributions": attributions}
+    stores = {kind: path for kind, path in given.items() if path is not None}
+    if len(stores) + bool(images) != 1:
+        raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     free(out, overwrite, kinds=(".h5", ".hdf5"))
-    scaling = one_of(units or ("none" if activations is None else "zscore"), ("zscore", "none"), "--units")
+    scaling = one_of(units or ("zscore" if activations is not None else "none"), ("zscore", "none"), "--units")
     settings = {"items": items, "units": "zscore" if scaling == "zscore" else None}
-    if activations is not None:
-        rdms = _layer_rdms(activations, layers, dissimilarity=dissimilarity or "correlation", **settings)
-    else:
+    for kind, store in stores.items():
+        found = features_in(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
+        rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
+    if images:
         regions = _regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
         data = patterns_of(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
@@ -103,21 +120,20 @@ def rdm(
         rdms = _brain_rdms(data, regions, noise, dissimilarity=dissimilarity or "crossnobis", **settings)
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
-    made = {**settings, "dissimilarity": rdms.dissimilarity_measure, "activations": str(activations or "none")}
+    made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
     write_json(out.with_suffix(".json"), provenance(made, inputs))
     typer.echo(
-        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} {_plural(items)}, "
-        f"{rdms.dissimilarity_measure}"
+        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} "
+        f"{LEVELS.get(rdms.descriptors['level'], items)}, {rdms.dissimilarity_measure}"
     )
 
 
-def _layer_rdms(store: Path, layers: str, **settings: Any) -> RDMs:
-    from brainmap.features.activations import open_activations
+def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     from brainmap.rsa.rdm import compute_rdms
 
-    with open_activations(store) as found:
-        chosen = "all" if layers == "all" else names(layers)
-        return compute_rdms(found, layers=chosen, descriptors={"network": found.network}, **settings)
+    chosen = "all" if layers == "all" else names(layers)
+    network = {"network": found.network} if hasattr(found, "network") else {}
+    return compute_rdms(found, layers=chosen, descriptors=network, **settings)
 
 
 def _regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
@@ -152,10 +168,6 @@ def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, noise: s
 def counted(n: int, noun: str) -> str:
     """A number with its noun: 1 item, 2 items."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def _plural(level: str) -> str:
-    return "stimuli" if level == "stimulus" else "conditions"
 
 
 def _described(rdms: RDMs) -> str:

@@ -1,0 +1,62 @@
+"""What a store of features holds, as features that RDMs are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+
+
+def features_in(
+    store: Path, kind: str, *, layers: str, sounds: Path | None, space: str, classes: str
+) -> Any:
+    """Activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
+
+    Raises
+    ------
+    InputError
+        Nothing of that kind, or patterns of several layers, whose RDMs are over different units.
+    """
+    from brainmap.features.activations import open_activations
+    from brainmap.features.representations import map_features, pattern_features
+
+    if kind == "activations":
+        return open_activations(store)
+    if kind == "patterns":
+        from brainmap.features.explanations import open_maximizations
+
+        kept = open_maximizations(store)
+        if layers == "all" and len(kept) > 1:
+            raise InputError(f"--layers: {store} holds patterns of {some(kept)}, wanted one layer for an RDM; name it")
+        layer = next(iter(kept)) if layers == "all" else one_of(layers, list(kept), "--layers")
+        return pattern_features(kept[layer], space=space)  # type: ignore[arg-type]
+    if kind == "cams":
+        from brainmap.features.explanations import open_cams
+
+        stored = open_cams(store)
+        maps: Any = stored.cams
+        rate, align = stored.rate, stored.align
+    else:
+        from brainmap.features.explanations import open_attributions
+
+        maps = open_attributions(store)
+        if maps.rate is None:
+            raise InputError(f"--attributions: {store} was made of arrays without a rate; make it of sounds")
+        rate, align = round(maps.rate), "start"
+    heard = None if sounds is None else _waveforms(sounds, maps, rate=rate, align=align)
+    return map_features(maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset")
+
+
+def _waveforms(path: Path, maps: Any, *, rate: int, align: str) -> Any:
+    from brainmap.features.sounds import load_sounds
+
+    found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)  # type: ignore[arg-type]
+    place = {item: row for row, item in enumerate(found.items)}
+    missing = [item for item in maps.items if item not in place]
+    if missing:
+        raise InputError(f"--sounds: {path} lacks {missing[0]!r}, of which there is a map; give the table of the maps")
+    return np.asarray(found.take([place[item] for item in maps.items]).waveforms)
