@@ -17,6 +17,13 @@ if TYPE_CHECKING:
         extract_activations as extract_activations,
         open_activations as open_activations,
     )
+    from brainmap.features.attention import (
+        AttentionCover as AttentionCover,
+        CoverSettings as CoverSettings,
+        TargetAttention as TargetAttention,
+        attention_cover as attention_cover,
+        target_attention as target_attention,
+    )
     from brainmap.features.attribution import Attributions as Attributions, attribute as attribute
     from brainmap.features.cam import (
         ClassActivationMaps as ClassActivationMaps,
@@ -29,12 +36,21 @@ if TYPE_CHECKING:
         save_checkpoint as save_checkpoint,
     )
     from brainmap.features.controls import control_network as control_network
+    from brainmap.features.embedding import Embedding as Embedding, embed as embed
+    from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
+    from brainmap.features.filters import (
+        Filters as Filters,
+        Spectra as Spectra,
+        layer_filters as layer_filters,
+        pattern_spectra as pattern_spectra,
+    )
     from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.maximization import (
         Maximization as Maximization,
         MaximizationSettings as MaximizationSettings,
         maximize_activation as maximize_activation,
     )
+    from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
     from brainmap.features.networks import (
         build_network as build_network,
         describe_network as describe_network,
@@ -52,6 +68,11 @@ if TYPE_CHECKING:
         evaluate_network as evaluate_network,
         train_network as train_network,
     )
+    from brainmap.features.tuning import (
+        Tuning as Tuning,
+        TuningSettings as TuningSettings,
+        measure_tuning as measure_tuning,
+    )
 
 _HOMES = {
     "sounds": ("Sounds", "load_sounds"),
@@ -62,9 +83,17 @@ _HOMES = {
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "controls": ("control_network",),
+    "attention": (
+        "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
+    ),
     "cam": ("ClassActivationMaps", "class_activation_maps"),
     "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
     "attribution": ("Attributions", "attribute"),
+    "filters": ("Filters", "Spectra", "layer_filters", "pattern_spectra"),
+    "tuning": ("Tuning", "TuningSettings", "measure_tuning"),
+    "exemplars": ("Exemplars", "find_exemplars"),
+    "neighbors": ("Neighbors", "nearest_neighbors"),
+    "embedding": ("Embedding", "embed"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

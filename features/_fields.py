@@ -1,0 +1,101 @@
+"""Which samples the frames of a layer see, how to cut them out of a sound, and which frame answers loudest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.features.layers import Layer
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The receptive fields of a layer's frames, which are numbered in C order over their axes.
+
+    Attributes
+    ----------
+    size, length : tuple of int [samples]
+        Of a field, and of the sound.
+    starts : ndarray (n_frames, n_axes) [samples]
+        First sample of each field; negative where it begins before the sound.
+    allowed : ndarray of int
+        Frames to be looked at.
+    grid : tuple of int
+        Frames along each axis.
+    """
+
+    size: tuple[int, ...]
+    length: tuple[int, ...]
+    starts: NDArray[np.intp]
+    allowed: NDArray[np.intp]
+    grid: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer: Layer, length: tuple[int, ...], *, inside: bool) -> Fields:
+        """The fields of a layer over inputs of that length; with `inside` only those within it are looked at.
+
+        Raises
+        ------
+        InputError
+            Their place is not known, or none lies inside.
+        """
+        size, stride, center = layer.receptive_field, layer.stride, layer.center
+        if size is None or stride is None or center is None:
+            raise InputError(
+                f"exemplars: what a unit of {layer.name!r} sees is not known, an operation before it mixes positions; "
+                "name an earlier layer"
+            )
+        grid = layer.shape[1:] or (1,) * len(length)
+        if len(grid) != len(length):
+            raise InputError(f"exemplars: layer {layer.name!r} has shape {layer.shape}; name a convolution")
+        sizes = _each(size)
+        axes = zip(sizes, _each(stride), _each(center), grid, strict=True)
+        first = [c - (n - 1) / 2 + np.arange(f) * s for n, s, c, f in axes]
+        starts = np.stack([axis.ravel() for axis in np.meshgrid(*first, indexing="ij")], axis=1).round().astype(np.intp)
+        within = ((starts >= 0) & (starts + np.array(sizes) <= np.array(length))).all(axis=1)
+        allowed = np.flatnonzero(within) if inside else np.arange(len(starts))
+        if not len(allowed):
+            raise InputError(
+                f"exemplars: no receptive field of {layer.name!r} ({' x '.join(map(str, sizes))} samples) lies inside "
+                f"the sound ({' x '.join(map(str, length))}); give longer sounds or leave out inside"
+            )
+        return cls(tuple(map(int, sizes)), length, starts, allowed, grid)
+
+    def tops(
+        self, values: NDArray[np.float32], n: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
+        """The highest value and its frame for each sound and unit, then the next ones apart from it: `(b, n_units)`."""
+        left = values[:, :, self.allowed] if len(self.allowed) < values.shape[2] else values
+        starts = self.starts[self.allowed]
+        for at in range(n):
+            frame = left.argmax(axis=2)
+            yield np.take_along_axis(left, frame[:, :, None], axis=2)[:, :, 0], self.allowed[frame]
+            if at + 1 < n:
+                distance = np.abs(starts - starts[frame][:, :, None])  # (b, n_units, n_frames, n_axes)
+                near = (2 * distance < np.array(self.size)).all(axis=3) | (distance == 0).all(axis=3)
+                left = np.where(near, -np.inf, left)
+
+    def outside(self, frame: int) -> float:
+        """Share of a frame's field that lies beyond the sound."""
+        low = np.maximum(self.starts[frame], 0)
+        high = np.minimum(self.starts[frame] + self.size, self.length)
+        return 1.0 - float(np.prod(np.maximum(high - low, 0) / np.array(self.size)))
+
+    def crop(self, sound: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
+        """What a frame sees of a sound `(c, ...)`, zero beyond its ends."""
+        out = np.zeros((len(sound), *self.size), np.float32)
+        source, target = [slice(None)], [slice(None)]
+        for start, size, length in zip(self.starts[frame].tolist(), self.size, self.length, strict=True):
+            low, high = max(start, 0), min(start + size, length)
+            source.append(slice(low, max(low, high)))
+            target.append(slice(low - start, max(low, high) - start))
+        out[tuple(target)] = sound[tuple(source)]
+        return out
+
+
+def _each(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -1,0 +1,204 @@
+"""A layer's sounds as points on a plane: principal components, or neighborhoods by t-SNE.
+
+Principal axes have units and a share of variance. The axes and far distances of t-SNE mean nothing; how far its near
+ones can be trusted is measured.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.types import FeatureSet
+
+Method = Literal["pca", "tsne"]
+Units = Literal["zscore", "raw"]
+_PCA_FIRST = 50  # dimensions that t-SNE is given at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Items as points.
+
+    Attributes
+    ----------
+    points : ndarray float64 (n_items, n_components)
+    items, conditions : tuple of str
+    layer, method, units : str
+    explained : tuple of float or None
+        Share of the variance along each principal axis; None for t-SNE.
+    trustworthiness : float
+        1 where all neighbors on the plane are neighbors in the layer (Venna & Kaski 2001), `n_neighbors` of each item.
+    n_neighbors : int
+    constant : int
+        Units that are the same for all items, left out.
+    perplexity : float or None
+    """
+
+    points: NDArray[np.float64] = field(repr=False)
+    items: tuple[str, ...] = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    layer: str
+    method: Method
+    units: Units
+    explained: tuple[float, ...] | None
+    trustworthiness: float
+    n_neighbors: int
+    constant: int
+    perplexity: float | None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What each axis is."""
+        n = range(self.points.shape[1])
+        if self.explained is None:
+            return tuple(f"t-SNE {i + 1} (no units)" for i in n)
+        return tuple(f"component {i + 1} ({self.explained[i]:.0%} of variance)" for i in n)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row an item: `layer`, `item`, `condition`, then `x1`, `x2`, ..."""
+        named = {f"x{i + 1}": self.points[:, i] for i in range(self.points.shape[1])}
+        return pd.DataFrame({"layer": self.layer, "item": self.items, "condition": self.conditions, **named})
+
+
+def embed(
+    features: FeatureSet | NDArray[np.floating[Any]],
+    *,
+    layer: str = "features",
+    method: Method = "pca",
+    n_components: int = 2,
+    units: Units = "zscore",
+    perplexity: float = 30.0,
+    n_neighbors: int = 5,
+    conditions: Sequence[str] | None = None,
+    rng: np.random.Generator | None = None,
+) -> Embedding:
+    """Bring the items of a layer to a plane.
+
+    Parameters
+    ----------
+    features : FeatureSet or ndarray (n_items, n_units)
+        What `extract_activations` gives; further axes are flattened.
+    layer : str
+        One of the features'; a name for an array.
+    method : {"pca", "tsne"}
+    n_components : int
+    units : {"zscore", "raw"}
+        Each unit z-scored over items, as for RDMs of networks, or as it is (its mean is subtracted by PCA).
+    perplexity : float
+        Of t-SNE: about how many neighbors an item has; below the number of items.
+    n_neighbors : int
+        Over which trustworthiness is measured; below half the number of items.
+    conditions : sequence of str, optional
+        Of the items of an array.
+    rng : numpy.random.Generator, optional
+        Of t-SNE; seed 0 by default.
+
+    Returns
+    -------
+    Embedding
+
+    Raises
+    ------
+    InputError
+        An unknown layer or method, fewer items or units than components, a perplexity of the number of items or more,
+        NaN, features that are the same for all items.
+
+    Warns
+    -----
+    BrainmapWarning
+        Units that are the same for all items and are left out.
+
+    References
+    ----------
+    van der Maaten & Hinton 2008, JMLR 9:2579-2605; Venna & Kaski 2001: doi:10.1007/3-540-44668-0_68
+
+    Examples
+    --------
+    >>> line = np.outer(np.arange(8.0), [3.0, 4.0])
+    >>> found = embed(line, layer="line", units="raw", n_components=1, n_neighbors=2)
+    >>> found.axes, found.trustworthiness
+    (('component 1 (100% of variance)',), 1.0)
+    """
+    one_of(method, get_args(Method), "method")
+    one_of(units, get_args(Units), "units")
+    values, items, words = _values(features, layer, conditions)
+    n = len(items)
+    if n_components < 1 or n_components > min(n - 1, values.shape[1]):
+        raise InputError(
+            f"embed: {n_components} components of {n} items x {values.shape[1]} units of {layer!r}, wanted 1 to "
+            f"{min(n - 1, values.shape[1])}"
+        )
+    if not 1 <= n_neighbors < n / 2:
+        raise InputError(f"embed: n_neighbors {n_neighbors} with {n} items, wanted at least 1 and below {n / 2:g}")
+    if method == "tsne" and not 1 <= perplexity < n:
+        raise InputError(f"embed: perplexity {perplexity:g} with {n} items, wanted at least 1 and below {n}")
+    spread = values.std(axis=0)
+    moving = spread > 1e-7 * np.abs(values).max(initial=1e-30)
+    if not moving.any():
+        raise InputError(f"embed: {layer!r} is the same for all items; there is nothing to show")
+    if not moving.all():
+        message = f"embed: {(~moving).sum()} of {len(moving)} units of {layer!r} never change and are left out"
+        warnings.warn(message, BrainmapWarning, stacklevel=2)
+    values = values[:, moving] - values[:, moving].mean(axis=0)
+    if units == "zscore":
+        values = values / spread[moving]
+    points, explained = _embedded(values, method, n_components, perplexity, rng or np.random.default_rng(0))
+    from sklearn.manifold import trustworthiness
+
+    return Embedding(
+        points=points, items=items, conditions=words, layer=layer, method=method, units=units, explained=explained,
+        trustworthiness=float(trustworthiness(values, points, n_neighbors=n_neighbors)), n_neighbors=n_neighbors,
+        constant=int((~moving).sum()), perplexity=perplexity if method == "tsne" else None,
+    )  # fmt: skip
+
+
+def _embedded(
+    values: NDArray[np.float64], method: Method, n_components: int, perplexity: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], tuple[float, ...] | None]:
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if method == "pca":
+        axes = PCA(min(n_components, *values.shape), svd_solver="full")
+        points = np.asarray(axes.fit_transform(values), dtype=np.float64)
+        shares = tuple(map(float, axes.explained_variance_ratio_))
+        missing = n_components - points.shape[1]  # constant units were left out
+        return np.pad(points, ((0, 0), (0, missing))), shares + (0.0,) * missing
+    few = PCA(min(_PCA_FIRST, *values.shape), svd_solver="full").fit_transform(values)
+    seed = int(rng.integers(2**31))
+    start = "pca" if few.shape[1] >= n_components else "random"
+    exact = "barnes_hut" if n_components < 4 else "exact"
+    tsne = TSNE(n_components, perplexity=perplexity, init=start, random_state=seed, method=exact)
+    return np.asarray(tsne.fit_transform(few), dtype=np.float64), None
+
+
+def _values(
+    features: Any, layer: str, conditions: Sequence[str] | None
+) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
+    """Activations `(n_items, n_units)`, ids and conditions."""
+    if isinstance(features, FeatureSet):
+        one_of(layer, list(features.layers), "embed: layer")
+        items, words = tuple(features.items), tuple(features.conditions)
+        values = np.asarray(features[layer][:], dtype=np.float64)
+    else:
+        values = np.asarray(features, dtype=np.float64)
+        items = tuple(str(i) for i in range(len(values)))
+        words = items if conditions is None else tuple(map(str, conditions))
+    if len(words) != len(items):
+        raise InputError(f"embed: {len(words)} conditions for {len(items)} items; give one an item")
+    values = values.reshape(len(items), -1)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        bad = [items[i] for i in np.flatnonzero(~finite)]
+        raise InputError(f"embed: items {some(bad)} of {layer!r} hold NaN or infinite values; leave them out")
+    return values, items, words

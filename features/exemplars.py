@@ -1,0 +1,345 @@
+"""What in real sounds drives a unit most: the stretches its receptive field covers when it answers loudest.
+
+A crop is exactly the receptive field of the winning frame; where the field reaches beyond the sound, the crop is zero
+there and the table counts it. Sounds are read in batches and only the best frames kept, so that memory does not grow
+with their number.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features._fields import Fields
+from brainmap.features.filters import named_layer
+from brainmap.features.layers import OUTPUT, Layer, Stage, list_layers, select_layers, tap
+from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.progress import progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exemplars:
+    """The stretches of sounds that drive units of a layer most.
+
+    Attributes
+    ----------
+    layer : str
+    units : tuple of int
+    labels : tuple of str
+        A name for each unit: the class, or the number.
+    table : DataFrame
+        A row a crop, by unit and rank: see `EXEMPLAR_COLUMNS`. A unit that nothing drives has no row.
+    crops : ndarray float32 (n_rows, c, t) or (n_rows, c, h, w)
+        What the receptive field saw, zero beyond the sound; row by row as in `table`.
+    dead : tuple of int
+        Units that no sound drives: never above zero after a nonlinearity, or the same everywhere.
+    rate : int or None [Hz]
+    """
+
+    layer: str
+    units: tuple[int, ...]
+    labels: tuple[str, ...] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+    crops: NDArray[np.float32] = field(repr=False)
+    dead: tuple[int, ...]
+    rate: int | None
+
+    def of(self, unit: int) -> NDArray[np.float32]:
+        """The crops of one unit, best first.
+
+        Raises
+        ------
+        InputError
+            A unit that was not asked for, or one that no sound drives.
+        """
+        if unit not in self.units:
+            raise InputError(f"exemplars: unit {unit} of {self.layer} was not asked for; there are {some(self.units)}")
+        if unit in self.dead:
+            raise InputError(f"exemplars: no sound drives unit {unit} of {self.layer}; it has no exemplar")
+        return self.crops[(self.table["unit"] == unit).to_numpy()]
+
+    def save_wav(self, folder: str | Path, *, seconds: float | None = None) -> list[Path]:
+        """Write every crop as a 16-bit WAV, scaled down where it exceeds full scale.
+
+        Parameters
+        ----------
+        folder : path
+        seconds : float, optional [s]
+            Repeat shorter crops until they last that long (that of an early layer is a click otherwise).
+
+        Returns
+        -------
+        list of Path
+            `<layer>_<unit or class>_<rank>_<item>.wav`, in the order of the table.
+
+        Raises
+        ------
+        InputError
+            The crops are not one channel of samples, or their rate is not known.
+        """
+        if self.crops.ndim != 3 or self.crops.shape[1] != 1 or self.rate is None:
+            raise InputError(f"save_wav: crops {self.crops.shape[1:]} at {self.rate} Hz, wanted (1, t) at a known rate")
+        import soundfile
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        repeats = -(-round((seconds or 0) * self.rate) // max(self.crops.shape[-1], 1)) or 1
+        paths = []
+        for row, crop in zip(self.table.itertuples(), self.crops, strict=True):
+            item = str(row.item).replace("/", "-")
+            path = folder / f"{self.layer}_{row.label}_{row.rank}_{item}.wav"
+            beside = path.with_suffix(".part")
+            wave = np.tile(crop[0] / max(1.0, float(np.abs(crop).max())), repeats)
+            soundfile.write(beside, wave, self.rate, subtype="PCM_16", format="WAV")
+            beside.replace(path)
+            paths.append(path)
+        return paths
+
+
+EXEMPLAR_COLUMNS = {
+    "layer": "layer of the network",
+    "unit": "unit of the layer, from 0",
+    "label": "class, or the unit's number",
+    "rank": "1 is the strongest; equal values: the earlier sound, then the earlier frame",
+    "item": "stimulus id",
+    "condition": "its word or category",
+    "value": "activation of the unit",
+    "frame": "frame of the layer (2-D: row,column); 0 for units that see the whole input",
+    "start": "first sample of the receptive field (2-D: row,column); negative before the sound",
+    "stop": "sample after its last one",
+    "start_s": "start [s]",
+    "end_s": "stop [s]",
+    "outside": "share of the receptive field that lies beyond the sound, zero in the crop",
+}
+
+
+def find_exemplars(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    layer: str,
+    units: Sequence[int] | Literal["all"] = "all",
+    k: int = 9,
+    per_sound: int = 1,
+    inside: bool = False,
+    own_class: bool = False,
+    class_names: Sequence[str] | None = None,
+    stage: Stage = "after",
+    rate: int | None = None,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> Exemplars:
+    """Find the stretches of sounds that drive each unit of a layer most.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Run in eval mode; afterwards it is as it was.
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+    layer : str
+        A layer's name, "last-conv", or "output", whose units are classes and see the whole sound.
+    units : sequence of int or "all"
+    k : int
+        Crops a unit.
+    per_sound : int
+        At most so many of one sound; further ones begin at least half a receptive field away.
+    inside : bool
+        Only frames whose receptive field lies within the sound. A crop that reaches beyond it does not give the same
+        activation by itself: inside the network, padding is not the same as silence.
+    own_class : bool
+        Of the output: only sounds of the unit's own class; needs `class_names`.
+    class_names : sequence of str, optional
+        In the order of the network's outputs.
+    stage : {"after", "before"}
+        The nonlinearity.
+    rate : int, optional [Hz]
+        Of an array; without it times are in samples only.
+    batch_size : int
+    device : str
+
+    Returns
+    -------
+    Exemplars
+
+    Raises
+    ------
+    InputError
+        An unknown layer, a unit out of range, a layer whose receptive field is not known, no frame inside the sound,
+        a class without sounds.
+    RunError
+        An activation that is not finite.
+
+    Warns
+    -----
+    BrainmapWarning
+        Units that no sound drives.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 1, 3, bias=False), nn.ReLU())
+    >>> _ = net[0].weight.data.fill_(1.0)
+    >>> sound = np.zeros((1, 1, 20), np.float32)
+    >>> sound[0, 0, 7:10] = 1.0
+    >>> find_exemplars(net, sound, layer="output", k=1).table[["value", "start", "stop"]]
+       value  start  stop
+    0    3.0      7    10
+    """
+    if k < 1 or per_sound < 1:
+        raise InputError(f"exemplars: k {k} and per_sound {per_sound}, wanted at least 1")
+    items, conditions = labels(sounds)
+    with evaluating(model, device), torch.no_grad():
+        found = _layer(model, sounds, layer)
+        fields = Fields.of(found, tuple(next(tensors(sounds, 1)).shape[2:]), inside=inside)
+        chosen = _units(units, found)
+        names = _names(chosen, found, class_names)
+        own = np.array([[name == word for name in names] for word in conditions]) if own_class else None
+        _check_classes(own, names, found, class_names)
+        best = _Best(len(chosen), k, positive=stage == "after" and found.name != OUTPUT)
+        with tap(model, found.name, stage=stage) as heard, progress(f"exemplars of {found.name}", len(items)) as step:
+            done = 0
+            for batch in tensors(sounds, batch_size, device=device):
+                forward(model, batch)
+                values = heard[found.name][:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
+                finite = np.isfinite(values).all(axis=(1, 2))
+                if not finite.all():
+                    bad = items[done + int(finite.argmin())]
+                    raise RunError(f"exemplars: layer {found.name!r} is not finite for item {bad!r}; look at the sound")
+                best.hear(values)
+                mine = True if own is None else own[done : done + len(batch)]
+                for top, frames in fields.tops(values, per_sound):
+                    best.add(np.where(mine, top, -np.inf), frames, done)
+                done += len(batch)
+                step.advance(len(batch))
+    dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
+    if dead:
+        warnings.warn(f"exemplars: no sound drives units {some(dead)} of {found.name}", BrainmapWarning, stacklevel=2)
+    hertz = getattr(sounds, "rate", None) or rate
+    ranked = best.ranked()
+    table = _table(ranked, found, (chosen, names), (items, conditions), fields, hertz)
+    crops = _crops(sounds, ranked, fields, batch_size)
+    return Exemplars(
+        layer=found.name, units=chosen, labels=tuple(names), table=table, crops=crops, dead=dead, rate=hertz
+    )
+
+
+class _Best:
+    """The k highest values of each unit so far, with their sounds and frames; equal values keep their order."""
+
+    def __init__(self, n_units: int, k: int, *, positive: bool) -> None:
+        self.values = np.full((n_units, k), -np.inf)
+        self.items, self.frames = np.zeros((2, n_units, k), np.intp)
+        self.low, self.high = np.full(n_units, np.inf), np.full(n_units, -np.inf)
+        self.positive = positive
+
+    def hear(self, values: NDArray[np.float32]) -> None:
+        """Note the range of each unit."""
+        self.low = np.minimum(self.low, values.min(axis=(0, 2)))
+        self.high = np.maximum(self.high, values.max(axis=(0, 2)))
+
+    def add(self, values: NDArray[np.floating], frames: NDArray[np.intp], first: int) -> None:
+        """Take a value `(b, n_units)` of each sound, the first of which has the number `first`."""
+        items = np.broadcast_to(np.arange(first, first + len(values)), values.T.shape)
+        joined = np.concatenate([self.values, values.T], axis=1)
+        numbers = np.concatenate([self.items, items], axis=1), np.concatenate([self.frames, frames.T], axis=1)
+        order = np.lexsort((numbers[1], numbers[0], -joined), axis=1)[:, : self.values.shape[1]]
+        self.values, self.items, self.frames = (np.take_along_axis(a, order, axis=1) for a in (joined, *numbers))
+
+    @property
+    def driven(self) -> NDArray[np.bool_]:
+        """Units that answer to something."""
+        changes = self.high > self.low
+        return np.asarray(changes & (self.high > 0) if self.positive else changes)
+
+    def ranked(self) -> list[tuple[int, int, int, int, float]]:
+        """Position of the unit, rank, sound, frame and value of every exemplar."""
+        keep = np.isfinite(self.values) & self.driven[:, None]
+        if self.positive:
+            keep &= self.values > 0
+        return [(int(u), int(r), int(self.items[u, r]), int(self.frames[u, r]), float(self.values[u, r]))
+                for u, r in np.argwhere(keep)]  # fmt: skip
+
+
+def _layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
+    listed = list_layers(model, sounds)
+    if name != "last-conv":
+        return named_layer(listed, name, "exemplars")
+    return named_layer(listed, select_layers(model, sounds, name)[0], "exemplars")
+
+
+def _units(units: Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
+    n = layer.shape[0]
+    if isinstance(units, str):
+        one_of(units, ["all"], "exemplars: units")
+        return tuple(range(n))
+    chosen = tuple(dict.fromkeys(int(u) for u in units))
+    outside = [u for u in chosen if not 0 <= u < n]
+    if outside or not chosen:
+        raise InputError(f"exemplars: found units {some(outside or chosen)}, wanted 0 to {n - 1} of {layer.name!r}")
+    return chosen
+
+
+def _names(units: Sequence[int], layer: Layer, class_names: Sequence[str] | None) -> list[str]:
+    if layer.name != OUTPUT or class_names is None:
+        return [str(unit) for unit in units]
+    if len(class_names) != layer.shape[0]:
+        raise InputError(f"exemplars: {len(class_names)} class names for {layer.shape[0]} outputs; give one an output")
+    return [str(class_names[unit]) for unit in units]
+
+
+def _check_classes(
+    own: NDArray[np.bool_] | None, names: Sequence[str], layer: Layer, class_names: Sequence[str] | None
+) -> None:
+    if own is None:
+        return
+    if layer.name != OUTPUT or class_names is None:
+        raise InputError("exemplars: own_class is about the units of 'output' and needs class_names")
+    absent = [name for at, name in enumerate(names) if not own[:, at].any()]
+    if absent:
+        raise InputError(f"exemplars: no sounds of the classes {some(absent)}; add some, or leave out own_class")
+
+
+def _table(
+    ranked: Sequence[tuple[int, int, int, int, float]],
+    layer: Layer,
+    units: tuple[Sequence[int], Sequence[str]],
+    sounds: tuple[Sequence[str], Sequence[str]],
+    fields: Fields,
+    rate: int | None,
+) -> pd.DataFrame:  # fmt: skip
+    rows = []
+    for unit, rank, item, frame, value in ranked:
+        start = fields.starts[frame]
+        places = [np.array(np.unravel_index(frame, fields.grid)), start, start + fields.size]
+        at, begin, end = (int(p[0]) if len(p) == 1 else ",".join(map(str, p.tolist())) for p in places)
+        seconds = [p / rate if rate and isinstance(p, int) else np.nan for p in (begin, end)]
+        rows.append((layer.name, units[0][unit], units[1][unit], rank + 1, sounds[0][item], sounds[1][item], value, at,
+                     begin, end, *seconds, fields.outside(frame)))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(EXEMPLAR_COLUMNS))
+
+
+def _crops(
+    sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: Fields, batch_size: int
+) -> NDArray[np.float32]:
+    """Read the sounds once more and cut the exemplars out."""
+    rows: dict[int, list[int]] = {}
+    for row, (_, _, item, _, _) in enumerate(ranked):
+        rows.setdefault(item, []).append(row)
+    crops = np.zeros((len(ranked), next(tensors(sounds, 1)).shape[1], *fields.size), np.float32)
+    first = 0
+    for batch in tensors(sounds, batch_size):
+        for at in range(len(batch)):
+            for row in rows.get(first + at, ()):
+                crops[row] = fields.crop(batch[at].numpy(), ranked[row][3])
+        first += len(batch)
+    return crops

@@ -1,0 +1,369 @@
+"""First-layer filters as an engineer reads them: frequency responses, best frequencies, bandwidths.
+
+A first layer is linear up to its nonlinearity, whatever it is made of: convolution, stride, dilation, a frozen
+normalization. So each unit is one filter, the gradient of its response, and a sine wave of frequency f comes out scaled
+by the filter's gain at f. For deeper layers, which are not linear, `measure_tuning` plays sounds instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError, RunError
+from brainmap.features.layers import Layer, list_layers, tap
+from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
+
+HALF_POWER = float(np.sqrt(0.5))  # of the amplitude: -3 dB
+_GRID = 4097
+_DEAD = 1e-6  # of the largest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """The filters of a layer that is linear up to its nonlinearity.
+
+    Attributes
+    ----------
+    layer : str
+    kernels : ndarray float64 (n_units, n_taps)
+        What a unit multiplies the samples of its receptive field with, normalization included, first sample first.
+    offsets : ndarray float64 (n_units,)
+        What a unit says to silence, before the nonlinearity.
+    rate : int [Hz]
+    stride : int [samples]
+        Between frames; the filter is not changed by it, but frames above `rate / stride / 2` Hz are aliases.
+    """
+
+    layer: str
+    kernels: NDArray[np.float64] = field(repr=False)
+    offsets: NDArray[np.float64] = field(repr=False)
+    rate: int
+    stride: int
+
+    def gain(self, frequencies: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Amplitude at which each filter passes sine waves, `(n_units, n_frequencies)`.
+
+        Parameters
+        ----------
+        frequencies : ndarray (n_frequencies,) [Hz]
+        """
+        taps = np.arange(self.kernels.shape[1]) / self.rate
+        waves = np.exp(-2j * np.pi * np.asarray(frequencies, dtype=np.float64)[:, None] * taps)
+        return np.asarray(np.abs(self.kernels @ waves.T))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row a unit, in the order of units: see `FILTER_COLUMNS`."""
+        hertz = np.linspace(0, self.rate / 2, _GRID)
+        gains = self.gain(hertz)
+        table = passbands(gains, hertz, height=HALF_POWER)
+        dead = gains.max(axis=1) <= _DEAD * gains.max()
+        table.loc[dead, [c for c in table.columns if c != "shape"]] = np.nan
+        table.loc[dead, "shape"] = "dead"
+        table.insert(0, "layer", self.layer)
+        table.insert(1, "unit", np.arange(len(table)))
+        return table.assign(offset=self.offsets)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Units by best frequency, low to high; dead ones last."""
+        return np.argsort(self.table["best_hz"].to_numpy(), kind="stable")
+
+
+FILTER_COLUMNS = {
+    "layer": "layer of the network",
+    "unit": "unit of the layer, from 0",
+    "best_hz": "frequency of the largest gain [Hz]",
+    "peak": "that gain: amplitude out over amplitude in",
+    "low_hz": "lower edge of the band around it, where the gain is 3 dB less [Hz]; the lowest frequency if none",
+    "high_hz": "upper edge of the band [Hz]; the highest frequency if none",
+    "bandwidth_hz": "distance of the edges [Hz]",
+    "octaves": "distance of the edges [octaves]; n/a for a band that begins at 0 Hz",
+    "q": "best_hz over bandwidth_hz",
+    "bands": "how many separate bands lie within 3 dB of the largest gain",
+    "shape": "band-pass, low-pass or high-pass (one edge is missing), flat (both are), dead (the filter is zero)",
+    "offset": "response to silence, before the nonlinearity",
+}
+
+
+def passbands(
+    curves: NDArray[np.floating], frequencies: NDArray[np.floating], *, height: float = HALF_POWER
+) -> pd.DataFrame:
+    """The band around the highest point of each curve over frequency.
+
+    Edges lie where the curve falls below `height` times its peak, linearly between the frequencies given. A band that
+    reaches the end of the frequencies has its edge there, and its shape says so.
+
+    Parameters
+    ----------
+    curves : ndarray (n_units, n_frequencies)
+    frequencies : ndarray (n_frequencies,) [Hz]
+        Ascending.
+    height : float
+        0.707, half the power, for amplitudes; 0.5 for half height.
+
+    Returns
+    -------
+    DataFrame
+        `best_hz`, `peak`, `low_hz`, `high_hz`, `bandwidth_hz`, `octaves`, `q`, `bands`, `shape`; a curve that is
+        nowhere positive has no band: its shape is "none".
+
+    Examples
+    --------
+    >>> passbands(np.array([[0, 0, 1, 0, 0]]), np.arange(1, 6) * 100, height=0.5)[["best_hz", "low_hz", "high_hz"]]
+       best_hz  low_hz  high_hz
+    0    300.0   250.0    350.0
+    """
+    hertz = np.asarray(frequencies, dtype=np.float64)
+    rows = [_passband(np.asarray(curve, dtype=np.float64), hertz, height) for curve in curves]
+    table = pd.DataFrame(rows, columns=["best_hz", "peak", "low_hz", "high_hz", "bands", "shape"])
+    width = table["high_hz"] - table["low_hz"]
+    table.insert(4, "bandwidth_hz", width)
+    table.insert(5, "octaves", np.log2(table["high_hz"] / table["low_hz"].where(table["low_hz"] > 0)))
+    table.insert(6, "q", table["best_hz"] / width.where(width > 0))
+    return table
+
+
+def _passband(
+    curve: NDArray[np.float64], hertz: NDArray[np.float64], height: float
+) -> tuple[float, float, float, float, float, str]:
+    best = int(curve.argmax())
+    peak = float(curve[best])
+    if not peak > 0:
+        return np.nan, peak, np.nan, np.nan, np.nan, "none"
+    inside = curve >= height * peak
+    bands = int(inside[0]) + int((inside[1:] & ~inside[:-1]).sum())
+    below, above = np.flatnonzero(~inside[:best]), np.flatnonzero(~inside[best:])
+    low, high = float(hertz[0]), float(hertz[-1])
+    if len(below):
+        at = int(below[-1])
+        low = float(np.interp(height * peak, curve[at : at + 2], hertz[at : at + 2]))
+    if len(above):
+        at = best + int(above[0])
+        high = float(np.interp(height * peak, curve[[at, at - 1]], hertz[[at, at - 1]]))
+    shape = {(True, True): "band-pass", (False, True): "low-pass", (True, False): "high-pass"}
+    return float(hertz[best]), peak, low, high, bands, shape.get((bool(len(below)), bool(len(above))), "flat")
+
+
+def layer_filters(
+    model: nn.Module, sounds: Sounds, *, layer: str = "first", rate: int | None = None, device: str = "cpu"
+) -> Filters:
+    """The filters of a network's first layer, with the normalization that follows it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Run in eval mode; afterwards it is as it was.
+    sounds : Sounds, array or Tensor (n, 1, t)
+        Only the length and the rate matter.
+    layer : str
+        "first", or the name of any layer with nothing nonlinear before it.
+    rate : int, optional [Hz]
+        Needed where `sounds` does not say it.
+    device : str
+
+    Returns
+    -------
+    Filters
+
+    Raises
+    ------
+    InputError
+        An unknown layer; one that is not linear up to its nonlinearity; inputs that are not waveforms of one channel.
+    RunError
+        A gradient that is not finite.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3, stride=2), nn.ReLU())
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[[1.0, 1.0, 1.0]], [[-1.0, 2.0, -1.0]]]))
+    >>> layer_filters(net, np.zeros((1, 1, 20)), rate=8000).table["shape"].tolist()
+    ['low-pass', 'high-pass']
+    """
+    example, rate = waveform_of(sounds, rate, "filters")
+    with evaluating(model, device):
+        listed = list_layers(model, sounds)
+        place = _linear_layer(model, listed, layer)
+        zero = torch.zeros_like(example, device=device_of(model))
+        noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(zero)
+        kernels, offsets = _gradients(model, place, zero)
+        again, _ = _gradients(model, place, 0.1 * noise)
+    if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
+        raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
+    if np.abs(again - kernels).max() > 1e-4 * np.abs(kernels).max():
+        raise InputError(
+            f"filters: layer {place.name!r} is not linear up to its nonlinearity, so its units are no filters; name "
+            f"{listed[0].name!r}, or measure its tuning with tones (measure_tuning)"
+        )
+    size = place.receptive_field
+    if isinstance(size, int) and isinstance(place.center, int | float) and isinstance(place.stride, int):
+        start = max(0, round(place.center + _middle(place) * place.stride - (size - 1) / 2))
+        kernels = kernels[:, start : start + size]
+    stride = place.stride if isinstance(place.stride, int) and place.stride else 1
+    return Filters(layer=place.name, kernels=kernels, offsets=offsets, rate=rate, stride=stride)
+
+
+def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tensor, int]:
+    """The first sound `(1, 1, t)` and the rate [Hz], where frequencies make sense.
+
+    Raises
+    ------
+    InputError
+        Several channels, pictures, or no rate; or one that differs from that of the sounds.
+    """
+    example = next(tensors(sounds, 1))
+    if example.ndim != 3 or example.shape[1] != 1:
+        raise InputError(
+            f"{what}: inputs of shape {tuple(example.shape[1:])} are no waveforms, and a tone has no place in them; "
+            "wanted (1, t)"
+        )
+    said = getattr(sounds, "rate", None)
+    if rate is None and said is None:
+        raise InputError(f"{what}: the sounds do not say their rate; give rate= [Hz]")
+    if rate is not None and (rate <= 0 or said not in (None, rate)):
+        raise InputError(f"{what}: found rate {rate} Hz, wanted {said or 'a positive number'}")
+    known = said if rate is None else rate
+    assert known is not None
+    return example, int(known)
+
+
+def named_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
+    """The layer of that name.
+
+    Raises
+    ------
+    InputError
+        None; with the nearest name.
+    """
+    names = [one.name for one in listed]
+    if name not in names:
+        raise InputError(f"{what}: no layer {name!r}{nearest(name, names)}; the network has {some(names, 24)}")
+    return listed[names.index(name)]
+
+
+def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:
+    """The layer asked for, by the name of its module: a convolution at the end is listed as the output."""
+    convs = [one for one, module in model.named_modules() if isinstance(module, nn.modules.conv._ConvNd)]
+    unlisted = [one for one in convs if one not in {layer.name for layer in listed}]
+    if listed[-1].kind.startswith("Conv") and len(unlisted) == 1:
+        listed = (*listed[:-1], replace(listed[-1], name=unlisted[0]))
+    found = listed[0] if name == "first" else named_layer(listed, name, "filters")
+    if found.kind.startswith("Conv"):
+        return found
+    raise InputError(f"filters: layer {found.name!r} is no convolution; its units have no frequency response")
+
+
+def _middle(layer: Layer) -> int:
+    return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
+
+
+def _gradients(
+    model: nn.Module, layer: Layer, wave: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gradients of a layer's middle frame `(n_units, t)`, and what it says `(n_units,)`."""
+    given = wave.clone().requires_grad_()
+    with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
+        forward(model, given)
+        said = heard[layer.name][0, :, _middle(layer)]
+        rows: list[Any] = []
+        for unit in range(len(said)):
+            (row,) = torch.autograd.grad(said[unit], given, retain_graph=True)
+            rows.append(row[0, 0].double().cpu().numpy())
+    return np.stack(rows), said.detach().double().cpu().numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectra:
+    """Smoothed spectra of sounds, as of the patterns that maximize units.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    frequencies : ndarray (n_frequencies,) [Hz]
+        Evenly spaced in octaves.
+    level_db : ndarray (n_sounds, n_frequencies) [dB]
+        Power per Hz against that of the loudest frequency; NaN for silence.
+    table : DataFrame
+        `label` and, of the power, what `passbands` says at half height; in the order of the sounds.
+    """
+
+    labels: tuple[str, ...]
+    frequencies: NDArray[np.float64] = field(repr=False)
+    level_db: NDArray[np.float64] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Sounds by the frequency of their highest peak, low to high; silence last."""
+        return np.argsort(self.table["best_hz"].to_numpy(), kind="stable")
+
+
+def pattern_spectra(
+    patterns: Any,
+    *,
+    rate: int | None = None,
+    labels: Sequence[str] | None = None,
+    lowest_hz: float = 50.0,
+    per_octave: int = 12,
+    smoothing: float = 1 / 6,
+) -> Spectra:
+    """Spectra of maximizing patterns, to be sorted by their peaks.
+
+    Parameters
+    ----------
+    patterns : Maximization, StoredPatterns, Sounds or ndarray (n, 1, t)
+    rate : int, optional [Hz]
+        Needed for an array.
+    labels : sequence of str, optional
+        By default those of the patterns, or their positions.
+    lowest_hz : float [Hz]
+    per_octave : int
+        Frequencies in an octave.
+    smoothing : float [octaves]
+        Width of the band over which power is averaged.
+
+    Returns
+    -------
+    Spectra
+
+    Raises
+    ------
+    InputError
+        Not waveforms of one channel, no rate, labels that differ in number, no frequency below half the rate.
+
+    Examples
+    --------
+    >>> time = np.arange(8000) / 8000
+    >>> tones = np.stack([np.sin(2 * np.pi * hertz * time) for hertz in (1000, 200)])[:, None]
+    >>> pattern_spectra(tones, rate=8000).order.tolist()
+    [1, 0]
+    """
+    waves = getattr(patterns, "patterns", getattr(patterns, "waveforms", patterns))
+    example, rate = waveform_of(waves, rate or getattr(patterns, "rate", None), "spectra")
+    if not 0 < lowest_hz < rate / 2 or per_octave < 1 or smoothing <= 0:
+        raise InputError(f"spectra: wanted a lowest frequency below {rate / 2:g} Hz, and steps and smoothing above 0")
+    names = list(labels or getattr(patterns, "labels", None) or map(str, range(len(waves))))
+    if len(names) != len(waves):
+        raise InputError(f"spectra: {len(names)} labels for {len(waves)} sounds; give one a sound")
+    half = 2 ** (smoothing / 2)
+    size = max(example.shape[2], int(np.ceil(rate / (lowest_hz * (half - 1 / half) / 4))))  # four bins a band and more
+    power = np.abs(np.fft.rfft(np.asarray(waves, dtype=np.float64)[:, 0], size)) ** 2
+    hertz = lowest_hz * 2.0 ** (np.arange(int(np.log2(rate / 2 / half / lowest_hz) * per_octave) + 1) / per_octave)
+    first, last = (np.searchsorted(np.fft.rfftfreq(size, 1 / rate), hertz * edge) for edge in (1 / half, half))
+    total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
+    smooth = (total[:, last] - total[:, first]) / (last - first)
+    table = passbands(smooth, hertz, height=0.5)
+    table.insert(0, "label", names)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = 10 * np.log10(smooth / smooth.max(axis=1, keepdims=True))
+    return Spectra(labels=tuple(names), frequencies=hertz, level_db=level, table=table)

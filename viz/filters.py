@@ -1,0 +1,284 @@
+"""Units sorted by the frequency they prefer: first-layer filters, tuning curves of any layer, spectra of patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, colormap, layer_colors, styled
+
+RANGE_DB = 24.0
+_MARKS = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
+
+
+def _kilohertz(hertz: float) -> str:
+    return f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}"
+
+
+def log_hertz(axes: Axes, hertz: NDArray[np.float64], *, which: str = "y") -> None:
+    """Ticks in Hz on an axis that shows a picture with a row for each of evenly spaced log frequencies."""
+    position = np.interp(np.log(np.array(_MARKS)), np.log(hertz), np.arange(len(hertz)), left=np.nan, right=np.nan)
+    shown = [(at, _kilohertz(mark)) for at, mark in zip(position, _MARKS, strict=True) if np.isfinite(at)]
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_ticks([at for at, _ in shown], labels=[text for _, text in shown])
+
+
+def _frame(axes: Axes) -> None:
+    axes.tick_params(length=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=22, pad=0.015)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label(label, color=SOFT)
+
+
+@styled
+def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
+    """Frequency responses of first-layer filters, sorted by best frequency, and the shapes of some.
+
+    Each column is a filter, dark where it lets frequencies pass, against its own largest gain; the dots are best
+    frequencies. Below, filters from the left, middle and right of the picture as they lie over samples.
+
+    Parameters
+    ----------
+    filters : Filters
+        What `features.layer_filters` gives.
+    shapes : int
+        How many filters to draw, evenly taken from the sorted ones.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        Every filter is dead.
+    """
+    order = np.asarray(filters.order)
+    table = filters.table.iloc[order]
+    alive = order[(table["shape"] != "dead").to_numpy()]
+    if not len(alive):
+        raise InputError(f"plot_filters: all filters of {filters.layer} are zero; there is nothing to show")
+    hertz = np.linspace(0, filters.rate / 2, 513)
+    gains = filters.gain(hertz)[alive]
+    level = 20 * np.log10(np.maximum(gains / gains.max(axis=1, keepdims=True), 1e-6))
+    shapes = min(shapes, len(alive))
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[2.6, 1])
+    top, below = halves
+    axes = top.subplots()
+    image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=-RANGE_DB, vmax=0,
+                        extent=(-0.5, len(alive) - 0.5, 0, filters.rate / 2000), interpolation="nearest")  # fmt: skip
+    best = filters.table["best_hz"].to_numpy()[alive] / 1000
+    axes.plot(np.arange(len(alive)), best, "o", color=WARM, ms=3, mec="white", mew=0.4, clip_on=False)
+    axes.set(ylabel="frequency [kHz]", xlabel=f"filters of {filters.layer}, by best frequency (dots)")
+    _frame(axes)
+    _bar(top, image, axes, "gain re own peak [dB]")
+    dead = len(order) - len(alive)
+    axes.set_title((title or f"{len(alive)} filters of {filters.layer}") + (f"; {dead} dead, left out" if dead else ""))
+    _draw_shapes(below, filters, alive[np.linspace(0, len(alive) - 1, shapes).round().astype(int)])
+    return figure
+
+
+def _draw_shapes(figure: Any, filters: Any, units: NDArray[np.intp]) -> None:
+    n_taps = filters.kernels.shape[1]
+    milliseconds = np.arange(n_taps) / filters.rate * 1000
+    for axes, unit in zip(np.atleast_1d(figure.subplots(1, len(units))), units, strict=True):
+        kernel = filters.kernels[unit] / np.abs(filters.kernels[unit]).max()
+        axes.axhline(0, color="#d3d9de", lw=0.6)
+        axes.plot(milliseconds, kernel, color=INK, lw=1.1, marker="o" if n_taps <= 40 else "", ms=2.4)
+        hertz = filters.table["best_hz"].iloc[unit]
+        axes.set_title(f"unit {unit}\n{hertz:.0f} Hz", fontsize=7.5, pad=2, fontweight="normal", loc="center")
+        axes.set(ylim=(-1.15, 1.15), yticks=[], xticks=[0, milliseconds[-1]])
+        axes.set_xticklabels(["0", f"{milliseconds[-1]:.2g}"], fontsize=6.5)
+        _frame(axes)
+    figure.supxlabel("time [ms]", fontsize=8, color=SOFT)
+
+
+@styled
+def plot_tuning(
+    tuning: Any, *, layers: Sequence[str] | None = None, level_db: float | None = None, columns: int = 4,
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """Tuning curves of the units of layers, sorted by best frequency.
+
+    Each column is a unit; dark where it answers, up to its own largest response beyond silence. Units that no stimulus
+    drives are left out and counted in the title.
+
+    Parameters
+    ----------
+    tuning : Tuning
+        What `features.measure_tuning` gives.
+    layers : sequence of str, optional
+    level_db : float, optional [dB]
+        By default the highest that was played.
+    columns : int
+        Layers a row.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A layer or level that was not measured.
+    """
+    names = list(layers) if layers is not None else list(tuning.layers)
+    for name in names:
+        one_of(name, list(tuning.layers), "plot_tuning: layer")
+    level = max(tuning.settings.levels_db) if level_db is None else level_db
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(1.0 + 2.05 * columns, 0.5 + 2.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    image = None
+    for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
+        image = _draw_tuning(axes, tuning, name, level) or image
+        if at % columns:
+            axes.set_yticklabels([])
+    for axes in grid.ravel()[len(names) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("frequency [Hz]")
+    figure.supxlabel("units, by best frequency", fontsize=9, color=SOFT)
+    if image is not None:
+        _bar(figure, image, grid, "response re own peak")
+    played = f"{tuning.settings.stimulus}s at {level:g} dB"
+    figure.suptitle(title or f"What frequencies units answer to ({played})", x=0.01, ha="left", fontsize=10,
+                    fontweight="bold")  # fmt: skip
+    return figure
+
+
+def _draw_tuning(axes: Axes, tuning: Any, name: str, level: float) -> AxesImage | None:
+    curves = tuning.curves(name, level_db=level)
+    table = tuning.table[(tuning.table["layer"] == name) & (tuning.table["level_db"] == level)]
+    order = np.argsort(table["best_hz"].to_numpy(), kind="stable")
+    driven = order[np.isfinite(table["best_hz"].to_numpy()[order])]
+    left_out = len(order) - len(driven)
+    axes.set_title(name + (f", {left_out} not driven" if left_out else ""), fontsize=8.5, pad=3)
+    _frame(axes)
+    log_hertz(axes, tuning.frequencies)
+    ends = sorted({0, max(len(driven) - 1, 0)})
+    axes.set_xticks(ends, [str(end + 1) for end in ends])
+    if not len(driven):
+        axes.set(xlim=(-0.5, 0.5), ylim=(-0.5, len(tuning.frequencies) - 0.5))
+        return None
+    shown = np.clip(curves[driven] / curves[driven].max(axis=1, keepdims=True), -1, 1)
+    return axes.imshow(shown.T, origin="lower", aspect="auto", cmap=colormap("signed"), vmin=-1, vmax=1)
+
+
+@styled
+def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None = None, columns: int = 8) -> Figure:
+    """Tuning curves of single units, a line a level, with the band at the highest level.
+
+    Parameters
+    ----------
+    tuning : Tuning
+    layer : str
+    units : sequence of int, optional
+        By default 16 from low to high best frequency.
+    columns : int
+        Units a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A layer that was not measured, or a unit out of range.
+    """
+    levels = sorted(tuning.settings.levels_db)
+    by_level = {level: tuning.curves(layer, level_db=level) for level in levels}
+    n_units = len(by_level[levels[0]])
+    if units is None:
+        order = tuning.order(layer)
+        units = order[np.linspace(0, n_units - 1, min(16, n_units)).round().astype(int)].tolist()
+    outside = [u for u in units if not 0 <= u < n_units]
+    if outside:
+        raise InputError(f"plot_tuning_curves: {layer} has units 0 to {n_units - 1}, found {outside[0]}")
+    table = tuning.table[(tuning.table["layer"] == layer) & (tuning.table["level_db"] == levels[-1])].set_index("unit")
+    colors = layer_colors([f"{level:g} dB" for level in levels[::-1]])
+    columns = min(columns, len(units))
+    rows = -(-len(units) // columns)
+    figure = Figure(figsize=(0.6 + 1.25 * columns, 0.75 + 1.25 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes, unit in zip(grid.ravel(), units, strict=False):
+        row = table.loc[unit]
+        axes.axhline(0, color="#d3d9de", lw=0.6)
+        if np.isfinite(row["low_hz"]):
+            axes.axvspan(row["low_hz"], row["high_hz"], color="#f2ede2", lw=0)
+        scale = max(float(np.abs(curve[unit]).max()) for curve in by_level.values()) or 1.0
+        for level, curve in by_level.items():
+            axes.plot(tuning.frequencies, curve[unit] / scale, color=colors[f"{level:g} dB"], lw=1.1)
+        says = f"{row['best_hz']:.0f} Hz" if np.isfinite(row["best_hz"]) else row["shape"]
+        axes.set_title(f"{unit}: {says}", fontsize=7.5, pad=2, fontweight="normal")
+        axes.set(xscale="log", yticks=[], xlim=(tuning.frequencies[0], tuning.frequencies[-1]))
+        marks = [m for m in (100, 1000, 4000) if tuning.frequencies[0] <= m <= tuning.frequencies[-1]]
+        axes.set_xticks(marks, [_kilohertz(m) for m in marks], fontsize=6.5)
+        axes.set_xticks([], minor=True)
+        _frame(axes)
+    for axes in grid.ravel()[len(units) :]:
+        axes.set_visible(False)
+    handles = [axes.plot([], [], color=color, label=level)[0] for level, color in colors.items()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
+    figure.suptitle(f"Tuning of {layer}", x=0.01, ha="left", fontsize=10, fontweight="bold")
+    figure.supxlabel("frequency [Hz]", fontsize=9, color=SOFT)
+    figure.supylabel("response beyond silence", fontsize=9, color=SOFT)
+    return figure
+
+
+@styled
+def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
+    """Spectra of maximizing patterns, sorted by the frequency of their peaks.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        What `features.pattern_spectra` gives.
+    title : str
+    named : int
+        Columns get their labels up to this many.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    order = spectra.order
+    width = min(max(4.0, 1.6 + 0.2 * len(order)), 10.0)
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
+    axes = figure.subplots()
+    level = np.where(np.isfinite(spectra.level_db), spectra.level_db, -RANGE_DB)[order]
+    image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=-RANGE_DB, vmax=0)
+    best = spectra.table["best_hz"].to_numpy()[order]
+    at = np.interp(np.log(best), np.log(spectra.frequencies), np.arange(len(spectra.frequencies)))
+    axes.plot(np.arange(len(order)), at, "o", color=WARM, ms=3, mec="white", mew=0.4)
+    log_hertz(axes, spectra.frequencies)
+    if len(order) <= named:
+        axes.set_xticks(np.arange(len(order)), [spectra.labels[i] for i in order], rotation=90)
+    else:
+        axes.set_xlabel("patterns, by peak frequency (dots)")
+    axes.set_ylabel("frequency [Hz]")
+    axes.tick_params(axis="x", length=0)
+    _frame(axes)
+    _bar(figure, image, axes, "level re own peak [dB]")
+    axes.set_title(title or "Spectra of maximizing patterns, by their peaks (dots)", color=INK)
+    axes.tick_params(colors=MUTED)
+    return figure
