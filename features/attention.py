@@ -1,0 +1,367 @@
+"""What class activation maps say about words: who listens where in them, and how much of a word each class covers.
+
+Two claims can be looked at. *Target attention*: the mean map of class j over the words of class i, as a matrix of
+courses. *Cover*: the share of the input that a map spends on its class; the source study saw a network's attention
+to the class that was said spread over the whole word, and that to other classes not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+
+if TYPE_CHECKING:
+    from brainmap.features.cam import ClassActivationMaps
+
+Measure = Literal["entropy", "area"]
+Scale = Literal["map", "sound"]
+Empty = Literal["zero", "leave-out"]
+Alternative = Literal["two-sided", "greater", "less"]
+
+_EXACT_WORDS = 20  # 2^20 sign flips take seconds
+
+
+def own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
+    """The class of every item as a column of the maps, by name.
+
+    Raises
+    ------
+    InputError
+        A condition that is none of the classes.
+
+    Examples
+    --------
+    >>> own_class(["dog", "cat", "dog"], ["cat", "dog"]).tolist()
+    [1, 0, 1]
+    """
+    known = [str(name) for name in class_names]
+    absent = list(dict.fromkeys(str(c) for c in conditions if str(c) not in known))
+    if absent:
+        hint = nearest(absent[0], known)
+        raise InputError(
+            f"class activation maps: conditions {some(absent)} are none of the classes {some(known, 24)}{hint}; "
+            "give maps of these classes, or sounds whose condition is the class"
+        )
+    return np.array([known.index(str(c)) for c in conditions], dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class TargetAttention:
+    """Mean maps of every class over the sounds of every word.
+
+    Attributes
+    ----------
+    maps : ndarray float32 (n_classes, n_classes, t) or (n_classes, n_classes, h, w)
+        `maps[i, j]` is the mean map of class j over the sounds of word i; NaN where a word has no sound.
+    counts : ndarray int (n_classes,)
+        Sounds of each word.
+    class_names : tuple of str
+        Of both axes.
+    method, layer : str
+    """
+
+    maps: NDArray[np.float32] = field(repr=False)
+    counts: NDArray[np.intp] = field(repr=False)
+    class_names: tuple[str, ...]
+    method: str
+    layer: str
+
+
+def target_attention(cams: ClassActivationMaps) -> TargetAttention:
+    """Mean map of class j over the sounds of word i, for all i and j.
+
+    Parameters
+    ----------
+    cams : ClassActivationMaps
+        Signed maps of every class; the condition of each item is the name of its class.
+
+    Returns
+    -------
+    TargetAttention
+
+    Raises
+    ------
+    InputError
+        A condition that is none of the classes.
+
+    Warns
+    -----
+    BrainmapWarning
+        A class of which there is no sound; it is named and its row is NaN.
+    """
+    own = own_class(cams.conditions, cams.class_names)
+    counts = np.bincount(own, minlength=len(cams.class_names))
+    _warn_of_absent(cams.class_names, counts, "its row of the target attention is empty")
+    maps = mean_by_word(cams.maps, own).astype(np.float32)
+    return TargetAttention(maps, counts, tuple(cams.class_names), cams.method, cams.layer)
+
+
+def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean over the items of each class: `(n_items, n_classes, ...)` to `(n_classes, n_classes, ...)`.
+
+    Parameters
+    ----------
+    values : ndarray (n_items, n_classes, ...)
+        NaN is left out.
+    own : ndarray int (n_items,)
+        The class of each item; a class of none has a row of NaN.
+
+    Examples
+    --------
+    >>> mean_by_word(np.array([[1.0, 4.0], [3.0, np.nan]]), np.array([1, 1])).tolist()
+    [[nan, nan], [2.0, 4.0]]
+    """
+    n = values.shape[1]
+    means = np.full((n, *values.shape[1:]), np.nan)
+    for word in np.unique(own):
+        here = values[own == word]
+        known = np.isfinite(here)
+        count = known.sum(axis=0)
+        total = np.where(known, here, 0).sum(axis=0, dtype=float)
+        means[word] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def cover(
+    maps: NDArray[np.floating],
+    *,
+    measure: Measure = "entropy",
+    threshold: float = 0.5,
+    reference: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
+    """Share of the input that each map spends on its class, 0 to 1.
+
+    Only the positive part p of a map speaks for its class. "entropy" is the share of positions that p fills when it
+    is read as a distribution: exp(-sum q log q) / n_positions with q = p / sum p; it is 1 for an even map and
+    1 / n_positions for a single peak. "area" is the share of positions where p reaches `threshold` times its maximum.
+    Both are blind to the size of a map. A map that is nowhere positive covers nothing: 0.
+
+    Parameters
+    ----------
+    maps : ndarray (..., t)
+        Signed; height and width are flattened first.
+    measure : {"entropy", "area"}
+    threshold : float
+        Of "area", a share of the maximum, above 0 and at most 1.
+    reference : ndarray (...), optional
+        Of "area": another maximum to compare with, for instance that over all classes of the same sound.
+
+    Returns
+    -------
+    ndarray float64 (...)
+
+    Raises
+    ------
+    InputError
+        Another measure or threshold, a reference with "entropy", a map that is not finite.
+
+    Examples
+    --------
+    >>> cover(np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, -1.0, 0.0], [-1.0, -1.0, -1.0, -2.0]])).round(6).tolist()
+    [1.0, 0.25, 0.0]
+    >>> cover(np.array([1.0, 2.0, 4.0, 2.0]), measure="area").item()
+    0.75
+    """
+    one_of(measure, get_args(Measure), "cover")
+    if not 0 < threshold <= 1:
+        raise InputError(f"cover: threshold {threshold}, wanted a share of the maximum, above 0 and at most 1")
+    if reference is not None and measure == "entropy":
+        raise InputError("cover: 'entropy' knows no common scale; take measure 'area', or each map on its own")
+    if not np.isfinite(maps).all():
+        raise InputError("cover: maps hold values that are not finite; compute them again")
+    positive = np.maximum(np.asarray(maps, dtype=float), 0)
+    if measure == "area":
+        top = positive.max(axis=-1) if reference is None else np.asarray(reference, dtype=float)
+        reached = (positive >= threshold * top[..., None]) & (positive > 0)
+        return np.asarray(reached.mean(axis=-1))
+    total = positive.sum(axis=-1, keepdims=True)
+    share = positive / np.where(total > 0, total, 1)
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=-1)
+    return np.where(total[..., 0] > 0, np.exp(entropy) / maps.shape[-1], 0.0)
+
+
+@dataclass(frozen=True)
+class AttentionCover:
+    """How much of a word its own class covers, against the other classes, tested over words.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a word that was heard: `word`, `sounds`, `own` (mean cover of its own class), `others` (mean over the
+        other classes), `difference`, and `own_empty`, `others_empty`: shares of maps that are nowhere positive.
+    covers : ndarray float64 (n_items, n_classes)
+        NaN where an empty map was left out.
+    matrix : ndarray float64 (n_classes, n_classes)
+        Mean cover of class j over the sounds of word i; NaN where a word has no sound.
+    class_names : tuple of str
+    own, others, difference : float
+        Means over the words that have both.
+    effect : float
+        Mean difference in standard deviations over words (Cohen's d).
+    p : float
+        Of sign flips over words: enumerated up to 20 words.
+    n_words : int
+    alternative, measure, scale, method, layer : str
+    """
+
+    table: pd.DataFrame = field(repr=False)
+    covers: NDArray[np.float64] = field(repr=False)
+    matrix: NDArray[np.float64] = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    own: float
+    others: float
+    difference: float
+    effect: float
+    p: float
+    n_words: int
+    alternative: str
+    measure: str
+    scale: str
+    method: str
+    layer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverSettings:
+    """How cover is measured and tested.
+
+    Attributes
+    ----------
+    measure : {"entropy", "area"}
+        See `cover`.
+    scale : {"map", "sound"}
+        "map" compares shapes: each map with its own maximum. "sound" (with "area") compares every map with the
+        largest value that any class reaches on that sound, so that weak maps cover little.
+    threshold : float
+        Of "area", a share of the maximum.
+    empty : {"zero", "leave-out"}
+        A map that is nowhere positive covers nothing, or is left out; the second asks for the shape of attention
+        only where there is any.
+    alternative : {"two-sided", "greater", "less"}
+        "greater": the own class covers more.
+    """
+
+    measure: Measure = "entropy"
+    scale: Scale = "map"
+    threshold: float = 0.5
+    empty: Empty = "zero"
+    alternative: Alternative = "two-sided"
+
+    def __post_init__(self) -> None:
+        one_of(self.measure, get_args(Measure), "cover")
+        one_of(self.scale, get_args(Scale), "scale")
+        one_of(self.empty, get_args(Empty), "empty")
+        one_of(self.alternative, get_args(Alternative), "alternative")
+
+
+def attention_cover(
+    cams: ClassActivationMaps,
+    *,
+    settings: CoverSettings | None = None,
+    rng: np.random.Generator | None = None,
+) -> AttentionCover:
+    """Does the attention to the class that was said cover more of the input than that to other classes?
+
+    For every sound, the `cover` of its own class and the mean cover of all others; both are averaged over the sounds
+    of a word, and their difference is tested over words by flipping its sign (words are independent, maps of one
+    sound are not). The smallest p that can be reached is 2 / 2^n_words, two-sided.
+
+    Parameters
+    ----------
+    cams : ClassActivationMaps
+        Signed maps of all classes; (n_items, n_classes, t) or (n_items, n_classes, h, w).
+    settings : CoverSettings, optional
+    rng : numpy.random.Generator, optional
+        Needed with more than 20 words, where 99,999 sign flips are drawn.
+
+    Returns
+    -------
+    AttentionCover
+
+    Raises
+    ------
+    InputError
+        A condition that is none of the classes; fewer than two words or classes; more than 20 words without `rng`.
+
+    Warns
+    -----
+    BrainmapWarning
+        A class of which there is no sound, or no map that is left; it is named and takes no part as a word.
+
+    References
+    ----------
+    Nichols TE, Holmes AP (2002), on sign flips: doi:10.1002/hbm.1058.
+    """
+    chosen = settings or CoverSettings()
+    own = own_class(cams.conditions, cams.class_names)
+    flat = cams.maps.reshape(*cams.maps.shape[:2], -1)
+    top = np.broadcast_to(flat.max(axis=(1, 2))[:, None], flat.shape[:2]) if chosen.scale == "sound" else None
+    covers = cover(flat, measure=chosen.measure, threshold=chosen.threshold, reference=top)
+    empty = flat.max(axis=2) <= 0
+    if chosen.empty == "leave-out":
+        covers = np.where(empty, np.nan, covers)
+    table = _by_word(covers, empty, own, cams.class_names)
+    tested = table.dropna(subset=["difference"])
+    difference = tested["difference"].to_numpy()
+    if len(tested) < 2:
+        n = len(cams.class_names)
+        raise InputError(
+            "cover: wanted maps of the own and of other classes for at least two words, found maps of both for "
+            f"{len(tested)} of {n} words; give sounds of more words and maps of all classes"
+        )
+    absent = np.isin(cams.class_names, tested["word"], invert=True)
+    _warn_of_absent(cams.class_names, ~absent, "it takes no part as a word")
+    spread = float(difference.std(ddof=1))
+    return AttentionCover(
+        table=table, covers=covers, matrix=mean_by_word(covers, own), class_names=tuple(cams.class_names),
+        own=float(tested["own"].mean()), others=float(tested["others"].mean()), difference=float(difference.mean()),
+        effect=float(difference.mean()) / spread if spread else float("nan"),
+        p=_sign_flip(difference, chosen.alternative, rng), n_words=len(tested), alternative=chosen.alternative,
+        measure=chosen.measure, scale=chosen.scale, method=cams.method, layer=cams.layer,
+    )  # fmt: skip
+
+
+def _by_word(
+    covers: NDArray[np.float64], empty: NDArray[np.bool_], own: NDArray[np.intp], class_names: Sequence[str]
+) -> pd.DataFrame:
+    is_own = own[:, None] == np.arange(covers.shape[1])
+    sides = {"own": np.where(is_own, covers, np.nan), "others": np.where(is_own, np.nan, covers)}
+    known = {side: np.isfinite(values) for side, values in sides.items()}
+    table = pd.DataFrame({"word": np.asarray(class_names)[own], "sounds": 1})
+    for side, values in sides.items():
+        count = known[side].sum(axis=1)
+        table[side] = np.where(count > 0, np.nansum(values, axis=1) / np.maximum(count, 1), np.nan)
+    table["own_empty"] = empty[is_own]
+    table["others_empty"] = (empty & ~is_own).sum(axis=1) / max(covers.shape[1] - 1, 1)
+    heard = dict.fromkeys(name for name in class_names if name in set(table["word"]))
+    means = table.groupby("word").agg({"sounds": "sum"} | dict.fromkeys(table.columns[2:], "mean")).loc[list(heard)]
+    means.insert(3, "difference", means["own"] - means["others"])
+    return means.reset_index()
+
+
+def _sign_flip(difference: NDArray[np.float64], alternative: str, rng: np.random.Generator | None) -> float:
+    from scipy.stats import permutation_test
+
+    n = len(difference)
+    if n > _EXACT_WORDS and rng is None:
+        raise InputError(f"cover: {n} words are too many to enumerate their sign flips; give rng")
+    found = permutation_test(
+        (difference,), np.mean, permutation_type="samples", vectorized=True, alternative=alternative, batch=2**14,
+        n_resamples=99_999 if n > _EXACT_WORDS else np.inf, rng=rng,
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def _warn_of_absent(class_names: Sequence[str], heard: NDArray[Any], so: str) -> None:
+    absent = [name for name, here in zip(class_names, heard, strict=True) if not here]
+    if absent:
+        warnings.warn(f"attention: no exemplar of class {some(absent)}; {so}", BrainmapWarning, stacklevel=3)
