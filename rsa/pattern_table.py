@@ -291,8 +291,8 @@ def plan_patterns(
         for volume, stimulus, condition, run in _source_rows(conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
-    rows = _with_conditions(rows, known, sources)
     _refuse_repeats(rows, sources)
+    rows = _with_conditions(rows, known, sources)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
     if len(distinct) < 3:
         raise InputError(f"patterns: {len(distinct)} conditions ({some(distinct)}); an RDM wants at least 3")
@@ -321,10 +321,14 @@ def _source_rows(
 def _with_conditions(
     rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]
 ) -> list[Pattern]:
-    """The condition of each stimulus from the stimuli table, unless all rows are named by condition."""
+    """The condition of each stimulus from the stimuli table, unless all rows are named by condition.
+
+    Single trials `cat_anna#0`, `cat_anna#1` are then the stimulus `cat_anna`, twice.
+    """
     by_condition = set(known.values()) - set(known)
-    if not known or all(re.sub(r"#\d+$", "", row.stimulus_id) in by_condition for row in rows):
+    if not known or all(_untried(row) in by_condition for row in rows):
         return rows
+    rows = [row if row.stimulus_id in known else row._replace(stimulus_id=_untried(row)) for row in rows]
     for row in rows:
         if row.stimulus_id not in known:
             raise InputError(
@@ -332,6 +336,11 @@ def _with_conditions(
                 f"no stimulus_id of the stimuli table{nearest(row.stimulus_id, known)}"
             )
     return [row._replace(condition=known[row.stimulus_id]) for row in rows]
+
+
+def _untried(row: Pattern) -> str:
+    """The name without the number of a trial."""
+    return re.sub(r"#\d+$", "", row.stimulus_id)
 
 
 def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
@@ -362,8 +371,9 @@ def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
             if (stimulus, run) not in there
         ]
     has = {(row.condition, row.run) for row in rows}
+    token = {condition: stimulus for stimulus, condition in reversed(condition_of.items())}  # any that exists
     return [
-        Pattern(-1, -1, condition, condition, run)
+        Pattern(-1, -1, token[condition], condition, run)
         for run in runs
         for condition in dict.fromkeys(condition_of.values())
         if (condition, run) not in has
@@ -373,9 +383,10 @@ def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
 def _gap_message(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Sequence[Source]) -> str:
     gap = gaps[0]
     of_run = {row.run: sources[row.source].name for row in rows}
-    whole = gap.stimulus_id == gap.condition
+    whole = not any((row.condition, row.run) == (gap.condition, gap.run) for row in rows)
     named = f"condition {gap.condition!r}" if whole else f"stimulus {gap.stimulus_id!r} ({gap.condition!r})"
-    n_found = len({row.run for row in rows if gap.stimulus_id in (row.stimulus_id, row.condition)})
+    same = [row.condition == gap.condition if whole else row.stimulus_id == gap.stimulus_id for row in rows]
+    n_found = len({row.run for row, found in zip(rows, same, strict=True) if found})
     more = f" (and {len(gaps) - 1} more gaps)" if len(gaps) > 1 else ""
     return (
         f"patterns: {named} is missing in run {gap.run} ({of_run[gap.run]}){more}; found in {n_found} of "
