@@ -1,0 +1,346 @@
+"""A forward pass whose gradient is relevance: each operation is followed and given the backward pass of its rule.
+
+What flows backward through autograd is relevance itself. Operations that only move values about keep their own
+gradient, which moves relevance back the same way, and so does a maximum, whose gradient goes to the winner;
+nonlinearities that keep zero hand relevance through; what is linear goes by its rule; all else is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from brainmap.errors import InputError
+from brainmap.features._lrp_rules import Composite, Rule, parts_of
+
+Linear = Callable[[Tensor, Tensor], Tensor]
+
+_MOVES = frozenset({
+    "flatten", "unflatten", "reshape", "reshape_as", "view", "view_as", "permute", "transpose", "movedim", "moveaxis",
+    "swapaxes", "swapdims", "t", "T", "mT", "squeeze", "unsqueeze", "getitem", "narrow", "select", "index_select",
+    "cat", "concat", "concatenate", "stack", "split", "tensor_split", "chunk", "unbind", "expand", "expand_as",
+    "broadcast_to", "repeat", "flip", "roll", "contiguous", "clone", "to", "float", "double", "type_as",
+})  # fmt: skip
+_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"})
+_SOFTMAXES = frozenset({"softmax", "log_softmax"})
+_ARITHMETIC = {
+    "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "rmul": "mul", "multiply": "mul",
+    "idiv": "div", "itruediv": "div", "truediv": "div", "true_divide": "div", "divide": "div", "negative": "neg",
+}  # fmt: skip
+# give numbers or masks that steer the network, and carry nothing themselves
+_ASIDE = frozenset({"gt", "lt", "ge", "le", "eq", "ne", "isnan", "isfinite", "zeros_like", "ones_like", "bool"})
+# take values out of what can be followed
+_TAKES_OUT = frozenset({"item", "tolist", "numpy", "__float__", "__int__", "__setitem__", "__array__"})
+
+
+@dataclass
+class Ledger:
+    """Where relevance went that did not reach the input, in one backward pass; both `(n_items,)`, float64."""
+
+    absorbed: Tensor
+    lost: Tensor
+
+    def clear(self) -> None:
+        """Forget the last backward pass."""
+        self.absorbed.zero_()
+        self.lost.zero_()
+
+    def by_item(self, shares: Tensor) -> Tensor:
+        """Sums over all but the items; where a network folds frames into its items, they lie behind them."""
+        if shares.numel() % len(self.lost):
+            raise InputError("lrp: sounds of a batch meet inside the network (a mean over all of them?); "
+                             "LRP explains each by itself")
+        return shares.reshape(len(self.lost), -1).sum(1, dtype=torch.float64)
+
+
+@dataclass
+class Affine:
+    """One linear operation of a forward pass with its rule; `source` carries relevance further down."""
+
+    rule: Rule
+    source: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    apply: Linear
+    ledger: Ledger = field(repr=False)
+
+    @cached_property
+    def _shares(self) -> _Shares:
+        """What does not depend on the relevance that comes, and so serves every class."""
+        shares = _Shares([], torch.ones(()), torch.zeros(()))
+        for part in parts_of(self.rule, self.source.detach(), self.weight, self.bias):
+            terms = []
+            for given, weight in part.pairs:
+                if bool(given.any()) and bool(weight.any()):
+                    with torch.enable_grad():
+                        handle = given.detach().requires_grad_()
+                        terms.append((given, handle, self.apply(handle, weight)))
+            total = sum((out.detach() for _, _, out in terms), start=self.source.new_zeros(()))
+            total = total if part.bias is None else total + part.bias
+            whole = total + part.epsilon * torch.where(total < 0, -1, 1)
+            ratio = torch.where(whole != 0, part.share / torch.where(whole != 0, whole, 1), 0)
+            shares.parts.append((ratio, terms))
+            shares.lost = shares.lost - ratio * total
+            if part.bias is not None:
+                shares.absorbed = shares.absorbed + ratio * part.bias
+        return shares
+
+    def hand_down(self, relevance: Tensor) -> Tensor:
+        """Relevance of the output becomes relevance of the input; what does not arrive goes into the ledger."""
+        shares, arrived = self._shares, torch.zeros_like(self.source)
+        for ratio, terms in shares.parts:
+            ratio = ratio * relevance
+            for given, handle, out in terms:
+                (back,) = torch.autograd.grad(out, handle, ratio.expand_as(out), retain_graph=True)
+                arrived.addcmul_(given, back)
+        self.ledger.lost += self.ledger.by_item(relevance * shares.lost)
+        if self.bias is not None:
+            self.ledger.absorbed += self.ledger.by_item(relevance * shares.absorbed)
+        return arrived
+
+
+@dataclass
+class _Shares:
+    """Of each part the factor of its relevance and its (contributor, what a gradient is taken for, output).
+
+    And the shares of relevance that find no contribution, and that biases take.
+    """
+
+    parts: list[tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]]
+    lost: Tensor
+    absorbed: Tensor
+
+
+class _HandDown(torch.autograd.Function):
+    """Gives a value that was computed already; its backward pass is a rule's."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, value: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.back = back
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(relevance[0]), None, None
+
+
+@dataclass
+class _Known:
+    """What is known of a tensor that carries relevance; it is kept, so that its id is never used twice."""
+
+    tensor: Tensor
+    raw: bool  # the input itself, moved or scaled at most
+    affine: Affine | None  # the convolution or linear layer that gave it, for a normalization to join
+
+
+@dataclass
+class Call:
+    """One operation: its function, its plain name, what it was given."""
+
+    func: Any
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def given(self, *order: str) -> dict[str, Any]:
+        """What it was given, by name; `order` is the order of its positional arguments."""
+        return dict(zip(order, self.args, strict=False)) | self.kwargs
+
+    def on(self, heard: Tensor) -> Any:
+        """The operation on something else in the place of its first argument."""
+        rest = {k: v for k, v in self.kwargs.items() if k != "input"}
+        return self.func(heard, *self.args[1:], **rest)
+
+
+class Follow(TorchFunctionMode):
+    """Sees every operation of one forward pass and puts the rule's backward pass in the place of its own.
+
+    Parameters
+    ----------
+    composite : Composite
+    rules : mapping of str to callable
+        What to do with an operation of a name: gets this object and the `Call`, gives the operation's result.
+    batch : Tensor (n, c, ...)
+    """
+
+    def __init__(
+        self, composite: Composite, rules: Mapping[str, Callable[[Follow, Call], Any]], batch: Tensor
+    ) -> None:
+        super().__init__()
+        self.composite, self.rules = composite, rules
+        empty = torch.zeros(2, len(batch), dtype=torch.float64, device=batch.device)
+        self.ledger = Ledger(empty[0], empty[1])
+        self.path: list[tuple[str, nn.Module]] = []
+        self._known: dict[int, _Known] = {}
+        self._now: dict[int, tuple[Tensor, Tensor]] = {}  # what an in-place operation made of a tensor
+        self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
+        self.input = batch.detach().clone().requires_grad_()
+        self.know(self.input, raw=True)
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Follow what the model does, and know which of its modules does it."""
+        with ExitStack() as stack:
+            for name, module in model.named_modules():
+                if name:
+                    stack.callback(module.register_forward_pre_hook(self._entering(name)).remove)
+                    stack.callback(module.register_forward_hook(self._leaving).remove)
+            stack.enter_context(self)
+            yield
+
+    def _entering(self, name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, _: self.path.append((name, module))
+
+    def _leaving(self, *_: Any) -> None:
+        self.path.pop()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        raw = getattr(func, "__name__", "")
+        if raw == "__get__":
+            raw = getattr(getattr(func, "__self__", None), "__name__", raw)
+        plain = raw.strip("_")
+        call = Call(func, _ARITHMETIC.get(plain, plain), self._renewed(tuple(args)), self._renewed(kwargs or {}))
+        inside = list(tensors_in((call.args, call.kwargs)))
+        if any(id(t) in self._softmax for t in inside):
+            raise self.refusal("softmax before the end")
+        if not any(self.carries(t) for t in inside):
+            return func(*call.args, **call.kwargs)
+        if raw in _TAKES_OUT:
+            raise self.refusal(plain)
+        with torch.enable_grad():
+            out = self._followed(call, [t for t in inside if self.carries(t)])
+        in_place = (raw.endswith("_") and not raw.endswith("__")) or (raw.startswith("__i") and plain in _ARITHMETIC)
+        if in_place or call.kwargs.get("inplace"):
+            self._rename(call.args[0], out)
+        return out
+
+    def _followed(self, call: Call, carried: Sequence[Tensor]) -> Any:
+        if call.name in _SOFTMAXES:
+            out = call.func(*call.args, **call.kwargs)
+            self._softmax[id(out)] = (out, carried[0])
+            return out
+        if call.name in _MOVES:
+            out = call.func(*call.args, **call.kwargs)
+            return self.know(out, raw=all(self.is_raw(t) for t in carried))
+        if call.name in _DROPOUTS:
+            given = call.given("input", "p", "training", "inplace")
+            if given.get("training", True):
+                raise self.refusal(f"{call.name} that goes on in evaluation")
+            return given["input"]
+        if call.name in self.rules:
+            return self.rules[call.name](self, call)
+        with torch.no_grad():
+            out = call.func(*call.args, **call.kwargs)
+        if call.name in _ASIDE or not any(True for _ in tensors_in(out)):  # a shape, a type
+            return out
+        raise self.refusal(call.name)
+
+    def _renewed(self, given: Any) -> Any:
+        if isinstance(given, Tensor):
+            return self._now.get(id(given), (given, given))[1]
+        if type(given) in (list, tuple):
+            return type(given)(self._renewed(g) for g in given)
+        return {k: self._renewed(v) for k, v in given.items()} if type(given) is dict else given
+
+    def _rename(self, changed: Tensor, out: Tensor) -> None:
+        """An in-place operation left its tensor as it was; whoever holds that tensor means the result from here on."""
+        for old, (kept, now) in list(self._now.items()):
+            if now is changed:
+                self._now[old] = (kept, out)
+        self._now[id(changed)] = (changed, out)
+
+    def carries(self, tensor: object) -> bool:
+        """Whether a tensor depends on the input."""
+        return id(tensor) in self._known
+
+    def is_raw(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the input itself, moved or scaled at most."""
+        return self._known[id(tensor)].raw
+
+    def affine_of(self, tensor: Tensor) -> Affine | None:
+        """The convolution or linear layer that gave a tensor."""
+        return self._known[id(tensor)].affine
+
+    def know(self, out: Any, *, raw: bool = False, affine: Affine | None = None) -> Any:
+        """Note that a result carries relevance."""
+        for tensor in tensors_in(out):
+            if tensor.is_floating_point():
+                self._known[id(tensor)] = _Known(tensor, raw, affine)
+        return out
+
+    def hand_down(
+        self, source: Tensor, value: Tensor, back: Callable[[Tensor], Tensor], *, raw: bool = False,
+        affine: Affine | None = None,
+    ) -> Tensor:  # fmt: skip
+        """A result with a backward pass of its own."""
+        out = cast(Tensor, _HandDown.apply(source, value.detach(), back))  # type: ignore[no-untyped-call]
+        self.know(out, raw=raw, affine=affine)
+        return out
+
+    def affine(
+        self, rule: Rule, source: Tensor, weight: Tensor, bias: Tensor | None = None, *, apply: Linear,
+        value: Tensor | None = None, raw: bool = False, joins: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """A linear operation with its rule; `value` where the operation gives something else than the sum."""
+        rule.check_input(source.detach(), self.place)
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        step = Affine(rule, source, weight, bias, apply, self.ledger)
+        if value is None:
+            with torch.no_grad():
+                value = apply(source.detach(), weight)
+                value = value if bias is None else value + bias
+        return self.hand_down(source, value, step.hand_down, raw=raw, affine=step if joins else None)
+
+    @property
+    def layer(self) -> str:
+        """Dotted name of the module that is running."""
+        return self.path[-1][0] if self.path else ""
+
+    @property
+    def place(self) -> str:
+        """The module that is running, for a message."""
+        if not self.path:
+            return "the network itself"
+        return f"layer {self.layer!r} ({type(self.path[-1][1]).__name__})"
+
+    def refusal(self, name: str) -> InputError:
+        """The error for an operation without a rule."""
+        return InputError(f"lrp: {self.place} calls {name}, for which there is no rule; take another method "
+                          "(saliency, occlusion), or a network without it")
+
+    def logits(self, out: Any) -> Tensor:
+        """What the network gives, without its softmax.
+
+        Raises
+        ------
+        InputError
+            Not one tensor, or one that no followed operation led to.
+        """
+        if not isinstance(out, Tensor):
+            raise InputError(f"lrp: network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
+        out = self._renewed(out)
+        out = self._softmax.get(id(out), (out, out))[1]
+        if not self.carries(out):
+            raise InputError("lrp: the logits could not be followed back to the input (a compiled or detached part?); "
+                             "give a network of torch operations")
+        return cast(Tensor, out)
+
+
+def tensors_in(given: Any) -> Iterator[Tensor]:
+    """The tensors in arguments or results."""
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, list | tuple):
+        for one in given:
+            yield from tensors_in(one)
+    elif isinstance(given, dict):
+        yield from tensors_in(list(given.values()))

@@ -1,0 +1,204 @@
+"""How one layer hands relevance down: the rules of layer-wise relevance propagation, and sets of them.
+
+A unit j with relevance R_j gives input i the share of its own contribution in what it hears,
+R_ij = R_j c_ij / sum_i c_ij. Rules differ in what they call a contribution, for inputs a, weights w, bias b:
+
+* `epsilon`: a w, the sum moved away from zero by epsilon (epsilon 0 is LRP-0, also called z)
+* `z+`: the positive part of a w (alpha 1, beta 0)
+* `gamma`: a (w + gamma max(w, 0)), for inputs that are not negative
+* `alpha-beta`: alpha times the share among positive contributions less beta times that among negative ones
+* `flat`: 1, whatever is heard;  `w2`: w squared;  both for a first layer whose input has no natural zero
+* `box`: a w - low max(w, 0) - high min(w, 0), for an input that stays between low and high
+
+Pooling by maximum has a rule of its own, `winner`: all relevance goes where the maximum came from.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import InputError
+
+RuleName = Literal["epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"]
+
+_NO_NEGATIVE = ("gamma", "alpha-beta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule and its numbers; those of other rules are not looked at.
+
+    Attributes
+    ----------
+    name : {"epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"}
+        See the module's docstring.
+    epsilon : float
+        Of "epsilon", "gamma" and "box"; in units of what the layer gives before its nonlinearity.
+    gamma : float
+    alpha, beta : float
+        With alpha - beta = 1.
+    low, high : float
+        What the input of a "box" layer stays between.
+
+    Examples
+    --------
+    >>> Rule(name="gamma", gamma=0.5).name
+    'gamma'
+    """
+
+    name: RuleName
+    epsilon: float = 1e-6
+    gamma: float = 0.25
+    alpha: float = 2.0
+    beta: float = 1.0
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of(self.name, get_args(RuleName), "rule")
+        if self.epsilon < 0 or self.gamma < 0 or self.beta < 0:
+            raise InputError(f"rule {self.name}: epsilon {self.epsilon}, gamma {self.gamma}, beta {self.beta}; "
+                             "wanted none below 0")
+        if abs(self.alpha - self.beta - 1) > 1e-9:
+            raise InputError(f"rule {self.name}: alpha {self.alpha} - beta {self.beta} is not 1, so that relevance "
+                             "would grow or vanish from layer to layer")
+        if not self.low < self.high:
+            raise InputError(f"rule {self.name}: low {self.low} is not below high {self.high}")
+
+    def check_input(self, heard: Tensor, layer: str) -> None:
+        """Raise an `InputError` where the rule says nothing true about such inputs."""
+        if self.name in _NO_NEGATIVE and bool((heard < 0).any()):
+            raise InputError(
+                f"lrp: {layer} hears negative values (down to {float(heard.min()):.3g}), on which the rule "
+                f"{self.name!r} divides by sums that cancel and explodes without a word; give this layer 'epsilon' or "
+                "'z+', or 'flat' or 'w2' if it is the first"
+            )
+        if self.name == "box" and (float(heard.min()) < self.low or float(heard.max()) > self.high):
+            raise InputError(
+                f"lrp: {layer} hears {float(heard.min()):.3g} to {float(heard.max()):.3g}, outside the box "
+                f"{self.low:g} to {self.high:g} of its rule; give the box the range of the input"
+            )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Contributions that share in relevance among themselves: sum over pairs of input x weight, and a bias."""
+
+    share: float
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+    bias: Tensor | None
+    epsilon: float = 0.0
+
+
+def parts_of(rule: Rule, heard: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Part, ...]:
+    """What a rule calls contributions in a layer that is linear in `heard`, with its weights and bias.
+
+    A bias is a contribution like any other, with the sign that the rule looks at; `flat`, `w2` and `box` have none.
+    """
+    up, down = weight.clamp(min=0), weight.clamp(max=0)
+    if rule.name in ("epsilon", "z"):
+        return (Part(1.0, ((heard, weight),), bias, rule.epsilon if rule.name == "epsilon" else 0.0),)
+    if rule.name == "gamma":
+        lifted = None if bias is None else bias + rule.gamma * bias.clamp(min=0)
+        return (Part(1.0, ((heard, weight + rule.gamma * up),), lifted, rule.epsilon),)
+    if rule.name == "flat":
+        return (Part(1.0, ((torch.ones_like(heard), torch.ones_like(weight)),), None),)
+    if rule.name == "w2":
+        return (Part(1.0, ((torch.ones_like(heard), weight.square()),), None),)
+    if rule.name == "box":
+        low, high = torch.full_like(heard, -rule.low), torch.full_like(heard, -rule.high)
+        return (Part(1.0, ((heard, weight), (low, up), (high, down)), None, rule.epsilon),)
+    above, below = heard.clamp(min=0), heard.clamp(max=0)
+    gains = Part(1.0, ((above, up), (below, down)), None if bias is None else bias.clamp(min=0))
+    if rule.name == "z+" or rule.beta == 0:
+        return (gains,)
+    losses = Part(-rule.beta, ((above, down), (below, up)), None if bias is None else bias.clamp(max=0))
+    return (replace(gains, share=rule.alpha), losses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composite:
+    """Which rule each layer takes.
+
+    Attributes
+    ----------
+    convolution, dense : Rule
+    first : Rule, optional
+        Of layers that hear the input itself, whatever their kind; by default as the others of their kind.
+    pooling : Rule
+        Of averages and sums, the sum at the end of a residual branch included.
+    maximum : Rule
+        Of pooling by maximum: "winner", or another, by which all inputs of a window share.
+    layers : mapping of str to Rule
+        Names or globs of modules, stronger than all of the above; the first that fits counts.
+    """
+
+    convolution: Rule
+    dense: Rule
+    first: Rule | None = None
+    pooling: Rule = Rule(name="epsilon")
+    maximum: Rule = Rule(name="winner")
+    layers: Mapping[str, Rule] = field(default_factory=lambda: MappingProxyType({}))
+
+    def rule(self, layer: str, kind: str, *, first: bool = False) -> Rule:
+        """The rule of a layer of a kind: "convolution", "dense", "pooling" or "maximum".
+
+        Raises
+        ------
+        InputError
+            "winner" for a layer that has none.
+        """
+        named = next((r for glob, r in self.layers.items() if fnmatch.fnmatchcase(layer, glob)), None)
+        by_kind: Rule = getattr(self, kind)
+        weighted = kind in ("convolution", "dense")
+        found = named or (self.first if first and weighted and self.first else by_kind)
+        if found.name == "winner" and kind != "maximum":
+            raise InputError(f"lrp: the rule 'winner' is for pooling by maximum, and {layer!r} is none; "
+                             "give it 'epsilon' or 'z+'")
+        return found
+
+    def check_layers(self, known: list[str]) -> None:
+        """Raise an `InputError` for a name or glob that fits no module."""
+        for glob in self.layers:
+            if not fnmatch.filter(known, glob):
+                raise InputError(f"rules: nothing fits {glob!r}{nearest(glob, known)}; the network has "
+                                 f"{some(known, 24)}")
+
+
+_EPSILON, _PLUS, _FLAT, _W2 = Rule(name="epsilon"), Rule(name="z+"), Rule(name="flat"), Rule(name="w2")
+_ZERO, _GAMMA, _ALPHA_BETA = Rule(name="z"), Rule(name="gamma"), Rule(name="alpha-beta")
+
+COMPOSITES: Mapping[str, Composite] = MappingProxyType({
+    "epsilon-plus": Composite(convolution=_PLUS, dense=_EPSILON, first=_W2, pooling=_PLUS),
+    "epsilon-plus-flat": Composite(convolution=_PLUS, dense=_EPSILON, first=_FLAT, pooling=_PLUS),
+    "epsilon-gamma-box": Composite(convolution=_GAMMA, dense=_EPSILON, first=Rule(name="box")),
+    "epsilon-alpha2-beta1-flat": Composite(convolution=_ALPHA_BETA, dense=_EPSILON, first=_FLAT),
+    "epsilon": Composite(convolution=_EPSILON, dense=_EPSILON),
+    "z": Composite(convolution=_ZERO, dense=_ZERO, pooling=_ZERO),
+})  # fmt: skip
+
+
+def composite_of(rules: str | Composite | Mapping[str, str | Rule]) -> Composite:
+    """A composite from its name, from itself, or from rules of named layers; other layers then take "epsilon-plus".
+
+    Examples
+    --------
+    >>> composite_of({"conv1": "flat"}).rule("conv1", "convolution").name
+    'flat'
+    >>> composite_of({"conv1": "flat"}).rule("conv2", "convolution").name
+    'z+'
+    """
+    if isinstance(rules, Composite):
+        return rules
+    if isinstance(rules, str):
+        return COMPOSITES[one_of(rules, list(COMPOSITES), "rules")]
+    layers = {glob: r if isinstance(r, Rule) else Rule(name=r) for glob, r in rules.items()}  # type: ignore[arg-type]
+    return replace(COMPOSITES["epsilon-plus"], layers=MappingProxyType(layers))

@@ -1,0 +1,202 @@
+"""What each kind of operation does with relevance: `RULES`, by the operation's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brainmap.features._lrp_graph import Call, Follow, tensors_in
+from brainmap.features._lrp_rules import Rule
+
+_MEANS = {  # pooling by maximum, and the mean over the same windows
+    "max_pool1d": functional.avg_pool1d,
+    "max_pool2d": functional.avg_pool2d,
+    "adaptive_max_pool1d": functional.adaptive_avg_pool1d,
+    "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
+    "amax": torch.mean,
+}
+
+
+def _keeps_zero(follow: Follow, call: Call) -> Tensor:
+    """A nonlinearity: relevance goes through, unless it makes something of nothing."""
+    heard: Tensor = call.given("input")["input"]
+    with torch.no_grad():
+        # on copies, as it may work in place
+        value, at_zero = call.on(heard.detach().clone()), call.on(torch.zeros_like(heard[:1]))
+    if bool(at_zero.any()):
+        raise follow.refusal(f"{call.name} that makes {float(at_zero.max()):.3g} of zero")
+    return follow.hand_down(heard, value, lambda relevance: relevance)
+
+
+def _weighted(follow: Follow, call: Call) -> Tensor:
+    given = call.given("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    heard, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+    if follow.carries(weight) or follow.carries(bias):
+        raise follow.refusal(f"{call.name} with weights that depend on the sound")
+    kind = "dense" if call.name == "linear" else "convolution"
+    if bias is not None:
+        bias = bias.reshape(-1, *(1,) * (weight.ndim - 2))
+    rule = follow.composite.rule(follow.layer, kind, first=follow.is_raw(heard))
+    return follow.affine(rule, heard, weight, bias, joins=weight.ndim == heard.ndim,
+                         apply=lambda a, w: call.func(a, w, None, **given))  # fmt: skip
+
+
+def _matrix(follow: Follow, call: Call) -> Tensor:
+    heard, weight = list(tensors_in((call.args, call.kwargs)))
+    if follow.carries(weight) or not follow.carries(heard):
+        raise follow.refusal(f"{call.name} of two tensors that depend on the sound")
+    rule = follow.composite.rule(follow.layer, "dense", first=follow.is_raw(heard))
+    return follow.affine(rule, heard, weight, apply=call.func)
+
+
+def _mean(follow: Follow, call: Call) -> Tensor:
+    heard: Tensor = call.given("input")["input"]
+    rule = follow.composite.rule(follow.layer, "pooling")
+    return follow.affine(rule, heard, heard.new_ones(()), apply=lambda a, w: call.on(a) * w)
+
+
+def _maximum(follow: Follow, call: Call) -> Any:
+    rule = follow.composite.rule(follow.layer, "maximum")
+    if len(list(tensors_in((call.args, call.kwargs)))) > 1:
+        raise follow.refusal(f"{call.name} of two tensors")
+    if rule.name == "winner":
+        return follow.know(call.func(*call.args, **call.kwargs))
+    heard: Tensor = call.given("input")["input"]
+    with torch.no_grad():
+        value = call.on(heard.detach())
+    if call.name in ("max_pool1d", "max_pool2d"):
+        order = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        given = {"stride": None, "padding": 0, "ceil_mode": False} | call.given(*order)
+        spread = given.get("dilation", 1) not in (1, (1,), (1, 1), [1], [1, 1])
+        rest = {k: given[k] for k in ("kernel_size", "stride", "padding", "ceil_mode")}
+        over = Call(_MEANS[call.name], call.name, (), rest)
+    else:
+        spread, over = False, Call(_MEANS.get(call.name), call.name, call.args, call.kwargs)
+    if spread or not isinstance(value, Tensor) or over.func is None:
+        raise follow.refusal(f"{call.name} with dilation or positions and the rule {rule.name!r}")
+    return follow.affine(rule, heard, heard.new_ones(()), value=value, apply=lambda a, w: over.on(a) * w)
+
+
+def _batch_norm(follow: Follow, call: Call) -> Tensor:
+    """Joined with the convolution or linear layer before it; a scale and a bias where there is none."""
+    given = call.given("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    heard, mean, variance = given["input"], given["running_mean"], given["running_var"]
+    if given.get("training") or mean is None:
+        raise follow.refusal("batch_norm without running statistics, which lets sounds hear each other,")
+    scale = (variance + given.get("eps", 1e-5)).rsqrt()
+    scale = scale if given.get("weight") is None else scale * given["weight"]
+    shift = -mean * scale if given.get("bias") is None else given["bias"] - mean * scale
+    along = (-1, *(1,) * (heard.ndim - 2))
+    before = follow.affine_of(heard)
+    if before is None:
+        return follow.affine(_with_sign(follow), heard, scale.reshape(along), shift.reshape(along), apply=torch.mul,
+                             raw=follow.is_raw(heard))  # fmt: skip
+    weight = before.weight * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
+    bias = shift.reshape(along)
+    if before.bias is not None:
+        bias = bias + before.bias * scale.reshape(along)
+    return follow.affine(before.rule, before.source, weight, bias, apply=before.apply)
+
+
+def _sum_of_two(follow: Follow, call: Call) -> Tensor:
+    """`add` and `sub`: branches share by what they bring; a constant is a bias."""
+    given = call.given("input", "other")
+    left, right, factor = given["input"], given["other"], given.get("alpha", 1)
+    if call.name == "rsub":
+        left, right = right, left
+    right = _scaled(follow, right, factor if call.name == "add" else -factor)
+    if follow.carries(left) and follow.carries(right):
+        stacked = torch.stack(_alike(left, right))
+        rule = follow.composite.rule(follow.layer, "pooling")
+        return follow.affine(rule, stacked, stacked.new_ones(()), apply=lambda a, w: a.sum(0) * w)
+    heard, constant = (left, right) if follow.carries(left) else (right, left)
+    raw = follow.is_raw(heard)
+    heard, bias = _alike(heard, constant)
+    return follow.affine(_with_sign(follow), heard, heard.new_ones(()), bias, apply=torch.mul, raw=raw)
+
+
+def _with_sign(follow: Follow) -> Rule:
+    """The rule of a scale and a bias, which often hear the signed input itself: epsilon, or the composite's own z."""
+    rule = follow.composite.rule(follow.layer, "pooling")
+    return rule if rule.name in ("epsilon", "z") else Rule(name="epsilon")
+
+
+def _alike(left: Tensor, right: Any) -> tuple[Tensor, Tensor]:
+    """Both in their common shape."""
+    other = torch.as_tensor(right, dtype=left.dtype, device=left.device)
+    shape = np.broadcast_shapes(left.shape, other.shape)
+    return left.expand(shape), other.expand(shape)
+
+
+def _scaled(follow: Follow, heard: Any, factor: Any) -> Any:
+    if not follow.carries(heard):
+        return heard * factor
+    raw = follow.is_raw(heard)
+    heard, scale = _alike(heard, factor)
+
+    def back(relevance: Tensor) -> Tensor:
+        dropped = scale == 0
+        follow.ledger.lost += follow.ledger.by_item(relevance * dropped)
+        return relevance * ~dropped
+
+    return follow.hand_down(heard, heard.detach() * scale, back, raw=raw)
+
+
+def _product(follow: Follow, call: Call) -> Tensor:
+    """Times or divided by a constant: relevance goes through."""
+    given = call.given("input", "other")
+    left, right = given["input"], given["other"]
+    if follow.carries(right) and (follow.carries(left) or call.name == "div"):
+        raise follow.refusal(f"{call.name} by something that depends on the sound")
+    if call.name == "div":
+        right = 1 / right
+    out: Tensor = _scaled(follow, left, right) if follow.carries(left) else _scaled(follow, right, left)
+    return out
+
+
+def _negative(follow: Follow, call: Call) -> Tensor:
+    out: Tensor = _scaled(follow, call.args[0], -1)
+    return out
+
+
+def _pad(follow: Follow, call: Call) -> Tensor:
+    """Padding: what a rule gives to added samples is lost, and counted; those of a mirror are samples themselves."""
+    given = call.given("input", "pad", "mode")
+    heard: Tensor = given["input"]
+    padded: Tensor = call.on(heard)
+    inside = torch.ones_like(heard)
+    kept = functional.pad(inside, given["pad"]) if given.get("mode", "constant") == "constant" else 1.0
+
+    def back(relevance: Tensor) -> Tensor:
+        follow.ledger.lost += follow.ledger.by_item(relevance * (1 - kept))
+        return relevance
+
+    return follow.hand_down(padded, padded, back, raw=follow.is_raw(heard))
+
+
+RULES: Mapping[str, Callable[[Follow, Call], Any]] = MappingProxyType({
+    **dict.fromkeys((
+        "relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "tanh", "softsign",
+        "hardtanh", "hardswish", "tanhshrink", "softshrink", "hardshrink", "clamp", "clip", "clamp_min", "threshold",
+    ), _keeps_zero),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), _weighted),
+    **dict.fromkeys(("matmul", "mm"), _matrix),
+    **dict.fromkeys((
+        "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean", "sum",
+    ), _mean),
+    **dict.fromkeys((
+        "max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "max",
+        "max_pool1d_with_indices", "max_pool2d_with_indices",
+    ), _maximum),
+    "batch_norm": _batch_norm,
+    **dict.fromkeys(("add", "sub", "rsub"), _sum_of_two),
+    **dict.fromkeys(("mul", "div"), _product),
+    "neg": _negative,
+    "pad": _pad,
+})  # fmt: skip
