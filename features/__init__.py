@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         describe_network as describe_network,
         network_names as network_names,
     )
+    from brainmap.features.reduction import Reduction as Reduction
     from brainmap.features.representations import (
         Representation as Representation,
         map_features as map_features,
@@ -68,6 +69,12 @@ if TYPE_CHECKING:
         evaluate_network as evaluate_network,
         train_network as train_network,
     )
+    from brainmap.features.voiced_attention import (
+        VoicedAttention as VoicedAttention,
+        voiced_attention as voiced_attention,
+    )
+    from brainmap.features.voiced_maps import attention_to_voicing as attention_to_voicing
+    from brainmap.features.voicing import Voicing as Voicing, voicing as voicing
     from brainmap.features.tuning import (
         Tuning as Tuning,
         TuningSettings as TuningSettings,
@@ -75,6 +82,9 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "voiced_attention": ("VoicedAttention", "voiced_attention"),
+    "voiced_maps": ("attention_to_voicing",),
+    "voicing": ("Voicing", "voicing"),
     "sounds": ("Sounds", "load_sounds"),
     "networks": ("build_network", "network_names", "describe_network"),
     "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
@@ -83,6 +93,7 @@ _HOMES = {
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "controls": ("control_network",),
+    "reduction": ("Reduction",),
     "attention": (
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
     ),

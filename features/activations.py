@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -18,8 +17,9 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
 from brainmap.features.layers import Stage, select_layers, tap
+from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
-from brainmap.progress import progress
+from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
 
 Pooling = Literal["mean", "max", "rms", "none", "flatten"]
@@ -42,6 +42,8 @@ class Activations:
         Stimulus ids, and the word or category of each.
     layers : tuple of str
     network, pooling, stage : str
+    reductions : mapping of str to mapping
+        How the layers that were reduced were: settings, units before, dimensions, explained variance of PCA.
     """
 
     items: tuple[str, ...] = field(repr=False)
@@ -50,6 +52,7 @@ class Activations:
     network: str
     pooling: str
     stage: str
+    reductions: Mapping[str, Mapping[str, Any]] = field(repr=False)
     _arrays: Mapping[str, zarr.Array[Any]] = field(repr=False)
 
     def __getitem__(self, layer: str) -> NDArray[np.floating[Any]]:
@@ -80,6 +83,7 @@ def extract_activations(
     layers: str | Sequence[str] = "all",
     pooling: Pooling = "mean",
     stage: Stage = "after",
+    reduce: Kind | Reduction | None = None,
     store: str | Path | None = None,
     batch_size: int = 32,
     device: str = "cpu",
@@ -95,17 +99,22 @@ def extract_activations(
         Run in eval mode; afterwards it is as it was.
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     layers : str or sequence of str
-        "all" (every convolution and linear layer, the logits as "output"), names, globs, "last-conv".
+        "all" (every convolution and linear layer, the logits as "output"), names, globs, kinds, places, depths: see
+        `brainmap.features.selection`.
     pooling : {"mean", "max", "rms", "none", "flatten"}
         Over time, or height and width; "none" keeps `(channels, frames)`, "flatten" makes one row of it.
     stage : {"after", "before"}
         The nonlinearity; "after" is what the next layer gets, before pooling.
+    reduce : {"sparse-projection", "pca"} or Reduction, optional
+        Fewer dimensions, after pooling: rows `(n_items, n_dimensions)` for every layer that has more units. "pca" runs
+        the sounds twice, to fit and to reduce; memory does not grow with their number.
     store : path, optional
         A zarr folder that is made or added to. Layers that lie there complete are not computed again; memory
         then does not grow with the number of sounds. Without it the arrays are kept in memory.
     batch_size : int
     device : str
     dtype : {"float16", "float32", "float64"}
+        On disk. float16 takes half the room, keeps three digits and is refused above 65504.
     network : str
         A name, kept as a label.
     key : str, optional
@@ -132,6 +141,7 @@ def extract_activations(
     one_of(pooling, get_args(Pooling), "pooling")
     one_of(stage, get_args(Stage), "stage")
     one_of(dtype, get_args(DType), "dtype")
+    reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
     items, conditions = labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
@@ -139,13 +149,14 @@ def extract_activations(
         if key is None and store is not None:
             heard = stores.sounds_digest(sounds, batch_size=batch_size)
             key = content_key(stores.weights_digest(model), heard)
-        about = {"items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
+        about: dict[str, Any] = {"items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
                  "version": _VERSION}  # fmt: skip
+        about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if stores.find_array(root, KIND, name, keys[name]) is None]
         if todo:
-            new = _Extraction(root, {name: keys[name] for name in todo}, about)
-            new.run(model, tensors(sounds, batch_size, device=device))
+            new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction)
+            new.run(model, lambda: tensors(sounds, batch_size, device=device))
     stores.set_current(root, KIND, keys, network=network)
     return _opened(root)
 
@@ -171,51 +182,100 @@ def _opened(root: zarr.Group) -> Activations:
         network=str(root[KIND].attrs["network"]),
         pooling=str(about["pooling"]),
         stage=str(about["stage"]),
+        reductions={
+            layer: cast(dict[str, Any], array.attrs["reduced"])
+            for layer, array in arrays.items()
+            if array.attrs.get("reduced")
+        },
         _arrays=arrays,
     )
 
 
 class _Extraction:
-    """One pass of sounds through a model, into the store."""
+    """Sounds through a model, into the store: once, or twice where a reduction is fitted first."""
 
-    def __init__(self, root: zarr.Group, keys: Mapping[str, str], about: Mapping[str, Any]) -> None:
-        self.root, self.keys, self.about = root, keys, about
+    def __init__(
+        self, root: zarr.Group, keys: Mapping[str, str], about: Mapping[str, Any], reduction: Reduction | None
+    ) -> None:
+        self.root, self.keys, self.about, self.reduction = root, keys, about, reduction
         self.items: Sequence[str] = about["items"]
         self.writers: dict[str, stores.ArrayWriter] = {}
+        self.reducers: dict[str, Reducer] = {}
+        self.units: dict[str, int] = {}
 
-    def run(self, model: nn.Module, batches: Iterator[Tensor]) -> None:
-        done = 0
-        with ExitStack() as stack:
-            heard = stack.enter_context(tap(model, list(self.keys), stage=self.about["stage"]))
-            step = stack.enter_context(progress("activations", len(self.items)))
-            for batch in batches:
-                forward(model, batch)
-                for layer in self.keys:
-                    self._write(layer, pool(heard[layer], self.about["pooling"]), done)
-                done += len(batch)
-                step.advance(len(batch))
+    def run(self, model: nn.Module, batches: Callable[[], Iterator[Tensor]]) -> None:
+        with tap(model, list(self.keys), stage=self.about["stage"]) as heard:
+            if self.reduction is not None:
+                forward(model, next(batches())[:1])
+                self._prepare(self.reduction, heard)
+            fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
+            with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
+                if fitted:
+                    for done, _ in self._batches(model, batches(), step):
+                        for layer, reducer in fitted.items():
+                            reducer.fit(self._rows(layer, heard[layer], done))
+                for reducer in fitted.values():
+                    reducer.finish()
+                for done, _ in self._batches(model, batches(), step):
+                    for layer in self.keys:
+                        self._write(layer, self._rows(layer, heard[layer], done), done)
         for writer in self.writers.values():
             writer.finish()
 
-    def _write(self, layer: str, pooled: Tensor, done: int) -> None:
-        with np.errstate(over="ignore"):  # an overflow is told below, with its item
-            rows = pooled.cpu().numpy().astype(self.about["dtype"])
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-        if not finite.all():
-            item = self.items[done + int(np.argmin(finite))]
+    def _batches(self, model: nn.Module, batches: Iterator[Tensor], step: Progress) -> Iterator[tuple[int, Tensor]]:
+        done = 0
+        for batch in batches:
+            forward(model, batch)
+            yield done, batch
+            done += len(batch)
+            step.advance(len(batch))
+
+    def _prepare(self, reduction: Reduction, heard: Mapping[str, Tensor]) -> None:
+        whole = []
+        for layer in self.keys:
+            self.units[layer] = pool(heard[layer], self.about["pooling"]).flatten(1).shape[1]
+            reducer = make_reducer(reduction, layer, n_items=len(self.items), n_units=self.units[layer])
+            if reducer is None:
+                whole.append(layer)
+            else:
+                self.reducers[layer] = reducer
+        if whole:
+            asked = reduction.wanted(len(self.items))
+            log.info("activations: %s kept as they are, with no more than %d units", some(whole), asked)
+
+    def _rows(self, layer: str, activation: Tensor, done: int) -> NDArray[Any]:
+        rows: NDArray[Any] = pool(activation, self.about["pooling"]).cpu().numpy()
+        if layer in self.reducers:
+            rows = rows.reshape(len(rows), -1)
+        return self._finite(rows, layer, done)
+
+    def _finite(self, rows: NDArray[Any], layer: str, done: int) -> NDArray[Any]:
+        if not np.isfinite(rows).all():
+            item = self.items[done + int(np.argmin(np.isfinite(rows).reshape(len(rows), -1).all(axis=1)))]
             raise RunError(
                 f"activations: layer {layer!r} is not finite for item {item!r}; look at the sound and weights"
                 + ("; float16 holds values up to 65504 only" if rows.dtype == np.float16 else "")
             )
+        return rows
+
+    def _write(self, layer: str, rows: NDArray[Any], done: int) -> None:
+        reducer = self.reducers.get(layer)
+        kept = rows if reducer is None else reducer.transform(rows)
+        if kept.dtype != self.about["dtype"]:
+            with np.errstate(over="ignore"):  # an overflow is told, with its item
+                kept = self._finite(kept.astype(self.about["dtype"]), layer, done)
         if layer not in self.writers:
+            reduced = {} if reducer is None else {
+                **self.about["reduction"], "units": self.units[layer], "dimensions": kept.shape[1], **reducer.about()
+            }  # fmt: skip
             self.writers[layer] = stores.ArrayWriter(
                 self.root,
                 (KIND, layer, self.keys[layer]),
-                shape=(len(self.items), *rows.shape[1:]),
+                shape=(len(self.items), *kept.shape[1:]),
                 dtype=self.about["dtype"],
-                attributes={**self.about, "layer": layer, "key": self.keys[layer]},
+                attributes={**self.about, "layer": layer, "key": self.keys[layer], "reduced": reduced},
             )
-        self.writers[layer].write(rows)
+        self.writers[layer].write(kept)
 
 
 def pool(activation: Tensor, pooling: Pooling) -> Tensor:
