@@ -69,22 +69,22 @@ if TYPE_CHECKING:
         evaluate_network as evaluate_network,
         train_network as train_network,
     )
-    from brainmap.features.voiced_attention import (
-        VoicedAttention as VoicedAttention,
-        voiced_attention as voiced_attention,
-    )
-    from brainmap.features.voiced_maps import attention_to_voicing as attention_to_voicing
-    from brainmap.features.voicing import Voicing as Voicing, voicing as voicing
     from brainmap.features.tuning import (
         Tuning as Tuning,
         TuningSettings as TuningSettings,
         measure_tuning as measure_tuning,
     )
+    from brainmap.features.voiced_maps import attention_to_voicing as attention_to_voicing
+    from brainmap.features.voiced_shares import (
+        VoicedAttention as VoicedAttention,
+        voiced_attention as voiced_attention,
+    )
+    from brainmap.features.voicing import Voicing as Voicing, find_voicing as find_voicing
 
 _HOMES = {
-    "voiced_attention": ("VoicedAttention", "voiced_attention"),
+    "voiced_shares": ("VoicedAttention", "voiced_attention"),
     "voiced_maps": ("attention_to_voicing",),
-    "voicing": ("Voicing", "voicing"),
+    "voicing": ("Voicing", "find_voicing"),
     "sounds": ("Sounds", "load_sounds"),
     "networks": ("build_network", "network_names", "describe_network"),
     "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),

@@ -1,0 +1,135 @@
+"""From a network and sounds to how much it attends to unvoiced sound, through maps fine enough in time to tell."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.attention import own_class
+from brainmap.features.cam import class_activation_maps
+from brainmap.features.layers import Layer, list_layers, select_layers
+from brainmap.features.sounds import Sounds
+from brainmap.features.voiced_shares import VoicedAttention, voiced_attention
+from brainmap.features.voicing import find_voicing
+
+COARSEST_MS = 20.0  # steps between frames of a map that still tell a consonant from its vowel
+WIDEST_MS = 60.0  # windows wider than that mix them
+
+
+def attention_to_voicing(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    layer: str = "conv4",
+    method: str = "layer-cam",
+    class_names: Sequence[str] | None = None,
+    window_ms: float = 20.0,
+    device: str = "cpu",
+    **settings: Any,
+) -> VoicedAttention:
+    """How much a network's maps of the said words lie on unvoiced sound: maps, voicing and their test in one call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds
+        Waveforms whose conditions are classes of the network.
+    layer : str
+        Of class activation maps; its frames must be fine enough to tell voicing (`check_resolution`).
+    method : str
+        A method of class activation maps, or "occlusion".
+    class_names : sequence of str, optional
+        As in `class_activation_maps`.
+    window_ms : float [ms]
+        Of occlusion; at most 60.
+    device : str
+    **settings
+        Of `voiced_attention`.
+
+    Returns
+    -------
+    VoicedAttention
+
+    Raises
+    ------
+    InputError
+        A layer too coarse, a window too wide, sounds that are no labelled waveforms.
+    """
+    if not isinstance(sounds, Sounds):
+        raise InputError("voiced attention: wants sounds that know their words and rate; wrap an array with "
+                         "brainmap.features.sounds.sounds_from_array(..., rate=..., conditions=...)")  # fmt: skip
+    told = find_voicing(sounds)
+    if method == "occlusion":
+        from brainmap.features.attribution import attribute
+
+        if window_ms > WIDEST_MS:
+            raise InputError(f"window_ms: {window_ms:g} ms cannot tell voiced from unvoiced sound; wanted at most "
+                             f"{WIDEST_MS:g}")  # fmt: skip
+        maps: Any = attribute(model, sounds, method=method, classes="true", class_names=class_names,
+                              window_ms=window_ms, device=device)  # fmt: skip
+        return voiced_attention(maps, told, **settings)
+    (name,) = select_layers(model, sounds, layer)
+    check_resolution(next(one for one in list_layers(model, sounds) if one.name == name), rate=sounds.rate)
+    courses = _said_words(model, sounds, method, name, class_names, device)
+    return replace(voiced_attention(courses, told, **settings), source=f"{method} at {name}")
+
+
+def _said_words(
+    model: nn.Module, sounds: Sounds, method: str, layer: str, class_names: Sequence[str] | None, device: str
+) -> NDArray[np.float32]:
+    """Maps of the class that was said, a word at a time: maps of all classes would be as many times larger."""
+    known = class_names or getattr(model, "class_names", None)
+    if known is not None:
+        own_class(sounds.conditions, known)
+    courses = np.empty((len(sounds), sounds.n_samples), np.float32)
+    for word in sounds.class_names:
+        rows = np.flatnonzero([c == word for c in sounds.conditions])
+        courses[rows] = class_activation_maps(
+            model, sounds.take(rows), method=method, layer=layer, classes=[word],  # type: ignore[arg-type]
+            class_names=class_names, device=device,
+        ).maps[:, 0]  # fmt: skip
+    return courses
+
+
+def check_resolution(layer: Layer, *, rate: float) -> None:
+    """Refuse a layer whose frames are too coarse to tell unvoiced from voiced sound.
+
+    Parameters
+    ----------
+    layer : Layer
+        From `list_layers`.
+    rate : float [Hz]
+
+    Raises
+    ------
+    InputError
+        A step between frames above 20 ms, or frames without a place in time.
+
+    Warns
+    -----
+    BrainmapWarning
+        A receptive field above 60 ms, or one that is not known.
+    """
+    step, field_ = layer.stride, layer.receptive_field
+    if isinstance(step, tuple) or isinstance(field_, tuple):
+        raise InputError(f"layer {layer.name!r} has two axes; voicing is told of waveforms (n, 1, t) only")
+    if step == 0 or len(layer.shape) < 2:
+        raise InputError(f"layer {layer.name!r} has no frames in time; take an earlier convolution")
+    step_ms = None if step is None else 1000 * step / rate
+    if step_ms is not None and step_ms > COARSEST_MS:
+        raise InputError(
+            f"layer {layer.name!r}: its frames lie {step_ms:.3g} ms apart and see {1000 * (field_ or 0) / rate:.4g} ms;"
+            f" unvoiced stretches last 50 to 150 ms, wanted at most {COARSEST_MS:g} ms: take an earlier layer, "
+            "or occlusion"
+        )
+    if field_ is None or 1000 * field_ / rate > WIDEST_MS:
+        seen = "an unknown time" if field_ is None else f"{1000 * field_ / rate:.4g} ms"
+        warnings.warn(f"layer {layer.name!r}: a frame sees {seen} of sound, which blurs voicing; an earlier layer "
+                      "tells more", BrainmapWarning, stacklevel=2)  # fmt: skip

@@ -1,0 +1,260 @@
+"""Voiced, unvoiced, silent: what kind of sound each moment is, by the autocorrelation of short frames.
+
+A frame is voiced where its autocorrelation, divided by that of its window (Boersma 1993), has a high peak at a
+lag that a voice can have; silent where its level lies far below that of the loudest frame of the same clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.ndimage import median_filter
+
+from brainmap.checks import nearest, one_of
+from brainmap.errors import InputError
+from brainmap.features.running import Sounds, labels, tensors
+
+Kind = Literal["silent", "unvoiced", "voiced"]
+KINDS: tuple[Kind, ...] = ("silent", "unvoiced", "voiced")
+
+FLOOR_DB = -120.0
+_OCTAVE_COST = 0.05  # an octave lower must be that much more periodic, as every multiple of a period is one too
+_CLIPS_AT_ONCE = 8  # stay in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Voicing:
+    """What kind of sound each frame of each clip is.
+
+    Attributes
+    ----------
+    kinds : ndarray int8 (n_items, n_frames)
+        Positions in `names`.
+    times : ndarray (n_frames,) [s]
+        Centers of the frames; frame i stands for the samples from `i * hop` to `(i + 1) * hop`.
+    f0 : ndarray float32 (n_items, n_frames) [Hz]
+        NaN where not voiced.
+    strength : ndarray float32 (n_items, n_frames)
+        Height of the highest autocorrelation peak, 0 (no period) to 1 (periodic).
+    energy : ndarray float32 (n_items, n_frames) [dB]
+        Level of the samples a frame stands for, relative to the loudest of its clip; -120 at least.
+    items, conditions : tuple of str
+    rate : int [Hz]
+    n_samples, hop : int [samples]
+        Length of a clip, and the step between frames.
+    """
+
+    kinds: NDArray[np.int8] = field(repr=False)
+    times: NDArray[np.float64] = field(repr=False)
+    f0: NDArray[np.float32] = field(repr=False)
+    strength: NDArray[np.float32] = field(repr=False)
+    energy: NDArray[np.float32] = field(repr=False)
+    items: tuple[str, ...] = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    rate: int
+    n_samples: int
+    hop: int
+
+    @property
+    def names(self) -> tuple[Kind, ...]:
+        """What the numbers in `kinds` stand for: silent, unvoiced, voiced."""
+        return KINDS
+
+    def of(self, kind: Kind) -> NDArray[np.bool_]:
+        """Where the frames are of one kind, `(n_items, n_frames)`.
+
+        Raises
+        ------
+        InputError
+            No such kind.
+        """
+        return np.asarray(self.kinds == KINDS.index(one_of(kind, KINDS, "kind")))
+
+    def intervals(self, item: str, kind: Kind) -> list[tuple[float, float]]:
+        """Start and end [s] of every stretch of one kind in a clip.
+
+        Raises
+        ------
+        InputError
+            No such item or kind.
+        """
+        if item not in self.items:
+            raise InputError(f"item: no {item!r}{nearest(item, self.items)}")
+        there = np.r_[False, self.of(kind)[self.items.index(item)], False]
+        edges = np.flatnonzero(there[1:] != there[:-1]) * self.hop / self.rate
+        return [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def find_voicing(
+    sounds: Sounds,
+    *,
+    rate: int | None = None,
+    frame_ms: float = 40.0,
+    hop_ms: float = 10.0,
+    lowest_hz: float = 60.0,
+    highest_hz: float = 500.0,
+    threshold: float = 0.5,
+    silence_db: float = -35.0,
+) -> Voicing:
+    """Tell voiced, unvoiced and silent frames of sounds apart.
+
+    Parameters
+    ----------
+    sounds : Sounds, array or Tensor (n_items, 1, t)
+        Waveforms.
+    rate : int, optional [Hz]
+        Needed for an array; `Sounds` know theirs.
+    frame_ms : float [ms]
+        Length of the Hann window; two periods of the lowest voice must fit.
+    hop_ms : float [ms]
+        Step between frames.
+    lowest_hz, highest_hz : float [Hz]
+        Range of voices.
+    threshold : float
+        Autocorrelation above which a frame is voiced; one frame that differs from both neighbors follows them.
+    silence_db : float [dB]
+        Frames so far below the loudest frame of their clip are silent.
+
+    Returns
+    -------
+    Voicing
+
+    Raises
+    ------
+    InputError
+        Not waveforms, no rate, clips shorter than a frame, a frame too short for the lowest voice, a setting out of
+        its range, a sound that is not finite.
+
+    References
+    ----------
+    Boersma P (1993), Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a
+    sampled sound. IFA Proceedings 17, 97-110.
+
+    Examples
+    --------
+    >>> t = np.arange(8000) / 16_000
+    >>> found = find_voicing(np.sin(2 * np.pi * 125 * t)[None, None], rate=16_000)
+    >>> found.names[found.kinds[0, 25]], float(found.f0[0, 25].round(1))
+    ('voiced', 125.0)
+    """
+    rate = _rate(sounds, rate)
+    window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold: found {threshold}, wanted a correlation between 0 and 1")
+    if not FLOOR_DB < silence_db < 0:
+        raise InputError(f"silence_db: found {silence_db}, wanted decibels below the loudest frame, as in -35")
+    items, conditions = labels(sounds)
+    parts = [window.analyze(clips, silence_db) for clips in _clips(sounds, items, window)]
+    energy, strength, f0 = (np.concatenate(part) for part in zip(*parts, strict=True))
+    voiced = median_filter((strength > threshold).astype(np.int8), size=(1, 3), mode="nearest")
+    kinds = np.where(energy < silence_db, 0, 1 + voiced).astype(np.int8)
+    return Voicing(
+        kinds=kinds, times=(np.arange(kinds.shape[1]) + 0.5) * window.hop / rate,
+        f0=np.where(kinds == KINDS.index("voiced"), f0, np.float32(np.nan)), strength=strength, energy=energy,
+        items=items, conditions=conditions, rate=rate, n_samples=_n_samples(sounds), hop=window.hop,
+    )  # fmt: skip
+
+
+def _rate(sounds: Sounds, rate: int | None) -> int:
+    known = getattr(sounds, "rate", None)
+    if rate is None and known is None:
+        raise InputError("voicing: an array says nothing of its rate; give rate= [Hz]")
+    if rate is not None and known is not None and rate != known:
+        raise InputError(f"voicing: rate {rate} Hz for sounds at {known} Hz; leave it out")
+    return int(known if rate is None else rate)  # type: ignore[arg-type]
+
+
+def _n_samples(sounds: Sounds) -> int:
+    return int(getattr(sounds, "n_samples", 0) or next(tensors(sounds, 1)).shape[-1])
+
+
+def _clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
+    """Waveforms `(n, t)`, some clips at a time."""
+    done = 0
+    for batch in tensors(sounds, _CLIPS_AT_ONCE):
+        if batch.ndim != 3 or batch.shape[1] != 1:
+            raise InputError(f"voicing: sounds of shape {tuple(batch.shape[1:])}, wanted waveforms (1, t)")
+        clips = np.asarray(batch[:, 0].cpu())
+        if clips.shape[1] < window.size:
+            raise InputError(f"voicing: clips of {clips.shape[1]} samples are shorter than a frame of {window.size}")
+        bad = np.flatnonzero(~np.isfinite(clips).all(axis=1))
+        if len(bad):
+            raise InputError(f"voicing: item {items[done + bad[0]]!r} holds NaN or infinite samples")
+        done += len(clips)
+        yield clips
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A frame, and the lags at which it is compared with itself."""
+
+    rate: int
+    hop: int  # samples
+    shortest: int  # lag [samples]
+    longest: int
+    weights: NDArray[np.float32]
+    correction: NDArray[np.float32]  # of the autocorrelation at each lag
+
+    @classmethod
+    def of(cls, rate: int, frame_ms: float, hop_ms: float, hertz: tuple[float, float]) -> _Window:
+        size, hop = round(frame_ms * rate / 1000), round(hop_ms * rate / 1000)
+        lowest, highest = hertz
+        if not 0 < lowest < highest <= rate / 4:
+            raise InputError(f"voicing: voices from {lowest:g} to {highest:g} Hz; wanted 0 < lowest < highest <= "
+                             f"{rate / 4:g}")
+        if frame_ms < 2000 / lowest:
+            raise InputError(f"frame_ms: {frame_ms:g} ms hold less than two periods of {lowest:g} Hz; give at least "
+                             f"{np.ceil(2000 / lowest):g} ms or a higher lowest_hz")
+        if not 1 <= hop <= size:
+            raise InputError(f"hop_ms: found {hop_ms:g}, wanted one sample to one frame ({frame_ms:g} ms)")
+        weights = np.hanning(size + 2)[1:-1].astype(np.float32)
+        longest = int(np.ceil(rate / lowest))
+        own = np.correlate(weights, weights, "full")[size - 1 :][: longest + 2]
+        return cls(rate, hop, int(rate // highest), longest, weights, own[0] / own)
+
+    @property
+    def size(self) -> int:
+        return len(self.weights)
+
+    def analyze(self, clips: NDArray[np.float32], silence_db: float) -> tuple[NDArray[np.float32], ...]:
+        """Level [dB], periodicity and its frequency [Hz] of every frame of clips `(n, t)`, `(n, n_frames)` each."""
+        n_frames = clips.shape[1] // self.hop
+        spans = clips[:, : n_frames * self.hop].reshape(len(clips), n_frames, self.hop)
+        power = np.square(spans).mean(axis=2)
+        loudest = power.max(axis=1, keepdims=True)
+        level = 10 * np.log10(np.maximum(power / np.where(loudest > 0, loudest, 1), 10 ** (FLOOR_DB / 10)))
+        sounding = level >= silence_db
+        padded = np.pad(clips, ((0, 0), ((self.size - self.hop) // 2, self.size)))
+        frames = sliding_window_view(padded, self.size, axis=1)[:, :: self.hop][:, :n_frames][sounding]
+        strength, hertz = np.zeros_like(level), np.full_like(level, np.nan)
+        if len(frames):
+            strength[sounding], hertz[sounding] = self._peak(self._likeness(frames))
+        return level, strength, hertz
+
+    def _likeness(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Autocorrelation of frames `(n, size)` at lags from 0, as if they had no window."""
+        frames -= frames.mean(axis=1, keepdims=True)
+        frames *= self.weights
+        long_enough = fft.next_fast_len(self.size + self.longest + 2, real=True)  # so that nothing wraps round
+        spectrum = fft.rfft(frames, long_enough, axis=1)
+        likeness = fft.irfft(spectrum.real**2 + spectrum.imag**2, long_enough, axis=1)[:, : self.longest + 2]
+        return np.asarray(likeness * self.correction / np.maximum(likeness[:, :1], 1e-30), dtype=np.float32)
+
+    def _peak(self, likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Height and frequency [Hz] of the highest peak, between the lags by a parabola; 0 and NaN without a peak."""
+        lags = np.arange(self.shortest, self.longest + 1)
+        left, here, right = (likeness[:, lags[0] + shift : lags[-1] + 1 + shift] for shift in (-1, 0, 1))
+        cost = (_OCTAVE_COST * np.log2(lags / lags[0])).astype(np.float32)
+        at = np.where((here >= left) & (here > right), here - cost, -np.inf).argmax(axis=1)
+        rows = np.arange(len(at))
+        a, b, c = left[rows, at], here[rows, at], right[rows, at]
+        is_peak = (b >= a) & (b > c)
+        offset = np.where(is_peak, (c - a) / np.where(is_peak, 2 * (2 * b - a - c), 1), 0)
+        height = np.where(is_peak, np.clip(b + (c - a) * offset / 4, 0, 1), 0)
+        return height, np.where(is_peak, self.rate / (lags[at] + offset), np.nan)
