@@ -149,8 +149,10 @@ def extract_activations(
         if key is None and store is not None:
             heard = stores.sounds_digest(sounds, batch_size=batch_size)
             key = content_key(stores.weights_digest(model), heard)
-        about: dict[str, Any] = {"items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
-                 "version": _VERSION}  # fmt: skip
+        about: dict[str, Any] = {
+            "items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
+            "version": _VERSION,
+        }  # fmt: skip
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if stores.find_array(root, KIND, name, keys[name]) is None]

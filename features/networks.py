@@ -1,11 +1,17 @@
-"""The zoo: the 1-D raw-waveform CNNs of the source study, with their exact parameter counts.
+"""The zoo: the 1-D raw-waveform CNNs of the source study, with their exact parameter counts, and a 2-D counterpart.
 
 Every network is a `torch.nn.Sequential` with named stages: `conv3`, `norm3`, `act3`, `pool3`, ..., `output`.
 It takes waveforms `(n, 1, n_samples)` and gives logits `(n, n_classes)`; no softmax inside.
+
+`base` came out of a 2-D network whose 5 x 5 filters and 2 x 2 poolings became 25 and 4 samples long. `base-2d` goes
+back: it takes log-mel spectrograms `(n, 1, 64, n_frames)`, a frame every 125 samples (128 of a second at 16 kHz, as
+`brainmap.features.spectrogram.log_mel` gives them), and ends in 2 x 4 = 8 positions as `base` ends in 8 frames, so that
+both have the same 1,855,056 parameters in the same places.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -41,6 +47,7 @@ class Architecture:
     same: bool = True  # zero padding that keeps the length
     ceil_mode: bool = False
     hidden: tuple[int, ...] = ()
+    dims: int = 1  # 2: kernel and pool are the sides of a square
     dropout: float = 0.5
     accuracy: str = ""  # of the source study, on Speech Commands
 
@@ -56,7 +63,17 @@ ARCHITECTURES = {
                         accuracy="DO 0.9620, BN 0.9423, DO+BN 0.9136"),
     "ch128": Architecture(channels=(128,) * 4 + (256,) * 4 + (512,), kernel=5, pool=3, pools=8, dropout=0.25,
                           accuracy="BN 0.9701 with DO(0.25), 0.9535 without BN"),
+    "base-2d": Architecture(channels=(8, 16, 32, 64, 128), kernel=5, pool=2, pools=5, dims=2, hidden=(1024, 512),
+                            accuracy="not reported"),
 }
+MELS = 64
+HOP = 125  # samples between the frames of a spectrogram
+_MODULES: dict[int, dict[str, type[nn.Module]]] = {
+    1: {"conv": nn.Conv1d, "norm": nn.BatchNorm1d, "pool": nn.MaxPool1d, "gap": nn.AdaptiveAvgPool1d,
+        "gmp": nn.AdaptiveMaxPool1d},
+    2: {"conv": nn.Conv2d, "norm": nn.BatchNorm2d, "pool": nn.MaxPool2d, "gap": nn.AdaptiveAvgPool2d,
+        "gmp": nn.AdaptiveMaxPool2d},
+}  # fmt: skip
 NONLINEARITIES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh}
 
 
@@ -66,7 +83,7 @@ def network_names() -> tuple[str, ...]:
     Examples
     --------
     >>> network_names()
-    ('base', 'ch32', 'ch64', 'vgg', 'ch128')
+    ('base', 'ch32', 'ch64', 'vgg', 'ch128', 'base-2d')
     """
     return tuple(ARCHITECTURES)
 
@@ -87,7 +104,7 @@ def build_network(
     Parameters
     ----------
     name : str
-        `base`, `ch32`, `ch64`, `vgg` or `ch128`.
+        `base`, `ch32`, `ch64`, `vgg` or `ch128`; `base-2d` takes spectrograms.
     variant : {"plain", "do", "bn", "do+bn"}
         Dropout before the linear layers, batch normalization after each convolution, both or none.
     n_classes : int
@@ -96,16 +113,17 @@ def build_network(
         What turns the last map into a vector: all frames, or their mean or maximum, as CAM needs (then without
         hidden layers).
     kernel : int, optional [samples]
-        Another filter length, for the long-filter variants; odd where the network pads.
+        Another filter length, for the long-filter variants; odd where the network pads. Of `base-2d` the side of its
+        square filters.
     n_samples : int [samples]
-        Length of the input.
+        Length of the input; `base-2d` takes a frame of it every 125.
     dropout : float, optional
         Another dropout probability than the network's own.
 
     Returns
     -------
     torch.nn.Sequential
-        Takes float32 `(n, 1, n_samples)`, gives logits `(n, n_classes)`.
+        Takes float32 `(n, 1, n_samples)`, or `(n, 1, 64, n_samples // 125)`; gives logits `(n, n_classes)`.
 
     Raises
     ------
@@ -129,7 +147,8 @@ def build_network(
     if spec.same and size % 2 == 0:
         raise InputError(f"network {name}: kernel {size} is even, wanted an odd one so that padding keeps the length")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
-    frames = _add_convolutions(stages, spec, size, n_samples, "bn" in variant, NONLINEARITIES[activation])
+    shape = _input_shape(spec, n_samples)
+    frames = _add_convolutions(stages, spec, size, shape, "bn" in variant, NONLINEARITIES[activation])
     if frames < 1:
         raise InputError(f"network {name}: {n_samples} samples leave no frame after its pooling; give longer sounds")
     probability = (spec.dropout if dropout is None else dropout) if "do" in variant else 0.0
@@ -137,23 +156,29 @@ def build_network(
     return nn.Sequential(stages)
 
 
+def _input_shape(spec: Architecture, n_samples: int) -> tuple[int, ...]:
+    return (n_samples,) if spec.dims == 1 else (MELS, n_samples // HOP)
+
+
 def _add_convolutions(
-    stages: OrderedDict[str, nn.Module], spec: Architecture, kernel: int, frames: int, norm: bool, act: type[nn.Module]
+    stages: OrderedDict[str, nn.Module], spec: Architecture, kernel: int, shape: Sequence[int], norm: bool,
+    act: type[nn.Module],
 ) -> int:
-    width, poolings = 1, 0
+    """Add the stages and give the number of positions that their last map has."""
+    made, lengths, width, poolings = _MODULES[spec.dims], list(shape), 1, 0
     for i, channels in enumerate(spec.channels, start=1):
         padding = kernel // 2 if spec.same else 0
-        stages[f"conv{i}"] = nn.Conv1d(width, channels, kernel, padding=padding)
-        frames += 2 * padding - kernel + 1
+        stages[f"conv{i}"] = made["conv"](width, channels, kernel, padding=padding)
+        lengths = [length + 2 * padding - kernel + 1 for length in lengths]
         if norm:
-            stages[f"norm{i}"] = nn.BatchNorm1d(channels)
+            stages[f"norm{i}"] = made["norm"](channels)
         stages[f"act{i}"] = act()
         if i % spec.per_pool == 0 and poolings < spec.pools:
             poolings += 1
-            stages[f"pool{poolings}"] = nn.MaxPool1d(spec.pool, ceil_mode=spec.ceil_mode)
-            frames = -(-frames // spec.pool) if spec.ceil_mode else frames // spec.pool
+            stages[f"pool{poolings}"] = made["pool"](spec.pool, ceil_mode=spec.ceil_mode)
+            lengths = [-(-n // spec.pool) if spec.ceil_mode else n // spec.pool for n in lengths]
         width = channels
-    return frames
+    return math.prod(max(length, 0) for length in lengths)
 
 
 def _add_head(
@@ -162,7 +187,7 @@ def _add_head(
 ) -> None:
     width = spec.channels[-1] * (frames if head == "flatten" else 1)
     if head != "flatten":
-        stages["pool"] = nn.AdaptiveAvgPool1d(1) if head == "gap" else nn.AdaptiveMaxPool1d(1)
+        stages["pool"] = _MODULES[spec.dims][head](1)
     stages["flatten"] = nn.Flatten()
     for i, hidden in enumerate(spec.hidden if head == "flatten" else (), start=1):
         stages[f"fc{i}"] = nn.Linear(width, hidden)
@@ -182,7 +207,7 @@ class NetworkDescription:
     name: str
     variant: str
     parameters: int
-    input: tuple[int, int]  # channels, samples
+    input: tuple[int, ...]  # channels, samples; or channels, mels, frames
     rate: int  # Hz
     layers: tuple[dict[str, object], ...]
     accuracy_in_source_study: str
@@ -206,9 +231,10 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
 
     chosen: Variant = variant or ("bn" if name == "ch128" else "plain")
     model = build_network(name, variant=chosen)
-    layers = list_layers(model, torch.zeros(1, 1, N_SAMPLES))
+    taken = (1, *_input_shape(ARCHITECTURES[name], N_SAMPLES))
+    layers = list_layers(model, torch.zeros(1, *taken))
     return NetworkDescription(
-        name=name, variant=chosen, parameters=count_parameters(model), input=(1, N_SAMPLES), rate=RATE,
+        name=name, variant=chosen, parameters=count_parameters(model), input=taken, rate=RATE,
         layers=tuple(asdict(layer) for layer in layers),
         accuracy_in_source_study=ARCHITECTURES[name].accuracy,
     )

@@ -23,8 +23,9 @@ from brainmap.features.networks import (
     stage_names,
 )
 
-COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184}
-FRAMES = {"base": 8, "ch32": 7, "ch64": 7, "vgg": 7, "ch128": 2}
+COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184,
+          "base-2d": 1_855_056}
+FRAMES = {"base": 8, "ch32": 7, "ch64": 7, "vgg": 7, "ch128": 2, "base-2d": 8}
 VARIANTS = ("plain", "do", "bn", "do+bn")
 HEADS = ("flatten", "gap", "gmp")
 
@@ -48,24 +49,30 @@ def test_the_zoo_is_the_source_studys_and_its_words_are_the_demos() -> None:
     assert networks.RATE == make_words.RATE
 
 
+def describe_input(name: str) -> tuple[int, ...]:
+    """What a network takes: channels and samples, or channels, mels and frames."""
+    return (1, 64, 128) if name == "base-2d" else (1, 16_000)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_variant_nonlinearity_and_head_gives_logits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in (nn.Conv1d, nn.Linear, nn.BatchNorm1d):
+    for kind in (nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d):
         monkeypatch.setattr(kind, "reset_parameters", lambda self: None)  # shapes alone matter here
     channels, last = ARCHITECTURES[name].channels, ARCHITECTURES[name].channels[-1]
     for variant, activation, head in itertools.product(VARIANTS, ("relu", "elu", "tanh"), HEADS):
         with torch.device("meta"):
             model = build_network(name, variant=variant, activation=activation, head=head, n_classes=11)  # type: ignore[arg-type]
             if activation == "relu":  # a nonlinearity changes no shape
-                assert model(torch.zeros(2, 1, 16_000)).shape == (2, 11)
+                assert model(torch.zeros(2, *describe_input(name))).shape == (2, 11)
         kinds = [type(m) for m in model]
-        assert kinds.count(nn.BatchNorm1d) == (len(channels) if "bn" in variant else 0)
+        norm = nn.BatchNorm2d if name == "base-2d" else nn.BatchNorm1d
+        assert kinds.count(norm) == (len(channels) if "bn" in variant else 0)
         assert (nn.Dropout in kinds) == ("do" in variant)
         assert kinds[-1] is nn.Linear  # logits: no softmax inside
         linear = next(m for m in model if isinstance(m, nn.Linear))
         assert linear.in_features == last * (FRAMES[name] if head == "flatten" else 1)
         act = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh}[activation]
-        assert kinds.count(act) == len(channels) + (2 if name == "base" and head == "flatten" else 0)
+        assert kinds.count(act) == len(channels) + (2 if name.startswith("base") and head == "flatten" else 0)
 
 
 @pytest.mark.parametrize("name", ["ch32", "ch64", "vgg", "ch128"])
@@ -92,7 +99,8 @@ def closed_form(name: str) -> list[int]:
 @pytest.mark.parametrize("name", COUNTS)
 def test_receptive_fields_follow_the_closed_form(name: str) -> None:
     layers = [layer for layer in describe_network(name).layers if str(layer["name"]).startswith("conv")]
-    assert [layer["receptive_field"] for layer in layers] == closed_form(name)
+    expected = [(n, n) if name == "base-2d" else n for n in closed_form(name)]
+    assert [layer["receptive_field"] for layer in layers] == expected
     if name == "ch32":
         assert closed_form(name) == [5, 19, 61, 187, 565, 1699, 5101, 15307]
 
@@ -134,6 +142,33 @@ def test_a_seed_alone_fixes_the_weights_and_leaves_torchs_state_alone() -> None:
     assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
 
 
+def test_the_two_dimensional_counterpart_has_the_parameters_of_base_stage_by_stage() -> None:
+    flat, square = build_network("base"), build_network("base-2d")
+    one, two = ({name: p.numel() for name, p in net.named_parameters()} for net in (flat, square))
+    assert one == two
+    assert describe_network("base-2d").input == (1, 64, 128)
+
+
+def test_log_mel_spectrograms_have_tones_in_their_band_and_clicks_in_their_frame() -> None:
+    import librosa
+
+    from brainmap.features.spectrogram import log_mel
+
+    t = np.arange(16_000) / 16_000
+    hertz = librosa.mel_frequencies(n_mels=66, fmax=8000)[1:-1]
+    for tone in (300.0, 1500.0, 6000.0):
+        picture = log_mel(np.sin(2 * np.pi * tone * t)[None, None])
+        assert picture.shape == (1, 1, 64, 128)
+        assert abs(hertz[picture[0, 0, :, 64].argmax()] / tone - 1) < 0.1
+    click = np.zeros((1, 1, 16_000))
+    click[0, 0, 100 * 125] = 1
+    assert log_mel(click)[0, 0].sum(axis=0).argmax() == 100
+    theirs = librosa.feature.melspectrogram(y=click[0, 0], sr=16_000, n_fft=512, hop_length=125, n_mels=64)
+    np.testing.assert_allclose(log_mel(click)[0, 0], np.log(theirs[:, :128] + 1e-6), atol=1e-3)
+    with pytest.raises(InputError, match=r"shape \(1, 16000\), wanted"):
+        log_mel(np.zeros((1, 16_000)))
+
+
 def test_stage_names_are_in_the_order_of_the_network() -> None:
     assert stage_names(build_network("base")) == [*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2", "output"]
 
@@ -151,6 +186,7 @@ def test_stage_names_are_in_the_order_of_the_network() -> None:
         ({"dropout": 1.5}, "dropout 1.5"),
         ({"n_samples": 2_000}, "longer sounds"),
         ({"name": "base", "n_samples": 20}, "longer sounds"),
+        ({"name": "base-2d", "n_samples": 3_000}, "longer sounds"),
     ],
 )
 def test_senseless_choices_are_refused(kwargs: dict[str, object], said: str) -> None:

@@ -28,18 +28,26 @@ def networks(
         return
     for d in found:
         last = [layer for layer in d.layers if str(layer["name"]).startswith("conv")][-1]
-        typer.echo(f"{d.name:<6} {d.variant:<6} {d.parameters:>9,} parameters  "
-                   f"input {d.input[1]:,} samples at {d.rate:,} Hz  "
-                   f"{len(d.layers)} layers  receptive field of {last['name']}: {last['receptive_field']:,} samples")
+        what = "samples" if len(d.input) == 2 else "log-mel bands x frames"
+        typer.echo(f"{d.name:<8}{d.variant:<6} {d.parameters:>9,} parameters  "
+                   f"input {_sizes(d.input[1:])} {what} at {d.rate:,} Hz  "
+                   f"{len(d.layers)} layers  receptive field of {last['name']}: {_sizes(last['receptive_field'])}"
+                   f"{' samples' if len(d.input) == 2 else ''}")
         if name:
             typer.echo(f"\naccuracy in the source study: {d.accuracy_in_source_study}\n\n"
                        f"{'layer':<9}{'kind':<10}{'shape':<14}{'receptive field':>16}{'stride':>9}{'parameters':>12}")
             for layer in d.layers:
                 shape = " x ".join(str(s) for s in layer["shape"])  # type: ignore[attr-defined]
-                reach = (layer["receptive_field"], layer["stride"])
-                field, stride = ("-" if n is None else f"{n:,}" for n in reach)
+                field, stride = _sizes(layer["receptive_field"]), _sizes(layer["stride"])
                 typer.echo(f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}"
                            f"{field:>16}{stride:>9}{layer['parameters']:>12,}")
+
+
+def _sizes(sizes: object) -> str:
+    """A size, or one for each axis; nothing is known of None."""
+    if sizes is None:
+        return "-"
+    return " x ".join(f"{n:,}" for n in (sizes if isinstance(sizes, tuple) else (sizes,)))
 
 
 @app.command()
