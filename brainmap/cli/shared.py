@@ -12,6 +12,7 @@ from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -92,6 +93,19 @@ def provenance(parameters: Mapping[str, Any], inputs: Iterable[str | Path], *, s
         found = [file_digest(file) for file in image_files(name)]
         digests[str(name)] = found[0] if len(found) == 1 else content_key(found)
     return Ledger(Path(), seed=seed).provenance(parameters=parameters, inputs=digests)
+
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
+    """Write a figure whole, with the command inside; whether `out` is free was asked before, with `free`."""
+    from brainmap.record import atomic, command_line
+    from brainmap.viz.style import styled
+
+    key = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}[out.suffix.lower()]
+    with atomic(out) as beside:
+        styled(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
 
 
 def show(table: pd.DataFrame, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.shared import Overwrite, free, group, names
+from brainmap.cli.shared import FORMATS, Overwrite, free, group, names, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 commands = group("viz", "Every figure of the report by itself, as .png, .svg or .pdf.")
 app.add_typer(commands)
 
-FORMATS = (".png", ".svg", ".pdf")
 Out = Annotated[Path, typer.Option("--out", help="The figure: .png, .svg or .pdf.")]
 Dpi = Annotated[int, typer.Option(min=50, max=1200, help="Dots per inch of a .png.")]
 Title = Annotated[str, typer.Option(help="Title of the figure.")]
@@ -32,13 +31,7 @@ StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brain
 def _save(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
     """Make a figure and write it whole, with the command inside."""
     free(out, overwrite, kinds=FORMATS)
-    from brainmap.record import atomic, command_line
-    from brainmap.viz.style import styled
-
-    figure = make()
-    key = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}[out.suffix.lower()]
-    with atomic(out) as beside:
-        styled(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
+    save_figure(make(), out, dpi=dpi)
     typer.echo(f"Wrote {out}")
 
 
@@ -180,7 +173,7 @@ def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
 def brain(
     image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz[conv4_mean]")],
     out: Out,
-    view: Annotated[str, typer.Option(help="slices, glass, or best (of --layers).")] = "slices",
+    view: Annotated[str, typer.Option(help="slices, glass, surface, or best (of --layers).")] = "slices",
     layers: Annotated[str | None, typer.Option(help="For --view best: what 1, 2, ... stand for.")] = None,
     outline: Annotated[str | None, typer.Option(help="Encircle the voxels above 0 of this image.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Show no values below; default: a third of the top.")] = None,
@@ -191,17 +184,23 @@ def brain(
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """A map over the MNI template: slices through its peaks, a glass brain, or the best layer of each voxel."""
+    """A map over the MNI template: slices through its peaks, a glass brain, the inflated cortex, the best layers.
+
+    With --view surface, MAP may also be GIFTI data on fsaverage5: map_hemi-{hemi}.func.gii
+    """
     from brainmap.checks import one_of
 
-    one_of(view, ("slices", "glass", "best"), "--view")
-    if (view == "best") != (layers is not None):
+    one_of(view, ("slices", "glass", "surface", "best"), "--view")
+    if (layers is None and view == "best") or (layers is not None and view in ("slices", "glass")):
         raise InputError("--view best and --layers go together: the names that 1, 2, ... stand for")
 
     def make() -> Figure:
         from brainmap.rsa.images import load_image
         from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
 
+        if view == "surface":
+            limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
+            return _on_surface(image, layers, title=title, label=label, **limits)
         shown = _one_volume(image)
         if layers is not None:
             return plot_best_layer(shown, names(layers), title=title)
@@ -213,6 +212,16 @@ def brain(
         )
 
     _save(make, out, dpi=dpi, overwrite=overwrite)
+
+
+def _on_surface(path: str, layers: str | None, **given: Any) -> Figure:
+    from brainmap.rsa.surface import is_surface, load_surface, project_to_surface
+    from brainmap.viz.surface import plot_surface
+
+    best = layers is not None
+    kind: Any = "label" if best else "continuous"
+    data = load_surface(path) if is_surface(path) else project_to_surface(_one_volume(path), interpolation=kind)
+    return plot_surface(data, layers=tuple(names(layers)) if layers is not None else None, **given)
 
 
 def _one_volume(path: str) -> Nifti1Image:
@@ -272,7 +281,8 @@ def cam(
     def make() -> Figure:
         from brainmap.features.explanations import open_cams
         from brainmap.features.sounds import load_sounds
-        from brainmap.viz.sounds import plot_cam, plot_target_attention
+        from brainmap.viz.attention import plot_target_attention
+        from brainmap.viz.sounds import plot_cam
 
         kept = open_cams(store, layer=layer)
         length = kept.cams.maps.shape[-1] / kept.rate
