@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
+    from brainmap.rsa.beta_files import save_betas as save_betas
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
         noise_ceilings as noise_ceilings,
     )
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
+    from brainmap.rsa.confounds import read_confounds as read_confounds
+    from brainmap.rsa.events import read_events as read_events
+    from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
     from brainmap.rsa.images import (
         check_same_grid as check_same_grid,
@@ -54,7 +58,11 @@ if TYPE_CHECKING:
     from brainmap.rsa.rdm import compute_rdms as compute_rdms
     from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
-    from brainmap.rsa.reliability import screen_voxels as screen_voxels, voxel_reliability as voxel_reliability
+    from brainmap.rsa.reliability import (
+        responsive_voxels as responsive_voxels,
+        screen_voxels as screen_voxels,
+        voxel_reliability as voxel_reliability,
+    )
     from brainmap.rsa.rois import (
         AUDITORY_CENTERS as AUDITORY_CENTERS,
         Rois as Rois,
@@ -68,6 +76,16 @@ if TYPE_CHECKING:
         plant_patterns as plant_patterns,
         simulate_participant as simulate_participant,
     )
+    from brainmap.rsa.surface import (
+        SurfaceData as SurfaceData,
+        load_surface as load_surface,
+        project_to_surface as project_to_surface,
+        save_surface as save_surface,
+    )
+    from brainmap.rsa.surface_patterns import (
+        load_surface_patterns as load_surface_patterns,
+        load_surface_rois as load_surface_rois,
+    )
     from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
 
 _HOMES = {
@@ -77,7 +95,11 @@ _HOMES = {
     "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
-    "reliability": ("screen_voxels", "voxel_reliability"),
+    "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
+    "glm": ("Betas", "fit_betas"),
+    "beta_files": ("save_betas",),
+    "events": ("read_events",),
+    "confounds": ("read_confounds",),
     "rdm": ("compute_rdms",),
     "rdm_file": ("load_rdms", "save_rdms"),
     "alignment": ("stack_rdms",),
@@ -87,6 +109,8 @@ _HOMES = {
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
+    "surface": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
+    "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),
     "recovery": ("recovery_table",),
 }

@@ -13,6 +13,7 @@ from brainmap.errors import InputError
 VIEWS = ("orig", "acpc", "tlrc")
 _PARTS = re.compile(r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<values>[^<>\[\]]*)>)?'?", re.DOTALL)
 _AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.DOTALL)
+_SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 _BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
 
 
@@ -77,8 +78,25 @@ def find_pair(base: str) -> tuple[Path, Path]:
     return head, briks[0]
 
 
+def hemisphere_files(name: str) -> dict[str, Path]:
+    """The GIFTI file of each side that is there: `{hemi}` stands for L and R, lh and rh, or left and right.
+
+    Raises
+    ------
+    InputError
+        None is there.
+    """
+    tried = {letter: Path(name.replace("{hemi}", letter)) for letter in _SIDES}
+    found = {_SIDES[letter]: file for letter, file in tried.items() if file.is_file()}
+    if not found:
+        raise InputError(f"surface: no file {name} with L and R, lh and rh, or left and right for {{hemi}}")
+    return dict(sorted(found.items()))
+
+
 def image_files(name: str | Path) -> tuple[Path, ...]:
-    """The files on disk that an image's name stands for: one, or the HEAD and BRIK of an AFNI dataset."""
+    """The files on disk that an image's name stands for: one, an AFNI dataset's two, or one a hemisphere."""
+    if "{hemi}" in str(name):
+        return tuple(hemisphere_files(str(name)).values())
     text = split_name(name).name
     base = afni_base(text)
     return find_pair(base) if base is not None else (existing_file(text, "image"),)

@@ -14,7 +14,7 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa._selectors import afni_base, split_name
 from brainmap.rsa.images import image_info, load_image
-from brainmap.rsa.regions import Image, Mask, Rois, cut_rois
+from brainmap.rsa.regions import Image, Mask, Rois, cut_rois, space_family
 from brainmap.rsa.spheres import TOLERANCE_MM
 
 AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
@@ -145,17 +145,9 @@ def _space_of(reference: Image) -> str:
     return said if described or code not in (0, 2) else ""
 
 
-def _family(space: str) -> str:
-    """MNI templates are one family, Talairach's two are not: TT_N27 is not MNI, nor is TLRC."""
-    upper = space.upper()
-    if upper.startswith("MNI"):
-        return "MNI"
-    return "ORIG" if upper in ("ORIG", "NATIVE", "ACPC", "SCANNER", "T1W", "INDIVIDUAL") else upper
-
-
 def _check_space(wanted: str, found: str, image: str) -> None:
     """Refuse coordinates of another space; an image that does not say its space cannot be checked."""
-    if found and _family(wanted) != _family(found):
+    if found and space_family(wanted) != space_family(found):
         raise InputError(
             f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or say "
             "what space the image is in (reference_space=, 3drefit -space, or the sform code)"

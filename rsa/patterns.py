@@ -95,14 +95,30 @@ def load_patterns(
     inside = np.asarray(inside_image.dataobj) > 0
     labels = _roi_labels(rois, inside_image)
     measured = _read(images, plan, inside)
+    return patterns_in(
+        measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant
+    )  # fmt: skip
+
+
+def patterns_in(
+    measured: Floats,
+    plan: Sequence[Pattern],
+    sources: Sequence[Source],
+    *,
+    inside: Booleans,
+    rois: Rois | None,
+    missing: Missing,
+    participant: str | None,
+) -> Dataset:
+    """The data set of patterns `(n_patterns, n_inside)` that were read at the places where `inside` is True."""
     absent = _absent(measured, plan, sources, missing)
     run = np.array([row.run for row in plan])
     nan, constant = _unusable(measured[~absent], run[~absent])
     keep = ~(nan | constant)
-    counts = _count(labels, inside, nan, constant)
+    counts = _count(rois, inside, nan, constant)
     _refuse_empty(counts)
-    names = np.array(["", *(labels.names if labels else ())])
-    of_voxel = names[labels.labels[inside]] if labels else np.zeros(inside.sum(), "U1")
+    names = np.array(["", *(rois.names if rois else ())])
+    of_voxel = names[rois.labels[inside]] if rois else np.zeros(inside.sum(), "U1")
     descriptors = {
         "participant": participant or "",
         "mask_voxels": int(inside.sum()),

@@ -120,6 +120,14 @@ def _load_one(mask: Image) -> nib.Nifti1Image:
     return nib.Nifti1Image((values != 0).astype(np.float32), image.affine, image.header)
 
 
+def space_family(space: str) -> str:
+    """MNI templates are one family, Talairach's two are not: TT_N27 is not MNI, nor is TLRC."""
+    upper = space.upper()
+    if upper.startswith("MNI"):
+        return "MNI"
+    return "ORIG" if upper in ("ORIG", "NATIVE", "ACPC", "SCANNER", "T1W", "INDIVIDUAL") else upper
+
+
 def grid_of(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Image:
     """An image that has a grid and no memory, to compare grids with."""
     return nib.Nifti1Image(np.broadcast_to(np.int8(0), tuple(shape[:3])), affine)

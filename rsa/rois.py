@@ -213,7 +213,14 @@ def _base_name(name: str) -> str:
     return name if match is None else match["rest"] or match["base"]
 
 
-def _side(name: str) -> str:
+def side_of(name: str) -> str:
+    """The side that a name tells, as l or r.
+
+    Examples
+    --------
+    >>> side_of("L_A1_ROI"), side_of("belt")
+    ('l', '')
+    """
     match = _SIDE.match(name)
     return "" if match is None else (match["first"] or match["last"])[0].lower()
 
@@ -235,7 +242,7 @@ def pool_hemispheres(rois: Rois) -> Rois:
     for name in rois.names:
         groups.setdefault(_base_name(name), []).append(name)
     for base, members in groups.items():
-        if len(members) > 1 and sorted(map(_side, members)) != ["l", "r"]:
+        if len(members) > 1 and sorted(map(side_of, members)) != ["l", "r"]:
             raise InputError(
                 f"ROI: pooling hemispheres would join {some(members)} as {base!r}; wanted one left and one "
                 "right; rename them in the table"

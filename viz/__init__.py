@@ -12,10 +12,23 @@ if __name__ != "brainmap.viz":
     raise ImportError("import brainmap.viz, not viz")
 
 if TYPE_CHECKING:
+    from brainmap.viz.attention import (
+        plot_cover as plot_cover,
+        plot_target_attention as plot_target_attention,
+    )
     from brainmap.viz.brain import (
         plot_best_layer as plot_best_layer,
         plot_brain as plot_brain,
         plot_glass_brain as plot_glass_brain,
+    )
+    from brainmap.viz.design import plot_design as plot_design
+    from brainmap.viz.embedding import plot_embedding as plot_embedding
+    from brainmap.viz.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
+    from brainmap.viz.filters import (
+        plot_filters as plot_filters,
+        plot_spectra as plot_spectra,
+        plot_tuning as plot_tuning,
+        plot_tuning_curves as plot_tuning_curves,
     )
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
     from brainmap.viz.profiles import (
@@ -38,17 +51,25 @@ if TYPE_CHECKING:
         plot_cam as plot_cam,
         plot_maximization as plot_maximization,
         plot_sound as plot_sound,
-        plot_target_attention as plot_target_attention,
     )
+    from brainmap.viz.surface import plot_surface as plot_surface
+    from brainmap.viz.voicing import plot_voiced_attention as plot_voiced_attention
 
 _HOMES = {
+    "voicing": ("plot_voiced_attention",),
     "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
     "profiles": ("plot_layer_profile", "plot_layer_roi_table"),
-    "sounds": ("plot_maximization", "plot_cam", "plot_sound", "plot_target_attention"),
+    "sounds": ("plot_maximization", "plot_cam", "plot_sound"),
+    "attention": ("plot_target_attention", "plot_cover"),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
+    "design": ("plot_design",),
     "methods": ("methods_paragraph",),
     "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
+    "surface": ("plot_surface",),
+    "filters": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
+    "exemplars": ("plot_exemplars", "plot_neighbors"),
+    "embedding": ("plot_embedding",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

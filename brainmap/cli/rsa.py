@@ -40,9 +40,14 @@ Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: run
 
 
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
-    """Patterns of one participant inside a mask."""
+    """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
     from brainmap.rsa.patterns import load_patterns
+    from brainmap.rsa.surface import is_surface
 
+    if any(is_surface(name) for name in betas):
+        from brainmap.rsa.surface_patterns import load_surface_patterns
+
+        return load_surface_patterns(list(betas), mask=mask, **given)
     if mask is None:
         raise InputError("--betas: give --mask too, an image of the voxels to read")
     files = list(betas) if len(betas) > 1 else betas[0]
@@ -138,7 +143,13 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
 
 def _regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
     from brainmap.rsa.rois import load_rois
+    from brainmap.rsa.surface import is_surface
 
+    if image is not None and is_surface(image):
+        from brainmap.rsa.surface_patterns import load_surface_rois
+
+        least, sides = settings["minimum_voxels"], settings["hemispheres"]
+        return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
     return None if image is None else load_rois(image, table=table, mask=mask, **settings)
 
 

@@ -1,0 +1,298 @@
+"""Data on the cortical surface: GIFTI in and out, and volume maps brought to fsaverage."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from xml.parsers.expat import ExpatError
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import existing_file, one_of, some
+from brainmap.errors import InputError
+from brainmap.record import atomic
+from brainmap.rsa._selectors import hemisphere_files
+from brainmap.rsa.images import image_info, load_image
+from brainmap.rsa.regions import Image, space_family
+
+Floats = NDArray[np.float32]
+HEMISPHERES = ("left", "right")
+_STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
+_GEOMETRY = (1008, 1009)  # intents of a mesh's points and triangles
+MESHES = {"fsaverage5": 10_242, "fsaverage": 163_842}
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceData:
+    """Values at the vertices of the two hemispheres.
+
+    Attributes
+    ----------
+    left, right : ndarray of float32, (n_vertices, n_maps)
+        One of them may have no vertex.
+    labels : tuple of str
+        A name a map; `#0`, `#1`, ... where the file names none.
+    label_tables : mapping of "left", "right" to a mapping of int to str
+        What whole numbers stand for, of label files.
+    name : str
+        Where it came from.
+
+    Examples
+    --------
+    >>> data = SurfaceData(np.zeros((3, 2), "f4"), np.ones((4, 2), "f4"))
+    >>> data.values.shape, data.hemisphere.tolist()[:4], data.vertex.tolist()
+    ((7, 2), ['left', 'left', 'left', 'right'], [0, 1, 2, 0, 1, 2, 3])
+    """
+
+    left: Floats
+    right: Floats
+    labels: tuple[str, ...] = ()
+    label_tables: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    name: str = "surface"
+
+    @property
+    def values(self) -> Floats:
+        """Both hemispheres, the left one first: `(n_vertices, n_maps)`."""
+        return np.concatenate([self.left, self.right])
+
+    @property
+    def hemisphere(self) -> NDArray[np.str_]:
+        """The side of each row of `values`."""
+        return np.repeat(np.array(HEMISPHERES), [len(self.left), len(self.right)])
+
+    @property
+    def vertex(self) -> NDArray[np.int64]:
+        """The vertex of each row of `values`, counted from 0 in its hemisphere."""
+        return np.concatenate([np.arange(len(self.left)), np.arange(len(self.right))])
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Vertices of the left and of the right hemisphere."""
+        return len(self.left), len(self.right)
+
+
+def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
+    """Read per-vertex data in GIFTI: `.func.gii`, `.shape.gii` or `.label.gii`, an array a map.
+
+    Parameters
+    ----------
+    path : str, Path or mapping of "left", "right" to a path
+        `{hemi}` in a name stands for L and R, lh and rh, or left and right. A name without it is one hemisphere,
+        which the file must name.
+
+    Returns
+    -------
+    SurfaceData
+
+    Raises
+    ------
+    InputError
+        No such file, a damaged one, a mesh in place of data, maps that differ between hemispheres, a left file
+        given as right.
+    """
+    if isinstance(path, Mapping):
+        files = {one_of(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
+    else:
+        files = _hemispheres(str(path))
+    read: dict[str, tuple[Floats, tuple[str, ...], dict[int, str]]] = {}
+    for side, file in files.items():
+        values, labels, table, said = _read_gifti(file)
+        if side and said and side != said:
+            raise InputError(f"{file}: given as the {side} hemisphere, the file says {_STRUCTURES[said]}")
+        if not side and not said:
+            raise InputError(f"{file} does not say its hemisphere; give {{'left': ...}}, or a name with {{hemi}}")
+        read[side or said] = values, labels, table
+    first = next(iter(read.values()))
+    for values, labels, _ in read.values():
+        if values.shape[1] != first[0].shape[1] or labels != first[1]:
+            raise InputError(f"{path}: the hemispheres hold different maps: {some(labels)} and {some(first[1])}")
+    none = np.empty((0, first[0].shape[1]), np.float32)
+    left, right = (read[side][0] if side in read else none for side in HEMISPHERES)
+    tables = {side: table for side, (_, _, table) in read.items() if table}
+    return SurfaceData(left, right, first[1], tables, str(path))
+
+
+def _hemispheres(path: str) -> dict[str, Path]:
+    """The file of each side, the side empty where only the file may know it."""
+    return hemisphere_files(path) if "{hemi}" in path else {"": existing_file(path, "surface")}
+
+
+def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
+    """Values `(n_vertices, n_maps)`, their names, label table, and the side the file says it is."""
+    existing_file(file, "surface")
+    try:
+        image: Any = nib.load(file)
+        if not isinstance(image, nib.GiftiImage):
+            raise InputError(f"{file}: no GIFTI file; wanted .func.gii, .shape.gii or .label.gii")
+        arrays = [(np.asarray(array.data), array.intent, dict(array.meta)) for array in image.darrays]
+        table = {int(label.key): str(label.label or "") for label in image.labeltable.labels}
+        structure = str(image.meta.get("AnatomicalStructurePrimary", ""))
+    except InputError:
+        raise
+    except Exception as error:  # nibabel and expat raise what they meet: KeyError, ValueError, zlib.error, ...
+        kind = "damaged XML" if isinstance(error, ExpatError) else "damaged GIFTI"
+        raise InputError(f"{file}: {kind} ({str(error) or type(error).__name__}); write it again") from None
+    if not arrays or any(intent in _GEOMETRY for _, intent, _ in arrays):
+        what = "a mesh" if arrays else "no data array"
+        raise InputError(f"{file} holds {what}, wanted values at vertices (.func.gii, .shape.gii, .label.gii)")
+    columns, names = [], []
+    for values, _, meta in arrays:
+        block = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+        if values.ndim not in (1, 2) or values.dtype.kind not in "iuf" or len(block) != len(arrays[0][0]):
+            shapes = some([a.shape for a, _, _ in arrays])
+            raise InputError(f"{file}: arrays of shapes {shapes}, wanted real numbers, one a vertex")
+        columns.append(block.astype(np.float32))
+        names += [str(meta.get("Name", ""))] * block.shape[1] if block.shape[1] == 1 else [""] * block.shape[1]
+    stacked = np.concatenate(columns, axis=1)
+    labels = tuple(name.strip() or f"#{k}" for k, name in enumerate(names))
+    structures = {value: side for side, value in _STRUCTURES.items()}
+    return stacked, labels, table, structures.get(structure, "")
+
+
+def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Write a GIFTI file for each hemisphere that has vertices; `{hemi}` in the name becomes L and R.
+
+    Raises
+    ------
+    InputError
+        A name without `{hemi}` or with another ending, or files that are there.
+    """
+    name = str(path)
+    files = taken_surface(name, overwrite)
+    sides = {side: values for side, values in zip(HEMISPHERES, (data.left, data.right), strict=True) if len(values)}
+    for side, values in sides.items():
+        labelled = name.endswith(".label.gii")
+        intent = "NIFTI_INTENT_LABEL" if labelled else "NIFTI_INTENT_NONE"
+        labels = data.labels or [f"#{k}" for k in range(values.shape[1])]
+        arrays = [
+            nib.gifti.GiftiDataArray(
+                np.ascontiguousarray(column.astype(np.int32 if labelled else np.float32)),
+                intent=intent, meta=nib.gifti.GiftiMetaData({"Name": label}),
+            )
+            for column, label in zip(values.T, labels, strict=True)
+        ]  # fmt: skip
+        image = nib.GiftiImage(
+            darrays=arrays, meta=nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[side]})
+        )
+        for value, label in data.label_tables.get(side, {}).items():
+            entry: Any = nib.gifti.GiftiLabel(value, 0.5, 0.5, 0.5, 1.0)
+            entry.label = label
+            image.labeltable.labels.append(entry)
+        with atomic(files[side]) as beside:
+            nib.save(image, beside)
+    return [files[side] for side in sides]
+
+
+def taken_surface(name: str, overwrite: bool) -> dict[str, Path]:
+    """The file of each hemisphere that a name with `{hemi}` stands for, refused where it may not be written."""
+    if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
+        raise InputError(f"surface: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
+    files = {side: Path(name.replace("{hemi}", side[0].upper())) for side in HEMISPHERES}
+    taken = [file for file in files.values() if file.exists()]
+    if taken and not overwrite:
+        raise InputError(f"surface: {taken[0]} exists; say overwrite or choose another name")
+    return files
+
+
+def project_to_surface(
+    image: Image,
+    *,
+    mesh: Literal["fsaverage5", "fsaverage"] = "fsaverage5",
+    interpolation: Literal["continuous", "label"] = "continuous",
+    space: str | None = None,
+) -> SurfaceData:
+    """Bring maps in MNI space to the surface: the mean through the cortex, from white matter to pial surface.
+
+    fsaverage is close to MNI152 and not the same: for pictures and group maps this is fine, for one person's fine
+    patterns project with her own surfaces (FreeSurfer, fMRIPrep) and read the GIFTI files.
+
+    Parameters
+    ----------
+    image : path or Nifti1Image, `(x, y, z)` or `(x, y, z, n)`
+        NaN is no data: it never bleeds into its neighbors.
+    mesh : {"fsaverage5", "fsaverage"}
+        10,242 vertices a hemisphere, or 163,842 (downloaded once by nilearn).
+    interpolation : {"continuous", "label"}
+        The mean of linearly interpolated samples; or the most frequent label of the nearest voxels.
+    space : str, optional
+        The space of the image, where its header does not say it or says it wrong.
+
+    Returns
+    -------
+    SurfaceData
+        NaN where the image has no data.
+
+    Raises
+    ------
+    InputError
+        An image in another space than MNI, or one that no vertex lies in.
+
+    References
+    ----------
+    Fischl et al. (1999), https://doi.org/10.1006/nimg.1998.0396
+    """
+    one_of(mesh, tuple(MESHES), "mesh")
+    one_of(interpolation, ("continuous", "label"), "interpolation")
+    loaded, info = load_image(image), image_info(image)
+    if space_family(space or info.space) != "MNI":
+        raise InputError(
+            f"project_to_surface: the image is in {space or info.space}, fsaverage lies in MNI; warp the image first, "
+            "or say space='MNI' where the header is wrong"
+        )
+    values = np.asarray(loaded.dataobj).reshape(*info.shape[:3], -1)
+    left, right = (_sampled(values, loaded.affine, side, mesh, interpolation) for side in HEMISPHERES)
+    if not (np.isfinite(left).any() or np.isfinite(right).any()):
+        raise InputError("project_to_surface: no vertex of the cortex lies in the image's data; check its space")
+    tables = dict.fromkeys(HEMISPHERES, info.label_table) if info.label_table else {}
+    return SurfaceData(left, right, info.labels, tables, str(info.path or "image"))
+
+
+def _sampled(values: Floats, affine: NDArray[np.floating], side: str, mesh: str, interpolation: str) -> Floats:
+    """Values of a volume at the vertices of a hemisphere `(n_vertices, n)`, NaN where there is no data."""
+    from nilearn.datasets import load_fsaverage
+    from nilearn.surface import vol_to_surf
+
+    meshes = load_fsaverage(mesh)
+    pial, white = (meshes[key].parts[side] for key in ("pial", "white_matter"))
+
+    def project(volume: NDArray[Any], how: str) -> Floats:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
+            found = vol_to_surf(nib.Nifti1Image(volume, affine), pial, inner_mesh=white, interpolation=how)
+        return np.asarray(found, np.float32).reshape(len(found), -1)
+
+    if interpolation == "label":
+        return project(np.nan_to_num(values), "nearest_most_frequent")
+    there = np.isfinite(values)
+    weight = np.nan_to_num(project(there.astype(np.float32), "linear"))
+    total = project(np.where(there, values, 0).astype(np.float32), "linear")
+    return np.where(weight > 0.5, total / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
+
+
+def is_surface(path: str) -> bool:
+    """Whether a name is one of surface data.
+
+    Examples
+    --------
+    >>> is_surface("sub-01_hemi-{hemi}_bold.func.gii"), is_surface("sub-01_bold.nii.gz")
+    (True, False)
+    """
+    return path.endswith(".gii")
+
+
+def as_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> SurfaceData:
+    """Surface data as they are, or read from files."""
+    return data if isinstance(data, SurfaceData) else load_surface(data)
+
+
+def same_mesh(one: SurfaceData, other: SurfaceData) -> None:
+    """Refuse data of meshes that differ in their vertices."""
+    if one.sizes != other.sizes:
+        raise InputError(
+            f"{one.name}: {one.sizes} vertices (left, right), {other.name} has {other.sizes}; bring them to one mesh"
+        )

@@ -1,0 +1,189 @@
+"""Maps on the inflated cortex: both hemispheres from outside and from within.
+
+Triangles are drawn here, back to front, in one go for all four views; a general 3-D plot would take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.viz.profiles import decimals
+from brainmap.viz.style import MUTED, bare, colormap, layer_colors, styled
+
+Array = NDArray[np.floating]
+_VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
+_MESHES = {10_242: "fsaverage5", 163_842: "fsaverage"}
+
+
+class OnSurface(Protocol):
+    """What is drawn: values `(n_vertices, n_maps)` of each hemisphere, as `rsa.project_to_surface` gives them."""
+
+    @property
+    def left(self) -> Any: ...
+
+    @property
+    def right(self) -> Any: ...
+
+
+@styled
+def plot_surface(
+    data: OnSurface,
+    *,
+    index: int = 0,
+    layers: tuple[str, ...] | None = None,
+    threshold: float | None = None,
+    vmax: float | None = None,
+    signed: bool = False,
+    title: str = "",
+    label: str = "score",
+) -> Figure:
+    """A map on the inflated cortex: each hemisphere from outside (lateral) and from within (medial).
+
+    Parameters
+    ----------
+    data : SurfaceData
+        On fsaverage5 or fsaverage; a hemisphere without vertices stays gray.
+    index : int
+        Which of its maps.
+    layers : tuple of str, optional
+        What 1, 2, ... stand for, in a map of best layers.
+    threshold : float, optional
+        Values below it are not shown; a third of the top by default, written at the color scale's foot.
+    vmax : float, optional
+        Top of the color scale.
+    signed : bool
+        Show both signs, blue and orange.
+    title, label : str
+        Title of the figure, name of the quantity.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Dark gray are the sulci.
+
+    Raises
+    ------
+    InputError
+        Another mesh, no such map, or no finite value.
+    """
+    sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
+    values = {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
+    finite = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.empty(0)])
+    if not finite.size:
+        raise InputError(f"plot_surface: map {index} holds no finite value")
+    mesh = {_MESHES.get(len(v), "") for v in values.values()}
+    if len(mesh) != 1 or "" in mesh:
+        n = ", ".join(str(len(v)) for v in values.values())
+        raise InputError(f"plot_surface: {n} vertices a hemisphere, wanted 10242 (fsaverage5) or 163842 (fsaverage)")
+    paint, norm = _painter(finite, layers, threshold, vmax, signed)
+    head, high = (0.32, 1.98) if title else (0.04, 1.7)  # inches
+    figure = Figure(figsize=(9.6, high))
+    for k, (side, view) in enumerate(_VIEWS):
+        axes = bare(figure.add_axes((0.005 + 0.222 * k, 0.2 / high, 0.215, (high - head - 0.2) / high)))
+        _draw(axes, mesh.copy().pop(), side, view, values.get(side), paint)
+        figure.text(0.1125 + 0.222 * k, 0.03, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
+    if title:
+        figure.text(0.008, 0.985, title, fontsize=10, fontweight="bold", va="top")
+    _legend(figure, layers, norm, label, signed)
+    return figure
+
+
+def _painter(finite: Array, layers: Any, threshold: float | None, vmax: float | None, signed: bool) -> tuple[Any, Any]:
+    """A function from values to colors `(n, 4)`, transparent where nothing is shown; and its scale."""
+    if layers is not None:
+        from matplotlib.colors import to_rgba_array
+
+        table = to_rgba_array(list(layer_colors(layers).values()))
+        return (lambda v: _by_layer(v, table)), None
+    top = vmax if vmax is not None else float(np.max(np.abs(finite) if signed else finite))
+    top = top if top > 0 else 1.0
+    least = threshold if threshold is not None else top / 3
+    least = least if 0 <= least < top else 0.0
+    norm = Normalize(-top if signed else least, top)
+    colors = _colors(signed)
+
+    def paint(v: Array) -> Array:
+        painted: Array = colors(norm(np.nan_to_num(v)))
+        painted[:, 3] = np.isfinite(v) & ((np.abs(v) if signed else v) >= max(least, 1e-9))
+        return painted
+
+    return paint, norm
+
+
+def _by_layer(values: Array, table: Array) -> Array:
+    known = np.isfinite(values) & (values >= 1) & (values <= len(table))
+    painted: Array = table[np.where(known, np.nan_to_num(values), 1).astype(int) - 1].copy()
+    painted[:, 3] = known
+    return painted
+
+
+def _colors(signed: bool) -> Any:
+    return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
+
+
+@functools.cache
+def _mesh(name: str, side: str) -> tuple[Array, NDArray[np.int64], Array]:
+    """Points [mm] of the inflated surface, triangles, and sulcal depth (above 0: a sulcus)."""
+    from nilearn.datasets import load_fsaverage, load_fsaverage_data
+
+    part = load_fsaverage(name)["inflated"].parts[side]
+    depth = load_fsaverage_data(name, mesh_type="inflated", data_type="sulcal").data.parts[side]
+    return np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel()
+
+
+def _draw(axes: Axes, name: str, side: str, view: str, values: Array | None, paint: Any) -> None:
+    points, faces, depth = _mesh(name, side)
+    outward = -1.0 if (side == "left") == (view == "lateral") else 1.0  # the viewer stands at this end of x
+    right, up, toward = points[:, 1] * outward, points[:, 2], points[:, 0] * outward
+    corners = np.stack([right, up, toward], axis=1)[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-9)
+    ground = np.where(depth > 0, 0.62, 0.80)
+    shade = ground[faces].mean(axis=1)
+    color = np.stack([shade, shade, shade, np.ones_like(shade)], axis=1)
+    if values is not None:
+        over = _face_colors(values, faces, paint)
+        color[:, :3] = over[:, 3:] * over[:, :3] + (1 - over[:, 3:]) * color[:, :3]
+    seen = np.flatnonzero(normal[:, 2] > 0)
+    seen = seen[np.argsort(corners[seen, :, 2].mean(axis=1))]
+    light = 0.80 + 0.20 * (0.35 * normal[seen, 1] + 0.94 * normal[seen, 2]).clip(0, 1)
+    painted = (color[seen, :3] * light[:, None]).clip(0, 1)
+    triangles = PolyCollection(
+        list(corners[seen, :, :2]), facecolors=painted, edgecolors=painted, linewidths=0.25, rasterized=True
+    )
+    axes.add_collection(triangles)
+    axes.set(xlim=(right.min() - 2, right.max() + 2), ylim=(up.min() - 2, up.max() + 2), aspect="equal")
+    axes.patch.set_visible(False)
+
+
+def _face_colors(values: Array, faces: NDArray[np.int64], paint: Any) -> Array:
+    """The mean color of a triangle's corners, those that show nothing counting as nothing."""
+    corners = paint(values)[faces]
+    weight = corners[..., 3:]
+    shown = weight.mean(axis=1)
+    mixed = (corners[..., :3] * weight).sum(axis=1) / weight.sum(axis=1).clip(1e-9)
+    return np.concatenate([mixed, shown], axis=1)
+
+
+def _legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, signed: bool) -> None:
+    if norm is None:
+        for k, (name, color) in enumerate(layer_colors(layers).items()):
+            figure.text(0.905, 0.82 - 0.68 * k / max(len(layers), 8), f"■ {name}", color=color, fontsize=8)
+        return
+    axes = figure.add_axes((0.925, 0.26, 0.011, 0.5))
+    bar = figure.colorbar(ScalarMappable(norm, _colors(signed)), cax=axes)
+    bar.outline.set_visible(False)
+    low, top = float(norm.vmin or 0), float(norm.vmax or 1)
+    bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
+    axes.tick_params(length=0, pad=2)
+    axes.text(0.5, -0.1, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")
