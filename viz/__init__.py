@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         plot_cover as plot_cover,
         plot_target_attention as plot_target_attention,
     )
+    from brainmap.viz.attribution import (
+        plot_attribution as plot_attribution,
+        plot_occlusion as plot_occlusion,
+    )
     from brainmap.viz.brain import (
         plot_best_layer as plot_best_layer,
         plot_brain as plot_brain,
@@ -61,6 +65,7 @@ _HOMES = {
     "profiles": ("plot_layer_profile", "plot_layer_roi_table"),
     "sounds": ("plot_maximization", "plot_cam", "plot_sound"),
     "attention": ("plot_target_attention", "plot_cover"),
+    "attribution": ("plot_attribution", "plot_occlusion"),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
     "design": ("plot_design",),

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from brainmap.viz.attention import plot_target_attention
 from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
 from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm_pair
 from brainmap.viz.sheet import plot_sheet
-from brainmap.viz.sounds import plot_cam, plot_maximization, plot_target_attention
+from brainmap.viz.sounds import plot_cam, plot_maximization
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, layer_colors, styled
+from brainmap.features.attention import own_class as class_of_each
+from brainmap.viz.style import ACCENT, INK, MUTED, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]
 
@@ -212,11 +213,7 @@ def plot_maximization(
 
 def own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
     """The class of every item of `sounds` as a column of `cams.maps`, by name."""
-    names = [str(c) for c in cams.class_names]
-    absent = sorted({str(c) for c in sounds.conditions} - set(names))
-    if absent:
-        raise InputError(f"class activation maps: conditions {absent} are none of the classes {names}")
-    return np.array([names.index(str(c)) for c in sounds.conditions], dtype=np.intp)
+    return class_of_each(sounds.conditions, cams.class_names)
 
 
 def mean_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
@@ -299,69 +296,6 @@ def plot_cam(
         axes.set_visible(False)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
-
-
-def attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
-    """Mean map of class j on the sounds of class i, in time bins `(n_classes, n_classes, bins)`; NaN where none."""
-    own = own_class(sounds, cams)
-    n = len(cams.class_names)
-    total, count = np.zeros((n, n, min(bins, np.shape(cams.maps)[-1]))), np.zeros(n)
-    for item, word in enumerate(own):
-        total[word] += mean_in_bins(_numpy(cams.maps[item]), bins)
-        count[word] += 1
-    total[count == 0] = np.nan
-    return total / np.maximum(count, 1)[:, None, None]
-
-
-@styled
-def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str = "") -> Figure:
-    """Every class's mean map over the sounds of every word: rows are what was said, columns who listens.
-
-    Parameters
-    ----------
-    sounds, cams
-        As in `plot_cam`.
-    bins : int
-        Time steps in a cell; time runs from left to right within each.
-    title : str
-        Title of the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        A condition is none of the classes.
-    """
-    mean = attention(sounds, cams, bins=bins)
-    names = [str(c) for c in cams.class_names]
-    n, _, steps = mean.shape
-    limit = map_scale(np.nan_to_num(mean))
-    figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
-    axes = bare(figure.subplots())
-    image = axes.imshow(mean.reshape(n, n * steps), cmap=colormap("signed"), vmin=-limit, vmax=limit, aspect="auto",
-                        extent=(0, n, n, 0))  # fmt: skip
-    for edge in range(1, n):
-        axes.axhline(edge, color="white", lw=2)
-        axes.axvline(edge, color="white", lw=2)
-    for at in range(n):
-        axes.plot([at, at + 1, at + 1, at, at], [at, at, at + 1, at + 1, at], color=INK, lw=1.1, clip_on=False)
-    axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
-    axes.set_yticks(np.arange(n) + 0.5, names)
-    axes.tick_params(length=0)
-    axes.xaxis.tick_top()
-    axes.set_xlabel("map of the class", color=SOFT)
-    axes.xaxis.set_label_position("top")
-    axes.set_ylabel("word that was said", color=SOFT)
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
-    bar.ax.tick_params(length=0)
-    if title:
-        axes.set_title(title)
     return figure
 
 

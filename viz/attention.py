@@ -1,0 +1,150 @@
+"""Which class listens where in every word, and how much of a word it covers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.features.attention import mean_by_word, own_class
+from brainmap.viz.sounds import map_scale, mean_in_bins
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, styled
+
+
+def attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
+    """Mean map of class j on the sounds of class i, in time bins `(n_classes, n_classes, bins)`; NaN where none.
+
+    Maps of height and width are averaged over height.
+    """
+    own = own_class(sounds.conditions, cams.class_names)
+    courses = [np.asarray(one, dtype=np.float32) for one in cams.maps]
+    binned = [mean_in_bins(c.mean(axis=-2) if c.ndim == 3 else c, bins) for c in courses]
+    return mean_by_word(np.stack(binned), own)
+
+
+@styled
+def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str = "") -> Figure:
+    """Every class's mean map over the sounds of every word: rows are what was said, columns who listens.
+
+    How to read it: a warm diagonal and pale rest mean that only the class that was said finds evidence for itself; a
+    cell that is warm on one side only shows when in the word that evidence comes.
+
+    Parameters
+    ----------
+    sounds : object with `conditions`, and `rate` [Hz] where the maps lie over samples
+        What `features.load_sounds` gives.
+    cams : object with `maps` (n, n_classes, t) or (n, n_classes, h, w), signed, and `class_names`
+        What `features.class_activation_maps` gives.
+    bins : int
+        Time steps in a cell; time runs from left to right within each.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A condition is none of the classes.
+    """
+    mean = attention(sounds, cams, bins=bins)
+    names = [str(c) for c in cams.class_names]
+    n, _, steps = mean.shape
+    limit = map_scale(np.nan_to_num(mean))
+    figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
+    axes = bare(figure.subplots())
+    image = axes.imshow(mean.reshape(n, n * steps), cmap=colormap("signed"), vmin=-limit, vmax=limit, aspect="auto",
+                        extent=(0, n, n, 0), interpolation="nearest")  # fmt: skip
+    for edge in range(1, n):
+        axes.axhline(edge, color="white", lw=2)
+        axes.axvline(edge, color="white", lw=2)
+    for at in range(n):
+        if np.isfinite(mean[at]).any():
+            axes.plot([at, at + 1, at + 1, at, at], [at, at, at + 1, at + 1, at], color=INK, lw=1.1, clip_on=False)
+        else:
+            axes.text(n / 2, at + 0.5, "no sound", ha="center", va="center", fontsize=7, color=MUTED)
+    axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
+    axes.set_yticks(np.arange(n) + 0.5, names)
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.set_xlabel(f"map of the class (time runs to the right in each cell{_length(sounds, cams)})", color=SOFT)
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel("word that was said", color=SOFT)
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
+    bar.set_label("evidence for the class", color=SOFT)
+    bar.ax.tick_params(length=0)
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+def _length(sounds: Any, cams: Any) -> str:
+    """The time a cell spans, where maps lie over the samples of the sounds."""
+    length, rate = np.shape(cams.maps)[-1], getattr(sounds, "rate", None)
+    return f", 0 to {length / rate:g} s" if rate and getattr(sounds, "n_samples", None) == length else ""
+
+
+@styled
+def plot_cover(cover: Any, *, title: str = "") -> Figure:
+    """How much of each word its own class covers, against the other classes, and the whole matrix.
+
+    Left, a row a word: its own class (filled) and the mean of all others (open), joined by a line; words are sorted by
+    the difference. Right, the mean cover of every class (columns) on every word (rows): a dark diagonal on a pale
+    ground is attention that is spread over the word for the class that was said, and for no other.
+
+    Parameters
+    ----------
+    cover : object with `table`, `matrix`, `class_names`, `own`, `others`, `p`, `n_words`, `measure`, `method`, `layer`
+        What `features.attention_cover` gives.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    table = cover.table.dropna(subset=["difference"]).sort_values("difference")
+    names, n = [str(c) for c in cover.class_names], len(cover.class_names)
+    figure = Figure(figsize=(9.2, 1.5 + 0.24 * max(n, 6)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    _draw_pairs(left, table)
+    for value, color in ((cover.own, WARM), (cover.others, ACCENT)):
+        left.axvline(value, color=color, lw=1, ls=(0, (4, 3)), zorder=0)
+    what = "share of the input covered" + (" (entropy)" if cover.measure == "entropy" else " (area)")
+    left.set_xlabel(what)
+    test = "sign flips" if n <= 20 else "random sign flips"
+    left.set_title(f"own {cover.own:.2f}, others {cover.others:.2f} (p = {cover.p:.2g}, {test} over "
+                   f"{cover.n_words} words)", fontsize=8.5)  # fmt: skip
+    top = float(np.nanmax(cover.matrix)) or 1.0
+    image = bare(right).imshow(cover.matrix, cmap=colormap("score"), vmin=0, vmax=top, interpolation="nearest")
+    right.set_xticks(np.arange(n), names, rotation=90)
+    right.set_yticks(np.arange(n), names)
+    right.tick_params(length=0)
+    right.set_xlabel("map of the class", color=SOFT)
+    right.set_ylabel("word that was said", color=SOFT)
+    bar = figure.colorbar(image, ax=right, shrink=0.7, aspect=18, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(what, color=SOFT)
+    figure.suptitle(title or f"Whose attention covers the word? {cover.method} at {cover.layer}", x=0.01, ha="left",
+                    fontsize=10, fontweight="bold")  # fmt: skip
+    return figure
+
+
+def _draw_pairs(axes: Axes, table: Any) -> None:
+    rows = np.arange(len(table))
+    axes.hlines(rows, table["others"], table["own"], color="#c9d0d6", lw=2, zorder=1)
+    axes.scatter(table["own"], rows, s=28, color=WARM, zorder=3, label="its own class")
+    axes.scatter(table["others"], rows, s=26, facecolor="white", edgecolor=ACCENT, lw=1.3, zorder=2,
+                 label="all other classes")  # fmt: skip
+    axes.set_yticks(rows, list(table["word"]))
+    axes.set_ylim(-0.7, len(table) - 0.3)
+    axes.set_xlim(0, max(1.0, float(table[["own", "others"]].max().max()) * 1.02))
+    axes.grid(axis="x", color="#eceff1", lw=0.7)
+    axes.legend(loc="lower right", fontsize=7.5, facecolor="white", edgecolor="none", framealpha=1, handletextpad=0.2)
