@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from brainmap.features.controls import control_network as control_network
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
+    from brainmap.features.faithfulness import (
+        Agreement as Agreement,
+        Curves as Curves,
+        deletion_curves as deletion_curves,
+        map_agreement as map_agreement,
+    )
     from brainmap.features.filters import (
         Filters as Filters,
         Spectra as Spectra,
@@ -45,6 +51,13 @@ if TYPE_CHECKING:
         pattern_spectra as pattern_spectra,
     )
     from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
+    from brainmap.features.localization import localize as localize
+    from brainmap.features.lrp import (
+        Composite as Composite,
+        Relevance as Relevance,
+        Rule as Rule,
+        relevance as relevance,
+    )
     from brainmap.features.maximization import (
         Maximization as Maximization,
         MaximizationSettings as MaximizationSettings,
@@ -55,6 +68,10 @@ if TYPE_CHECKING:
         build_network as build_network,
         describe_network as describe_network,
         network_names as network_names,
+    )
+    from brainmap.features.randomization import (
+        Randomization as Randomization,
+        cascading_randomization as cascading_randomization,
     )
     from brainmap.features.reduction import Reduction as Reduction
     from brainmap.features.representations import (
@@ -100,6 +117,10 @@ _HOMES = {
     "cam": ("ClassActivationMaps", "class_activation_maps"),
     "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
     "attribution": ("Attributions", "attribute"),
+    "lrp": ("Composite", "Relevance", "Rule", "relevance"),
+    "faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),
+    "randomization": ("Randomization", "cascading_randomization"),
+    "localization": ("localize",),
     "filters": ("Filters", "Spectra", "layer_filters", "pattern_spectra"),
     "tuning": ("Tuning", "TuningSettings", "measure_tuning"),
     "exemplars": ("Exemplars", "find_exemplars"),

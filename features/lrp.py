@@ -112,13 +112,15 @@ def relevance(
     precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
-        step = stack.enter_context(progress("relevance", len(items)))
+        # a caller that goes batch by batch has a bar of its own
+        step = stack.enter_context(progress("relevance", len(items))) if len(items) > batch_size else None
         done = 0
         for batch in tensors(sounds, batch_size, device=device):
             rows = slice(done, done + len(batch))
             found.append(_of_batch(model, batch.to(precision), composite, wanted[rows], items[rows]))
             done += len(batch)
-            step.advance(len(batch))
+            if step is not None:
+                step.advance(len(batch))
     return Relevance(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 

@@ -1,0 +1,115 @@
+"""One map of one class for every sound, by any method of attribution or class activation mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import InputError
+from brainmap.features._attribution_task import logits_of
+from brainmap.features.attribution import METHODS, attribute
+from brainmap.features.cam import Method as CamMethod, class_activation_maps
+from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
+
+ALL_METHODS = (*get_args(CamMethod), *METHODS)
+
+
+def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
+    """Some of the sounds."""
+    if isinstance(sounds, SoundSource):
+        if not hasattr(sounds, "take"):
+            raise InputError(f"sounds: {type(sounds).__name__} cannot give some of its sounds; give an array or Sounds")
+        some_of: Sounds = sounds.take(rows)
+        return some_of
+    return sounds[torch.as_tensor(rows)] if isinstance(sounds, torch.Tensor) else sounds[rows]
+
+
+def all_logits(model: nn.Module, sounds: Sounds, *, batch_size: int = 32, device: str = "cpu") -> NDArray[np.float32]:
+    """Logits `(n_items, n_classes)` of every sound, without a softmax."""
+    with evaluating(model, device), torch.no_grad():
+        found = [logits_of(model, batch).cpu() for batch in tensors(sounds, batch_size, device=device)]
+    return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
+
+
+def targets_of(
+    classes: str, logits: NDArray[np.float32], sounds: Sounds, class_names: Sequence[str] | None
+) -> NDArray[np.intp]:
+    """The class of every sound that is explained, "predicted" or "true", as a position `(n_items,)`.
+
+    Raises
+    ------
+    InputError
+        Another word, or a condition that is no class.
+    """
+    one_of(classes, ("predicted", "true"), "classes")
+    if classes == "predicted":
+        return np.asarray(logits.argmax(axis=1), dtype=np.intp)
+    if class_names is None:
+        raise InputError("classes: 'true' needs class_names, in the order of the network's outputs")
+    known = [str(name) for name in class_names]
+    _, conditions = labels(sounds)
+    strange = [c for c in dict.fromkeys(conditions) if c not in known]
+    if strange:
+        raise InputError(f"classes: 'true', but the network knows no {some(strange, 4)}{nearest(strange[0], known)}; "
+                         f"it knows {some(known, 24)}; use classes='predicted'")
+    return np.array([known.index(c) for c in conditions], dtype=np.intp)
+
+
+def explain(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    method: str,
+    targets: NDArray[np.integer[Any]],
+    layer: str | None = None,
+    batch_size: int = 8,
+    device: str = "cpu",
+    **settings: Any,
+) -> NDArray[np.float32]:
+    """The map of one class a sound, `(n_items, t)` or `(n_items, h, w)`; channels added.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
+    method : str
+        A method of `class_activation_maps` or of `attribute`.
+    targets : ndarray of int (n_items,)
+        Class of each sound.
+    layer : str, optional
+        Of class activation maps and guided Grad-CAM, by default the last convolution.
+    batch_size : int
+    device : str
+    **settings
+        Of the method of attribution, `rate` and `rng` included.
+
+    Raises
+    ------
+    InputError
+        An unknown method, targets that do not fit, and what the method refuses.
+    """
+    one_of(method, ALL_METHODS, "method")
+    items, _ = labels(sounds)
+    if np.shape(targets) != (len(items),):
+        raise InputError(f"targets: shape {np.shape(targets)}, wanted one class for each of {len(items)} sounds")
+    maps: NDArray[np.float32] = np.empty(0, np.float32)
+    for target in np.unique(targets):
+        rows = np.flatnonzero(targets == target)
+        some_of = taken(sounds, rows)
+        if method in METHODS:
+            found = attribute(model, some_of, method=method, classes=[int(target)], batch_size=batch_size,
+                              device=device, layer=layer if method == "guided-grad-cam" else None,
+                              **settings).courses[:, 0]  # fmt: skip
+        else:
+            found = class_activation_maps(model, some_of, method=method, layer=layer or "last-conv",  # type: ignore[arg-type]
+                                          classes=[int(target)], batch_size=batch_size, device=device).maps[:, 0]
+        if not maps.size:
+            maps = np.empty((len(items), *found.shape[1:]), np.float32)
+        maps[rows] = found
+    return maps

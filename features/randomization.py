@@ -1,0 +1,213 @@
+"""Does a map depend on what the network learned? Weights are drawn anew from the top layer to the bottom.
+
+A map that stays as it was shows the sound, or the architecture, and not the network (Adebayo 2018).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import nn
+
+from brainmap.checks import some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features._explaining import explain
+from brainmap.features.controls import _norms, _redraw, recalibrate
+from brainmap.features.layers import _WEIGHTED
+from brainmap.features.running import Sounds, device_of, evaluating, forward, labels, tensors
+from brainmap.progress import progress
+
+COLUMNS = {
+    "layer": "drawn anew, together with all above it",
+    "correlation": "rank correlation of maps with those of the trained network, mean over sounds",
+    "low": "5th percentile over sounds",
+    "high": "95th percentile over sounds",
+    "n": "sounds whose map was not constant",
+}
+
+Explain = Callable[[nn.Module], NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Randomization:
+    """How alike maps stay while layers lose what they learned.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        From the top to the bottom; each is drawn anew together with all before it in this list.
+    correlations : ndarray (n_layers, n_items)
+        Spearman correlation of each map with that of the trained network; NaN where a map is constant.
+    method : str
+    items : tuple of str
+    """
+
+    layers: tuple[str, ...]
+    correlations: NDArray[np.float64] = field(repr=False)
+    method: str
+    items: tuple[str, ...] = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a layer, columns as `COLUMNS`."""
+        there = np.isfinite(self.correlations)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a layer with constant maps only
+            middle = np.nanmean(self.correlations, axis=1)
+            low, high = np.nanpercentile(self.correlations, [5, 95], axis=1)
+        return pd.DataFrame({"layer": self.layers, "correlation": middle, "low": low, "high": high,
+                             "n": there.sum(axis=1)})  # fmt: skip
+
+
+def cascading_randomization(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    method: str | Explain,
+    targets: NDArray[np.integer[Any]] | None = None,
+    absolute: bool = False,
+    rng: np.random.Generator,
+    batch_size: int = 8,
+    device: str = "cpu",
+    **settings: Any,
+) -> Randomization:
+    """Compare maps with those of networks whose layers are drawn anew, from the top to the bottom.
+
+    Layers are convolutions and linear layers with what follows them and has parameters (a normalization, say). The
+    model itself is not touched. With batch normalization the statistics are measured anew on the sounds at each step,
+    as a network that died would say nothing about the maps.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
+    method : str or callable
+        A method of `class_activation_maps` or of `attribute`; or a function from a network to maps (n_items, ...).
+    targets : ndarray of int (n_items,), optional
+        Class of each map, the same for all networks; needed with a method's name.
+    absolute : bool
+        Correlate sizes of the maps without their signs.
+    rng : numpy.random.Generator
+    batch_size : int
+    device : str
+    **settings
+        Of the method.
+
+    Returns
+    -------
+    Randomization
+
+    Raises
+    ------
+    InputError
+        No targets; a network without layers; a layer that cannot draw its own weights; what the method refuses.
+
+    Warns
+    -----
+    BrainmapWarning
+        Maps that are constant, which have no ranks.
+
+    References
+    ----------
+    Adebayo J et al. (2018), Sanity checks for saliency maps. NeurIPS. doi:10.48550/arXiv.1810.03292
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    >>> x = np.random.default_rng(0).standard_normal((2, 1, 40), np.float32)
+    >>> edges = cascading_randomization(net, x, method=lambda _: np.diff(x[:, 0]), rng=np.random.default_rng(0))
+    >>> edges.layers, edges.correlations.mean(axis=1).round(6).tolist()
+    (('3', '0'), [1.0, 1.0])
+    """
+    items, _ = labels(sounds)
+    if callable(method):
+        run, name = method, getattr(method, "__name__", "given")
+    elif targets is None:
+        raise InputError("randomization: a method needs targets (n_items,), so that all networks explain one class")
+    else:
+        name = method
+
+        def run(network: nn.Module) -> NDArray[np.floating[Any]]:
+            return explain(network, sounds, method=name, targets=targets, batch_size=batch_size, device=device,
+                           **settings)  # fmt: skip
+
+    changed = copy.deepcopy(model)
+    with evaluating(model, None):
+        stages = _stages(changed, sounds)
+    original = _ranks(run(changed), len(items), absolute)
+    found = []
+    with ExitStack() as stack:
+        step = stack.enter_context(progress("randomization", len(stages)))
+        for _, modules in stages:
+            for module in modules:
+                _redraw(module, rng)
+            if _norms(changed):
+                recalibrate(changed, sounds, batch_size=max(batch_size, 32))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", BrainmapWarning)  # zero maps are counted below
+                maps = _ranks(run(changed), len(items), absolute)
+            found.append(_alike(original, maps))
+            step.advance()
+    correlations = np.stack(found)
+    if not np.isfinite(correlations).all():
+        warnings.warn(f"randomization: {int((~np.isfinite(correlations)).sum())} of {correlations.size} maps are "
+                      "constant and left out", BrainmapWarning, stacklevel=2)  # fmt: skip
+    return Randomization(layers=tuple(name for name, _ in stages), correlations=correlations, method=name, items=items)
+
+
+def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]]]:
+    """Weighted modules from the last called to the first, each with what follows it and has parameters of its own."""
+    called: list[tuple[str, nn.Module]] = []
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        stack.enter_context(torch.no_grad())
+        for name, module in model.named_modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                hook = module.register_forward_hook(lambda module, *_, name=name: called.append((name, module)))
+                stack.callback(hook.remove)
+        forward(model, next(tensors(sounds, 1, device=device_of(model))))
+    stages: list[tuple[str, list[nn.Module]]] = []
+    for name, module in dict(called).items():
+        if isinstance(module, _WEIGHTED) or not stages:
+            stages.append((name or "network", [module]))
+        else:
+            stages[-1][1].append(module)
+    if not stages:
+        raise InputError("randomization: no layer with weights took part; there is nothing to draw anew")
+    stuck = [name for name, modules in stages for m in modules if not callable(getattr(m, "reset_parameters", None))]
+    if stuck:
+        raise InputError(f"randomization: layers {some(stuck)} cannot draw new weights (no reset_parameters)")
+    return stages[::-1]
+
+
+def _ranks(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDArray[np.float64]:
+    """Centered ranks of every map, of unit length, `(n_items, n_values)`; NaN for a constant map."""
+    values = np.asarray(maps, dtype=np.float64)
+    if len(values) != n_items or values.ndim < 2:
+        raise InputError(f"randomization: maps of shape {values.shape}, wanted one for each of {n_items} sounds")
+    flat = np.abs(values.reshape(n_items, -1)) if absolute else values.reshape(n_items, -1)
+    ranks = rankdata(flat, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(ranks, axis=1, keepdims=True)
+    return np.asarray(np.divide(ranks, size, out=np.full_like(ranks, np.nan), where=size > 0))
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    if one.shape != other.shape:
+        raise InputError(f"randomization: maps of {other.shape[1]} values, of the trained network {one.shape[1]}")
+    return np.asarray(np.clip((one * other).sum(axis=1), -1, 1))
+
+
+def randomization_table(results: Sequence[Randomization]) -> pd.DataFrame:
+    """Tables of several methods below each other, with a column `method`."""
+    return pd.concat([one.table.assign(method=one.method) for one in results], ignore_index=True)
