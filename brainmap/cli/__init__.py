@@ -51,7 +51,20 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
-    from brainmap.cli import betas, features, layouts, maps, networks, rsa, study, units, viz, voicing  # noqa: F401
+    from brainmap.cli import (  # noqa: F401  # they add their commands
+        attention,
+        attribute,
+        betas,
+        features,
+        layouts,
+        maps,
+        networks,
+        rsa,
+        study,
+        units,
+        viz,
+        voicing,
+    )
 
     try:
         app()

@@ -1,0 +1,152 @@
+"""From BOLD to betas: rsa betas."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.rsa import commands, counted
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, provenance, save_figure
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from brainmap.rsa.glm import Betas
+
+_HELP = {
+    "events": "events.tsv, one a run or one with a column run; or AFNI's stim_times: cat=cat.1D. Repeat it.",
+    "confounds": "fMRIPrep's confounds .tsv, or AFNI .1D, one a run; a.1D+b.1D are put side by side. Repeat it.",
+    "strategy": "Columns of fMRIPrep's confounds: motion6, motion24, csf-wm, acompcor, scrub, ...; joined by +.",
+    "model": "condition (a beta a name), or a beta a trial: lsa (one model), lss (a model a trial).",
+    "hrf": "glover or spm, also 'glover + derivative', 'glover + derivative + dispersion'.",
+    "scale": "Units of betas: signal, percent (of the voxel's mean), or noise (standard deviations of the residuals).",
+    "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
+    "times": "File with the time of every volume in seconds (sparse sampling).",
+}
+
+
+@commands.command()
+def betas(
+    bold: Annotated[list[str], typer.Argument(help="Preprocessed time series, NIfTI or AFNI, one a run.")],
+    events: Annotated[list[str], typer.Option("--events", help=_HELP["events"])],
+    out: Annotated[str, typer.Option("--out", help="Beginning of the files' names: out/sub-01_task-words")],
+    confounds: Annotated[list[str] | None, typer.Option("--confounds", help=_HELP["confounds"])] = None,
+    strategy: Annotated[str | None, typer.Option(help=_HELP["strategy"])] = None,
+    mask: Annotated[str | None, typer.Option(help="Default: every voxel that varies.")] = None,
+    t_r: Annotated[float | None, typer.Option("--tr", help="Seconds; default: as header and sidecar say.")] = None,
+    model: Annotated[str, typer.Option(help=_HELP["model"])] = "condition",
+    hrf: Annotated[str, typer.Option(help=_HELP["hrf"])] = "glover",
+    noise: Annotated[str, typer.Option(help="ar1, or ols.")] = "ar1",
+    high_pass: Annotated[str, typer.Option(help=_HELP["high"])] = "design",
+    polort: Annotated[str | None, typer.Option(help="Polynomials instead: a degree, or A as AFNI chooses.")] = None,
+    others: Annotated[str, typer.Option(help="Of lss: all other trials as one regressor, or one a condition.")] = "all",
+    column: Annotated[str, typer.Option(help="Column of the events that names betas.")] = "trial_type",
+    duration: Annotated[float | None, typer.Option(help="Of events in stim_times, seconds.")] = None,
+    leave_out: Annotated[str | None, typer.Option(help="Names that are not modelled: rest")] = None,
+    nuisance: Annotated[str | None, typer.Option(help="Names that are modelled and have no betas: button")] = None,
+    slice_time_ref: Annotated[float | None, typer.Option(help="0 to 1 of TR; default: StartTime, else 0.")] = None,
+    frame_times: Annotated[list[Path] | None, typer.Option("--frame-times", help=_HELP["times"])] = None,
+    scale: Annotated[str, typer.Option(help=_HELP["scale"])] = "signal",
+    missing: Annotated[str, typer.Option(help="A condition that lacks a run: error, or nan.")] = "error",
+    image_format: Annotated[str, typer.Option("--format", help="nifti, or afni (BRIK and HEAD).")] = "nifti",
+    residuals: Annotated[bool, typer.Option("--residuals", help="Also write the residuals.")] = False,
+    variance: Annotated[bool, typer.Option("--variance", help="Also write the variance of each beta.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Design of the first run and what it does to RDMs, .png.")] = None,
+    space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """From BOLD time series and events to betas, an image a run, which `brainmap rsa rdm --betas` reads."""
+    from brainmap.rsa.beta_files import save_betas
+    from brainmap.rsa.glm import fit_betas
+
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    free(Path(out), True)
+    taken = sorted(Path(out).parent.glob(f"{glob.escape(Path(out).name)}_*desc-{model}_*"))
+    if taken and not overwrite:  # before the work rather than after it
+        raise InputError(f"--out: {taken[0]} exists; say --overwrite or choose another prefix")
+    fit = fit_betas(
+        bold, event_source(events), confounds=_confounds(confounds), strategy=strategy, t_r=t_r, mask=mask,
+        model=model, hrf=hrf, noise=noise, high_pass=_cutoff(high_pass), polort=_degree(polort), others=others,  # type: ignore[arg-type]
+        column=column, duration=duration, leave_out=names(leave_out) if leave_out else (),
+        nuisance=names(nuisance) if nuisance else (), slice_time_ref=slice_time_ref,
+        frame_times=_times(frame_times), scale=scale, missing=missing, keep_residuals=residuals,  # type: ignore[arg-type]
+    )  # fmt: skip
+    extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
+    inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
+    about = provenance({"model": model, "hrf": hrf, "noise": noise, "strategy": strategy}, inputs)
+    written = save_betas(
+        fit, out, format=image_format, residuals=residuals, variance=variance, space=space, about=about,  # type: ignore[arg-type]
+        overwrite=overwrite,
+    )  # fmt: skip
+    if figure is not None:
+        from brainmap.viz.design import plot_design
+
+        save_figure(plot_design(fit), figure)
+        written.append(figure)
+    _report(fit, written, as_json)
+
+
+def event_source(given: Sequence[str]) -> Any:
+    """Paths of events tables, or names with their stim_times files.
+
+    Examples
+    --------
+    >>> event_source(["cat=cat.1D", "dog=dog.1D"])
+    {'cat': 'cat.1D', 'dog': 'dog.1D'}
+    """
+    pairs = [text.split("=", 1) for text in given]
+    if all(len(pair) == 2 for pair in pairs):
+        twice = [pair[0] for pair in pairs if [p[0] for p in pairs].count(pair[0]) > 1]
+        if twice:
+            raise InputError(f"--events: {twice[0]!r} is given more than once")
+        return dict(pairs)
+    if any(len(pair) == 2 for pair in pairs):
+        raise InputError("--events: found tables and name=file together; wanted one kind")
+    return list(given) if len(given) > 1 else given[0]
+
+
+def _confounds(given: list[str] | None) -> Any:
+    """A list of files a run; `+` puts files side by side."""
+    return None if not given else [text.split("+") for text in given]
+
+
+def _cutoff(text: str) -> Any:
+    if text in ("design", "none"):
+        return None if text == "none" else text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--high-pass: found {text!r}, wanted seconds, 'design' or 'none'") from None
+
+
+def _degree(text: str | None) -> Any:
+    if text is None or text == "A":
+        return text
+    if not text.isdigit():
+        raise InputError(f"--polort: found {text!r}, wanted a degree, or A")
+    return int(text)
+
+
+def _times(files: list[Path] | None) -> Any:
+    from brainmap.rsa.confounds import one_d
+
+    return None if not files else [one_d(file).to_numpy().ravel() for file in files]
+
+
+def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        found = {"betas": len(fit.labels), "labels": fit.labels, "runs": fit.runs, "notes": fit.notes, "dof": fit.dof,
+                 "autocorrelation": fit.autocorrelation, "files": [str(p) for p in written]}  # fmt: skip
+        typer.echo(json.dumps(found, indent=2))
+        return
+    n = len(set(fit.runs))
+    typer.echo(f"{counted(len(fit.labels), 'beta')} in {counted(n, 'run')}, {fit.settings.model}, {fit.scale} units")
+    for path in written:
+        if path.suffix != ".json":
+            typer.echo(f"Wrote {path}")

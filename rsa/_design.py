@@ -1,0 +1,314 @@
+"""Design matrices of a GLM, a run each: nilearn's regressors, confounds, and drift terms chosen from the design."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._drifts import USUAL, cosines, drift_orders, explained, legendre
+from brainmap.rsa._timing import Timing
+
+Floats = NDArray[np.float64]
+Model = Literal["condition", "lsa", "lss"]
+Hrf = Literal[
+    "glover", "spm", "glover + derivative", "spm + derivative", "glover + derivative + dispersion",
+    "spm + derivative + dispersion",
+]  # fmt: skip
+NoiseModel = Literal["ar1", "ols"]
+Others = Literal["all", "condition"]
+
+_SAME = 1e-7  # of a column's length: less of it that is new is rounding
+_FINE = 0.05  # [s]; grid on which regressors are made where volumes are unevenly apart
+_INFLATED = 10.0  # variance inflation factor that is said
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlmSettings:
+    """How BOLD becomes betas; the arguments of `fit_betas` of the same names."""
+
+    model: Model = "condition"
+    hrf: Hrf = "glover"
+    noise: NoiseModel = "ar1"
+    high_pass: float | Literal["design"] | None = "design"
+    polort: int | Literal["A"] | None = None
+    others: Others = "all"
+    nuisance: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for value, choices, what in ((self.model, Model, "model"), (self.hrf, Hrf, "hrf"),
+                                     (self.noise, NoiseModel, "noise"), (self.others, Others, "others")):  # fmt: skip
+            one_of(value, get_args(choices), what)
+        if isinstance(self.high_pass, str):
+            one_of(self.high_pass, ("design",), "high_pass")
+        elif self.high_pass is not None and not self.high_pass > 0:
+            raise InputError(f"high_pass: found {self.high_pass:g}, wanted a period in seconds, 'design' or None")
+        if self.polort is not None and self.high_pass != "design":
+            raise InputError("high_pass and polort: both describe drifts; give one of them")
+        if isinstance(self.polort, str):
+            one_of(self.polort, ("A",), "polort")
+        elif self.polort is not None and not 0 <= self.polort <= 20:
+            raise InputError(f"polort: found {self.polort}, wanted a degree from 0 to 20, or 'A'")
+
+
+@dataclass(frozen=True, eq=False)
+class RunDesign:
+    """The design of one run.
+
+    Attributes
+    ----------
+    matrix : DataFrame (n_volumes, n_regressors)
+        Index: frame times [s]. For `lss` as for `lsa`, with a regressor a trial.
+    labels, conditions : tuple of str
+        One a beta.
+    interest : ndarray of int
+        Where in the matrix the regressors of the betas stand.
+    onsets : ndarray (n_betas,) [s]
+        When each was presented (mean).
+    trials : ndarray (n_volumes, n_betas, n_kernels)
+        Regressors of the betas before derivatives are made orthogonal.
+    timing : Timing
+    order : int
+        Number of drift terms.
+    """
+
+    matrix: pd.DataFrame
+    labels: tuple[str, ...]
+    conditions: tuple[str, ...]
+    interest: NDArray[np.intp]
+    onsets: Floats
+    trials: Floats
+    timing: Timing
+    order: int
+
+    @property
+    def n_kernels(self) -> int:
+        """1, and 1 for each derivative of the HRF."""
+        return int(self.trials.shape[2])
+
+    def shares(self) -> Floats:
+        """Which share of each beta's regressor the drift terms explain, `(n_betas,)`."""
+        return explained(self.trials[:, :, 0], self.matrix.filter(regex=r"^drift_\d+$").to_numpy())
+
+    def inflation(self) -> Floats:
+        """Variance inflation factor of each beta: 1 where nothing else in the design resembles its regressor."""
+        x = self.matrix.to_numpy()
+        lengths = np.linalg.norm(x, axis=0)
+        rows = np.linalg.pinv(x / lengths)[self.interest] / lengths[self.interest, None]
+        columns = x[:, self.interest]
+        return np.asarray(((columns - columns.mean(axis=0)) ** 2).sum(axis=0) * (rows**2).sum(axis=1))
+
+
+def make_designs(
+    events: Sequence[pd.DataFrame],
+    timings: Sequence[Timing],
+    confounds: Sequence[pd.DataFrame | None],
+    settings: GlmSettings,
+) -> tuple[list[RunDesign], str]:
+    """The design of every run, and what is to be said about their drift terms.
+
+    Raises
+    ------
+    InputError
+        Regressors that cannot be told apart (they are named), more regressors than volumes, unknown nuisance.
+
+    Warns
+    -----
+    BrainmapWarning
+        Drift terms that take more than 10 % of a condition's variance, confounds without anything new,
+        betas whose variance the design inflates tenfold.
+    """
+    seen = {str(name) for table in events for name in table["name"]}
+    for name in settings.nuisance:
+        if name not in seen:
+            raise InputError(f"nuisance: no event {name!r}; found {some(sorted(seen))}{nearest(name, seen)}")
+    parts = [_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
+    mains = [part.trials[:, :, 0] for part in parts]
+    orders, said = drift_orders(mains, timings, high_pass=settings.high_pass, polort=settings.polort)
+    designs = []
+    for k, (part, timing, order) in enumerate(zip(parts, timings, orders, strict=True)):
+        drift = legendre(timing, order) if settings.polort is not None else cosines(timing, order)
+        designs.append(_assembled(part, timing, confounds[k], drift, settings, f"run {k + 1}"))
+    _warn_of_shares(designs)
+    _warn_of_inflation(designs, settings)
+    return designs, said
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Regressors of the events of a run."""
+
+    labels: tuple[str, ...]
+    conditions: tuple[str, ...]
+    onsets: Floats
+    trials: Floats  # (n_volumes, n_betas, n_kernels)
+    nuisance: dict[str, Floats]
+
+
+def _task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> _Task:
+    single = event_regressors(events, timing, settings.hrf)
+    name = events["name"].to_numpy(str)
+    wanted = ~np.isin(name, settings.nuisance)
+    if not wanted.any():
+        raise InputError("events: every event is nuisance, so there is no beta to estimate")
+    onset, condition = events["onset"].to_numpy(float), events["condition"].to_numpy(str)
+    if settings.model == "condition":
+        labels = tuple(np.unique(name[wanted]).tolist())
+        groups = [np.flatnonzero(name == label) for label in labels]
+    else:
+        groups = [np.array([k]) for k in np.flatnonzero(wanted)]
+        labels = trial_labels(name[wanted].tolist())
+    trials = np.stack([single[:, members].sum(axis=1) for members in groups], axis=1)
+    nuisance = {str(n): single[:, name == n].sum(axis=1) for n in settings.nuisance if (name == n).any()}
+    conditions = tuple(str(condition[members[0]]) for members in groups)
+    return _Task(labels, conditions, np.array([onset[m].mean() for m in groups]), trials, nuisance)
+
+
+def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """A label for every trial: its name, numbered as AFNI does where the run has it more than once.
+
+    Examples
+    --------
+    >>> trial_labels(["cat", "dog", "cat"])
+    ('cat#0', 'dog', 'cat#1')
+    """
+    before: dict[str, int] = {}
+    labels = []
+    for name in names:
+        n = before[name] = before.get(name, -1) + 1
+        labels.append(f"{name}#{n}" if names.count(name) > 1 else name)
+    return tuple(labels)
+
+
+def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
+    """The response to each event alone, `(n_volumes, n_events, n_kernels)`, as nilearn computes it.
+
+    nilearn stretches the HRF where volumes are unevenly apart, so there the response is made on a fine even grid.
+    """
+    from nilearn.glm.first_level import compute_regressor
+
+    times, oversampling = timing.frame_times, 50
+    if not timing.regular:
+        step = timing.t_r / math.ceil(timing.t_r / _FINE)
+        times, oversampling = np.arange(times[0], times[-1] + 2 * step, step), 1
+    kernels = _kernels(hrf)
+    found = np.empty((len(timing.frame_times), len(events), len(kernels)))
+    for k, (onset, duration) in enumerate(zip(events["onset"], events["duration"], strict=True)):
+        for j, kernel in enumerate(kernels):
+            one = [[onset], [duration], [1.0]]
+            column = compute_regressor(one, kernel, times, oversampling=oversampling, min_onset=-24)[0][:, 0]
+            found[:, k, j] = column if timing.regular else np.interp(timing.frame_times, times, column)
+    return found
+
+
+def _kernels(hrf: Hrf) -> list[Callable[..., Any]]:
+    from nilearn.glm.first_level import hemodynamic_models
+
+    name, *derivatives = hrf.split(" + ")
+    endings = {"derivative": "time_derivative", "dispersion": "dispersion_derivative"}
+    return [getattr(hemodynamic_models, f"{name}_{ending}") for ending in ("hrf", *(endings[d] for d in derivatives))]
+
+
+def orthogonal(columns: Floats) -> Floats:
+    """The derivatives of a regressor less what the regressor explains, as nilearn does it; `(n, n_kernels)`."""
+    if columns.shape[1] == 1:
+        return columns
+    from nilearn.glm.first_level.hemodynamic_models import orthogonalize
+
+    return np.asarray(orthogonalize(columns.copy()))
+
+
+def _assembled(
+    task: _Task, timing: Timing, confounds: pd.DataFrame | None, drift: Floats, settings: GlmSettings, what: str
+) -> RunDesign:
+    """The matrix of a run in nilearn's order: events, confounds, drifts, constant."""
+    kernels = task.trials.shape[2]
+    endings = ("", "_derivative", "_dispersion")[:kernels]
+    n = len(timing.frame_times)
+    blocks = [orthogonal(task.trials[:, k]) for k in range(task.trials.shape[1])]
+    blocks += [orthogonal(columns) for columns in task.nuisance.values()]
+    names = [f"{label}{ending}" for label in (*task.labels, *task.nuisance) for ending in endings]
+    n_events = len(names)
+    extra = pd.DataFrame(index=range(n)) if confounds is None else confounds
+    names += [*extra.columns, *(f"drift_{k}" for k in range(1, drift.shape[1] + 1)), "constant"]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"design of {what}: {some(twice)} names both an event and a confound, or two; rename one")
+    matrix = pd.DataFrame(
+        np.hstack([*blocks, extra.to_numpy(float), drift, np.ones((n, 1))]), columns=names, index=timing.frame_times
+    )
+    if matrix.shape[1] >= n and settings.model != "lss":
+        raise InputError(f"design of {what}: {matrix.shape[1]} regressors for {n} volumes; leave out confounds, or use "
+                         "model='lss' for single trials")  # fmt: skip
+    matrix = _told_apart(matrix, n_events, extra.shape[1], settings.model == "lss", what)
+    interest = np.arange(len(task.labels)) * kernels
+    return RunDesign(matrix, task.labels, task.conditions, interest, task.onsets, task.trials, timing, drift.shape[1])
+
+
+def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: bool, what: str) -> pd.DataFrame:
+    """The matrix without confounds that say nothing new; events that do not are refused."""
+    x = matrix.to_numpy()
+    if (np.abs(x[:, :n_events]).max(axis=0, initial=0.0) < 1e-12).any():
+        silent = [str(c) for c, v in zip(matrix.columns, np.abs(x).max(axis=0), strict=True) if v < 1e-12]
+        raise InputError(f"design of {what}: no volume shows the response to {some(silent, 4)}; it comes too late")
+    events, rest = list(range(n_events)), list(range(n_events, x.shape[1]))
+    confounds, drifts = rest[:n_confounds], rest[n_confounds:]
+    order = [*reversed(drifts), *confounds, *events]
+    dependent = {order[k] for k in dependent_columns(x[:, order])}
+    idle = [matrix.columns[k] for k in confounds if k in dependent]
+    if idle:
+        warnings.warn(f"design of {what}: confounds {some(idle, 4)} say nothing that drifts and other confounds do "
+                      "not, and are left out", BrainmapWarning, stacklevel=6)  # fmt: skip
+    lost = [str(matrix.columns[k]) for k in sorted(dependent & set(events))]
+    if lost and not single:
+        raise InputError(
+            f"design of {what}: {some(lost, 4)} cannot be told from other regressors (rank "
+            f"{x.shape[1] - len(dependent)} of {x.shape[1]}); put events apart or leave some out"
+        )
+    return matrix.drop(columns=idle)
+
+
+def dependent_columns(x: Floats) -> list[int]:
+    """Columns that those before them explain, by Gram-Schmidt."""
+    basis = np.empty((len(x), 0))
+    found = []
+    for k, column in enumerate((x / np.maximum(np.linalg.norm(x, axis=0), np.finfo(float).tiny)).T):
+        new = column - basis @ (basis.T @ column)
+        new -= basis @ (basis.T @ new)
+        length = np.linalg.norm(new)
+        if length < _SAME or basis.shape[1] == len(x):
+            found.append(k)
+        else:
+            basis = np.column_stack([basis, new / length])
+    return found
+
+
+def _warn_of_shares(designs: Sequence[RunDesign]) -> None:
+    taken = [(share, label, run) for run, d in enumerate(designs, 1) for share, label in
+             zip(d.shares(), d.labels, strict=True)]  # fmt: skip
+    high = [one for one in taken if one[0] > USUAL]
+    if high:
+        share, label, run = max(high)
+        warnings.warn(
+            f"design: drift terms take more than {USUAL:.0%} of the variance of {len(high)} of {len(taken)} "
+            f"regressors, up to {share:.0%} ({label!r} in run {run})", BrainmapWarning, stacklevel=5,
+        )  # fmt: skip
+
+
+def _warn_of_inflation(designs: Sequence[RunDesign], settings: GlmSettings) -> None:
+    if settings.model == "lss":
+        return  # made for designs whose trials overlap
+    worst = max((v, label, run) for run, d in enumerate(designs, 1) for v, label in
+                zip(d.inflation(), d.labels, strict=True))  # fmt: skip
+    if worst[0] > _INFLATED:
+        hint = "; model='lss' suits trials that overlap" if settings.model == "lsa" else ""
+        warnings.warn(f"design: collinear regressors, the variance of {worst[1]!r} in run {worst[2]} is "
+                      f"{worst[0]:.0f} times what it would be alone{hint}", BrainmapWarning, stacklevel=5)  # fmt: skip

@@ -1,0 +1,116 @@
+"""Drift terms: cosines or polynomials, and the high-pass that a design can bear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa._timing import Timing
+
+Floats = NDArray[np.float64]
+
+USUAL = 0.10  # share of a regressor's variance that drift terms may take from half of the conditions
+_MOST = 0.25  # and from any of them
+_SHORTEST = 128.0  # [s]; the cutoff SPM and fMRIPrep take where the design leaves the choice
+
+
+def cosines(timing: Timing, order: int) -> Floats:
+    """The first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1."""
+    n = len(timing.frame_times)
+    step = np.ptp(timing.frame_times) / (n - 1)
+    where = (timing.frame_times - timing.frame_times[0] + step / 2) / (n * step)
+    return np.asarray(np.sqrt(2 / n) * np.cos(np.pi * np.outer(where, np.arange(1, order + 1))))
+
+
+def legendre(timing: Timing, order: int) -> Floats:
+    """Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`."""
+    times = timing.frame_times - timing.frame_times[0]
+    return np.asarray(np.polynomial.legendre.legvander(2 * times / times[-1] - 1, order)[:, 1:])
+
+
+def _span(timing: Timing) -> float:
+    """Length of a run as the cosines see it [s]."""
+    n = len(timing.frame_times)
+    return float(np.ptp(timing.frame_times) * n / (n - 1))
+
+
+def drift_orders(
+    tasks: Sequence[Floats],
+    timings: Sequence[Timing],
+    *,
+    high_pass: float | Literal["design"] | None,
+    polort: int | Literal["A"] | None,
+) -> tuple[list[int], str]:
+    """The number of drift terms of each run, and why.
+
+    Parameters
+    ----------
+    tasks : sequence of ndarray (n_volumes, n_betas)
+        Regressors of the betas, a run each.
+    timings : sequence of Timing
+    high_pass, polort
+        As in `fit_betas`.
+    """
+    spans = [_span(timing) for timing in timings]
+    if polort is not None:
+        orders = [1 + int(t / 150) if polort == "A" else int(polort) for t in spans]
+        return orders, f"drifts: polynomials up to degree {some(dict.fromkeys(orders))} (polort {polort})"
+    if high_pass is None:
+        return [0] * len(spans), "drifts: none but the constant"
+    if high_pass != "design":
+        for timing, span in zip(timings, spans, strict=True):
+            if high_pass <= 2 * span / len(timing.frame_times):
+                raise InputError(f"high_pass: {high_pass:g} s is no longer than two volumes; wanted seconds")
+        orders = [int(np.floor(2 * span / high_pass)) for span in spans]
+        return orders, f"drifts: high-pass at {high_pass:g} s, {_terms(orders)}"
+    return _from_design(tasks, timings, spans)
+
+
+def _from_design(
+    tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]
+) -> tuple[list[int], str]:
+    """The strongest high-pass, not beyond 128 s, that leaves the conditions their variance.
+
+    Half of the regressors keep 90 % of theirs, and all keep 75 %; every run has one cosine at least, because
+    scanners drift.
+    """
+
+    def at(period: float) -> tuple[list[int], Floats]:
+        orders = [max(1, int(np.floor(2 * span / period + 1e-9))) for span in spans]
+        taken = [explained(x, cosines(t, n)) for x, t, n in zip(tasks, timings, orders, strict=True)]
+        return orders, np.concatenate(taken)
+
+    longest = max(spans)
+    chosen, period = at(2 * longest), 2 * longest
+    for n in range(2, int(2 * longest / _SHORTEST) + 1):
+        orders, taken = at(2 * longest / n)
+        if np.median(taken) > USUAL or taken.max() > _MOST:
+            fixed = at(_SHORTEST)[1]
+            why = f"{_SHORTEST:g} s would take {np.median(fixed):.0%} (up to {fixed.max():.0%})"
+            break
+        chosen, period = (orders, taken), 2 * longest / n
+    else:
+        why = "runs are short" if period > 2 * _SHORTEST else "the design leaves low frequencies alone"
+    said = (
+        f"drifts: high-pass at {period:.0f} s, {_terms(chosen[0])}, chosen from the design; it takes "
+        f"{np.median(chosen[1]):.0%} of a condition's variance (up to {chosen[1].max():.0%}); {why}"
+    )
+    return chosen[0], said
+
+
+def _terms(orders: Sequence[int]) -> str:
+    few, many = min(orders), max(orders)
+    return f"{few if few == many else f'{few} to {many}'} cosine{'' if many == 1 else 's'} a run"
+
+
+def explained(columns: Floats, drift: Floats) -> Floats:
+    """The share of each column's variance that drift terms explain, `(n_columns,)`."""
+    centered = columns - columns.mean(axis=0)
+    basis = np.linalg.qr(drift - drift.mean(axis=0))[0] if drift.shape[1] else np.zeros((len(columns), 0))
+    total = np.maximum((centered**2).sum(axis=0), np.finfo(float).tiny)
+    return np.asarray(((basis.T @ centered) ** 2).sum(axis=0) / total)

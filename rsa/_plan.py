@@ -1,0 +1,144 @@
+"""What a GLM of some runs will do, known before a voxel is read: timing, events, confounds, designs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._design import GlmSettings, RunDesign, make_designs
+from brainmap.rsa._lss import FEW_PAIRS
+from brainmap.rsa._timing import Timing, timing_of
+from brainmap.rsa.confounds import Confounds, Strategy, read_confounds
+from brainmap.rsa.events import EventSource, read_events
+from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.regions import Image, grid_of
+
+log = logging.getLogger("brainmap")
+RunConfounds = Confounds | Sequence[Confounds] | Sequence[Sequence[Confounds]]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a fit will do, known from headers and tables alone.
+
+    Attributes
+    ----------
+    designs : list of RunDesign
+        One a run.
+    run_names : tuple of str
+    notes : tuple of str
+    """
+
+    designs: list[RunDesign]
+    run_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def plan_betas(
+    bold: Sequence[Image],
+    events: EventSource,
+    *,
+    settings: GlmSettings,
+    confounds: RunConfounds | None = None,
+    strategy: Strategy | None = None,
+    t_r: float | None = None,
+    column: str = "trial_type",
+    duration: float | Mapping[str, float] | None = None,
+    leave_out: Sequence[str] = (),
+    slice_time_ref: float | None = None,
+    frame_times: ArrayLike | Sequence[ArrayLike] | None = None,
+    missing: Literal["error", "nan"] = "error",
+    run_names: Sequence[str] | None = None,
+) -> Plan:
+    """The designs of all runs, from headers and tables alone: all that `fit_betas` refuses but for voxels.
+
+    Raises
+    ------
+    InputError
+        As `fit_betas`.
+    """
+    one_of(missing, ("error", "nan"), "missing")
+    names = tuple(run_names) if run_names is not None else tuple(str(k + 1) for k in range(len(bold)))
+    if len(names) != len(bold) or len(set(names)) < len(names):
+        raise InputError(f"run_names: found {some(names)} for {len(bold)} images, wanted a name of its own for each")
+    infos = [image_info(image) for image in bold]
+    for info in infos[1:]:
+        check_same_grid(grid_of(info.shape, info.affine), grid_of(infos[0].shape, infos[0].affine),
+                        what=f"BOLD {info.path or ''}".strip(), wanted="first run")  # fmt: skip
+    times = _per_run_times(frame_times, len(bold))
+    timings = [
+        timing_of(info, name=str(info.path or f"run {k}"), t_r=t_r, slice_time_ref=slice_time_ref, frame_times=own)
+        for k, (info, own) in enumerate(zip(infos, times, strict=True), start=1)
+    ]
+    tables = read_events(
+        events, run_seconds=[t.seconds for t in timings], column=column, duration=duration, leave_out=leave_out
+    )
+    regressors = _per_run_confounds(confounds, strategy, timings)
+    designs, drifts = make_designs(tables, timings, regressors, settings)
+    _check_missing(designs, names, missing)
+    said = list(dict.fromkeys(f"timing: {timing.said}" for timing in timings))
+    return Plan(designs, names, (*said, drifts, _noise_note(settings, timings)))
+
+
+def _per_run_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -> list[Any]:
+    if given is None:
+        return [None] * n_runs
+    runs: list[Any] = list(given)  # type: ignore[arg-type]
+    if not runs or np.ndim(runs[0]) == 0:
+        return [given] * n_runs
+    if len(runs) != n_runs:
+        raise InputError(f"frame_times: found {len(runs)} lists for {n_runs} runs, wanted one, or one a run")
+    return runs
+
+
+def _per_run_confounds(
+    given: RunConfounds | None, strategy: Strategy | None, timings: Sequence[Timing]
+) -> list[pd.DataFrame | None]:
+    if given is None:
+        if strategy is not None:
+            raise InputError(f"strategy {strategy!r} chooses columns of confounds, and there are none; give confounds=")
+        return [None] * len(timings)
+    lengths = [len(t.frame_times) for t in timings]
+    runs: list[Any] = [given] if isinstance(given, str | Path | pd.DataFrame | np.ndarray) else list(given)
+    if len(runs) == 1 and len(lengths) > 1:
+        whole = read_confounds(runs[0], n_volumes=sum(lengths), strategy=strategy, what="all runs")
+        log.info("confounds: one table for all runs, cut after %s volumes", some(np.cumsum(lengths)[:-1].tolist()))
+        runs = np.split(whole.to_numpy(), np.cumsum(lengths)[:-1])
+        runs, strategy = [pd.DataFrame(part, columns=whole.columns) for part in runs], None
+    if len(runs) != len(lengths):
+        raise InputError(f"confounds: found {len(runs)} for {len(lengths)} runs, wanted one (or a list) a run")
+    return [
+        read_confounds(own, n_volumes=n, strategy=strategy, what=f"run {k}")
+        for k, (own, n) in enumerate(zip(runs, lengths, strict=True), start=1)
+    ]
+
+
+def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: str) -> None:
+    """Every condition is estimated in every run, or it is said."""
+    of_run = [set(design.conditions) for design in designs]
+    gaps = {c: [n for n, has in zip(names, of_run, strict=True) if c not in has] for c in sorted(set().union(*of_run))}
+    lacking = [f"{condition!r} in run {', '.join(runs)}" for condition, runs in gaps.items() if runs]
+    if lacking:
+        said = f"events: conditions without an event: {'; '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}"
+        if missing == "error":
+            raise InputError(f'{said}; missing="nan" goes on without')
+        warnings.warn(said, BrainmapWarning, stacklevel=4)
+
+
+def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
+    if settings.noise == "ols":
+        return "noise: ordinary least squares"
+    alone = sum(t.pairs < FEW_PAIRS for t in timings)
+    if alone:
+        return f"noise: AR(1), but ordinary least squares in {alone} runs, whose volumes are apart"
+    return "noise: AR(1), estimated in each voxel and run"

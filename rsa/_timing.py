@@ -1,0 +1,197 @@
+"""When each volume was taken: TR, slice-time reference, sparse sampling and gaps, from headers and sidecars."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._volumes import ImageInfo
+
+Floats = NDArray[np.float64]
+
+_SLOWEST = 60.0  # [s]; a longer TR is a number of milliseconds
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """When the volumes of a run were taken.
+
+    Attributes
+    ----------
+    frame_times : ndarray (n_volumes,) [s]
+        From the acquisition of the first volume, at which events have onset 0.
+    t_r : float [s]
+        From one volume to the next where there is no gap.
+    starts : ndarray (n_volumes,) of bool
+        Volumes that follow no other without a gap: the first, and those after a pause.
+    said : str
+        Where the times come from.
+    """
+
+    frame_times: Floats
+    t_r: float
+    starts: NDArray[np.bool_]
+    said: str
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the run to the end of its last volume."""
+        return float(self.frame_times[-1] + self.t_r)
+
+    @property
+    def regular(self) -> bool:
+        """Whether all volumes are equally far apart."""
+        steps = np.diff(self.frame_times)
+        return bool(np.ptp(steps) < 1e-3 * steps.min())
+
+    @property
+    def pairs(self) -> int:
+        """Volumes that follow another without a gap: what autocorrelation is estimated from."""
+        return int((~self.starts).sum())
+
+
+def timing_of(
+    info: ImageInfo,
+    *,
+    name: str,
+    t_r: float | None = None,
+    slice_time_ref: float | None = None,
+    frame_times: ArrayLike | None = None,
+) -> Timing:
+    """When the volumes of an image were taken.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image's header.
+    name : str
+        What the image is called in messages.
+    t_r : float [s], optional
+        Default: from the sidecar (RepetitionTime) or the header, which must agree.
+    slice_time_ref : float from 0 to 1 [TR], optional
+        Which moment of a volume its values show. Default: StartTime of the sidecar, as fMRIPrep writes it,
+        half a TR where slices were timed to an unknown one, else 0.
+    frame_times : array_like (n_volumes,) [s], optional
+        The time of every volume, for sparse sampling. Default: VolumeTiming of the sidecar, or even steps.
+
+    Raises
+    ------
+    InputError
+        No TR, contradictory ones, one in milliseconds; times that do not rise or are not one a volume.
+    """
+    n = info.shape[3] if len(info.shape) > 3 else 1
+    if n < 3:
+        raise InputError(f"{name}: {n} volume(s), wanted a time series (x, y, z, t)")
+    beside = sidecar_of(info.path)
+    if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
+        raise InputError(f"slice_time_ref: found {slice_time_ref:g}, wanted 0 (start of a volume) to 1 (its end)")
+    if frame_times is None and "VolumeTiming" in beside and t_r is None:
+        frame_times = beside["VolumeTiming"]
+    if frame_times is not None:
+        return _given_times(frame_times, n, name)
+    step, source = _repetition_time(info, beside, name, t_r)
+    reference, why = _reference(beside, step, name, slice_time_ref)
+    starts = np.zeros(n, bool)
+    starts[0] = True
+    said = f"TR {step:g} s ({source}), volumes at {reference:g} s ({why})"
+    if float(beside.get("DelayTime") or 0) > 0:
+        starts[:] = True
+        said += f", a pause of {float(beside['DelayTime']):g} s between volumes (sidecar)"
+    times = np.asarray(reference + step * np.arange(n), np.float64)
+    return Timing(times, step, starts, said)
+
+
+def _given_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
+    try:
+        times = np.asarray(frame_times, float)
+    except (TypeError, ValueError):
+        times = np.array(np.nan)
+    if times.shape != (n,) or not np.isfinite(times).all():
+        raise InputError(f"{name}: frame times of shape {times.shape}, wanted {n} numbers, one a volume, in seconds")
+    steps = np.diff(times)
+    if (steps <= 0).any():
+        at = int(np.flatnonzero(steps <= 0)[0])
+        raise InputError(
+            f"{name}: frame times must rise; volume {at} is at {times[at]:g} s, the next at {times[at + 1]:g} s"
+        )
+    t_r = float(steps.min())
+    starts = np.concatenate([[True], steps > 1.5 * t_r])
+    gaps = int(starts[1:].sum())
+    return Timing(times, t_r, starts, f"frame times as given, {t_r:g} s apart" + (f", {gaps} gaps" if gaps else ""))
+
+
+def _repetition_time(
+    info: ImageInfo, beside: Mapping[str, Any], name: str, given: float | None
+) -> tuple[float, str]:
+    found = {"header": info.t_r, "sidecar": beside.get("RepetitionTime")}
+    known = {source: float(value) for source, value in found.items() if isinstance(value, int | float) and value > 0}
+    slow = {source: value for source, value in known.items() if value > _SLOWEST}
+    if given is not None:
+        if not 0 < given <= _SLOWEST:
+            raise InputError(f"t_r: found {given:g}, wanted seconds, more than 0 and at most {_SLOWEST:g}")
+        for source, value in known.items():
+            if abs(value - given) > 1e-3 * given:
+                warnings.warn(f"{name}: t_r = {given:g} s is taken as given, the {source} says {value:g} s",
+                              BrainmapWarning, stacklevel=5)
+        return float(given), "given"
+    if slow:
+        source, value = next(iter(slow.items()))
+        hint = f"are these milliseconds? then give t_r={value / 1000:g}"
+        raise InputError(f"{name}: the {source} gives a TR of {value:g} s; {hint}")
+    if not known:
+        raise InputError(f"{name}: no TR in its header (or no unit of time) nor in a sidecar; give t_r= in seconds")
+    if len(known) == 2 and abs(known["header"] - known["sidecar"]) > 1e-3 * known["sidecar"]:
+        raise InputError(
+            f"{name}: TR {known['header']:g} s in the header and {known['sidecar']:g} s in the sidecar; give t_r="
+        )
+    return known.get("sidecar", known.get("header", 0.0)), " and ".join(known)
+
+
+def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | None) -> tuple[float, str]:
+    """When within a volume its values were taken [s], and why."""
+    start = beside.get("StartTime")
+    if given is not None:
+        return given * t_r, "as given"
+    if isinstance(start, int | float):
+        return float(start), "StartTime of the sidecar"
+    if beside.get("SliceTimingCorrected") is True:
+        warnings.warn(
+            f"{name}: slice timing was corrected, to a moment the sidecar does not give; the middle of a volume is "
+            "taken (slice_time_ref=0.5)", BrainmapWarning, stacklevel=5,
+        )  # fmt: skip
+        return 0.5 * t_r, "middle of a volume"
+    return 0.0, "start of a volume"
+
+
+def sidecar_of(path: Path | None) -> dict[str, Any]:
+    """What the JSON beside an image says, with those that BIDS lets it inherit from the folders above."""
+    if path is None:
+        return {}
+    stem = re.sub(r"(\+(orig|acpc|tlrc))?(\.(nii|HEAD|BRIK))?(\.gz|\.bz2)?$", "", path.name)
+    found: dict[str, Any] = {}
+    parts = stem.split("_")
+    for folder in reversed(path.resolve().parents[:4] if len(parts) > 1 else []):
+        for file in sorted(folder.glob(f"*_{glob.escape(parts[-1])}.json"), key=lambda f: len(f.name)):
+            if set(file.stem.split("_")) <= set(parts):
+                found |= _json(file)
+    return found | _json(path.with_name(f"{stem}.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"sidecar {path}: is no JSON ({error})") from None
+    return content if isinstance(content, dict) else {}

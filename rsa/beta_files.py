@@ -1,0 +1,177 @@
+"""Betas on disk as BIDS derivatives, an image a run, that `load_patterns` and AFNI read back as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.record import write_json, write_table
+from brainmap.rsa._selectors import image_files
+from brainmap.rsa.glm import Betas
+from brainmap.rsa.images import image_info, save_image
+from brainmap.rsa.rdm_file import save_rdms
+
+Format = Literal["nifti", "afni"]
+
+VOLUME_COLUMNS = {
+    "run": "run",
+    "volume": "volume of the run's image, from 0",
+    "stimulus_id": "what the beta is of; name#0, name#1, ... are trials of one name in order of onset",
+    "condition": "condition of the trial, the trial_type of the events",
+    "onset": "s from the first volume of the run; the mean over events",
+    "drift_share": "share of the variance of its regressor that drift terms explain",
+    "inflation": "variance inflation factor of its regressor",
+}
+
+
+def save_betas(
+    betas: Betas,
+    prefix: str | Path,
+    *,
+    format: Format = "nifti",
+    residuals: bool = False,
+    variance: bool = False,
+    space: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write betas, their tables and designs: `<prefix>_run-<run>_desc-<model>_betas.nii.gz` and what belongs to it.
+
+    Parameters
+    ----------
+    betas : Betas
+    prefix : str or Path
+        Beginning of the names, with the folder: `out/sub-01/func/sub-01_task-words`.
+    format : {"nifti", "afni"}
+        AFNI: `..._betas+orig.HEAD` (or `+tlrc`) with `.BRIK`.
+    residuals, variance : bool
+        Also `..._residuals`, for `noise = "residuals"`, and `..._variance` of each beta.
+    space : str, optional
+        `"ORIG"`, `"MNI"`, ...; default: the mask's.
+    about : mapping, optional
+        Provenance for the sidecars.
+    overwrite : bool
+
+    Returns
+    -------
+    list of Path
+        Images of the betas first, in order of runs; then everything else that was written.
+
+    Raises
+    ------
+    InputError
+        A file of one of these names exists, or the folder does not.
+
+    Notes
+    -----
+    Sub-bricks are labelled `name#0_Coef` as 3dDeconvolve does, which `load_patterns` reads as the condition
+    `name`, and where a run has more of that name as its stimuli `name#0`, `name#1`.
+    """
+    one_of(format, ("nifti", "afni"), "format")
+    known = space or image_info(betas.mask).space
+    kinds = {"betas": betas.image} | ({"variance": betas.variance} if variance else {})
+    if residuals and betas.residuals is None:
+        raise InputError("save_betas: the residuals were not kept; fit with keep_residuals=True")
+    runs = list(dict.fromkeys(betas.runs))
+    slugs = [re.sub(r"[^A-Za-z0-9]", "", run) for run in runs]
+    if len(set(slugs)) < len(runs) or not all(slugs):
+        raise InputError(f"save_betas: runs {', '.join(runs)} would share file names; name them by letters and digits")
+    stems = {run: f"{prefix}_run-{slug}_desc-{betas.settings.model}" for run, slug in zip(runs, slugs, strict=True)}
+    ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
+    tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
+    _refuse_taken([*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables],
+                  overwrite)  # fmt: skip
+    said = _said(betas, about)
+    first: list[Path] = []
+    rest: list[Path] = []
+    for k, run in enumerate(runs):
+        chosen = np.array(betas.runs) == run
+        labels = coefficient_labels([name for name, one in zip(betas.labels, chosen, strict=True) if one])
+        for kind, image in kinds.items():
+            values = np.asarray(image.dataobj)[..., chosen]
+            own = save_image(_like(values, betas.mask), f"{stems[run]}_{kind}{ending}", labels=labels, space=known,
+                             overwrite=overwrite)  # fmt: skip
+            (first if kind == "betas" else rest).extend(image_files(own))
+            rest.append(write_json(f"{stems[run]}_{kind}.json", {"Labels": labels, **said}))
+        if residuals and betas.residuals is not None:
+            rest += _save_residuals(betas, k, f"{stems[run]}_residuals", ending, known, overwrite, said)
+        rest += _save_design(betas.design[k], Path(f"{stems[run]}_design.tsv"), said)
+    table = volume_table(betas)
+    rest += [write_table(table, tables[0], columns=VOLUME_COLUMNS, about=said), tables[0].with_suffix(".json")]
+    if len(set(betas.labels)) >= 3:
+        rest.append(save_rdms(betas.design_rdms(), tables[1]))
+    return first + rest
+
+
+def coefficient_labels(labels: list[str]) -> list[str]:
+    """The labels that 3dDeconvolve would give these betas.
+
+    Examples
+    --------
+    >>> coefficient_labels(["cat#0", "cat#1", "dog"])
+    ['cat#0_Coef', 'cat#1_Coef', 'dog#0_Coef']
+    """
+    return [f"{label}_Coef" if re.search(r"#\d+$", label) else f"{label}#0_Coef" for label in labels]
+
+
+def volume_table(betas: Betas) -> pd.DataFrame:
+    """A row a beta: run, volume, stimulus, condition and how well the design tells it."""
+    table = betas.diagnostics.rename(columns={"label": "stimulus_id"})
+    table.insert(1, "volume", table.groupby("run", sort=False).cumcount())
+    table.insert(3, "condition", betas.conditions)
+    return table[list(VOLUME_COLUMNS)]
+
+
+def _said(betas: Betas, about: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings = betas.settings
+    return {
+        "Model": settings.model,
+        "HemodynamicResponse": settings.hrf,
+        "NoiseModel": settings.noise,
+        "Scale": betas.scale,
+        "Notes": list(betas.notes),
+        "DegreesOfFreedom": list(betas.dof),
+        "Autocorrelation": [round(r, 4) for r in betas.autocorrelation],
+        **(about or {}),
+    }
+
+
+def _like(values: NDArray[np.float32], mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    return nib.Nifti1Image(values if values.shape[3] > 1 else values[..., 0], mask.affine)
+
+
+def _save_residuals(
+    betas: Betas, run: int, stem: str, ending: str, space: str, overwrite: bool, said: Mapping[str, Any]
+) -> list[Path]:
+    assert betas.residuals is not None  # the caller has looked
+    inside = np.asarray(betas.mask.dataobj) > 0
+    grid = np.zeros((*inside.shape, len(betas.residuals[run])), np.float32)
+    grid[inside] = betas.residuals[run].T
+    written = save_image(_like(grid, betas.mask), stem + ending, space=space, overwrite=overwrite)
+    whitened = {"Whitened": betas.settings.noise == "ar1", "ResidualDegreesOfFreedom": betas.dof[run]}
+    return [*image_files(written), write_json(f"{stem}.json", {**whitened, **said})]
+
+
+def _save_design(design: pd.DataFrame, path: Path, said: Mapping[str, Any]) -> list[Path]:
+    table = design.rename_axis("frame_time").reset_index()
+    columns = {str(name): "regressor, at the time of each volume" for name in table.columns}
+    columns |= {"frame_time": "s from the first volume", "constant": "1 everywhere"}
+    return [write_table(table, path, columns=columns, about=said), path.with_suffix(".json")]
+
+
+def _refuse_taken(files: list[Path], overwrite: bool) -> None:
+    folder = files[0].parent
+    if not folder.is_dir():
+        raise InputError(f"betas: the folder {folder} does not exist; make it first")
+    taken = [file for file in files if file.exists()]
+    if taken and not overwrite:
+        raise InputError(f"betas: {taken[0]} exists; say overwrite (--overwrite) or choose another prefix")

@@ -1,0 +1,225 @@
+"""Regressors of no interest: fMRIPrep's columns by the names of strategies, AFNI's 1D files, arrays."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import existing_file, nearest, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.pattern_table import read_table
+
+Confounds = str | Path | pd.DataFrame | NDArray[np.floating]
+Strategy = str | Sequence[str]
+
+_MOTION = tuple(f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz")
+_SUFFIXES = {"6": ("",), "12": ("", "_derivative1"), "24": ("", "_derivative1", "_power2", "_derivative1_power2")}
+_FIXED = {
+    **{f"motion{n}": tuple(m + suffix for suffix in suffixes for m in _MOTION) for n, suffixes in _SUFFIXES.items()},
+    "csf-wm": ("csf", "white_matter"),
+    "global": ("global_signal",),
+    "cosine": ("cosine*",),
+    "aroma": ("aroma_motion_*",),
+    "non-steady": ("non_steady_state_outlier*",),
+}
+STRATEGIES = (*_FIXED, "acompcor", "tcompcor", "scrub")
+_COMPONENTS = 5  # of each CompCor where no number is given (Behzadi et al. 2007 kept about as many)
+_DISPLACEMENT = 0.5  # [mm] above which plain `scrub` takes a volume out
+
+
+def read_confounds(
+    source: Confounds | Sequence[Confounds], *, n_volumes: int, strategy: Strategy | None = None, what: str = "run 1"
+) -> pd.DataFrame:
+    """The confound regressors of one run.
+
+    Parameters
+    ----------
+    source : path, DataFrame, array (n_volumes, n_regressors), or a list of these (side by side)
+        fMRIPrep's `confounds_timeseries.tsv`, another TSV, or an AFNI `.1D` file. A `.1D` file with `censor` in its
+        name (1: kept, 0: censored) becomes a regressor for every censored volume.
+    n_volumes : int
+    strategy : str or sequence of str, optional
+        Which columns of a table, joined by `+` or a list: `motion6`, `motion12` (and derivatives), `motion24`
+        (and squares), `csf-wm`, `global`, `acompcor` (the first 5; `acompcor10`: 10), `tcompcor`, `aroma`,
+        `cosine`, `non-steady`, `scrub` (a regressor a volume with framewise displacement above 0.5 mm; `scrub0.9`:
+        0.9 mm), or names of columns with `*`. Default: every column, which fMRIPrep's tables are too large for.
+    what : str
+        What the run is called in messages.
+
+    Returns
+    -------
+    DataFrame, (n_volumes, n_regressors)
+        Standardized, which changes no beta; regressors of one volume stay 0 and 1.
+
+    Raises
+    ------
+    InputError
+        Another number of rows than volumes, no such column or strategy, NaN but in the first row.
+
+    Warns
+    -----
+    BrainmapWarning
+        NaN in the first row (derivatives have none there), set to 0; columns that do not vary, left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"trans_x": [0.0, 1.0, 2.0, 1.0], "csf": [3.0, 1.0, 2.0, 2.0]})
+    >>> read_confounds(table, n_volumes=4, strategy="csf").columns.tolist()
+    ['csf']
+    """
+    parts = [source] if isinstance(source, str | Path | pd.DataFrame | np.ndarray) else list(source)
+    tables = [_table(part, n_volumes, strategy, what) for part in parts]
+    joined = pd.concat(tables, axis=1)
+    if joined.columns.duplicated().any():
+        twice = joined.columns[joined.columns.duplicated()].tolist()
+        raise InputError(f"confounds of {what}: columns {some(twice)} come in more than one file")
+    return _standardized(_filled(joined, what), what)
+
+
+def _table(source: Confounds, n_volumes: int, strategy: Strategy | None, what: str) -> pd.DataFrame:
+    if isinstance(source, np.ndarray):
+        values = source.reshape(len(source), -1)
+        table = pd.DataFrame(values, columns=[f"confound{k}" for k in range(values.shape[1])])
+        name, path = "array", None
+    elif isinstance(source, pd.DataFrame):
+        table, name, path = source.rename(columns=str).reset_index(drop=True), "table", None
+    else:
+        path = existing_file(source, f"confounds of {what}")
+        name = str(path)
+        table = _tsv(path) if path.suffix.lower() == ".tsv" else one_d(path)
+    if len(table) != n_volumes:
+        raise InputError(f"confounds of {what}: {len(table)} rows in {name}, the run has {n_volumes} volumes")
+    if path is not None and path.suffix.lower() != ".tsv":
+        return _censored(table, path) if "censor" in path.name.lower() else table
+    if strategy is None:
+        if {"framewise_displacement", "trans_x"} <= set(table.columns):
+            raise InputError(
+                f"confounds of {what}: {name} is fMRIPrep's, with {table.shape[1]} columns; choose some: strategy= "
+                f"(--strategy) takes {', '.join(STRATEGIES)}, or names of columns"
+            )
+        return table
+    chosen = [_chosen(table, word, path, what) for word in _words(strategy)]
+    picked = pd.concat(chosen, axis=1)
+    return picked.loc[:, ~picked.columns.duplicated()]
+
+
+def _tsv(path: Path) -> pd.DataFrame:
+    table = read_table(path, "confounds")
+    read = {}
+    for column in table.columns:
+        text = table[column].str.strip().replace({"n/a": "nan", "": "nan"})
+        values = pd.to_numeric(text, errors="coerce")
+        if (values.isna() & (text.str.lower() != "nan")).all():
+            continue  # words, such as a column of labels: asking for it says that it is not there
+        read[column] = values
+    return pd.DataFrame(read)
+
+
+def one_d(path: Path) -> pd.DataFrame:
+    """The columns of an AFNI `.1D` file, or of any text of numbers with rows of one length."""
+    try:
+        lines = [line.split("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+        values = np.array([[float(v) for v in line] for line in lines if line])
+    except (ValueError, OSError) as error:  # no number, no text, rows of different lengths
+        raise InputError(f"confounds {path}: is no table of numbers, as a .1D file holds ({error})") from None
+    if values.ndim != 2 or not values.size:
+        raise InputError(f"confounds {path}: holds no numbers")
+    stem = path.name.removesuffix(path.suffix)
+    return pd.DataFrame(values, columns=[f"{stem}[{k}]" for k in range(values.shape[1])])
+
+
+def _censored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    values = table.to_numpy()
+    if values.shape[1] != 1 or not np.isin(values, (0, 1)).all():
+        raise InputError(f"confounds {path}: a censor file holds one column of 0 (censored) and 1 (kept)")
+    return _spikes(values[:, 0] == 0)
+
+
+def _spikes(out: NDArray[np.bool_]) -> pd.DataFrame:
+    """A regressor for every volume that is taken out."""
+    at = np.flatnonzero(out)
+    return pd.DataFrame(np.eye(len(out))[:, at], columns=[f"volume{k}" for k in at])
+
+
+def _words(strategy: Strategy) -> list[str]:
+    parts = [strategy] if isinstance(strategy, str) else list(strategy)
+    words = [word.strip() for part in parts for word in re.split(r"[+,]", part)]
+    if not all(words) or not words:
+        raise InputError(f"strategy: found {strategy!r}, wanted names joined by '+', as in motion6+csf-wm")
+    return words
+
+
+def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.DataFrame:
+    """The columns of a strategy or of a name."""
+    components = re.fullmatch(r"([at])compcor(\d*)", word)
+    scrub = re.fullmatch(r"scrub(\d+(?:\.\d+)?)?", word)
+    if components:
+        return _components(table, components[1], int(components[2] or _COMPONENTS), path, what)
+    if scrub:
+        if "framewise_displacement" not in table.columns:
+            raise InputError(f"confounds of {what}: strategy {word!r} wants a column 'framewise_displacement'")
+        moved = table["framewise_displacement"].to_numpy(float)
+        return _spikes(moved > float(scrub[1] or _DISPLACEMENT))
+    patterns = _FIXED.get(word, (word,))
+    columns = [c for pattern in patterns for c in fnmatch.filter(table.columns, pattern)]
+    lacking = [p for p in patterns if "*" not in p and p not in table.columns]
+    if word in ("non-steady", "aroma", "cosine") and not columns:
+        return table[[]]  # a run may have none
+    if lacking or not columns:
+        hint = nearest(word, [*STRATEGIES, *table.columns])
+        wants = f"the columns {some(lacking or patterns)}" if word in _FIXED else "a strategy or a column"
+        raise InputError(
+            f"confounds of {what}: {word!r} wants {wants}, which are not there; strategies are "
+            f"{', '.join(STRATEGIES)}; columns are {some(map(str, table.columns), 6)}{hint}"
+        )
+    return table[list(dict.fromkeys(columns))]
+
+
+def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
+    """The first components of an anatomical or temporal CompCor; of several masks the combined one."""
+    names = sorted(c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c))
+    beside = path.with_suffix(".json") if path is not None else None
+    if kind == "a" and beside is not None and beside.is_file():
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        combined = [c for c in names if isinstance(about.get(c), dict) and about[c].get("Mask") == "combined"]
+        names = combined or names
+    if len(names) < n:
+        raise InputError(f"confounds of {what}: {n} columns {kind}_comp_cor_* wanted, found {len(names)}")
+    return table[names[:n]]
+
+
+def _filled(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    values = table.to_numpy(float)
+    bad = ~np.isfinite(values)
+    if bad[1:].any():
+        row, column = np.argwhere(bad[1:])[0]
+        raise InputError(
+            f"confounds of {what}: {table.columns[column]!r} is NaN or infinite in volume {row + 1}; wanted numbers "
+            "(NaN only in the first row, as derivatives have)"
+        )
+    if bad.any():
+        warnings.warn(
+            f"confounds of {what}: {int(bad.sum())} columns have no value in the first volume (derivatives), set to 0 "
+            f"there: {some(table.columns[bad[0]], 3)}", BrainmapWarning, stacklevel=5,
+        )  # fmt: skip
+    return pd.DataFrame(np.where(bad, 0.0, values), columns=table.columns)
+
+
+def _standardized(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    values = table.to_numpy(float)
+    spike = ((values == 0).sum(axis=0) == len(values) - 1) & ((values == 1).sum(axis=0) == 1)
+    sd = values.std(axis=0)
+    flat = ~(sd > 1e-12 * np.abs(values).max(axis=0, initial=0.0))
+    if flat.any():
+        warnings.warn(f"confounds of {what}: {some(table.columns[flat], 4)} do not vary and are left out",
+                      BrainmapWarning, stacklevel=5)
+    scaled = (values - np.where(spike, 0.0, values.mean(axis=0))) / np.where(spike | flat, 1.0, sd)
+    return pd.DataFrame(scaled[:, ~flat], columns=table.columns[~flat])

@@ -1,0 +1,88 @@
+"""What the design alone puts into an RDM: noise that neighbors in time share, and time itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainmap.rsa.glm import Betas
+
+Floats = NDArray[np.float64]
+
+
+def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus") -> RDMs:
+    """Two RDMs that come from the design alone: `noise-only` and `elapsed-time`.
+
+    Betas of events close in time share noise and regressors, so their patterns differ less (or more) than those
+    of others without any signal. A model RDM that resembles one of these is explained by order in time as well as
+    by the brain; between-run products (crossnobis) are free of it where orders differ between runs.
+
+    Parameters
+    ----------
+    betas : Betas
+    items : {"stimulus", "condition"}
+        Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        RDM descriptor `name`. `noise-only`: the squared distance per voxel expected of patterns averaged over
+        runs, in units of the noise variance, from the covariance of the estimates. `elapsed-time`: time from
+        one item to the other [s], averaged over the runs that have both; NaN where none has.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 items.
+
+    References
+    ----------
+    Cai et al. (2019), https://doi.org/10.1371/journal.pcbi.1006299
+    Alink et al. (2015), https://doi.org/10.1101/032391
+    """
+    from rsatoolbox.rdm.rdms import RDMs
+
+    one_of(items, ("stimulus", "condition"), "items")
+    labels = np.array(betas.labels if items == "stimulus" else betas.conditions)
+    names = list(dict.fromkeys(labels.tolist()))
+    if len(names) < 3:
+        raise InputError(f"design RDMs: {len(names)} items, wanted at least 3")
+    n = len(names)
+    runs, onsets = np.array(betas.runs), betas.diagnostics["onset"].to_numpy(float)
+    covariance, seen = np.zeros((n, n)), np.zeros(n)
+    elapsed, together = np.zeros((n, n)), np.zeros((n, n))
+    for run, of_run in zip(dict.fromkeys(betas.runs), betas.covariances, strict=True):
+        members = np.equal.outer(np.array(names), labels[runs == run]).astype(float)
+        count = members.sum(axis=1)
+        there = count > 0
+        average = members / np.where(there, count, 1)[:, None]
+        covariance += average @ of_run @ average.T
+        seen += there
+        when = average @ onsets[runs == run]
+        both = np.outer(there, there)
+        elapsed += np.where(both, np.abs(np.subtract.outer(when, when)), 0)
+        together += both
+    covariance /= np.outer(seen, seen)
+    noise = np.diag(covariance)[:, None] + np.diag(covariance) - 2 * covariance
+    with np.errstate(invalid="ignore"):
+        time = np.where(together > 0, elapsed / together, np.nan)
+    pairs = np.triu_indices(n, 1)
+    described = {"condition": np.array(names)}
+    if items == "stimulus":
+        condition = dict(zip(betas.labels, betas.conditions, strict=True))
+        described = {"stimulus_id": np.array(names), "condition": np.array([condition[name] for name in names])}
+    return RDMs(
+        np.stack([noise[pairs], time[pairs]]),
+        dissimilarity_measure="expected from the design",
+        descriptors={"level": items},
+        rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
+        pattern_descriptors=described,
+    )

@@ -1,0 +1,248 @@
+"""What happened when: BIDS events tables and AFNI's stim_times become one checked table a run."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainmap.checks import existing_file, nearest, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.pattern_table import read_table
+
+Table = str | Path | pd.DataFrame
+StimTimes = Mapping[str, str | Path]
+EventSource = Table | Sequence[Table] | StimTimes
+
+_EARLIEST = -24.0  # [s]; nilearn's regressors do not look further back
+_NAMELESS = ("", "n/a", "nan", "None", "<NA>")
+
+
+def read_events(
+    source: EventSource,
+    *,
+    run_seconds: Sequence[float],
+    column: str = "trial_type",
+    duration: float | Mapping[str, float] | None = None,
+    leave_out: Sequence[str] = (),
+) -> list[pd.DataFrame]:
+    """The events of every run, checked against how long the run is.
+
+    Parameters
+    ----------
+    source : path, DataFrame, a list of these (one a run), or a mapping of condition to stim_times file
+        A BIDS `events.tsv` (`onset`, `duration` [s], `trial_type`; other columns are kept), one a run, or one
+        for all with a column `run`. AFNI's stim_times files: a row a run, `*` where a run has none, durations
+        as `onset:duration` (dmBLOCK) or from `duration`; one number a row and no `*` means times from the
+        start of the first run, as AFNI reads it.
+    run_seconds : sequence of float [s]
+        Time from the first volume of each run to the end of its last.
+    column : str
+        The column that names what is estimated: `trial_type`, `stimulus_id`, `stim_file`, ...
+    duration : float or mapping of condition to float [s], optional
+        For stim_times without durations of their own.
+    leave_out : sequence of str
+        Names that are not modelled (`rest`).
+
+    Returns
+    -------
+    list of DataFrame
+        One a run, sorted by onset: `onset`, `duration` [s], `name`, `condition` (the `trial_type`, or the name
+        where there is none).
+
+    Raises
+    ------
+    InputError
+        No such file or column, a run without events, onsets that are no numbers, events after the end of a run
+        or far before its start, negative durations, amplitudes.
+
+    Warns
+    -----
+    BrainmapWarning
+        Events of one name that overlap, durations of 0, rows without a name, a column `modulation`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"onset": [4, 16.5], "duration": [2, 2], "trial_type": ["cat", "dog"]})
+    >>> read_events(table, run_seconds=[30.0])[0]["name"].tolist()
+    ['cat', 'dog']
+    """
+    if isinstance(source, Mapping):
+        named = [name for name in source if name not in leave_out]
+        tables = _stim_times({name: source[name] for name in named}, run_seconds, duration)
+    else:
+        tables = [_bids(t, what, column) for t, what in _a_table_a_run(source, len(run_seconds))]
+    runs = []
+    for k, (table, seconds) in enumerate(zip(tables, run_seconds, strict=True), start=1):
+        kept = table[~table["name"].isin(leave_out)].sort_values("onset", kind="stable", ignore_index=True)
+        _check_run(kept, seconds, f"events of run {k}")
+        runs.append(kept)
+    seen = {str(name) for table in tables for name in table["name"]}
+    unknown = [name for name in leave_out if name not in seen and not isinstance(source, Mapping)]
+    if unknown:
+        hint = nearest(unknown[0], seen)
+        raise InputError(f"events: no {some(unknown)} to leave out; found {some(sorted(seen))}{hint}")
+    _say(runs)
+    return runs
+
+
+def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.DataFrame, str]]:
+    """Each run's table as text, with what to call it."""
+    given = [source] if isinstance(source, str | Path | pd.DataFrame) else list(source)
+    names = [f"events {t}" if not isinstance(t, pd.DataFrame) else f"events of run {k}" for k, t in enumerate(given, 1)]
+    tables = [read_table(t, "events") for t in given]
+    if len(tables) == n_runs and not (n_runs > 1 and len(given) == 1):
+        return list(zip(tables, names, strict=True))
+    if len(tables) == 1 and "run" in tables[0].columns:
+        labels = sorted(tables[0]["run"].unique(), key=lambda t: [int(p) if p.isdigit() else p for p in
+                                                                  re.split(r"(\d+)", str(t))])
+        if len(labels) == n_runs:
+            return [(tables[0][tables[0]["run"] == label], f"{names[0]}, run {label}") for label in labels]
+        raise InputError(f"events: the column 'run' of {names[0]} names {len(labels)} runs, the images are {n_runs}")
+    hint = "; one table for all runs needs a column 'run'" if len(tables) == 1 else ""
+    raise InputError(f"events: found {len(tables)} tables for {n_runs} runs, wanted one a run{hint}")
+
+
+def _bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
+    for needed in ("onset", "duration", column):
+        if needed not in table.columns:
+            found = some([str(c) for c in table.columns])
+            hint = nearest(needed, map(str, table.columns))
+            raise InputError(f"{what}: no column {needed!r}; found {found or 'nothing'}{hint}")
+    if table.empty:
+        raise InputError(f"{what}: the table is empty, wanted a row an event")
+    if "modulation" in table.columns:
+        warnings.warn(f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning,
+                      stacklevel=4)
+    names = table[column].astype(str).str.strip()
+    nameless = names.isin(_NAMELESS)
+    if nameless.any():
+        warnings.warn(f"{what}: {int(nameless.sum())} of {len(table)} rows have no {column} and are left out",
+                      BrainmapWarning, stacklevel=4)
+    if column == "stim_file":  # as the table of stimuli names them: without folder and ending
+        names = names.map(lambda name: Path(name).stem)
+    condition = table["trial_type"].astype(str).str.strip() if "trial_type" in table.columns else names
+    numbers = {key: _numbers(table[key][~nameless], f"{what}, column {key!r}") for key in ("onset", "duration")}
+    kept = {"name": names[~nameless].to_numpy(), "condition": condition[~nameless].to_numpy()}
+    return pd.DataFrame({**numbers, **kept})
+
+
+def _numbers(column: pd.Series, what: str) -> np.ndarray:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if wrong.size:
+        found = [str(column.iloc[k]) for k in wrong]
+        raise InputError(f"{what}: {wrong.size} of {len(values)} are no numbers ({some(found, 3)}); wanted seconds")
+    return values
+
+
+def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
+    if table.empty:
+        raise InputError(f"{what}: no event is left to model")
+    onset, duration = table["onset"].to_numpy(), table["duration"].to_numpy()
+
+    def refuse(wrong: np.ndarray, said: str) -> None:
+        if wrong.any():
+            first = table[wrong].iloc[0]
+            raise InputError(
+                f"{what}: {int(wrong.sum())} of {len(table)} {said} (first: {first['name']!r}, onset "
+                f"{first['onset']:g} s, duration {first['duration']:g} s)"
+            )
+
+    refuse(duration < 0, "events have a negative duration")
+    unit = "; are the onsets milliseconds?" if len(onset) and np.median(onset) > 20 * seconds else ""
+    refuse(onset >= seconds, f"events begin after the end of the run at {seconds:g} s{unit}")
+    refuse(onset < _EARLIEST, f"events begin more than {-_EARLIEST:g} s before the first volume")
+
+
+def _say(runs: Sequence[pd.DataFrame]) -> None:
+    """Warn once of what is allowed and changes numbers."""
+    overlapping: dict[str, int] = {}
+    for table in runs:
+        for name, own in table.groupby("name", sort=False):
+            onset, end = own["onset"].to_numpy(), (own["onset"] + own["duration"]).to_numpy()
+            n = int((onset[1:] < np.maximum.accumulate(end)[:-1] - 1e-6).sum() if len(onset) > 1 else 0)
+            if n:
+                overlapping[str(name)] = overlapping.get(str(name), 0) + n
+    if overlapping:
+        listed = some([f"{name} ({n})" for name, n in overlapping.items()])
+        warnings.warn(f"events: events of one name overlap, their responses add up: {listed}", BrainmapWarning,
+                      stacklevel=4)
+    zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]}
+    if zero:
+        warnings.warn(
+            f"events: duration 0 in {some(sorted(zero))}: modelled as an impulse of a fiftieth of TR, so these betas "
+            "are large and comparable among themselves only; give the real durations", BrainmapWarning, stacklevel=4,
+        )  # fmt: skip
+
+
+def _stim_times(
+    files: StimTimes, run_seconds: Sequence[float], duration: float | Mapping[str, float] | None
+) -> list[pd.DataFrame]:
+    """AFNI's files, one a condition, as a table a run."""
+    if not files:
+        raise InputError("events: no stim_times files given")
+    rows: list[list[tuple[float, float, str, str]]] = [[] for _ in run_seconds]
+    for name, path in files.items():
+        default = duration.get(name) if isinstance(duration, Mapping) else duration
+        for run, onset, own in _stim_rows(existing_file(path, f"stim_times of {name!r}"), run_seconds):
+            lasted = default if own is None else own
+            if lasted is None:
+                raise InputError(
+                    f"stim_times {path}: no durations; give them as onset:duration, or say how long {name!r} "
+                    "lasts (duration=, --duration)"
+                )
+            rows[run].append((onset, float(lasted), str(name), str(name)))
+    return [pd.DataFrame(run, columns=["onset", "duration", "name", "condition"]) for run in rows]
+
+
+def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, float, float | None]]:
+    """Run, onset and duration (None: the file gives none) of every event in a stim_times file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"stim_times {path}: cannot be read ({error})") from None
+    rows = [line.split("#")[0].replace(",", " , ").split() for line in lines]
+    rows = [row for row in rows if row]
+    n_runs, starred = len(run_seconds), any("*" in row for row in rows)
+    if n_runs > 1 and not starred and all(len(row) == 1 for row in rows):
+        if len(rows) == n_runs:
+            raise InputError(
+                f"stim_times {path}: {n_runs} rows of one time for {n_runs} runs could be times of each run, or from "
+                "the start of the first (as AFNI reads it); write '*' after the first time if they are of each run"
+            )
+        starts = np.concatenate([[0.0], np.cumsum(run_seconds)[:-1]])
+        times = [_event(row[0], path) for row in rows]
+        runs = [int(np.searchsorted(starts, onset, side="right")) - 1 for onset, _ in times]
+        return [(max(run, 0), t - starts[max(run, 0)], d) for run, (t, d) in zip(runs, times, strict=True)]
+    if n_runs == 1 and len(rows) > 1 and all(len(row) == 1 for row in rows):
+        rows = [[row[0] for row in rows]]
+    if len(rows) != n_runs:
+        raise InputError(f"stim_times {path}: {len(rows)} rows for {n_runs} runs, wanted a row a run ('*': no event)")
+    return [(run, *_event(text, path)) for run, row in enumerate(rows) for text in row if text != "*"]
+
+
+def _event(text: str, path: Path) -> tuple[float, float | None]:
+    """Onset and duration of `12.5`, or of a married `12.5:3`.
+
+    Examples
+    --------
+    >>> _event("12.5:3", Path("a.1D"))
+    (12.5, 3.0)
+    """
+    if "*" in text or "," in text:
+        raise InputError(
+            f"stim_times {path}: {text!r} carries an amplitude, which is not modelled here; wanted onset or "
+            "onset:duration"
+        )
+    match = re.fullmatch(r"([-+.\deE]+)(?::([-+.\deE]+))?", text)
+    try:
+        if match:
+            return float(match[1]), None if match[2] is None else float(match[2])
+    except ValueError:
+        pass
+    raise InputError(f"stim_times {path}: found {text!r}, wanted onset or onset:duration in seconds")

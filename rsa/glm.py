@@ -1,0 +1,382 @@
+"""From BOLD to betas: a general linear model of each run, its residuals, and what its design alone does to an RDM."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.progress import progress
+from brainmap.rsa._design import GlmSettings, Hrf, Model, NoiseModel, Others, RunDesign
+from brainmap.rsa._lss import RunFit, estimator, fit_run
+from brainmap.rsa._plan import Plan, RunConfounds, plan_betas
+from brainmap.rsa.confounds import Strategy
+from brainmap.rsa.events import EventSource
+from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.regions import Image, load_mask
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+log = logging.getLogger("brainmap")
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Scale = Literal["signal", "percent", "noise"]
+
+
+@dataclass(frozen=True, eq=False)
+class Betas:
+    """The betas of one participant.
+
+    Attributes
+    ----------
+    image : Nifti1Image, (x, y, z, n_betas) of float32
+        0 outside the mask; NaN where a voxel is constant or not finite in the run.
+    labels, conditions, runs : tuple of str
+        One a volume of `image`: what `load_patterns` takes as `conditions` and `runs`. A trial of a name that
+        comes more than once in its run is `name#0`, `name#1`, ... in order of onset.
+    variance : Nifti1Image, (x, y, z, n_betas) of float32
+        Sampling variance of each beta; beta / sqrt(variance) is a t value.
+    residuals : tuple of ndarray (n_volumes, n_mask_voxels) of float32, or None
+        One a run, voxels in C order as `noise_precision(source=...)` takes them; whitened where the noise
+        model is AR(1), so that volumes are (nearly) independent. NaN in voxels without betas.
+    dof : tuple of int
+        Degrees of freedom of each run's residuals.
+    mask : Nifti1Image, (x, y, z)
+    design : tuple of DataFrame (n_volumes, n_regressors)
+        One a run; index: frame times [s].
+    diagnostics : DataFrame
+        A row a beta: `run`, `label`, `drift_share` (of the variance of its regressor), `inflation` (variance
+        inflation factor), `onset` [s].
+    covariances : tuple of ndarray (n_betas_of_run, n_betas_of_run)
+        Of the run's betas from noise alone, in units of its variance, at the median autocorrelation.
+    autocorrelation : tuple of float
+        Median over voxels of the lag-1 autocorrelation, one a run.
+    scale : {"signal", "percent", "noise"}
+    settings : GlmSettings
+    notes : tuple of str
+        What was chosen for the user: high-pass, timing, noise model.
+    """
+
+    image: nib.Nifti1Image
+    labels: tuple[str, ...]
+    conditions: tuple[str, ...]
+    runs: tuple[str, ...]
+    variance: nib.Nifti1Image
+    residuals: tuple[Singles, ...] | None
+    dof: tuple[int, ...]
+    mask: nib.Nifti1Image
+    design: tuple[pd.DataFrame, ...]
+    diagnostics: pd.DataFrame
+    covariances: tuple[Floats, ...]
+    autocorrelation: tuple[float, ...]
+    scale: Scale
+    settings: GlmSettings
+    notes: tuple[str, ...]
+
+    def design_rdms(self, *, items: Literal["stimulus", "condition"] = "stimulus") -> RDMs:
+        """What the design alone puts into an RDM: two RDMs, `noise-only` and `elapsed-time`.
+
+        See `brainmap.rsa.design_rdms.design_rdms`.
+        """
+        from brainmap.rsa.design_rdms import design_rdms
+
+        return design_rdms(self, items=items)
+
+
+def fit_betas(
+    bold: Image | Sequence[Image],
+    events: EventSource,
+    *,
+    confounds: RunConfounds | None = None,
+    strategy: Strategy | None = None,
+    t_r: float | None = None,
+    mask: Image | None = None,
+    model: Model = "condition",
+    hrf: Hrf = "glover",
+    noise: NoiseModel = "ar1",
+    high_pass: float | Literal["design"] | None = "design",
+    polort: int | Literal["A"] | None = None,
+    others: Others = "all",
+    column: str = "trial_type",
+    duration: float | Mapping[str, float] | None = None,
+    leave_out: Sequence[str] = (),
+    nuisance: Sequence[str] = (),
+    slice_time_ref: float | None = None,
+    frame_times: ArrayLike | Sequence[ArrayLike] | None = None,
+    scale: Scale = "signal",
+    missing: Literal["error", "nan"] = "error",
+    run_names: Sequence[str] | None = None,
+    keep_residuals: bool = True,
+) -> Betas:
+    """Fit a general linear model to the BOLD time series of one participant, run by run.
+
+    Parameters
+    ----------
+    bold : path, Nifti1Image, or list of these
+        Preprocessed time series (x, y, z, t), one a run; NIfTI and AFNI names as `load_image` takes them.
+    events : path, DataFrame, list of these, or mapping of condition to stim_times file
+        See `read_events`. Onset 0 is the start of the first volume of the run.
+    confounds : path, DataFrame, array (n_volumes, n_regressors), or a list with an entry (or a list) a run
+        See `read_confounds`. One AFNI `.1D` file as long as all runs together is cut into runs.
+    strategy : str or sequence of str, optional
+        Which columns of fMRIPrep's table, as `"motion6+csf-wm"`.
+    t_r : float [s], optional
+        Default: from the sidecar JSON and the header, which must agree.
+    mask : path or Nifti1Image, optional
+        Default: every voxel that is finite and varies in all runs.
+    model : {"condition", "lsa", "lss"}
+        A beta for each name in `column` and run; or one a trial: from one model with a regressor a trial
+        (least squares, all), or from a model of its own with one more regressor for all other trials
+        (least squares, separate; Mumford et al. 2012), which suits trials whose responses overlap.
+    hrf : {"glover", "spm"}, each also with " + derivative" or " + derivative + dispersion"
+        Betas are those of the HRF itself; derivatives are made orthogonal to it, as in nilearn.
+    noise : {"ar1", "ols"}
+        Prewhitened by each voxel's autocorrelation, cut to hundredths as in nilearn, never across gaps between
+        volumes (and not at all where too few volumes follow one another); or ordinary least squares. For
+        "lss" the autocorrelation is that of the model with a regressor a trial.
+    high_pass : float [s], "design" or None
+        Longest period that the cosines of the drift model remove, as nilearn counts them. "design": 128 s, or
+        as much longer as needed for half of the regressors to keep 90 % of their variance and all of them
+        75 %; one cosine a run at least. What was chosen is logged and in `notes`. None: no drift terms.
+    polort : int or "A", optional
+        Legendre polynomials instead of cosines, as AFNI; "A": degree 1 + int(run length / 150 s).
+    others : {"all", "condition"}
+        For "lss": all other trials as one regressor, or a regressor for those of each condition.
+    column : str
+        The column of `events` that names betas: `trial_type`, `stimulus_id`, `stim_file`, ...
+    duration : float or mapping of condition to float [s], optional
+        For stim_times without durations.
+    leave_out, nuisance : sequence of str
+        Names that are not modelled (`rest`); names that are modelled and have no betas (`button`).
+    slice_time_ref : float from 0 to 1 [TR], optional
+        Default: StartTime of the sidecar (fMRIPrep), else 0 (nilearn).
+    frame_times : array_like (n_volumes,) [s], or a list of these (one a run), optional
+        For sparse sampling. Default: VolumeTiming of the sidecar, or even steps of TR.
+    scale : {"signal", "percent", "noise"}
+        Units of a beta. "signal": those of the image. "percent": of the voxel's mean over the run.
+        "noise": of the standard deviation of the residuals, pooled over runs (univariate noise normalization).
+        All are for a regressor that reaches 1 under endless stimulation, so a beta of short events is the
+        response a long stimulus would reach, not the peak of theirs.
+    missing : {"error", "nan"}
+        A condition that lacks a run: refuse, or go on without (`load_patterns` then keeps the gap).
+    run_names : sequence of str, optional
+        Default: "1", "2", ...
+    keep_residuals : bool
+
+    Returns
+    -------
+    Betas
+
+    Raises
+    ------
+    InputError
+        Runs, events, confounds and masks that do not fit; no TR or contradictory ones; a design that cannot be
+        estimated; a condition that lacks a run; data without baseline for "percent".
+
+    Warns
+    -----
+    BrainmapWarning
+        What changes numbers and is allowed: voxels without betas (counted), drift terms that take more than
+        10 % of a regressor's variance, overlapping events, confounds set to 0 in the first volume.
+
+    References
+    ----------
+    Mumford et al. (2012), https://doi.org/10.1016/j.neuroimage.2011.08.076
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> bold = nib.Nifti1Image(rng.normal(100, 1, (2, 2, 2, 60)).astype("f4"), np.eye(4))
+    >>> table = pd.DataFrame({"onset": [10, 40, 70, 100], "duration": 2, "trial_type": ["a", "b", "a", "b"]})
+    >>> betas = fit_betas(bold, table, t_r=2.0)
+    >>> betas.image.shape, betas.labels, betas.runs
+    ((2, 2, 2, 2), ('a', 'b'), ('1', '1'))
+    """
+    one_of(scale, get_args(Scale), "scale")
+    settings = GlmSettings(
+        model=model, hrf=hrf, noise=noise, high_pass=high_pass, polort=polort, others=others,
+        nuisance=tuple(nuisance),
+    )  # fmt: skip
+    images = _listed(bold)
+    plan = plan_betas(
+        images, events, settings=settings, confounds=confounds, strategy=strategy, t_r=t_r, column=column,
+        duration=duration, leave_out=leave_out, slice_time_ref=slice_time_ref, frame_times=frame_times,
+        missing=missing, run_names=run_names,
+    )  # fmt: skip
+    for note in plan.notes:
+        log.info("%s", note)
+    inside_image = _common_mask(images) if mask is None else load_mask(mask)
+    fits, baselines = _fit(images, inside_image, plan, settings)
+    return _gathered(fits, baselines, inside_image, plan, settings, scale=scale, keep_residuals=keep_residuals)
+
+
+def _listed(bold: Image | Sequence[Image]) -> list[Image]:
+    images = [bold] if isinstance(bold, str | Path | nib.Nifti1Image) else list(bold)
+    if not images:
+        raise InputError("BOLD: no image given")
+    paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
+    if len(set(paths)) < len(paths):
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        raise InputError(f"BOLD: {some(twice)} is given more than once; two runs cannot be one file")
+    return images
+
+
+def _common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
+    """The voxels that are finite and vary in all runs."""
+    inside = None
+    for image in images:
+        loaded = load_image(image)
+        values = np.asarray(loaded.dataobj)
+        with np.errstate(invalid="ignore"):
+            varies = np.isfinite(values).all(axis=3) & (np.ptp(values, axis=3) > 0)
+        inside = varies if inside is None else inside & varies
+    assert inside is not None  # there is an image
+    if not inside.any():
+        raise InputError("BOLD: no voxel is finite and varies in all runs")
+    return nib.Nifti1Image(inside.astype(np.float32), loaded.affine, loaded.header)
+
+
+def _fit(
+    images: Sequence[Image], mask: nib.Nifti1Image, plan: Plan, settings: GlmSettings
+) -> tuple[list[tuple[RunFit, NDArray[np.bool_]]], list[Floats]]:
+    """The fit of every run with the voxels it has, and the mean of every voxel of the mask."""
+    inside = np.asarray(mask.dataobj) > 0
+    fits, baselines = [], []
+    with progress("betas", int(inside.sum()) * len(images)) as bar:
+        for image, design, name in zip(images, plan.designs, plan.run_names, strict=True):
+            loaded = load_image(image)
+            check_same_grid(loaded, mask, what=f"BOLD of run {name}", wanted="mask")
+            data = np.asarray(loaded.dataobj)[inside]
+            del loaded
+            with np.errstate(invalid="ignore"):
+                there = np.isfinite(data).all(axis=1) & (np.ptp(data, axis=1) > 0)
+                baselines.append(data.mean(axis=1, dtype=np.float64))
+            if not there.any():
+                raise InputError(f"BOLD of run {name}: every voxel of the mask is constant or not finite")
+            if not there.all():
+                warnings.warn(
+                    f"run {name}: {int((~there).sum())} of {there.size} voxels are constant or not finite in time and "
+                    "have no betas (NaN)", BrainmapWarning, stacklevel=4,
+                )  # fmt: skip
+            for step in fit_run(data if there.all() else data[there], design, settings):
+                if isinstance(step, RunFit):
+                    fits.append((step, there))
+                else:
+                    bar.advance(step, f"run {name}")
+            bar.advance(int((~there).sum()))
+    return fits, baselines
+
+
+def _gathered(
+    fits: Sequence[tuple[RunFit, NDArray[np.bool_]]],
+    baselines: Sequence[Floats],
+    mask: nib.Nifti1Image,
+    plan: Plan,
+    settings: GlmSettings,
+    *,
+    scale: Scale,
+    keep_residuals: bool,
+) -> Betas:
+    factors = _factors(fits, baselines, scale)
+    betas, variances, residuals = [], [], []
+    for (fit, there), factor in zip(fits, factors, strict=True):
+        betas.append(_spread(fit.betas, there) * factor)
+        variances.append(_spread(fit.variances, there) * factor**2)
+        if keep_residuals:
+            residuals.append(_spread(fit.residuals, there) * factor)
+    rho = tuple(float(np.median(fit.rho)) for fit, _ in fits)
+    runs = zip(plan.run_names, plan.designs, strict=True)
+    table = pd.concat(
+        [
+            pd.DataFrame({"run": name, "label": d.labels, "drift_share": d.shares(), "inflation": d.inflation(),
+                          "onset": d.onsets})
+            for name, d in runs
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+    return Betas(
+        image=_image(np.concatenate(betas), mask),
+        labels=tuple(table["label"]),
+        conditions=tuple(c for d in plan.designs for c in d.conditions),
+        runs=tuple(table["run"]),
+        variance=_image(np.concatenate(variances), mask),
+        residuals=tuple(residuals) if keep_residuals else None,
+        dof=tuple(fit.dof for fit, _ in fits),
+        mask=mask,
+        design=tuple(d.matrix for d in plan.designs),
+        diagnostics=table,
+        covariances=tuple(_covariance(d, settings, r) for d, r in zip(plan.designs, rho, strict=True)),
+        autocorrelation=rho,
+        scale=scale,
+        settings=settings,
+        notes=plan.notes,
+    )
+
+
+def _factors(
+    fits: Sequence[tuple[RunFit, NDArray[np.bool_]]], baselines: Sequence[Floats], scale: Scale
+) -> list[Singles]:
+    """What the betas of each run are multiplied with, `(n_mask_voxels,)` a run."""
+    if scale == "percent":
+        for mean, (fit, there) in zip(baselines, fits, strict=True):
+            sd = np.sqrt(fit.squares / fit.dof)
+            if np.median(mean[there] / sd) < 2:
+                raise InputError(
+                    "scale='percent': the voxels' means are no baseline (half of them below 2 standard deviations of "
+                    "the noise); were the data demeaned? use 'signal' or 'noise'"
+                )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return [np.where(mean > 0, 100 / mean, np.nan).astype(np.float32) for mean in baselines]
+    n = len(baselines[0])
+    if scale == "signal":
+        return [np.ones(n, np.float32) for _ in fits]
+    squares, dof = np.zeros(n), np.zeros(n)
+    for fit, there in fits:
+        squares[there] += fit.squares
+        dof[there] += fit.dof
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pooled = np.where(squares > 0, np.sqrt(dof / squares), np.nan)
+    return [pooled.astype(np.float32) for _ in fits]
+
+
+def _covariance(design: RunDesign, settings: GlmSettings, rho: float) -> Floats:
+    """Of the betas from noise with autocorrelation `rho`; one below 0 is the bias of short runs."""
+    rho = max(rho, 0.0)
+    if settings.noise == "ar1":
+        return estimator(design, settings, rho).covariance
+    weights = estimator(design, settings).weights
+    n = len(weights)
+    # Noise of volumes on two sides of a gap is taken as unrelated.
+    block = np.cumsum(design.timing.starts)
+    lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    related = np.equal.outer(block, block) * (rho**lags if rho else (lags == 0).astype(float))
+    return np.asarray(weights.T @ related @ weights)
+
+
+def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:
+    """Values of the voxels that have some, NaN in the others of the mask."""
+    if there.all():
+        return values
+    full = np.full((len(values), there.size), np.nan, np.float32)
+    full[:, there] = values
+    return full
+
+
+def _image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    inside = np.asarray(mask.dataobj) > 0
+    grid = np.zeros((*inside.shape, len(values)), np.float32)
+    grid[inside] = values.T
+    image = nib.Nifti1Image(grid, mask.affine)
+    image.header.set_sform(mask.affine, int(mask.header["sform_code"]))  # which space it is in
+    return image

@@ -1,0 +1,208 @@
+"""Events and confounds: BIDS tables, stim_times, fMRIPrep's columns; everything wrong in them is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.confounds import read_confounds
+from brainmap.rsa.events import read_events
+
+EVENTS = pd.DataFrame({"onset": [12.0, 2.0, 30.0], "duration": 1.5, "trial_type": ["dog", "cat", "cat"]})
+
+
+def stim(folder: Path, text: str, name: str = "cat") -> dict[str, Path]:
+    (folder / f"{name}.1D").write_text(text)
+    return {name: folder / f"{name}.1D"}
+
+
+class TestTables:
+    def test_a_table_is_sorted_by_onset_and_keeps_conditions(self, tmp_path: Path) -> None:
+        table = EVENTS.assign(stim_file=["snd/dog_1.wav", "snd/cat_1.wav", "snd/cat_2.wav"])
+        table.to_csv(tmp_path / "events.tsv", sep="\t", index=False)
+        (found,) = read_events(tmp_path / "events.tsv", run_seconds=[60.0], column="stim_file")
+        assert found["name"].tolist() == ["cat_1", "dog_1", "cat_2"]
+        assert found["condition"].tolist() == ["cat", "dog", "cat"]
+        assert found["onset"].tolist() == [2.0, 12.0, 30.0]
+
+    def test_words_that_look_missing_are_words(self, tmp_path: Path) -> None:
+        (tmp_path / "e.tsv").write_text("onset\tduration\ttrial_type\n1\t1\tno\n5\t1\tnull\n9\t1\tNA\n")
+        (found,) = read_events(tmp_path / "e.tsv", run_seconds=[20.0])
+        assert found["name"].tolist() == ["no", "null", "NA"]
+
+    def test_one_table_with_a_column_run_serves_all_runs_in_natural_order(self) -> None:
+        table = pd.concat([EVENTS.assign(run=run, trial_type=f"r{run}") for run in (10, 2)])
+        first, second = read_events(table, run_seconds=[60.0, 60.0])
+        assert (set(first["name"]), set(second["name"])) == ({"r2"}, {"r10"})
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"onset": [2.0, 61.0, 3.0]}, "1 of 3 events begin after the end of the run at 60 s"),
+            ({"onset": [2000.0, 61000.0, 3000.0]}, "milliseconds"),
+            ({"onset": [-30.0, 1.0, 2.0]}, "before the first volume"),
+            ({"duration": [1.0, -1.0, 1.0]}, "negative duration"),
+            ({"onset": ["a", 1, 2]}, "no numbers"),
+            ({"duration": ["n/a", 1, 2]}, "no numbers"),
+        ],
+    )
+    def test_impossible_times_are_refused_with_the_event(self, change: dict[str, Any], said: str) -> None:
+        with pytest.raises(InputError, match=said):
+            read_events(EVENTS.assign(**change), run_seconds=[60.0])
+
+    def test_missing_columns_empty_tables_and_counts_are_refused(self, tmp_path: Path) -> None:
+        empty = tmp_path / "empty.tsv"
+        empty.write_text("")
+        for source, seconds, said in (
+            (EVENTS.rename(columns={"trial_type": "trialtype"}), [60.0], "no column 'trial_type'.*did you mean"),
+            (EVENTS.drop(columns="duration"), [60.0], "no column 'duration'"),
+            (EVENTS[:0], [60.0], "empty"),
+            (empty, [60.0], "not a tab-separated table"),
+            (tmp_path / "none.tsv", [60.0], "no file"),
+            (EVENTS, [60.0, 60.0], "needs a column 'run'"),
+            ([EVENTS, EVENTS], [60.0], "2 tables for 1 runs"),
+        ):
+            with pytest.raises(InputError, match=said):
+                read_events(source, run_seconds=seconds)
+
+    def test_what_is_allowed_and_changes_numbers_is_said(self) -> None:
+        for table, said in (
+            (EVENTS.assign(onset=[12.0, 2.0, 3.0]), r"overlap, .*'cat \(1\)'"),
+            (EVENTS.assign(duration=0.0), "duration 0 in 'cat', 'dog'"),
+            (EVENTS.assign(modulation=2.0), "'modulation' is not used"),
+            (EVENTS.assign(trial_type=["n/a", "cat", "dog"]), "1 of 3 rows have no trial_type"),
+        ):
+            with pytest.warns(BrainmapWarning, match=said):
+                read_events(table, run_seconds=[60.0])
+
+    def test_names_can_be_left_out_and_misspelt_ones_are_refused(self) -> None:
+        (found,) = read_events(EVENTS, run_seconds=[60.0], leave_out=["dog"])
+        assert set(found["name"]) == {"cat"}
+        with pytest.raises(InputError, match="did you mean 'dog'"):
+            read_events(EVENTS, run_seconds=[60.0], leave_out=["dogg"])
+        with pytest.raises(InputError, match="no event is left"):
+            read_events(EVENTS, run_seconds=[60.0], leave_out=["dog", "cat"])
+
+
+class TestStimTimes:
+    def test_rows_are_runs_and_stars_are_runs_without_events(self, tmp_path: Path) -> None:
+        files = stim(tmp_path, "# made by hand\n2.5 20:4\n*\n7 *\n") | stim(tmp_path, "1\n2 *\n3\n", "dog")
+        runs = read_events(files, run_seconds=[60.0] * 3, duration={"cat": 1.5, "dog": 2.0})
+        assert [list(zip(r["name"], r["onset"], r["duration"], strict=True)) for r in runs] == [
+            [("dog", 1.0, 2.0), ("cat", 2.5, 1.5), ("cat", 20.0, 4.0)], [("dog", 2.0, 2.0)],
+            [("dog", 3.0, 2.0), ("cat", 7.0, 1.5)],
+        ]  # fmt: skip
+
+    def test_one_time_a_row_is_from_the_start_of_the_first_run(self, tmp_path: Path) -> None:
+        runs = read_events(stim(tmp_path, "5\n55\n65\n110\n"), run_seconds=[60.0, 60.0], duration=1.0)
+        assert [r["onset"].tolist() for r in runs] == [[5.0, 55.0], [5.0, 50.0]]
+        (one,) = read_events(stim(tmp_path, "5\n55\n"), run_seconds=[60.0], duration=1.0)
+        assert one["onset"].tolist() == [5.0, 55.0]
+
+    @pytest.mark.parametrize(
+        ("text", "duration", "said"),
+        [
+            ("5\n7\n", 1.0, "could be times of each run"),
+            ("5 6\n7 8\n", None, "no durations"),
+            ("5*3 6\n7 8\n", 1.0, "amplitude"),
+            ("5*3,2:4 6\n7 8\n", 1.0, "amplitude"),
+            ("5 6\n7 8\n9 10\n", 1.0, "3 rows for 2 runs"),
+            ("5 x\n7 8\n", 1.0, "found 'x'"),
+            ("5 99\n7 8\n", 1.0, "after the end of the run"),
+            ("5 6\n7:-3 8\n", 1.0, "negative duration"),
+            ("5 6\n* *\n", 1.0, "no event is left"),
+        ],
+    )
+    def test_what_cannot_be_read_is_refused(
+        self, tmp_path: Path, text: str, duration: float | None, said: str
+    ) -> None:
+        with pytest.raises(InputError, match=said):
+            read_events(stim(tmp_path, text), run_seconds=[60.0, 60.0], duration=duration)
+
+
+def fmriprep(n: int = 20) -> pd.DataFrame:
+    """A table with the columns fMRIPrep writes."""
+    rng = np.random.default_rng(0)
+    motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    names = [f"{m}{s}" for m in motion for s in ("", "_derivative1", "_power2", "_derivative1_power2")]
+    names += ["csf", "white_matter", "global_signal", "framewise_displacement", "cosine00", "std_dvars"]
+    names += [f"{kind}_comp_cor_{k:02d}" for kind in "at" for k in range(12)]
+    table = pd.DataFrame(rng.normal(size=(n, len(names))), columns=names)
+    table["framewise_displacement"] = 0.1
+    table.loc[[4, 9], "framewise_displacement"] = [0.6, 1.2]
+    table.loc[0, [c for c in names if "derivative1" in c or c in ("framewise_displacement", "std_dvars")]] = np.nan
+    table["non_steady_state_outlier00"] = np.eye(n)[0]
+    return table
+
+
+class TestConfounds:
+    @pytest.mark.parametrize(
+        ("strategy", "n"),
+        [("motion6", 6), ("motion12", 12), ("motion24", 24), ("csf-wm", 2), ("motion6+global", 7), ("acompcor", 5),
+         ("acompcor8", 8), ("tcompcor3", 3), ("scrub", 2), ("scrub1.0", 1), ("cosine", 1), ("non-steady", 1),
+         (["csf", "trans_*"], 13), ("aroma", 0), ("motion6,trans_x", 6)],
+    )  # fmt: skip
+    @pytest.mark.filterwarnings("ignore:confounds of run 1. .* no value in the first")
+    def test_strategies_choose_fmriprep_s_columns(self, tmp_path: Path, strategy: object, n: int) -> None:
+        path = tmp_path / "sub-01_desc-confounds_timeseries.tsv"
+        fmriprep().to_csv(path, sep="\t", index=False, na_rep="n/a")
+        assert read_confounds(path, n_volumes=20, strategy=strategy).shape == (20, n)
+
+    def test_the_first_value_of_derivatives_is_set_to_zero_and_said(self) -> None:
+        with pytest.warns(BrainmapWarning, match="6 columns have no value in the first volume"):
+            found = read_confounds(fmriprep(), n_volumes=20, strategy="motion12")
+        raw = fmriprep()["trans_x_derivative1"].fillna(0.0)
+        np.testing.assert_allclose(found["trans_x_derivative1"], (raw - raw.mean()) / raw.std(ddof=0))
+
+    def test_of_several_masks_the_combined_components_are_taken(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.tsv"
+        fmriprep().to_csv(path, sep="\t", index=False, na_rep="n/a")
+        masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(12)}
+        path.with_suffix(".json").write_text(json.dumps(masks))
+        found = read_confounds(path, n_volumes=20, strategy="acompcor3")
+        assert found.columns.tolist() == [f"a_comp_cor_{k:02d}" for k in (4, 5, 6)]
+
+    def test_scrubbed_volumes_have_a_regressor_each(self) -> None:
+        found = read_confounds(fmriprep(), n_volumes=20, strategy="scrub")
+        np.testing.assert_array_equal(found.to_numpy(), np.eye(20)[:, [4, 9]])
+
+    def test_afni_s_files_are_columns_and_censor_files_volumes(self, tmp_path: Path) -> None:
+        values = np.random.default_rng(0).normal(size=(20, 3))
+        np.savetxt(tmp_path / "dfile.r01.1D", values, header="roll pitch yaw")
+        np.savetxt(tmp_path / "censor_run.1D", np.arange(20) != 7, fmt="%d")
+        found = read_confounds([tmp_path / "dfile.r01.1D", tmp_path / "censor_run.1D"], n_volumes=20)
+        assert found.columns.tolist() == ["dfile.r01[0]", "dfile.r01[1]", "dfile.r01[2]", "volume7"]
+        np.testing.assert_allclose(found.iloc[:, :3], (values - values.mean(0)) / values.std(0))
+
+    def test_columns_that_do_not_vary_are_left_out_and_said(self) -> None:
+        table = pd.DataFrame({"x": np.arange(5.0), "flat": 3.0, "none": 0.0})
+        with pytest.warns(BrainmapWarning, match="'flat', 'none' do not vary"):
+            assert read_confounds(table, n_volumes=5).columns.tolist() == ["x"]
+
+    def test_what_does_not_fit_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "words.1D").write_text("1 2\n3 x\n")
+        (tmp_path / "censor.1D").write_text("1\n2\n")
+        late = fmriprep()
+        late.loc[5, "csf"] = np.nan
+        for source, given, said in (
+            (fmriprep(), {}, "choose some: strategy="),
+            (fmriprep(), {"strategy": "motion7"}, "did you mean 'motion"),
+            (fmriprep().drop(columns="csf"), {"strategy": "csf-wm"}, "wants the columns 'csf'"),
+            (fmriprep(), {"strategy": "acompcor20"}, "20 columns a_comp_cor"),
+            (fmriprep(), {"strategy": "motion6+"}, "joined by"),
+            (late, {"strategy": "csf"}, "'csf' is NaN or infinite in volume 5"),
+            (fmriprep(19), {"strategy": "csf"}, "19 rows .* 20 volumes"),
+            (tmp_path / "words.1D", {}, "no table of numbers"),
+            (tmp_path / "none.1D", {}, "no file"),
+            ([np.ones((20, 1)), np.ones((20, 1))], {}, "more than one file"),
+        ):
+            with pytest.raises(InputError, match=said):
+                read_confounds(source, n_volumes=20, **given)
+        with pytest.raises(InputError, match="one column of 0"):
+            read_confounds(tmp_path / "censor.1D", n_volumes=2)
