@@ -320,7 +320,7 @@ class TestTiming:
             (image_of(np.ones(SHAPE)), {}, "time series"),
         ],
     )
-    def test_times_that_make_no_sense_are_refused(self, image: nib.Nifti1Image, given: dict[str, Any], said: str) -> None:
+    def test_impossible_times_are_refused(self, image: nib.Nifti1Image, given: dict[str, Any], said: str) -> None:
         with pytest.raises(InputError, match=said):
             rsa.fit_betas(image, table(), **given)
 
