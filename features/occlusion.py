@@ -38,8 +38,10 @@ class Occlusion:
     window, step : int or tuple (height, width) [samples]
         The same in samples or pixels; what (n, c, h, w) inputs take.
     bands : "mel", "octave" or sequence of float [Hz]
-        Edges of frequency bands, each taken out by itself (an ideal band-stop by FFT) within each window. "mel":
-        `n_bands` bands of equal width in mel from 0 to half the rate; "octave": from 125 Hz up, one below.
+        Edges of frequency bands, each taken out by itself (a band-stop by FFT) within each window. Neighbors fade
+        into each other over the quarters of the narrower one that lie at the edge, as sharper filters would ring
+        into the silence around a sound; all bands together are the sound. "mel": `n_bands` bands of equal width in
+        mel from 0 to half the rate; "octave": from 125 Hz up, one below.
     n_bands : int
         For "mel".
     baseline : float or array (c, t) or (c, h, w)
@@ -166,12 +168,16 @@ def _rate(task: Task) -> float:
 
 
 def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
-    """What of the spectrum each band holds, (n_bands, n_frequencies), 0 or 1; an edge belongs to the band above."""
+    """How much of each frequency each band holds, (n_bands, n_frequencies), 0 to 1."""
     hertz = np.fft.rfftfreq(length, 1 / rate)
-    upper = np.where(edges[1:] >= hertz[-1], np.inf, edges[1:])
-    inside = (hertz >= edges[:-1, None]) & (hertz < upper[:, None])
-    if not inside.any(1).all():
-        low, high = edges[int(inside.any(1).argmin()) :][:2]
+    widths = np.diff(edges)
+    fade = np.minimum(np.append(widths, widths[-1]), np.append(widths[0], widths)) / 4
+    above = (1 + np.sin(np.pi / 2 * np.clip((hertz - edges[:, None]) / fade[:, None], -1, 1))) / 2
+    above[edges <= 0] = 1  # nothing lies beyond
+    above[edges >= rate / 2] = 0
+    inside = above[:-1] - above[1:]
+    if not (inside > 0.5).any(1).all():
+        low, high = edges[int((inside > 0.5).any(1).argmin()) :][:2]
         raise InputError(f"bands: {low:g} to {high:g} Hz holds no frequency of a sound of {length} samples, "
                          f"{rate / length:g} Hz apart; give wider bands")
     return torch.as_tensor(inside, dtype=torch.float32)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features import lrp
 from brainmap.features.attribution import METHODS, Attributions, attribute
 from brainmap.features.explanations import open_attributions, save_attributions, stored_layers
 from brainmap.features.lime import fit_linear
@@ -150,8 +151,8 @@ def test_occlusion_equals_captum(sounds: Array, images: Array, captum: Any) -> N
     for net, x, window, step in ((network(), sounds, 9, 4), (network_2d(), images, (5, 4), (2, 3))):
         for base in (0.0, 0.3):
             found = attribute(net, x, method="occlusion", classes="all", window=window, step=step, baseline=base).maps
-            sizes = (x.shape[1], *np.atleast_1d(window).tolist())
-            steps = (x.shape[1], *np.atleast_1d(step).tolist())
+            sizes = (x.shape[1], *tuple(np.atleast_1d(window)))
+            steps = (x.shape[1], *tuple(np.atleast_1d(step)))
             for c in range(found.shape[1]):
                 theirs = captum.Occlusion(net).attribute(
                     torch.as_tensor(x), sizes, strides=steps, target=c, baselines=base
@@ -253,8 +254,6 @@ def test_relu_methods_refuse_other_networks_with_the_reason(sounds: Array, metho
 @pytest.mark.filterwarnings("ignore:guided-grad-cam")
 def test_in_place_nonlinearities_change_nothing(sounds: Array) -> None:
     for method in METHODS:
-        if method == "lrp":
-            continue
         given = {"classes": "all", **SHORT.get(method, {})}
         twin = attribute(network(nn.ReLU, inplace=True), sounds, method=method, **given)
         np.testing.assert_array_equal(twin.maps, attribute(network(), sounds, method=method, **given).maps)
@@ -293,6 +292,14 @@ def test_a_linear_network_has_its_weights_as_attribution(sounds: Array) -> None:
     lime = maps("lime", segments=9, samples=60, alpha=0.0)
     close(lime.effects[..., 0], by_window, 1e-4)
     np.testing.assert_allclose(lime.fidelity, 1, atol=1e-6)
+
+
+def test_relevance_and_what_biases_absorb_add_up_to_the_logit(sounds: Array) -> None:
+    found = attribute(network(), sounds, method="lrp", classes="all", rules="epsilon")
+    oracle = lrp.relevance(network(), sounds, targets=np.tile(np.arange(4), (5, 1)), rules="epsilon")
+    close(found.maps, oracle.maps)
+    close(found.maps.sum((2, 3)) + oracle.absorbed, found.logits, 1e-4)
+    np.testing.assert_allclose(found.delta, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("bands", ["mel", "octave", [0, 90, 300, 500]])
@@ -350,7 +357,7 @@ def test_lime_takes_given_boundaries(sounds: Array) -> None:
 # habits of every method
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "lrp"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.filterwarnings("ignore:guided-grad-cam")
 def test_permuting_items_permutes_maps_and_batches_do_not_matter(sounds: Array, images: Array, method: str) -> None:
     order = np.array([3, 0, 4, 2, 1])
@@ -367,7 +374,7 @@ def test_permuting_items_permutes_maps_and_batches_do_not_matter(sounds: Array, 
         np.testing.assert_array_equal(mixed.targets, whole.targets[rows])
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "lrp"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.filterwarnings("ignore:guided-grad-cam")
 def test_the_model_is_as_it_was(sounds: Array, method: str) -> None:
     net = network().train()
@@ -445,10 +452,10 @@ def test_classes_may_be_predicted_true_all_or_named(sounds: Array) -> None:
 
 def test_smoothgrad_and_lime_depend_on_the_seed_alone(sounds: Array) -> None:
     for method in ("smoothgrad", "lime"):
-        first, again, other = (
+        first, again, other = [
             attribute(network(), sounds, method=method, rng=np.random.default_rng(seed), **SHORT[method]).maps
             for seed in (1, 1, 2)
-        )
+        ]
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
 
@@ -458,7 +465,8 @@ def test_a_gradient_that_is_not_finite_names_where_it_begins(sounds: Array) -> N
         def forward(self, x: Tensor) -> Tensor:
             return torch.sqrt(x * 0)
 
-    net = nn.Sequential(*network()[:5], Root(), *network()[6:]).eval()
+    layers = list(network())
+    net = nn.Sequential(*layers[:5], Root(), *layers[6:]).eval()
     with pytest.raises(RunError, match="map of item '0' is not finite, beginning with the gradient at '4'"):
         attribute(net, sounds, method="saliency")
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())

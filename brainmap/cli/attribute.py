@@ -1,0 +1,151 @@
+"""The command `features attribute`: what each moment and band of a sound does to a class, by several methods."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, save_figure
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from brainmap.features.attribution import Attributions
+    from brainmap.features.sounds import Sounds
+
+METHODS = (
+    "saliency, input-x-gradient, integrated-gradients, smoothgrad, deconvolution, guided-backpropagation, "
+    "guided-grad-cam, lrp, occlusion, lime; several parted by commas."
+)
+OF_METHODS = "Settings of methods"
+
+
+@commands.command()
+@listening
+def attribute(
+    hear: Hear,
+    out: Store,
+    method: Annotated[str, typer.Option(help=METHODS)] = "integrated-gradients",
+    classes: Annotated[str, typer.Option(help="predicted, true, all, or class names parted by commas.")] = "predicted",
+    layer: Annotated[
+        str | None, typer.Option(help="Of guided-grad-cam; default: last-conv.", rich_help_panel=OF_METHODS)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of integrated-gradients.", rich_help_panel=OF_METHODS)] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Noisy copies of smoothgrad, changed copies of lime.", rich_help_panel=OF_METHODS)
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Of smoothgrad, as a share of the range.", rich_help_panel=OF_METHODS)
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Of lrp: epsilon-plus, epsilon, ...", rich_help_panel=OF_METHODS)
+    ] = None,
+    segments: Annotated[int | None, typer.Option(help="Of lime.", rich_help_panel=OF_METHODS)] = None,
+    window_ms: Annotated[
+        float | None, typer.Option(help="Of occlusion; 0: whole sounds, for bands alone.", rich_help_panel=OF_METHODS)
+    ] = None,
+    step_ms: Annotated[
+        float | None, typer.Option(help="Of occlusion; default: half a window.", rich_help_panel=OF_METHODS)
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Of occlusion: mel, octave, or Hz: 0,500,2000.", rich_help_panel=OF_METHODS)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of smoothgrad and lime.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """What each moment of each sound does to the logits of classes, by one or several methods, as .zarr."""
+    import numpy as np
+
+    from brainmap.features.attribution import attribute as attribute_sounds
+    from brainmap.features.explanations import save_attributions
+
+    given = {"steps": steps, "samples": samples, "noise": noise, "rules": rules, "segments": segments,
+             "window_ms": window_ms, "step_ms": step_ms, "bands": _bands(bands)}  # fmt: skip
+    chosen = _by_method(names(method), {key: value for key, value in given.items() if value is not None})
+    if layer is not None and "guided-grad-cam" not in chosen:
+        raise InputError("--layer: only guided-grad-cam takes a layer; leave it out")
+    for one in chosen:
+        store_free(out, "attribution", one, overwrite)
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    heard = hear()
+    wanted: Any = classes if classes in ("predicted", "true", "all") else names(classes)
+    results = []
+    for one, settings in chosen.items():
+        found = attribute_sounds(
+            heard.model, heard.sounds, method=one, classes=wanted, class_names=heard.classes,
+            layer=layer if one == "guided-grad-cam" else None, batch_size=batch_size, device=heard.device,
+            rng=np.random.default_rng(seed), **settings,
+        )  # fmt: skip
+        save_attributions(found, out, network=heard.name)
+        results.append(found)
+    if figure is not None:
+        _draw(heard.sounds, results, figure)
+    _say([_about(found) for found in results], out, figure, as_json)
+
+
+def _bands(text: str | None) -> Any:
+    if text is None or text in ("mel", "octave"):
+        return text
+    try:
+        return [float(edge) for edge in names(text)]
+    except ValueError:
+        raise InputError(f"--bands: found {text!r}, wanted mel, octave, or edges in Hz such as 0,500,2000") from None
+
+
+def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each method; a setting that no method takes is refused."""
+    from brainmap.checks import one_of
+    from brainmap.features.attribution import METHODS as KNOWN
+
+    if given.get("window_ms") == 0:
+        given["window_ms"] = None
+    taken = {m: {f.name for f in fields(KNOWN[one_of(m, list(KNOWN), "--method")])} for m in methods}  # type: ignore[arg-type]
+    for key in given:
+        if not any(key in known for known in taken.values()):
+            raise InputError(f"--{key.replace('_', '-')}: not a setting of {', '.join(methods)}; leave it out")
+    return {m: {key: value for key, value in given.items() if key in known} for m, known in taken.items()}
+
+
+def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:
+    from brainmap.viz.attribution import plot_attribution, plot_occlusion
+    from brainmap.viz.sounds import one_an_item
+
+    shown = one_an_item(sounds, 3)
+    if len(results) == 1 and results[0].bands is not None:
+        figure = plot_occlusion(sounds, results[0], items=shown, title="Logit lost without a moment of a band")
+    else:
+        figure = plot_attribution(sounds, results, items=shown, title="What each moment does to the word")
+    save_figure(figure, out)
+
+
+def _about(found: Attributions) -> dict[str, Any]:
+    """What the command says of one method."""
+    import numpy as np
+
+    about: dict[str, Any] = {"method": found.method, "maps": list(found.maps.shape)}
+    if found.delta is not None:
+        about["largest_delta"] = float(np.abs(found.delta).max())
+    if found.fidelity is not None:
+        about["median_fidelity"] = float(np.nanmedian(found.fidelity)) if np.isfinite(found.fidelity).any() else None
+    return about | {"items": {item: list(found.names(row)) for row, item in enumerate(found.items)}}
+
+
+def _say(about: list[dict[str, Any]], out: Path, figure: Path | None, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"store": str(out), "figure": figure and str(figure), "methods": about}, indent=2))
+        return
+    for one in about:
+        words = {"largest_delta": "a map and its logit differ by at most", "median_fidelity": "median fit R2"}
+        notes = "".join(f", {text} {one[key]:.2g}" for key, text in words.items() if one.get(key) is not None)
+        n_items, n_classes = one["maps"][:2]
+        typer.echo(f"{one['method']:<23} {n_items} sounds x {n_classes} classes{notes}")
+    drawn = f"; drawn in {figure}" if figure else ""
+    typer.echo(f"{out}: attributions by {len(about)} method{'s'[: len(about) > 1]}{drawn}")

@@ -1,0 +1,80 @@
+"""brainmap features attribute: the command does what the library does, by several methods at once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from brainmap import features
+from brainmap.features.explanations import open_attributions, stored_layers
+
+
+@pytest.fixture
+def given(tiny_inputs):
+    return ("--checkpoint", tiny_inputs.folder / "net.safetensors", "--sounds", tiny_inputs.folder / "stimuli.tsv")
+
+
+@pytest.fixture
+def heard(tiny_inputs):
+    """The network, and the sounds as its checkpoint says, read by hand."""
+    model = features.load_network(tiny_inputs.folder / "net.safetensors")
+    return model, features.load_sounds(tiny_inputs.folder / "stimuli.tsv", rate=16_000, seconds=0.15, level="rms")
+
+
+def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path, brainmap_command):
+    out, figure = tmp_path / "a.zarr", tmp_path / "a.png"
+    words = ("features", "attribute", *given, "--out", out, "--figure", figure)
+    answer = brainmap_command(*words, "--method", "integrated-gradients,lrp,smoothgrad", "--steps", 4, "--samples", 3,
+                              "--classes", "true", "--seed", 5, "--json")  # fmt: skip
+    assert answer.code == 0, answer.err
+    about = json.loads(answer.out)
+    assert [one["maps"] for one in about["methods"]] == [[8, 1, 1, 2400]] * 3
+    assert about["methods"][0]["items"]["cat_anna"] == ["cat"]
+    assert about["methods"][1]["largest_delta"] < 1e-4
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert stored_layers(out, "attribution") == ("integrated-gradients", "lrp", "smoothgrad")
+    names = ("cat", "dog", "tree", "yes")
+    wanted = features.attribute(*heard, method="smoothgrad", classes="true", class_names=names, samples=3,
+                                rng=np.random.default_rng(5))  # fmt: skip
+    found = open_attributions(out)
+    np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6 * np.abs(wanted.maps).max())
+    assert (found.method, found.rate, found.class_names) == ("smoothgrad", 16_000, names)
+    again = brainmap_command(*words, "--method", "lrp")
+    assert again.code == 2
+    assert "holds attributions of lrp already; say --overwrite" in again.err
+
+
+def test_occlusion_in_bands_prints_and_draws_itself(given, tmp_path, brainmap_command):
+    out = tmp_path / "a.zarr"
+    answer = brainmap_command("features", "attribute", *given, "--out", out, "--figure", tmp_path / "a.svg",
+                              "--method", "occlusion", "--window-ms", 0, "--bands", "0,1000,8000",
+                              "--classes", "dog,yes")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "8 sounds x 2 classes" in answer.out
+    assert "drawn in" in answer.out
+    found = open_attributions(out, method="occlusion")
+    assert found.effects.shape == (8, 2, 1, 2)
+    assert "logit lost" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "saliancy"), "did you mean 'saliency'"),
+        (("--method", "saliency", "--steps", 3), "--steps: not a setting of saliency"),
+        (("--method", "occlusion", "--bands", "low"), "--bands: found 'low', wanted mel, octave, or edges in Hz"),
+        (("--method", "occlusion", "--bands", "0,9000"), "9000 Hz is above half the rate"),
+        (("--method", "occlusion", "--window-ms", 900), "14400 samples, but the sound has 2400"),
+        (("--method", "saliency", "--layer", "conv1"), "only guided-grad-cam takes a layer"),
+        (("--method", "saliency", "--classes", "dgo"), "did you mean 'dog'"),
+        (("--method", "saliency", "--figure", "x.gif"), "wanted a name that ends in .png"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_writes_nothing(given, words, message, tmp_path, brainmap_command):
+    answer = brainmap_command("features", "attribute", *given, "--out", tmp_path / "a.zarr", *words)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert stored_layers(tmp_path / "a.zarr", "attribution") == ()

@@ -1,0 +1,199 @@
+"""What each moment, and each band of frequencies, of a sound does to a class: attributions of several methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
+from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, styled
+
+Span = tuple[NDArray[np.floating], NDArray[np.floating]]
+
+_BINS = 320
+_LOWEST = 60.0  # Hz, as in the spectrogram
+
+
+def _rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
+    """Rows of an attribution that belong to the chosen sounds, by their ids."""
+    ids = list(found.items)
+    wanted = [str(sounds.items[i]) for i in chosen]
+    missing = [name for name in wanted if name not in ids]
+    if missing:
+        raise InputError(f"{what}: {found.method} has no maps of {some(missing, 4)}; it has {some(ids, 4)}")
+    return [ids.index(name) for name in wanted]
+
+
+def _place(found: Any, row: int, condition: str) -> int:
+    """Which of an item's maps to show: that of its own class where there is one, else of the largest logit."""
+    names = found.names(row)
+    if condition in names:
+        return int(names.index(condition))
+    return int(np.argmax(found.logits[row, found.targets[row]]))
+
+
+def _shown(found: Any, row: int, condition: str) -> NDArray[np.float32]:
+    """The map (c, t) or (c, h, w) to show of an item."""
+    return np.asarray(found.maps[row, _place(found, row, condition)], dtype=np.float32)
+
+
+def _heading(found: Any, row: int, condition: str) -> str:
+    name = found.names(row)[_place(found, row, condition)]
+    return condition if name == condition else f"{condition}, map of “{name}”"
+
+
+def _columns(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
+    chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
+    if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
+        raise InputError(f"{what}: items {chosen}, wanted positions from 0 to {len(sounds.items) - 1}")
+    return chosen
+
+
+def _signed_fill(axes: Axes, span: Span, limit: float, *, signed: bool) -> None:
+    """The span between lowest and highest value in each bin, orange above zero and blue below."""
+    low, high = span
+    time = np.linspace(0, 1, len(low))
+    axes.axhline(0, color="#d3d9de", lw=0.6, zorder=0)
+    for values, tone in ((np.maximum(high, 0), 0.86), (np.minimum(low, 0), 0.14)):
+        axes.fill_between(time, 0, values, color=colormap("signed")(tone), lw=0, step="mid")
+    bare(axes).set(xlim=(0, 1), ylim=((-1.05 if signed else -0.05) * limit, 1.05 * limit))
+
+
+def _name_row(axes: Axes, name: str) -> None:
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=INK, labelpad=8)
+
+
+@styled
+def plot_attribution(
+    sounds: Any, results: Sequence[Any], *, items: Sequence[int] | None = None, title: str = ""
+) -> Figure:
+    """Sounds over the maps of several methods: a column a sound, a row a method.
+
+    Orange speaks for the class, blue against it. A row has one scale, so that its sounds can be compared; rows have
+    scales of their own, as the units of methods differ. Each panel shows the lowest and highest value of the map in
+    each of 320 spans of time; the largest hundredth of them is cut.
+
+    Parameters
+    ----------
+    sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
+        What `features.load_sounds` gives.
+    results : sequence of objects with `maps`, `items`, `names`, `targets`, `logits`, `method`
+        What `features.attribute` gives, for the same sounds. Of several classes the sound's own is shown.
+    items : sequence of int, optional
+        Rows of `sounds` to show; by default the first three.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No attributions, maps of inputs that are no waveforms, or none of a sound.
+    """
+    results = list(results)
+    if not results or any(np.ndim(found.maps) != 4 for found in results):
+        raise InputError("plot_attribution: wanted attributions of waveforms, with maps (n_items, n_classes, c, t)")
+    chosen = _columns(sounds, items, 3, "plot_attribution")
+    audio, seconds = waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
+    words = [str(sounds.conditions[i]) for i in chosen]
+    figure = Figure(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
+    heights = [0.55, 1.3, *[0.8] * len(results)]
+    grid = figure.subplots(len(heights), len(chosen), squeeze=False, height_ratios=heights)
+    for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
+        draw_wave(grid[0, column], audio[item])
+        hertz = draw_spectrogram(grid[1, column], audio[item], float(sounds.rate))
+        row = _rows(sounds, results[0], [item], "plot_attribution")[0]
+        grid[0, column].set_title(_heading(results[0], row, word), fontsize=9)
+        if column == 0:
+            _hertz_ticks(grid[1, 0], hertz)
+            _name_row(grid[0, 0], "waveform")
+            _name_row(grid[1, 0], "spectrogram [Hz]")
+    for line, found in enumerate(results, start=2):
+        rows = _rows(sounds, found, chosen, "plot_attribution")
+        courses = [_shown(found, row, word).sum(0) for row, word in zip(rows, words, strict=True)]
+        spans = [envelope(course, _BINS) for course in courses]
+        limit = max(float(np.quantile(np.abs(spans), 0.99)), 1e-30)
+        for axes, span in zip(grid[line], spans, strict=True):
+            _signed_fill(axes, span, limit, signed=any(low.min() < 0 for low, _ in spans))
+        _name_row(grid[line, 0], found.method)
+    for axes in grid[-1]:
+        _time_ticks(axes, seconds)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
+    axes.set_xticks(np.linspace(0, width, 3), [f"{s:g}" for s in np.round(np.linspace(0, seconds, 3), 3)], fontsize=7)
+    first, _, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")  # so that neighbors do not meet
+    last.set_horizontalalignment("right")
+    axes.tick_params(axis="x", length=2, pad=2, colors=MUTED)
+    axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
+
+
+@styled
+def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = None, title: str = "") -> Figure:
+    """What a logit loses when a band of frequencies is taken out for a moment, below the spectrogram of the sound.
+
+    Parameters
+    ----------
+    sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
+        What `features.load_sounds` gives.
+    found : object with `maps` (n_items, n_classes, n_bands, t) and `bands` (n_bands, 2) [Hz]
+        What `features.attribute(..., method="occlusion", bands=...)` gives.
+    items : sequence of int, optional
+        Rows of `sounds` to show; by default the first three.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        All maps share one color scale.
+
+    Raises
+    ------
+    InputError
+        Attributions without bands, or none of a sound.
+    """
+    if getattr(found, "bands", None) is None:
+        raise InputError("plot_occlusion: these attributions have no bands; use method='occlusion', bands='mel'")
+    chosen = _columns(sounds, items, 3, "plot_occlusion")
+    rows = _rows(sounds, found, chosen, "plot_occlusion")
+    audio, rate = waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)
+    words = [str(sounds.conditions[i]) for i in chosen]
+    maps = [mean_in_bins(_shown(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
+    limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
+    seconds, edges = audio.shape[1] / rate, np.maximum(np.append(found.bands[:, 0], found.bands[-1, 1]), _LOWEST)
+    figure = Figure(figsize=(1.4 + 2.75 * len(chosen), 4.0), layout="constrained")
+    grid = figure.subplots(2, len(chosen), squeeze=False)
+    for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
+        above, below = grid[:, column]
+        hertz = draw_spectrogram(above, audio[item], rate)
+        above.set_title(_heading(found, rows[column], word), fontsize=9)
+        height = np.log(edges / hertz[0]) / np.log(hertz[-1] / hertz[0])
+        drawn = below.pcolormesh(np.linspace(0, seconds, maps[column].shape[1] + 1), height, maps[column],
+                                 cmap=colormap("signed"), vmin=-limit, vmax=limit, rasterized=True)  # fmt: skip
+        bare(below).set(xlim=(0, seconds), ylim=(0, 1))
+        _time_ticks(below, seconds, width=seconds)
+    for axes in grid[:, 0]:
+        _hertz_ticks(axes, hertz)
+        axes.set_ylabel("frequency [Hz]", fontsize=8)
+    bar = figure.colorbar(drawn, ax=grid[1], shrink=0.9, aspect=14, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label("logit lost without it", fontsize=8)
+    bar.ax.tick_params(length=0, labelsize=7)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
