@@ -52,7 +52,7 @@ def main() -> None:
 
     def ours() -> features.Attributions:
         return features.attribute(
-            net, sounds, method="occlusion", classes="all", window=WINDOW, step=STEP, batch_size=BATCH
+            net, sounds, method="occlusion", classes="all", window=WINDOW, step=STEP, batch_size=min(BATCH, n)
         )
 
     print(f"occlusion, {n} clips x 39 windows x 16 classes, ch32, one thread, CPU s, median of {repeats}")
