@@ -22,6 +22,7 @@ from brainmap.types import FeatureSet
 Method = Literal["pca", "tsne"]
 Units = Literal["zscore", "raw"]
 _PCA_FIRST = 50  # dimensions that t-SNE is given at most
+_EXACT = 1000  # items; with fewer the approximate gradient takes longer (seven times with 192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def embed(
     n_components: int = 2,
     units: Units = "zscore",
     perplexity: float = 30.0,
-    n_neighbors: int = 5,
+    n_neighbors: int | None = None,
     conditions: Sequence[str] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Embedding:
@@ -96,8 +97,8 @@ def embed(
         Each unit z-scored over items, as for RDMs of networks, or as it is (its mean is subtracted by PCA).
     perplexity : float
         Of t-SNE: about how many neighbors an item has; below the number of items.
-    n_neighbors : int
-        Over which trustworthiness is measured; below half the number of items.
+    n_neighbors : int, optional
+        Over which trustworthiness is measured; below half the number of items. By default 5, or as many as can be.
     conditions : sequence of str, optional
         Of the items of an array.
     rng : numpy.random.Generator, optional
@@ -138,6 +139,7 @@ def embed(
             f"embed: {n_components} components of {n} items x {values.shape[1]} units of {layer!r}, wanted 1 to "
             f"{min(n - 1, values.shape[1])}"
         )
+    n_neighbors = max(1, min(5, (n - 1) // 2)) if n_neighbors is None else n_neighbors
     if not 1 <= n_neighbors < n / 2:
         raise InputError(f"embed: n_neighbors {n_neighbors} with {n} items, wanted at least 1 and below {n / 2:g}")
     if method == "tsne" and not 1 <= perplexity < n:
@@ -177,7 +179,7 @@ def _embedded(
     few = PCA(min(_PCA_FIRST, *values.shape), svd_solver="full").fit_transform(values)
     seed = int(rng.integers(2**31))
     start = "pca" if few.shape[1] >= n_components else "random"
-    exact = "barnes_hut" if n_components < 4 else "exact"
+    exact = "exact" if len(few) < _EXACT or n_components > 3 else "barnes_hut"
     tsne = TSNE(n_components, perplexity=perplexity, init=start, random_state=seed, method=exact)
     return np.asarray(tsne.fit_transform(few), dtype=np.float64), None
 

@@ -195,12 +195,11 @@ def layer_filters(
         listed = list_layers(model, sounds)
         place = _linear_layer(model, listed, layer)
         zero = torch.zeros_like(example, device=device_of(model))
-        noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(zero)
         kernels, offsets = _gradients(model, place, zero)
-        again, _ = _gradients(model, place, 0.1 * noise)
+        linear = _adds_up(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
-    if np.abs(again - kernels).max() > 1e-4 * np.abs(kernels).max():
+    if not linear:
         raise InputError(
             f"filters: layer {place.name!r} is not linear up to its nonlinearity, so its units are no filters; name "
             f"{listed[0].name!r}, or measure its tuning with tones (measure_tuning)"
@@ -265,6 +264,19 @@ def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Lay
 
 def _middle(layer: Layer) -> int:
     return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
+
+
+def _adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
+    """Whether a layer's response to a sum of sounds is the sum of its responses, but for a constant."""
+    one, other = 0.1 * torch.randn((2, *zero.shape), generator=torch.Generator().manual_seed(0)).to(zero)
+    said = []
+    with torch.no_grad(), tap(model, layer.name, stage="before") as heard:
+        for wave in (zero, one, other, one + other):
+            forward(model, wave)
+            said.append(heard[layer.name].double())
+    constant, first, second, both = said
+    off = (both - first - second + constant).abs().max()
+    return bool(off <= 1e-4 * (both - constant).abs().max())
 
 
 def _gradients(

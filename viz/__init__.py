@@ -12,6 +12,8 @@ if __name__ != "brainmap.viz":
     raise ImportError("import brainmap.viz, not viz")
 
 if TYPE_CHECKING:
+    from brainmap.viz.acoustics import plot_acoustics as plot_acoustics
+    from brainmap.viz.activations import plot_activations as plot_activations
     from brainmap.viz.attention import (
         plot_cover as plot_cover,
         plot_target_attention as plot_target_attention,
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
         plot_spectra as plot_spectra,
         plot_tuning as plot_tuning,
         plot_tuning_curves as plot_tuning_curves,
+    )
+    from brainmap.viz.maximization import (
+        plot_metamers as plot_metamers,
+        plot_pattern_comparison as plot_pattern_comparison,
+        plot_softmax_saturation as plot_softmax_saturation,
     )
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
     from brainmap.viz.profiles import (
@@ -60,12 +67,15 @@ if TYPE_CHECKING:
     from brainmap.viz.voicing import plot_voiced_attention as plot_voiced_attention
 
 _HOMES = {
+    "acoustics": ("plot_acoustics",),
     "voicing": ("plot_voiced_attention",),
     "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
     "profiles": ("plot_layer_profile", "plot_layer_roi_table"),
     "sounds": ("plot_maximization", "plot_cam", "plot_sound"),
+    "activations": ("plot_activations",),
     "attention": ("plot_target_attention", "plot_cover"),
     "attribution": ("plot_attribution", "plot_occlusion"),
+    "maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
     "design": ("plot_design",),

@@ -159,7 +159,7 @@ def plot_tuning(
     figure.supxlabel("units, by best frequency", fontsize=9, color=SOFT)
     if image is not None:
         _bar(figure, image, grid, "response re own peak")
-    played = f"{tuning.settings.stimulus}s at {level:g} dB"
+    played = f"{'tones' if tuning.settings.stimulus == 'tone' else 'noise bands'} at {level:g} dB"
     figure.suptitle(title or f"What frequencies units answer to ({played})", x=0.01, ha="left", fontsize=10,
                     fontweight="bold")  # fmt: skip
     return figure

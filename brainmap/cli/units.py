@@ -1,0 +1,307 @@
+"""Commands for what units and layers prefer: features filters, tuning, spectra, exemplars, neighbors, embed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, Hear, Listener, listening
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as MplFigure
+
+Table = Annotated[Path | None, typer.Option("--out", help="The table: .tsv, with a .json beside it.")]
+Layers = Annotated[str, typer.Option(help="all, last-conv, or names and patterns: conv1,conv4 or 'conv*'.")]
+Stage = Annotated[str, typer.Option(help="after or before the nonlinearity.")]
+
+
+def _outputs_free(out: Path | None, figure: Path | None, overwrite: bool) -> None:
+    free(out, overwrite, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+
+
+def _leave(
+    table: pd.DataFrame, columns: Mapping[str, str], make: Callable[[], MplFigure], *, out: Path | None,
+    figure: Path | None, inputs: list[Path], parameters: Mapping[str, Any], seed: int = 0,
+) -> None:  # fmt: skip
+    """Draw the figure, then write the table with its sidecar and the figure: a mistake in either leaves neither."""
+    from brainmap.record import write_table
+
+    drawn = make() if figure is not None else None
+    if out is not None:
+        write_table(table, out, columns=columns, about=provenance(parameters, inputs, seed=seed))
+    if figure is not None and drawn is not None:
+        save_figure(drawn, figure)
+
+
+def _said(out: Path | None, figure: Path | None) -> None:
+    for path in (out, figure):
+        if path is not None:
+            typer.echo(f"Wrote {path}")
+
+
+@commands.command()
+@listening
+def filters(
+    hear: Hear,
+    layer: Annotated[str, typer.Option(help="first, or a layer with nothing nonlinear before it.")] = "first",
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Frequency responses of the first layer's filters: best frequency and bandwidth of each, sorted."""
+    from brainmap.features.filters import FILTER_COLUMNS, layer_filters
+    from brainmap.viz.filters import plot_filters
+
+    _outputs_free(out, figure, overwrite)
+    one = hear()
+    found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
+    table = found.table.iloc[found.order][list(FILTER_COLUMNS)]
+    _leave(table, FILTER_COLUMNS, lambda: plot_filters(found), out=out, figure=figure, inputs=[one.path],
+           parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride})  # fmt: skip
+    show(table if as_json else table.drop(columns=["layer", "offset"]), as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+@commands.command()
+@listening
+def tuning(
+    hear: Hear,
+    layers: Layers = "all",
+    stimulus: Annotated[str, typer.Option(help="tone or noise.")] = "tone",
+    lowest: Annotated[float, typer.Option(help="Lowest frequency [Hz].")] = 60.0,
+    highest: Annotated[float, typer.Option(help="Highest frequency [Hz].")] = 7_600.0,
+    spacing: Annotated[str, typer.Option(help="octave or erb.")] = "octave",
+    per_step: Annotated[int, typer.Option(min=1, help="Frequencies an octave, or an ERB.")] = 12,
+    levels: Annotated[str, typer.Option(help="Against the sounds' level, in dB: -20,-10,0")] = "-20,-10,0",
+    duration: Annotated[float | None, typer.Option(help="Of a stimulus [s]; default: half of the sound.")] = None,
+    ramp_ms: Annotated[float, typer.Option(min=0)] = 10.0,
+    noise_octaves: Annotated[float, typer.Option(help="Width of the noise.")] = 1 / 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Phases of tones, samples of noise.")] = 2,
+    measure: Annotated[str, typer.Option(help="Over frames: mean, rms or max.")] = "mean",
+    height: Annotated[float, typer.Option(help="Of the peak, where a band ends: 0.707 is 3 dB.")] = 0.7071,
+    stage: Stage = "after",
+    curves: Annotated[str | None, typer.Option(help="A layer: the figure shows its units' tuning curves.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
+    import numpy as np
+
+    from brainmap.features.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
+    from brainmap.viz.filters import plot_tuning, plot_tuning_curves
+
+    settings = TuningSettings(
+        stimulus=stimulus, lowest_hz=lowest, highest_hz=highest, spacing=spacing,  # type: ignore[arg-type]
+        per_step=per_step, levels_db=_numbers(levels, "--levels"), seconds=duration, ramp_ms=ramp_ms,
+        noise_octaves=noise_octaves, repeats=repeats, measure=measure, height=height,  # type: ignore[arg-type]
+    )  # fmt: skip
+    _outputs_free(out, figure, overwrite)
+    one = hear()
+    found = measure_tuning(
+        one.model, one.sounds, layers=names(layers), settings=settings, stage=stage,  # type: ignore[arg-type]
+        rng=np.random.default_rng(seed), device=one.device,
+    )  # fmt: skip
+    make = functools.partial(plot_tuning, found) if curves is None else functools.partial(
+        plot_tuning_curves, found, curves)  # fmt: skip
+    _leave(found.table, TUNING_COLUMNS, make, out=out, figure=figure, inputs=[one.path],
+           parameters={**describe_tuning(found), "stage": stage}, seed=seed)  # fmt: skip
+    if as_json:
+        show(found.table, True)
+        return
+    show(_by_layer(found), False)
+    _said(out, figure)
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in names(text)]
+    except ValueError:
+        raise InputError(f"{option}: found {text!r}, wanted numbers parted by commas, as in -20,-10,0") from None
+
+
+def _by_layer(found: Any) -> pd.DataFrame:
+    """What the units of each layer do at the highest level."""
+    import pandas as pd
+
+    loudest = found.table[found.table["level_db"] == max(found.settings.levels_db)]
+    rows = []
+    for layer in found.layers:
+        mine = loudest[loudest["layer"] == layer]
+        shapes = mine["shape"].value_counts()
+        passing = [s for s in ("band-pass", "low-pass", "high-pass") if s in shapes]
+        rows.append({
+            "layer": layer, "units": len(mine), "tuned": int(shapes[passing].sum()),
+            "untuned": int(shapes.get("untuned", 0)), "suppressed": int(shapes.get("suppressed", 0)),
+            "unresponsive": int(shapes.get("unresponsive", 0)), "dead": int(shapes.get("dead", 0)),
+            "median_best_hz": mine["best_hz"].median(), "median_octaves": mine["octaves"].median(),
+            "frames": found.frames[layer],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@commands.command()
+def spectra(
+    store: Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features maximize` writes it.")],
+    layer: Annotated[str, typer.Option(help="Whose maximizing patterns.")] = "output",
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Spectra of maximizing patterns, sorted by their peak frequency."""
+    from brainmap.checks import one_of
+    from brainmap.features.explanations import open_maximizations
+    from brainmap.features.filters import FILTER_COLUMNS, pattern_spectra
+    from brainmap.viz.filters import plot_spectra
+
+    _outputs_free(out, figure, overwrite)
+    kept = open_maximizations(store)
+    patterns = kept[one_of(layer, list(kept), "--layer")]
+    found = pattern_spectra(patterns)
+    table = found.table.iloc[found.order]
+    columns = {**FILTER_COLUMNS, "label": "class, or layer and unit", "best_hz": "frequency of the largest power [Hz]",
+               "peak": "that power, smoothed over a sixth of an octave",
+               "low_hz": "lower edge of the band, where the power is half [Hz]",
+               "bands": "how many separate bands reach half of the largest power"}  # fmt: skip
+    title = f"Spectra of what maximizes {layer}, by their peaks (dots)"
+    _leave(table, columns, lambda: plot_spectra(found, title=title), out=out, figure=figure, inputs=[],
+           parameters={"store": str(store), "layer": layer})  # fmt: skip
+    show(table, as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+@commands.command()
+@listening
+def exemplars(
+    hear: Hear,
+    layer: Annotated[str, typer.Option(help="A layer, last-conv, or output for the classes.")] = "last-conv",
+    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
+    k: Annotated[int, typer.Option("--k", min=1, help="Crops a unit.")] = 9,
+    per_sound: Annotated[int, typer.Option(min=1, help="At most so many of one sound.")] = 1,
+    inside: Annotated[bool, typer.Option("--inside", help="Only fields that lie within the sound.")] = False,
+    own_class: Annotated[bool, typer.Option("--own-class", help="Of the output: only sounds of that class.")] = False,
+    stage: Stage = "after",
+    wav: Annotated[Path | None, typer.Option(help="A folder for the crops as WAV.")] = None,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """The stretches of sounds that drive units most, with their times, as a table and WAV."""
+    from brainmap.features.exemplars import EXEMPLAR_COLUMNS, find_exemplars
+    from brainmap.viz.exemplars import plot_exemplars
+
+    _outputs_free(out, figure, overwrite)
+    if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
+        raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
+    one = hear()
+    found = find_exemplars(
+        one.model, one.sounds, layer=layer, units=one.units(layer, units), k=k, per_sound=per_sound, inside=inside,
+        own_class=own_class, class_names=one.classes, stage=stage, device=one.device,  # type: ignore[arg-type]
+    )  # fmt: skip
+    parameters = {"layer": found.layer, "k": k, "per_sound": per_sound, "inside": inside, "own_class": own_class,
+                  "stage": stage, "dead": list(found.dead)}  # fmt: skip
+    if wav is not None:
+        found.save_wav(wav, seconds=0.5)
+    _leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), out=out, figure=figure,
+           inputs=[one.path], parameters=parameters)  # fmt: skip
+    shown = found.table if as_json else found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
+    show(shown, as_json)
+    if not as_json:
+        if wav is not None:
+            typer.echo(f"{wav}: {len(found.crops)} sounds, each repeated to half a second")
+        _said(out, figure)
+
+
+def _activations(one: Listener, layers: str) -> Any:
+    from brainmap.features.activations import extract_activations
+
+    return extract_activations(one.model, one.sounds, layers=names(layers), device=one.device, network=one.name)
+
+
+@commands.command()
+@listening
+def neighbors(
+    hear: Hear,
+    layers: Layers = "all",
+    k: Annotated[int, typer.Option("--k", min=1, help="Neighbors of a sound.")] = 5,
+    metric: Annotated[str, typer.Option(help="correlation or euclidean.")] = "correlation",
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
+    from brainmap.features.neighbors import NEIGHBOR_COLUMNS, nearest_neighbors
+    from brainmap.viz.exemplars import plot_neighbors
+
+    _outputs_free(out, figure, overwrite)
+    one = hear()
+    found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
+    _leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), out=out, figure=figure,
+           inputs=[one.path], parameters={"k": k, "metric": metric, "layers": layers})  # fmt: skip
+    overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
+    show(found.precision if as_json else overall, as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+@commands.command()
+@listening
+def embed(
+    hear: Hear,
+    layers: Layers = "all",
+    method: Annotated[str, typer.Option(help="pca or tsne.")] = "pca",
+    components: Annotated[int, typer.Option(min=1)] = 2,
+    units: Annotated[str, typer.Option(help="zscore over sounds, or raw.")] = "zscore",
+    perplexity: Annotated[float, typer.Option(help="Of t-SNE; below the number of sounds.")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE.")] = 0,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Sounds as points, by principal components or t-SNE of layers (time averages)."""
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.features.embedding import embed as embed_layer
+    from brainmap.viz.embedding import plot_embedding
+
+    _outputs_free(out, figure, overwrite)
+    one = hear()
+    acts = _activations(one, layers)
+    found = [
+        embed_layer(acts, layer=layer, method=method, n_components=components, units=units,  # type: ignore[arg-type]
+                    perplexity=perplexity, rng=np.random.default_rng(seed))
+        for layer in acts.layers
+    ]  # fmt: skip
+    table = pd.concat([each.table for each in found], ignore_index=True)
+    columns = {"layer": "layer of the network", "item": "stimulus id", "condition": "its word or category"}
+    columns |= {f"x{i + 1}": f"coordinate {i + 1}; t-SNE's carry no units" for i in range(components)}
+    about = pd.DataFrame([
+        {"layer": e.layer, **{f"variance_{i + 1}": v for i, v in enumerate(e.explained or ())},
+         "trustworthiness": e.trustworthiness, "constant_units": e.constant} for e in found
+    ])  # fmt: skip
+    parameters = {"method": method, "units": units, "perplexity": found[0].perplexity,
+                  "layers": about.to_dict(orient="records")}  # fmt: skip
+    _leave(table, columns, lambda: plot_embedding(found), out=out, figure=figure, inputs=[one.path],
+           parameters=parameters, seed=seed)  # fmt: skip
+    show(about, as_json)
+    if not as_json:
+        _said(out, figure)

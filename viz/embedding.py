@@ -1,0 +1,136 @@
+"""Sounds as points: layers side by side, in colors and marks that readers tell apart whatever colors they see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from brainmap.errors import InputError
+from brainmap.viz.style import INK, MUTED, bare, styled
+
+# Eight colors that remain apart for readers without red, green or blue cones (Okabe & Ito), darkened where they are
+# lost on white; eight marks a color, so that 64 conditions are told apart.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#b8860b", "#cc79a7", "#56b4e9", "#3a3f44", "#8c4a1d")
+MARKS = ("o", "^", "s", "D", "v", "P", "X", "*")
+
+
+def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A color and a mark for each condition, in the order in which they first occur.
+
+    Raises
+    ------
+    InputError
+        More than 64 conditions.
+
+    Examples
+    --------
+    >>> condition_styles(["cat", "dog", "cat"])
+    {'cat': ('#0072b2', 'o'), 'dog': ('#d55e00', 'o')}
+    """
+    names = list(dict.fromkeys(conditions))
+    if len(names) > len(COLORS) * len(MARKS):
+        most = len(COLORS) * len(MARKS)
+        raise InputError(f"plot_embedding: {len(names)} conditions, wanted at most {most}; group them")
+    return {name: (COLORS[i % len(COLORS)], MARKS[i // len(COLORS)]) for i, name in enumerate(names)}
+
+
+@styled
+def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = None, title: str = "") -> Figure:
+    """Sounds as points in the plane of each layer, side by side.
+
+    A condition has one color and mark in all panels, and its name in the middle of its points. Distances of principal
+    components are true as far as their share of the variance goes; the axes of t-SNE carry no units and its far
+    distances no meaning, which the panels say.
+
+    Parameters
+    ----------
+    embeddings : Embedding or sequence of them
+        What `features.embed` gives; of the same items.
+    columns : int
+        Panels a row.
+    label : bool, optional
+        Names at the middles (medians) of conditions; by default up to 20 conditions of several items. One
+        that would lie on another is left out.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No embedding, one of a single component, or more than 64 conditions.
+
+    References
+    ----------
+    Okabe M, Ito K (2008), Color Universal Design; Wattenberg M et al. (2016), how to read t-SNE:
+    doi:10.23915/distill.00002
+    """
+    listed = list(embeddings) if isinstance(embeddings, Sequence) else [embeddings]
+    if not listed:
+        raise InputError("plot_embedding: found no embedding, wanted at least one")
+    for one in listed:
+        if one.points.shape[1] < 2:
+            raise InputError(f"plot_embedding: {one.layer} has one component, wanted two")
+    styles = condition_styles([c for one in listed for c in one.conditions])
+    several = len(listed[0].conditions) > len(styles)
+    named = (several and len(styles) <= 20) if label is None else label
+    columns = min(columns, len(listed))
+    rows = -(-len(listed) // columns)
+    figure = Figure(figsize=(0.3 + 2.75 * columns, 0.75 + 2.85 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, one in zip(grid, listed, strict=False):
+        _draw_points(axes, one, styles, named)
+    for axes in grid[len(listed) :]:
+        axes.set_visible(False)
+    marks = [Line2D([], [], color=color, marker=mark, ls="", ms=4, label=name)
+             for name, (color, mark) in styles.items()]  # fmt: skip
+    if len(styles) <= len(COLORS) * 4:
+        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(styles), 4 * columns), fontsize=7,
+                      handletextpad=0.1, columnspacing=0.9)  # fmt: skip
+    head = title or {"pca": "Sounds by their principal components", "tsne": "Sounds by their neighborhoods (t-SNE)"}[
+        listed[0].method
+    ]
+    figure.suptitle(head, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _draw_points(axes: Axes, one: Any, styles: dict[str, tuple[str, str]], named: bool) -> None:
+    conditions = np.array(one.conditions)
+    for name, (color, mark) in styles.items():
+        x, y = one.points[conditions == name, :2].T
+        axes.scatter(x, y, s=15, color=color, marker=mark, lw=0.3, edgecolors="white", alpha=0.9)
+    if named:
+        _draw_names(axes, one.points[:, :2], conditions, styles)
+    bare(axes).set_facecolor("#fafaf7")
+    axes.set_title(one.layer, color=INK, fontsize=9, pad=3)
+    if one.explained is None:
+        axes.set_xlabel(f"no units; trustworthiness {one.trustworthiness:.2f}", fontsize=7, color=MUTED)
+    else:
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_xlabel(f"{one.axes[0]}\ntrustworthiness {one.trustworthiness:.2f}", fontsize=7, color=MUTED)
+        axes.set_ylabel(one.axes[1], fontsize=7, color=MUTED)
+
+
+def _draw_names(axes: Axes, points: Any, conditions: Any, styles: dict[str, tuple[str, str]]) -> None:
+    """Names at the middles of their points; one that would lie on another is left to the legend."""
+    span = np.ptp(points, axis=0) + 1e-12
+    placed: list[Any] = []
+    for name, (color, _) in styles.items():
+        mine = points[conditions == name]
+        if not len(mine):
+            continue
+        middle = np.median(mine, axis=0)
+        if any((np.abs(middle - other) / span < (0.14, 0.055)).all() for other in placed):
+            continue
+        placed.append(middle)
+        text = axes.text(middle[0], middle[1], name, color=color, fontsize=7, ha="center", va="center",
+                         fontweight="bold")  # fmt: skip
+        text.set_path_effects([effects.withStroke(linewidth=1.8, foreground="white")])

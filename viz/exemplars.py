@@ -1,0 +1,204 @@
+"""What drives units in real sounds, and which sounds are neighbors in a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.viz.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, layer_colors, styled
+
+_SPECTROGRAM = 400  # samples; a shorter crop shows nothing in a spectrogram
+
+
+@styled
+def plot_exemplars(
+    exemplars: Any, *, units: Sequence[int] | None = None, most: int = 9, spectrograms: bool | None = None,
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """The stretches of sounds that drive units most: a row a unit, the strongest first.
+
+    Every panel is exactly what the unit's receptive field saw, with its word and when it was heard. Gray parts of a
+    waveform's panel lie beyond the sound. Pictures (2-D networks) are drawn as they are.
+
+    Parameters
+    ----------
+    exemplars : Exemplars
+        What `features.find_exemplars` gives.
+    units : sequence of int, optional
+        By default the first eight that some sound drives.
+    most : int
+        Crops a unit.
+    spectrograms : bool, optional
+        Under the waveforms; by default where crops have at least 400 samples.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A unit without exemplars, or none at all.
+    """
+    alive = [unit for unit in exemplars.units if unit not in exemplars.dead]
+    chosen = list(units) if units is not None else alive[:8]
+    if not chosen:
+        raise InputError(f"plot_exemplars: no sound drives a unit of {exemplars.layer}; there is nothing to show")
+    for unit in chosen:
+        exemplars.of(unit)
+    table = exemplars.table
+    columns = min(most, int(table["rank"].max()))
+    flat = exemplars.crops.ndim == 3
+    both = flat and (exemplars.crops.shape[-1] >= _SPECTROGRAM if spectrograms is None else spectrograms)
+    high = 1.28 if both else 0.85 if flat else 1.2
+    figure = Figure(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
+    rows = figure.subplots(len(chosen) * (2 if both else 1), columns, squeeze=False,
+                           height_ratios=[1, 2] * len(chosen) if both else None)  # fmt: skip
+    for axes in rows.ravel():
+        bare(axes)
+    for at, unit in enumerate(chosen):
+        mine = table[table["unit"] == unit]
+        name = str(mine["label"].iloc[0])
+        upper = rows[2 * at if both else at]
+        upper[0].set_ylabel(name if not name.isdigit() else f"unit {name}", rotation=0, ha="right", va="center",
+                            color=INK, fontweight="bold", fontsize=8.5)  # fmt: skip
+        for column, (index, row) in enumerate(mine.iloc[:columns].iterrows()):
+            crop = exemplars.crops[index]
+            if not flat:
+                upper[column].imshow(crop.mean(axis=0), aspect="auto", origin="lower", cmap="cividis")
+            else:
+                _draw_crop(upper[column], crop[0], row)
+                if both:
+                    hertz = draw_spectrogram(rows[2 * at + 1, column], crop[0], float(exemplars.rate or 1.0))
+                    if column == 0:
+                        hertz_ticks(rows[2 * at + 1, 0], hertz)
+            upper[column].set_title(_caption(row), fontsize=6.8, pad=2, fontweight="normal", loc="center")
+    length = exemplars.crops.shape[-1]
+    shown = f"{length} samples each"
+    if exemplars.rate:
+        lasts = length / exemplars.rate
+        shown = f"{lasts:.2g} s each" if lasts >= 1 else f"{1000 * lasts:.3g} ms each"
+    some = "" if len(chosen) == len(alive) else f", {len(chosen)} of {len(alive)} units"
+    head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat else "")
+    figure.suptitle(head, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _caption(row: Any) -> str:
+    when = f" {row['start_s']:.2f} s" if np.isfinite(row["start_s"]) and row["layer"] != "output" else ""
+    return f"{row['condition']}{when}\n{row['value']:.3g}"
+
+
+def _draw_crop(axes: Axes, wave: Any, row: Any) -> None:
+    if len(wave) >= 64:
+        draw_wave(axes, wave, bins=160)
+    else:  # so few samples that each can be seen
+        axes.plot(np.linspace(0, 1, len(wave)), wave / max(float(np.abs(wave).max()), 1e-12), color=INK, lw=1.0,
+                  marker="o", ms=2)  # fmt: skip
+        axes.set(xlim=(-0.03, 1.03), ylim=(-1.15, 1.15))
+    if row["outside"]:
+        before = max(0, -int(row["start"])) / len(wave)
+        after = min(1.0, before + 1 - row["outside"])
+        for low, high in ((0, before), (after, 1)):
+            axes.axvspan(low, high, color="#eceff1", lw=0, zorder=0)
+
+
+@styled
+def plot_neighbors(
+    neighbors: Any, sounds: Any, *, spaces: Sequence[str] | None = None, items: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """How often a sound's neighbors are of its own condition, space by space, and the neighbors of some sounds.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+        What `features.nearest_neighbors` gives.
+    sounds : object with `waveforms` (n, 1, t) and `rate`
+        The same items.
+    spaces : sequence of str, optional
+        Two spaces whose neighbors are shown; by default the first and the best.
+    items : sequence of str, optional
+        Whose neighbors are shown; by default the first of four conditions.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        An unknown space or item.
+    """
+    overall = neighbors.precision[neighbors.precision["condition"] == "all"].set_index("space")["precision"]
+    best = str(overall.idxmax()) if overall.notna().any() else neighbors.spaces[-1]
+    shown = list(dict.fromkeys([neighbors.spaces[0], best] if spaces is None else spaces))
+    for space in shown:
+        one_of(space, list(neighbors.spaces), "plot_neighbors: space")
+    apart = len(neighbors.items) // 4 or 1
+    chosen = list(items) if items is not None else _spread(neighbors, apart)
+    for item in chosen:
+        one_of(item, list(neighbors.items), "plot_neighbors: item")
+    k = min(neighbors.k, 5)
+    figure = Figure(figsize=(10, 0.9 + 0.85 * max(len(chosen), 3)), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1, 2.7])
+    left, right = halves
+    _draw_precision(left.subplots(), neighbors)
+    panels = right.subfigures(1, len(shown), squeeze=False)[0]
+    for panel, space in zip(panels, shown, strict=True):
+        _draw_neighbors(panel, neighbors, sounds, space, chosen, k)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _spread(neighbors: Any, apart: int) -> list[str]:
+    first: dict[str, str] = {}
+    for item, word in zip(neighbors.items, neighbors.conditions, strict=True):
+        first.setdefault(word, item)
+    ones = list(first.values())
+    return [ones[i] for i in np.linspace(0, len(ones) - 1, min(4, len(ones))).round().astype(int)]
+
+
+def _draw_precision(axes: Axes, neighbors: Any) -> None:
+    table = neighbors.precision[neighbors.precision["condition"] == "all"]
+    colors = layer_colors([space for space in neighbors.spaces if space != "waveform"])
+    axes.barh(np.arange(len(table)), table["precision"], color=[colors.get(s, MUTED) for s in table["space"]],
+              height=0.7)  # fmt: skip
+    chance = float(table["chance"].iloc[0])
+    axes.axvline(chance, color=WARM, lw=1, ls=(0, (3, 2)))
+    axes.text(chance + 0.02, -0.5, "chance", color=WARM, fontsize=7.5, va="bottom")
+    for at, value in enumerate(table["precision"]):
+        if np.isfinite(value):
+            axes.text(value + 0.015, at, f"{value:.0%}", va="center", fontsize=7.5, color=SOFT)
+    axes.set_yticks(np.arange(len(table)), table["space"])
+    axes.set(xlim=(0, 1.12), ylim=(len(table) - 0.4, -0.9), xticks=[0, 0.5, 1])
+    axes.set_xlabel(f"share of {neighbors.k} neighbors\nof the same condition")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: Sequence[str], k: int) -> None:
+    grid = panel.subplots(len(items), k + 1, squeeze=False)
+    where = {item: at for at, item in enumerate(neighbors.items)}
+    waves = np.asarray(sounds.waveforms)[:, 0]
+    table = neighbors.table[neighbors.table["space"] == space]
+    for row, item in zip(grid, items, strict=True):
+        found = table[table["item"] == item]
+        draw_wave(row[0], waves[where[item]], bins=100)
+        row[0].set_title(neighbors.conditions[where[item]], fontsize=7.5, pad=1, loc="center")
+        row[0].patch.set_facecolor("#f2ede2")
+        for axes, one in zip(row[1:], found.itertuples(), strict=False):
+            draw_wave(axes, waves[where[one.neighbor]], bins=100, color=INK if one.same else WARM)
+            axes.set_title(str(one.neighbor_condition), fontsize=7.5, pad=1, loc="center", fontweight="normal",
+                           color=INK if one.same else WARM)  # fmt: skip
+    panel.suptitle(f"neighbors in {space}", fontsize=8.5, fontweight="bold")
