@@ -16,6 +16,10 @@ from brainmap.rsa.layouts import find_inputs
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
 Center = tuple[float, float, float]
+Hrf = Literal[
+    "glover", "spm", "glover + derivative", "spm + derivative", "glover + derivative + dispersion",
+    "spm + derivative + dispersion",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -58,14 +62,37 @@ class Screen(Section):
     p: float = Field(default=0.001, gt=0, lt=1)  # one-sided, of `sound`
 
 
+class Glm(Section):
+    """How BOLD becomes betas; as the arguments of `rsa.fit_betas`."""
+
+    model: Literal["condition", "lsa", "lss"] = "condition"
+    column: str = "trial_type"  # of the events: what names betas
+    hrf: Hrf = "glover"
+    noise: Literal["ar1", "ols"] = "ar1"
+    high_pass: Annotated[float, Field(gt=0)] | Literal["design", "none"] = "design"  # s
+    polort: Annotated[int, Field(ge=0, le=20)] | Literal["A"] | None = None
+    others: Literal["all", "condition"] = "all"
+    strategy: str | tuple[str, ...] | None = None  # columns of the confounds
+    t_r: float | None = Field(default=None, gt=0)  # s
+    slice_time_ref: float | None = Field(default=None, ge=0, le=1)
+    duration: float | dict[str, float] | None = None  # of events in stim_times, s
+    leave_out: tuple[str, ...] = ()
+    nuisance: tuple[str, ...] = ()
+    scale: Literal["signal", "percent", "noise"] = "signal"
+
+
 class Brain(Section):
     """Participants whose files look alike; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
 
     participants: tuple[Name, ...] = Field(min_length=1)
     layout: Literal["files", "bids", "afni_proc"] = "files"
     folder: str | None = None
-    kind: Literal["betas"] = "betas"
+    kind: Literal["betas", "bold"] = "betas"
     files: str | None = None
+    events: str | dict[str, str] | None = None  # of BOLD: events.tsv, or AFNI's stim_times by condition
+    confounds: str | None = None
+    raw: str | None = None  # the BIDS folder that holds the events, where it is not the one around `folder`
+    glm: Glm = Glm()
     labels: str = "sub-brick"
     mask: str | None = None
     rois: Regions
@@ -87,6 +114,13 @@ class Brain(Section):
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
             raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs")
+        if self.kind == "bold" and self.layout == "files" and self.events is None:
+            raise ValueError("lacks the key 'events', which kind = 'bold' needs: events.tsv or stim_times")
+        of_bold = [key for key in ("events", "confounds", "raw", "glm") if key in self.model_fields_set]
+        of_betas = [key for key in ("labels", "residuals") if key in self.model_fields_set]
+        wrong = of_betas if self.kind == "bold" else of_bold
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} goes with kind = {'betas' if self.kind == 'bold' else 'bold'!r}")
         if self.files is not None and len(self.participants) > 1 and "{participant}" not in self.files:
             raise ValueError(
                 f"files = {self.files!r} would be read as the data of each of {len(self.participants)} participants; "
@@ -152,7 +186,14 @@ class Participant:
         """Every file that the participant's patterns depend on, images first."""
         others = [name for one in self.found for name in (*_tables(one), *one.sidecars)]
         sound = [self.sound] if self.sound else []
-        return list(dict.fromkeys([*self.files, *self.masks, *others, *self.residuals, *sound]))
+        times = self.stim_times.values()
+        return list(dict.fromkeys([*self.files, *self.masks, *others, *times, *self.residuals, *sound]))
+
+    @property
+    def stim_times(self) -> dict[str, str]:
+        """AFNI's files of event times by condition, empty where events are tables."""
+        events = self.brain.events
+        return {name: self.fill(file) for name, file in events.items()} if isinstance(events, dict) else {}
 
     def fill(self, pattern: str, one: RunInputs | None = None) -> str:
         """A path of the study file with this participant's labels (and those of a run) in their places."""
@@ -185,7 +226,8 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
     found = find_inputs(
         resolve(where), layout=brain.layout, participants=[label], kind=brain.kind, task=brain.task,
         space=brain.space if brain.layout == "bids" or brain.space != "native" else None, desc=brain.desc,
-        sessions=brain.sessions, entities=brain.entities, mask=given(brain.mask),
+        sessions=brain.sessions, entities=brain.entities, mask=given(brain.mask), raw=given(brain.raw),
+        events=given(brain.events) if isinstance(brain.events, str) else None, confounds=given(brain.confounds),
         labels=labels if labels == "sub-brick" else given(labels),
     )  # fmt: skip
     person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)

@@ -92,7 +92,9 @@ def timing_of(
     n = info.shape[3] if len(info.shape) > 3 else 1
     if n < 3:
         raise InputError(f"{name}: {n} volume(s), wanted a time series (x, y, z, t)")
-    beside = sidecar_of(info.path)
+    beside: dict[str, Any] = {}
+    for file in sidecars_of(info.path):
+        beside |= _json(file)
     if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
         raise InputError(f"slice_time_ref: found {slice_time_ref:g}, wanted 0 (start of a volume) to 1 (its end)")
     if frame_times is None and "VolumeTiming" in beside and t_r is None:
@@ -173,23 +175,20 @@ def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | 
     return 0.0, "start of a volume"
 
 
-def sidecar_of(path: Path | None) -> dict[str, Any]:
-    """What the JSON beside an image says, with those that BIDS lets it inherit from the folders above."""
+def sidecars_of(path: Path | None) -> list[Path]:
+    """The JSON beside an image, after those that BIDS lets it inherit from its folder and those above."""
     if path is None:
-        return {}
+        return []
     stem = re.sub(r"(\+(orig|acpc|tlrc))?(\.(nii|HEAD|BRIK))?(\.gz|\.bz2)?$", "", path.name)
-    found: dict[str, Any] = {}
-    parts = stem.split("_")
+    own, parts = path.with_name(f"{stem}.json"), stem.split("_")
+    found: list[Path] = []
     for folder in reversed(path.resolve().parents[:4] if len(parts) > 1 else []):
-        for file in sorted(folder.glob(f"*_{glob.escape(parts[-1])}.json"), key=lambda f: len(f.name)):
-            if set(file.stem.split("_")) <= set(parts):
-                found |= _json(file)
-    return found | _json(path.with_name(f"{stem}.json"))
+        beside = sorted(folder.glob(f"*_{glob.escape(parts[-1])}.json"), key=lambda file: len(file.name))
+        found += [file for file in beside if set(file.stem.split("_")) < set(parts)]
+    return [*found, own] if own.is_file() else found
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -82,7 +82,7 @@ def save_betas(
     if residuals and betas.residuals is None:
         raise InputError("save_betas: the residuals were not kept; fit with keep_residuals=True")
     runs = list(dict.fromkeys(betas.runs))
-    slugs = [re.sub(r"[^A-Za-z0-9]", "", run) for run in runs]
+    slugs = [re.sub(r"[^A-Za-z0-9]", "", re.sub(r"(?<=\d)[^A-Za-z0-9]+(?=\d)", "x", run)) for run in runs]
     if len(set(slugs)) < len(runs) or not all(slugs):
         raise InputError(f"save_betas: runs {', '.join(runs)} would share file names; name them by letters and digits")
     stems = {run: f"{prefix}_run-{slug}_desc-{betas.settings.model}" for run, slug in zip(runs, slugs, strict=True)}

@@ -1,4 +1,4 @@
-"""The stages of a study: check, networks, participants, group, explain, page."""
+"""The stages of a study: check, networks, betas, participants, group, explain, page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
+from brainmap.stages.betas import run_betas
 from brainmap.stages.checking import check_output, check_study
 from brainmap.stages.context import Context, log
 from brainmap.stages.description import run_description, run_maps_table
@@ -52,6 +53,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     run_description(context)
     loaded = run_networks(context)
     run_maps_table(context)
+    run_betas(context, participants)
     run_participants(context, participants)
     page = None
     if participants and set(participants) != set(known):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,10 +23,11 @@ from brainmap.features.sounds import read_sound
 from brainmap.rsa.images import check_same_grid, image_info
 from brainmap.rsa.layouts import repetition_time
 from brainmap.rsa.normalize import MOST_CHANNELS
-from brainmap.rsa.pattern_table import read_table
-from brainmap.rsa.patterns import check_patterns, planned_patterns
+from brainmap.rsa.pattern_table import Pattern, read_table
+from brainmap.rsa.patterns import check_patterns
 from brainmap.rsa.regions import Rois, grid_of
 from brainmap.rsa.spheres import sphere_offsets
+from brainmap.stages.betas import planned
 from brainmap.stages.brains import mask_of, pattern_arguments, regions_of
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained
@@ -83,15 +83,18 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         for network in context.study.settings.network:
             _gather(problems, partial(_check_network, context, network, layers))
         people = _people(context, participants, problems)
+        chosen: list[str] = []
         for person in people:
-            found = _check_person(context, person)
+            plan: list[Pattern] = []
+            found = _check_person(context, person, plan, chosen)
             problems += found
-            rows.append(_row(context, person, found))
+            rows.append(_row(person, found, plan))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         _gather(problems, lambda: _check_grids(context, sound))
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
-    notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)))
+    said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
+    notes = tuple(dict.fromkeys([*chosen, *said]))
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=notes)
 
 
@@ -115,7 +118,7 @@ def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[
     return people
 
 
-def _row(context: Context, person: Participant, found: Sequence[str]) -> dict[str, object]:
+def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> dict[str, object]:
     """What was found of a participant; what cannot be read is left empty, and among the problems."""
     sessions = dict.fromkeys(one.session for one in person.found if one.session)
     first = person.found[0]
@@ -132,15 +135,10 @@ def _row(context: Context, person: Participant, found: Sequence[str]) -> dict[st
         row["grid"] = "x".join(map(str, info.shape[:3]))
         row["voxels"] = f"{int(np.count_nonzero(mask_of(person).dataobj)):,}"
         row["ROIs"] = len(regions_of(person))
-        plan = planned_patterns(**_planned(person), stimuli=context.stimuli)
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
         row["TR [s]"] = repetition_time(first) or "-"
     return {**row, "problems": len(found) or "none"}
-
-
-def _planned(person: Participant) -> dict[str, Any]:
-    return {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
 
 
 def check_output(context: Context) -> None:
@@ -215,32 +213,38 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             raise InputError(f"[explain.cam] {error}") from None
 
 
-def _check_person(context: Context, person: Participant) -> list[str]:
-    """What is wrong with a participant's files, from headers, tables, mask and ROIs."""
+def _check_person(context: Context, person: Participant, plan: list[Pattern], chosen: list[str]) -> list[str]:
+    """What is wrong with a participant's files, from headers, tables, mask and ROIs; notes what is planned."""
     problems: list[str] = []
     who = f"participant {person.label}: "
-    arguments = pattern_arguments(person)
     try:
         regions = regions_of(person)
         problems += [f"{who}{line}" for line in _check_sizes(context, person, regions)]
     except InputError as error:
         problems.append(f"{who}{error}")
+    stimuli = None  # if they are wrong, that is listed already, and the images are looked at all the same
+    with contextlib.suppress(InputError):
+        stimuli = context.stimuli
+    if person.brain.kind == "betas":
+        problems += check_patterns(**pattern_arguments(person), stimuli=stimuli)
+        for one in person.found:
+            _gather(problems, partial(repetition_time, one))
     try:
-        arguments["stimuli"] = context.stimuli
-    except InputError:  # listed already; the images are looked at all the same
-        arguments["stimuli"] = None
-    problems += check_patterns(**arguments)
-    for one in person.found:
-        _gather(problems, partial(repetition_time, one))
+        rows, notes = planned(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
+        plan += rows
+        chosen += [f"{who}{note}" for note in notes]
+    except InputError as error:
+        problems.append(f"{who}{error}")
     if not problems:
-        problems += [f"{who}{line}" for line in _check_design(context, person, arguments["stimuli"])]
+        problems += [f"{who}{line}" for line in _check_design(context, person, plan, stimuli)]
         problems += [f"{who}{line}" for line in _check_radius(context, person)]
     return problems
 
 
-def _check_design(context: Context, person: Participant, stimuli: dict[str, str] | None) -> Iterator[str]:
+def _check_design(
+    context: Context, person: Participant, plan: Sequence[Pattern], stimuli: dict[str, str] | None
+) -> Iterator[str]:
     """Whether the patterns have the items of the networks' RDMs, and runs where the settings need them."""
-    plan = planned_patterns(**_planned(person), stimuli=stimuli)
     there = [row for row in plan if row.source >= 0]
     rsa, light = context.study.settings.rsa, context.study.settings.searchlight
     if stimuli:

@@ -16,6 +16,7 @@ from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
+from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import mask_of, patterns_of, regions_of, roi_precision, screened, voxel_noise
 from brainmap.stages.context import Context, ready
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
@@ -98,14 +99,14 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
     for person in context.study.participants():
         if only and person.label not in only:
             continue
-        one = _Person(context, person)
+        one = _Person(context, with_betas(context, person))
         cut = [person.brain.rois.model_dump(), person.brain.screen.model_dump()]
         key = one.key(one.inputs, settings.rsa.dissimilarity, settings.rsa.measure, cut)
         context.stage(f"sub-{person.label}_rois", key, partial(_score_rois, one))
         light = settings.searchlight
         if light is not None:
             own = light.model_dump(exclude={"group"})
-            key = one.key(person.inputs, light.dissimilarity, own, settings.study.maps)
+            key = one.key(one.person.inputs, light.dissimilarity, own, settings.study.maps)
             context.stage(f"sub-{person.label}_searchlight", key, partial(_map, one))
 
 

@@ -1,0 +1,224 @@
+"""A study that begins with BOLD: an fMRIPrep-like folder, AFNI's stim_times, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nilearn.glm.first_level import make_first_level_design_matrix
+
+from brainmap import rsa
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.stages import Context, check_study
+from brainmap.study import load_study
+from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids
+
+T_R, N = 2.0, 110
+STUDY = """\
+schema = 1
+
+[study]
+name = "tiny"
+out = "out"
+seed = 0
+
+[stimuli]
+table = "stimuli.tsv"
+
+[[network]]
+name = "net"
+checkpoint = "net.safetensors"
+layers = ["conv1", "conv3"]
+
+[[brain]]
+participants = ["01", "02"]
+kind = "bold"
+layout = "bids"
+folder = "bids/derivatives/fmriprep"
+space = "MNI152Lin"
+rois = { image = "rois.nii.gz", table = "rois.tsv" }
+glm = { strategy = "motion6", noise = "ols" }
+
+[rsa]
+dissimilarity = "crossnobis"
+measure = "rho-a"
+inference = { splits = 2 }
+"""
+
+
+def write_participant(folder: Path, label: str) -> None:
+    """Raw events and derivatives of three runs, with the truth at half the noise."""
+    rng = np.random.default_rng(int(label))
+    raw, func = folder / "bids", folder / "bids" / "derivatives" / "fmriprep" / f"sub-{label}" / "func"
+    (raw / f"sub-{label}" / "func").mkdir(parents=True)
+    func.mkdir(parents=True)
+    truth = np.random.default_rng(3).normal(size=(len(sound_ids()), *SHAPE))
+    for run in RUNS:
+        stem = f"sub-{label}_task-words_run-{run}"
+        names = rng.permutation(np.repeat(sound_ids(), 2))
+        onsets = 4.0 + 12.5 * np.arange(len(names))
+        events = pd.DataFrame({"onset": onsets, "duration": 1.0, "trial_type": names})
+        events.to_csv(raw / f"sub-{label}" / "func" / f"{stem}_events.tsv", sep="\t", index=False)
+        x = make_first_level_design_matrix(np.arange(N) * T_R + 0.5, events, drift_model=None)[sound_ids()]
+        motion = rng.normal(size=(N, 6)).cumsum(axis=0)
+        values = np.tensordot(truth, x.to_numpy(), (0, 1)) + 0.05 * rng.normal(size=(*SHAPE, N)) + motion[:, 0]
+        image = nib.Nifti1Image((500 + 10 * values).astype("f4"), affine())
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((3, 3, 3, T_R))
+        stem = f"{stem}_space-MNI152Lin"
+        rsa.save_image(image, func / f"{stem}_desc-preproc_bold.nii.gz", space="MNI")
+        about = {"RepetitionTime": T_R, "StartTime": 0.5, "SliceTimingCorrected": True, "TaskName": "words"}
+        (func / f"{stem}_desc-preproc_bold.json").write_text(json.dumps(about))
+        mask = np.ones(SHAPE, np.uint8)
+        mask[..., -1] = 0
+        rsa.save_image(nib.Nifti1Image(mask, affine()), func / f"{stem}_desc-brain_mask.nii.gz", space="MNI")
+        columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+        table = pd.DataFrame(motion, columns=columns).assign(framewise_displacement=0.1, csf=rng.normal(size=N))
+        table.loc[0, "framewise_displacement"] = np.nan
+        table.to_csv(func / f"sub-{label}_task-words_run-{run}_desc-confounds_timeseries.tsv", sep="\t", index=False,
+                     na_rep="n/a")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bold_inputs(tiny_inputs: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bold") / "study"
+    folder.mkdir()
+    for name in ("stimuli.tsv", "net.safetensors", "rois.nii.gz", "rois.tsv"):
+        shutil.copy(tiny_inputs.folder / name, folder)
+    shutil.copytree(tiny_inputs.folder / "sounds", folder / "sounds")
+    for label in ("01", "02"):
+        write_participant(folder, label)
+    for place in (folder / "bids", folder / "bids" / "derivatives" / "fmriprep"):
+        kind = "raw" if place.name == "bids" else "derivative"
+        about = {"Name": "tiny", "BIDSVersion": "1.10.0", "DatasetType": kind}
+        (place / "dataset_description.json").write_text(json.dumps(about))
+    (folder / "study.toml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture
+def bold_study(bold_inputs: Path, tmp_path: Path) -> TinyStudy:
+    shutil.copytree(bold_inputs, tmp_path / "study")
+    return TinyStudy(tmp_path / "study")
+
+
+def problems(study: TinyStudy) -> tuple[str, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        return check_study(Context(load_study(study.file))).problems
+
+
+def func(study: TinyStudy) -> Path:
+    return study.folder / "bids" / "derivatives" / "fmriprep" / "sub-01" / "func"
+
+
+def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> None:
+    findings = check_study(Context(load_study(bold_study.file)))
+    assert findings.problems == ()
+    assert findings.table["patterns"].tolist() == [24, 24]
+    assert any(note.startswith("participant 01: drifts: high-pass at") for note in findings.notes)
+    assert any("StartTime of the sidecar" in note for note in findings.notes)
+    done = bold_study.run()
+    assert {"sub-01_betas", "sub-02_betas", "sub-01_rois", "group_rois"} <= done
+
+    written = sorted((bold_study.out / "sub-01" / "func").glob("*_betas.nii.gz"))
+    assert [p.name for p in written] == [
+        f"sub-01_task-tiny_space-MNI152Lin_run-{run}_desc-condition_betas.nii.gz" for run in RUNS
+    ]
+    mask = func(bold_study) / "sub-01_task-words_run-1_space-MNI152Lin_desc-brain_mask.nii.gz"
+    data = rsa.load_patterns([str(p) for p in written], mask=mask)
+    truth = np.random.default_rng(3).normal(size=(len(sound_ids()), *SHAPE))[..., :-1].reshape(len(sound_ids()), -1)
+    order = [sound_ids().index(str(name)) for name in data.obs_descriptors["stimulus_id"]]
+    assert np.corrcoef(data.measurements.ravel(), truth[order].ravel())[0, 1] > 0.98
+    about = json.loads(written[0].with_name(written[0].name.replace(".nii.gz", ".json")).read_text())
+    assert any(name.endswith("run-1_events.tsv") for name in about["InputsSHA256"])
+    assert rsa.image_info(written[0]).space.startswith("MNI")
+
+    assert not {stage for stage in bold_study.run() if stage.startswith("sub-")}
+    events = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-2_events.tsv"
+    events.write_text(events.read_text().replace("\t1.0\t", "\t1.5\t"))
+    again = bold_study.run()
+    assert "sub-01_betas" in again
+    assert "sub-01_rois" in again
+    assert "sub-02_betas" not in again
+
+
+def test_residuals_of_the_fit_give_the_noise(bold_study: TinyStudy) -> None:
+    bold_study.edit(('glm = { strategy = "motion6", noise = "ols" }', 'glm = { model = "lss" }\nnoise = "residuals"'))
+    bold_study.run("01")
+    left = sorted((bold_study.out / "sub-01" / "func").glob("*_desc-lss_residuals.nii.gz"))
+    assert len(left) == len(RUNS)
+    assert rsa.load_image(left[0]).shape == (*SHAPE, N)
+    assert (bold_study.out / "sub-01" / "func" / "sub-01_task-tiny_space-MNI152Lin_desc-rois_scores.tsv").exists()
+
+
+def test_stim_times_and_afni_s_names_are_taken_by_pattern(bold_study: TinyStudy) -> None:
+    own = bold_study.folder / "afni"
+    own.mkdir()
+    for run in RUNS:
+        name = f"sub-01_task-words_run-{run}_space-MNI152Lin_desc-preproc_bold.nii.gz"
+        rsa.save_image(rsa.load_image(func(bold_study) / name), own / f"pb04.01.r0{run}+tlrc.HEAD", space="MNI")
+    tables = [pd.read_csv(bold_study.folder / f"bids/sub-01/func/sub-01_task-words_run-{run}_events.tsv", sep="\t")
+              for run in RUNS]  # fmt: skip
+    files = []
+    for name in sound_ids():
+        rows = [" ".join(f"{t:g}:1" for t in table["onset"][table["trial_type"] == name]) for table in tables]
+        (own / f"{name}.1D").write_text("\n".join(rows) + "\n")
+        files.append(f'"{name}" = "afni/{name}.1D"')
+    shutil.copy(func(bold_study) / "sub-01_task-words_run-1_space-MNI152Lin_desc-brain_mask.nii.gz", own / "m.nii.gz")
+    where = f"""files = "afni/pb04.{{participant}}.r{{run}}+tlrc.HEAD"
+mask = "afni/m.nii.gz"
+events = {{ {", ".join(files)} }}
+"""
+    bold_study.edit(
+        ('participants = ["01", "02"]', 'participants = ["01"]'),
+        ('layout = "bids"\nfolder = "bids/derivatives/fmriprep"\n', where),
+        ('{ strategy = "motion6", noise = "ols" }', '{ polort = "A", slice_time_ref = 0.25, scale = "percent" }'),
+        ('name = "tiny"', 'name = "tiny"\nmaps = "afni"'),
+    )
+    bold_study.run()
+    written = sorted((bold_study.out / "sub-01" / "func").glob("*_betas+tlrc.HEAD"))
+    assert len(written) == len(RUNS)
+    sidecar = written[0].with_name(written[0].name.replace("+tlrc.HEAD", ".json"))
+    assert json.loads(sidecar.read_text())["Scale"] == "percent"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"motion6"', '"motion7"'), "did you mean 'motion"),
+        (('strategy = "motion6"', 'colum = "trial_type"'), "unknown key 'colum'"),
+        (('noise = "ols"', 'nuisance = ["catt"]'), "no event 'catt'"),
+        (('noise = "ols"', 'column = "word"'), "no column 'word'"),
+        (('noise = "ols"', "t_r = 200.0"), "t_r: found 200"),
+        (('kind = "bold"', 'kind = "bold"\nlabels = "sub-brick"'), "'labels' goes with kind = 'betas'"),
+        (('kind = "bold"', 'kind = "betas"'), "'glm' goes with kind = 'bold'"),
+        (('layout = "bids"\nfolder', 'layout = "files"\nmask = "m"\nfiles'), "lacks the key 'events'"),
+        (('noise = "ols"', 'leave_out = ["cat_anna"]'), "no pattern of 'cat_anna'"),
+    ],
+)
+def test_mistakes_in_the_study_file_are_one_line(bold_study: TinyStudy, change: tuple[str, str], said: str) -> None:
+    bold_study.edit(change)
+    try:
+        found: Any = problems(bold_study)
+    except InputError as error:
+        found = str(error).splitlines()
+    assert any(said in line for line in found), found
+
+
+def test_what_is_wrong_with_the_files_is_found_before_anything_is_computed(bold_study: TinyStudy) -> None:
+    late = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-2_events.tsv"
+    late.write_text(late.read_text() + "300.0\t1.0\tcat_anna\n")
+    gone = bold_study.folder / "bids" / "sub-02" / "func" / "sub-02_task-words_run-3_events.tsv"
+    gone.unlink()
+    found = problems(bold_study)
+    assert any(line.startswith("participant 01: events of run 2: 1 of 17 events begin after the end") for line in found)
+    assert any(line.startswith("participant 02: no events belong to 'sub-02_task-words_run-3") for line in found)
+    assert not bold_study.out.exists()
