@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -24,7 +27,43 @@ if TYPE_CHECKING:
 from brainmap import __version__
 from brainmap.errors import InputError
 
+_HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
+_UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
+_STALE = 86_400.0  # seconds after which an unfinished file of another machine is taken for abandoned
 PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
+
+
+def unfinished(path: Path) -> Path:
+    """The name beside `path` that a file has while it is written; its suffix still says the format."""
+    return path.with_name(f".{_HOST}-{os.getpid()}.{path.name}")
+
+
+def clear_unfinished(folder: Path) -> int:
+    """Remove what killed processes left half written below a folder; give their number.
+
+    Files of processes that live, and recent ones of other machines, are left alone.
+    """
+    removed = 0
+    for path in folder.rglob(".*-*.*"):
+        match = _UNFINISHED.fullmatch(path.name)
+        if match is None or not path.is_file():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process may finish or clear it meanwhile
+            old = time.time() - path.stat().st_mtime > _STALE
+            if (match["host"] == _HOST and not _lives(int(match["pid"]))) or old:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 @contextmanager
@@ -52,7 +91,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise InputError(f"output: {path} cannot be written ({error.strerror}: {error.filename})") from None
     if path.is_dir():
         raise InputError(f"output: {path} is a folder, wanted the name of a file")
-    beside = path.with_name(f".{os.getpid()}.{path.name}")  # in front, so that the suffix still says the format
+    beside = unfinished(path)
     try:
         yield beside
         beside.replace(path)
@@ -177,10 +216,11 @@ class Ledger:
         return [self.folder / name for name in self.read(stage).get("files", {})]
 
     def damaged(self, stage: str) -> list[Path]:
-        """What a stage wrote and is gone, or no longer of the size it was written with."""
-        files: dict[str, int] = self.read(stage).get("files", {})
-        found = {self.folder / name: size for name, size in files.items()}
-        return [path for path, size in found.items() if not path.exists() or _size(path) != size]
+        """What a stage wrote and is gone, of another size, or a file changed since with another content."""
+        files: dict[str, list[Any]] = self.read(stage).get("files", {})
+        entry = self._entry(stage)
+        closed = entry.stat().st_mtime_ns if files else 0
+        return [path for name, said in files.items() if _differs(path := self.folder / name, said, closed)]
 
     def open(self, stage: str) -> None:
         """Write down that a stage is being computed: until it is closed, its files are not believed."""
@@ -198,7 +238,7 @@ class Ledger:
 
     def close(self, stage: str, key: str, files: list[Path]) -> None:
         """Write down that a stage is done."""
-        names = {f.relative_to(self.folder).as_posix(): _size(f) for f in files}
+        names = {f.relative_to(self.folder).as_posix(): _written(f) for f in files}
         write_json(self._entry(stage), {"stage": stage, "key": key, "files": names})
 
     def provenance(self, *, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -208,6 +248,19 @@ class Ledger:
             "Versions": versions(), "Seed": self.seed, "Parameters": dict(parameters), "InputsSHA256": dict(inputs),
         }
         return {"Simulated": True, **about} if self.simulated else about
+
+
+def _written(path: Path) -> list[Any]:
+    """What is remembered of a result: its size, and of a file its SHA-256."""
+    return [_size(path)] if path.is_dir() else [_size(path), file_digest(path)]
+
+
+def _differs(path: Path, said: Any, closed: int) -> bool:
+    """Whether a result is not as it was written; only files touched after `closed` [ns] are read for it."""
+    if not path.exists() or not isinstance(said, list) or _size(path) != said[0]:
+        return True
+    touched = not path.is_dir() and path.stat().st_mtime_ns > closed
+    return touched and file_digest(path) != said[1]
 
 
 def _size(path: Path) -> int:

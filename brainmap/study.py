@@ -95,7 +95,19 @@ class Searchlight(Section):
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
     measure: Literal["spearman", "rho-a", "pearson", "cosine"] = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
+    warped: str | None = None  # maps that were brought to a template: {participant}, {network}, {layer} or {name}
+    warped_space: str | None = None
     group: GroupTest = GroupTest()
+
+    @model_validator(mode="after")
+    def _a_warped_map_each(self) -> Searchlight:
+        if (self.warped is None) != (self.warped_space is None):
+            raise ValueError("warped and warped_space go together: a pattern of files, and the template they are in")
+        if self.warped is not None and "{name}" not in self.warped:
+            lacking = [place for place in ("{participant}", "{layer}") if place not in self.warped]
+            if lacking:
+                raise ValueError(f"warped = {self.warped!r} lacks {lacking[0]}; a file for each participant and layer")
+        return self
 
 
 class Maximizing(Section):

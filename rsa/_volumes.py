@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.record import unfinished
 
 # By AFNI's and NIfTI's common code of a distribution: its name in AFNI and its number of parameters.
 _KINDS = (
@@ -161,7 +162,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def written(target: Path) -> Iterator[IO[bytes]]:
     """Write beside `target`, gzipped when its name says so, and put it in place when all went well."""
-    part = target.with_name(f".{os.getpid()}.{target.name}.part")
+    part = unfinished(target)
     try:
         with part.open("wb") as file:
             if target.suffix == ".gz":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import Floats
@@ -166,7 +167,8 @@ def split_half_best_layer(
     DataFrame
         A row an ROI: roi, layer (chosen most often), chosen_share (of splits), score and standard_error
         over participants on the half not used to choose, position (0 first to 1 last layer, mean over
-        splits), n (participants).
+        splits), n (participants). An ROI without any score is left out, with a `BrainmapWarning`; splits without
+        one (pairs are missing) do not count.
 
     Raises
     ------
@@ -207,27 +209,41 @@ def split_half_best_layer(
         on_test = compare_vectors(models[:, test], data[:, test], measure=measure)
         for roi in chosen:
             mine = [name == roi for name in rois]
-            chosen[roi][k] = _best(on_train[:, mine], roi)
+            chosen[roi][k] = _best(on_train[:, mine])
             tested[roi][k] = on_test[chosen[roi][k], mine]
     rows = []
-    for roi, picks in chosen.items():
+    for roi, every in chosen.items():
+        there = every >= 0
+        if not there.any():
+            warnings.warn(
+                f"split_half_best_layer: {roi!r} is left out, no layer has a score in any half; pairs are missing",
+                BrainmapWarning, stacklevel=2,
+            )  # fmt: skip
+            continue
+        picks = every[there]
         counts = np.bincount(picks, minlength=len(layers))
-        scores = np.median(tested[roi], axis=0)
+        scores = _median(tested[roi][there])
         mean, error = _mean_and_error(scores[None])
         rows.append({
-            "roi": roi, "layer": layers[counts.argmax()], "chosen_share": counts.max() / splits,
+            "roi": roi, "layer": layers[counts.argmax()], "chosen_share": counts.max() / len(picks),
             "score": mean[0], "standard_error": error[0], "position": picks.mean() / (len(layers) - 1),
             "n": int(np.isfinite(scores).sum()),
         })
     return pd.DataFrame(rows)
 
 
-def _best(scores: Floats, roi: str) -> int:
-    """The layer with the highest mean over participants of `(n_layers, n_participants)`."""
+def _best(scores: Floats) -> int:
+    """The layer with the highest mean over participants of `(n_layers, n_participants)`; -1 where none has a score."""
     mean, _ = _mean_and_error(scores)
-    if np.isnan(mean).all():
-        raise InputError(f"split_half_best_layer: no layer has a score in {roi!r}; pairs are missing")
-    return int(np.nanargmax(mean))
+    return -1 if np.isnan(mean).all() else int(np.nanargmax(mean))
+
+
+def _median(scores: Floats) -> Floats:
+    """The median over splits `(n_splits, n_participants)` of those with a score; NaN where none has one."""
+    there = np.isfinite(scores).any(axis=0)
+    median = np.full(scores.shape[1], np.nan)
+    median[there] = np.nanmedian(scores[:, there], axis=0)
+    return median
 
 
 def _halves(

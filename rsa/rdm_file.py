@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from brainmap.checks import existing_file, some
 from brainmap.errors import InputError
+from brainmap.record import atomic
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -32,14 +32,9 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"save_rdms: the folder {path.parent} does not exist; make it first")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
-            _write(file, rdms.to_dict())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
+        _write(file, rdms.to_dict())
     return path
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmap import progress as progress_module
+from brainmap import progress as progress_module, record
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress, track
@@ -170,3 +173,17 @@ def test_a_log_says_the_time_left_by_the_speed_of_this_run(
     assert caplog.messages == ["training: 91 of 100, about 9 s left (loss 1)"]
     monkeypatch.undo()
     assert list(track("abc", "going", total=3)) == ["a", "b", "c"]
+
+
+def test_what_a_dead_process_left_is_cleared_and_what_others_write_is_not(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    mine = record.unfinished(tmp_path / "sub" / "a.tsv")
+    mine.parent.mkdir()
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{int(ended.stdout)}."))
+    other, old = (mine.with_name(f".elsewhere-{int(ended.stdout)}.{name}") for name in ("b.tsv", "c.tsv"))
+    innocent = mine.with_name(".a-1")
+    for path in (mine, dead, other, old, innocent):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    assert record.clear_unfinished(tmp_path) == 2
+    assert {p.name for p in mine.parent.iterdir()} == {mine.name, other.name, innocent.name}

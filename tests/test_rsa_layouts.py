@@ -227,7 +227,8 @@ def test_an_afni_proc_folder_gives_coefficients_and_never_statistics_or_contrast
 @pytest.mark.parametrize("censored", [0, 4])
 def test_single_trials_get_their_run_from_the_design(tmp_path: Path, censored: int) -> None:
     at = [6, 12, 18, 25]  # the third begins in the first run; its response is cut at the run's end below
-    labels, stats, columns = ["Full_Fstat"], ["Ftest(3,30)"], {}
+    labels, columns = ["Full_Fstat"], {}
+    stats: list[str | None] = ["Ftest(3,30)"]
     for word in WORDS[:3]:
         for k, volume in enumerate(at):
             labels += [f"{word}#{k}_Coef", f"{word}#{k}_Tstat"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from brainmap.record import unfinished
 from brainmap.viz.attention import plot_target_attention
 from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
@@ -74,7 +74,7 @@ class Pictures:
         """Write the files, each whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._files.items():
-            beside = self.folder / f".{name}.{os.getpid()}"
+            beside = unfinished(self.folder / name)
             beside.write_bytes(content)
             beside.replace(self.folder / name)
 

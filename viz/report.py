@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
+from brainmap.record import unfinished
 from brainmap.viz.embed import Card, cam_cards, pattern_cards
 from brainmap.viz.methods import methods_paragraph
 from brainmap.viz.pictures import Picture, Pictures
@@ -210,7 +210,7 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     path = Path(path)
     drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
     html = _environment().get_template("report.html.j2").render(view=_view(content, drawn))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()

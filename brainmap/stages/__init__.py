@@ -9,6 +9,7 @@ from pathlib import Path
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
+from brainmap.record import clear_unfinished
 from brainmap.stages.betas import run_betas
 from brainmap.stages.checking import check_output, check_study
 from brainmap.stages.context import Context, log
@@ -50,6 +51,8 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     findings.refuse()
     for note in findings.notes:
         log.warning("note: %s", note)
+    if left := clear_unfinished(context.study.out):
+        log.info("removed %d files that a run which was killed left half written", left)
     run_description(context)
     loaded = run_networks(context)
     run_maps_table(context)

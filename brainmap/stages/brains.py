@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,14 @@ def screened(person: Participant, data: Dataset) -> Dataset:
     return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
 
 
+def no_residuals(person: Participant) -> str:
+    """What to do where a study asks for residuals and none are known."""
+    return (
+        f"noise = 'residuals', and none lie beside {Path(person.files[0]).name}; name them in [brain] residuals (AFNI: "
+        "errts.*), or take noise = 'runs'"
+    )
+
+
 def residuals_of(person: Participant) -> list[NDArray[np.float64]]:
     """What the models of the betas left over, in the mask's voxels, an array (n_volumes, n_voxels) a file.
 
@@ -107,10 +116,7 @@ def residuals_of(person: Participant) -> list[NDArray[np.float64]]:
         None are named or found, or they are on another grid.
     """
     if not person.residuals:
-        raise InputError(
-            f"participant {person.label}: noise = 'residuals', and no residuals are known; name them in [brain] "
-            "residuals (AFNI: errts.*), or take noise = 'runs'"
-        )
+        raise InputError(f"participant {person.label}: {no_residuals(person)}")
     mask = mask_of(person)
     inside = np.asarray(mask.dataobj) > 0
     found = []

@@ -26,9 +26,10 @@ from brainmap.rsa.normalize import MOST_CHANNELS
 from brainmap.rsa.pattern_table import Pattern, read_table
 from brainmap.rsa.patterns import check_patterns
 from brainmap.rsa.regions import Rois, grid_of
+from brainmap.rsa.reliability import responsive_voxels
 from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import planned
-from brainmap.stages.brains import mask_of, pattern_arguments, regions_of
+from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained
 from brainmap.stages.networks import Version, check_items, class_names, load
@@ -229,6 +230,10 @@ def _check_person(context: Context, person: Participant, plan: list[Pattern], ch
         problems += check_patterns(**pattern_arguments(person), stimuli=stimuli)
         for one in person.found:
             _gather(problems, partial(repetition_time, one))
+    for name in (*person.residuals, *([person.sound] if person.sound else [])):
+        _gather(problems, partial(_check_beside, person, name))
+    if person.brain.noise == "residuals" and person.brain.kind == "betas" and not person.residuals:
+        problems.append(f"{who}{no_residuals(person)}")
     try:
         rows, notes = planned(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows
@@ -239,6 +244,14 @@ def _check_person(context: Context, person: Participant, plan: list[Pattern], ch
         problems += [f"{who}{line}" for line in _check_design(context, person, plan, stimuli)]
         problems += [f"{who}{line}" for line in _check_radius(context, person)]
     return problems
+
+
+def _check_beside(person: Participant, name: str) -> None:
+    """A further image is there, on the participant's grid, and a screen's says its distribution."""
+    info, mask = image_info(name), image_info(person.masks[0])
+    check_same_grid(grid_of(info.shape, info.affine), grid_of(mask.shape, mask.affine), what=name, wanted="mask")
+    if name == person.sound:
+        responsive_voxels(name, p=person.brain.screen.p)
 
 
 def _check_design(

@@ -23,9 +23,10 @@ from brainmap.rsa.inference import score_statistics, split_half_best_layer
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
+from brainmap.stages.common import common_map, common_space, to_transform
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
-from brainmap.stages.participants import SCORE_COLUMNS, map_path
+from brainmap.stages.participants import SCORE_COLUMNS
 from brainmap.study import Participant
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ log = logging.getLogger("brainmap")
 VERSION = 1
 SIGNIFICANT = 0.05
 HALVED = 6  # items, three a half: fewer cannot choose a layer on one half and score it on the other
-NO_COMMON_SPACE = (
-    "group maps: not made, participants are in %s space, which is no common grid; bring "
-    "sub-*/func/*_statmap.* to one template and test them with `brainmap rsa group` (ROI results need no template)"
-)
-
 BEST_COLUMNS = {
     "network": "network",
     "roi": "region of interest",
@@ -64,9 +60,10 @@ def run_group(context: Context) -> None:
     )
     context.stage("group_rois", key, lambda: _tables(context, people))
     settings = context.study.settings.searchlight
-    space = common_space(people)
-    if settings is not None and space is None:
-        log.warning(NO_COMMON_SPACE, some(sorted({p.brain.space for p in people})))
+    space = common_space(context, people)
+    lacking = to_transform(context, people, _trained_layers(context)) if settings is not None else ""
+    if lacking:
+        log.warning(lacking)
     elif settings is not None and space is not None and len(people) > 1:
         drawn = 2 ** len(people) > settings.group.permutations  # else all sign flips are enumerated
         maps_key = content_key(
@@ -93,7 +90,7 @@ def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
 
 
 def _map_digests(context: Context, people: list[Participant]) -> list[str]:
-    return [image_digest(map_path(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
+    return [image_digest(common_map(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
 
 
 def _trained_layers(context: Context) -> list[tuple[Version, str]]:
@@ -152,7 +149,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             best.append(table)
     if brains.n_cond < HALVED:
         log.warning("group: best layers are not chosen, %d items cannot be halved (wanted %d)", brains.n_cond, HALVED)
-    if best:
+    if any(len(table) for table in best):
         yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
     yield from _layer_correlations(context, models, about)
 
@@ -196,12 +193,6 @@ def _write(
     yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
 
 
-def common_space(people: list[Participant]) -> str | None:
-    """The space all participants' maps are in, or None when there is none."""
-    spaces = {p.brain.space for p in people}
-    return spaces.pop() if len(spaces) == 1 and spaces != {"native"} else None
-
-
 def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
     """One test for each network, corrected over its layers and voxels together."""
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
@@ -209,7 +200,7 @@ def _maps(context: Context, people: list[Participant], space: str) -> Iterator[P
     clusters = []
     for version in (v for v in versions_of(context) if not v.control):
         layers = [layer for v, layer in _trained_layers(context) if v == version]
-        by_layer = {layer: [load_image(map_path(context, p, version, layer)) for p in people] for layer in layers}
+        by_layer = {layer: [load_image(common_map(context, p, version, layer)) for p in people] for layer in layers}
         result = group_test(
             by_layer,
             test=settings.group.test,
@@ -265,6 +256,9 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     layers = [str(layer) for layer in models.rdm_descriptors["layer"]]
     scores = compare_rdms(models, brains, measure=context.study.settings.rsa.measure)
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
+    planted = _scored(planted, scores, roi_of)
+    if not planted:
+        return
     cube = np.stack([scores[:, roi_of == roi].T for roi in planted], axis=2)
     bounds = noise_ceilings(brains, measure=context.study.settings.rsa.measure).set_index("roi")
     found = recovery_table(
@@ -280,10 +274,19 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), about)
 
 
+def _scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[str, str | None]:
+    """The planted regions that have a score of every layer in every participant; the others are said."""
+    whole = {roi: layer for roi, layer in planted.items() if np.isfinite(scores[:, roi_of == roi]).all()}
+    lost = [roi for roi in planted if roi not in whole]
+    if lost:
+        log.warning("group: recovery is not told of %s, where scores are missing", some(lost))
+    return whole
+
+
 def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:
     """The searchlight's part of the recovery table, where there is a searchlight."""
-    space = common_space(people)
-    if context.study.settings.searchlight is None or space is None:
+    space, settings = common_space(context, people), context.study.settings.searchlight
+    if settings is None or space is None or settings.warped is not None:  # regions are not on the warped grid
         return {}
     best: Nifti1Image = load_image(group_map(context, version, "", "bestlayer", space))
     values = np.nan_to_num(np.asarray(best.dataobj))

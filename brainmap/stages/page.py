@@ -14,9 +14,10 @@ from brainmap.features.explanations import open_maximizations
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm_file import load_rdms
+from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
-from brainmap.stages.group import SIGNIFICANT, brain_rdms, common_space, group_map
+from brainmap.stages.group import SIGNIFICANT, brain_rdms, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.study import Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
@@ -113,7 +114,7 @@ def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
 
 
 def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    space = common_space(list(context.study.participants()))
+    space = common_space(context, list(context.study.participants()))
     if space is None or context.study.settings.searchlight is None:
         return {}, {}, None
     path = group_map(context, version, "", "bestlayer", space)
