@@ -27,6 +27,15 @@ Scale = Literal["map", "sound"]
 Empty = Literal["zero", "leave-out"]
 Alternative = Literal["two-sided", "greater", "less"]
 
+COVER_COLUMNS = {
+    "word": "word that was said, one of the classes",
+    "sounds": "number of its sounds",
+    "own": "mean cover of its own class: share of the input, 0 to 1",
+    "others": "mean cover of all other classes: share of the input, 0 to 1",
+    "difference": "own minus others",
+    "own_empty": "share of maps of its own class that are nowhere positive",
+    "others_empty": "share of maps of other classes that are nowhere positive",
+}
 _EXACT_WORDS = 20  # 2^20 sign flips take seconds
 
 

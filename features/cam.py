@@ -34,6 +34,7 @@ from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.geometry import upsample as upsample_courses
 from brainmap.features.layers import OUTPUT, Layer, list_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.selection import choose
 from brainmap.progress import progress
 
 Method = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
@@ -102,7 +103,8 @@ def class_activation_maps(
     method : {"cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"}
         See the module's docstring.
     layer : str
-        A convolution's name, or "last-conv"; its activations are taken after the nonlinearity.
+        A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"); its activations
+        are taken after the nonlinearity.
     classes : "all" or sequence of names or positions
     class_names : sequence of str, optional
         In the order of the network's outputs; `model.class_names` or positions otherwise.
@@ -151,7 +153,7 @@ def class_activation_maps(
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
-        target = _target(model, sounds, layer)
+        target = map_layer(model, sounds, layer)
         heard = stack.enter_context(tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient))
         step = stack.enter_context(progress("class activation maps", len(items)))
 
@@ -190,18 +192,25 @@ class _Classes:
     columns: list[int]
 
 
-def _target(model: nn.Module, sounds: Sounds, layer: str) -> Layer:
-    listed = list_layers(model, sounds)
-    convolutions = [found.name for found in listed if len(found.shape) > 1]
+def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
+    """The one convolution that a name, kind, place or depth means (`brainmap.features.selection`).
+
+    Raises
+    ------
+    InputError
+        No such layer, several, or one without positions.
+    """
+    listed = [found for found in list_layers(model, sounds) if len(found.shape) > 1]
+    convolutions = [found.name for found in listed]
     if not convolutions:
         raise InputError("class activation maps: the network has no convolution and so no map")
-    name = convolutions[-1] if layer == "last-conv" else layer
-    if name not in convolutions:
-        hint = nearest(name, convolutions)
-        raise InputError(
-            f"layer: {name!r} is no convolution of this network{hint}; it has {some(convolutions, 24)}"
-        )
-    return next(found for found in listed if found.name == name)
+    if layer not in convolutions and layer in {OUTPUT, *dict(model.named_modules())}:
+        hint = nearest(layer, convolutions)
+        raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {some(convolutions, 24)}")
+    found = choose(layer, listed, {})
+    if len(found) > 1:
+        raise InputError(f"layer: {layer!r} means {some(found)}, wanted one for class activation maps; name it")
+    return listed[convolutions.index(found[0])]
 
 
 def _chosen(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> _Classes:
@@ -319,6 +328,11 @@ def _upsampled(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer)
     """Bring maps from the frames of the layer to the samples of the sound, axis by axis."""
     n = len(lengths)
     centers, strides = _each(target.center, n), _each(target.stride, n)
+    if maps.ndim - 2 != n:
+        raise InputError(
+            f"class activation maps: layer {target.name!r} has {maps.ndim - 2} axes of positions and the sounds have "
+            f"{n}; ask for maps over the frames of the layer (upsample=False)"
+        )
     for axis, length in enumerate(lengths):
         frames = maps.shape[2 + axis]
         # without a rule for some operation, frames are taken to share the sound evenly

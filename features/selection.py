@@ -9,7 +9,7 @@
 | `Conv1d`, `MaxPool1d` | every layer of that class, or, where none is listed, every module of it |
 | `conv*`, `conv[1-3]` | every name that fits (as file names do) |
 | `2:5`, `:3`, `-2:` | by place, counted from 0 as a Python slice does |
-| `depth:0.5` | the layer nearest to that share of the way from the first (0) to the last (1) |
+| `depth:0.5` | the layer nearest to that share of the way from the first (0) to the last (1); of two, the earlier |
 | `depth:0.25-0.75` | all layers between |
 """
 
@@ -88,5 +88,5 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
 def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
     last = max(len(names) - 1, 1)
     if high is None:
-        return [min(names, key=lambda name: abs(names.index(name) / last - low))]
+        return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # of two, the earlier
     return [name for place, name in enumerate(names) if low - 1e-9 <= place / last <= high + 1e-9]

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from brainmap.viz.design import plot_design as plot_design
     from brainmap.viz.embedding import plot_embedding as plot_embedding
     from brainmap.viz.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
+    from brainmap.viz.faithfulness import (
+        plot_deletion as plot_deletion,
+        plot_localization as plot_localization,
+        plot_randomization as plot_randomization,
+    )
     from brainmap.viz.filters import (
         plot_filters as plot_filters,
         plot_spectra as plot_spectra,
@@ -82,6 +87,7 @@ _HOMES = {
     "methods": ("methods_paragraph",),
     "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
     "surface": ("plot_surface",),
+    "faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
     "filters": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
     "exemplars": ("plot_exemplars", "plot_neighbors"),
     "embedding": ("plot_embedding",),

@@ -1,0 +1,121 @@
+"""Commands for class activation maps and what they say about words: features cam, features attention."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+
+Method = Annotated[
+    str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")
+]
+MapLayer = Annotated[str, typer.Option(help="A convolution, last-conv, or depth:0.5.")]
+
+
+@commands.command()
+@listening
+def cam(
+    hear: Hear,
+    out: Store,
+    method: Method = "grad-cam",
+    layer: MapLayer = "last-conv",
+    figure: Figure = None,
+    view: Annotated[
+        str, typer.Option(help="Of the figure: sounds, or attention (all classes' maps on all words).")
+    ] = "sounds",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Where in each sound the evidence for each class lies (class activation maps), as .zarr."""
+    from brainmap.checks import one_of
+    from brainmap.features.cam import class_activation_maps, map_layer
+    from brainmap.features.explanations import save_cams
+
+    one_of(view, ("sounds", "attention"), "--view")
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    one = hear()
+    target = map_layer(one.model, one.sounds, layer).name
+    store_free(out, "cam", target, overwrite)
+    cams = class_activation_maps(
+        one.model, one.sounds, method=method, layer=target,  # type: ignore[arg-type]
+        class_names=one.classes, device=one.device,
+    )  # fmt: skip
+    save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
+    heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
+    if figure is not None:
+        from brainmap.viz.attention import plot_target_attention
+        from brainmap.viz.sounds import plot_cam
+
+        title = f"{one.name}: {cams.method} at {cams.layer}"
+        draw = plot_cam if view == "sounds" else plot_target_attention
+        save_figure(draw(one.sounds, cams, title=title), figure)
+    if as_json:
+        about = {
+            "store": str(out), "network": one.name, "method": cams.method, "layer": cams.layer,
+            "classes": list(cams.class_names), "items": dict(zip(cams.items, heard, strict=True)),
+        }  # fmt: skip
+        typer.echo(json.dumps(about, indent=2))
+        return
+    for item, word in zip(cams.items, heard, strict=True):
+        typer.echo(f"{item:<24} heard as {word}")
+    typer.echo(f"{out}: {cams.method} of {len(cams.items)} sounds x {len(cams.class_names)} classes at {cams.layer}")
+
+
+@commands.command()
+@listening
+def attention(
+    hear: Hear,
+    method: Method = "grad-cam",
+    layer: MapLayer = "last-conv",
+    measure: Annotated[str, typer.Option(help="Of cover: entropy, or area (above a threshold).")] = "entropy",
+    scale: Annotated[str, typer.Option(help="Of area: each map's own maximum (map), or the sound's (sound).")] = "map",
+    threshold: Annotated[float, typer.Option(help="Of area, a share of the maximum.")] = 0.5,
+    empty: Annotated[str, typer.Option(help="Maps that are nowhere positive: zero, or leave-out.")] = "zero",
+    alternative: Annotated[str, typer.Option(help="two-sided, greater (own class covers more) or less.")] = "two-sided",
+    seed: Annotated[int, typer.Option(min=0, help="Of random sign flips, with more than 20 words.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The table of words: .tsv.")] = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
+    import numpy as np
+
+    from brainmap.features.attention import COVER_COLUMNS, CoverSettings, attention_cover
+    from brainmap.features.cam import class_activation_maps
+
+    free(out, overwrite, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    settings = {"measure": measure, "scale": scale, "threshold": threshold, "empty": empty, "alternative": alternative}
+    chosen = CoverSettings(**settings)  # type: ignore[arg-type]
+    one = hear()
+    cams = class_activation_maps(
+        one.model, one.sounds, method=method, layer=layer,  # type: ignore[arg-type]
+        class_names=one.classes, device=one.device,
+    )  # fmt: skip
+    found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
+    summary = {"own": found.own, "others": found.others, "difference": found.difference, "effect": found.effect,
+               "p": found.p, "words": found.n_words}  # fmt: skip
+    if out is not None:
+        from brainmap.record import write_table
+
+        about = provenance({"method": method, "layer": cams.layer, **settings}, [one.path], seed=seed)
+        write_table(found.table, out, columns=COVER_COLUMNS, about={**about, "OverWords": summary})
+    if figure is not None:
+        from brainmap.viz.attention import plot_cover
+
+        save_figure(plot_cover(found), figure)
+    if as_json:
+        rows = json.loads(found.table.to_json(orient="records"))
+        typer.echo(json.dumps({"network": one.name, "method": cams.method, "layer": cams.layer, **summary,
+                               "table": rows}, indent=2))  # fmt: skip
+        return
+    show(found.table, False)
+    typer.echo(f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
+               f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)")  # fmt: skip

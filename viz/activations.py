@@ -1,0 +1,101 @@
+"""What every layer says to every word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.viz.style import MUTED, SOFT, bare, colormap, styled
+
+
+def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
+    """Units `(n_items, n_units)` as z-scores of their means over conditions, sorted by the condition they prefer.
+
+    Returns
+    -------
+    scores, names : array `(n_conditions, n_units)` and list of str
+        Units that never differ are left out.
+
+    Examples
+    --------
+    >>> scores, names = tuned_to_conditions(np.array([[0.0, 3.0, 1.0], [2.0, 1.0, 1.0]]), ["a", "b"])
+    >>> scores.tolist(), names
+    ([[1.0, -1.0], [-1.0, 1.0]], ['a', 'b'])
+    """
+    names = list(dict.fromkeys(conditions))
+    rows = np.asarray(conditions)
+    flat = np.asarray(values, dtype=float).reshape(len(values), -1)
+    means = np.stack([flat[rows == name].mean(axis=0) for name in names])
+    spread = means.std(axis=0)
+    alive = spread > 1e-12 * np.maximum(np.abs(means).max(axis=0), 1e-30)
+    scores = (means[:, alive] - means[:, alive].mean(axis=0)) / spread[alive]
+    best = scores.argmax(axis=0)
+    return scores[:, np.lexsort((-scores.max(axis=0), best))], names
+
+
+@styled
+def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: str = "") -> Figure:
+    """Every layer's units by every condition: mean activation over its sounds, z-scored over conditions.
+
+    How to read it: units (from left to right) are sorted by the condition they prefer, so that a layer whose units tell
+    the conditions apart shows a warm staircase on a pale ground; broad bands are units that follow what many
+    conditions share, such as their loudness.
+
+    Parameters
+    ----------
+    acts : object with `layers`, `conditions`, `network` and arrays `acts[layer]` (n_items, ...)
+        What `features.extract_activations` gives.
+    columns : int
+        Layers a row.
+    most : int
+        Units shown of a layer, evenly spaced where it has more.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        Only one condition.
+    """
+    conditions = [str(c) for c in acts.conditions]
+    n = len(set(conditions))
+    if n < 2:
+        raise InputError(f"plot_activations: {n} condition, wanted at least two to compare")
+    layers, columns = list(acts.layers), min(columns, len(acts.layers))
+    rows = -(-len(layers) // columns)
+    height = 0.36 + 0.085 * min(max(n, 6), 30)
+    figure = Figure(figsize=(0.9 + 2.9 * columns, 0.7 + rows * (height + 0.15)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, layer in zip(grid.ravel(), layers, strict=False):
+        values = np.asarray(acts[layer]).reshape(len(conditions), -1)
+        units = values.shape[1]
+        if units > most:
+            values = values[:, np.linspace(0, units - 1, most).astype(int)]
+        scores, names = tuned_to_conditions(values, conditions)
+        image = bare(axes).imshow(scores, cmap=colormap("signed"), vmin=-3, vmax=3, aspect="auto",
+                                  interpolation="nearest")  # fmt: skip
+        dead = values.shape[1] - scores.shape[1]
+        axes.set_title(f"{layer}  ", fontsize=8.5, loc="left", pad=2)
+        axes.set_title(f"{units} units" + (f", {dead} never differ" if dead else ""), fontsize=7, loc="right", pad=2,
+                       color=MUTED, fontweight="normal")  # fmt: skip
+    for axes in grid.ravel()[len(layers) :]:
+        axes.set_visible(False)
+    if n <= 24:
+        for axes in grid[:, 0]:
+            axes.set_yticks(range(n), names, fontsize=max(4.5, min(6.5, 70 / n)))
+            axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=24, pad=0.015)
+    bar.outline.set_visible(False)
+    bar.set_label("mean activation, z-scored over conditions", color=SOFT)
+    figure.supxlabel("units, sorted by the condition they prefer", fontsize=8.5, color=SOFT)
+    figure.suptitle(title or f"{acts.network}: what every layer says to every condition", x=0.01, ha="left",
+                    fontsize=10, fontweight="bold")  # fmt: skip
+    return figure
