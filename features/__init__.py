@@ -12,6 +12,7 @@ if __name__ != "brainmap.features":
     raise ImportError("import brainmap.features, not features")
 
 if TYPE_CHECKING:
+    from brainmap.features.acoustics import AcousticModels as AcousticModels, acoustic_features as acoustic_features
     from brainmap.features.activations import (
         Activations as Activations,
         extract_activations as extract_activations,
@@ -58,12 +59,15 @@ if TYPE_CHECKING:
         Rule as Rule,
         relevance as relevance,
     )
+    from brainmap.features.directions import condition_direction as condition_direction
+    from brainmap.features.generative import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
     from brainmap.features.maximization import (
         Maximization as Maximization,
         MaximizationSettings as MaximizationSettings,
         maximize_activation as maximize_activation,
     )
     from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
+    from brainmap.features.metamers import Metamers as Metamers, match_activation as match_activation
     from brainmap.features.networks import (
         build_network as build_network,
         describe_network as describe_network,
@@ -79,6 +83,15 @@ if TYPE_CHECKING:
         map_features as map_features,
         pattern_features as pattern_features,
         pattern_reliability as pattern_reliability,
+    )
+    from brainmap.features.pattern_comparison import (
+        PatternComparison as PatternComparison,
+        compare_patterns as compare_patterns,
+        gradient_share as gradient_share,
+    )
+    from brainmap.features.saturation import (
+        SoftmaxSaturation as SoftmaxSaturation,
+        softmax_saturation as softmax_saturation,
     )
     from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
     from brainmap.features.training import (
@@ -99,6 +112,7 @@ if TYPE_CHECKING:
     from brainmap.features.voicing import Voicing as Voicing, find_voicing as find_voicing
 
 _HOMES = {
+    "acoustics": ("AcousticModels", "acoustic_features"),
     "voiced_shares": ("VoicedAttention", "voiced_attention"),
     "voiced_maps": ("attention_to_voicing",),
     "voicing": ("Voicing", "find_voicing"),
@@ -109,6 +123,11 @@ _HOMES = {
     "layers": ("Layer", "list_layers", "tap"),
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
+    "directions": ("condition_direction",),
+    "generative": ("SpeechDecoder", "load_decoder"),
+    "metamers": ("Metamers", "match_activation"),
+    "saturation": ("SoftmaxSaturation", "softmax_saturation"),
+    "pattern_comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
     "controls": ("control_network",),
     "reduction": ("Reduction",),
     "attention": (

@@ -52,12 +52,15 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
     from brainmap.cli import (  # noqa: F401  # they add their commands
+        acoustics,
         attention,
         attribute,
         betas,
+        faithfulness,
         features,
         layouts,
         maps,
+        maximize,
         networks,
         rsa,
         study,

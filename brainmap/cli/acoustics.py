@@ -1,0 +1,54 @@
+"""The command for acoustic baselines: features acoustics."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, SoundsAt, Store, store_free
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, save_figure
+
+
+@commands.command()
+def acoustics(
+    sounds: SoundsAt,
+    out: Store,
+    models: Annotated[
+        str, typer.Option(help="all, or of waveform-envelope,mel-spectrogram,mfcc,cochleagram,modulation.")
+    ] = "all",
+    pooling: Annotated[str, typer.Option(help="flatten keeps time, mean averages it, none keeps bands.")] = "flatten",
+    rate: Annotated[int, typer.Option(min=1000, help="In Hz; sounds are resampled.")] = 16_000,
+    seconds: Annotated[float, typer.Option(help="Sounds are padded or trimmed to this length.")] = 1.0,
+    level: Annotated[str, typer.Option(help="rms, peak or none.")] = "rms",
+    figure: Figure = None,
+    item: Annotated[str | None, typer.Option(help="The sound of the picture; default: the first.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Acoustic models of a set of sounds, which a claim about a network has to beat, as .zarr."""
+    from brainmap.checks import one_of
+    from brainmap.features.acoustics import NAME, acoustic_features
+    from brainmap.features.sounds import load_sounds
+
+    store_free(out, "activations", None, overwrite)
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)  # type: ignore[arg-type]
+    shown = heard.items[0] if item is None else one_of(item, heard.items, "--item")
+    chosen = "all" if models == "all" else names(models)
+    found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)  # type: ignore[arg-type]
+    if figure is not None:
+        from brainmap.viz.acoustics import plot_acoustics
+
+        wave = heard.take([heard.items.index(shown)]).waveforms
+        save_figure(plot_acoustics(wave, rate=rate, title=shown), figure)
+    shapes = {model: list(found[model].shape) for model in found.layers}
+    if as_json:
+        about = {"store": str(out), "network": NAME, "items": len(found.items), "layers": shapes}
+        typer.echo(json.dumps(about, indent=2))
+        return
+    for model, shape in shapes.items():
+        typer.echo(f"{model:<20} {' x '.join(map(str, shape))}")
+    typer.echo(f"{out}: {len(shapes)} acoustic models of {len(found.items)} sounds")

@@ -1,0 +1,63 @@
+"""The command for attention to voiced and unvoiced sound: features voicing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, Hear, listening
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+
+SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
+
+
+@commands.command()
+@listening
+def voicing(
+    hear: Hear,
+    layer: Annotated[str, typer.Option(help="Of the maps; fine enough in time, so an early one.")] = "conv4",
+    method: Annotated[str, typer.Option(help="layer-cam, another kind of map, or occlusion.")] = "layer-cam",
+    kind: Annotated[str, typer.Option(help="unvoiced, voiced or silent.")] = "unvoiced",
+    energy: Annotated[bool, typer.Option(help="Expect what the frames' energy predicts.")] = True,
+    alternative: Annotated[str, typer.Option(help="two-sided, greater or less.")] = "two-sided",
+    correction: Annotated[str, typer.Option(help="Over words: fdr, bonferroni or none.")] = "fdr",
+    permutations: Annotated[int, typer.Option(min=99, help="Circular shifts.")] = 4999,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shifts.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The table of words: .tsv.")] = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Whether the network attends more to unvoiced than to voiced sound, word by word, by circular shifts."""
+    import numpy as np
+
+    from brainmap.features.voiced_maps import attention_to_voicing
+    from brainmap.features.voiced_shares import WORD_COLUMNS
+
+    free(out, overwrite, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    one = hear()
+    settings: dict[str, Any] = {"kind": kind, "energy": energy, "alternative": alternative, "correction": correction,
+                "permutations": permutations}  # fmt: skip
+    found = attention_to_voicing(
+        one.model, one.sounds, layer=layer, method=method, class_names=one.classes, device=one.device,
+        rng=np.random.default_rng(seed), **settings,
+    )  # fmt: skip
+    if out is not None:
+        from brainmap.record import write_table
+
+        about = provenance({"maps": found.source, **settings}, [one.path], seed=seed)
+        over_words = {"Effect": found.effect, "P": found.p}
+        write_table(found.words, out, columns=WORD_COLUMNS, about={**about, "AllWords": over_words})
+    if figure is not None:
+        from brainmap.viz.voicing import plot_voiced_attention
+
+        save_figure(plot_voiced_attention(one.sounds, found), figure)
+    show(found.words[SHOWN], as_json)
+    if not as_json:
+        up = int((found.words["effect"] > 0).sum())
+        typer.echo(f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
+                   f"(p = {found.p:.2g}; more in {up} of {int((found.words['n'] > 0).sum())} words)")  # fmt: skip

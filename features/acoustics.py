@@ -1,0 +1,199 @@
+"""Acoustic models as features of their own: what any claim about a network has to beat.
+
+* `waveform-envelope`: Hilbert envelope of the sound at 200 Hz.
+* `mel-spectrogram`: 64 mel bands in dB every 10 ms (librosa), at most 80 dB below the loudest of the sound.
+* `mfcc`: 13 cepstral coefficients of these (librosa).
+* `cochleagram`: 30 half-cosine filters evenly in ERB numbers, envelopes to the power 0.3 at 200 Hz (McDermott &
+  Simoncelli 2011).
+* `modulation`: spectrotemporal modulation, 2 to 64 Hz by 0 to 4 cycles an octave, upward and downward, averaged over
+  time and frequency (Chi, Ru & Shamma 2005).
+
+A sound g times as loud has a waveform envelope g times as large, a cochleagram and modulation g^0.3 times, a mel
+spectrogram 20 log10(g) dB higher, and of its MFCC the first differs only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.features import cochlea
+from brainmap.features.activations import Activations, extract_activations
+from brainmap.features.running import Sounds
+
+Model = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
+Waves = NDArray[np.float32]
+
+NAME = "acoustics"
+N_MELS, N_MFCC, RANGE_DB = 64, 13, 80.0
+SHORTEST_S = 0.1
+_VERSION = 1  # raised when the meaning of the numbers changes
+
+
+def mel_spectrogram(waves: Waves, *, rate: int) -> Waves:
+    """64 mel bands in dB every 10 ms, from windows of about 64 ms, `(n, 64, n_frames)`."""
+    from librosa import power_to_db
+    from librosa.feature import melspectrogram
+
+    size = 2 ** round(np.log2(0.064 * rate))
+    power = melspectrogram(y=waves, sr=rate, n_fft=size, hop_length=round(0.01 * rate), n_mels=N_MELS)
+    return np.stack([power_to_db(one, top_db=RANGE_DB) for one in power]).astype(np.float32)
+
+
+def mfcc(waves: Waves, *, rate: int) -> Waves:
+    """The first 13 cepstral coefficients of `mel_spectrogram`, `(n, 13, n_frames)`."""
+    from librosa.feature import mfcc as cepstrum
+
+    return np.asarray(cepstrum(S=mel_spectrogram(waves, rate=rate), n_mfcc=N_MFCC), dtype=np.float32)
+
+
+def _modulation(waves: Waves, *, rate: int) -> Waves:
+    return cochlea.modulation_spectrum(waves, rate=rate).reshape(len(waves), -1)
+
+
+MODELS: dict[str, Callable[..., Waves]] = {
+    "waveform-envelope": cochlea.waveform_envelope,
+    "mel-spectrogram": mel_spectrogram,
+    "mfcc": mfcc,
+    "cochleagram": cochlea.subband_envelopes,
+    "modulation": _modulation,
+}
+
+
+class _Part(nn.Module):
+    """One acoustic model in the place of a layer."""
+
+    def __init__(self, name: str, rate: int) -> None:
+        super().__init__()
+        self.name, self.rate = name, rate
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, rate={self.rate}, version={_VERSION}"  # what the key of its features depends on
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = np.ascontiguousarray(x[:, 0].detach().cpu().numpy(), dtype=np.float32)
+        return torch.from_numpy(np.ascontiguousarray(MODELS[self.name](waves, rate=self.rate))).to(x.device)
+
+
+class AcousticModels(nn.Module):
+    """Acoustic models side by side, as a network whose layers they are: whatever takes a network takes them.
+
+    Parameters
+    ----------
+    models : "all" or sequence of str
+        Keys of `MODELS`.
+    rate : int [Hz]
+        Of the sounds.
+
+    Raises
+    ------
+    InputError
+        An unknown model, none, or one named twice; in `forward`, sounds that are no waveforms or shorter than 100 ms.
+
+    Examples
+    --------
+    >>> net = AcousticModels(["waveform-envelope", "modulation"], rate=8000)
+    >>> [tuple(part(torch.zeros(2, 1, 8000)).shape) for part in net.children()]
+    [(2, 1, 200), (2, 72)]
+    """
+
+    def __init__(self, models: str | Sequence[str] = "all", *, rate: int) -> None:
+        super().__init__()
+        self.models = chosen(models)
+        self.rate = int(rate)
+        for name in self.models:
+            self.add_module(name, _Part(name, self.rate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Everything that the models give, `(n, n_units)`."""
+        if x.ndim != 3 or x.shape[1] != 1:
+            raise InputError(f"acoustics: sounds of shape {tuple(x.shape[1:])}, wanted waveforms (1, t)")
+        if x.shape[2] < SHORTEST_S * self.rate:
+            raise InputError(f"acoustics: sounds of {x.shape[2]} samples, wanted {SHORTEST_S * self.rate:g} or more")
+        return torch.cat([part(x).flatten(1) for part in self.children()], dim=1)
+
+
+def chosen(models: str | Sequence[str]) -> tuple[str, ...]:
+    """The acoustic models meant by "all", a name or a sequence of names.
+
+    Raises
+    ------
+    InputError
+        An unknown one, none, or one named twice.
+    """
+    named = tuple(MODELS) if models == "all" else (models,) if isinstance(models, str) else tuple(models)
+    for name in named:
+        one_of(name, tuple(MODELS), "acoustic model")
+    if not named or len(set(named)) < len(named):
+        raise InputError(f"acoustic models: found {list(named)}, wanted one or more, each once")
+    return named
+
+
+def acoustic_features(
+    sounds: Sounds,
+    *,
+    models: str | Sequence[str] = "all",
+    rate: int | None = None,
+    pooling: Literal["flatten", "mean", "none"] = "flatten",
+    store: str | Path | None = None,
+    batch_size: int = 16,
+) -> Activations:
+    """What acoustic models say about sounds, in the form of a network's activations.
+
+    Parameters
+    ----------
+    sounds : Sounds, array or Tensor (n_items, 1, t)
+    models : "all" or sequence of str
+        See the module's docstring.
+    rate : int, optional [Hz]
+        Needed for an array; `Sounds` know theirs.
+    pooling : {"flatten", "mean", "none"}
+        "flatten" keeps time, a unit a band and frame; "mean" averages it out; "none" keeps `(bands, frames)`.
+        `modulation` has no time left.
+    store : path, optional
+        A zarr folder, as in `extract_activations`.
+    batch_size : int
+
+    Returns
+    -------
+    Activations
+        Layers are the models; the network is called "acoustics".
+
+    Raises
+    ------
+    InputError
+        An unknown model; no rate; the mean of a waveform envelope, a single number; sounds that are no waveforms.
+
+    References
+    ----------
+    McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032; Chi T, Ru P, Shamma SA (2005):
+    doi:10.1121/1.1945807
+
+    Examples
+    --------
+    >>> found = acoustic_features(np.random.default_rng(0).standard_normal((3, 1, 8000)), models=["mfcc"], rate=8000)
+    >>> found["mfcc"].shape
+    (3, 1313)
+    """
+    names = chosen(models)
+    one_of(pooling, ("flatten", "mean", "none"), "pooling")
+    known = getattr(sounds, "rate", None)
+    if rate is None and known is None:
+        raise InputError("acoustics: an array says nothing of its rate; give rate= [Hz]")
+    if rate is not None and known is not None and rate != known:
+        raise InputError(f"acoustics: rate {rate} Hz for sounds at {known} Hz; leave it out")
+    if pooling == "mean" and "waveform-envelope" in names:
+        raise InputError("acoustics: the mean of a waveform envelope is one number, of which no geometry can be made; "
+                         "leave the model out, or keep time with pooling='flatten'")  # fmt: skip
+    network = AcousticModels(names, rate=int(known if rate is None else rate))  # type: ignore[arg-type]
+    return extract_activations(
+        network, sounds, layers=list(names), pooling=pooling, store=store, batch_size=batch_size, network=NAME
+    )

@@ -1,0 +1,194 @@
+"""A cochlea in a few lines: half-cosine filters of constant ERB width, envelopes, compression; and their modulation."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.signal import resample_poly
+
+from brainmap.errors import InputError
+
+RATES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # Hz
+SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # cycles an octave; 0: all frequencies together
+COMPRESSION = 0.3
+ENVELOPE_HZ = 200
+LOWEST_HZ = 50.0
+PER_OCTAVE = 12  # channels before modulation filters
+
+
+def to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    """Frequency [Hz] as ERB number, in steps of the ear's equivalent rectangular bandwidths.
+
+    References
+    ----------
+    Glasberg BR, Moore BCJ (1990): doi:10.1016/0378-5955(90)90170-T
+
+    Examples
+    --------
+    >>> float(to_erb(1000.0).round(2))
+    15.57
+    """
+    return np.asarray(1000 / (24.7 * 4.37) * np.log(1 + 4.37 * np.asarray(hertz, dtype=float) / 1000))
+
+
+def from_erb(number: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    """Frequency [Hz] of an ERB number."""
+    return np.asarray((np.exp(np.asarray(number, dtype=float) * 24.7 * 4.37 / 1000) - 1) * 1000 / 4.37)
+
+
+def erb_centers(n: int, *, rate: float) -> NDArray[np.float64]:
+    """Centers [Hz] of `n` filters evenly spaced in ERB numbers between 50 Hz and half the rate, ends left out."""
+    return from_erb(np.linspace(to_erb(LOWEST_HZ), to_erb(rate / 2), n + 2)[1:-1])
+
+
+def octave_centers(*, rate: float) -> NDArray[np.float64]:
+    """Centers [Hz], 12 an octave, from 100 Hz up to a semitone below half the rate."""
+    n = int(np.floor(np.log2(rate / 2 / 100.0) * PER_OCTAVE))
+    return 100.0 * 2 ** (np.arange(n) / PER_OCTAVE)
+
+
+def filter_gains(centers: NDArray[np.floating], n_samples: int, *, rate: float, width: float) -> NDArray[np.float32]:
+    """Gain of half-cosine filters at the frequencies of `rfft`, `(n_filters, n_samples // 2 + 1)`.
+
+    Filters reach `width` ERB numbers to each side; where they lie as far apart, their squared gains sum to 1.
+
+    References
+    ----------
+    McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032
+    """
+    away = np.abs(to_erb(np.fft.rfftfreq(n_samples, 1 / rate)) - to_erb(centers)[:, None]) / width
+    return np.where(away < 1, np.cos(np.pi / 2 * away), 0).astype(np.float32)
+
+
+@cache
+def _bank(n_filters: int | None, n_samples: int, rate: int) -> NDArray[np.float32]:
+    if n_filters is None:
+        return filter_gains(octave_centers(rate=rate), n_samples, rate=rate, width=1.0)
+    spacing = float(to_erb(rate / 2) - to_erb(LOWEST_HZ)) / (n_filters + 1)
+    return filter_gains(erb_centers(n_filters, rate=rate), n_samples, rate=rate, width=spacing)
+
+
+def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int | None = 30) -> NDArray[np.float32]:
+    """Hilbert envelopes of cochlear subbands to the power 0.3, at 200 Hz.
+
+    Parameters
+    ----------
+    waves : array (n, t)
+    rate : int [Hz]
+    n_filters : int or None
+        Evenly in ERB numbers; None: 12 an octave from 100 Hz, each an ERB to a side.
+
+    Returns
+    -------
+    ndarray float32 (n, n_filters, t * 200 / rate)
+
+    References
+    ----------
+    McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032
+    """
+    n_samples = waves.shape[1]
+    gains = _bank(n_filters, n_samples, rate)
+    spectra = fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
+    spectra[:, 1:] *= 2  # the negative half, which an analytic signal lacks
+    if n_samples % 2 == 0:
+        spectra[:, -1] /= 2
+    out = []
+    for spectrum in spectra:
+        analytic = np.zeros((len(gains), n_samples), np.complex64)
+        analytic[:, : gains.shape[1]] = gains * spectrum
+        out.append(_slower(np.abs(fft.ifft(analytic, axis=1)) ** COMPRESSION, rate))
+    return np.stack(out)
+
+
+def _slower(envelope: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
+    common = np.gcd(ENVELOPE_HZ, rate)
+    slow = resample_poly(envelope, ENVELOPE_HZ // common, rate // common, axis=-1, padtype="line")
+    return np.asarray(np.maximum(slow, 0), dtype=np.float32)
+
+
+def waveform_envelope(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
+    """Hilbert envelope of the whole sound at 200 Hz, `(n, 1, t * 200 / rate)`."""
+    from scipy.signal import hilbert
+
+    return _slower(np.abs(hilbert(waves, axis=1))[:, None], rate)
+
+
+def modulation_filters(
+    n_channels: int, n_frames: int, *, per_octave: float = PER_OCTAVE, frames_hz: float = ENVELOPE_HZ
+) -> NDArray[np.float32]:
+    """Gains of modulation filters over the 2-D spectrum of a time-frequency picture.
+
+    Gaussian over the logarithm of rate and scale, an octave wide at half power; scale 0 takes what lies below the
+    lowest. Downward sweeps (energy falls in frequency) and upward ones lie in different quadrants.
+
+    Returns
+    -------
+    ndarray float32 (2, n_rates, n_scales, n_channels, n_frames)
+        First axis: downward, upward; over the frequencies of `fft2`.
+
+    References
+    ----------
+    Chi T, Ru P, Shamma SA (2005): doi:10.1121/1.1945807; Singh NC, Theunissen FE (2003): doi:10.1121/1.1624067
+    """
+    scale, rate = np.fft.fftfreq(n_channels, 1 / per_octave)[:, None], np.fft.fftfreq(n_frames, 1 / frames_hz)[None]
+
+    def around(center: float, at: NDArray[Any]) -> NDArray[Any]:
+        with np.errstate(divide="ignore"):
+            octaves = np.log2(np.abs(at) / center)
+        return np.asarray(np.exp(-np.log(2) / 2 * (octaves / 0.5) ** 2))
+
+    lowest = min(s for s in SCALES if s)
+    rates = np.stack([around(r, rate) for r in RATES])
+    scales = np.stack([
+        around(s, scale) if s else np.where(np.abs(scale) < lowest / 2, 1.0, around(lowest / 2, scale)) for s in SCALES
+    ])  # fmt: skip
+    product = np.sign(scale) * np.sign(rate)
+    # what has no direction, as the same course at all frequencies, is shared by both
+    direction = np.stack([np.where(product > 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0)),
+                          np.where(product < 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0))])  # fmt: skip
+    gains = direction[:, None, None] * rates[None, :, None] * scales[None, None]
+    return np.asarray(gains, dtype=np.float32)
+
+
+@cache
+def _modulation_bank(n_channels: int, n_frames: int) -> NDArray[np.float32]:
+    gains = modulation_filters(n_channels, n_frames)
+    return gains.reshape(-1, n_channels * n_frames)
+
+
+def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
+    """RMS of each modulation filter's output over time and frequency, on subband envelopes 12 an octave.
+
+    Parameters
+    ----------
+    waves : array (n, t)
+    rate : int [Hz]
+
+    Returns
+    -------
+    ndarray float32 (n, 2, n_rates, n_scales)
+        Downward and upward, `RATES` [Hz], `SCALES` [cycles an octave].
+
+    Raises
+    ------
+    InputError
+        Sounds shorter than one cycle of the slowest rate.
+
+    References
+    ----------
+    Chi T, Ru P, Shamma SA (2005): doi:10.1121/1.1945807
+    """
+    if waves.shape[1] < rate / RATES[0]:
+        raise InputError(f"modulation: sounds of {1000 * waves.shape[1] / rate:.3g} ms, wanted at least "
+                         f"{1000 / RATES[0]:g} ms, one cycle of the slowest rate")
+    envelopes = subband_envelopes(waves, rate=rate, n_filters=None)
+    envelopes -= envelopes.mean(axis=2, keepdims=True)
+    shape = envelopes.shape[1:]
+    power = np.abs(fft.fft2(envelopes)).reshape(len(waves), -1) ** 2 / np.prod(shape) ** 2
+    gains = _modulation_bank(*shape)
+    rms = np.sqrt(power @ np.square(gains).T)
+    return np.asarray(rms.reshape(len(waves), 2, len(RATES), len(SCALES)))
