@@ -36,15 +36,38 @@ controls = ["untrained"]         # the same network without what it learned: unt
 
 [[brain]]                        # repeat the block where participants' files are named otherwise
 participants = ["01", "02"]
-kind = "betas"
+kind = "betas"                   # or "bold": a GLM of each run comes first
 files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participant}/betas_run-{run}+tlrc.HEAD"
+# Paths may hold {participant}, {session}, {task} and {run}. Instead of files, and mostly of mask:
+# layout = "bids"                # fMRIPrep's or another pipeline's derivatives in folder; or "afni_proc"
+# folder = "derivatives/fmriprep"
+# task = "words"                 # these five choose among what the layout finds
+# sessions = ["1", "2"]
+# desc = "preproc"               # afni_proc: REML or OLS
+# entities = { res = "2" }
+# raw = "."                      # BOLD: the BIDS folder that holds the events
+# events = "sub-{participant}_run-{run}_events.tsv"  # BOLD, where no layout finds them; confounds likewise
+# glm = { model = "condition" }  # BOLD: condition, lsa or lss. Further keys: column ("trial_type"), hrf ("glover"),
+#                                  noise ("ar1"), high_pass ("design", or s), polort, strategy (of the confounds),
+#                                  t_r, slice_time_ref, duration, leave_out, nuisance, others, scale
 labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run
 mask = "sub-{participant}/mask.nii.gz"
 rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the table: index, name
-# rois also takes hemispheres = "separate" (or "pooled") and minimum_voxels = 10
+# rois = { masks = { A1 = "a1.nii.gz", belt = "belt.nii.gz" } }
+# rois = { centers = "auditory", radius_mm = 8 }     # or { A1 = [-45, -21, 7] } with coordinates = "MNI" and
+#                                                      orientation = "LPI" (or "RAI", as AFNI shows them)
+# rois also takes names = ["A1"], hemispheres = "separate" (or "pooled") and minimum_voxels = 10
 space = "native"                 # or a template's name; group maps need one grid for all
 # missing = "error"              # or "nan": a condition may be missing in a run
-# noise = "runs"                 # noise precision from the differences between runs; or none
+# normalize = []                 # in order: demean-runs, cocktail-blank, zscore-runs, noise-runs
+# noise = "runs"                 # noise precision from the differences between runs; residuals; or none
+# precision = "shrinkage"        # or diag, full
+# residuals = "sub-{participant}/errts+tlrc"         # where no layout finds them
+# screen = { reliability = 0.1 } # of ROIs' voxels: split-half; sound = "stats+tlrc[sound#0_Tstat]", p = 0.001
+
+# [baselines]                    # acoustic models that any claim has to beat, compared as one more network
+# models = ["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
+# name = "acoustics"             # in tables; dissimilarity and units as for a network
 
 [rsa]
 items = "stimulus"               # rows of the RDMs: stimulus, or condition (tokens averaged first)
@@ -57,6 +80,8 @@ radius_mm = 9.0
 dissimilarity = "correlation"    # correlation, euclidean, crossnobis
 measure = "spearman"             # spearman, rho-a, pearson, cosine
 minimum_voxels = 10
+# warped = "warped/{name}.nii.gz"  # native maps that were brought to a template: {participant}, {network}, {layer}
+# warped_space = "MNI152NLin2009cAsym"
 group = { test = "sign-flip", permutations = 5000, correction = "max-t" }
 
 [explain]                        # what the layers hear; leave the block out to skip it

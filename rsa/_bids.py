@@ -165,9 +165,8 @@ def _choose(
         if not found:
             there = sorted({file.get(entity) for file in left})
             named = some([f"{entity}-{v}" if v else f"no {entity}" for v in there]) or f"no {kind} image at all"
-            raise InputError(
-                f"participant {participant}: no {kind} image with {entity}-{value}; found {named}{nearest(value, there)}"
-            )
+            hint = nearest(value, there)
+            raise InputError(f"participant {participant}: no {kind} image with {entity}-{value}; found {named}{hint}")
         left = found
     if sessions is not None:
         absent = [s for s in sessions if s not in {file.get("ses") for file in left}]
@@ -212,6 +211,7 @@ def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], part
     events = inherited(roots, image, "events", "tsv")
     beside = image.path.with_name(re.sub(r"(\+\w+)?\.\w+(\.gz)?$", ".tsv", image.path.name))
     labels = str(beside) if kind == "betas" and beside.is_file() else "sub-brick"
+    left = list(_companions(image, files, ("residuals",), image.get("desc"), _IMAGES)) if kind == "betas" else []
     return RunInputs(
         participant=participant,
         session=image.get("ses"),
@@ -224,6 +224,7 @@ def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], part
         events=str(events[-1]) if events and kind == "bold" else None,
         confounds=next((str(p) for p in _companions(image, files, ("timeseries", "regressors"), "confounds")), None),
         sidecars=tuple(map(str, sidecars)),
+        residuals=str(left[0]) if left else None,
         space=image.get("space"),
         t_r=_seconds(said, "RepetitionTime", sidecars),
         start_time=_seconds(said, "StartTime", sidecars),

@@ -28,3 +28,14 @@ CEILING_COLUMNS = {
     "n": "participants",
     "approximate": "whether the upper bound is approximate (tau-a)",
 }
+
+VOXEL_COLUMNS = {
+    "roi": "region; the first row is the whole mask",
+    "voxels": "voxels of the region",
+    "outside_mask": "of these, outside the mask",
+    "dropped_nan": "left out: NaN or infinite in a pattern",
+    "dropped_constant": "left out: constant over the patterns of a run",
+    "dropped_unresponsive": "left out: no answer to sound",
+    "dropped_unreliable": "left out: responses of odd and even runs do not correlate enough",
+    "kept": "voxels used",
+}

@@ -113,6 +113,27 @@ def test_screens_leave_out_voxels_and_the_table_says_why(tiny_study: Any) -> Non
     assert str(tiny_study.folder / "sound.nii.gz") in person.inputs
 
 
+def test_commands_screen_normalize_and_tell_what_was_left_out(tiny_study: Any, lines_of: Any) -> None:
+    own, out = tiny_study.folder / "sub-01", tiny_study.folder / "rdms.h5"
+    betas = [own / f"betas_run-{run}+tlrc" for run in (1, 2, 3)]
+    table = tiny_study.folder / "voxels.tsv"
+    code, _, said = lines_of(
+        "rsa", "rdm", "--betas", *betas, "--mask", own / "mask+tlrc", "--rois", tiny_study.folder / "rois.nii.gz",
+        "--roi-table", tiny_study.folder / "rois.tsv", "--reliability", 0.3, "--normalize", "demean-runs,zscore-runs",
+        "--dissimilarity", "correlation", "--noise", "none", "--voxels", table, "--out", out,
+    )  # fmt: skip
+    assert code == 0, said
+    data = rsa.screen_voxels(
+        rsa.load_patterns(betas, mask=own / "mask+tlrc", rois=rsa.load_rois(
+            tiny_study.folder / "rois.nii.gz", table=tiny_study.folder / "rois.tsv", mask=own / "mask+tlrc")),
+        minimum_reliability=0.3,
+    )  # fmt: skip
+    assert pd.read_csv(table, sep="\t")["kept"].tolist() == rsa.voxel_report(data)["kept"].tolist()
+    data = rsa.normalize_patterns(rsa.normalize_patterns(data, "demean-runs"), "zscore-runs")
+    expected = rsa.compute_rdms(data, rois="all", dissimilarity="correlation")
+    np.testing.assert_allclose(rsa.load_rdms(out).dissimilarities, expected.dissimilarities)
+
+
 def test_screens_that_cannot_work_are_refused(tiny_study: Any) -> None:
     mask = rsa.load_image(tiny_study.folder / "sub-01" / "mask+tlrc")
     plain = rsa.save_image(nib.Nifti1Image(np.ones(mask.shape, "f4"), mask.affine), tiny_study.folder / "plain.nii.gz")

@@ -84,6 +84,13 @@ def rdm(
     stimuli: Stimuli = None,
     participant: Participant = None,
     missing: Missing = "error",
+    normalize: Annotated[
+        str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
+    ] = None,
+    reliability: Annotated[float | None, typer.Option(help="Smallest split-half correlation of a voxel.")] = None,
+    sound: Annotated[str | None, typer.Option(help="Voxels with sound > silence only: a t, z or F image.")] = None,
+    sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
+    voxels: Annotated[Path | None, typer.Option(help="Also a .tsv of voxels left out, by ROI and reason.")] = None,
     noise: Noise = "runs",
     layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4")] = "all",
     dissimilarity: Annotated[
@@ -112,6 +119,7 @@ def rdm(
     if len(stores) + bool(images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     free(out, overwrite, kinds=(".h5", ".hdf5"))
+    free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     scaling = one_of(units or ("zscore" if activations is not None else "none"), ("zscore", "none"), "--units")
     settings = {"items": items, "units": "zscore" if scaling == "zscore" else None}
     for kind, store in stores.items():
@@ -122,7 +130,9 @@ def rdm(
         data = patterns_of(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
+        data = _prepared(data, normalize, reliability=reliability, sound=sound, p=sound_p, mask=mask)
         rdms = _brain_rdms(data, regions, noise, dissimilarity=dissimilarity or "crossnobis", **settings)
+        _voxel_table(data, voxels, images)
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
@@ -131,6 +141,30 @@ def rdm(
         f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} "
         f"{LEVELS.get(rdms.descriptors['level'], items)}, {rdms.dissimilarity_measure}"
     )
+
+
+def _prepared(
+    data: Dataset, methods: str | None, *, reliability: float | None, sound: str | None, p: float, mask: str | None
+) -> Dataset:
+    """Patterns of the voxels that the screens keep, normalized."""
+    from brainmap.rsa.normalize import normalize_patterns
+    from brainmap.rsa.reliability import screen_voxels
+
+    if reliability is not None or sound is not None:
+        data = screen_voxels(data, minimum_reliability=reliability, sound=sound, p=p, mask=mask)
+    for method in names(methods) if methods else ():
+        data = normalize_patterns(data, method)  # type: ignore[arg-type]
+    return data
+
+
+def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
+    from brainmap.record import write_table
+    from brainmap.rsa.columns import VOXEL_COLUMNS
+    from brainmap.rsa.patterns import voxel_report
+
+    if path is not None:
+        write_table(voxel_report(data), path, columns=VOXEL_COLUMNS, about=provenance({}, inputs))
+        typer.echo(f"Wrote {path}")
 
 
 def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import searchlight
+from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
@@ -38,17 +39,7 @@ SCORE_COLUMNS = {
     "roi": "region of interest",
     "score": "similarity of the layer's and the region's RDM, in the measure named below",
 }
-COUNT_COLUMNS = {
-    "participant": "label of the participant",
-    "roi": "region; the first row is the whole mask",
-    "voxels": "voxels of the region",
-    "outside_mask": "of these, outside the mask",
-    "dropped_nan": "left out: NaN or infinite in a pattern",
-    "dropped_constant": "left out: constant over the patterns of a run",
-    "dropped_unresponsive": "left out: no answer to sound",
-    "dropped_unreliable": "left out: responses of odd and even runs do not correlate enough",
-    "kept": "voxels used",
-}
+COUNT_COLUMNS = {"participant": "label of the participant", **VOXEL_COLUMNS}
 
 
 @dataclass(frozen=True)
