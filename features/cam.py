@@ -103,8 +103,9 @@ def class_activation_maps(
     method : {"cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"}
         See the module's docstring.
     layer : str
-        A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"); its activations
-        are taken after the nonlinearity.
+        A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"), its activations
+        taken after the nonlinearity; or another module by its name: where a pooling lies between the last convolution
+        and a global one, CAM is exact at that pooling.
     classes : "all" or sequence of names or positions
     class_names : sequence of str, optional
         In the order of the network's outputs; `model.class_names` or positions otherwise.
@@ -193,24 +194,25 @@ class _Classes:
 
 
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
-    """The one convolution that a name, kind, place or depth means (`brainmap.features.selection`).
+    """The one convolution that a name, kind, place or depth means (`brainmap.features.selection`), or a module by name.
 
     Raises
     ------
     InputError
         No such layer, several, or one without positions.
     """
-    listed = [found for found in list_layers(model, sounds) if len(found.shape) > 1]
-    convolutions = [found.name for found in listed]
-    if not convolutions:
+    named = layer in dict(model.named_modules())
+    listed = [found for found in list_layers(model, sounds, also=[layer] if named else []) if len(found.shape) > 1]
+    names = [found.name for found in listed]
+    if not names:
         raise InputError("class activation maps: the network has no convolution and so no map")
-    if layer not in convolutions and layer in {OUTPUT, *dict(model.named_modules())}:
-        hint = nearest(layer, convolutions)
-        raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {some(convolutions, 24)}")
+    if layer not in names and (named or layer == OUTPUT):
+        hint = nearest(layer, names)
+        raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {some(names, 24)}")
     found = choose(layer, listed, {})
     if len(found) > 1:
         raise InputError(f"layer: {layer!r} means {some(found)}, wanted one for class activation maps; name it")
-    return listed[convolutions.index(found[0])]
+    return listed[names.index(found[0])]
 
 
 def _chosen(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> _Classes:
@@ -254,8 +256,8 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
             if torch.allclose(given, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max())):
                 return matrix
     raise InputError(
-        "cam: the logits are not a linear layer on the mean or maximum of this layer over time; "
-        "give a network with such a head (gap, gmp), or use 'hires-cam' or 'grad-cam'"
+        "cam: the logits are not a linear layer on the mean or maximum of this layer over its positions; name the "
+        "layer right before that pooling, give a network with such a head (gap, gmp), or use 'hires-cam' or 'grad-cam'"
     )
 
 

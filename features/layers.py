@@ -264,7 +264,7 @@ def tap(
         yield ear.values
 
 
-def list_layers(model: nn.Module, sounds: Sounds) -> tuple[Layer, ...]:
+def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ()) -> tuple[Layer, ...]:
     """Find the layers of a model by running one sound through it.
 
     Parameters
@@ -272,6 +272,8 @@ def list_layers(model: nn.Module, sounds: Sounds) -> tuple[Layer, ...]:
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
         Only the first is used.
+    also : collection of str
+        Other modules to list: a pooling, say.
 
     Returns
     -------
@@ -291,7 +293,7 @@ def list_layers(model: nn.Module, sounds: Sounds) -> tuple[Layer, ...]:
     [('0', (2, 36), 5), ('output', (4, 8), 19)]
     """
     example = next(tensors(sounds, 1, device=device_of(model)))
-    weighted = [name for name, module in model.named_modules() if name and isinstance(module, _WEIGHTED)]
+    weighted = [n for n, module in model.named_modules() if n and (isinstance(module, _WEIGHTED) or n in also)]
     ear = _Ear([], stage="after", gradient=False, cut=False)
     ear.geometry = Geometry(example)
     with evaluating(model), torch.no_grad(), _listening(model, ear), ExitStack() as stack:
