@@ -12,6 +12,7 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
+    from brainmap.rsa._design_rdms import design_rdms as design_rdms
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
@@ -97,6 +98,7 @@ _HOMES = {
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
     "glm": ("Betas", "fit_betas"),
+    "_design_rdms": ("design_rdms",),
     "beta_files": ("save_betas",),
     "events": ("read_events",),
     "confounds": ("read_confounds",),

@@ -16,6 +16,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa._drifts import USUAL, cosines, drift_orders, explained, legendre
 from brainmap.rsa._timing import Timing
+from brainmap.rsa.events import EARLIEST
 
 Floats = NDArray[np.float64]
 Model = Literal["condition", "lsa", "lss"]
@@ -27,7 +28,8 @@ NoiseModel = Literal["ar1", "ols"]
 Others = Literal["all", "condition"]
 
 _SAME = 1e-7  # of a column's length: less of it that is new is rounding
-_FINE = 0.05  # [s]; grid on which regressors are made where volumes are unevenly apart
+_OVERSAMPLING = 50  # steps a volume on the grid of the regressors, as in nilearn
+_FINE = 0.05  # [s]; that grid where volumes are unevenly apart
 _INFLATED = 10.0  # variance inflation factor that is said
 
 
@@ -189,23 +191,34 @@ def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
-    """The response to each event alone, `(n_volumes, n_events, n_kernels)`, as nilearn computes it.
+    """The response to each event alone, `(n_volumes, n_events, n_kernels)`: what nilearn's design matrices add up.
 
-    nilearn stretches the HRF where volumes are unevenly apart, so there the response is made on a fine even grid.
+    nilearn convolves a box for every event; the convolution of a box is the difference of two shifts of the
+    integrated HRF, which is what is looked up here. Where volumes are unevenly apart nilearn stretches the HRF;
+    here it keeps its length.
     """
-    from nilearn.glm.first_level import compute_regressor
+    times = timing.frame_times
+    # nilearn's grid to the last digit, or events would begin a step earlier or later than there.
+    step = timing.t_r / (_OVERSAMPLING if timing.regular else math.ceil(timing.t_r / _FINE))
+    first, last = times[0] + EARLIEST, times[-1] + (times[-1] / (len(times) - 1) if timing.regular else timing.t_r)
+    grid = np.linspace(first, last, int(np.rint((last - first) / step + 1)))
+    n_fine = len(grid)
+    begin = np.minimum(np.searchsorted(grid, events["onset"].to_numpy(float)), n_fine - 1)
+    end = np.minimum(np.searchsorted(grid, (events["onset"] + events["duration"]).to_numpy(float)), n_fine - 1)
+    end += (end == begin) & (end < n_fine - 1)  # an event of no duration lasts one step
+    where = (times - first) / (grid[1] - grid[0])
+    below = np.minimum(where.astype(int), n_fine - 2)
+    share = (where - below)[:, None]
 
-    times, oversampling = timing.frame_times, 50
-    if not timing.regular:
-        step = timing.t_r / math.ceil(timing.t_r / _FINE)
-        times, oversampling = np.arange(times[0], times[-1] + 2 * step, step), 1
-    kernels = _kernels(hrf)
-    found = np.empty((len(timing.frame_times), len(events), len(kernels)))
-    for k, (onset, duration) in enumerate(zip(events["onset"], events["duration"], strict=True)):
-        for j, kernel in enumerate(kernels):
-            one = [[onset], [duration], [1.0]]
-            column = compute_regressor(one, kernel, times, oversampling=oversampling, min_onset=-24)[0][:, 0]
-            found[:, k, j] = column if timing.regular else np.interp(timing.frame_times, times, column)
+    def at(index: NDArray[np.intp], integral: Floats, shift: NDArray[np.intp]) -> Floats:
+        since = index[:, None] - shift
+        return np.asarray(np.where(since < 0, 0.0, integral[np.clip(since, 0, len(integral) - 1)]))
+
+    found = np.empty((len(times), len(events), len(_kernels(hrf))))
+    for k, kernel in enumerate(_kernels(hrf)):
+        integral = np.cumsum(kernel(step, 1))
+        low, high = (at(i, integral, begin) - at(i, integral, end) for i in (below, below + 1))
+        found[:, :, k] = (1 - share) * low + share * high
     return found
 
 

@@ -41,6 +41,7 @@ def save_betas(
     residuals: bool = False,
     variance: bool = False,
     space: str | None = None,
+    items: Literal["stimulus", "condition"] = "stimulus",
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -57,6 +58,8 @@ def save_betas(
         Also `..._residuals`, for `noise = "residuals"`, and `..._variance` of each beta.
     space : str, optional
         `"ORIG"`, `"MNI"`, ...; default: the mask's.
+    items : {"stimulus", "condition"}
+        Of the design's RDMs, `..._designrdms.h5`.
     about : mapping, optional
         Provenance for the sidecars.
     overwrite : bool
@@ -107,8 +110,8 @@ def save_betas(
         rest += _save_design(betas.design[k], Path(f"{stems[run]}_design.tsv"), said)
     table = volume_table(betas)
     rest += [write_table(table, tables[0], columns=VOLUME_COLUMNS, about=said), tables[0].with_suffix(".json")]
-    if len(set(betas.labels)) >= 3:
-        rest.append(save_rdms(betas.design_rdms(), tables[1]))
+    if len(set(betas.labels if items == "stimulus" else betas.conditions)) >= 3:
+        rest.append(save_rdms(betas.design_rdms(items=items), tables[1]))
     return first + rest
 
 

@@ -18,7 +18,7 @@ Table = str | Path | pd.DataFrame
 StimTimes = Mapping[str, str | Path]
 EventSource = Table | Sequence[Table] | StimTimes
 
-_EARLIEST = -24.0  # [s]; nilearn's regressors do not look further back
+EARLIEST = -24.0  # [s]; nilearn's regressors do not look further back
 _NAMELESS = ("", "n/a", "nan", "None", "<NA>")
 
 
@@ -156,7 +156,7 @@ def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
     refuse(duration < 0, "events have a negative duration")
     unit = "; are the onsets milliseconds?" if len(onset) and np.median(onset) > 20 * seconds else ""
     refuse(onset >= seconds, f"events begin after the end of the run at {seconds:g} s{unit}")
-    refuse(onset < _EARLIEST, f"events begin more than {-_EARLIEST:g} s before the first volume")
+    refuse(onset < EARLIEST, f"events begin more than {-EARLIEST:g} s before the first volume")
 
 
 def _say(runs: Sequence[pd.DataFrame]) -> None:

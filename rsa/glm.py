@@ -87,9 +87,9 @@ class Betas:
     def design_rdms(self, *, items: Literal["stimulus", "condition"] = "stimulus") -> RDMs:
         """What the design alone puts into an RDM: two RDMs, `noise-only` and `elapsed-time`.
 
-        See `brainmap.rsa.design_rdms.design_rdms`.
+        See `brainmap.rsa.design_rdms`.
         """
-        from brainmap.rsa.design_rdms import design_rdms
+        from brainmap.rsa._design_rdms import design_rdms
 
         return design_rdms(self, items=items)
 

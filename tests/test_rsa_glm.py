@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn.glm.first_level import FirstLevelModel, make_first_level_design_matrix, run_glm
+from nilearn.glm.first_level import FirstLevelModel, compute_regressor, make_first_level_design_matrix, run_glm
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
-from brainmap.rsa._design import GlmSettings, dependent_columns
+from brainmap.rsa._design import GlmSettings, dependent_columns, event_regressors
 from brainmap.rsa._drifts import cosines
 from brainmap.rsa._lss import autocorrelation
 from brainmap.rsa._plan import plan_betas
@@ -77,6 +77,19 @@ def test_condition_betas_are_those_of_nilearn(noise: str, hrf: str) -> None:
     expected = np.concatenate([voxels_of(image) for image in theirs])
     np.testing.assert_allclose(voxels(found.image), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
     np.testing.assert_allclose(voxels(found.variance), np.concatenate([voxels_of(v) for v in variances]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("t_r", "start"), [(2.0, 0.0), (0.72, 0.36), (3.3, 1.0)])
+@pytest.mark.parametrize("hrf", ["spm", "glover"])
+def test_responses_to_single_events_are_nilearn_s(t_r: float, start: float, hrf: str) -> None:
+    rng = np.random.default_rng(0)
+    times = start + t_r * np.arange(60)
+    onset = np.r_[rng.uniform(-20, 60 * t_r - 1, 15).round(2), 0.0, 10.0, 60 * t_r - 0.5]
+    events = pd.DataFrame({"onset": onset, "duration": np.r_[rng.uniform(0, 20, 15).round(1), 0.0, 0.0, 30.0]})
+    found = event_regressors(events, Timing(times, t_r, np.arange(60) == 0, ""), hrf)
+    for k, (begin, lasted) in enumerate(zip(events["onset"], events["duration"], strict=True)):
+        expected = compute_regressor([[begin], [lasted], [1.0]], hrf, times)[0]
+        np.testing.assert_allclose(found[:, k], expected, atol=1e-10)
 
 
 def voxels_of(image: nib.Nifti1Image) -> np.ndarray:
@@ -286,6 +299,16 @@ class TestTiming:
         one, other = (rsa.fit_betas(bold, events, noise=n, frame_times=times) for n in ("ar1", "ols"))
         np.testing.assert_array_equal(voxels(one.image), voxels(other.image))
         assert "ordinary least squares in 1 runs" in one.notes[2]
+
+    def test_a_pause_between_volumes_leaves_no_autocorrelation_to_use(self, tmp_path: Path) -> None:
+        rsa.save_image(noise_image(70), tmp_path / "bold.nii.gz")
+        (tmp_path / "bold.json").write_text('{"RepetitionTime": 2.0, "DelayTime": 1.2}')
+        found = rsa.fit_betas(tmp_path / "bold.nii.gz", table())
+        assert "a pause of 1.2 s" in found.notes[0]
+        assert "ordinary least squares" in found.notes[2]
+        times = np.cumsum(np.tile([1.0, 3.0], 35)).tolist()
+        (tmp_path / "bold.json").write_text(json.dumps({"VolumeTiming": times}))
+        np.testing.assert_allclose(rsa.fit_betas(tmp_path / "bold.nii.gz", table()).design[0].index, times)
 
     def test_start_time_of_fmriprep_s_sidecar_shifts_the_volumes(self, tmp_path: Path) -> None:
         path = tmp_path / "sub-01_task-x_desc-preproc_bold.nii.gz"

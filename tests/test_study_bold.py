@@ -124,7 +124,7 @@ def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> N
     assert findings.problems == ()
     assert findings.table["patterns"].tolist() == [24, 24]
     assert any(note.startswith("participant 01: drifts: high-pass at") for note in findings.notes)
-    assert any("StartTime of the sidecar" in note for note in findings.notes)
+    assert any(note.startswith("participants 01, 02: timing: ") and "StartTime" in note for note in findings.notes)
     done = bold_study.run()
     assert {"sub-01_betas", "sub-02_betas", "sub-01_rois", "group_rois"} <= done
 

@@ -8,23 +8,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa._design import GlmSettings
 from brainmap.rsa._plan import Plan, plan_betas
 from brainmap.rsa._timing import sidecars_of
+from brainmap.rsa.alignment import labels_of, level_of
 from brainmap.rsa.beta_files import coefficient_labels, save_betas
+from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.glm import fit_betas
 from brainmap.rsa.images import check_same_grid, image_info
 from brainmap.rsa.pattern_table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns import planned_patterns
+from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.regions import grid_of
 from brainmap.stages.brains import mask_of, pattern_arguments
-from brainmap.stages.context import Context, ready
+from brainmap.stages.context import Context, log, ready
+from brainmap.stages.networks import layer_names, model_rdms
 from brainmap.study_inputs import Participant
 
 VERSION = 1
+_ALIKE = 0.1  # a correlation with a model RDM that is said
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
 
 
@@ -39,8 +46,29 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
                 [person.brain.missing, person.brain.space, person.brain.noise == "residuals"],
                 _run_names(person),
                 context.study.settings.study.maps,
+                context.study.settings.rsa.items,
             )
             context.stage(_stage(person), key, partial(_fit, context, person))
+            _compare_design(context, person)
+
+
+def _compare_design(context: Context, person: Participant) -> None:
+    """Say which models the design alone resembles: order in time makes geometry, or hides it."""
+    (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
+    design, models = load_rdms(path), model_rdms(context)
+    if level_of(design) != level_of(models) or set(labels_of(design)) != set(labels_of(models)):
+        return  # single trials without names of their own are no items of the models
+    scores = compare_rdms(models, design, measure="spearman")
+    for k, what in enumerate(design.rdm_descriptors["name"]):
+        worst = int(np.abs(scores[:, k]).argmax())
+        if abs(scores[worst, k]) > _ALIKE:
+            network, layer = layer_names(models)[worst]
+            log.warning(
+                "note: participant %s: the %s RDM of the design correlates %.2f (Spearman) with %s %s, and above %.1f "
+                "with %d of %d models; between-run products (crossnobis) and other orders in other runs keep it out",
+                person.label, what, scores[worst, k], network, layer, _ALIKE,
+                int((np.abs(scores[:, k]) > _ALIKE).sum()), len(scores),
+            )  # fmt: skip
 
 
 def _fit(context: Context, person: Participant) -> Iterator[Path]:
@@ -55,7 +83,7 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
         betas, prefix, format=context.study.settings.study.maps, residuals=betas.residuals is not None,
-        space=known, about=about, overwrite=True,
+        space=known, items=context.study.settings.rsa.items, about=about, overwrite=True,
     )  # fmt: skip
 
 
@@ -98,7 +126,7 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
     rows = plan_patterns(
         sources, runs=plan.run_names if several else None, stimuli=stimuli, missing=person.brain.missing
     )
-    return rows, plan.notes
+    return rows, tuple(note for note in plan.notes if not note.startswith("noise: ") or ", but " in note)
 
 
 def plan_bold(person: Participant) -> Plan:

@@ -84,7 +84,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         for network in context.study.settings.network:
             _gather(problems, partial(_check_network, context, network, layers))
         people = _people(context, participants, problems)
-        chosen: list[str] = []
+        chosen: dict[str, list[str]] = {}  # who, by note
         for person in people:
             plan: list[Pattern] = []
             found = _check_person(context, person, plan, chosen)
@@ -95,8 +95,9 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
-    notes = tuple(dict.fromkeys([*chosen, *said]))
-    return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=notes)
+    notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
+    told = tuple(dict.fromkeys([*notes, *said]))
+    return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told)
 
 
 def _gather(problems: list[str], check: Callable[[], object]) -> None:
@@ -214,7 +215,9 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             raise InputError(f"[explain.cam] {error}") from None
 
 
-def _check_person(context: Context, person: Participant, plan: list[Pattern], chosen: list[str]) -> list[str]:
+def _check_person(
+    context: Context, person: Participant, plan: list[Pattern], chosen: dict[str, list[str]]
+) -> list[str]:
     """What is wrong with a participant's files, from headers, tables, mask and ROIs; notes what is planned."""
     problems: list[str] = []
     who = f"participant {person.label}: "
@@ -227,8 +230,9 @@ def _check_person(context: Context, person: Participant, plan: list[Pattern], ch
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
     if person.brain.kind == "betas":
-        problems += check_patterns(**pattern_arguments(person), stimuli=stimuli)
-        for one in person.found:
+        wrong = check_patterns(**pattern_arguments(person), stimuli=stimuli)
+        problems += wrong
+        for one in () if wrong else person.found:  # a file that cannot be read is listed already
             _gather(problems, partial(repetition_time, one))
     for name in (*person.residuals, *([person.sound] if person.sound else [])):
         _gather(problems, partial(_check_beside, person, name))
@@ -237,7 +241,8 @@ def _check_person(context: Context, person: Participant, plan: list[Pattern], ch
     try:
         rows, notes = planned(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows
-        chosen += [f"{who}{note}" for note in notes]
+        for note in notes:
+            chosen.setdefault(note, []).append(person.label)
     except InputError as error:
         problems.append(f"{who}{error}")
     if not problems:
