@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._priors import root_mean_square
+from brainmap.features._am_task import Task
+from brainmap.features._priors import unit_steps
+from brainmap.features.layers import Stage
 
 Gain = Callable[[Tensor, int], Tensor]
 Blame = Callable[[list[int], int], RunError]
 
 
 def ascend(
-    free: Tensor, gain: Gain, settings: MaximizationSettings, *, blame: Blame, advance: Callable[[int], None]
-) -> tuple[Tensor, list[int]]:
+    free: Tensor, gain: Gain, settings: MaximizationSettings, *, blame: Blame, advance: Callable[[int], None],
+    floor: float = 0.0,
+) -> tuple[Tensor, list[int]]:  # fmt: skip
     """Climb each row's own hill.
 
     Parameters
@@ -33,6 +40,8 @@ def ascend(
         Makes the error for rows whose gradient is not finite, and the step.
     advance : callable
         Told how many rows took a step.
+    floor : float
+        A gradient with a smaller root mean square is not brought to 1, but divided by this.
 
     Returns
     -------
@@ -53,7 +62,7 @@ def ascend(
     moved = torch.zeros(len(free), dtype=torch.bool, device=free.device)
     for step in range(settings.steps):
         gradient = _gradient(gain(free, step).sum(), free)
-        size = root_mean_square(gradient)
+        unit, size = unit_steps(gradient, floor)
         if not size.isfinite().all():
             raise blame([i for i, one in enumerate(size.flatten()) if not one.isfinite()], step)
         moved |= size.flatten() > 0
@@ -64,7 +73,7 @@ def ascend(
             adam.step()
         else:
             with torch.no_grad():
-                free += length * gradient / size.clamp_min(1e-30)
+                free += length * unit
         advance(len(free))
     return free.detach(), (~moved).nonzero().flatten().tolist()
 
@@ -109,6 +118,34 @@ def _where_it_begins(model: nn.Module, patterns: Tensor) -> str:
     return f": the values of layer {broken[0]!r} are the first that are not"
 
 
-def rows_named(rows: Sequence[int], names: Sequence[str]) -> str:
-    """Names of some rows, each once, for a message."""
-    return ", ".join(dict.fromkeys(names[row] for row in rows))
+@dataclass(frozen=True)
+class Job:
+    """One start of one unit, and the side of the nonlinearity on which it is heard."""
+
+    unit: int
+    seed: int
+    stage: Stage
+
+
+def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
+    """Free parameters of every start, and its shifts (n_steps, b), from a random state of its own."""
+    layer = zlib.crc32(task.site.layer.encode())
+    rngs = [
+        np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(layer, job.unit, job.seed))) for job in batch
+    ]
+    free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
+    shifts = [rng.integers(-task.jitter, task.jitter + 1, task.settings.steps) for rng in rngs]
+    return free, np.stack(shifts, axis=1)
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Torch on so many threads; afterwards on as many as before."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainmap.errors import InputError
 from brainmap.features._am_plan import loudest_level
 from brainmap.features._am_task import Task, batches
 from brainmap.features.layers import Stage
+from brainmap.record import atomic
 
 Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -37,6 +40,26 @@ def as_heard(patterns: NDArray[np.floating], level: float | None, peak: float = 
     heard = heard / np.maximum(np.abs(heard).max(axis=axes, keepdims=True) / peak, 1.0)
     playback: NDArray[np.float32] = (np.clip(np.round(heard * 32768), -32768, 32767) / 32768).astype(np.float32)
     return playback
+
+
+def save_waveforms(
+    patterns: NDArray[np.floating], folder: str | Path, names: Sequence[str], *, rate: int, seconds: float | None = None
+) -> list[Path]:
+    """Write sounds `(n, 1, t)` as 16-bit WAV within full scale, as `<name>.wav`; shorter ones repeat for `seconds`."""
+    if patterns.ndim != 3 or patterns.shape[1] != 1:
+        raise InputError(f"save_wav: patterns are {patterns.shape}, wanted (n_units, 1, t)")
+    import soundfile
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    repeats = -(-round((seconds or 0) * rate) // patterns.shape[-1]) or 1
+    paths = []
+    for name, sound in zip(names, as_heard(patterns, None), strict=True):
+        path = folder / f"{name}.wav"
+        with atomic(path) as beside:
+            soundfile.write(beside, np.tile(sound[0], repeats), rate, subtype="PCM_16", format="WAV")
+        paths.append(path)
+    return paths
 
 
 def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:

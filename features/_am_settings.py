@@ -157,6 +157,6 @@ class MaximizationSettings:
             "audio": cls(),
             "source": cls.source_study(),
             "generative": cls(parameterization="decoder", optimizer="adam", step_size=0.1, latent_l2=0.1),
-            "metamer": cls(jitter_ms=0.0, level=None, peak=None, extent="full", steps=500),
+            "metamer": cls(optimizer="adam", step_size=0.1, jitter_ms=0.0, level=None, peak=None, extent="full"),
         }
         return replace(recipes[one_of(preset, get_args(Preset), "preset")], **changes)

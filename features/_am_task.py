@@ -57,9 +57,9 @@ class Task:
         """Objective of each pattern for its own unit: (b,)."""
         return self._own(self.values(patterns, stage), units)
 
-    def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
-        """The same to ascend by: a silent unit, without a gradient, counts where it is nearest to speaking, and
-        patterns of the same unit may push each other apart."""
+    def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
+        """The same to ascend by: a silent unit, without a gradient, counts where it is nearest to speaking. And what
+        it costs that patterns of the same unit are alike."""
         place = self.site.before if stage == "before" else self.site.after
         diverse = self.settings.diversity > 0
         texture = [self.site.texture] if diverse and self.site.texture is not None else []
@@ -70,9 +70,9 @@ class Task:
             found = read(self.model, patterns, place, self.site.before, *texture)
             values = self._awake(found[0], found[1], units)
         if not diverse:
-            return values
+            return values, None
         features = found[-1] if texture else found[0].unsqueeze(2)
-        return values - self.settings.diversity * values.detach().abs() * likeness(features, units)
+        return values, self.settings.diversity * values.detach().abs() * likeness(features, units)
 
     def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
         """Objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
@@ -130,6 +130,9 @@ def _of(values: Tensor, units: Tensor) -> Tensor:
 def likeness(features: Tensor, units: Tensor) -> Tensor:
     """Mean cosine between each row's Gram matrix and those of the other rows of its unit: (b,).
 
+    Channels are centered over positions first (where there are several): else what all sounds have in common, the mean,
+    would make every pair alike.
+
     Parameters
     ----------
     features : Tensor (b, n_channels, ...)
@@ -138,11 +141,13 @@ def likeness(features: Tensor, units: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> alike = torch.ones(2, 3, 4)
-    >>> likeness(alike, torch.tensor([0, 0])).tolist(), likeness(alike, torch.tensor([0, 1])).tolist()
+    >>> alike = torch.arange(12.0).reshape(1, 3, 4).expand(2, 3, 4)
+    >>> likeness(alike, torch.tensor([0, 0])).round(decimals=3).tolist(), likeness(alike, torch.tensor([0, 1])).tolist()
     ([1.0, 1.0], [0.0, 0.0])
     """
     flat = features.flatten(2)
+    if flat.shape[2] > 1:
+        flat = flat - flat.mean(2, keepdim=True)
     gram = functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
     others = (units[:, None] == units[None]).fill_diagonal_(False)
     return ((gram @ gram.T) * others).sum(1) / others.sum(1).clamp_min(1)

@@ -300,6 +300,17 @@ def root_mean_square(values: Tensor) -> Tensor:
     return _rows(values.flatten(1).square().mean(1).sqrt(), values)
 
 
+def unit_steps(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Every row of a gradient over its root mean square (over `floor`, where that is higher), and that size.
+
+    A gradient of 1e-25 is brought to 1 too: its square is no number of float32.
+    """
+    highest = _rows(gradient.abs().flatten(1).amax(1), gradient)
+    scaled = gradient / highest.clamp_min(1e-37)
+    size = highest * root_mean_square(scaled)
+    return scaled * (highest / size.clamp_min(max(floor, 1e-37))), size
+
+
 def shifted(patterns: Tensor, shifts: NDArray[np.integer]) -> Tensor:
     """Every pattern rolled along its last axis by its own number of samples, circularly."""
     if not np.any(shifts):

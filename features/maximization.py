@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import ascend, not_finite
+from brainmap.features._am_ascent import Job, ascend, not_finite, starts, torch_threads
 from brainmap.features._am_plan import Directions, Wish, find_input, plain_waveforms, plan
-from brainmap.features._am_quality import as_heard, measure_quality, scores
+from brainmap.features._am_quality import measure_quality, save_waveforms, scores
 from brainmap.features._am_settings import MaximizationSettings as MaximizationSettings
 from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches
 from brainmap.features._priors import penalty, shifted
@@ -77,22 +76,8 @@ class Maximization:
         InputError
             The network's input is not one channel of samples.
         """
-        if self.patterns.ndim != 3 or self.patterns.shape[1] != 1:
-            raise InputError(f"save_wav: patterns are {self.patterns.shape}, wanted (n_units, 1, t)")
-        import soundfile
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        repeats = -(-round((seconds or 0) * self.rate) // self.patterns.shape[-1]) or 1
-        paths = []
-        names = self.class_names or tuple(map(str, self.units))
-        for name, sound in zip(names, as_heard(self.patterns, None), strict=True):
-            path = folder / f"{self.layer}_{name}.wav"
-            beside = path.with_suffix(".part")
-            soundfile.write(beside, np.tile(sound[0], repeats), self.rate, subtype="PCM_16", format="WAV")
-            beside.replace(path)
-            paths.append(path)
-        return paths
+        names = [f"{self.layer}_{name}" for name in self.class_names or self.units]
+        return save_waveforms(self.patterns, folder, names, rate=self.rate, seconds=seconds)
 
 
 def maximize_activation(
@@ -185,31 +170,10 @@ def maximize_activation(
         net = stack.enter_context(frozen(model, device))
         if decoder is not None:
             stack.enter_context(frozen(decoder, device))
-        stack.enter_context(_torch_threads(threads))
+        stack.enter_context(torch_threads(threads))
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
         return _maximize(task, wish.waveforms, named or _class_names(task, class_names), rng)
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        if threads is not None:
-            torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One start of one unit."""
-
-    unit: int
-    seed: int
-    stage: Stage
 
 
 def _maximize(
@@ -227,7 +191,7 @@ def _maximize(
             for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
                 found[job.unit, job.seed] = pattern, values
     by_seed = np.array([[found[u, s][0] for u in task.units] for s in range(settings.seeds)])
-    best = np.array([scores(task, starts, dead) for starts in by_seed]).argmax(axis=0)
+    best = np.array([scores(task, patterns, dead) for patterns in by_seed]).argmax(axis=0)
     trace = np.stack([found[u, int(s)][1] for u, s in zip(task.units, best, strict=True)], axis=1)
     quality = measure_quality(task, by_seed, best, waveforms, dead)
     if names:
@@ -240,7 +204,7 @@ def _maximize(
     )  # fmt: skip
 
 
-def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[_Job]]:
+def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[Job]]:
     """Starts that go through the network together; with diversity, all seeds of a unit do."""
     settings, seeds = task.settings, range(task.settings.seeds)
     size = max(settings.micro_batch // settings.seeds, 1) * settings.seeds if settings.diversity else (
@@ -248,19 +212,8 @@ def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[_Job]]:
     for stage in get_args(Stage):
         mine = [unit for unit in task.units if ("before" if unit in dead else settings.stage) == stage]
         pairs = [(u, s) for u in mine for s in seeds] if settings.diversity else [(u, s) for s in seeds for u in mine]
-        jobs = [_Job(unit, seed, stage) for unit, seed in pairs]
+        jobs = [Job(unit, seed, stage) for unit, seed in pairs]
         yield from (jobs[i : i + size] for i in range(0, len(jobs), size))
-
-
-def _starts(task: Task, batch: Sequence[_Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Free parameters of every start, and its shifts (n_steps, b), from a random state of its own."""
-    layer = zlib.crc32(task.site.layer.encode())
-    rngs = [
-        np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(layer, job.unit, job.seed))) for job in batch
-    ]
-    free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
-    shifts = [rng.integers(-task.jitter, task.jitter + 1, task.settings.steps) for rng in rngs]
-    return free, np.stack(shifts, axis=1)
 
 
 def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -274,21 +227,21 @@ def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ..
 
 
 def _ascend(
-    task: Task, batch: Sequence[_Job], entropy: int, advance: Callable[[int], None]
+    task: Task, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
     """Grow the patterns (b, c, t) of one micro-batch; the trace is (n_steps, b); and the rows that never moved."""
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
-    start, shifts = _starts(task, batch, entropy)
+    start, shifts = starts(task, batch, entropy)
     trace = torch.empty(settings.steps, len(batch), device=task.device)
     last: list[Tensor] = []
 
     def gain(free: Tensor, step: int) -> Tensor:
         patterns = task.prior.decode(free)
         last[:] = [patterns.detach()]
-        values = task.climb(shifted(patterns, shifts[step]), units, stage)
+        values, alike = task.climb(shifted(patterns, shifts[step]), units, stage)
         trace[step] = values.detach()
-        costs = (penalty(patterns, settings), task.latent_pull(free, values))
+        costs = (penalty(patterns, settings), task.latent_pull(free, values), alike)
         return values - sum(cost for cost in costs if cost is not None)
 
     def blame(rows: list[int], step: int) -> RunError:

@@ -1,0 +1,84 @@
+"""Activation maximization of all 64 channels of a layer of ch32: brainmap against one unit at a time at full length.
+
+Run: python benchmarks/maximization.py [--steps 200] [--repeats 5]. CPU time of this process, one thread, both sides in
+turn, median of the ratios. A step costs the same wherever it stands, so that fewer steps give the same ratio: with
+--steps 20 the race takes minutes and not hours.
+
+The last convolution must be 2 times faster, conv2 to conv5 with inputs of their receptive field 4 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from brainmap import features
+
+RACES = (("conv8", 64, 2.0), ("conv2", 32, 4.0), ("conv3", 32, 4.0), ("conv4", 32, 4.0), ("conv5", 64, 4.0))
+JITTER = 400  # samples; 25 ms
+
+
+def cpu_seconds(work: Callable[..., object], *given: object) -> float:
+    start = time.process_time()
+    work(*given)
+    return time.process_time() - start
+
+
+def one_at_a_time(net: nn.Sequential, layer: str, units: int, steps: int) -> list[np.ndarray]:
+    """The usual way: a hook, a whole input, jitter, a gradient step; the next unit."""
+    rng, found, heard = np.random.default_rng(0), [], {}
+    handle = net.get_submodule(layer.replace("conv", "act")).register_forward_hook(
+        lambda _, __, out: heard.update(map=out)
+    )
+    try:
+        for unit in range(units):
+            x = torch.tensor(rng.standard_normal((1, 1, 16_000), dtype=np.float32), requires_grad=True)
+            for step in range(steps):
+                net(x.roll(int(rng.integers(-JITTER, JITTER + 1)), -1))
+                (gradient,) = torch.autograd.grad(heard["map"][0, unit].mean(), x)
+                with torch.no_grad():
+                    x += 2 * (1 - step / steps) * gradient / gradient.square().mean().sqrt().clamp_min(1e-30)
+            found.append(x.detach().numpy()[0])
+    finally:
+        handle.remove()
+    return found
+
+
+def ours(net: nn.Sequential, layer: str, units: int, steps: int) -> object:
+    settings = features.MaximizationSettings(steps=steps)
+    return features.maximize_activation(net, layer=layer, units=range(units), settings=settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--units", type=int, help="fewer units of each layer; the ratio of a unit's cost stays")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = features.build_network("ch32", variant="bn").eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    print(f"maximization, ch32, {given.steps} steps, one thread, CPU s, median of {given.repeats} runs in turn")
+    print("(brainmap's time includes its checks, the search for dead units and the quality table)")
+    for layer, channels, wanted in RACES:
+        units = min(given.units or channels, channels)
+        ours(net, layer, min(units, 2), 1)  # warms up
+        race = (net, layer, units, given.steps)
+        pairs = [(cpu_seconds(one_at_a_time, *race), cpu_seconds(ours, *race)) for _ in range(given.repeats)]
+        theirs, mine = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        verdict = "reached" if ratio >= wanted else "FALLS SHORT"
+        print(f"  {layer} {units:3d} units: one at a time {theirs:8.2f}, brainmap {mine:8.2f}; {ratio:5.1f} x, "
+              f"wanted {wanted:g} x: {verdict}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

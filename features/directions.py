@@ -1,0 +1,90 @@
+"""Directions in a layer's channel space, to be driven by activation maximization."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+from brainmap.features._site import find_site, frozen, read
+from brainmap.features.layers import Stage
+from brainmap.features.running import Sounds, labels, tensors
+
+
+def condition_direction(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    layer: str,
+    toward: str | Sequence[str],
+    away: str | Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    stage: Stage = "after",
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> NDArray[np.float64]:
+    """Where in a layer's channel space one group of sounds lies, seen from another.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its mode, `requires_grad` and device are given back.
+    sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
+    layer : str
+        A module's name, or "output".
+    toward, away : str or sequence of str
+        Conditions; `away` is by default every other one.
+    conditions : sequence of str, optional
+        One a sound, where `sounds` do not say them.
+    stage : {"after", "before"}
+        The nonlinearity.
+
+    Returns
+    -------
+    ndarray (n_units,)
+        Mean over sounds of the layer's mean over positions: of `toward` minus of `away`. Not scaled.
+
+    Raises
+    ------
+    InputError
+        No such layer or condition, or a condition on both sides.
+
+    References
+    ----------
+    Kim et al. (2018), Interpretability beyond feature attribution: concept activation vectors, arXiv:1711.11279
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 3, 1), nn.ReLU())
+    >>> x = np.array([1.0, 1.0, 2.0], np.float32)[:, None, None] * np.ones((1, 8), np.float32)
+    >>> condition_direction(net, x, layer="0", toward="a", conditions=["b", "b", "a"]).shape
+    (3,)
+    """
+    named = list(conditions) if conditions is not None else list(labels(sounds)[1])
+    if len(named) != len(sounds):
+        raise InputError(f"conditions: found {len(named)}, wanted one for each of {len(sounds)} sounds")
+    known = list(dict.fromkeys(named))
+    near = [toward] if isinstance(toward, str) else list(toward)
+    far = [away] if isinstance(away, str) else list(away or [c for c in known if c not in near])
+    for name in (*near, *far):
+        if name not in known:
+            raise InputError(f"direction: no condition {name!r}{nearest(name, known)}; the sounds have {some(known)}")
+    if not near or not far or set(near) & set(far):
+        raise InputError(f"direction: toward {some(near) or 'nothing'}, away from {some(far) or 'nothing'}; wanted "
+                         "conditions on both sides, none on both")  # fmt: skip
+    means = []
+    with frozen(model, device) as net, torch.no_grad():
+        site = None
+        for batch in tensors(sounds, batch_size, device=device):
+            site = site or find_site(net, layer, batch[:1])
+            values = read(net, batch, site.before if stage == "before" else site.after)[0]
+            means.append(values.flatten(2).mean(2) if values.ndim > 2 else values)
+    mean = torch.cat(means).double().cpu().numpy()
+    sides = [np.isin(named, side) for side in (near, far)]
+    difference: NDArray[np.float64] = mean[sides[0]].mean(0) - mean[sides[1]].mean(0)
+    return difference

@@ -1,0 +1,225 @@
+"""A generative prior for activation maximization: a small decoder from a latent vector to a spoken sound.
+
+A source filtered by a vocal tract: the network gives the spectral envelopes of a voice and of a noise and the
+pitch, frame by frame; pulses and noise run through them. What it cannot say, no pattern will contain.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brainmap.checks import existing_file
+from brainmap.errors import InputError
+from brainmap.record import atomic
+
+LOWEST_PITCH, HIGHEST_PITCH = 60.0, 420.0  # Hz
+HIGHEST_HARMONIC = 7000.0  # Hz; at most: half the rate
+FLOOR = 1e-5  # amplitude below which an envelope does not fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderDescription:
+    """What a decoder was built and trained with; travels in its file.
+
+    Attributes
+    ----------
+    n_latent : int
+        Numbers a sound is made from; in training they were standard normal.
+    rate, n_samples : int [Hz], int [samples]
+    width : int
+        Channels of its layers.
+    bands : int
+        Points of a spectral envelope, evenly spaced on the mel scale.
+    window, hop : int [samples]
+    training : dict
+        How it was trained, and how well it does, as plain values.
+    """
+
+    n_latent: int = 64
+    rate: int = 16_000
+    n_samples: int = 16_000
+    width: int = 96
+    bands: int = 40
+    window: int = 512
+    hop: int = 160
+    training: dict[str, object] | None = None
+
+
+class SpeechDecoder(nn.Module):
+    """Latent vectors `(n, n_latent)` to sounds `(n, 1, n_samples)`.
+
+    Parameters
+    ----------
+    about : DecoderDescription, optional
+
+    Notes
+    -----
+    The phase of the pulses follows the pitch but passes no gradient to it: over thousands of samples that gradient
+    is chaotic. The noise is always the same, so that a latent vector is one sound.
+
+    References
+    ----------
+    Engel et al. (2020), arXiv:2001.04643; Kingma and Welling (2014), arXiv:1312.6114
+
+    Examples
+    --------
+    >>> decoder = SpeechDecoder(DecoderDescription(n_samples=3200))
+    >>> decoder(torch.zeros(2, 64)).shape
+    torch.Size([2, 1, 3200])
+    """
+
+    spread: Tensor
+    hiss: Tensor
+    hann: Tensor
+
+    def __init__(self, about: DecoderDescription | None = None) -> None:
+        super().__init__()
+        self.about = about = about or DecoderDescription()
+        width, self.frames = about.width, about.n_samples // about.hop + 1
+        self.latent_shape = (about.n_latent,)
+        self.start = -(-self.frames // 4)
+        self.first = nn.Linear(about.n_latent, width * self.start)
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(3))
+        self.last = nn.Conv1d(width, 2 * about.bands + 1, 5, padding=2)
+        self.register_buffer("hann", torch.hann_window(about.window), persistent=False)
+        self.register_buffer("spread", _band_weights(about), persistent=False)
+        noise = np.random.default_rng(0).standard_normal(about.n_samples, dtype=np.float32)
+        self.register_buffer("hiss", self._transform(torch.from_numpy(noise)[None]), persistent=False)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        voice, noise, pitch = self.frames_of(latent)
+        with torch.no_grad():
+            pulses = self._transform(pulse_train(self.stretched(pitch), self.about.rate))
+        return self.sound(pulses, voice, noise)
+
+    def frames_of(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Envelopes `(n, bins, frames)` of voice and noise, and the pitch `(n, frames)` [Hz]."""
+        hidden = functional.elu(self.first(latent).unflatten(1, (self.about.width, self.start)))
+        for i, layer in enumerate(self.layers):
+            if i:
+                hidden = functional.interpolate(hidden, scale_factor=2, mode="linear")
+            hidden = functional.elu(layer(hidden))
+        out = self.last(hidden)[..., : self.frames]
+        voice, noise, tone = out.split([self.about.bands, self.about.bands, 1], dim=1)
+        pitch = LOWEST_PITCH * (HIGHEST_PITCH / LOWEST_PITCH) ** tone[:, 0].sigmoid()
+        return self._amplitude(voice), self._amplitude(noise), pitch
+
+    def sound(self, pulses: Tensor, voice: Tensor, noise: Tensor) -> Tensor:
+        """Pulses (their spectrogram) and the noise through their envelopes: `(n, 1, n_samples)`."""
+        spectrogram = pulses * voice + self.hiss * noise
+        wave = torch.istft(spectrogram, self.about.window, self.about.hop, window=self.hann,
+                           length=self.about.n_samples)  # fmt: skip
+        return wave[:, None]
+
+    def stretched(self, frames: Tensor) -> Tensor:
+        """Values a frame `(n, frames)` as values a sample `(n, n_samples)`."""
+        length = (frames.shape[-1] - 1) * self.about.hop + 1
+        samples = functional.interpolate(frames[:, None], size=length, mode="linear", align_corners=True)[:, 0]
+        return functional.pad(samples, (0, max(0, self.about.n_samples - length)), mode="replicate")[
+            :, : self.about.n_samples
+        ]
+
+    def _transform(self, waves: Tensor) -> Tensor:
+        return torch.stft(waves, self.about.window, self.about.hop, window=self.hann, return_complex=True)
+
+    def _amplitude(self, bands: Tensor) -> Tensor:
+        return FLOOR + 2 * (self.spread @ bands).sigmoid() ** math.log(10)
+
+
+def pulse_train(pitch: Tensor, rate: float) -> Tensor:
+    """A band-limited pulse a period, with a spectrum as high as that of white noise of variance 1.
+
+    Parameters
+    ----------
+    pitch : Tensor (n, t) [Hz]
+    rate : float [Hz]
+
+    Returns
+    -------
+    Tensor (n, t)
+        Sum of all harmonics up to 7 kHz or below half the rate.
+
+    Examples
+    --------
+    >>> pulses = pulse_train(torch.full((1, 1600), 100.0), 16_000)
+    >>> round(float(pulses.square().mean()), 2), int(torch.fft.rfft(pulses).abs()[0, 1:].argmax() + 1) % 10
+    (0.87, 0)
+    """
+    highest = min(HIGHEST_HARMONIC, 0.45 * rate)
+    harmonics = (highest / pitch).floor()
+    # the phase of a late sample is thousands of radians: float32 would detune it
+    phase = torch.remainder(pitch.double().cumsum(1) / rate + 0.5, 1.0).sub(0.5).mul(2 * math.pi).to(pitch.dtype)
+    half = (phase / 2).sin()
+    near = half.abs() < 1e-4
+    kernel = ((harmonics + 0.5) * phase).sin() / torch.where(near, torch.ones_like(half), half)
+    total = torch.where(near, 2 * harmonics + 1, kernel) / 2 - 0.5
+    return total * (4 * pitch / rate).sqrt()
+
+
+def _band_weights(about: DecoderDescription) -> Tensor:
+    """Linear interpolation from the bands of an envelope to the bins of the transform: (bins, bands)."""
+    hertz = np.linspace(0, about.rate / 2, about.window // 2 + 1)
+    place = mel(hertz) / mel(np.array(about.rate / 2)) * (about.bands - 1)
+    weights = np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(about.bands)))
+    return torch.as_tensor(weights, dtype=torch.float32)
+
+
+def mel(hertz: np.ndarray) -> np.ndarray:
+    """Frequencies [Hz] on the mel scale."""
+    scale: np.ndarray = 2595 * np.log10(1 + hertz / 700)
+    return scale
+
+
+def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:
+    """Write a decoder and its description as one safetensors file, weights in float16."""
+    path = Path(path)
+    weights = {name: value.detach().cpu().half().contiguous() for name, value in decoder.state_dict().items()}
+    metadata = {"brainmap-decoder": json.dumps(asdict(decoder.about), sort_keys=True)}
+    with atomic(path) as beside:
+        beside.write_bytes(safetensors.torch.save(weights, metadata=metadata))
+    return path
+
+
+def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
+    """A decoder in eval mode; by default the one that travels with brainmap, trained on its spoken words.
+
+    Raises
+    ------
+    InputError
+        No file there, or one that holds no decoder.
+
+    Examples
+    --------
+    >>> load_decoder().latent_shape
+    (64,)
+    """
+    if path is None:
+        from brainmap.data import folder
+
+        path = folder() / "networks" / "decoder.safetensors"
+    path = existing_file(path, "decoder")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("brainmap-decoder")
+        if text is None:
+            raise InputError(f"decoder: {path} is no decoder of brainmap; give a torch module that takes latents and "
+                             "gives sounds")
+        decoder = SpeechDecoder(DecoderDescription(**json.loads(text)))
+        weights = {name: value.float() for name, value in safetensors.torch.load_file(path).items()}
+        decoder.load_state_dict(weights)
+    except (safetensors.SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        said = str(error).strip().splitlines()[0]
+        raise InputError(f"decoder: {path} cannot be read ({said}); copy it again") from None
+    return decoder.eval()

@@ -1,0 +1,292 @@
+"""Model metamers: noise changed until a layer hears it as it hears a given sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError, RunError
+from brainmap.features._am_ascent import ascend, not_finite, torch_threads
+from brainmap.features._am_plan import plain_waveforms
+from brainmap.features._am_quality import save_waveforms
+from brainmap.features._am_settings import MaximizationSettings
+from brainmap.features._priors import Prior, fourier_scale, penalty, shifted
+from brainmap.features._site import Site, find_site, frozen, read
+from brainmap.features.layers import OUTPUT
+from brainmap.features.running import SoundSource, labels
+from brainmap.progress import progress
+
+if TYPE_CHECKING:
+    from brainmap.features.sounds import Sounds
+
+BATCH = 16  # sounds that go through the network together where nothing is optimized
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metamers:
+    """Sounds that a layer cannot tell from given ones.
+
+    Attributes
+    ----------
+    layer : str
+    items, conditions : tuple of str
+        Of the sounds that were matched.
+    references, patterns : ndarray float32 (n, c, t)
+        The sounds, and their metamers.
+    distance : ndarray (n_steps, n)
+        Length of the difference between the two activations over that of the sound's own, at every step.
+    null : ndarray (n, n_others)
+        Correlation of each sound's activation with that of every other sound.
+    table : DataFrame
+        A row a sound: `correlation` of the layer's activation between sound and metamer, `null_highest` and
+        `null_mean` of the other sounds, `distance` at the end, `waveform_correlation` and `spectrum_correlation`
+        of the two sounds, `label` and `label_of_metamer` (what the network calls them), `matched`: the correlation
+        is above that of every other sound, and the label is kept.
+    rate : int [Hz]
+    settings : MaximizationSettings
+    """
+
+    layer: str
+    items: tuple[str, ...]
+    conditions: tuple[str, ...]
+    references: NDArray[np.float32]
+    patterns: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    null: NDArray[np.float64]
+    table: pd.DataFrame
+    rate: int
+    settings: MaximizationSettings
+
+    def save_wav(self, folder: str | Path) -> list[Path]:
+        """Write every sound and its metamer: `<layer>_<item>_original.wav` and `..._metamer.wav`."""
+        names = [f"{self.layer}_{item}" for item in self.items]
+        return [
+            *save_waveforms(self.references, folder, [f"{n}_original" for n in names], rate=self.rate),
+            *save_waveforms(self.patterns, folder, [f"{n}_metamer" for n in names], rate=self.rate),
+        ]
+
+
+def match_activation(
+    model: nn.Module,
+    sounds: Sounds | NDArray[np.floating] | Tensor,
+    *,
+    layer: str,
+    items: Sequence[int | str] | None = None,
+    settings: MaximizationSettings | None = None,
+    rate: int | None = None,
+    class_names: Sequence[str] | None = None,
+    rng: np.random.Generator | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Metamers:
+    """Change noise until a layer's whole activation is that of a given sound.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its mode, `requires_grad` and device are given back.
+    sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
+    layer : str
+        A module's name, or "output" for the logits.
+    items : sequence of int or str, optional
+        Rows or ids of the sounds to match; by default all. The others serve as the null.
+    settings : MaximizationSettings, optional
+        Default: `MaximizationSettings.of("metamer")`. Steps, optimizer, parameterization, band, jitter, penalties and
+        stage count; the pattern has the sound's length and a free level.
+    rate : int, optional [Hz]
+        Default: the sounds' own, else 16000.
+    class_names : sequence of str, optional
+    rng : numpy.random.Generator, optional
+    device : str
+    threads : int, optional
+
+    Returns
+    -------
+    Metamers
+
+    Raises
+    ------
+    InputError
+        No such layer or item, sounds the network refuses, a parameterization by a decoder.
+    RunError
+        A gradient that is not finite.
+
+    References
+    ----------
+    Feather, Durango, Gonzalez and McDermott (2019), Metamers of neural networks reveal divergence from human
+    perceptual systems (NeurIPS 32); Feather et al. (2023), doi:10.1038/s41593-023-01442-0
+
+    Examples
+    --------
+    >>> from brainmap.features import build_network
+    >>> noise = np.random.default_rng(0).standard_normal((2, 1, 16_000), np.float32)
+    >>> few = MaximizationSettings.of("metamer", steps=3)
+    >>> match_activation(build_network("ch32"), noise, layer="conv1", items=[1], settings=few).patterns.shape
+    (1, 1, 16000)
+    """
+    settings = settings or MaximizationSettings.of("metamer")
+    if settings.parameterization == "decoder":
+        raise InputError("match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', "
+                         "'pixels' or '1/f'")  # fmt: skip
+    waveforms = plain_waveforms(sounds)
+    assert waveforms is not None
+    if rate is None:
+        rate = int(getattr(sounds, "rate", 16_000))
+    rng = rng or np.random.default_rng(0)
+    ids, conditions = labels(sounds if isinstance(sounds, SoundSource) else waveforms)
+    rows = _rows(items, ids)
+    with frozen(model, device) as net, torch_threads(threads):
+        example = torch.zeros(1, *waveforms.shape[1:], device=device)
+        site = find_site(net, layer, example)
+        match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
+        patterns, distance = match.grow(rows, rng)
+        table, null = match.judge(rows, patterns)
+    names = list(class_names) if class_names is not None else None
+    for column in ("label", "label_of_metamer"):
+        table[column] = [_named(int(k), names) for k in table[column]]
+    table.insert(0, "item", [ids[row] for row in rows])
+    table.insert(1, "condition", [conditions[row] for row in rows])
+    table["distance"] = distance[-1]
+    return Metamers(
+        layer=layer, items=tuple(table["item"]), conditions=tuple(table["condition"]), references=waveforms[rows],
+        patterns=patterns, distance=distance, null=null, table=table, rate=rate, settings=settings,
+    )  # fmt: skip
+
+
+def _rows(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
+    if items is None:
+        return list(range(len(ids)))
+    lacking = [i for i in items if (i not in ids if isinstance(i, str) else not 0 <= i < len(ids))]
+    if lacking or not len(items):
+        hint = nearest(str(lacking[0]), ids) if lacking else ""
+        raise InputError(f"items: found {some(lacking) or 'none'}, wanted ids or rows of the {len(ids)} sounds{hint}")
+    return [ids.index(i) if isinstance(i, str) else int(i) for i in items]
+
+
+def _named(label: int, names: list[str] | None) -> str:
+    return names[label] if names is not None and label < len(names) else str(label)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One layer, and the sounds that it shall confuse."""
+
+    model: nn.Module
+    site: Site
+    head: Site
+    settings: MaximizationSettings
+    waveforms: NDArray[np.float32]
+    rate: int
+    device: str
+
+    def heard(self, patterns: Tensor) -> Tensor:
+        """Activation of the layer: (b, n_units)."""
+        place = self.site.before if self.settings.stage == "before" else self.site.after
+        return read(self.model, patterns, place)[0].flatten(1)
+
+    def grow(
+        self, rows: Sequence[int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Metamers (n, c, t) and the distance that was left at every step (n_steps, n)."""
+        settings, size = self.settings, self.settings.micro_batch
+        rngs = rng.spawn(len(rows))
+        patterns, distances = [], []
+        with progress(f"metamers of {self.site.layer}", total=len(rows) * settings.steps) as step:
+            for i in range(0, len(rows), size):
+                made, distance = self._grow(rows[i : i + size], rngs[i : i + size], step.advance)
+                patterns.append(made)
+                distances.append(distance)
+        return np.concatenate(patterns), np.concatenate(distances, axis=1)
+
+    def _grow(
+        self, rows: Sequence[int], rngs: Sequence[np.random.Generator], advance: Callable[[int], None]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        settings, shape = self.settings, self.waveforms.shape[1:]
+        goal = torch.as_tensor(self.waveforms[list(rows)], device=self.device)
+        scale = fourier_scale(settings.parameterization, shape[1:], rate=self.rate, waveforms=self.waveforms,
+                              band=(settings.low_hz, settings.high_hz))  # fmt: skip
+        loudness = float(np.sqrt(np.mean(self.waveforms.astype(np.float64) ** 2)))
+        prior = Prior(scale, shape, level=None, peak=None, gain=loudness or 1.0, device=self.device)
+        with torch.no_grad():
+            wanted = self.heard(goal)
+        length = wanted.norm(dim=1).clamp_min(1e-12)
+        jitter = min(round(self.rate * settings.jitter_ms / 1000), shape[-1] // 2)
+        shifts = np.stack([one.integers(-jitter, jitter + 1, settings.steps) for one in rngs], axis=1)
+        distance = torch.empty(settings.steps, len(rows), device=self.device)
+        last: list[Tensor] = []
+
+        def gain(free: Tensor, step: int) -> Tensor:
+            patterns = prior.decode(free)
+            last[:] = [patterns.detach()]
+            left: Tensor = (self.heard(shifted(patterns, shifts[step])) - wanted).norm(dim=1) / length
+            distance[step] = left.detach()
+            cost = penalty(patterns, settings)
+            return -left if cost is None else -left - cost
+
+        def blame(wrong: list[int], step: int) -> RunError:
+            what = f"layer {self.site.layer!r}, sound {some(rows[i] for i in wrong)}"
+            return not_finite(self.model, last[0], what=what, step=step)
+
+        start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)
+        free, _ = ascend(start, gain, settings, blame=blame, advance=advance)
+        with torch.no_grad():
+            return prior.decode(free).cpu().numpy(), distance.cpu().numpy()
+
+    def judge(self, rows: Sequence[int], patterns: NDArray[np.float32]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+        """How well the metamers match, against all other sounds; and what the network calls them."""
+        wanted = _standardized(self._all(self.waveforms[list(rows)]))
+        own = (wanted * _standardized(self._all(patterns))).sum(1)
+        every = torch.cat([wanted @ _standardized(self._all(self.waveforms[i : i + BATCH])).T
+                           for i in range(0, len(self.waveforms), BATCH)], dim=1).cpu().numpy()  # fmt: skip
+        others = np.arange(len(self.waveforms))[None] != np.asarray(rows)[:, None]
+        null = every[others].reshape(len(rows), -1)
+        label, mine = self._labels(self.waveforms[list(rows)]), self._labels(patterns)
+        found = own.cpu().numpy()
+        alone = not null.shape[1]
+        table: dict[str, Any] = {
+            "correlation": found,
+            "null_highest": np.full(len(rows), np.nan) if alone else null.max(1),
+            "null_mean": np.full(len(rows), np.nan) if alone else null.mean(1),
+            "label": label,
+            "label_of_metamer": mine,
+        }
+        table["matched"] = (label == mine) & (alone or found > table["null_highest"])
+        table["waveform_correlation"] = _correlations(self.waveforms[list(rows)], patterns)
+        axes = tuple(range(2, patterns.ndim))
+        spectra = [np.abs(np.fft.rfftn(x, axes=axes)) for x in (self.waveforms[list(rows)], patterns)]
+        table["spectrum_correlation"] = _correlations(*spectra)
+        return pd.DataFrame(table), null
+
+    def _all(self, sounds: NDArray[np.float32]) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([self.heard(torch.as_tensor(sounds[i : i + BATCH], device=self.device))
+                              for i in range(0, len(sounds), BATCH)])  # fmt: skip
+
+    def _labels(self, sounds: NDArray[np.float32]) -> NDArray[np.intp]:
+        with torch.no_grad():
+            parts = [read(self.model, torch.as_tensor(sounds[i : i + BATCH], device=self.device), self.head.after)[0]
+                     for i in range(0, len(sounds), BATCH)]  # fmt: skip
+        labels: NDArray[np.intp] = torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
+        return labels
+
+
+def _standardized(values: Tensor) -> Tensor:
+    """Rows centered and of length 1, in float64; a constant row becomes 0."""
+    centered = values.double() - values.double().mean(1, keepdim=True)
+    unit: Tensor = centered / centered.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return unit
+
+
+def _correlations(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
+    pairs = [_standardized(torch.as_tensor(x).flatten(1)) for x in (left, right)]
+    together: NDArray[np.float64] = (pairs[0] * pairs[1]).sum(1).numpy()
+    return together

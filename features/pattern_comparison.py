@@ -1,0 +1,247 @@
+"""Maximizing patterns of the same classes in several networks: how alike they are, and how noisy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from scipy.signal import welch
+from torch import Tensor, nn
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.features._am_quality import HIGH_HZ, spectral_moments
+from brainmap.features._site import find_site, frozen, read
+from brainmap.features.running import Sounds, tensors
+
+WINDOW = 512  # samples
+TONE_DB = 6.0  # a line this far above its surroundings counts as a tone
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternComparison:
+    """Patterns of the same classes in several networks.
+
+    Attributes
+    ----------
+    networks, class_names : tuple of str
+    frequencies : ndarray (n_bands,) [Hz]
+    profiles : ndarray (n_networks, n_classes, n_bands) [dB]
+        Power in bands evenly spaced on a logarithmic axis, each pattern's mean taken off.
+    similarity : ndarray (n_networks * n_classes, n_networks * n_classes)
+        Correlation of the profiles after each network's mean profile is taken off: what is left is what tells its
+        classes apart. Networks are the outer, classes the inner order.
+    pairs : DataFrame
+        A row a pair of networks: mean similarity of the same class (`same_class`) and of different ones.
+    table : DataFrame
+        A row a network and class: `flatness` (geometric over arithmetic mean of the power spectrum: 1 is white
+        noise), `tonal_share` (power in lines 6 dB above their surroundings), `above_4khz` (share of the power),
+        `centroid_hz`, `bandwidth_hz`, and `confidence` and `gain` where the patterns carry them.
+    """
+
+    networks: tuple[str, ...]
+    class_names: tuple[str, ...]
+    frequencies: NDArray[np.float64]
+    profiles: NDArray[np.float64]
+    similarity: NDArray[np.float64]
+    pairs: pd.DataFrame
+    table: pd.DataFrame
+
+
+def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> PatternComparison:
+    """Compare the maximizing patterns of the same classes in two or more networks.
+
+    Parameters
+    ----------
+    patterns : mapping of str to Maximization (or anything with `patterns` (n, c, t), `labels`, `rate`)
+        By network; what `open_maximizations` gives fits too. Classes are aligned by label.
+    bands : int
+        Bands of a profile.
+
+    Returns
+    -------
+    PatternComparison
+
+    Raises
+    ------
+    InputError
+        Fewer than two networks, patterns that are no sounds or differ in rate, or fewer than two labels in common.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> rng = np.random.default_rng(0)
+    >>> one, two = (SimpleNamespace(patterns=rng.standard_normal((2, 1, 1600)), labels=("a", "b"), rate=16_000)
+    ...             for _ in range(2))
+    >>> compare_patterns({"one": one, "two": two}).similarity.shape
+    (4, 4)
+    """
+    names, rate = _checked(patterns)
+    waves = np.stack([_rows(one, names) for one in patterns.values()])  # (n_networks, n_classes) of (c, t)
+    frequencies, profiles = _profiles(waves, rate, bands)
+    centered = profiles - profiles.mean(axis=1, keepdims=True)
+    flat = centered.reshape(-1, bands)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    similarity = unit @ unit.T
+    return PatternComparison(
+        networks=tuple(patterns), class_names=names, frequencies=frequencies, profiles=profiles,
+        similarity=similarity, pairs=_pairs(tuple(patterns), similarity, len(names)),
+        table=_table(patterns, names, waves, rate),
+    )  # fmt: skip
+
+
+def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    if len(patterns) < 2:
+        raise InputError(f"compare_patterns: found {some(patterns) or 'no networks'}, wanted at least two networks")
+    for name, one in patterns.items():
+        if np.ndim(one.patterns) != 3:
+            raise InputError(f"compare_patterns: patterns of {name!r} are {np.shape(one.patterns)}, wanted (n, c, t)")
+    lengths = {name: (int(one.rate), np.shape(one.patterns)[2]) for name, one in patterns.items()}
+    if len(set(lengths.values())) > 1:
+        said = "; ".join(f"{name} {size} samples at {rate} Hz" for name, (rate, size) in lengths.items())
+        raise InputError(f"compare_patterns: found {said}; wanted one rate and length, as the same layer output gives")
+    labels = [[str(label) for label in one.labels] for one in patterns.values()]
+    shared = tuple(name for name in labels[0] if all(name in others for others in labels))
+    if len(shared) < 2:
+        held = "; ".join(some(found, 4) for found in labels)
+        raise InputError(f"compare_patterns: the networks share {some(shared) or 'no labels'}, wanted at least two; "
+                         f"found {held}")  # fmt: skip
+    return shared, int(next(iter(patterns.values())).rate)
+
+
+def _rows(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
+    place = {str(label): i for i, label in enumerate(one.labels)}
+    return np.asarray(one.patterns, dtype=np.float64)[[place[name] for name in names]]
+
+
+def _density(waves: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    frequency, power = welch(waves, fs=rate, nperseg=min(WINDOW, waves.shape[-1]), axis=-1)
+    return frequency[1:], power.sum(axis=-2)[..., 1:]
+
+
+def _profiles(
+    waves: NDArray[np.float64], rate: float, bands: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    frequency, power = _density(waves, rate)
+    centers = np.geomspace(60.0, 0.95 * rate / 2, bands)
+    level = 10 * np.log10(np.maximum(power, 1e-8 * power.max(axis=-1, keepdims=True)))
+    flat = level.reshape(-1, level.shape[-1])
+    at = np.stack([np.interp(np.log(centers), np.log(frequency), row) for row in flat])
+    profiles = at.reshape(*level.shape[:-1], bands)
+    return centers, profiles - profiles.mean(axis=-1, keepdims=True)
+
+
+def noise_measures(waves: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
+    """How noisy sounds `(n, c, t)` are: `flatness` and `tonal_share` of their long-term power spectra, `(n,)` each.
+
+    Examples
+    --------
+    >>> hiss = np.random.default_rng(0).standard_normal((1, 1, 16_000))
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)[None, None]
+    >>> [bool(m["flatness"][0] > 0.8) for m in (noise_measures(hiss, 16_000), noise_measures(tone, 16_000))]
+    [True, False]
+    """
+    _, power = _density(np.asarray(waves, dtype=np.float64), rate)
+    power = np.maximum(power, 1e-12 * power.max(axis=-1, keepdims=True) + 1e-30)
+    around = median_filter(power, size=(1, 21), mode="nearest")
+    lines = np.where(power > around * 10 ** (TONE_DB / 10), power - around, 0.0)
+    return {
+        "flatness": np.exp(np.log(power).mean(axis=-1)) / power.mean(axis=-1),
+        "tonal_share": lines.sum(axis=-1) / power.sum(axis=-1),
+    }
+
+
+def _table(
+    patterns: Mapping[str, Any], names: tuple[str, ...], waves: NDArray[np.float64], rate: float
+) -> pd.DataFrame:
+    parts = []
+    for (network, one), mine in zip(patterns.items(), waves, strict=True):
+        part = pd.DataFrame({"network": network, "class_name": list(names)})
+        moments = spectral_moments(mine, rate)
+        for name, values in {**noise_measures(mine, rate), **moments}.items():
+            part[name] = values
+        quality = getattr(one, "quality", None)
+        place = {str(label): i for i, label in enumerate(one.labels)}
+        for name in ("confidence", "gain"):
+            if quality is not None and name in quality:
+                part[name] = quality[name].to_numpy()[[place[n] for n in names]]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _pairs(networks: tuple[str, ...], similarity: NDArray[np.float64], n: int) -> pd.DataFrame:
+    blocks = similarity.reshape(len(networks), n, len(networks), n)
+    rows = []
+    for i, j in combinations(range(len(networks)), 2):
+        block = blocks[i, :, j]
+        rows.append({"one": networks[i], "other": networks[j], "same_class": np.diag(block).mean(),
+                     "different_class": block[~np.eye(n, dtype=bool)].mean()})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def gradient_share(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    layer: str = "output",
+    rate: float = 16_000,
+    above_hz: float = HIGH_HZ,
+    directions: int = 4,
+    rng: np.random.Generator | None = None,
+    batch_size: int = 8,
+    device: str = "cpu",
+) -> float:
+    """Share of a layer's input gradient that lies above a frequency: how much hiss one step of ascent adds.
+
+    The gradient is that of random mixtures of the layer's units and frames, so that no class is preferred. On real
+    sounds, it says where in a network high frequencies still reach; white noise would give (rate/2 - above)/(rate/2).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or tensor (n, c, t)
+    layer : str
+    rate, above_hz : float [Hz]
+    directions : int
+        Mixtures a sound.
+    rng : numpy.random.Generator, optional
+
+    Returns
+    -------
+    float
+        Mean over sounds and mixtures, 0 to 1.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.AvgPool1d(16, 1), nn.Conv1d(1, 2, 1))
+    >>> gradient_share(net, np.ones((1, 1, 64), np.float32), layer="1") < 0.1
+    True
+    """
+    rng = rng or np.random.default_rng(0)
+    shares: list[float] = []
+    with frozen(model, device) as net:
+        site = None
+        for batch in tensors(sounds, batch_size, device=device):
+            site = site or find_site(net, layer, batch[:1])
+            heard = batch.detach().clone().requires_grad_()
+            values = read(net, heard, site.after)[0]
+            for _ in range(directions):
+                weights = torch.as_tensor(rng.standard_normal(values.shape[1:], dtype=np.float32), device=device)
+                (gradient,) = torch.autograd.grad((values * weights).sum(), heard, retain_graph=True)
+                shares += _share_above(gradient, rate, above_hz)
+    return float(np.mean(shares))
+
+
+def _share_above(gradient: Tensor, rate: float, above_hz: float) -> list[float]:
+    power = np.abs(np.fft.rfft(gradient.cpu().numpy())) ** 2
+    high = np.fft.rfftfreq(gradient.shape[-1], 1 / rate) > above_hz
+    whole = power.sum(axis=(1, 2))
+    return [float(p[:, high].sum() / w) for p, w in zip(power, whole, strict=True) if w > 0]

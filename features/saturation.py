@@ -1,0 +1,166 @@
+"""Why logits are maximized: a softmax stops rising at 1, with its gradient, while the logit still climbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import some
+from brainmap.errors import InputError, RunError
+from brainmap.features._am_ascent import Job, ascend, not_finite, starts, torch_threads
+from brainmap.features._am_plan import Wish, find_input, plain_waveforms, plan
+from brainmap.features._am_settings import MaximizationSettings
+from brainmap.features._am_task import Task
+from brainmap.features._priors import penalty, shifted
+from brainmap.features._site import frozen
+from brainmap.progress import progress
+
+if TYPE_CHECKING:
+    from brainmap.features.sounds import Sounds
+
+CLIMBED = ("softmax", "logit")
+SATURATED = 0.999
+# usual recipes add this to the gradient's RMS; without it, what rounding leaves of a full softmax would be climbed
+FLOOR = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxSaturation:
+    """The same classes maximized twice from the same noise: by their probability, and by their logit.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    probability, logit : ndarray (2, n_steps, n_classes)
+        At every step; first of the ascent by the softmax, then of the ascent by the logit.
+    table : DataFrame
+        A row a class: the step at which each ascent's probability first reaches .999 (NaN: never), the softmax
+        ascent's logit there, and the logit at the end of each.
+    settings : MaximizationSettings
+    """
+
+    class_names: tuple[str, ...]
+    probability: NDArray[np.float32]
+    logit: NDArray[np.float32]
+    table: pd.DataFrame
+    settings: MaximizationSettings
+
+
+def softmax_saturation(
+    model: nn.Module,
+    *,
+    units: Sequence[int] | Literal["all"] = "all",
+    settings: MaximizationSettings | None = None,
+    sounds: Sounds | NDArray[np.floating] | Tensor | None = None,
+    rate: int | None = None,
+    length: int | tuple[int, ...] | None = None,
+    class_names: Sequence[str] | None = None,
+    rng: np.random.Generator | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> SoftmaxSaturation:
+    """Maximize classes by their softmax probability and by their logit, and keep both traces of both.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With or without a softmax at its end.
+    settings : MaximizationSettings, optional
+        Default: the source study's, whose level is free. A gradient whose RMS is below 1e-5 counts as small.
+    units, sounds, rate, length, class_names, rng, device, threads
+        As `maximize_activation` takes them.
+
+    Returns
+    -------
+    SoftmaxSaturation
+
+    Raises
+    ------
+    InputError
+        As `maximize_activation`; or the network gives no vector of classes.
+
+    Examples
+    --------
+    >>> from brainmap.features import build_network
+    >>> few = MaximizationSettings.of("source", steps=2)
+    >>> softmax_saturation(build_network("ch32"), units=[3], settings=few).logit.shape
+    (2, 2, 1)
+    """
+    settings = settings or MaximizationSettings.source_study()
+    rng = rng or np.random.default_rng(0)
+    known = getattr(sounds, "rate", None) if rate is None else rate
+    wish = Wish(waveforms=plain_waveforms(sounds), rate=None if known is None else int(known), units=units,
+                length=length, device=device)  # fmt: skip
+    with frozen(model, device) as net, torch_threads(threads):
+        full, site = find_input(net, "output", wish)
+        if len(site.shape) != 1:
+            raise InputError(f"softmax saturation: the network gives {site.shape}, wanted one number a class")
+        task, _ = plan(net, site, settings, full=full, wish=wish)
+        entropy = int(rng.integers(2**63))
+        with progress("softmax against logit", total=2 * len(task.units) * settings.steps) as step:
+            both = [_climb(task, climbed, entropy, step.advance) for climbed in CLIMBED]
+    probability, logit = (np.stack([one[i] for one in both]) for i in range(2))
+    if class_names is not None and len(class_names) != site.shape[0]:
+        raise InputError(f"class_names: found {len(class_names)}, the network has {site.shape[0]} classes")
+    names = tuple(class_names[u] if class_names is not None else str(u) for u in task.units)
+    return SoftmaxSaturation(class_names=names, probability=probability, logit=logit, settings=task.settings,
+                             table=_table(names, probability, logit))  # fmt: skip
+
+
+def _climb(
+    task: Task, climbed: str, entropy: int, advance: Callable[[int], None]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probability and logit (n_steps, n_classes) at every step of one ascent."""
+    size = task.settings.micro_batch
+    parts = [_climb_batch(task, climbed, [Job(unit, 0, "after") for unit in task.units[i : i + size]], entropy, advance)
+             for i in range(0, len(task.units), size)]  # fmt: skip
+    probability, logit = np.concatenate(parts, axis=2)
+    return probability, logit
+
+
+def _climb_batch(
+    task: Task, climbed: str, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
+) -> NDArray[np.float32]:
+    start, shifts = starts(task, batch, entropy)
+    rows, units = (torch.tensor(n, device=task.device) for n in (range(len(batch)), [job.unit for job in batch]))
+    trace = torch.empty(2, task.settings.steps, len(batch), device=task.device)
+    last: list[Tensor] = []
+
+    def gain(free: Tensor, step: int) -> Tensor:
+        patterns = task.prior.decode(free)
+        last[:] = [patterns.detach()]
+        logits = task.values(shifted(patterns, shifts[step]), "after")
+        both = torch.stack([logits.softmax(1)[rows, units], logits[rows, units]])
+        trace[:, step] = both.detach()
+        cost = penalty(patterns, task.settings)
+        return both[CLIMBED.index(climbed)] - (0.0 if cost is None else cost)
+
+    def blame(wrong: list[int], step: int) -> RunError:
+        what = f"the {climbed} of unit {some(batch[row].unit for row in wrong)}"
+        return not_finite(task.model, last[0], what=what, step=step)
+
+    ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)
+    return trace.cpu().numpy()
+
+
+def _table(
+    names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]
+) -> pd.DataFrame:
+    full = probability >= SATURATED
+    first = np.where(full.any(1), full.argmax(1), -1)  # (2, n_classes)
+    columns = np.arange(len(names))
+    return pd.DataFrame({
+        "class_name": list(names),
+        "softmax_full_at_step": np.where(first[0] >= 0, first[0], np.nan),
+        "logit_full_at_step": np.where(first[1] >= 0, first[1], np.nan),
+        "logit_where_softmax_is_full": np.where(first[0] >= 0, logit[0, first[0], columns], np.nan),
+        "last_logit_by_softmax": logit[0, -1],
+        "last_logit_by_logit": logit[1, -1],
+    })

@@ -1,0 +1,187 @@
+"""What maximization teaches, as pictures: saturation of a softmax, patterns across networks, metamers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, styled
+
+NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
+
+
+@styled
+def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
+    """Ascents by the softmax and by the logit, side by side: the first stops where the probability reaches 1.
+
+    Parameters
+    ----------
+    found : object with `probability` and `logit` (2, n_steps, n_classes), `class_names`
+        What `features.softmax_saturation` gives.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Thin lines are classes, the thick one their mean.
+    """
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    kinds = (("maximizing the softmax", WARM), ("maximizing the logit", ACCENT))
+    for axes, values, name in ((left, found.probability, "probability of the class"), (right, found.logit, "logit")):
+        steps = np.arange(1, values.shape[1] + 1)
+        for trace, (kind, color) in zip(values, kinds, strict=True):
+            if trace.shape[1] > 1:
+                axes.plot(steps, trace, color=color, lw=0.5, alpha=0.35)
+            axes.plot(steps, trace.mean(axis=1), color=color, lw=2, label=kind)
+        axes.set(xlabel="step", ylabel=name, xlim=(1, max(2, steps[-1])))
+    left.set_ylim(-0.02, 1.04)
+    left.set_title("the probability is full within a few steps")
+    ends = found.logit[:, -1].mean(axis=1)
+    right.set_title(f"the logit still climbs: {ends[0]:.0f} by softmax, {ends[1]:.0f} by logit")
+    right.legend(loc="upper left", frameon=False)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+@styled
+def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
+    """Patterns of the same classes across networks: how alike, in which frequencies, how noisy.
+
+    Parameters
+    ----------
+    found : PatternComparison
+        What `features.compare_patterns` gives.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The matrix has a block a pair of networks; a dark diagonal of a block means that both networks want the same
+        spectrum for the same class. Dots are classes, bars their mean.
+    """
+    n = len(found.class_names)
+    figure = Figure(figsize=(10.4, 5.6), layout="constrained")
+    grid = figure.add_gridspec(2, 4, width_ratios=[2.9, 1, 1, 1], height_ratios=[1.25, 1])
+    _similarity(figure, figure.add_subplot(grid[:, 0]), found, n)
+    _spectra(figure.add_subplot(grid[0, 1:]), found)
+    measures = (("flatness", "flatness\n(1: white noise)"), ("above_4khz", "power above\n4 kHz"),
+                ("tonal_share", "power in\ntonal lines"))  # fmt: skip
+    for column, (name, label) in enumerate(measures, start=1):
+        _strip(figure.add_subplot(grid[1, column]), found, name, label)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
+    image = bare(axes).imshow(found.similarity, cmap=colormap("signed"), vmin=-1, vmax=1)
+    for edge in range(n, n * len(found.networks), n):
+        axes.axhline(edge - 0.5, color="white", lw=2)
+        axes.axvline(edge - 0.5, color="white", lw=2)
+    centers = np.arange(len(found.networks)) * n + (n - 1) / 2
+    axes.set_xticks(centers, found.networks)
+    axes.set_yticks(centers, found.networks, rotation=90, va="center")
+    axes.tick_params(length=0)
+    said = ", ".join(f"{r.one}-{r.other} {r.same_class:.2f}" for r in found.pairs.itertuples())
+    axes.set_title(f"similarity of spectra, {n} classes a network", fontsize=9)
+    axes.set_xlabel(f"same class: {said}", color=SOFT, fontsize=7.5)
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=24, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label("correlation of band levels", fontsize=7.5)
+
+
+def _spectra(axes: Axes, found: Any) -> None:
+    for color, name, profiles in zip(NETWORKS * 3, found.networks, found.profiles, strict=False):
+        mean, spread = profiles.mean(axis=0), profiles.std(axis=0)
+        axes.fill_between(found.frequencies, mean - spread, mean + spread, color=color, alpha=0.12, lw=0)
+        axes.plot(found.frequencies, mean, color=color, lw=1.8, label=name)
+    axes.set_xscale("log")
+    marks = [m for m in (100, 300, 1000, 3000, 7000) if found.frequencies[0] <= m <= found.frequencies[-1]]
+    axes.set_xticks(marks, [f"{m / 1000:g}k" if m >= 1000 else str(m) for m in marks])
+    axes.minorticks_off()
+    axes.set_xlim(found.frequencies[0], found.frequencies[-1])
+    axes.set(xlabel="frequency [Hz]", ylabel="level [dB re. own mean]")
+    axes.set_title("mean spectrum of a network's patterns (band: SD over classes)", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _strip(axes: Axes, found: Any, measure: str, label: str) -> None:
+    for at, (color, name) in enumerate(zip(NETWORKS * 3, found.networks, strict=False)):
+        values = found.table.loc[found.table["network"] == name, measure].to_numpy(dtype=float)
+        aside = np.linspace(-0.22, 0.22, len(values))
+        axes.scatter(at + aside, values, s=9, color=color, alpha=0.55, lw=0)
+        axes.plot([at - 0.3, at + 0.3], [np.nanmean(values)] * 2, color=color, lw=2)
+    axes.set_xticks(range(len(found.networks)), found.networks)
+    axes.set_xlim(-0.6, len(found.networks) - 0.4)
+    axes.set_ylim(bottom=0)
+    axes.set_title(label.replace("\n", " "), fontsize=8.5)
+
+
+@styled
+def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
+    """Sounds over their metamers, and how well a layer confuses them, against every other sound.
+
+    Parameters
+    ----------
+    found : Metamers
+        What `features.match_activation` gives.
+    columns : int
+        At most so many sounds are shown.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        The sounds are no waveforms.
+    """
+    if found.patterns.ndim != 3:
+        raise InputError(f"plot_metamers: sounds of shape {found.patterns.shape}; wanted (n, 1, t)")
+    shown = min(columns, len(found.items))
+    figure = Figure(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
+    grid = figure.add_gridspec(5, shown, height_ratios=[0.35, 1, 0.35, 1, 1.1])
+    rows: tuple[tuple[NDArray[np.float32], str, str], ...] = (
+        (waves(found.references, "plot_metamers"), INK, "sound"),
+        (waves(found.patterns, "plot_metamers"), WARM, "metamer"),
+    )
+    for at in range(shown):
+        row = found.table.iloc[at]
+        for k, (sounds, color, kind) in enumerate(rows):
+            upper, lower = (figure.add_subplot(grid[2 * k + i, at]) for i in range(2))
+            draw_wave(upper, sounds[at], color=color, bins=120)
+            hertz = draw_spectrogram(lower, sounds[at], float(found.rate))
+            label = row["label"] if k == 0 else row["label_of_metamer"]
+            upper.set_title(f"{kind}: heard as {label}", fontsize=7.5, pad=1)
+            if at == 0:
+                _hertz_ticks(lower, hertz)
+    axes = figure.add_subplot(grid[4, :])
+    _null(axes, found)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _null(axes: Axes, found: Any) -> None:
+    for at, (null, own) in enumerate(zip(found.null, found.table["correlation"], strict=True)):
+        names = ("other sounds", "metamer") if at == 0 else (None, None)
+        axes.scatter(np.full(len(null), at), null, s=5, color=MUTED, alpha=0.4, lw=0, label=names[0])
+        axes.scatter([at], [own], s=34, color=WARM, marker="D", lw=0, label=names[1])
+    axes.axhline(0, color=HAIRLINE, lw=0.8, zorder=0)
+    axes.set_xticks(range(len(found.items)), [str(i) for i in found.items], rotation=30 if len(found.items) > 4 else 0,
+                    ha="right" if len(found.items) > 4 else "center")  # fmt: skip
+    axes.set(xlim=(-0.6, len(found.items) - 0.4), ylim=(None, 1.06), ylabel=f"correlation of\n{found.layer}")
+    kept = int(found.table["matched"].sum())
+    said = f"{kept} of {len(found.items)} metamers are nearer than any other sound and keep their label"
+    axes.set_title(said, fontsize=8.5)
+    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
