@@ -36,6 +36,12 @@ Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition o
 Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
 Missing = Annotated[str, typer.Option(help="A condition that lacks a run: error, or nan.")]
 Items = Annotated[str, typer.Option(help="stimulus, or condition (its tokens are averaged first).")]
+Cams = Annotated[
+    Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
+]
+Normalize = Annotated[
+    str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
+]
 Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: runs, or none.")]
 
 
@@ -65,9 +71,7 @@ def rdm(
     patterns: Annotated[
         Path | None, typer.Option(help="A .zarr of `brainmap features maximize`: class x class, or unit x unit.")
     ] = None,
-    cams: Annotated[
-        Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
-    ] = None,
+    cams: Cams = None,
     attributions: Annotated[Path | None, typer.Option(help="A .zarr of `brainmap features attribute`.")] = None,
     sounds: Annotated[
         Path | None, typer.Option(help="stimuli.tsv: aligns maps and attributions to the onset of each sound.")
@@ -84,9 +88,7 @@ def rdm(
     stimuli: Stimuli = None,
     participant: Participant = None,
     missing: Missing = "error",
-    normalize: Annotated[
-        str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
-    ] = None,
+    normalize: Normalize = None,
     reliability: Annotated[float | None, typer.Option(help="Smallest split-half correlation of a voxel.")] = None,
     sound: Annotated[str | None, typer.Option(help="Voxels with sound > silence only: a t, z or F image.")] = None,
     sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
