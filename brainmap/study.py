@@ -55,6 +55,34 @@ class Network(Section):
     controls: tuple[Literal["untrained", "permuted"], ...] = ()
 
 
+class Baselines(Section):
+    """Acoustic models that any claim about a network has to beat: compared with the brain as one more network."""
+
+    models: tuple[Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"], ...] = Field(
+        min_length=1
+    )
+    name: Name = "acoustics"
+    dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
+    units: Literal["zscore", "none"] = "zscore"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The models, in the place of layers."""
+        return self.models
+
+    @property
+    def pooling(self) -> Literal["flatten"]:
+        """Models keep time."""
+        return "flatten"
+
+    @model_validator(mode="after")
+    def _models_once(self) -> Baselines:
+        twice = sorted({m for m in self.models if self.models.count(m) > 1})
+        if twice:
+            raise ValueError(f"models {some(twice)}: named more than once")
+        return self
+
+
 class Inference(Section):
     """The test over participants and its correction over layers x ROIs."""
 
@@ -148,6 +176,7 @@ class StudySettings(Section):
     stimuli: Stimuli
     network: tuple[Network, ...] = Field(min_length=1)
     brain: tuple[Brain, ...] = Field(min_length=1)
+    baselines: Baselines | None = None
     rsa: Rsa = Rsa()
     searchlight: Searchlight | None = None
     explain: Explain | None = None
@@ -157,6 +186,7 @@ class StudySettings(Section):
     def _names_once(self) -> StudySettings:
         networks = [n.name for n in self.network]
         versions = [f"{n.name}{c}" for n in self.network for c in ("", *n.controls)]
+        versions += [self.baselines.name] if self.baselines else []
         people = [p for b in self.brain for p in b.participants]
         for what, names in (("network", networks), ("participant", people), ("network", versions)):
             in_files = [slug(n) for n in names]  # file names hold letters and digits only
@@ -226,8 +256,8 @@ def load_study(path: str | Path) -> Study:
     except ValidationError as error:
         problems = error.errors()
         # An entry that fails makes its whole list "too short", which says nothing new.
-        failed = {problem["loc"][0] for problem in problems if len(problem["loc"]) > 1}
-        lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"][0] in failed)]
+        within = [p["loc"][:k] for p in problems for k in range(1, len(p["loc"]))]
+        lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"] in within)]
         raise InputError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
@@ -259,6 +289,9 @@ def _line(problem: ErrorDetails) -> str:
         return f"{where}unknown key {key!r}; keys here are {', '.join(keys)}{nearest(key, keys)}"
     if problem["type"] == "missing":
         return f"{where}lacks the key {key!r}"
+    if problem["type"] == "too_short":
+        limits = problem["ctx"]
+        return f"{where}{key}: found {limits['actual_length']} entries, wanted {limits['min_length']} or more"
     found = "" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem["type"] == "value_error":

@@ -190,3 +190,53 @@ def test_the_command_leaves_a_store_and_a_picture(
     wrong = brainmap_command(*base[:-1], tmp_path / "b.zarr", "--models", "gammatone")
     assert wrong.code == 2
     assert "wanted one of 'waveform-envelope'" in wrong.err
+
+
+def test_a_study_compares_acoustic_models_as_one_more_network(tiny_study: Any) -> None:
+    import pandas as pd
+
+    baselines = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'
+    tiny_study.edit(("\n[rsa]\n", baselines), ("[searchlight]\nradius_mm = 6.0\n", ""))
+    tiny_study.run(page=True)
+    scores = pd.read_csv(tiny_study.out / "group" / "scores.tsv", sep="\t")
+    found = scores[scores["network"] == "acoustics"]
+    assert sorted(found["layer"].unique()) == ["cochleagram", "mfcc"]
+    assert len(found) == 2 * 3 * 3  # models, regions, participants
+    rdms = rsa.load_rdms(tiny_study.out / "rdms" / "network-acoustics_rdms.h5")
+    sounds = features.load_sounds(tiny_study.folder / "stimuli.tsv", seconds=0.15)
+    alone = rsa.compute_rdms(features.acoustic_features(sounds, models=["mfcc", "cochleagram"]), units="zscore")
+    np.testing.assert_allclose(rdms.dissimilarities, alone.dissimilarities, rtol=1e-5)
+    page = (tiny_study.out / "report.html").read_text()
+    assert "served as baselines: mfcc, cochleagram" in page
+    assert "best acoustic model" in page
+    assert tiny_study.run() == set()
+    tiny_study.edit(('"mfcc", "cochleagram"', '"mfcc"'))
+    assert "network-acoustics" in tiny_study.run()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ('models = ["mffc"]', "did you mean 'mfcc'"),
+        ("models = []", r"\[baselines\] models: found 0 entries, wanted 1 or more"),
+        ('models = ["mfcc", "mfcc"]', "named more than once"),
+        ('models = ["mfcc"]\nname = "net"', "network 'net': named more than once"),
+        ('models = ["modulation"]', "one cycle of the slowest rate"),
+    ],
+)
+def test_baselines_are_checked_before_anything_is_computed(tiny_study: Any, section: str, message: str) -> None:
+    from brainmap.stages import Context, check_study
+    from brainmap.study import load_study
+
+    tiny_study.edit(("\n[rsa]\n", f"\n[baselines]\n{section}\n\n[rsa]\n"))
+    with pytest.raises(InputError, match=message):
+        check_study(Context(load_study(tiny_study.file))).refuse()
+
+
+def test_the_study_file_knows_the_models_that_there_are() -> None:
+    from brainmap.study import StudySettings
+    from brainmap.template import TEMPLATE
+
+    allowed = StudySettings.model_json_schema()["$defs"]["Baselines"]["properties"]["models"]["items"]["enum"]
+    assert tuple(allowed) == tuple(MODELS)
+    assert all(f'"{model}"' in TEMPLATE for model in MODELS)

@@ -32,7 +32,7 @@ from brainmap.stages.betas import planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained
-from brainmap.stages.networks import Version, check_items, class_names, load
+from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
 from brainmap.stages.participants import WHITENED
 from brainmap.study import Network, Participant
 
@@ -83,6 +83,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         layers: dict[str, tuple[str, ...]] = {}
         for network in context.study.settings.network:
             _gather(problems, partial(_check_network, context, network, layers))
+        _gather(problems, lambda: _check_baselines(context))
         people = _people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # who, by note
         for person in people:
@@ -213,6 +214,21 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
+
+
+def _check_baselines(context: Context) -> None:
+    """Whether the acoustic models take the sounds."""
+    baselines = context.study.settings.baselines
+    if baselines is None:
+        return
+    try:
+        loaded = load_baselines(context, baselines)
+    except InputError:
+        return  # of the first network or the sounds, and listed there
+    try:
+        loaded.model(torch.from_numpy(loaded.sounds.take([0]).waveforms.copy()))
+    except InputError as error:
+        raise InputError(f"[baselines] {error}") from None
 
 
 def _check_person(

@@ -18,7 +18,7 @@ from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._selectors import image_files
 from brainmap.rsa.images import save_image
-from brainmap.study import Network, Participant, Study, slug
+from brainmap.study import Participant, Study, slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ class Context:
         task = f"task-{slug(self.study.settings.study.name)}"
         return task if space is None else f"{task}_space-{slug(space)}"
 
-    def sounds_for(self, network: Network, like: Any) -> Sounds:
+    def sounds_for(self, like: Any) -> Sounds:
         """The study's sounds as a network takes them; `like` has rate, n_samples, level and align."""
         return load_sounds(
             self.study.resolve(self.study.settings.stimuli.table),

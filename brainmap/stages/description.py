@@ -22,7 +22,7 @@ MAPS_COLUMNS = {
     "entity": "part of a file's name: desc or stat",
     "slug": "what stands there",
     "network": "network, where the slug names one",
-    "control": "trained, untrained or permuted",
+    "control": "trained, untrained or permuted; baseline for acoustic models",
     "layer": "layer of the network, where the slug names one",
     "meaning": "what a file with this slug holds",
 }
@@ -69,7 +69,7 @@ def maps_table(context: Context) -> pd.DataFrame:
     """A row for each `desc-` and `stat-` in the names of maps."""
     rows = []
     for version in versions_of(context):
-        control = version.control or "trained"
+        control = version.state or "baseline"
         layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
         for layer in layers:
             said = f"RDM of {layer} of {version.name}, compared with the brain's"

@@ -1,4 +1,4 @@
-"""Stage 1: every network's activations of the sounds, and the RDM of every layer."""
+"""Stage 1: activations of the sounds by every network and the acoustic baselines, and the RDM of every layer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
+from brainmap.features.acoustics import AcousticModels
 from brainmap.features.activations import extract_activations
 from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network
 from brainmap.features.controls import control_network
@@ -24,7 +25,7 @@ from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import load_rdms, save_rdms
 from brainmap.stages.context import Context, ready
-from brainmap.study import Network, slug
+from brainmap.study import Baselines, Network, slug
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -36,7 +37,7 @@ VERSION = 1
 class Loaded:
     """A network of the study, ready to hear its sounds; `digest` says what it computes."""
 
-    settings: Network
+    settings: Network | Baselines
     model: nn.Module
     checkpoint: Checkpoint
     sounds: Sounds
@@ -45,9 +46,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Version:
-    """A network as it was trained, or one of its controls."""
+    """A network as it was trained, one of its controls, or the acoustic baselines."""
 
-    network: Network
+    network: Network | Baselines
     control: str  # "", "untrained" or "permuted"
 
     @property
@@ -57,13 +58,28 @@ class Version:
 
     def slug(self, layer: str) -> str:
         """Name in files: `ch32trainedconv4`."""
-        return slug(f"{self.network.name}{self.control or 'trained'}{layer}")
+        return slug(f"{self.network.name}{self.state}{layer}")
+
+    @property
+    def state(self) -> str:
+        """trained, untrained or permuted; nothing for baselines, which learn nothing."""
+        return self.control or ("trained" if isinstance(self.network, Network) else "")
 
 
 def versions_of(context: Context) -> Iterator[Version]:
-    """All networks of the study, each followed by its controls."""
-    for network in context.study.settings.network:
+    """All networks of the study, each followed by its controls; then the acoustic baselines as one more network."""
+    settings = context.study.settings
+    for network in settings.network:
         yield from (Version(network, control) for control in ("", *network.controls))
+    if settings.baselines is not None:
+        yield Version(settings.baselines, "")
+
+
+def load_baselines(context: Context, baselines: Baselines) -> Loaded:
+    """The acoustic models as a network, hearing the sounds as the first network takes them."""
+    first = load(context, context.study.settings.network[0])
+    model = AcousticModels(baselines.models, rate=first.sounds.rate)
+    return Loaded(baselines, model, first.checkpoint, first.sounds, weights_digest(model))
 
 
 def load(context: Context, network: Network) -> Loaded:
@@ -86,7 +102,7 @@ def load(context: Context, network: Network) -> Loaded:
     )
     checkpoint = feeding(network, path)
     digest = content_key(weights_digest(model), _code_digest(network.architecture or ""))
-    loaded = Loaded(network, model, checkpoint, context.sounds_for(network, checkpoint), digest)
+    loaded = Loaded(network, model, checkpoint, context.sounds_for(checkpoint), digest)
     context.networks[network.name] = loaded
     return loaded
 
@@ -136,6 +152,9 @@ def store_path(context: Context, version: Version) -> Path:
 def run_networks(context: Context) -> dict[str, Loaded]:
     """Activations and RDMs of all networks and controls; gives the networks that were loaded."""
     loaded = {n.name: load(context, n) for n in context.study.settings.network}
+    baselines = context.study.settings.baselines
+    if baselines is not None:
+        loaded[baselines.name] = load_baselines(context, baselines)
     for version in versions_of(context):
         one = loaded[version.network.name]
         check_items(context, one)
@@ -208,8 +227,8 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
 def inputs_of(context: Context, version: Version) -> list[str]:
     """The files that a network's features depend on, for provenance: the sounds themselves are in their key."""
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
-    checkpoint = context.study.resolve(version.network.checkpoint)
-    return [checkpoint, str(table)] if table.is_file() else [checkpoint]
+    weights = [context.study.resolve(version.network.checkpoint)] if isinstance(version.network, Network) else []
+    return [*weights, str(table)] if table.is_file() else weights
 
 
 def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
@@ -236,5 +255,5 @@ def layer_names(models: RDMs) -> list[tuple[str, str]]:
 
 def class_names(loaded: Loaded) -> tuple[str, ...] | None:
     """Names of the network's classes where anything says them."""
-    names = loaded.settings.classes or loaded.checkpoint.classes
+    names = getattr(loaded.settings, "classes", None) or loaded.checkpoint.classes
     return tuple(names) if names else None

@@ -19,7 +19,7 @@ from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.group import SIGNIFICANT, brain_rdms, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
-from brainmap.study import Participant
+from brainmap.study import Network, Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
 VERSION = 2
@@ -66,7 +66,7 @@ def page_content(context: Context) -> ReportContent:
         layers=layers,
         measure=context.study.settings.rsa.measure,
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
-        scores=scores[scores["network"] == main],
+        scores=pd.concat([scores[scores["network"] == main], _best_baselines(context, scores)]),
         statistics=one["statistics"],
         ceilings=tables["ceilings"],
         best_layers=tables["best_layers"],
@@ -87,6 +87,17 @@ def page_content(context: Context) -> ReportContent:
         ),
         provenance=_provenance(context),
     )
+
+
+def _best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the acoustic model that is best in each region, which is what a layer has to beat there."""
+    baselines = context.study.settings.baselines
+    found = scores[scores["network"] == (baselines.name if baselines else None)]
+    if not len(found):
+        return found
+    mean = found.groupby(["roi", "layer"], sort=False)["score"].mean()
+    best = {str(roi): layer for roi, layer in mean.groupby("roi", sort=False).idxmax()}
+    return found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
 
 
 def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -243,10 +254,11 @@ def _sheet(
 
 
 def _sounds(context: Context, version: Version) -> Any:
-    return context.sounds_for(version.network, _fed(context, version))
+    return context.sounds_for(_fed(context, version))
 
 
 def _fed(context: Context, version: Version) -> Checkpoint:
+    assert isinstance(version.network, Network)  # acoustic baselines hear what the first network hears
     return feeding(version.network, context.study.resolve(version.network.checkpoint))
 
 
@@ -256,7 +268,7 @@ def _cams(context: Context, version: Version) -> Any:
 
 def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:
     people = list(context.study.participants())
-    checkpoints = {v.network.name: _fed(context, v) for v in versions_of(context)}
+    checkpoints = {v.network.name: _fed(context, v) for v in versions_of(context) if isinstance(v.network, Network)}
     brains = brain_rdms(context, people)
     networks = {}
     for name, checkpoint in checkpoints.items():
