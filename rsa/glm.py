@@ -124,7 +124,8 @@ def fit_betas(
     Parameters
     ----------
     bold : path, Nifti1Image, or list of these
-        Preprocessed time series (x, y, z, t), one a run; NIfTI and AFNI names as `load_image` takes them.
+        Preprocessed time series (x, y, z, t), one a run; NIfTI and AFNI names as `load_image` takes them. Where a
+        selector leaves out the first volumes (`x+orig[4..$]`), onsets count from the first one that is left.
     events : path, DataFrame, list of these, or mapping of condition to stim_times file
         See `read_events`. Onset 0 is the start of the first volume of the run.
     confounds : path, DataFrame, array (n_volumes, n_regressors), or a list with an entry (or a list) a run
@@ -336,6 +337,10 @@ def _factors(
                     "scale='percent': the voxels' means are no baseline (half of them below 2 standard deviations of "
                     "the noise); were the data demeaned? use 'signal' or 'noise'"
                 )
+        low = sum(np.count_nonzero(~(mean[there] > 0)) for mean, (_, there) in zip(baselines, fits, strict=True))
+        if low:
+            warnings.warn(f"scale='percent': {low} voxels (over all runs) have a mean of 0 or less and no betas (NaN)",
+                          BrainmapWarning, stacklevel=4)  # fmt: skip
         with np.errstate(divide="ignore", invalid="ignore"):
             return [np.where(mean > 0, 100 / mean, np.nan).astype(np.float32) for mean in baselines]
     n = len(baselines[0])

@@ -93,6 +93,10 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
     assert min(pairs, key=lambda pair: pairs[pair]) == {"bottle", "shoe"}
     assert max(pairs, key=lambda pair: pairs[pair]) & {"house"}
 
+    design = rsa.load_rdms(tmp_path / "sub-01_task-objects_desc-condition_designrdms.h5")
+    assert list(design.rdm_descriptors["name"]) == ["noise-only", "elapsed-time"]
+    assert (tmp_path / "design.png").stat().st_size > 10_000
+
     # The same betas as BRIK give the same RDM, bit for bit.
     (tmp_path / "afni").mkdir()
     assert lines_of(*words(haxby, tmp_path / "afni"), "--format", "afni")[0] == 0

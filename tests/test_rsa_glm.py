@@ -118,6 +118,40 @@ def test_lss_is_a_refit_of_each_trial(others: str, hrf: str) -> None:
     assert list(found.conditions) == events["trial_type"].tolist()
 
 
+def test_lss_with_others_by_condition_is_lsa_where_every_trial_is_its_own_condition() -> None:
+    bold, events = noise_image(75), table(n_each=4, gap=7.0)
+    events["trial_type"] = [f"t{k:02d}" for k in range(len(events))]
+    one = rsa.fit_betas(bold, events, model="lss", others="condition", noise="ols")
+    other = rsa.fit_betas(bold, events, model="lsa", noise="ols")
+    np.testing.assert_allclose(voxels(one.image), voxels(other.image), rtol=1e-4, atol=1e-3)
+    assert one.labels == other.labels == tuple(events["trial_type"])
+
+
+def test_a_simulated_participant_s_time_series_give_back_the_planted_patterns() -> None:
+    from brainmap.rsa.synthetic_bold import simulate_bold
+
+    rng = np.random.default_rng(0)
+    mask = image_of(np.ones((8, 8, 6)), None)
+    region = np.zeros((8, 8, 6), bool)
+    region[2:6, 2:6, 1:5] = True
+    items = [f"s{k}" for k in range(12)]
+    person = rsa.simulate_participant({"a": rng.normal(size=(12, 20))}, {"a": region}, mask=mask, rng=rng, n_runs=3,
+                                      signal=1.0)  # fmt: skip
+    bold = simulate_bold(person, items, mask=mask, rng=rng)
+    found = rsa.fit_betas(list(bold.images), list(bold.events), hrf="spm", mask=mask)
+    data = rsa.load_patterns(found.image, mask=mask, conditions=found.labels, runs=found.runs)
+    averaged = np.stack([data.measurements[data.obs_descriptors["stimulus_id"] == i].mean(axis=0) for i in items])
+    direct = person.betas.mean(axis=0)
+    inside = person.voxels["a"]
+    planted = person.planted["a"] - person.planted["a"].mean(axis=0)
+
+    def recovered(patterns: np.ndarray) -> float:
+        own = patterns[:, inside] - patterns[:, inside].mean(axis=0)
+        return float(np.corrcoef(own.ravel(), planted.ravel())[0, 1])
+
+    assert recovered(averaged) > 0.85 * recovered(direct)
+
+
 def test_lss_with_autocorrelation_whitens_every_trial_s_model_alike() -> None:
     from nilearn.glm.regression import ARModel
 
@@ -189,6 +223,11 @@ def test_scales_are_percent_of_the_mean_and_units_of_noise() -> None:
     np.testing.assert_allclose(voxels(percent.image), 100 * voxels(plain.image) / mean, rtol=1e-5)
     sd = np.sqrt((plain.residuals[0] ** 2).sum(axis=0) / plain.dof[0])
     np.testing.assert_allclose(voxels(noise.image), voxels(plain.image) / sd, rtol=1e-4)
+    low = np.asarray(bold.dataobj).copy()
+    low[0, 0, 0] -= 2000
+    with pytest.warns(BrainmapWarning, match="1 voxels .* have a mean of 0 or less"):
+        found = rsa.fit_betas(image_of(low), events, scale="percent")
+    assert np.isnan(np.asarray(found.image.dataobj)).any(axis=3).sum() == 1
     with pytest.raises(InputError, match="demeaned"):
         rsa.fit_betas(image_of(np.asarray(bold.dataobj) - 1000), events, scale="percent")
 
@@ -276,9 +315,10 @@ class TestTiming:
         events = table(n_each=2, gap=20.0)
         times = np.sort(np.concatenate([np.arange(0, 190, 10.0), np.arange(2.0, 190, 10.0)]))
         plan = plan_betas([noise_image(len(times), t_r=None)], events, settings=GlmSettings(), frame_times=times)
-        dense = make_first_level_design_matrix(np.arange(0, 200, 0.1), events, drift_model=None)
+        fine = np.arange(0, 200, 0.5)
+        dense = make_first_level_design_matrix(fine, events, drift_model=None, oversampling=10)
         for name in NAMES:
-            expected = np.interp(times, np.arange(0, 200, 0.1), dense[name])
+            expected = np.interp(times, fine, dense[name])
             np.testing.assert_allclose(plan.designs[0].matrix[name], expected, atol=0.02)
 
     def test_autocorrelation_does_not_reach_across_gaps(self) -> None:
