@@ -1,0 +1,229 @@
+"""Commands for whether maps can be believed: features faithfulness, randomization, localize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.checks import one_of
+from brainmap.cli.features import commands
+from brainmap.cli.listening import Figure, Hear, Listener, listening
+from brainmap.cli.shared import Json, Overwrite, names, show
+from brainmap.cli.units import Table, _leave, _outputs_free, _said
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from brainmap.features.sounds import Sounds
+
+TITLE = "Where each word is (shaded) and where maps place it"
+Methods = Annotated[
+    str, typer.Option("--method", "--methods", help="Of `cam` and `attribute`, parted by commas: grad-cam,saliency.")
+]
+Classes = Annotated[str, typer.Option(help="Whose map: predicted (the largest logit) or true (the word said).")]
+MapLayer = Annotated[str | None, typer.Option("--layer", help="Of class activation maps; default: last-conv.")]
+
+
+def _methods(text: str) -> list[str]:
+    from brainmap.features._explaining import ALL_METHODS
+
+    return [one_of(name, ALL_METHODS, "--method") for name in names(text)]
+
+
+def _targets(one: Listener, classes: str) -> NDArray[np.intp]:
+    from brainmap.features._explaining import all_logits, targets_of
+
+    return targets_of(classes, all_logits(one.model, one.sounds, device=one.device), one.sounds, one.classes)
+
+
+@commands.command()
+@listening
+def faithfulness(
+    hear: Hear,
+    method: Methods = "grad-cam,saliency,lrp",
+    classes: Classes = "predicted",
+    layer: MapLayer = None,
+    windows: Annotated[int, typer.Option(min=2, help="Equal spans of time that are taken away.")] = 25,
+    fill: Annotated[str, typer.Option(help="What takes their place: zeros, noise or mean.")] = "zeros",
+    fade: Annotated[float, typer.Option(min=0, max=1, help="Ramps at the edges, as a share of a window.")] = 0.25,
+    score: Annotated[str, typer.Option(help="probability or logit.")] = "probability",
+    random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of random orders and noise.")] = 0,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Deletion and insertion curves of maps, and the pointing game and IoU against voiced sound."""
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.features._explaining import explain
+    from brainmap.features.faithfulness import CURVE_COLUMNS, deletion_curves
+    from brainmap.viz.faithfulness import plot_deletion
+
+    _outputs_free(out, figure, overwrite)
+    methods = _methods(method)
+    one = hear()
+    targets = _targets(one, classes)
+    settings: dict[str, Any] = {"windows": windows, "fill": fill, "fade": fade, "score": score,
+                                "random_orders": random_orders}  # fmt: skip
+    curves, tables, rows = {}, [], []
+    for name in methods:
+        maps = explain(one.model, one.sounds, method=name, targets=targets, layer=layer, device=one.device)[:, None]
+        both = [deletion_curves(one.model, one.sounds, maps, targets=targets[:, None], class_names=one.classes,
+                                order=order, device=one.device, rng=np.random.default_rng(seed), **settings)
+                for order in ("deletion", "insertion")]  # fmt: skip
+        curves[name] = both
+        tables += [found.table.assign(method=name, order=found.order) for found in both]
+        rows.append({"method": name, **_curve_means(both), **_voiced(one.sounds, maps)})
+    columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
+    _leave(pd.concat(tables, ignore_index=True)[list(columns)], columns, lambda: plot_deletion(curves), out=out,
+           figure=figure, inputs=[one.path], parameters={"classes": classes, **settings}, seed=seed)  # fmt: skip
+    show(pd.DataFrame(rows), as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+def _curve_means(both: list[Any]) -> dict[str, float]:
+    return {key: float(value.mean()) for found in both
+            for key, value in ((found.order, found.auc), (f"{found.order}_random", found.random_auc))}  # fmt: skip
+
+
+def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
+    """Pointing game and IoU over the sounds that have voiced frames, with what a map without knowledge would get."""
+    from brainmap.features.faithfulness import map_agreement
+    from brainmap.features.spans import voicing_marks
+    from brainmap.features.voicing import find_voicing
+
+    marks = voicing_marks(find_voicing(sounds))
+    there = marks.any(axis=1)
+    if not there.any():
+        return {}
+    found = map_agreement(maps[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
+    return {"pointing": float(found.pointing.mean()), "iou": float(found.iou.mean()),
+            "voiced": float(found.marked.mean())}  # fmt: skip
+
+
+@commands.command()
+@listening
+def randomization(
+    hear: Hear,
+    method: Methods = "layer-cam,saliency",
+    classes: Classes = "predicted",
+    layer: MapLayer = None,
+    absolute: Annotated[bool, typer.Option("--absolute", help="Sizes of the maps, without their signs.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the new weights.")] = 0,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
+    import numpy as np
+
+    from brainmap.features.randomization import COLUMNS, cascading_randomization, randomization_table
+    from brainmap.viz.faithfulness import plot_randomization
+
+    _outputs_free(out, figure, overwrite)
+    methods = _methods(method)
+    one = hear()
+    targets = _targets(one, classes)
+    found = [
+        cascading_randomization(one.model, one.sounds, method=name, targets=targets, absolute=absolute, layer=layer,
+                                rng=np.random.default_rng(seed), device=one.device)
+        for name in methods
+    ]  # fmt: skip
+    columns = {"method": "method of the map"} | COLUMNS
+    table = randomization_table(found)[list(columns)]
+    _leave(table, columns, lambda: plot_randomization(found), out=out, figure=figure, inputs=[one.path],
+           parameters={"classes": classes, "absolute": absolute}, seed=seed)  # fmt: skip
+    show(table, as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+@commands.command()
+@listening
+def localize(
+    hear: Hear,
+    boundaries: Annotated[
+        Path | None, typer.Option(help="Where each sound is: a .tsv with stimulus_id, start_s, end_s.")
+    ] = None,
+    plant: Annotated[
+        float | None, typer.Option(help="Or put each sound at a random time into so many seconds of noise.")
+    ] = None,
+    background_db: Annotated[float, typer.Option(help="Level of that noise against the sound's.")] = -40.0,
+    also: Annotated[list[Path] | None, typer.Option(help="Further checkpoints of ours, to be compared.")] = None,
+    method: Methods = "cam,grad-cam,saliency",
+    classes: Classes = "true",
+    layer: MapLayer = None,
+    threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
+    smooth_ms: Annotated[float, typer.Option(min=0, help="Moving average over maps first.")] = 50.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of planting.")] = 0,
+    out: Table = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Where networks that learned words place them in time, against known boundaries."""
+    from brainmap.features.localization import COLUMNS, localization_summary, localize as place
+    from brainmap.viz.faithfulness import plot_localization
+
+    _outputs_free(out, figure, overwrite)
+    methods = _methods(method)
+    if (boundaries is None) == (plant is None):
+        raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
+    one = hear()
+    sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
+    models = {one.name: one.model} | _others(one, also or [])
+    settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
+    table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
+    about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
+    read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
+    _leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), out=out, figure=figure,
+           parameters=about, inputs=read, seed=seed)  # fmt: skip
+    show(localization_summary(table), as_json)
+    if not as_json:
+        _said(out, figure)
+
+
+def _placed(
+    sounds: Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
+) -> tuple[Sounds, pd.DataFrame]:
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.checks import existing_file
+    from brainmap.features.spans import plant_sounds
+
+    if plant is not None:
+        return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=np.random.default_rng(seed))
+    file = existing_file(boundaries or "", "--boundaries")
+    try:
+        return sounds, pd.read_csv(file, sep="\t")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"--boundaries: {file} cannot be read as a table: {str(error).splitlines()[0]}") from None
+
+
+def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
+    """Further networks, which must know the same classes and be fed alike."""
+    from brainmap.features.checkpoints import load_checkpoint, load_network
+
+    found = {}
+    for path in paths:
+        about = load_checkpoint(path)
+        for what in ("classes", "rate", "level", "align"):
+            ours, theirs = getattr(one.checkpoint, what), getattr(about, what)
+            if ours != theirs:
+                raise InputError(f"--also: {path} has {what} {theirs!r}, {one.name} has {ours!r}; compare networks "
+                                 "that were fed alike and know the same classes")
+        if path.stem in found or path.stem == one.name:
+            raise InputError(f"--also: two networks are called {path.stem!r}; rename a file, or give --name")
+        found[path.stem] = load_network(path)
+    return found

@@ -1,0 +1,228 @@
+"""Whether maps can be believed: deletion and insertion, weights drawn anew, and where networks place words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.viz.sounds import draw_wave, waves
+from brainmap.viz.style import INK, MUTED, SOFT, styled
+
+_LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
+_BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
+
+
+def _line_colors(names: Sequence[str], what: str) -> dict[str, str]:
+    distinct = list(dict.fromkeys(names))
+    if not 1 <= len(distinct) <= len(_LINES):
+        raise InputError(f"{what}: found {len(distinct)} methods, wanted 1 to {len(_LINES)}; leave some out")
+    return dict(zip(distinct, _LINES, strict=False))
+
+
+def _band(axes: Axes, x: NDArray[Any], courses: NDArray[Any], color: str, label: str, dashed: bool = False) -> None:
+    middle = courses.mean(axis=0)
+    spread = 1.96 * courses.std(axis=0, ddof=1) / np.sqrt(len(courses)) if len(courses) > 1 else 0 * middle
+    axes.fill_between(x, middle - spread, middle + spread, color=color, alpha=0.15, lw=0)
+    axes.plot(x, middle, color=color, lw=1.2 if dashed else 1.8, ls=(0, (3, 2)) if dashed else "-", label=label)
+
+
+@styled
+def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
+    """Deletion and insertion curves of several methods, against random orders.
+
+    A good map makes the class fall early under deletion and rise early under insertion. Lines are means over sounds,
+    bands their 95 % intervals, and the number behind a name is the area under its curve.
+
+    Parameters
+    ----------
+    results : mapping of str to Curves, or to a sequence of Curves
+        For each method what `features.deletion_curves` gives, for one order or both.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No curves, too many methods to tell apart, or scores of different kinds in one panel.
+    """
+    listed = [(name, one) for name, found in results.items() for one in (found if isinstance(found, list | tuple)
+                                                                        else [found])]  # fmt: skip
+    colors = _line_colors([name for name, _ in listed], "plot_deletion")
+    orders = [order for order in ("deletion", "insertion") if any(c.order == order for _, c in listed)]
+    kinds = {(c.score, c.fill) for _, c in listed}
+    if len(kinds) > 1:
+        raise InputError(f"plot_deletion: curves of different scores or fills, {some(sorted(map(str, kinds)))}")
+    ((score, fill),) = kinds
+    filled = {"zeros": "silence", "noise": "noise", "mean": "the local mean"}[fill]
+    figure = Figure(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
+    for axes, order in zip(figure.subplots(1, len(orders), squeeze=False, sharey=True)[0], orders, strict=True):
+        mine = [(name, c) for name, c in listed if c.order == order]
+        random = np.mean([c.random.mean(axis=1) for _, c in mine], axis=0)
+        _band(axes, mine[0][1].fractions, random, MUTED, f"random order  {mine[0][1].random_auc.mean():.2f}", True)
+        for name, curves in mine:
+            _band(axes, curves.fractions, curves.scores.mean(axis=1), colors[name], f"{name}  {curves.auc.mean():.2f}")
+        better = "lower is better" if order == "deletion" else "higher is better"
+        axes.set_title(f"{order.capitalize()} ({better})", fontsize=9.5, loc="left")
+        axes.set_xlabel(f"share {'replaced by ' + filled if order == 'deletion' else 'put back into ' + filled}")
+        axes.set_xlim(0, 1)
+        axes.legend(fontsize=7, frameon=False, title="area under the curve", title_fontsize=7,
+                    loc="upper right" if order == "deletion" else "lower right")  # fmt: skip
+    figure.axes[0].set_ylabel(f"{score} of the class")
+    _title(figure, title)
+    return figure
+
+
+def _title(figure: Figure, title: str) -> None:
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+
+
+@styled
+def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
+    """How alike maps stay while layers, from the top to the bottom, lose what they learned.
+
+    A method whose line stays high shows the sound more than the network. Bands reach from the 5th to the 95th
+    percentile over sounds.
+
+    Parameters
+    ----------
+    results : sequence of Randomization
+        What `features.cascading_randomization` gives for one network, one a method.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No results, or of different layers.
+    """
+    results = list(results)
+    colors = _line_colors([one.method for one in results], "plot_randomization")
+    if len({one.layers for one in results}) > 1:
+        raise InputError("plot_randomization: results of networks with different layers; draw them one by one")
+    layers = ["trained", *results[0].layers]
+    figure = Figure(figsize=(max(5.0, 1.6 + 0.55 * len(layers)), 3.8), layout="constrained")
+    axes = figure.subplots()
+    at = np.arange(len(layers))
+    axes.axhline(0, color=SOFT, lw=0.6)
+    for one in results:
+        table = one.table
+        low, middle, high = (np.r_[1, table[column]] for column in ("low", "correlation", "high"))
+        axes.fill_between(at, low, high, color=colors[one.method], alpha=0.12, lw=0)
+        axes.plot(at, middle, "o-", ms=3.5, lw=1.6, color=colors[one.method], label=one.method)
+    axes.set_xticks(at, layers, rotation=40, ha="right")
+    axes.set(xlim=(-0.2, len(layers) - 0.8), ylim=(min(-0.25, axes.get_ylim()[0]), 1.03))
+    axes.set_xlabel("drawn anew, together with all layers to the left")
+    axes.set_ylabel("rank correlation with the\nmap of the trained network")
+    axes.legend(fontsize=7.5, frameon=False, loc="upper right")
+    _title(figure, title)
+    return figure
+
+
+@styled
+def plot_localization(
+    sounds: Any, table: pd.DataFrame, *, items: Sequence[int] | None = None, title: str = ""
+) -> Figure:
+    """Where words are and where networks place them: some sounds, and the errors of all.
+
+    Parameters
+    ----------
+    sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
+    table : DataFrame
+        What `features.localize` gives for these sounds.
+    items : sequence of int, optional
+        Sounds to show; by default four, spread over the set.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        Sounds that the table does not know.
+    """
+    chosen = list(items) if items is not None else list(np.linspace(0, len(sounds.items) - 1, 4).astype(int))
+    missing = [sounds.items[i] for i in chosen if sounds.items[i] not in set(table["stimulus_id"])]
+    if missing:
+        raise InputError(f"plot_localization: the table has no rows of {some(missing, 4)}")
+    pairs = list(table[["network", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    methods = [method for _, method in pairs if method not in _BASE]
+    colors = _line_colors(methods, "plot_localization") | _BASE
+    names = [method if network == "none" else f"{network}  {method}" for network, method in pairs]
+    audio, seconds = waves(sounds.waveforms, "plot_localization"), sounds.waveforms.shape[-1] / sounds.rate
+    rows = 0.19 * len(pairs)
+    figure = Figure(figsize=(10, 1.9 + 2.1 * rows + 0.9), layout="constrained")
+    grid = figure.add_gridspec(3, 12, height_ratios=[0.6, rows, 1.1 * rows + 0.4])
+    span = 12 // max(len(chosen), 1)
+    for column, item in enumerate(chosen):
+        upper = figure.add_subplot(grid[0, column * span : (column + 1) * span])
+        lower = figure.add_subplot(grid[1, column * span : (column + 1) * span])
+        mine = table[table["stimulus_id"] == sounds.items[item]]
+        truth = (float(mine["start_s"].iloc[0]), float(mine["end_s"].iloc[0]))
+        draw_wave(upper, audio[item], color=INK)
+        upper.axvspan(truth[0] / seconds, truth[1] / seconds, color="#f0d9b5", lw=0, zorder=0)
+        upper.set_title(f"“{sounds.conditions[item]}”", fontsize=9)
+        _draw_found(lower, mine, pairs, colors, truth, seconds)
+        lower.set_yticks(range(len(pairs)), names if column == 0 else [""] * len(pairs), fontsize=7)
+    _draw_errors(figure, grid, table, pairs, names, colors)
+    _title(figure, title)
+    return figure
+
+
+def _draw_found(
+    axes: Axes, mine: pd.DataFrame, pairs: Sequence[tuple[str, str]], colors: Mapping[str, str],
+    truth: tuple[float, float], seconds: float,
+) -> None:  # fmt: skip
+    axes.axvspan(*truth, color="#f0d9b5", lw=0, zorder=0)
+    for row, (network, method) in enumerate(pairs):
+        one = mine[(mine["network"] == network) & (mine["method"] == method)].iloc[0]
+        width = one["found_end_s"] - one["found_start_s"]
+        axes.barh(row, width, left=one["found_start_s"], height=0.62, color=colors[method], lw=0)
+    axes.set(xlim=(0, seconds), ylim=(len(pairs) - 0.5, -0.5))
+    axes.set_xlabel("time [s]", fontsize=7.5)
+    axes.tick_params(labelsize=7)
+
+
+def _draw_errors(
+    figure: Figure, grid: Any, table: pd.DataFrame, pairs: Sequence[tuple[str, str]], names: Sequence[str],
+    colors: Mapping[str, str],
+) -> None:  # fmt: skip
+    parts = [table[(table["network"] == network) & (table["method"] == method)] for network, method in pairs]
+    shades = [colors[method] for _, method in pairs]
+    left, right = figure.add_subplot(grid[2, :6]), figure.add_subplot(grid[2, 6:])
+    error = [100 * (1 - part["hit"].mean()) for part in parts]
+    left.barh(range(len(pairs)), error, height=0.62, color=shades, lw=0)
+    for row, value in enumerate(error):
+        left.text(value + 1, row, f"{value:.0f}", va="center", fontsize=7, color=SOFT)
+    left.set(xlim=(0, 108), ylim=(len(pairs) - 0.5, -0.5))
+    left.set_yticks(range(len(pairs)), names, fontsize=7)
+    left.set_xlabel("localization error [% of sounds with IoU below .5]", fontsize=8)
+    drawn = right.boxplot([part["error_ms"] for part in parts], orientation="horizontal", positions=range(len(pairs)),
+                          widths=0.6, patch_artist=True, showfliers=False, medianprops={"color": INK},
+                          whiskerprops={"color": SOFT, "lw": 0.8}, capprops={"color": SOFT, "lw": 0.8})  # fmt: skip
+    for box, shade in zip(drawn["boxes"], shades, strict=True):
+        box.set(facecolor=shade, alpha=0.75, edgecolor=SOFT, lw=0.6)
+    right.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, None))
+    right.set_yticks(range(len(pairs)), [""] * len(pairs))
+    right.set_xlabel("distance of start and end from the true ones [ms]", fontsize=8)
+    for axes in (left, right):
+        axes.tick_params(labelsize=7)
