@@ -81,3 +81,27 @@ def test_batch_normalization_without_sounds_and_homemade_parameters_are_refused(
 
     with pytest.raises(InputError, match="'1' cannot draw new weights; use 'permuted'"):
         control_network(nn.Sequential(nn.Conv1d(1, 2, 3), Gain()), rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["untrained", "permuted"])
+def test_two_dimensional_networks_are_controlled_too_and_every_statistic_is_that_of_the_sounds(kind: Kind) -> None:
+    net = build_network("base-2d", variant="bn", head="gap", n_classes=3, n_samples=4_000).eval()
+    pictures = np.random.default_rng(0).standard_normal((6, 1, 64, 32), np.float32)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "norm" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    control = control_network(net, kind, rng=np.random.default_rng(0), sounds=pictures, batch_size=6)
+    for name, parameter in control.named_parameters():
+        assert not torch.equal(parameter, net.get_parameter(name)), name
+    x = torch.as_tensor(pictures)
+    with torch.no_grad():
+        for module in control.children():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                torch.testing.assert_close(module.running_mean, x.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(module.running_var, x.var((0, 2, 3)), rtol=1e-3, atol=1e-6)
+                x = nn.functional.batch_norm(x, None, None, module.weight, module.bias, training=True)
+            else:
+                x = module(x)
