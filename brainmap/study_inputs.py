@@ -149,7 +149,8 @@ class Participant:
     def runs(self) -> tuple[str, ...]:
         """Labels of the runs; one empty string where nothing says them."""
         trials = tuple(dict.fromkeys(row[3] for row in self.found[0].volumes))
-        return trials if len(self.found) == 1 and len(trials) > 1 else tuple(one.label for one in self.found)
+        by_trial = len(self.found) == 1 and len(trials) > 1
+        return trials if by_trial else tuple(dict.fromkeys(one.label for one in self.found))
 
     @property
     def files(self) -> tuple[str, ...]:

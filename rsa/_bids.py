@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def _choose(
     wanted: Mapping[str, str | None],
     sessions: Sequence[str] | None,
 ) -> list[BidsFile]:
-    """One image a session and run: those that fit what is wanted, all alike in everything else."""
+    """One image a session and run (and contrast): those that fit what is wanted, all alike in everything else."""
     images = [file for file in files if file.extension in _IMAGES and _is_kind(file, kind)]
     if wanted.get("desc") is None and any(file.get("desc") == "preproc" for file in images):
         wanted = {**wanted, "desc": "preproc"}  # fMRIPrep's result, whatever else lies beside it
@@ -194,11 +194,11 @@ def _alike(images: Sequence[BidsFile], participant: str) -> None:
     """Refuse two images for one run, and runs that differ in more than session and run."""
     for entity in dict.fromkeys(key for file in images for key in file.entities):
         values = sorted({file.get(entity) for file in images})
-        if entity not in ("sub", "ses", "run") and len(values) > 1:
+        if entity not in ("sub", "ses", "run", "contrast") and len(values) > 1:
             said = some([f"{entity}-{value}" if value else f"no {entity}" for value in values])
             key = entity if entity in ("task", "space", "desc") else f"entities = {{ {entity} = ... }}; one"
             raise InputError(f"participant {participant}: images differ in {said}; say which is meant ({key})")
-    runs = [(file.get("ses"), file.get("run")) for file in images]
+    runs = [(file.get("ses"), file.get("run"), file.get("contrast")) for file in images]
     twice = [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1]
     if twice:
         raise InputError(f"participant {participant}: more than one image for a run: {some(twice)}; remove one")
@@ -212,7 +212,7 @@ def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], part
     beside = image.path.with_name(re.sub(r"(\+\w+)?\.\w+(\.gz)?$", ".tsv", image.path.name))
     labels = str(beside) if kind == "betas" and beside.is_file() else "sub-brick"
     left = list(_companions(image, files, ("residuals",), image.get("desc"), _IMAGES)) if kind == "betas" else []
-    return RunInputs(
+    made = RunInputs(
         participant=participant,
         session=image.get("ses"),
         task=image.get("task"),
@@ -229,6 +229,8 @@ def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], part
         t_r=_seconds(said, "RepetitionTime", sidecars),
         start_time=_seconds(said, "StartTime", sidecars),
     )
+    contrast = image.get("contrast")  # an image a condition, as nilearn and fitlins write them
+    return replace(made, volumes=((0, contrast, contrast, made.label),)) if contrast and kind == "betas" else made
 
 
 def _companions(

@@ -222,7 +222,7 @@ def _runs_of_sources(
     names = [_plain(run) for run in runs]
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
+        if twice and any(source.n_volumes > 1 for source in sources):  # a file a condition shares its run
             raise InputError(
                 f"patterns: run {some(twice)} is given to more than one file; each file is a run"
             )

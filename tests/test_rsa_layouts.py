@@ -83,6 +83,19 @@ def test_an_fmriprep_folder_gives_each_run_what_belongs_to_it(fmriprep: Path) ->
     assert row.tolist() == [5, "4 x 5 x 3", "3 x 3 x 3", 2, MNI]
 
 
+def test_the_command_prints_a_row_a_run(fmriprep: Path, lines_of: Any) -> None:
+    options = ("--space", MNI, "--participant", "sub-02", "--session", "b")
+    code, out, _ = lines_of("rsa", "inputs", fmriprep, *options)
+    assert (code, len(out)) == (0, 4)
+    assert out[0].split()[:4] == ["participant", "session", "task", "run"]
+    code, out, _ = lines_of("rsa", "inputs", fmriprep, *options, "--json")
+    rows = json.loads("\n".join(out))
+    assert [(row["participant"], row["run"]) for row in rows] == [("02", run) for run in ("1", "2", "10")]
+    code, _, said = lines_of("rsa", "inputs", fmriprep)
+    assert code == 2
+    assert "images differ in" in said[0]
+
+
 def test_native_means_the_space_of_the_scan_and_sessions_may_be_chosen(fmriprep: Path) -> None:
     found = rsa.find_inputs(fmriprep, layout="bids", kind="bold", space="native", participants=["02"], sessions=["b"])
     assert {(one.participant, one.session, one.space) for one in found} == {("02", "b", "T1w")}
@@ -159,6 +172,22 @@ def test_betas_of_a_bids_folder_become_patterns_of_the_voxels_that_all_runs_have
     assert data.obs_descriptors["condition"].tolist() == [*WORDS, *WORDS]
     expected = rsa.load_image(tmp_path / "sub-01" / "func" / "sub-01_task-words_run-2_stat-effect_statmap.nii.gz")
     np.testing.assert_allclose(data.measurements[5], np.asarray(expected.dataobj)[..., 1].ravel()[6:])
+
+
+def test_an_image_a_contrast_and_run_makes_the_patterns_of_that_run(tmp_path: Path) -> None:
+    seed = 0
+    for run in ("1", "2"):
+        for word in WORDS:
+            name = f"sub-01_task-words_run-{run}_contrast-{word}_stat-effect_statmap.nii.gz"
+            image(tmp_path / "sub-01" / "func" / name, seed=(seed := seed + 1))
+            image(tmp_path / "sub-01" / "func" / name.replace("effect", "z"))
+    found = rsa.find_inputs(tmp_path, layout="bids", mask=str(mask(tmp_path / "mask.nii")))
+    assert len(found) == 8
+    data = rsa.load_inputs(found)
+    assert data.obs_descriptors["run"].tolist() == ["1"] * 4 + ["2"] * 4
+    assert data.obs_descriptors["condition"].tolist() == [*WORDS, *WORDS]
+    third = rsa.load_image(tmp_path / "sub-01/func/sub-01_task-words_run-1_contrast-tree_stat-effect_statmap.nii.gz")
+    np.testing.assert_allclose(data.measurements[2], third.get_fdata().ravel())
 
 
 # AFNI -----------------------------------------------------------------------------------------------------------

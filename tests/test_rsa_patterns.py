@@ -239,6 +239,13 @@ def test_tokens_of_one_run_only_need_no_other_run(rng: np.random.Generator) -> N
     stimuli["yes_3"] = "yes"
     with pytest.raises(InputError, match="condition 'no' is missing in run 2"):
         load_patterns(runs, mask=image(half_mask()), conditions=tokens, stimuli=stimuli)
+    kept = load_patterns(runs, mask=image(half_mask()), conditions=tokens, stimuli=stimuli, missing="nan")
+    assert set(kept.obs_descriptors["stimulus_id"]) == {token for run in tokens for token in run}  # and no other
+    gap = np.isnan(kept.measurements).all(axis=1)
+    assert [(c, r) for c, r, g in zip(kept.obs_descriptors["condition"], kept.obs_descriptors["run"], gap, strict=True)
+            if g] == [("no", "2")]  # fmt: skip
+    averaged = average_patterns(kept)
+    assert np.isnan(averaged.measurements).all(axis=1).sum() == 1
 
 
 Change = Callable[[dict[str, Any], np.random.Generator], object]
