@@ -145,7 +145,7 @@ def plot_tuning(
     level = max(tuning.settings.levels_db) if level_db is None else level_db
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(1.0 + 2.05 * columns, 0.5 + 2.1 * rows), layout="constrained")
+    figure = Figure(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")  # the title fits
     grid = figure.subplots(rows, columns, squeeze=False)
     image = None
     for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
