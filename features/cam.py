@@ -150,6 +150,7 @@ def class_activation_maps(
     one_of(method, get_args(Method), "method")
     items, conditions = labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), _Classes((), [])
+    zero: list[NDArray[np.bool_]] = []
     by_gradient = method in _BY_GRADIENT
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
@@ -180,10 +181,11 @@ def class_activation_maps(
             else:
                 found = _by_gradient(method, activation, logits, chosen)
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
+            zero.append(~found.reshape(*found.shape[:2], -1).any(axis=2))  # before it is upsampled, which is much more
             maps[rows] = _upsampled(found, batch.shape[2:], target) if upsample else found
             done += len(batch)
             step.advance(len(batch))
-    _warn_of_zeros(maps, items, chosen.names)
+    _warn_of_zeros(np.concatenate(zero), items, chosen.names)
     return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores)
 
 
@@ -361,13 +363,13 @@ def _check_finite(
         )
 
 
-def _warn_of_zeros(maps: NDArray[np.float32], items: Sequence[str], names: Sequence[str]) -> None:
-    zero = np.argwhere(~maps.reshape(*maps.shape[:2], -1).any(axis=2))
-    if len(zero):
-        item, name = zero[0]
+def _warn_of_zeros(zero: NDArray[np.bool_], items: Sequence[str], names: Sequence[str]) -> None:
+    found = np.argwhere(zero)
+    if len(found):
+        item, name = found[0]
         warnings.warn(
-            f"class activation maps: {len(zero)} of {maps.shape[0] * maps.shape[1]} are zero everywhere, the "
-            f"first for item {items[item]!r}, class {names[name]!r}; the layer may be dead for them",
+            f"class activation maps: {len(found)} of {zero.size} are zero everywhere, the first for item "
+            f"{items[item]!r}, class {names[name]!r}; the layer may be dead for them",
             BrainmapWarning,
             stacklevel=3,
         )
