@@ -181,7 +181,7 @@ def class_activation_maps(
             else:
                 found = _by_gradient(method, activation, logits, chosen)
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
-            zero.append(~found.reshape(*found.shape[:2], -1).any(axis=2))  # before it is upsampled, which is much more
+            zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # before upsampling: that is much more
             maps[rows] = _upsampled(found, batch.shape[2:], target) if upsample else found
             done += len(batch)
             step.advance(len(batch))
