@@ -77,6 +77,8 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         axes.set_title(f"{order.capitalize()} ({better})", fontsize=9.5, loc="left")
         axes.set_xlabel(f"share {'replaced by ' + filled if order == 'deletion' else 'put back into ' + filled}")
         axes.set_xlim(0, 1)
+        if score == "probability":  # an interval may reach beyond, a probability cannot
+            axes.set_ylim(0, 1)
         axes.legend(fontsize=7, frameon=False, title="area under the curve", title_fontsize=7,
                     loc="upper right" if order == "deletion" else "lower right")  # fmt: skip
     figure.axes[0].set_ylabel(f"{score} of the class")
