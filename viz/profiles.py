@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
@@ -212,13 +213,14 @@ def _other(axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, n
     if not known:  # a model of one layer, such as an acoustic baseline, has no depth: a level line
         level = float(here["score"].mean())
         axes.axhline(level, color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
-        end = (0.0, level)
+        end = (len(order) - 0.45, level)
     else:
         axes.plot([order.index(k) for k in known], mean[known], color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
         end = (float(order.index(known[-1])), float(mean[known[-1]]))
     if named:
-        axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=ACCENT, fontsize=7.5,
-                      ha="right" if known else "left")  # fmt: skip
+        said = axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=ACCENT, fontsize=7.5,
+                             ha="right", zorder=5)  # fmt: skip
+        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # it may lie over points
 
 
 @styled
