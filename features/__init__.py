@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         save_checkpoint as save_checkpoint,
     )
     from brainmap.features.controls import control_network as control_network
+    from brainmap.features.directions import condition_direction as condition_direction
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
     from brainmap.features.faithfulness import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         layer_filters as layer_filters,
         pattern_spectra as pattern_spectra,
     )
+    from brainmap.features.generative import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
     from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.localization import localize as localize
     from brainmap.features.lrp import (
@@ -59,19 +61,22 @@ if TYPE_CHECKING:
         Rule as Rule,
         relevance as relevance,
     )
-    from brainmap.features.directions import condition_direction as condition_direction
-    from brainmap.features.generative import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
     from brainmap.features.maximization import (
         Maximization as Maximization,
         MaximizationSettings as MaximizationSettings,
         maximize_activation as maximize_activation,
     )
-    from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
     from brainmap.features.metamers import Metamers as Metamers, match_activation as match_activation
+    from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
     from brainmap.features.networks import (
         build_network as build_network,
         describe_network as describe_network,
         network_names as network_names,
+    )
+    from brainmap.features.pattern_comparison import (
+        PatternComparison as PatternComparison,
+        compare_patterns as compare_patterns,
+        gradient_share as gradient_share,
     )
     from brainmap.features.randomization import (
         Randomization as Randomization,
@@ -83,11 +88,6 @@ if TYPE_CHECKING:
         map_features as map_features,
         pattern_features as pattern_features,
         pattern_reliability as pattern_reliability,
-    )
-    from brainmap.features.pattern_comparison import (
-        PatternComparison as PatternComparison,
-        compare_patterns as compare_patterns,
-        gradient_share as gradient_share,
     )
     from brainmap.features.saturation import (
         SoftmaxSaturation as SoftmaxSaturation,

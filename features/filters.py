@@ -195,7 +195,7 @@ def layer_filters(
         listed = list_layers(model, sounds)
         place = _linear_layer(model, listed, layer)
         zero = torch.zeros_like(example, device=device_of(model))
-        kernels, offsets = _gradients(model, place, zero)
+        kernels, offsets = _kernel_gradients(model, place, zero)
         linear = _adds_up(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
@@ -279,7 +279,7 @@ def _adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     return bool(off <= 1e-4 * (both - constant).abs().max())
 
 
-def _gradients(
+def _kernel_gradients(
     model: nn.Module, layer: Layer, wave: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gradients of a layer's middle frame `(n_units, t)`, and what it says `(n_units,)`."""

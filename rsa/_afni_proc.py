@@ -184,13 +184,13 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
         run=run,
         image=str(path),
         masks=(mask,) if mask else (),
-        volumes=_volumes(path, read_design(design), run) if design else (),
+        volumes=_run_volumes(path, read_design(design), run) if design else (),
         sidecars=(str(design),) if design else (),
         residuals=left,
     )
 
 
-def _volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
+def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
     from brainmap.rsa.images import image_info
     from brainmap.rsa.pattern_table import label_patterns

@@ -214,15 +214,15 @@ def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
         since = index[:, None] - shift
         return np.asarray(np.where(since < 0, 0.0, integral[np.clip(since, 0, len(integral) - 1)]))
 
-    found = np.empty((len(times), len(events), len(_kernels(hrf))))
-    for k, kernel in enumerate(_kernels(hrf)):
+    found = np.empty((len(times), len(events), len(_hrf_kernels(hrf))))
+    for k, kernel in enumerate(_hrf_kernels(hrf)):
         integral = np.cumsum(kernel(step, 1))
         low, high = (at(i, integral, begin) - at(i, integral, end) for i in (below, below + 1))
         found[:, :, k] = (1 - share) * low + share * high
     return found
 
 
-def _kernels(hrf: Hrf) -> list[Callable[..., Any]]:
+def _hrf_kernels(hrf: Hrf) -> list[Callable[..., Any]]:
     from nilearn.glm.first_level import hemodynamic_models
 
     name, *derivatives = hrf.split(" + ")

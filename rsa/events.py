@@ -75,7 +75,7 @@ def read_events(
         named = [name for name in source if name not in leave_out]
         tables = _stim_times({name: source[name] for name in named}, run_seconds, duration)
     else:
-        tables = [_bids(t, what, column) for t, what in _a_table_a_run(source, len(run_seconds))]
+        tables = [_from_bids(t, what, column) for t, what in _a_table_a_run(source, len(run_seconds))]
     runs = []
     for k, (table, seconds) in enumerate(zip(tables, run_seconds, strict=True), start=1):
         kept = table[~table["name"].isin(leave_out)].sort_values("onset", kind="stable", ignore_index=True)
@@ -107,7 +107,7 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
     raise InputError(f"events: found {len(tables)} tables for {n_runs} runs, wanted one a run{hint}")
 
 
-def _bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
+def _from_bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
             found = some([str(c) for c in table.columns])

@@ -115,6 +115,8 @@ def test_what_goes_wrong_is_a_line_and_an_exit_code(error, code, said, brainmap_
 def test_networks_lists_the_parameters_of_the_source_study(brainmap_command):
     listed = json.loads(brainmap_command("networks", "--json").out)
     counts = {network["name"]: network["parameters"] for network in listed}
+    counts_2d = counts.pop("base-2d")
+    assert counts_2d == counts["base"]
     assert counts == {"base": 1855056, "ch32": 94768, "ch64": 363600, "vgg": 470736, "ch128": 2071184}
     assert "conv8" in brainmap_command("networks", "ch32").out
     wrong = brainmap_command("networks", "ch33")

@@ -45,7 +45,8 @@ class Functional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.batch_norm(self.front(x), self.mean, self.var)
-        return self.head(functional.relu(y, inplace=True).mean(2))
+        logits: Tensor = self.head(functional.relu(y, inplace=True).mean(2))
+        return logits
 
 
 def test_planted_filters_come_back_with_centers_and_bandwidths_of_scipy() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
-from brainmap.viz.attention import attention, plot_target_attention
+from brainmap.viz.attention import mean_attention, plot_target_attention
 from brainmap.viz.sounds import log_spectrogram, mean_in_bins, own_class
 
 RATE = 16_000
@@ -57,7 +57,7 @@ def test_classes_are_found_by_name_not_by_position() -> None:
 
 def test_attention_averages_the_sounds_of_a_word_and_leaves_unspoken_words_empty() -> None:
     maps = np.random.default_rng(2).normal(size=(3, 3, 480))
-    mean = attention(*words(maps, ["dog", "bed", "dog"], ["bed", "cat", "dog"]), bins=24)
+    mean = mean_attention(*words(maps, ["dog", "bed", "dog"], ["bed", "cat", "dog"]), bins=24)
     np.testing.assert_allclose(mean[2], mean_in_bins(maps[[0, 2]].mean(axis=0), 24), atol=1e-6)
     np.testing.assert_allclose(mean[0], mean_in_bins(maps[1], 24), atol=1e-6)
     assert np.isnan(mean[1]).all()

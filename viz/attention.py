@@ -14,7 +14,7 @@ from brainmap.viz.sounds import map_scale, mean_in_bins
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, styled
 
 
-def attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
+def mean_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
     """Mean map of class j on the sounds of class i, in time bins `(n_classes, n_classes, bins)`; NaN where none.
 
     Maps of height and width are averaged over height.
@@ -52,7 +52,7 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     InputError
         A condition is none of the classes.
     """
-    mean = attention(sounds, cams, bins=bins)
+    mean = mean_attention(sounds, cams, bins=bins)
     names = [str(c) for c in cams.class_names]
     n, _, steps = mean.shape
     limit = map_scale(np.nan_to_num(mean))

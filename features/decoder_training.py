@@ -1,6 +1,6 @@
 """Train the decoder that activation maximization uses as its generative prior: a variational autoencoder of the words.
 
-    python data/make_decoder.py corpus data/networks/decoder.safetensors          about 20 minutes on one core
+    python -m brainmap.features.decoder_training corpus data/networks/decoder.safetensors    about 20 minutes, one core
 
 The encoder hears a log-mel spectrogram and the pitch; the decoder is `brainmap.features.generative.SpeechDecoder`.
 Loss: log-mel spectrograms and fine magnitudes at three resolutions, the pitch of voiced frames, and the divergence of
@@ -221,6 +221,7 @@ def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder
 
 
 def main() -> None:
+    """Train on the training part of a corpus of spoken words, and write the decoder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
