@@ -94,11 +94,13 @@ def plan(
         jitter = shape[-1] // 2
     if settings.diversity and site.texture is None:
         notes += (f"diversity: nothing up to {site.layer!r} has positions; patterns differ in the layer's vector",)
-    level = settings.level
+    level, heard = settings.level, LEVEL_WITHOUT_SOUNDS
+    if wish.waveforms is not None and (level is None or level == "sounds"):
+        heard = loudest_level(wish.waveforms, shape)
     if level == "sounds":
-        level = LEVEL_WITHOUT_SOUNDS if wish.waveforms is None else loudest_level(wish.waveforms, shape)
+        level = heard
     peak = settings.peak if settings.peak != "auto" else 1.0 if flat else None
-    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak)
+    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak, gain=heard)
     units = _units(site, settings.objective, wish.units, names)
     vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
     known = rate if flat else wish.rate or 0
@@ -197,8 +199,9 @@ def _pattern_shape(
 
 
 def _prior(
-    settings: MaximizationSettings, shape: Shape, rate: int, wish: Wish, *, level: float | None, peak: float | None
-) -> tuple[Prior, tuple[str, ...]]:
+    settings: MaximizationSettings, shape: Shape, rate: int, wish: Wish,
+    *, level: float | None, peak: float | None, gain: float,
+) -> tuple[Prior, tuple[str, ...]]:  # fmt: skip
     band = (settings.low_hz, settings.high_hz)
     if wish.decoder is not None:
         latent = wish.latent if wish.latent is not None else getattr(wish.decoder, "latent_shape", None)
@@ -212,7 +215,7 @@ def _prior(
     scale = fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
     said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
     note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
-    return Prior(scale, shape, level=level, peak=peak, device=wish.device), (note,) if said else ()
+    return Prior(scale, shape, level=level, peak=peak, gain=gain, device=wish.device), (note,) if said else ()
 
 
 def loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:

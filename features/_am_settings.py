@@ -60,7 +60,7 @@ class MaximizationSettings:
         Band limits of the pattern; waveforms only.
     level : "sounds", float or None
         Root mean square that every pattern keeps: the sounds' own (of their loudest stretch of the pattern's
-        length; 0.1 without sounds), a number, or free.
+        length; 0.1 without sounds), a number, or free: then it is the sounds' at the start only.
     peak : "auto", float or None
         Patterns that go beyond are scaled down, never clipped. "auto": 1, full scale, for waveforms. None: free.
     extent : {"auto", "receptive-field", "full"}

@@ -42,9 +42,9 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
             axes.plot(steps, trace.mean(axis=1), color=color, lw=2, label=kind)
         axes.set(xlabel="step", ylabel=name, xlim=(1, max(2, steps[-1])))
     left.set_ylim(-0.02, 1.04)
-    left.set_title("the probability is full within a few steps")
-    ends = found.logit[:, -1].mean(axis=1)
-    right.set_title(f"the logit still climbs: {ends[0]:.0f} by softmax, {ends[1]:.0f} by logit")
+    full, ends = int((found.probability[0, -1] >= 0.999).sum()), found.logit[:, -1].mean(axis=1)
+    left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
+    right.set_title(f"logit at the end: {ends[0]:.3g} by softmax, {ends[1]:.3g} by logit", fontsize=9)
     right.legend(loc="upper left", frameon=False)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -162,9 +162,10 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
             draw_wave(upper, sounds[at], color=color, bins=120)
             hertz = draw_spectrogram(lower, sounds[at], float(found.rate))
             label = row["label"] if k == 0 else row["label_of_metamer"]
-            upper.set_title(f"{kind}: heard as {label}", fontsize=7.5, pad=1)
+            upper.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
             if at == 0:
                 _hertz_ticks(lower, hertz)
+                lower.set_ylabel(f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
     axes = figure.add_subplot(grid[4, :])
     _null(axes, found)
     if title:

@@ -1,0 +1,89 @@
+"""brainmap features maximize, metamers, saturation, compare-patterns."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from brainmap.features.explanations import open_maximizations
+
+
+@pytest.fixture
+def given(tiny_inputs):
+    return ("--checkpoint", tiny_inputs.folder / "net.safetensors", "--sounds", tiny_inputs.folder / "stimuli.tsv")
+
+
+def test_presets_and_what_is_said_beside_them(given, tmp_path, brainmap_command):
+    wav, figure = tmp_path / "wav", tmp_path / "a.png"
+    answer = brainmap_command("features", "maximize", *given, "--preset", "source", "--steps", 2, "--lp", 0.5,
+                              "--units", "dog", "--out", tmp_path / "a.zarr", "--wav", wav, "--figure", figure)
+    assert answer.code == 0, answer.err
+    said = json.loads((wav / "output_quality.json").read_text())["Parameters"]
+    assert (said["parameterization"], said["step_size"], said["steps"], said["lp"]) == ("pixels", 2.0, 2, 0.5)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    wrong = brainmap_command("features", "maximize", *given, "--lp-power", 0.5, "--out", tmp_path / "b.zarr")
+    assert wrong.code == 2
+    assert "lp_power" in wrong.err
+
+
+def test_direction_from_conditions(given, tmp_path, brainmap_command):
+    out = tmp_path / "a.zarr"
+    words = ("features", "maximize", *given, "--layer", "conv2", "--steps", 2, "--out", out)
+    assert brainmap_command(*words, "--toward", "dog", "--away", "yes").code == 0
+    assert open_maximizations(out)["conv2"].labels == ("dog-yes",)
+    assert "toward" in brainmap_command(*words, "--away", "yes", "--overwrite").err
+    assert "no condition 'dogg'" in brainmap_command(*words, "--toward", "dogg", "--overwrite").err
+
+
+def test_decoder_of_another_length_is_refused_in_one_line(given, tmp_path, brainmap_command):
+    answer = brainmap_command("features", "maximize", *given, "--decoder", "words", "--out", tmp_path / "a.zarr")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "(1, 16000)" in answer.err
+    assert "(1, 2400)" in answer.err
+
+
+def test_metamers_leave_sounds_table_and_picture(given, tmp_path, brainmap_command):
+    wav, figure = tmp_path / "wav", tmp_path / "m.png"
+    words = ("features", "metamers", *given, "--layer", "conv1", "--steps", 2, "--out", tmp_path / "m.zarr")
+    answer = brainmap_command(*words, "--wav", wav, "--figure", figure, "--json")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    table = pd.read_csv(wav / "conv1_metamers.tsv", sep="\t")
+    assert [row["item"] for row in rows] == table["item"].tolist()
+    assert soundfile.info(wav / f"conv1_{rows[0]['item']}_metamer.wav").frames == 2400
+    assert figure.stat().st_size > 5000
+    again = brainmap_command(*words)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert "items: found" in brainmap_command(*words, "--items", "nobody", "--overwrite").err
+
+
+def test_saturation_is_a_picture_and_numbers(given, tmp_path, brainmap_command):
+    figure = tmp_path / "s.png"
+    answer = brainmap_command("features", "saturation", *given, "--units", "dog", "--steps", 3, "--figure", figure,
+                              "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)[0]["class_name"] == "dog"
+    assert figure.stat().st_size > 5000
+
+
+def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
+    stores = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    for seed, store in enumerate(stores):
+        assert brainmap_command("features", "maximize", *given, "--steps", 1, "--seed", seed, "--out", store).code == 0
+    figure, table = tmp_path / "c.png", tmp_path / "c.tsv"
+    answer = brainmap_command("features", "compare-patterns", *stores, "--figure", figure, "--table", table, "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert found["pairs"][0]["one"] == "a"
+    assert len(found["patterns"]) == len(pd.read_csv(table, sep="\t"))
+    assert np.isfinite(found["pairs"][0]["same_class"])
+    assert figure.stat().st_size > 5000
+    alone = brainmap_command("features", "compare-patterns", stores[0])
+    assert alone.code == 2
+    assert "at least two networks" in alone.err
