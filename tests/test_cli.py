@@ -107,6 +107,7 @@ def test_what_goes_wrong_is_a_line_and_an_exit_code(error, code, said, brainmap_
     def fail():
         raise error
 
+    brainmap_command("--version")  # commands are added to the real app at the first call
     monkeypatch.setattr(brainmap.cli, "app", fail)
     answer = brainmap_command()
     assert (answer.code, answer.err) == (code, said)
