@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")
@@ -41,33 +42,46 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, description: str, total: int, done: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress as RichProgress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+    """A row of a display."""
 
-        self.bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-            console=Console(file=sys.stderr), transient=True,
-        )
-        self.task = self.bar.add_task(description, total=total, completed=done, note="")
+    def __init__(self, display: Any, description: str, total: int, done: int) -> None:
+        self.display = display
+        self.task = display.add_task(description, total=total, completed=done, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self.bar.update(self.task, advance=steps, note=note)
+        self.display.update(self.task, advance=steps, note=note)
+
+    def remove(self) -> None:
+        self.display.remove_task(self.task)
+
+
+# A terminal has one live display: work inside other work takes a row of the one that is there.
+_shown: ContextVar[Any] = ContextVar("shown", default=None)
+
+
+def _display() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress as RichProgress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return RichProgress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        console=Console(file=sys.stderr), transient=True,
+    )  # fmt: skip
 
 
 @contextmanager
 def progress(description: str, total: int, every: float = 3.0, *, done: int = 0) -> Iterator[Progress]:
     """Show how far long work is: a bar where stderr is a terminal, else a log line each `every` seconds.
 
-    `done` steps were taken by an earlier run that this one goes on with.
+    `done` steps were taken by an earlier run that this one goes on with. Work inside other work has a bar below its.
 
     Examples
     --------
@@ -78,9 +92,20 @@ def progress(description: str, total: int, every: float = 3.0, *, done: int = 0)
     if not sys.stderr.isatty():
         yield _Lines(description, total, every, done)
         return
-    shown = _Bar(description, total, done)
-    with shown.bar:
-        yield shown
+    outer = _shown.get()
+    if outer is not None:
+        row = _Bar(outer, description, total, done)
+        try:
+            yield row
+        finally:
+            row.remove()
+        return
+    with _display() as display:
+        token = _shown.set(display)
+        try:
+            yield _Bar(display, description, total, done)
+        finally:
+            _shown.reset(token)
 
 
 @contextmanager
