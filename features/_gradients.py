@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features._attribution_task import Explainer, Found, Task
-from brainmap.features.cam import _upsampled, class_activation_maps
+from brainmap.features.cam import class_activation_maps, upsample_maps
 from brainmap.features.layers import _NONLINEARITIES, _SOFTMAXES, list_layers
 from brainmap.features.running import forward
 
@@ -239,7 +239,7 @@ class GuidedGradCam:
         def run(batch: Tensor, targets: Tensor, rows: slice) -> Found:
             own = np.array([[place[int(c)] for c in row] for row in targets.cpu()])
             coarse = cams.maps[rows][np.arange(len(batch))[:, None], own]
-            fine = _upsampled(coarse.clip(min=0), batch.shape[2:], layer)
+            fine = upsample_maps(coarse.clip(min=0), batch.shape[2:], layer)
             maps = guided.run(batch, targets, rows).maps
             return Found(maps=maps * torch.as_tensor(fine, device=maps.device)[:, :, None])
 

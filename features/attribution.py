@@ -36,7 +36,7 @@ from brainmap.features._gradients import (
     Saliency,
     SmoothGrad,
 )
-from brainmap.features.cam import _chosen
+from brainmap.features.cam import choose_classes
 from brainmap.features.lime import Lime
 from brainmap.features.occlusion import Occlusion
 from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
@@ -242,7 +242,7 @@ def attribute(
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
         logits = torch.cat([logits_of(model, batch) for batch in tensors(sounds, batch_size, device=device)])
-        names = _chosen(logits, "all", class_names or getattr(model, "class_names", None)).names
+        names = choose_classes(logits, "all", class_names or getattr(model, "class_names", None)).names
         _check_finite(logits, items, "logit")
         targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
         task = Task(
@@ -287,7 +287,7 @@ def _targets(
         return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
     if not isinstance(classes, str) and not len(classes):
         raise InputError("classes: found none, wanted 'predicted', 'true', 'all', or at least one class")
-    columns = _chosen(logits, classes, names).columns
+    columns = choose_classes(logits, classes, names).columns
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 
 

@@ -149,7 +149,7 @@ def class_activation_maps(
     """
     one_of(method, get_args(Method), "method")
     items, conditions = labels(sounds)
-    done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), _Classes((), [])
+    done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
     zero: list[NDArray[np.bool_]] = []
     by_gradient = method in _BY_GRADIENT
     with ExitStack() as stack:
@@ -160,14 +160,14 @@ def class_activation_maps(
         step = stack.enter_context(progress("class activation maps", len(items)))
 
         def logits_of(batch: Tensor) -> Tensor:
-            forward(model, batch)
+            forward(model, batch.clone())  # a network may change its input in place
             return heard[OUTPUT]
 
         for batch in tensors(sounds, batch_size, device=device):
             logits = logits_of(batch)
             activation = heard[target.name]
             if not done:
-                chosen = _chosen(logits, classes, class_names or getattr(model, "class_names", None))
+                chosen = choose_classes(logits, classes, class_names or getattr(model, "class_names", None))
                 shape = tuple(batch.shape[2:]) if upsample else target.shape[1:]
                 maps = np.empty((len(items), len(chosen.names), *shape), np.float32)
                 scores = np.empty((len(items), len(chosen.names)), np.float32)
@@ -182,7 +182,7 @@ def class_activation_maps(
                 found = _by_gradient(method, activation, logits, chosen)
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # before upsampling: that is much more
-            maps[rows] = _upsampled(found, batch.shape[2:], target) if upsample else found
+            maps[rows] = upsample_maps(found, batch.shape[2:], target) if upsample else found
             done += len(batch)
             step.advance(len(batch))
     _warn_of_zeros(np.concatenate(zero), items, chosen.names)
@@ -190,7 +190,9 @@ def class_activation_maps(
 
 
 @dataclass(frozen=True)
-class _Classes:
+class Classes:
+    """Classes by name, and their columns among the logits."""
+
     names: tuple[str, ...]
     columns: list[int]
 
@@ -217,7 +219,16 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
     return listed[names.index(found[0])]
 
 
-def _chosen(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> _Classes:
+def choose_classes(
+    logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None
+) -> Classes:
+    """Names and positions of the classes asked for, among those of logits (n_items, n_classes).
+
+    Raises
+    ------
+    InputError
+        Probabilities in place of logits, as many names as there are not outputs, an unknown class.
+    """
     if logits.ndim != 2:
         raise InputError(f"network gives {tuple(logits.shape)}, wanted logits (n_items, n_classes)")
     n = logits.shape[1]
@@ -235,10 +246,10 @@ def _chosen(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[
         if not isinstance(wanted, str) and not 0 <= wanted < n:
             raise InputError(f"classes: found {wanted}, wanted 0 to {n - 1}")
         columns.append(known.index(wanted) if isinstance(wanted, str) else int(wanted))
-    return _Classes(tuple(known[c] for c in columns), columns)
+    return Classes(tuple(known[c] for c in columns), columns)
 
 
-def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: _Classes) -> NDArray[np.float32]:
+def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
     weights = _pooled_weights(model, activation, logits)[chosen.columns]
     return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).cpu())
 
@@ -264,7 +275,7 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
 
 
 def _by_gradient(
-    method: str, activation: Tensor, logits: Tensor, chosen: _Classes
+    method: str, activation: Tensor, logits: Tensor, chosen: Classes
 ) -> NDArray[np.float32]:
     combine, kept = _BY_GRADIENT[method], activation.detach().flatten(2)
     maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
@@ -316,9 +327,9 @@ _BY_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _score_cam(
-    logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: _Classes
+    logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: Classes
 ) -> NDArray[np.float32]:
-    upsampled = _upsampled(np.asarray(activation.cpu()), batch.shape[2:], target)
+    upsampled = upsample_maps(np.asarray(activation.cpu()), batch.shape[2:], target)
     masks = torch.as_tensor(upsampled, device=batch.device)
     spatial = tuple(range(2, masks.ndim))
     masks -= masks.amin(spatial, keepdim=True)
@@ -328,7 +339,7 @@ def _score_cam(
     return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation).cpu())
 
 
-def _upsampled(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
+def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
     """Bring maps from the frames of the layer to the samples of the sound, axis by axis."""
     n = len(lengths)
     centers, strides = _each(target.center, n), _each(target.stride, n)

@@ -128,7 +128,7 @@ def _of_batch(
     model: nn.Module, batch: Tensor, composite: Composite, targets: NDArray[np.integer[Any]], items: tuple[str, ...]
 ) -> tuple[NDArray[Any], ...]:
     with torch.no_grad():
-        plain = forward(model, batch)
+        plain = forward(model, batch.clone())  # a network may change its input in place
     follow = Follow(composite, RULES, batch)
     with follow.watching(model):
         out = forward(model, follow.input)

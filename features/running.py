@@ -35,6 +35,8 @@ Sounds: TypeAlias = SoundSource | NDArray[np.floating[Any]] | Tensor
 def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:
     """Go through sounds in batches of `size`, as float32 tensors `(size, c, ...)` on `device`.
 
+    Batches are copies: a network that writes into its input does not write into the user's sounds.
+
     Raises
     ------
     InputError
@@ -57,7 +59,7 @@ def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") ->
             raise InputError(f"sounds: found {_described(sounds)}, wanted an array (n, c, t) or (n, c, h, w)")
         batches = (sounds[i : i + size] for i in range(0, shape[0], size))
     for batch in batches:
-        yield torch.as_tensor(batch).to(device=device, dtype=torch.float32)
+        yield torch.as_tensor(batch).to(device=device, dtype=torch.float32, copy=True)
 
 
 def _described(sounds: object) -> str:

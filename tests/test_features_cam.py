@@ -280,3 +280,27 @@ def test_cam_refuses_a_hidden_layer_behind_the_pooling(sounds: Array) -> None:
     hidden = nn.Sequential(*list(network("gap"))[:9], nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
     with pytest.raises(InputError, match="not a linear layer"):
         features.class_activation_maps(hidden, sounds, method="cam")
+
+
+def test_a_network_that_writes_into_its_input_leaves_the_users_sounds_alone(sounds: Array) -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x -= 1  # in place
+            return self.net(x)
+
+    class Plain(Writes):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x - 1)
+
+    writes, plain = Writes(), Plain()
+    plain.load_state_dict(writes.state_dict())
+    before = sounds.copy()
+    for method in ("grad-cam", "score-cam"):
+        found = features.class_activation_maps(writes, sounds, method=method)
+        np.testing.assert_array_equal(sounds, before)
+        wanted = features.class_activation_maps(plain, sounds, method=method)
+        np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6)
