@@ -166,8 +166,10 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
 _PARTS = ("logits", "delta", "fidelity", "effects")
 
 
-def save_attributions(found: Attributions, path: str | Path, *, network: str = "network") -> None:
-    """Keep attributions in a store; those of other methods stay."""
+def save_attributions(
+    found: Attributions, path: str | Path, *, align: str = "start", network: str = "network"
+) -> None:
+    """Keep attributions in a store, with the alignment of the sounds they lie over; those of other methods stay."""
     root = stores.open_store(path)
     keys = {}
     for part in _PARTS:
@@ -184,6 +186,7 @@ def save_attributions(found: Attributions, path: str | Path, *, network: str = "
         "method": found.method,
         "layer": found.layer,
         "rate": found.rate,
+        "align": align,
         "windows": None if found.windows is None else found.windows.tolist(),
         "bands": None if found.bands is None else found.bands.tolist(),
         "parts": keys,  # the arrays that belong to these maps, whatever is written later
@@ -191,7 +194,15 @@ def save_attributions(found: Attributions, path: str | Path, *, network: str = "
     stores.keep_array(root, ("attribution", found.method), found.maps, attributes, network=network)
 
 
-def open_attributions(path: str | Path, *, method: str | None = None) -> Attributions:
+@dataclass(frozen=True, kw_only=True)
+class StoredAttributions:
+    """Attributions as they lie in a store, and how the sounds under them are read."""
+
+    attributions: Attributions
+    align: str
+
+
+def open_attributions(path: str | Path, *, method: str | None = None) -> StoredAttributions:
     """The attributions by a method, by default the one kept last.
 
     Raises
@@ -209,7 +220,7 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> Attribu
         if array is None:
             raise InputError(f"store: attribution_{part} of {name} in {path} is incomplete; run it again")
         parts[part] = np.asarray(array[:], dtype=np.float32)
-    return Attributions(
+    found = Attributions(
         **parts,
         maps=np.asarray(arrays[name][:], dtype=np.float32),
         items=tuple(about["items"]),
@@ -222,3 +233,4 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> Attribu
         windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
         bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
     )
+    return StoredAttributions(attributions=found, align=str(about.get("align", "start")))

@@ -23,7 +23,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.augmentation import Augmentation, augment
 from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
-from brainmap.features.networks import Head, Nonlinearity, Variant, initialize
+from brainmap.features.networks import ARCHITECTURES, Head, Nonlinearity, Variant, initialize, network_names
 from brainmap.features.running import check_device, evaluating, forward, tensors
 from brainmap.features.sounds import Sounds, load_sounds, read_lists
 from brainmap.progress import Progress, progress
@@ -142,6 +142,9 @@ def train_network(
 
 
 def _check_settings(settings: TrainingSettings) -> None:
+    if ARCHITECTURES[one_of(settings.network, network_names(), "network")].dims > 1:
+        flat = [name for name, row in ARCHITECTURES.items() if row.dims == 1]
+        raise InputError(f"train: {settings.network} takes spectrograms, training reads waveforms; take {some(flat)}")
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(settings, name)
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):

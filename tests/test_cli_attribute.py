@@ -38,8 +38,10 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     names = ("cat", "dog", "tree", "yes")
     wanted = features.attribute(*heard, method="smoothgrad", classes="true", class_names=names, samples=3,
                                 rng=np.random.default_rng(5))  # fmt: skip
-    found = open_attributions(out)
+    stored = open_attributions(out)
+    found = stored.attributions
     np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6 * np.abs(wanted.maps).max())
+    assert stored.align == "start"
     assert (found.method, found.rate, found.class_names) == ("smoothgrad", 16_000, names)
     again = brainmap_command(*words, "--method", "lrp")
     assert again.code == 2
@@ -53,8 +55,8 @@ def test_occlusion_in_bands_prints_and_draws_itself(given, tmp_path, brainmap_co
                               "--classes", "dog,yes")  # fmt: skip
     assert answer.code == 0, answer.err
     assert "8 sounds x 2 classes" in answer.out
-    assert "drawn in" in answer.out
-    found = open_attributions(out, method="occlusion")
+    assert f"Wrote {tmp_path / 'a.svg'}" in answer.out
+    found = open_attributions(out, method="occlusion").attributions
     assert found.effects.shape == (8, 2, 1, 2)
     assert "logit lost" in (tmp_path / "a.svg").read_text()
 

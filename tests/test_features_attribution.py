@@ -560,14 +560,14 @@ def test_attributions_come_back_from_a_store_as_they_were(sounds: Array, tmp_pat
         given: dict[str, Any] = bands if method == "occlusion" else SHORT.get(method, {})
         kept = attribute(network(), sounds, method=method, rate=1000, classes=["2", 0], **given)
         save_attributions(kept, tmp_path / "store.zarr")
-        found = open_attributions(tmp_path / "store.zarr")
+        found = open_attributions(tmp_path / "store.zarr").attributions
         for field in dataclasses.fields(kept):
             wanted, got = getattr(kept, field.name), getattr(found, field.name)
             if isinstance(wanted, np.ndarray):
                 np.testing.assert_array_equal(got, wanted, strict=True)
             else:
                 assert got == wanted
-    assert open_attributions(tmp_path / "store.zarr", method="occlusion").bands.shape == (3, 2)
+    assert open_attributions(tmp_path / "store.zarr", method="occlusion").attributions.bands.shape == (3, 2)
     assert stored_layers(tmp_path / "store.zarr", "attribution")[-1] == "lime"
     with pytest.raises(InputError, match="method of attribution: found 'lrp'"):
         open_attributions(tmp_path / "store.zarr", method="lrp")

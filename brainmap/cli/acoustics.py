@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, SoundsAt, Store, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, save_figure
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, save_figure
 
 
 @commands.command()
@@ -52,3 +52,4 @@ def acoustics(
     for model, shape in shapes.items():
         typer.echo(f"{model:<20} {' x '.join(map(str, shape))}")
     typer.echo(f"{out}: {len(shapes)} acoustic models of {len(found.items)} sounds")
+    said(figure)

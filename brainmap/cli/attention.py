@@ -10,7 +10,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, said, save_figure, show
 
 Method = Annotated[
     str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")
@@ -62,9 +62,13 @@ def cam(
         }  # fmt: skip
         typer.echo(json.dumps(about, indent=2))
         return
-    for item, word in zip(cams.items, heard, strict=True):
+    answers = zip(cams.items, cams.conditions, heard, strict=True)
+    wrong = [(item, word) for item, condition, word in answers if word != condition]
+    for item, word in wrong:
         typer.echo(f"{item:<24} heard as {word}")
+    typer.echo(f"{len(heard) - len(wrong)} of {len(heard)} sounds heard as their condition")
     typer.echo(f"{out}: {cams.method} of {len(cams.items)} sounds x {len(cams.class_names)} classes at {cams.layer}")
+    said(figure)
 
 
 @commands.command()
@@ -119,3 +123,4 @@ def attention(
     show(found.table, False)
     typer.echo(f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
                f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)")  # fmt: skip
+    said(out, figure)

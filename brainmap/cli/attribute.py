@@ -11,7 +11,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, save_figure
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def attribute(
             layer=layer if one == "guided-grad-cam" else None, batch_size=batch_size, device=heard.device,
             rng=np.random.default_rng(seed), **settings,
         )  # fmt: skip
-        save_attributions(found, out, network=heard.name)
+        save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
         results.append(found)
     if figure is not None:
         _draw(heard.sounds, results, figure)
@@ -146,6 +146,6 @@ def _say(about: list[dict[str, Any]], out: Path, figure: Path | None, as_json: b
         words = {"largest_delta": "a map and its logit differ by at most", "median_fidelity": "median fit R2"}
         notes = "".join(f", {text} {one[key]:.2g}" for key, text in words.items() if one.get(key) is not None)
         n_items, n_classes = one["maps"][:2]
-        typer.echo(f"{one['method']:<23} {n_items} sounds x {n_classes} classes{notes}")
-    drawn = f"; drawn in {figure}" if figure else ""
-    typer.echo(f"{out}: attributions by {len(about)} method{'s'[: len(about) > 1]}{drawn}")
+        typer.echo(f"{one['method']:<23} {n_items} sounds x {n_classes} class{'es' * (n_classes > 1)}{notes}")
+    typer.echo(f"{out}: attributions by {len(about)} method{'s'[: len(about) > 1]}")
+    said(figure)

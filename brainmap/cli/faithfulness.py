@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,7 @@ import typer
 from brainmap.checks import one_of
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Listener, listening
-from brainmap.cli.shared import Json, Overwrite, names, show
-from brainmap.cli.units import Table, _leave, _outputs_free, _said
+from brainmap.cli.shared import Json, Overwrite, Table, leave, names, outputs_free, said, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from brainmap.features.faithfulness import Curves
     from brainmap.features.sounds import Sounds
 
 TITLE = "Where each word is (shaded) and where maps place it"
@@ -52,7 +53,7 @@ def faithfulness(
     fill: Annotated[str, typer.Option(help="What takes their place: zeros, noise or mean.")] = "zeros",
     fade: Annotated[float, typer.Option(min=0, max=1, help="Ramps at the edges, as a share of a window.")] = 0.25,
     score: Annotated[str, typer.Option(help="probability or logit.")] = "probability",
-    random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 4,
+    random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline, each a sound.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of random orders and noise.")] = 0,
     out: Table = None,
     figure: Figure = None,
@@ -67,27 +68,35 @@ def faithfulness(
     from brainmap.features.faithfulness import CURVE_COLUMNS, deletion_curves
     from brainmap.viz.faithfulness import plot_deletion
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     methods = _methods(method)
     one = hear()
     targets = _targets(one, classes)
     settings: dict[str, Any] = {"windows": windows, "fill": fill, "fade": fade, "score": score,
                                 "random_orders": random_orders}  # fmt: skip
+    maps = np.stack([explain(one.model, one.sounds, method=name, targets=targets, layer=layer, device=one.device)
+                     for name in methods], axis=1)  # fmt: skip
+    # all methods in one pass: the random orders are the same for all
+    found = [deletion_curves(one.model, one.sounds, maps, targets=np.repeat(targets[:, None], len(methods), axis=1),
+                             class_names=one.classes, order=order, device=one.device,
+                             rng=np.random.default_rng(seed), **settings)
+             for order in ("deletion", "insertion")]  # fmt: skip
     curves, tables, rows = {}, [], []
-    for name in methods:
-        maps = explain(one.model, one.sounds, method=name, targets=targets, layer=layer, device=one.device)[:, None]
-        both = [deletion_curves(one.model, one.sounds, maps, targets=targets[:, None], class_names=one.classes,
-                                order=order, device=one.device, rng=np.random.default_rng(seed), **settings)
-                for order in ("deletion", "insertion")]  # fmt: skip
-        curves[name] = both
-        tables += [found.table.assign(method=name, order=found.order) for found in both]
-        rows.append({"method": name, **_curve_means(both), **_voiced(one.sounds, maps)})
+    for place, name in enumerate(methods):
+        curves[name] = [_of_method(both, place) for both in found]
+        tables += [mine.table.assign(method=name, order=mine.order) for mine in curves[name]]
+        rows.append({"method": name, **_curve_means(curves[name]), **_voiced(one.sounds, maps[:, [place]])})
     columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
-    _leave(pd.concat(tables, ignore_index=True)[list(columns)], columns, lambda: plot_deletion(curves), out=out,
+    leave(pd.concat(tables, ignore_index=True)[list(columns)], columns, lambda: plot_deletion(curves), out=out,
            figure=figure, inputs=[one.path], parameters={"classes": classes, **settings}, seed=seed)  # fmt: skip
     show(pd.DataFrame(rows), as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
+
+
+def _of_method(found: Curves, place: int) -> Curves:
+    return replace(found, scores=found.scores[:, [place]], random=found.random[:, [place]],
+                   targets=found.targets[:, [place]])  # fmt: skip
 
 
 def _curve_means(both: list[Any]) -> dict[str, float]:
@@ -130,7 +139,7 @@ def randomization(
     from brainmap.features.randomization import COLUMNS, cascading_randomization, randomization_table
     from brainmap.viz.faithfulness import plot_randomization
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     methods = _methods(method)
     one = hear()
     targets = _targets(one, classes)
@@ -141,11 +150,11 @@ def randomization(
     ]  # fmt: skip
     columns = {"method": "method of the map"} | COLUMNS
     table = randomization_table(found)[list(columns)]
-    _leave(table, columns, lambda: plot_randomization(found), out=out, figure=figure, inputs=[one.path],
+    leave(table, columns, lambda: plot_randomization(found), out=out, figure=figure, inputs=[one.path],
            parameters={"classes": classes, "absolute": absolute}, seed=seed)  # fmt: skip
     show(table, as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
 
 
 @commands.command()
@@ -175,7 +184,7 @@ def localize(
     from brainmap.features.localization import COLUMNS, localization_summary, localize as place
     from brainmap.viz.faithfulness import plot_localization
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     methods = _methods(method)
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
@@ -186,11 +195,11 @@ def localize(
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
     read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
-    _leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), out=out, figure=figure,
+    leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), out=out, figure=figure,
            parameters=about, inputs=read, seed=seed)  # fmt: skip
     show(localization_summary(table), as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
 
 
 def _placed(

@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli import app
 from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, group, names, save_figure
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, group, names, said, save_figure
 from brainmap.errors import InputError
 
 commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")
@@ -62,6 +62,7 @@ def activations(
         before = f"  of {found.reductions[layer]['units']} units" if layer in found.reductions else ""
         typer.echo(f"{layer:<12} {' x '.join(map(str, shape))}{before}")
     typer.echo(f"{out}: activations of {len(found.items)} sounds in {len(shapes)} layers")
+    said(figure)
 
 
 def _reduction(kind: str, **given: Any) -> Any:

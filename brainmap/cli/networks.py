@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from brainmap.cli import app
-
-Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
+from brainmap.cli.shared import Json
 
 
 @app.command()

@@ -43,10 +43,11 @@ def features_in(
     else:
         from brainmap.features.explanations import open_attributions
 
-        maps = open_attributions(store)
+        kept_maps = open_attributions(store)
+        maps, align = kept_maps.attributions, kept_maps.align
         if maps.rate is None:
             raise InputError(f"--attributions: {store} was made of arrays without a rate; make it of sounds")
-        rate, align = round(maps.rate), "start"
+        rate = round(maps.rate)
     heard = None if sounds is None else _waveforms(sounds, maps, rate=rate, align=align)
     return map_features(maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,41 +10,14 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Listener, listening
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.cli.shared import Json, Overwrite, Table, leave, names, outputs_free, said, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure as MplFigure
 
-Table = Annotated[Path | None, typer.Option("--out", help="The table: .tsv, with a .json beside it.")]
 Layers = Annotated[str, typer.Option(help="all, last-conv, or names and patterns: conv1,conv4 or 'conv*'.")]
 Stage = Annotated[str, typer.Option(help="after or before the nonlinearity.")]
-
-
-def _outputs_free(out: Path | None, figure: Path | None, overwrite: bool) -> None:
-    free(out, overwrite, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
-
-
-def _leave(
-    table: pd.DataFrame, columns: Mapping[str, str], make: Callable[[], MplFigure], *, out: Path | None,
-    figure: Path | None, inputs: list[Path], parameters: Mapping[str, Any], seed: int = 0,
-) -> None:  # fmt: skip
-    """Draw the figure, then write the table with its sidecar and the figure: a mistake in either leaves neither."""
-    from brainmap.record import write_table
-
-    drawn = make() if figure is not None else None
-    if out is not None:
-        write_table(table, out, columns=columns, about=provenance(parameters, inputs, seed=seed))
-    if figure is not None and drawn is not None:
-        save_figure(drawn, figure)
-
-
-def _said(out: Path | None, figure: Path | None) -> None:
-    for path in (out, figure):
-        if path is not None:
-            typer.echo(f"Wrote {path}")
 
 
 @commands.command()
@@ -62,15 +34,15 @@ def filters(
     from brainmap.features.filters import FILTER_COLUMNS, layer_filters
     from brainmap.viz.filters import plot_filters
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     one = hear()
     found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
     table = found.table.iloc[found.order][list(FILTER_COLUMNS)]
-    _leave(table, FILTER_COLUMNS, lambda: plot_filters(found), out=out, figure=figure, inputs=[one.path],
+    leave(table, FILTER_COLUMNS, lambda: plot_filters(found), out=out, figure=figure, inputs=[one.path],
            parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride})  # fmt: skip
     show(table if as_json else table.drop(columns=["layer", "offset"]), as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
 
 
 @commands.command()
@@ -109,7 +81,7 @@ def tuning(
         per_step=per_step, levels_db=_numbers(levels, "--levels"), seconds=duration, ramp_ms=ramp_ms,
         noise_octaves=noise_octaves, repeats=repeats, measure=measure, height=height,  # type: ignore[arg-type]
     )  # fmt: skip
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     one = hear()
     found = measure_tuning(
         one.model, one.sounds, layers=names(layers), settings=settings, stage=stage,  # type: ignore[arg-type]
@@ -117,13 +89,13 @@ def tuning(
     )  # fmt: skip
     make = functools.partial(plot_tuning, found) if curves is None else functools.partial(
         plot_tuning_curves, found, curves)  # fmt: skip
-    _leave(found.table, TUNING_COLUMNS, make, out=out, figure=figure, inputs=[one.path],
+    leave(found.table, TUNING_COLUMNS, make, out=out, figure=figure, inputs=[one.path],
            parameters={**describe_tuning(found), "stage": stage}, seed=seed)  # fmt: skip
     if as_json:
         show(found.table, True)
         return
     show(_by_layer(found), False)
-    _said(out, figure)
+    said(out, figure)
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -168,7 +140,7 @@ def spectra(
     from brainmap.features.filters import FILTER_COLUMNS, pattern_spectra
     from brainmap.viz.filters import plot_spectra
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     kept = open_maximizations(store)
     patterns = kept[one_of(layer, list(kept), "--layer")]
     found = pattern_spectra(patterns)
@@ -178,11 +150,11 @@ def spectra(
                "low_hz": "lower edge of the band, where the power is half [Hz]",
                "bands": "how many separate bands reach half of the largest power"}  # fmt: skip
     title = f"Spectra of what maximizes {layer}, by their peaks (dots)"
-    _leave(table, columns, lambda: plot_spectra(found, title=title), out=out, figure=figure, inputs=[],
+    leave(table, columns, lambda: plot_spectra(found, title=title), out=out, figure=figure, inputs=[],
            parameters={"store": str(store), "layer": layer})  # fmt: skip
     show(table, as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
 
 
 @commands.command()
@@ -206,7 +178,7 @@ def exemplars(
     from brainmap.features.exemplars import EXEMPLAR_COLUMNS, find_exemplars
     from brainmap.viz.exemplars import plot_exemplars
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
         raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
     one = hear()
@@ -218,14 +190,14 @@ def exemplars(
                   "stage": stage, "dead": list(found.dead)}  # fmt: skip
     if wav is not None:
         found.save_wav(wav, seconds=0.5)
-    _leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), out=out, figure=figure,
+    leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), out=out, figure=figure,
            inputs=[one.path], parameters=parameters)  # fmt: skip
     shown = found.table if as_json else found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
     show(shown, as_json)
     if not as_json:
         if wav is not None:
             typer.echo(f"{wav}: {len(found.crops)} sounds, each repeated to half a second")
-        _said(out, figure)
+        said(out, figure)
 
 
 def _activations(one: Listener, layers: str) -> Any:
@@ -250,15 +222,15 @@ def neighbors(
     from brainmap.features.neighbors import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.exemplars import plot_neighbors
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     one = hear()
     found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
-    _leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), out=out, figure=figure,
+    leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), out=out, figure=figure,
            inputs=[one.path], parameters={"k": k, "metric": metric, "layers": layers})  # fmt: skip
     overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
     show(found.precision if as_json else overall, as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)
 
 
 @commands.command()
@@ -283,7 +255,7 @@ def embed(
     from brainmap.features.embedding import embed as embed_layer
     from brainmap.viz.embedding import plot_embedding
 
-    _outputs_free(out, figure, overwrite)
+    outputs_free(out, figure, overwrite)
     one = hear()
     acts = _activations(one, layers)
     found = [
@@ -300,8 +272,8 @@ def embed(
     ])  # fmt: skip
     parameters = {"method": method, "units": units, "perplexity": found[0].perplexity,
                   "layers": about.to_dict(orient="records")}  # fmt: skip
-    _leave(table, columns, lambda: plot_embedding(found), out=out, figure=figure, inputs=[one.path],
+    leave(table, columns, lambda: plot_embedding(found), out=out, figure=figure, inputs=[one.path],
            parameters=parameters, seed=seed)  # fmt: skip
     show(about, as_json)
     if not as_json:
-        _said(out, figure)
+        said(out, figure)

@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, listening
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, said, save_figure, show
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 
@@ -61,3 +61,4 @@ def voicing(
         up = int((found.words["effect"] > 0).sum())
         typer.echo(f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
                    f"(p = {found.p:.2g}; more in {up} of {int((found.words['n'] > 0).sum())} words)")  # fmt: skip
+        said(out, figure)
