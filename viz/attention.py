@@ -144,7 +144,7 @@ def _draw_pairs(axes: Axes, table: Any) -> None:
     axes.scatter(table["others"], rows, s=26, facecolor="white", edgecolor=ACCENT, lw=1.3, zorder=2,
                  label="all other classes")  # fmt: skip
     axes.set_yticks(rows, list(table["word"]))
-    axes.set_ylim(-0.7, len(table) - 0.3)
+    axes.set_ylim(-1.7, len(table) - 0.3)  # the legend has the lowest row
     axes.set_xlim(0, max(1.0, float(table[["own", "others"]].max().max()) * 1.02))
     axes.grid(axis="x", color="#eceff1", lw=0.7)
-    axes.legend(loc="lower right", fontsize=7.5, facecolor="white", edgecolor="none", framealpha=1, handletextpad=0.2)
+    axes.legend(loc="lower center", ncols=2, fontsize=7.5, edgecolor="none", handletextpad=0.2)

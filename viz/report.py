@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
 from brainmap.record import unfinished
-from brainmap.viz.embed import Card, cam_cards, pattern_cards
+from brainmap.viz.cards import Card, cam_cards, pattern_cards
 from brainmap.viz.methods import methods_paragraph
 from brainmap.viz.pictures import Picture, Pictures
 from brainmap.viz.sheet import SheetRow

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
 from brainmap.features.attention import own_class as class_of_each
-from brainmap.viz.style import ACCENT, INK, MUTED, bare, colormap, layer_colors, styled
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]
 
@@ -287,13 +288,20 @@ def plot_cam(
     maps = np.stack([_numpy(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(10, 0.45 + 0.95 * rows), layout="constrained")
+    figure = Figure(figsize=(10, 0.65 + 0.95 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, item, course in zip(grid, chosen, maps, strict=False):
         draw_cam(axes, audio[item], course, limit)
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
     for axes in grid[len(chosen) :]:
         axes.set_visible(False)
+    shades = ScalarMappable(Normalize(-limit, limit), colormap("signed"))
+    bar = figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
+    bar.outline.set_visible(False)
+    bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
+    bar.set_label("evidence for the word said", color=SOFT)
+    bar.ax.tick_params(length=0)
+    figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
