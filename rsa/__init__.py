@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.beta_files import save_betas as save_betas
+    from brainmap.rsa.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
@@ -45,10 +46,25 @@ if TYPE_CHECKING:
         inputs_table as inputs_table,
         load_inputs as load_inputs,
     )
+    from brainmap.rsa.model_rdms import (
+        category_rdm as category_rdm,
+        phonetic_rdm as phonetic_rdm,
+        read_model_rdms as read_model_rdms,
+    )
     from brainmap.rsa.normalize import (
         average_patterns as average_patterns,
         noise_precision as noise_precision,
         normalize_patterns as normalize_patterns,
+    )
+    from brainmap.rsa.partial import (
+        compare_rdms_partial as compare_rdms_partial,
+        compare_vectors_partial as compare_vectors_partial,
+        partial_ceilings as partial_ceilings,
+    )
+    from brainmap.rsa.partition import (
+        Partition as Partition,
+        partition_statistics as partition_statistics,
+        partition_variance as partition_variance,
     )
     from brainmap.rsa.patterns import (
         check_patterns as check_patterns,
@@ -59,6 +75,11 @@ if TYPE_CHECKING:
     from brainmap.rsa.rdm import compute_rdms as compute_rdms
     from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
+    from brainmap.rsa.regression import (
+        ModelScores as ModelScores,
+        fit_weights as fit_weights,
+        score_models as score_models,
+    )
     from brainmap.rsa.reliability import (
         responsive_voxels as responsive_voxels,
         screen_voxels as screen_voxels,
@@ -106,7 +127,12 @@ _HOMES = {
     "rdm_file": ("load_rdms", "save_rdms"),
     "alignment": ("stack_rdms",),
     "compare": ("compare_rdms", "compare_vectors"),
+    "partial": ("compare_rdms_partial", "compare_vectors_partial", "partial_ceilings"),
+    "partition": ("Partition", "partition_statistics", "partition_variance"),
+    "regression": ("ModelScores", "fit_weights", "score_models"),
+    "model_rdms": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
+    "bootstrap": ("Bootstrap", "bootstrap"),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),

@@ -108,12 +108,7 @@ def noise_ceiling_of_vectors(
     if len(x) < 2:
         raise InputError(f"noise_ceiling: found {len(x)} participant, wanted at least 2; a ceiling says how "
                          "well participants agree")
-    own = _on_scale(x, measure, sigma_k)
-    weight = (~np.isnan(own)).astype(np.float64)
-    own = np.nan_to_num(own)
-    total, count = own.sum(axis=0), weight.sum(axis=0)
-    pooled = _ratio(total, count)
-    others = _ratio(total - own, count - weight)
+    pooled, others = pools(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
     lower = np.array([compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
                       for pool, one in zip(others, x, strict=True)])
@@ -136,6 +131,15 @@ def noise_ceilings(
         rows.append({"roi": roi, "lower": found.lower, "upper": found.upper, "n": len(chosen),
                      "approximate": found.approximate})
     return pd.DataFrame(rows)
+
+
+def pools(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None = None) -> tuple[Floats, Floats]:
+    """The mean `(n_pairs,)` of all RDMs on the scale of the measure, and for each RDM the mean of the others."""
+    own = _on_scale(x, measure, sigma_k)
+    weight = (~np.isnan(own)).astype(np.float64)
+    own = np.nan_to_num(own)
+    total, count = own.sum(axis=0), weight.sum(axis=0)
+    return _ratio(total, count), _ratio(total - own, count - weight)
 
 
 def _on_scale(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None) -> Floats:

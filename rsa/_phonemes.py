@@ -1,0 +1,76 @@
+"""Phonemes of English as articulatory features.
+
+Places, manners, heights and backness are read off the chart of the International Phonetic Association (2015) for
+General American sounds, named by the ARPAbet.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from brainmap.checks import nearest
+from brainmap.errors import InputError
+from brainmap.rsa.dissimilarity import Floats
+
+PRONUNCIATIONS = {
+    "zero": "Z IH R OW", "one": "W AH N", "two": "T UW", "three": "TH R IY", "four": "F AO R", "five": "F AY V",
+    "six": "S IH K S", "seven": "S EH V AH N", "eight": "EY T", "nine": "N AY N", "bed": "B EH D", "bird": "B ER D",
+    "tree": "T R IY", "cat": "K AE T", "house": "HH AW S", "dog": "D AO G",
+}  # fmt: skip
+
+_PLACES = ("labial", "dental", "alveolar", "postalveolar", "palatal", "velar", "glottal")
+_MANNERS = ("stop", "fricative", "nasal", "approximant", "lateral")
+_VOWELS = ("high", "low", "front", "back", "rounded", "tense", "rhotic")
+FEATURES = ("syllabic", "voiced", *_PLACES, *_MANNERS, *_VOWELS)
+
+_CONSONANTS = {
+    "P": "labial stop", "B": "labial stop voiced", "T": "alveolar stop", "D": "alveolar stop voiced",
+    "K": "velar stop", "G": "velar stop voiced", "CH": "postalveolar stop fricative",
+    "JH": "postalveolar stop fricative voiced", "F": "labial fricative", "V": "labial fricative voiced",
+    "TH": "dental fricative", "DH": "dental fricative voiced", "S": "alveolar fricative",
+    "Z": "alveolar fricative voiced", "SH": "postalveolar fricative", "ZH": "postalveolar fricative voiced",
+    "HH": "glottal fricative", "M": "labial nasal voiced", "N": "alveolar nasal voiced", "NG": "velar nasal voiced",
+    "L": "alveolar approximant lateral voiced", "R": "postalveolar approximant rhotic voiced",
+    "W": "labial velar approximant rounded voiced", "Y": "palatal approximant voiced",
+}  # fmt: skip
+_MONOPHTHONGS = {
+    "IY": "high front tense", "IH": "high front", "EH": "front", "AE": "low front", "AA": "low back tense",
+    "AO": "back rounded tense", "UH": "high back rounded", "UW": "high back rounded tense", "AH": "back",
+    "ER": "rhotic tense",
+}  # fmt: skip
+_DIPHTHONGS = {"EY": ("EH", "IY"), "AY": ("AA", "IH"), "OY": ("AO", "IH"), "AW": ("AA", "UH"), "OW": ("AO", "UH")}
+
+
+def phoneme_features(phonemes: str, word: str) -> Floats:
+    """Features of each phoneme of a word: `(n_phonemes, n_features)`, in order of `FEATURES`.
+
+    Raises
+    ------
+    InputError
+        A phoneme that the ARPAbet of General American lacks, or none at all.
+
+    Examples
+    --------
+    >>> found = phoneme_features("K AE1 T", "cat")
+    >>> [name for name, has in zip(FEATURES, found[1], strict=True) if has]
+    ['syllabic', 'voiced', 'low', 'front']
+    """
+    said = [re.sub(r"\d$", "", phoneme).upper() for phoneme in phonemes.split()]
+    if not said:
+        raise InputError(f"phonetic_rdm: the pronunciation of {word!r} is empty, wanted ARPAbet phonemes as 'K AE T'")
+    known = [*_CONSONANTS, *_MONOPHTHONGS, *_DIPHTHONGS]
+    for phoneme in said:
+        if phoneme not in known:
+            raise InputError(f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks"
+                             f"{nearest(phoneme, known)}; write it as 'K AE T'")
+    return np.stack([_features(phoneme) for phoneme in said])
+
+
+def _features(phoneme: str) -> Floats:
+    if phoneme in _DIPHTHONGS:
+        first, second = _DIPHTHONGS[phoneme]
+        return np.asarray((_features(first) + _features(second)) / 2.0)
+    words = _CONSONANTS.get(phoneme) or f"syllabic voiced {_MONOPHTHONGS[phoneme]}"
+    return np.array([float(feature in words.split()) for feature in FEATURES])

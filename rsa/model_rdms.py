@@ -1,0 +1,287 @@
+"""RDMs of hypotheses: categories, the sounds of words, and whatever a user writes into a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa._phonemes import PRONUNCIATIONS, phoneme_features
+from brainmap.rsa.alignment import LABEL_OF, Level
+from brainmap.rsa.dissimilarity import Dissimilarity, Floats, dissimilarities
+from brainmap.rsa.pattern_table import read_table
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Layout = Literal["features", "square", "long"]
+
+
+def category_rdm(
+    items: Sequence[str],
+    categories: Sequence[str],
+    *,
+    level: Level = "condition",
+    name: str = "category",
+) -> RDMs:
+    """The RDM of a hypothesis that only categories matter: 0 within a category, 1 between two.
+
+    Parameters
+    ----------
+    items, categories : sequences of str
+        Label of each item, and its category: columns of a table of conditions. Rows may repeat.
+    level : {"condition", "stimulus"}
+        What the items are.
+    name : str
+        RDM descriptor `name`.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Its dissimilarities are tied: compare it by rho-a or tau-a, as spearman favors it.
+
+    Raises
+    ------
+    InputError
+        Fewer than three items, an item of two categories, one category only, or as many as items.
+
+    References
+    ----------
+    Nili et al. 2014, doi:10.1371/journal.pcbi.1003553
+
+    Examples
+    --------
+    >>> category_rdm(["cat", "dog", "one"], ["animal", "animal", "number"]).dissimilarities
+    array([[0., 1., 1.]])
+    """
+    if len(items) != len(categories):
+        raise InputError(f"category_rdm: found {len(categories)} categories for {len(items)} items, wanted one each")
+    of: dict[str, str] = {}
+    for item, category in zip(items, categories, strict=True):
+        if of.setdefault(str(item), str(category)) != str(category):
+            raise InputError(f"category_rdm: {item!r} has categories {of[str(item)]!r} and {category!r}, wanted one")
+    n = len(set(of.values()))
+    if len(of) >= 3 and n in (1, len(of)):
+        raise InputError(f"category_rdm: found {n} categories of {len(of)} items in {name!r}, wanted more than one and "
+                         "some that items share; all dissimilarities would be equal")
+    _, code = np.unique(list(of.values()), return_inverse=True)
+    i, j = np.triu_indices(len(of), 1)
+    return _rdms([(code[i] != code[j]).astype(float)], list(of), [name], level, "category")
+
+
+def phonetic_rdm(
+    words: Sequence[str],
+    *,
+    items: Sequence[str] | None = None,
+    pronunciations: Mapping[str, str] | None = None,
+    dissimilarity: Dissimilarity = "euclidean",
+    name: str = "phonetic features",
+) -> RDMs:
+    """How differently words are pronounced: distances of articulatory features, averaged over each word's phonemes.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Words, in lower or upper case.
+    items : sequence of str, optional
+        Label of the stimulus that says each word; then the RDM is over stimuli, else over the words as conditions.
+    pronunciations : mapping word -> phonemes, optional
+        ARPAbet phonemes parted by blanks, as "K AE1 T" (stress is not read). The digits and the words of the demo
+        are known without: General American, as in the CMU Pronouncing Dictionary.
+    dissimilarity : {"euclidean", "correlation", "cosine"}
+        Of the mean features; euclidean is squared and divided by the number of features.
+    name : str
+        RDM descriptor `name`.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+
+    Raises
+    ------
+    InputError
+        A word without pronunciation, an unknown phoneme, fewer than three items.
+
+    Notes
+    -----
+    The features of a phoneme are 0 or 1: syllabic, voiced, place and manner of consonants, height, backness, rounding
+    and tenseness of vowels, as on the chart of the International Phonetic Association; a diphthong is the mean of its
+    two vowels. Averaging over phonemes forgets their order.
+
+    References
+    ----------
+    International Phonetic Association 2015, https://www.internationalphoneticassociation.org/content/ipa-chart;
+    Weide 1998, The CMU Pronouncing Dictionary
+
+    Examples
+    --------
+    >>> phonetic_rdm(["three", "tree", "house"]).dissimilarities.round(3)  # three is near tree
+    array([[0.021, 0.058, 0.069]])
+    """
+    one_of(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
+    known = {**PRONUNCIATIONS, **{word.lower(): said for word, said in (pronunciations or {}).items()}}
+    absent = sorted({str(w) for w in words if str(w).lower() not in known})
+    if absent:
+        raise InputError(f"phonetic_rdm: no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
+                         "pronunciations={'cat': 'K AE T'}")
+    labels = [str(label) for label in (words if items is None else items)]
+    if len(labels) != len(words):
+        raise InputError(f"phonetic_rdm: found {len(labels)} items for {len(words)} words, wanted one each")
+    word_of = dict(zip(labels, (str(word).lower() for word in words), strict=True))
+    patterns = np.stack([phoneme_features(known[word], word).mean(axis=0) for word in word_of.values()])
+    vector = _distances(patterns, dissimilarity, name)
+    return _rdms([vector], list(word_of), [name], "condition" if items is None else "stimulus", dissimilarity)
+
+
+def read_model_rdms(
+    table: str | Path | pd.DataFrame,
+    *,
+    layout: Layout | None = None,
+    dissimilarity: Dissimilarity = "euclidean",
+    name: str | None = None,
+) -> RDMs:
+    """Model RDMs of a user's table (TSV), of features or of dissimilarities.
+
+    Parameters
+    ----------
+    table : path or DataFrame
+        The first column says the level by its name, `stimulus_id` or `condition`.
+        features: a row an item, numbers in the other columns; one RDM of all of them. square: a row an item, and
+        a column an item, of dissimilarities. long: first columns `condition_1`, `condition_2` (or `stimulus_id_1`,
+        `stimulus_id_2`), a row a pair; each further column is an RDM of its own.
+    layout : {"features", "square", "long"}, optional
+        By default as the names of the columns say.
+    dissimilarity : {"euclidean", "correlation", "cosine"}
+        Of features; euclidean is squared and divided by the number of features.
+    name : str, optional
+        RDM descriptor `name`; default the name of the file. A long table's RDMs have the names of their columns.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Empty cells and n/a are NaN, in dissimilarities only.
+
+    Raises
+    ------
+    InputError
+        Columns that tell no level, labels twice or different in rows and columns, a matrix that is not symmetric or
+        has no zeros on its diagonal, a pair twice or missing, no numbers, fewer than three items.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"condition": ["a", "b", "c"], "size": [1, 2, 4]})
+    >>> rdm = read_model_rdms(table, name="size")
+    >>> rdm.dissimilarities, rdm.rdm_descriptors["name"]
+    (array([[1., 9., 4.]]), ['size'])
+    """
+    what = "model table" if isinstance(table, pd.DataFrame) else f"model table {table}"
+    if name is None:
+        name = "table" if isinstance(table, pd.DataFrame) else Path(table).stem
+    read = read_table(table, "model table")
+    columns = [str(column) for column in read.columns]
+    first = columns[0].removesuffix("_1")
+    levels = [level for level, label in LABEL_OF.items() if label == first]
+    if not levels or len(columns) < 2:
+        raise InputError(f"{what}: found columns {some(columns)}, wanted first 'stimulus_id' or 'condition' (of pairs: "
+                         "'condition_1', 'condition_2'), then numbers")
+    pairs = columns[:2] == [f"{first}_1", f"{first}_2"]
+    labels = read.iloc[:, 0].astype(str).tolist()
+    if layout is None:
+        layout = "long" if pairs else "square" if set(columns[1:]) == set(labels) else "features"
+    one_of(layout, ("features", "square", "long"), "layout")
+    if layout == "long":
+        if not pairs or len(columns) < 3:
+            raise InputError(f"{what}: found columns {some(columns)}, wanted '{first}_1', '{first}_2' and then "
+                             "dissimilarities")
+        items, vectors = _from_pairs(read, what)
+        return _rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
+    if len(set(labels)) < len(labels):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise InputError(f"{what}: {first} {some(twice)} in more than one row; make labels unique")
+    values = _numbers(read.iloc[:, 1:], what)
+    if layout == "square":
+        vector, kind = _from_square(values, labels, columns[1:], what), "table"
+    else:
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise InputError(f"{what}: {labels[row]!r} lacks a feature; fill it in, or leave the column out")
+        vector, kind = _distances(values, dissimilarity, name), dissimilarity
+    return _rdms([vector], labels, [name], levels[0], kind)  # type: ignore[arg-type]
+
+
+def _from_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]]:
+    left, right = (read.iloc[:, k].astype(str).tolist() for k in (0, 1))
+    items = list(dict.fromkeys([label for both in zip(left, right, strict=True) for label in both]))
+    place = {label: k for k, label in enumerate(items)}
+    seen = np.zeros((len(items), len(items)), dtype=int)
+    i, j = np.array([place[x] for x in left]), np.array([place[x] for x in right])
+    own = np.flatnonzero(i == j)
+    if len(own):
+        raise InputError(f"{what}: a pair of {left[own[0]]!r} with itself; leave it out")
+    np.add.at(seen, (np.minimum(i, j), np.maximum(i, j)), 1)
+    a, b = np.triu_indices(len(items), 1)
+    for wrong, told in ((seen[a, b] > 1, "more than once"), (seen[a, b] == 0, "missing (write n/a where unknown)")):
+        if wrong.any():
+            k = int(np.flatnonzero(wrong)[0])
+            raise InputError(f"{what}: the pair {items[a[k]]!r}, {items[b[k]]!r} is {told}; wanted each pair once")
+    values = _numbers(read.iloc[:, 2:], what)
+    vectors = []
+    for column in values.T:
+        matrix = np.zeros(seen.shape)
+        matrix[i, j] = matrix[j, i] = column
+        vectors.append(matrix[a, b])
+    return items, vectors
+
+
+def _from_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
+    if sorted(rows) != sorted(columns):
+        told = sorted(set(rows) ^ set(columns)) or "repeated columns"
+        raise InputError(f"{what}: rows and columns differ in {some(told)}, wanted the same labels")
+    matrix = values[:, [columns.index(label) for label in rows]]
+    if not np.allclose(matrix, matrix.T, equal_nan=True):
+        i, j = np.argwhere(~np.isclose(matrix, matrix.T, equal_nan=True))[0]
+        raise InputError(f"{what}: {rows[i]!r} to {rows[j]!r} is {matrix[i, j]:g} and back {matrix[j, i]:g}, wanted a "
+                         "symmetric matrix")
+    if np.nan_to_num(np.diagonal(matrix)).any():
+        raise InputError(f"{what}: found {np.nanmax(np.abs(np.diagonal(matrix))):g} on the diagonal, wanted 0; are "
+                         "these similarities? write dissimilarities")
+    return np.asarray(matrix[np.triu_indices(len(rows), 1)])
+
+
+def _numbers(cells: pd.DataFrame, what: str) -> Floats:
+    """Cells as numbers; empty ones and n/a as NaN."""
+    said = cells.astype(str).replace({"": "nan", "n/a": "nan", "NaN": "nan"})
+    values = said.apply(pd.to_numeric, errors="coerce")
+    wrong = values.isna() & (said != "nan")
+    if wrong.to_numpy().any():
+        row, column = np.argwhere(wrong.to_numpy())[0]
+        raise InputError(f"{what}: found {cells.iloc[row, column]!r} in column {cells.columns[column]!r}, wanted a "
+                         "number")
+    found: Floats = values.to_numpy(dtype=np.float64)
+    if np.isinf(found).any():
+        raise InputError(f"{what}: found an infinite number; write n/a where a dissimilarity is not known")
+    return found
+
+
+def _distances(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
+    one_of(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
+    vector = dissimilarities(patterns, dissimilarity=dissimilarity)
+    if np.isnan(vector).any():
+        raise InputError(f"model {name!r}: {dissimilarity} of constant features is not defined; choose 'euclidean'")
+    return vector
+
+
+def _rdms(vectors: Sequence[Floats], items: list[str], names: list[str], level: Level, measure: str) -> RDMs:
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if len(items) < 3:
+        raise InputError(f"model {names[0]!r}: found {len(items)} items ({some(items)}), wanted at least 3")
+    return RDMs(
+        np.stack(vectors), dissimilarity_measure=measure, descriptors={"level": level},
+        rdm_descriptors={"name": list(names)}, pattern_descriptors={LABEL_OF[level]: np.array(items)},
+    )  # fmt: skip

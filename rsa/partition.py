@@ -1,0 +1,281 @@
+"""Variance partitioning: how much of an RDM each set of models explains alone, and how much they share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa.alignment import aligned_vectors
+from brainmap.rsa.compare import by_missing, rank_rows
+from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.inference import Alternative, Correction, Test, score_statistics
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Fit = Literal["ols", "nnls"]
+Validation = Literal["participants", "none"]
+MOST_SETS = 4
+"""Sets that one partition takes: 4 make 15 shares."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Partition:
+    """What every union of sets explains of each data RDM, and the shares that these make.
+
+    Attributes
+    ----------
+    sets : tuple of str
+    subsets : tuple of tuples of str
+        All non-empty choices of sets, small ones first.
+    r2 : array (n_subsets, n_data)
+        Explained variance of a regression on all RDMs of those sets.
+    shares : array (n_subsets, n_data)
+        Of one set: what only it explains. Of several: what exactly these have in common and no other explains.
+        A negative one means that the sets explain more together than the sum of each (suppression). The shares sum
+        to the `r2` of all sets.
+    data : DataFrame
+        Columns `roi` and `participant` of each data RDM.
+    validation : {"participants", "none"}
+        Whether weights come from the other participants.
+    """
+
+    sets: tuple[str, ...]
+    subsets: tuple[tuple[str, ...], ...]
+    r2: Floats
+    shares: Floats
+    data: pd.DataFrame
+    validation: Validation
+
+    @property
+    def names(self) -> list[str]:
+        """What each share is called: "a only", "a + b".
+
+        Examples
+        --------
+        >>> x = np.zeros((3, 1))
+        >>> Partition(sets=("a", "b"), subsets=(("a",), ("b",), ("a", "b")), r2=x, shares=x, data=pd.DataFrame(),
+        ...           validation="none").names
+        ['a only', 'b only', 'a + b']
+        """
+        return [f"{one[0]} only" if len(one) == 1 < len(self.sets) else " + ".join(one) for one in self.subsets]
+
+    def table(self) -> pd.DataFrame:
+        """A row for each share and data RDM: roi, participant, sets, share, r2 (of the union of those sets)."""
+        rows = pd.DataFrame(np.repeat(self.data.to_numpy(), len(self.subsets), axis=0), columns=self.data.columns)
+        named = np.tile(np.array(self.names), len(self.data))
+        return rows.assign(sets=named, share=self.shares.T.ravel(), r2=self.r2.T.ravel())
+
+
+def partition_variance(
+    sets: Mapping[str, RDMs],
+    data_rdms: RDMs,
+    *,
+    fit: Fit = "ols",
+    ranks: bool = False,
+    validation: Validation = "participants",
+) -> Partition:
+    """Part the variance of each data RDM among up to four sets of model RDMs.
+
+    Parameters
+    ----------
+    sets : mapping name -> rsatoolbox RDMs
+        The RDMs of a set (the layers of a network, acoustic models) enter its regressions together.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant and ROI (RDM descriptors `participant`, `roi`), over the same items in any order.
+    fit : {"ols", "nnls"}
+        Least squares, or with weights that are not negative.
+    ranks : bool
+        Take ranks of all dissimilarities first (as Spearman's correlation does).
+    validation : {"participants", "none"}
+        participants: the weights are fit to the mean RDM of the other participants of that ROI, so that explained
+        variance is near or below 0 where there is nothing to explain, and may be tested. none: fit and score on
+        the same RDM; then it rises with every RDM of a set, by chance alone.
+
+    Returns
+    -------
+    Partition
+        Pairs that are NaN in a model are left out everywhere, pairs that are NaN in a data RDM for that RDM alone.
+
+    Raises
+    ------
+    InputError
+        No or more than four sets, other items or levels, an RDM without variance, as many models as pairs,
+        participants that are unknown or lack where they are wanted.
+
+    Notes
+    -----
+    With R(T) the explained variance of the union of the sets T, the share of exactly the sets S is the sum over the
+    subsets T of S of (-1)^(|T| + 1) R(T and all sets outside S).
+
+    References
+    ----------
+    Nimon et al. 2008, doi:10.3758/BRM.40.2.457 (commonality analysis); Groen et al. 2018, doi:10.7554/eLife.32962
+    (of RDMs).
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    >>> one, two = (compute_rdms(rng.normal(size=(8, 5)), descriptors=items) for _ in range(2))
+    >>> found = partition_variance({"one": one, "two": two}, one, validation="none")
+    >>> found.names, bool(np.isclose(found.shares.sum(), 1)), bool(abs(found.shares[1, 0]) < 1e-12)
+    (['one only', 'two only', 'one + two'], True, True)
+    """
+    one_of(fit, get_args(Fit), "fit")
+    one_of(validation, get_args(Validation), "validation")
+    if not 1 <= len(sets) <= MOST_SETS:
+        raise InputError(f"partition: found {len(sets)} sets ({some(sets)}), wanted 1 to {MOST_SETS}; put RDMs of "
+                         "one kind into one set")
+    vectors = [aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
+    columns = np.repeat(np.arange(len(sets)), [len(v) for v in vectors])
+    models, data = np.concatenate(vectors), np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    described = _described(data_rdms)
+    targets = _others(data, described, ranks=ranks) if validation == "participants" else data
+    chosen = [c for size in range(1, len(sets) + 1) for c in itertools.combinations(range(len(sets)), size)]
+    r2 = np.full((len(chosen), len(data)), np.nan)
+    there = np.asarray(~np.isnan(models).any(axis=0))
+    for k, (target, own) in enumerate(zip(targets, data, strict=True)):
+        # the mean of others is of z-scores (ranks already): it must keep its size, which is how much they agree
+        training = _reduced(models, target, there, ranks=ranks, scale=validation == "none")
+        testing = _reduced(models, own, there, ranks=ranks, scale=True)
+        if training is not None and testing is not None:
+            for row, members in enumerate(chosen):
+                r2[row, k] = _explained(training, testing, np.flatnonzero(np.isin(columns, members)), fit)
+    names = tuple(sets)
+    return Partition(
+        sets=names, subsets=tuple(tuple(names[i] for i in one) for one in chosen), r2=r2,
+        shares=_shares(r2, chosen, len(sets)), data=described, validation=validation,
+    )  # fmt: skip
+
+
+def partition_statistics(
+    partition: Partition,
+    *,
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    alternative: Alternative = "greater",
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test the shares of a partition against 0 over participants, corrected over all shares and ROIs.
+
+    Parameters
+    ----------
+    partition : Partition
+        With weights from other participants (`validation="participants"`).
+    test, correction, alternative, rng
+        As in `brainmap.rsa.score_statistics`.
+
+    Returns
+    -------
+    DataFrame
+        A row a share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p.
+
+    Raises
+    ------
+    InputError
+        Shares that were fit and scored on the same RDM: they exceed 0 by chance alone.
+    """
+    if partition.validation != "participants":
+        raise InputError("partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
+                         "alone; partition with validation='participants'")
+    rois = list(dict.fromkeys(partition.data["roi"]))
+    people = list(dict.fromkeys(partition.data["participant"]))
+    scores = np.full((len(partition.subsets), len(rois), len(people)), np.nan)
+    where = partition.data["roi"].map(rois.index), partition.data["participant"].map(people.index)
+    scores[:, where[0].to_numpy(), where[1].to_numpy()] = partition.shares
+    labels = {"sets": partition.names, "roi": rois}
+    return score_statistics(scores, test=test, correction=correction, alternative=alternative, labels=labels, rng=rng)
+
+
+def _described(rdms: RDMs) -> pd.DataFrame:
+    """The ROI and participant of each data RDM."""
+    found = rdms.rdm_descriptors
+    numbers = [str(k) for k in range(1, rdms.n_rdm + 1)]
+    rois = [str(roi) for roi in found.get("roi", ["all voxels"] * rdms.n_rdm)]
+    return pd.DataFrame({"roi": rois, "participant": [str(p) for p in found.get("participant", numbers)]})
+
+
+def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
+    """For each data RDM the mean z-scored RDM of the other participants of its ROI."""
+    twice = described.duplicated()
+    if twice.any():
+        raise InputError(f"partition: participant {described['participant'][twice].iloc[0]!r} has more than one RDM "
+                         f"of {described['roi'][twice].iloc[0]!r}, wanted one; name each in the RDM descriptors")
+    scaled = np.full(data.shape, np.nan)
+    for rows, use in by_missing(data):
+        if use.sum() > 1:
+            scaled[np.ix_(rows, use)] = _zscored(data[np.ix_(rows, use)], ranks=ranks)
+    result = np.full(data.shape, np.nan)
+    for roi, members in described.groupby("roi", sort=False).indices.items():
+        if len(members) < 2:
+            raise InputError(f"partition: found one participant in {roi!r}, wanted at least 2 to take weights from "
+                             "the others; or take validation='none'")
+        weight = ~np.isnan(scaled[members])
+        filled = np.where(weight, scaled[members], 0.0)
+        count = weight.sum(axis=0) - weight
+        result[members] = np.where(count > 0, (filled.sum(axis=0) - filled) / np.maximum(count, 1), np.nan)
+    return result
+
+
+def _zscored(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
+    """Rows centered and of unit spread; a constant one is NaN."""
+    x = rank_rows(rows) if ranks else rows
+    centered = x - x.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    spread = np.where(spread > 1e-13 * np.abs(x).max(axis=1, keepdims=True), spread, np.nan)
+    return np.asarray(centered / spread if scale else centered)
+
+
+def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks: bool, scale: bool) -> Floats | None:
+    """Models and target as few rows with the same inner products: a regression on them is the regression on pairs.
+
+    None where the target is missing or without variance.
+    """
+    use = there & ~np.isnan(target)
+    if use.sum() <= len(models) + 1:
+        if use.any():
+            raise InputError(f"partition: found {len(models)} model RDMs for {use.sum()} pairs of items, wanted fewer; "
+                             "any RDM would be explained; take fewer models or more items")
+        return None
+    x = _zscored(models[:, use], ranks=ranks)
+    if np.isnan(x).any():
+        which = np.flatnonzero(np.isnan(x).any(axis=1)) + 1
+        raise InputError(f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; "
+                         "leave it out")
+    y = _zscored(target[None, use], ranks=ranks and scale, scale=scale)
+    if np.isnan(y).any():
+        return None
+    # per pair, so that training and testing on different numbers of pairs stay on one scale
+    return np.asarray(np.linalg.qr(np.concatenate([x, y]).T / np.sqrt(use.sum()), mode="r"))
+
+
+def _explained(training: Floats, testing: Floats, columns: NDArray[np.intp], fit: Fit) -> float:
+    """Explained variance in testing of weights from training."""
+    from scipy.optimize import nnls
+
+    x, y = training[:, columns], training[:, -1]
+    weights = nnls(x, y)[0] if fit == "nnls" else np.linalg.lstsq(x, y, rcond=1e-10)[0]
+    residual = testing[:, -1] - testing[:, columns] @ weights
+    return float(1.0 - residual @ residual / (testing[:, -1] @ testing[:, -1]))
+
+
+def _shares(r2: Floats, chosen: Sequence[tuple[int, ...]], n_sets: int) -> Floats:
+    """Inclusion and exclusion over the explained variance of all unions."""
+    of = {frozenset(one): row for one, row in zip(chosen, r2, strict=True)}
+    of[frozenset()] = np.zeros(r2.shape[1])
+    shares = np.zeros(r2.shape)
+    for k, one in enumerate(chosen):
+        outside = frozenset(range(n_sets)) - frozenset(one)
+        for size in range(len(one) + 1):
+            for part in itertools.combinations(one, size):
+                shares[k] += (-1) ** (size + 1) * of[outside | frozenset(part)]
+    return shares

@@ -1,0 +1,314 @@
+"""Models with parameters: the best of a family of RDMs, a weighted sum of them, a point between two neighbors.
+
+Parameters are always fit to participants and items other than those on which the model is scored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
+from brainmap.rsa.ceiling import pools
+from brainmap.rsa.compare import Measure, compare_vectors, measure_named, whitened
+from brainmap.rsa.dissimilarity import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Kind = Literal["fixed", "selected", "weighted", "interpolated"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelScores:
+    """Cross-validated scores of families of RDMs, and what was fit.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        A row a model, ROI and participant: model, kind, roi, participant, score (mean over folds of items).
+    weights : DataFrame
+        A row a model, ROI and RDM of its family: model, kind, roi, rdm, weight (mean over folds; they sum to 1, for
+        RDMs scaled to one root mean square), chosen (share of folds in which it is not 0).
+    """
+
+    scores: pd.DataFrame
+    weights: pd.DataFrame
+
+
+def fit_weights(
+    models: NDArray[np.floating], data: NDArray[np.floating], *, kind: Kind = "weighted",
+    measure: Measure | str = "cosine",
+) -> Floats:
+    """Weights of a family's RDMs under which it scores best on the data.
+
+    Parameters
+    ----------
+    models : array (n_rdms, n_pairs)
+        The family; for interpolated models in an order that means something (layers by depth).
+    data : array (n_participants, n_pairs)
+        Pairs that are NaN in any model are left out; pairs that are NaN in data for that participant alone.
+    kind : {"fixed", "selected", "weighted", "interpolated"}
+        fixed: the only RDM. selected: the one with the highest mean score. weighted: a sum with weights that are not
+        negative. interpolated: a point between two RDMs that follow each other.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`. Rank measures have no gradient: weights are then fit to the mean ranks
+        of data, by their correlation.
+
+    Returns
+    -------
+    array (n_rdms,)
+        Not negative, with sum 1.
+
+    Raises
+    ------
+    InputError
+        Unknown kind, a fixed model of more than one RDM, an interpolated one of fewer than two, other pairs, a model
+        RDM without variance.
+
+    Notes
+    -----
+    The mean cosine (correlation) of one prediction with several data RDMs is its cosine with their mean at unit
+    length, and the non-negative sum nearest to that mean has the largest one: the fit is exact, by non-negative least
+    squares. Where every RDM of the family scores below 0 that sum is empty and the best single RDM is the optimum.
+
+    References
+    ----------
+    Khaligh-Razavi and Kriegeskorte 2014, doi:10.1371/journal.pcbi.1003915; Schütt et al. 2023,
+    doi:10.7554/eLife.82566
+
+    Examples
+    --------
+    >>> models = np.array([[1.0, 0, 0, 1], [0, 1.0, 0, 0], [0, 0, 1.0, 0]])
+    >>> fit_weights(models, np.array([[1.0, 2.0, 0.0, 1.0]])).round(3)
+    array([0.414, 0.586, 0.   ])
+    """
+    one_of(kind, KINDS, "kind")
+    measure = measure_named(measure)
+    models, data = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data))
+    if models.shape[1] != data.shape[1]:
+        raise InputError(f"fit_weights: models have {models.shape[1]} pairs and data {data.shape[1]}, wanted equal "
+                         "numbers; use the same items")
+    _check_family(len(models), kind)
+    if kind == "fixed":
+        return np.ones(1)
+    if kind == "selected":
+        with warnings.catch_warnings():  # a participant without a score has no say in the choice
+            warnings.simplefilter("ignore", BrainmapWarning)
+            scores = compare_vectors(models, data, measure=measure)
+        scores = scores[:, np.isfinite(scores).any(axis=0)]
+        best = np.where(np.isfinite(scores), scores, -1.0).mean(axis=1).argmax() if scores.size else 0
+        return np.asarray(np.eye(len(models))[best])
+    x, y = _on_one_scale(models, data, measure)
+    if kind == "weighted":
+        weights = _best_in_cone(x, y)
+    else:
+        candidates = []
+        for k in range(len(x) - 1):
+            weights = np.zeros(len(x))
+            weights[k : k + 2] = _best_in_cone(x[k : k + 2], y)
+            candidates.append(weights)
+        weights = max(candidates, key=lambda w: _cosine(w @ x, y))
+    return np.asarray(weights / weights.sum())
+
+
+def score_models(
+    models: Mapping[str, RDMs],
+    data_rdms: RDMs,
+    *,
+    kind: Kind = "weighted",
+    measure: Measure | str = "rho-a",
+    item_folds: int = 2,
+    participant_folds: int | None = None,
+    by: Literal["condition", "stimulus"] | None = None,
+    rng: np.random.Generator,
+) -> ModelScores:
+    """Score families of RDMs, fit and scored on different participants and different items.
+
+    Parameters
+    ----------
+    models : mapping name -> rsatoolbox RDMs
+        A family each, such as the layers of a network.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant and ROI (RDM descriptors `participant`, `roi`).
+    kind : {"fixed", "selected", "weighted", "interpolated"}
+        See `fit_weights`. Score fixed models here, too, when they are compared with the others: the folds are the same
+        for a generator of the same seed.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`.
+    item_folds : int
+        Parts of the items, each scored by a model that was fit to the pairs among all others; 1 does not part them.
+    participant_folds : int, optional
+        Parts of the participants; default each alone. 1 does not part them.
+    by : {"condition", "stimulus"}, optional
+        What is parted; default conditions, where the RDMs know them, so that no word is scored on its own tokens.
+    rng : numpy Generator
+        Of the folds.
+
+    Returns
+    -------
+    ModelScores
+
+    Raises
+    ------
+    InputError
+        Other items or levels, folds of fewer than three items, more folds than participants, nothing held out.
+
+    References
+    ----------
+    Schütt et al. 2023, doi:10.7554/eLife.82566 (cross-validation over both)
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    >>> layers = [compute_rdms(rng.normal(size=(8, 9)), descriptors=items) for _ in range(3)]
+    >>> data = stack_rdms([layers[1], layers[1], layers[1]])
+    >>> found = score_models({"net": stack_rdms(layers)}, data, kind="selected", rng=rng)
+    >>> found.scores["score"].round(3).tolist(), found.weights["weight"].tolist()
+    ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0])
+    """
+    one_of(kind, KINDS, "kind")
+    measure = measure_named(measure)
+    families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
+    if not families:
+        raise InputError("score_models: found no models, wanted at least one")
+    for family in families.values():
+        _check_family(len(family), kind)
+    items = _item_folds(data_rdms, item_folds, by, rng)
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    rois = np.array([str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))])
+    people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(1, len(data) + 1))]
+    fold_of = _participant_folds(people, participant_folds, rng)
+    if max(fold_of.values()) == 0 and len(items) == 1 and kind != "fixed":
+        raise InputError(f"score_models: {kind} models are fit, and with one fold of participants and of items nothing "
+                         "is held out to score them; take item_folds=2 or more")
+    scored, weighed = [], []
+    for name, family in families.items():
+        for roi in dict.fromkeys(rois.tolist()):
+            where = np.flatnonzero(rois == roi)
+            part = np.array([fold_of[people[k]] for k in where])
+            scores, weights = _crossed(family, data[where], part, items, kind, measure)
+            scored += [{"model": name, "kind": kind, "roi": roi, "participant": people[k], "score": score}
+                       for k, score in zip(where, scores, strict=True)]
+            weighed += [{"model": name, "kind": kind, "roi": roi, "rdm": rdm, "weight": w.mean(),
+                         "chosen": (w > 0).mean()} for rdm, w in zip(_names(models[name]), weights.T, strict=True)]
+    return ModelScores(scores=pd.DataFrame(scored), weights=pd.DataFrame(weighed))
+
+
+def _crossed(
+    family: Floats, data: Floats, part: NDArray[np.intp], items: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    kind: Kind, measure: Measure,
+) -> tuple[Floats, Floats]:
+    """Scores `(n_participants,)` of a family, and its weights in each fold `(n_folds, n_rdms)`."""
+    scores, weights = np.full((len(items), len(data)), np.nan), []
+    alone = len(set(part.tolist())) == 1
+    for k, (train, test) in enumerate(items):
+        for fold in dict.fromkeys(part.tolist()):
+            tested = part == fold
+            trained = tested if alone else ~tested
+            fitted = fit_weights(family[:, train], data[np.ix_(trained, train)], kind=kind, measure=measure)
+            # as in fit_weights, weights are of RDMs with one root mean square over the pairs they were fit to
+            prediction = (fitted / _size(family[:, train])) @ family[:, test]
+            scores[k, tested] = compare_vectors(prediction, data[np.ix_(tested, test)], measure=measure)[0]
+            weights.append(fitted)
+    count = np.isfinite(scores).sum(axis=0)
+    mean = np.nansum(scores, axis=0) / np.where(count > 0, count, np.nan)
+    return mean, np.array(weights)
+
+
+def _item_folds(
+    rdms: RDMs, folds: int, by: str | None, rng: np.random.Generator
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """For each fold the pairs among the other items, and the pairs within the fold."""
+    known = [level for level, label in LABEL_OF.items() if label in rdms.pattern_descriptors]
+    by = one_of(by, known, "by") if by is not None else "condition" if "condition" in known else "stimulus"
+    every = np.arange(rdms.n_cond * (rdms.n_cond - 1) // 2)
+    if folds < 2:
+        return [(every, every)]
+    labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
+    names, member = np.unique(labels, return_inverse=True)
+    if len(names) < 3 * folds:
+        raise InputError(f"score_models: found {len(names)} to part by {by} into {folds} folds, wanted at least "
+                         f"{3 * folds}, three a fold; take fewer item_folds"
+                         + ("" if by == "stimulus" else " or by='stimulus'"))
+    found = []
+    for part in np.array_split(rng.permutation(len(names)), folds):
+        inside = np.isin(member.reshape(-1), part)
+        found.append((pair_positions(np.flatnonzero(~inside), rdms.n_cond),
+                      pair_positions(np.flatnonzero(inside), rdms.n_cond)))
+    return found
+
+
+def _participant_folds(people: list[str], folds: int | None, rng: np.random.Generator) -> dict[str, int]:
+    names = list(dict.fromkeys(people))
+    folds = len(names) if folds is None else folds
+    if not 1 <= folds <= len(names):
+        raise InputError(f"score_models: found {len(names)} participants for {folds} folds, wanted 1 to {len(names)}")
+    parts = np.array_split(rng.permutation(len(names)), folds)
+    return {names[i]: k for k, part in enumerate(parts) for i in part}
+
+
+def _check_family(n_rdms: int, kind: Kind) -> None:
+    if kind == "fixed" and n_rdms != 1:
+        raise InputError(f"fixed model: found {n_rdms} RDMs, wanted one; name each, or choose 'selected' or 'weighted'")
+    if kind == "interpolated" and n_rdms < 2:
+        raise InputError(f"interpolated model: found {n_rdms} RDM, wanted at least 2")
+
+
+def _names(rdms: RDMs) -> list[str]:
+    """What the RDMs of a family are called."""
+    for key in ("name", "layer"):
+        if key in rdms.rdm_descriptors:
+            return [str(name) for name in rdms.rdm_descriptors[key]]
+    return [str(k) for k in range(1, rdms.n_rdm + 1)]
+
+
+def _size(models: Floats) -> Floats:
+    """Root mean square of each RDM over its pairs."""
+    size = np.sqrt(np.nanmean(models**2, axis=1))
+    return np.asarray(np.where(size > 0, size, 1.0))
+
+
+def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Floats, Floats]:
+    """Models `(n_rdms, n)` and the pooled data `(n,)` as vectors whose cosine is what is maximized."""
+    pooled = pools(data, measure)[0]
+    use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
+    if use.sum() < 2:
+        raise InputError(f"fit_weights: found {use.sum()} pairs of items that models and data have, wanted at least 2")
+    x = models[:, use] / _size(models)[:, None]
+    y = pooled[None, use]
+    if measure not in ("cosine", "cosine_cov"):
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()
+        flat = np.flatnonzero(np.abs(x).max(axis=1) <= 1e-13) + 1
+        if len(flat):
+            raise InputError(f"fit_weights: model RDM {some(flat.tolist())} has no variance; leave it out")
+    if measure in ("corr_cov", "cosine_cov"):
+        x, y = whitened(x, use), whitened(y, use)
+    return x, y[0]
+
+
+def _best_in_cone(x: Floats, y: Floats) -> Floats:
+    """The weights, not negative, of rows of x whose sum has the largest cosine with y."""
+    from scipy.optimize import nnls
+
+    # the same inner products in few dimensions: pairs may be many
+    small: Floats = np.asarray(np.linalg.qr(np.column_stack([x.T, y]), mode="r"))
+    weights = np.asarray(nnls(small[:, :-1], small[:, -1])[0])
+    if weights.any():
+        return weights
+    return np.asarray(np.eye(len(x))[np.argmax([_cosine(row, y) for row in x])])
+
+
+def _cosine(a: Floats, b: Floats) -> float:
+    below = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / below if below > 0 else -1.0

@@ -1,0 +1,170 @@
+"""Partial and semi-partial comparison against regressions and formulas by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from rsatoolbox.rdm.rdms import RDMs
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.ceiling import noise_ceilings
+from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
+
+
+def tied(rng: np.random.Generator, n: int, pairs: int = 45) -> np.ndarray:
+    return rng.gamma(2.0, size=(n, pairs)).round(1)
+
+
+def residual(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    z = np.column_stack([*z, np.ones(len(y))])
+    return np.asarray(y - z @ np.linalg.lstsq(z, y, rcond=None)[0])
+
+
+@pytest.mark.parametrize("kind", ["partial", "semi-partial"])
+@pytest.mark.parametrize("measure", ["pearson", "spearman"])
+def test_it_is_the_correlation_of_residuals(measure: str, kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    models, data, controls = tied(rng, 3), tied(rng, 4), tied(rng, 2)
+    data += controls[0]
+    found = compare_vectors_partial(models, data, controls, measure=measure, kind=kind)
+    x, y, z = (v if measure == "pearson" else np.apply_along_axis(scipy.stats.rankdata, 1, v)
+               for v in (models, data, controls))
+    for i, j in np.ndindex(found.shape):
+        mine, brain = residual(x[i], z), residual(y[j], z) if kind == "partial" else y[j]
+        assert found[i, j] == pytest.approx(np.corrcoef(mine, brain)[0, 1])
+
+
+def test_the_square_of_the_semi_partial_is_what_the_model_alone_explains() -> None:
+    rng = np.random.default_rng(1)
+    model, data, controls = tied(rng, 1), tied(rng, 1), tied(rng, 2)
+
+    def r2(z: np.ndarray) -> float:
+        return 1 - float((residual(data[0], z) ** 2).sum()) / float(((data - data.mean()) ** 2).sum())
+
+    found = compare_vectors_partial(model, data, controls, measure="pearson", kind="semi-partial")
+    assert found[0, 0] ** 2 == pytest.approx(r2(np.concatenate([controls, model])) - r2(controls))
+
+
+@pytest.mark.parametrize(("measure", "same"), [("rho-a", "spearman"), ("tau-a", "tau-b")])
+def test_without_ties_the_a_measures_equal_the_others(measure: str, same: str) -> None:
+    x, y, z = np.random.default_rng(2).normal(size=(3, 2, 45))
+    found = compare_vectors_partial(x, y, z, measure=measure)
+    np.testing.assert_allclose(found, compare_vectors_partial(x, y, z, measure=same), atol=1e-12)
+
+
+def test_rho_a_is_the_mean_over_random_orders_of_ties_for_large_numbers() -> None:
+    rng = np.random.default_rng(3)
+    control = rng.integers(0, 2, size=20_000).astype(float)
+    model, data = (control + rng.integers(0, 3, size=20_000) for _ in range(2))
+    data = data + (model > 2)
+    ranks = [scipy.stats.rankdata(v + 1e-6 * rng.random(len(v))) for v in (model, data)]
+    z = scipy.stats.rankdata(control)[None]
+    expected = np.corrcoef(residual(ranks[0], z), residual(ranks[1], z))[0, 1]
+    found = compare_vectors_partial(model, data, control, measure="rho-a")[0, 0]
+    assert found == pytest.approx(expected, abs=0.02)
+    assert found < compare_vectors_partial(model, data, control, measure="spearman")[0, 0]
+
+
+@pytest.mark.parametrize("measure", ["tau-b", "cosine"])
+def test_one_control_follows_kendalls_formula(measure: str) -> None:
+    rng = np.random.default_rng(4)
+    x, y, z = tied(rng, 1), tied(rng, 1), tied(rng, 1)
+    xy, xz, yz = (compare_vectors(a, b, measure=measure)[0, 0] for a, b in ((x, y), (x, z), (y, z)))
+    found = compare_vectors_partial(x, y, z, measure=measure)[0, 0]
+    assert found == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
+    if measure == "tau-b":
+        assert xy == pytest.approx(scipy.stats.kendalltau(x[0], y[0]).statistic)
+
+
+@pytest.mark.parametrize("measure", ["tau-a", "tau-b"])
+def test_tau_with_several_controls_is_the_partial_cosine_of_signs(measure: str) -> None:
+    rng = np.random.default_rng(5)
+    x, y, z = tied(rng, 1, 21), tied(rng, 1, 21), tied(rng, 2, 21)
+    i, j = np.triu_indices(21, 1)
+    signs = [np.sign(v[:, i] - v[:, j]) for v in (x, y, z)]
+    weights = np.linalg.solve(signs[2] @ signs[2].T, signs[2] @ np.concatenate(signs[:2]).T)
+    left, right = np.concatenate(signs[:2]) - weights.T @ signs[2]
+    own = [float(left @ left), float(right @ right)]
+    if measure == "tau-a":  # tied pairs of model and data count as broken at random
+        own = [o + float((s == 0).sum()) for o, s in zip(own, signs[:2], strict=True)]
+    found = compare_vectors_partial(x, y, z, measure=measure)[0, 0]
+    assert found == pytest.approx(left @ right / np.sqrt(own[0] * own[1]))
+
+
+@pytest.mark.parametrize("measure", ["rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine"])
+def test_a_category_that_both_contain_is_removed_whole(measure: str) -> None:
+    rng = np.random.default_rng(6)
+    category = rng.integers(0, 2, size=2000).astype(float)
+    model, data = category + 0.5 * rng.normal(size=(2, 2000)) + 3
+    assert compare_vectors(model, data, measure=measure)[0, 0] > 0.25
+    ones = np.ones(2000)  # cosine knows no mean: it is a control too
+    controls = np.stack([category, ones]) if measure == "cosine" else category
+    left = compare_vectors_partial(model, data, controls, measure=measure)[0, 0]
+    assert abs(left) < (0.2 if measure.startswith("tau") else 0.06)
+
+
+def labelled(vectors: np.ndarray, names: list[str], **described: list[str]) -> RDMs:
+    return RDMs(vectors, descriptors={"level": "stimulus"}, rdm_descriptors=described,
+                pattern_descriptors={"stimulus_id": np.array(names)})
+
+
+def test_items_are_matched_by_label_and_missing_pairs_left_out() -> None:
+    rng = np.random.default_rng(7)
+    vectors = tied(rng, 4, 45)
+    names = [f"b{k}" for k in range(10)]
+    square = np.zeros((4, 10, 10))
+    i, j = np.triu_indices(10, 1)
+    square[:, i, j] = square[:, j, i] = vectors
+    order = rng.permutation(10)
+    moved = square[:, order][:, :, order][:, i, j]
+    controls = labelled(moved[2:], [names[k] for k in order])
+    one, data = labelled(vectors[:1], names), labelled(vectors[1:2], names)
+    found = compare_rdms_partial(one, data, controls, measure="spearman")
+    np.testing.assert_allclose(found, compare_vectors_partial(vectors[:1], vectors[1:2], vectors[2:],
+                                                              measure="spearman"))
+    holed = vectors.copy()
+    holed[0, 3] = holed[1, 5] = holed[2, 8] = np.nan
+    rest = np.setdiff1d(np.arange(45), [3, 5, 8])
+    np.testing.assert_allclose(compare_vectors_partial(holed[:1], holed[1:2], holed[2:]),
+                               compare_vectors_partial(vectors[:1, rest], vectors[1:2, rest], vectors[2:, rest]))
+
+
+def test_ceilings_lose_what_participants_share_with_the_control() -> None:
+    rng = np.random.default_rng(8)
+    control, own = rng.normal(size=(2, 66))
+    data = labelled(control + 0.5 * own + 0.5 * rng.normal(size=(6, 66)), [f"i{k}" for k in range(12)], roi=["A1"] * 6)
+    removed = partial_ceilings(data, labelled(control[None], [f"i{k}" for k in range(12)]), measure="pearson")
+    whole = noise_ceilings(data, measure="pearson")
+    assert list(removed) == list(whole)
+    assert 0.3 < removed["lower"].item() < removed["upper"].item() < whole["upper"].item()
+    residuals = np.stack([residual(x, control[None]) for x in data.dissimilarities])
+    expected = noise_ceilings(labelled(residuals, [f"i{k}" for k in range(12)], roi=["A1"] * 6), measure="pearson")
+    assert removed["lower"].item() == pytest.approx(expected["lower"].item(), abs=0.02)
+
+
+def test_a_model_that_is_its_control_has_no_score() -> None:
+    x, y = np.random.default_rng(9).normal(size=(2, 1, 45))
+    with pytest.warns(BrainmapWarning, match="1 of 1 comparisons"):
+        assert np.isnan(compare_vectors_partial(2 * x + 1, y, x, measure="pearson")).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"measure": "corr_cov"}, "no partial form"),
+        ({"measure": "spermann"}, "did you mean 'spearman'"),
+        ({"kind": "half"}, "wanted one of 'partial', 'semi-partial'"),
+        ({"controls": np.ones((1, 45))}, "control RDM 1 has no variance"),
+        ({"controls": np.ones((1, 44))}, "45, 45 and 44 pairs"),
+        ({"controls": np.empty((0, 45))}, "no control RDMs"),
+        ({"controls": np.random.default_rng(0).normal(size=(45, 45))}, "45 controls for 45 pairs"),
+    ],
+)
+def test_bad_input_is_said(given: dict[str, Any], words: str) -> None:
+    x, y, z = np.random.default_rng(10).normal(size=(3, 1, 45))
+    with pytest.raises(InputError, match=words):
+        compare_vectors_partial(x, y, given.pop("controls", z), **given)
