@@ -51,7 +51,8 @@ class Task:
 
     def values(self, patterns: Tensor, stage: Stage) -> Tensor:
         """What the layer gives for patterns: (b, n_units, ...)."""
-        return read(self.model, patterns, self.site.before if stage == "before" else self.site.after)[0]
+        place = self.site.before if stage == "before" else self.site.after
+        return read(self.model, patterns, place, fast=self.site.fast)[0]
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
         """Objective of each pattern for its own unit: (b,)."""
@@ -64,10 +65,10 @@ class Task:
         diverse = self.settings.diversity > 0
         texture = [self.site.texture] if diverse and self.site.texture is not None else []
         if stage == "before" or not self.silent_kind:
-            found = read(self.model, patterns, place, *texture)
+            found = read(self.model, patterns, place, *texture, fast=self.site.fast)
             values = self._own(found[0], units)
         else:
-            found = read(self.model, patterns, place, self.site.before, *texture)
+            found = read(self.model, patterns, place, self.site.before, *texture, fast=self.site.fast)
             values = self._awake(found[0], found[1], units)
         if not diverse:
             return values, None

@@ -7,7 +7,7 @@ for early layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
+from brainmap.features._am_fast import Shortcut, shortcuts
 from brainmap.features.layers import _NONLINEARITIES, _NORMS, _SOFTMAXES, _WEIGHTED, OUTPUT
 from brainmap.features.running import evaluating
 
@@ -41,7 +42,7 @@ class Site:
 
     `before` and `after` are the same where it has none; `shape` is that of one item, `head` whether no
     weighted layer follows, `texture` the last operation up to `after` whose result has positions (its number, or
-    None), `notes` what the user should be told.
+    None), `fast` what can be done in place of some operations, `notes` what the user should be told.
     """
 
     layer: str
@@ -50,6 +51,7 @@ class Site:
     shape: tuple[int, ...]
     head: bool
     texture: int | None = None
+    fast: Mapping[int, Shortcut] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
 
@@ -57,12 +59,21 @@ class _Reached(Exception):
     """Control flow, not an error: ends a forward pass that need not go on."""
 
 
+class _Otherwise(Exception):
+    """Control flow too: the network runs other operations than when it was watched."""
+
+
+def _name(func: Callable[..., Any]) -> str:
+    return getattr(func, "__name__", "").split(".")[0].strip("_")
+
+
 class _Until(TorchFunctionMode):
     """Keeps the results of some operations of a forward pass and ends it at the last of them."""
 
-    def __init__(self, places: Sequence[int]) -> None:
+    def __init__(self, places: Sequence[int], fast: Mapping[int, Shortcut]) -> None:
         super().__init__()
         self.found: dict[int, Any] = dict.fromkeys(places)
+        self.fast = fast
         self.last, self.done = max(places), 0
 
     def __torch_function__(
@@ -72,7 +83,13 @@ class _Until(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
+        if self.done in self.fast:
+            name, instead = self.fast[self.done]
+            if _name(func) != name:
+                raise _Otherwise
+            out = instead(func, *args, **(kwargs or {}))
+        else:
+            out = func(*args, **(kwargs or {}))
         if self.done in self.found:
             # a later operation may change its input in place
             kept = isinstance(out, Tensor) and self.done < self.last
@@ -84,17 +101,27 @@ class _Until(TorchFunctionMode):
 
 
 @dataclass(frozen=True)
-class _Operation:
+class Operation:
+    """One operation of a forward pass: its name, what it was given, and what it gave."""
+
     name: str
     first: Tensor | None
     out: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def given(self) -> list[Any]:
+        """Everything it was given, lists of tensors included."""
+        every = [*self.args, *self.kwargs.values()]
+        return [x for one in every for x in (one if isinstance(one, tuple | list) else (one,))]
 
 
 @dataclass
 class _Record(TorchFunctionMode):
     """Keeps every operation of a forward pass, and between which of them the wanted module lies."""
 
-    operations: list[_Operation] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     given: list[tuple[int, Any]] = field(default_factory=list)  # operations done, value
 
     def __post_init__(self) -> None:
@@ -109,9 +136,9 @@ class _Record(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").split(".")[0].strip("_")
         first = args[0] if args else kwargs.get("input")
-        self.operations.append(_Operation(name, first if isinstance(first, Tensor) else None, out))
+        first = first if isinstance(first, Tensor) else None
+        self.operations.append(Operation(_name(func), first, out, args, kwargs))
         return out
 
     def hook(self, _: nn.Module, __: Any, out: Any) -> None:
@@ -150,12 +177,17 @@ def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
                 parameter.requires_grad_(flag)
 
 
-def read(model: nn.Module, patterns: Tensor, *places: int) -> list[Tensor]:
-    """Results of the operations `places` in a forward pass that ends at the last of them."""
-    until = _Until(places)
+def read(
+    model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Shortcut] | None = None
+) -> list[Tensor]:
+    """Results of the operations `places` in a forward pass that ends at the last of them, by `fast` where it is
+    given."""
+    until = _Until(places, fast or {})
     try:
         with until:
             model(patterns)
+    except _Otherwise:
+        return read(model, patterns, *places)
     except _Reached:
         values = [until.found[place] for place in places]
         if all(isinstance(value, Tensor) for value in values):
@@ -224,7 +256,10 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
     before, after = (place, place) if head else _around(record, place, follows=isinstance(target, _WEIGHTED))
-    return Site(layer, before, after, tuple(value.shape[1:]), head, record.last_map(after), notes)
+    texture = record.last_map(after)
+    kept = {one for one in (before, after, texture) if one is not None}
+    fast = shortcuts(record.operations[: max(kept) + 1], kept)
+    return Site(layer, before, after, tuple(value.shape[1:]), head, texture, fast, notes)
 
 
 def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:

@@ -191,7 +191,7 @@ class _Match:
     def heard(self, patterns: Tensor) -> Tensor:
         """Activation of the layer: (b, n_units)."""
         place = self.site.before if self.settings.stage == "before" else self.site.after
-        return read(self.model, patterns, place)[0].flatten(1)
+        return read(self.model, patterns, place, fast=self.site.fast)[0].flatten(1)
 
     def grow(
         self, rows: Sequence[int], rng: np.random.Generator

@@ -114,7 +114,7 @@ def test_metamers_refuse_what_makes_no_sense(arguments: dict[str, Any], message:
 @pytest.mark.parametrize("tail", [(), (nn.Softmax(1),)])
 def test_softmax_saturates_while_the_logit_climbs(tail: tuple[nn.Module, ...], sounds: Waveforms) -> None:
     net = network(*tail)
-    net.get_parameter("7.weight").data *= 20
+    net.get_parameter("7.weight").data *= 200
     settings = MaximizationSettings.of("source", steps=40)
     found = softmax_saturation(net, units=[0, 3], settings=settings, sounds=sounds, class_names=list("abcde"))
     assert found.class_names == ("a", "d")

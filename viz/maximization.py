@@ -44,7 +44,7 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
     left.set_ylim(-0.02, 1.04)
     full, ends = int((found.probability[0, -1] >= 0.999).sum()), found.logit[:, -1].mean(axis=1)
     left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
-    right.set_title(f"logit at the end: {ends[0]:.3g} by softmax, {ends[1]:.3g} by logit", fontsize=9)
+    right.set_title(f"logit at the end: {ends[0]:,.0f} by softmax, {ends[1]:,.0f} by logit", fontsize=9)
     right.legend(loc="upper left", frameon=False)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")

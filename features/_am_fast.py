@@ -1,0 +1,179 @@
+"""The same forward pass, faster on a CPU: batch normalization inside its convolution, compiled max pooling, and large
+maps item by item.
+
+A gradient ascent runs one frozen network thousands of times. Most of that time is spent in pooling, in normalizations
+that only scale, and in fetching memory for large maps; what a network computes stays the same but for rounding.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from brainmap.features._site import Operation
+
+# Bytes of a map beyond which a batch goes through a convolution item by item: an allocator gives pages of large maps
+# back at once, and fetching them anew took four times as long as the convolution itself.
+LARGE = 4 << 20
+
+Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and what is done in its place
+
+
+def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping[int, Shortcut]:
+    """Which operations of a forward pass can be done faster, by their numbers.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        Of one pass in eval mode.
+    keep : collection of int
+        Operations whose results are wanted as they are.
+    """
+    found: dict[int, Shortcut] = {}
+    for i, op in enumerate(operations):
+        if not (isinstance(op.out, Tensor) and op.out.device.type == "cpu" and op.out.dtype == torch.float32):
+            continue
+        if op.name in ("conv1d", "conv2d") and len(op.args) > 1 and i not in found:
+            found[i] = (op.name, _by_item(op, *_kernel(op)))
+        before = _fed_by(operations, i)
+        before = None if before in keep else before
+        if op.name == "batch_norm" and before is not None:
+            folded = _folded(operations[before], op)
+            if folded is not None:
+                found[before] = (operations[before].name, folded)
+                found[i] = (op.name, _nothing)
+        elif op.name == "max_pool1d":
+            size = _plain_pool(op)
+            if size is None:
+                continue
+            gated = before is not None and operations[before].name == "relu"
+            if gated and before is not None:
+                found[before] = ("relu", _nothing)
+            found[i] = (op.name, _pool(size, gated))
+    return found
+
+
+def _nothing(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return first
+
+
+def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
+    """Number of the operation that gave this one its input, if it gave it to no other; questions of shape aside."""
+    value = operations[place].first
+    if value is None or operations[place].out is value:
+        return None
+    givers = [i for i, op in enumerate(operations[:place]) if op.out is value]
+    takers = [i for i, op in enumerate(operations)
+              if not isinstance(op.out, int | torch.Size) and any(value is x for x in op.given)]  # fmt: skip
+    return givers[0] if len(givers) == 1 and takers == [place] else None
+
+
+def _folded(convolution: Operation, norm: Operation) -> Callable[..., Any] | None:
+    if convolution.name not in ("conv1d", "conv2d") or len(convolution.args) < 2:
+        return None
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    said: dict[str, Any] = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
+    said.update(zip(names, norm.args, strict=False))
+    said.update(norm.kwargs)
+    mean, variance = said.get("running_mean"), said.get("running_var")
+    if said["training"] or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+        return None
+    kernel, bias = _kernel(convolution)
+    with torch.no_grad():
+        scale = (variance.double() + said["eps"]).rsqrt()
+        if said["weight"] is not None:
+            scale = scale * said["weight"].double()
+        shift = (0 if bias is None else bias.double()) - mean.double()
+        weight = (kernel.double() * scale.reshape(-1, *[1] * (kernel.ndim - 1))).to(kernel.dtype)
+        offset = (shift * scale + (0 if said["bias"] is None else said["bias"].double())).to(kernel.dtype)
+
+    return _by_item(convolution, weight, offset)
+
+
+def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution."""
+    args = convolution.args
+    return args[1], args[2] if len(args) > 2 else convolution.kwargs.get("bias")
+
+
+def _by_item(convolution: Operation, weight: Tensor, bias: Tensor | None) -> Callable[..., Any]:
+    """The convolution with these weights, of one item at a time where the batch's map would be large."""
+    item = convolution.out.numel() * convolution.out.element_size()
+
+    def convolve(func: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rest = {k: v for k, v in kwargs.items() if k not in ("weight", "bias")}
+        parts = torch.split(first, 1) if len(first) > 1 and len(first) * item > LARGE else (first,)
+        made = [func(part, weight, bias, *args[2:], **rest) for part in parts]
+        return torch.cat(made) if len(made) > 1 else made[0]
+
+    return convolve
+
+
+def _plain_pool(op: Operation) -> int | None:
+    """Size of a pooling whose windows lie side by side, without padding; None for any other."""
+    names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    said: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+    said.update(zip(names, op.args, strict=False))
+    said.update(op.kwargs)
+    size, stride, padding, dilation = (
+        v[0] if isinstance(v, tuple | list) and len(v) == 1 else v
+        for v in (said["kernel_size"], said["stride"], said["padding"], said["dilation"])
+    )
+    plain = isinstance(size, int) and 2 <= size <= 100 and stride in (None, size, [], ()) and padding == 0
+    first = op.first
+    fits = first is not None and first.ndim == 3 and first.dtype == torch.float32
+    return size if plain and fits and dilation == 1 and not (said["ceil_mode"] or said["return_indices"]) else None
+
+
+def _pool(size: int, gated: bool) -> Callable[..., Any]:
+    def pool(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return _Pool.apply(first, size, gated)  # type: ignore[no-untyped-call]
+
+    return pool
+
+
+class _Pool(torch.autograd.Function):
+    """Maxima of windows side by side, of what is above 0 where `gated`; the gradient goes to the first maximum."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, size: int, gated: bool) -> Tensor:
+        pool, _ = _kernels()
+        frames = values.shape[-1] // size
+        out = torch.empty(*values.shape[:-1], frames)
+        place = torch.empty(*values.shape[:-1], frames, dtype=torch.int8)
+        flat = values.detach().contiguous().reshape(-1, values.shape[-1]).numpy()
+        pool(flat, size, gated, out.view(-1, frames).numpy(), place.view(-1, frames).numpy())
+        ctx.save_for_backward(place)
+        ctx.size, ctx.shape = size, values.shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        _, spread = _kernels()
+        (place,) = ctx.saved_tensors
+        frames, length = place.shape[-1], ctx.shape[-1]
+        out = torch.empty(ctx.shape)
+        given = gradients[0].contiguous().reshape(-1, frames).numpy()
+        spread(given, place.view(-1, frames).numpy(), ctx.size, out.view(-1, length).numpy())
+        return out, None, None
+
+
+_COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
+
+
+def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
+    """Compiled at their first use: importing numba takes longer than a small maximization."""
+    if not _COMPILED:
+        if not any(os.access(folder, os.W_OK) for folder in (Path(__file__).parent, Path.home())):
+            os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / "brainmap-numba"))
+        from brainmap.features._am_kernels import pool, spread
+
+        _COMPILED.append((pool, spread))
+    return _COMPILED[0]

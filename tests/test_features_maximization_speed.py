@@ -1,0 +1,98 @@
+"""What is done faster in place of a network's own operations gives the same values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brainmap.features import _am_fast
+from brainmap.features._site import find_site, frozen, read
+
+
+def one_d(norm: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv1d(1, 6, 9, padding=4, bias=False), nn.BatchNorm1d(6) if norm else nn.Identity(), nn.ReLU(),
+        nn.MaxPool1d(3), nn.Conv1d(6, 8, 5), nn.BatchNorm1d(8, affine=False) if norm else nn.Identity(),
+        nn.MaxPool1d(2, ceil_mode=True), nn.ELU(), nn.Flatten(), nn.LazyLinear(4),
+    )  # fmt: skip
+    net(torch.randn(16, 1, 100))  # statistics that are not 0 and 1
+    return net
+
+
+def two_d() -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3))
+    net(torch.randn(8, 1, 20, 24))
+    return net
+
+
+class Reused(nn.Module):
+    """A convolution whose result is used beside its normalization too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.pool = nn.Conv1d(1, 3, 5), nn.BatchNorm1d(3), nn.MaxPool1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heard = self.conv(x)
+        spoken = torch.relu(self.norm(heard))
+        out: Tensor = self.pool(spoken).sum(2) + spoken.sum(2) + heard.mean(2)
+        return out
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize(("net", "shape"), [(one_d(), (1, 100)), (one_d(norm=False), (1, 100)), (two_d(), (1, 20, 24)),
+                                            (Reused(), (1, 60))])  # fmt: skip
+def test_shortcuts_change_nothing(
+    net: nn.Module, shape: tuple[int, ...], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_am_fast, "LARGE", 0 if large else 1 << 40)
+    with frozen(net, "cpu") as model:
+        site = find_site(model, "output", torch.zeros(1, *shape))
+        assert site.fast
+        plain = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        (slow,), (fast,) = (read(model, plain, site.after, fast=fast) for fast in ({}, site.fast))
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+        weights = torch.randn(slow.shape)
+        gradients = [torch.autograd.grad((out * weights).sum(), plain)[0] for out in (slow, fast)]
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
+def test_normalization_and_relu_are_folded_where_nothing_else_needs_them() -> None:
+    with frozen(one_d(), "cpu") as net:
+        names = [name for name, _ in find_site(net, "output", torch.zeros(1, 1, 100)).fast.values()]
+    assert names.count("batch_norm") == 2
+    assert names.count("max_pool1d") == 1  # the other rounds up
+    with frozen(Reused(), "cpu") as net:
+        names = [name for name, _ in find_site(net, "output", torch.zeros(1, 1, 60)).fast.values()]
+    assert "batch_norm" not in names
+    assert "relu" not in names
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
+    x = torch.tensor([[[1.0, 1.0, 0.0, -1.0, -2.0, -1.0, 0.0, torch.nan, 5.0, 9.0]]], requires_grad=True)
+    found = _am_fast._pool(3, gated)(None, x)
+    wanted = nn.functional.max_pool1d(torch.relu(x) if gated else x, 3)
+    torch.testing.assert_close(found, wanted, equal_nan=True)
+    given = torch.tensor([[[1.0, 2.0, 3.0]]])
+    (mine,), (theirs,) = (torch.autograd.grad(out, x, given) for out in (found, wanted))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_network_that_runs_otherwise_is_read_as_it_is() -> None:
+    class Moody(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.other = nn.Conv1d(1, 2, 3), nn.MaxPool1d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.conv(x).mean(2) if len(x) == 1 else self.other(self.other(x)).mean(2)
+            return out
+
+    with frozen(Moody(), "cpu") as net:
+        site = find_site(net, "output", torch.zeros(1, 1, 16))
+        (values,) = read(net, torch.ones(3, 1, 16), site.after, fast=site.fast)
+        assert len(values) == 3
