@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         plot_softmax_saturation as plot_softmax_saturation,
     )
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
+    from brainmap.viz.partition import plot_partition as plot_partition
     from brainmap.viz.profiles import (
         plot_layer_profile as plot_layer_profile,
         plot_layer_roi_table as plot_layer_roi_table,
@@ -81,6 +82,7 @@ _HOMES = {
     "attention": ("plot_target_attention", "plot_cover"),
     "attribution": ("plot_attribution", "plot_occlusion"),
     "maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
+    "partition": ("plot_partition",),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
     "design": ("plot_design",),

@@ -61,6 +61,7 @@ def main() -> None:
         layouts,
         maps,
         maximize,
+        models,
         networks,
         rsa,
         study,

@@ -1,0 +1,226 @@
+"""Commands for models: rsa model, fit, partition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.rsa import commands, counted
+from brainmap.cli.shared import Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), a file a participant.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of folds, or of sign flips that are drawn.")]
+
+WEIGHT_COLUMNS = {
+    "model": "name of the family of RDMs",
+    "kind": "fixed, selected, weighted or interpolated",
+    "roi": "region of interest",
+    "rdm": "RDM of the family",
+    "weight": "mean over folds; they sum to 1, for RDMs scaled to one root mean square",
+    "chosen": "share of folds in which the weight is not 0",
+}
+FIT_COLUMNS = {
+    **{key: WEIGHT_COLUMNS[key] for key in ("model", "kind", "roi")},
+    "participant": "label of the participant",
+    "score": "cross-validated similarity of the model's prediction and the region's RDM",
+}
+SHARE_COLUMNS = {
+    "roi": "region of interest",
+    "participant": "label of the participant",
+    "sets": "the sets of models to which the share belongs: one only, or in common",
+    "share": "share of explained variance; a common one below 0 says that sets suppress each other",
+    "r2": "explained variance of the union of these sets",
+}
+
+
+@commands.command()
+def model(
+    out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5.")],
+    stimuli: Annotated[
+        Path | None, typer.Option(help="TSV with stimulus_id and condition, for --category and --phonetic.")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Column of --stimuli: 0 within a category, 1 between. May repeat.")
+    ] = None,
+    phonetic: Annotated[bool, typer.Option("--phonetic", help="Articulatory features of words (condition).")] = False,
+    table: Annotated[
+        list[Path] | None, typer.Option(help="TSV of features, a square or long table of dissimilarities. May repeat.")
+    ] = None,
+    items: Annotated[str, typer.Option(help="stimulus, or condition.")] = "stimulus",
+    overwrite: Overwrite = False,
+) -> None:
+    """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
+    from brainmap.checks import one_of
+    from brainmap.record import write_json
+    from brainmap.rsa.alignment import LABEL_OF, stack_rdms
+    from brainmap.rsa.model_rdms import category_rdm, phonetic_rdm, read_model_rdms
+    from brainmap.rsa.pattern_table import read_table
+    from brainmap.rsa.rdm_file import save_rdms
+
+    free(out, overwrite, kinds=(".h5", ".hdf5"))
+    label = LABEL_OF[one_of(items, tuple(LABEL_OF), "--items")]
+    if not (category or phonetic or table):
+        raise InputError("rsa model: give --category, --phonetic or --table")
+    found: list[RDMs] = []
+    if category or phonetic:
+        if stimuli is None:
+            raise InputError("rsa model: --category and --phonetic need --stimuli, the table of sounds")
+        rows = read_table(stimuli, "stimuli")
+        for column in (label, *(["condition"] if phonetic else []), *(category or [])):
+            one_of(column, [str(name) for name in rows.columns], f"column of {stimuli}")
+        for column in category or []:
+            found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))  # type: ignore[arg-type]
+        if phonetic:
+            words = rows["condition"].tolist()
+            found.append(phonetic_rdm(words, items=rows[label].tolist() if items == "stimulus" else None))
+    found += [read_model_rdms(path) for path in table or []]
+    for one in found:
+        one.dissimilarity_measure = "of each model"
+    rdms = stack_rdms(found)
+    save_rdms(rdms, out)
+    inputs = [*([stimuli] if stimuli else []), *(table or [])]
+    named = [str(name) for name in rdms.rdm_descriptors["name"]]
+    write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
+    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {items}s")
+
+
+@commands.command()
+def fit(
+    data: Data,
+    family: Annotated[
+        list[str], typer.Option(help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs. May repeat.")
+    ],
+    kind: Annotated[str, typer.Option(help="fixed, selected, weighted or interpolated.")] = "weighted",
+    measure: Annotated[str, typer.Option(help="As for compare.")] = "rho-a",
+    item_folds: Annotated[int, typer.Option(min=1, help="Parts of the conditions; 1: all at once.")] = 2,
+    participant_folds: Annotated[
+        int | None, typer.Option(min=1, help="Parts of the participants; default: each alone.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Also the weights, .tsv.")] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fit models with parameters to some participants and conditions, score them on others."""
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.regression import score_models
+
+    for option, path in (("--out", out), ("--weights", weights)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    families, files = _named(family, "--family")
+    found = score_models(
+        families, stack_rdms([load_rdms(path) for path in data]), kind=kind, measure=measure,  # type: ignore[arg-type]
+        item_folds=item_folds, participant_folds=participant_folds, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
+    about = {"Measure": measure, **provenance(settings, [*files, *data], seed=seed)}
+    if weights is not None:
+        write_table(found.weights, weights, columns=WEIGHT_COLUMNS, about=about)
+    if out is not None:
+        write_table(found.scores, out, columns=FIT_COLUMNS, about=about)
+    if out is None or as_json:
+        show(found.scores, as_json)
+    for path in () if as_json else (out, weights):
+        if path is not None:
+            typer.echo(f"Wrote {path}")
+
+
+@commands.command()
+def partition(
+    data: Data,
+    sets: Annotated[
+        list[str], typer.Option("--set", help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs; up to four.")
+    ],
+    weights: Annotated[str, typer.Option(help="ols, or nnls: not negative.")] = "ols",
+    ranks: Annotated[bool, typer.Option("--ranks", help="Ranks of dissimilarities, as Spearman.")] = False,
+    validation: Annotated[
+        str, typer.Option(help="participants (weights come from the others), or none (then nothing is tested).")
+    ] = "participants",
+    out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="A picture of the shares: .png, .svg or .pdf.")] = None,
+    test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
+    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Part the variance of the data's RDMs: what sets of models explain alone, and what they share."""
+    import numpy as np
+
+    from brainmap.cli.shared import FORMATS
+    from brainmap.record import write_table
+    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.columns import STATISTICS_COLUMNS
+    from brainmap.rsa.partition import partition_statistics, partition_variance
+    from brainmap.rsa.rdm_file import load_rdms
+
+    for option, path in (("--out", out), ("--statistics", statistics)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    chosen, files = _named(sets, "--set")
+    found = partition_variance(
+        chosen, stack_rdms([load_rdms(path) for path in data]), fit=weights, ranks=ranks,  # type: ignore[arg-type]
+        validation=validation,  # type: ignore[arg-type]
+    )  # fmt: skip
+    settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
+    about = provenance(settings, [*files, *data], seed=seed)
+    tested = None
+    if validation == "participants" or statistics is not None:
+        rng = np.random.default_rng(seed)
+        tested = partition_statistics(found, test=test, correction=correction, rng=rng)  # type: ignore[arg-type]
+    if statistics is not None and tested is not None:
+        columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}
+        columns["p_corrected"] = "corrected over all rows of the table"
+        write_table(tested, statistics, columns=columns, about={**about, "Test": tested.attrs["note"]})
+    table = found.table()
+    if out is not None:
+        write_table(table, out, columns=SHARE_COLUMNS, about=about)
+    if figure is not None:
+        from brainmap.viz.partition import plot_partition
+
+        save_figure(plot_partition(found, tested), figure)
+    if as_json or (out is None and statistics is None and figure is None):
+        show(table if tested is None else tested, as_json)
+    for path in () if as_json else (out, statistics, figure):
+        if path is not None:
+            typer.echo(f"Wrote {path}")
+
+
+def _named(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
+    """RDMs by the names they were given, and their files."""
+    from brainmap.checks import one_of
+    from brainmap.rsa.rdm_file import load_rdms
+
+    found: dict[str, RDMs] = {}
+    files = []
+    for one in given:
+        name, sign, rest = one.partition("=")
+        if not (name and sign and rest):
+            raise InputError(f"{option}: found {one!r}, wanted name=FILE.h5")
+        if name in found:
+            raise InputError(f"{option}: {name!r} is named more than once")
+        path, colon, some_of = (rest, "", "") if Path(rest).exists() else rest.rpartition(":")
+        file = Path(path if colon or not some_of else rest)
+        rdms = load_rdms(file)
+        if colon:
+            key = next((k for k in ("layer", "name") if k in rdms.rdm_descriptors), None)
+            if key is None:
+                raise InputError(f"{option}: the RDMs of {file} have no names; take the whole file")
+            known = [str(value) for value in rdms.rdm_descriptors[key]]
+            wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in names(some_of)]
+            rdms = rdms.subset(key, wanted)
+        found[name] = rdms
+        files.append(file)
+    return found, files
