@@ -100,3 +100,17 @@ def test_mistakes_are_one_line(
     assert said.code == 2
     assert words in said.err
     assert len(said.err.strip().splitlines()) == 1
+
+
+def test_compare_removes_controls_from_scores_and_ceilings(files: Path, brainmap_command: Any) -> None:
+    control = files / "acoustics.h5"
+    ceilings = files / "ceilings.tsv"
+    brainmap_command("rsa", "compare", files / "net.h5", *data(files), "--measure", "pearson", "--control-for", control,
+                     "--out", files / "scores.tsv", "--ceilings", ceilings)
+    brains = rsa.stack_rdms([rsa.load_rdms(path) for path in data(files)])
+    sides = (rsa.load_rdms(files / "net.h5"), brains, rsa.load_rdms(control))
+    expected = rsa.compare_rdms_partial(*sides, measure="pearson")
+    np.testing.assert_allclose(pd.read_csv(files / "scores.tsv", sep="\t")["score"], expected.ravel())
+    assert json.loads((files / "scores.json").read_text())["Measure"] == "partial pearson"
+    bounds = rsa.partial_ceilings(brains, sides[2], measure="pearson")
+    assert pd.read_csv(ceilings, sep="\t")["lower"].item() == pytest.approx(bounds["lower"].item())

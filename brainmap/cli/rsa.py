@@ -94,7 +94,7 @@ def rdm(
     sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
     voxels: Annotated[Path | None, typer.Option(help="Also a .tsv of voxels left out, by ROI and reason.")] = None,
     noise: Noise = "runs",
-    layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4")] = "all",
+    layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4; of attributions, the method.")] = "all",
     dissimilarity: Annotated[
         str | None,
         typer.Option(
@@ -234,6 +234,9 @@ def compare(
     measure: Annotated[
         str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov or cosine_cov.")
     ] = "rho-a",
+    control_for: Annotated[
+        Path | None, typer.Option(help="RDMs (.h5) whose part is removed from models and data: partial scores.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
     ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
@@ -249,16 +252,26 @@ def compare(
     from brainmap.rsa.ceiling import noise_ceilings
     from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
     from brainmap.rsa.compare import compare_rdms
+    from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings
     from brainmap.rsa.rdm_file import load_rdms
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
     one, other = load_rdms(models), stack_rdms([load_rdms(path) for path in data])
-    scores = compare_rdms(one, other, measure=measure)
+    inputs = [models, *data]
+    if control_for is None:
+        scores, said = compare_rdms(one, other, measure=measure), measure
+    else:
+        controls = load_rdms(control_for)
+        scores, said = compare_rdms_partial(one, other, controls, measure=measure), f"partial {measure}"
+        inputs.append(control_for)
     table = _scores(one, other, scores)
-    about = {"Measure": measure, **provenance({"measure": measure}, [models, *data], seed=seed)}
+    about = {"Measure": said, **provenance({"measure": said}, inputs, seed=seed)}
     if ceilings is not None:
-        write_table(noise_ceilings(other, measure=measure), ceilings, columns=CEILING_COLUMNS, about=about)
+        bounds = noise_ceilings(other, measure=measure)
+        if control_for is not None:
+            bounds = partial_ceilings(other, controls, measure=measure)
+        write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
     if statistics is not None:
         tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
         columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
