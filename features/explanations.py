@@ -69,6 +69,19 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
     return tuple(str(layer) for layer, _ in current)  # type: ignore[union-attr, misc]
 
 
+def stored_network(path: str | Path, kind: str) -> str | None:
+    """The name of the network whose arrays of a kind a store keeps; None where there are none.
+
+    Examples
+    --------
+    >>> stored_network("no-such-store.zarr", "am") is None
+    True
+    """
+    group = stores.open_store(path).get(kind) if Path(path).exists() else None
+    name = group.attrs.get("network") if isinstance(group, zarr.Group) else None
+    return None if name is None else str(name)
+
+
 def save_maximization(
     am: Maximization, path: str | Path, *, network: str = "network", wavs: Sequence[str] = ()
 ) -> None:

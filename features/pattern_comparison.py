@@ -207,7 +207,8 @@ def gradient_share(
     Parameters
     ----------
     model : torch.nn.Module
-    sounds : Sounds, array or tensor (n, c, t)
+    sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
+        Of `(h, w)`, frequencies are those along the last axis, modulations of a spectrogram's bands.
     layer : str
     rate, above_hz : float [Hz]
     directions : int
@@ -243,5 +244,5 @@ def gradient_share(
 def _share_above(gradient: Tensor, rate: float, above_hz: float) -> list[float]:
     power = np.abs(np.fft.rfft(gradient.cpu().numpy())) ** 2
     high = np.fft.rfftfreq(gradient.shape[-1], 1 / rate) > above_hz
-    whole = power.sum(axis=(1, 2))
-    return [float(p[:, high].sum() / w) for p, w in zip(power, whole, strict=True) if w > 0]
+    whole = power.reshape(len(power), -1).sum(axis=1)
+    return [float(p[..., high].sum() / w) for p, w in zip(power, whole, strict=True) if w > 0]

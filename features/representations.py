@@ -217,7 +217,8 @@ def map_features(
     one_of(align, get_args(Align), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
     chosen = _of_classes(maps, cams, classes)
-    name = cams.layer or cams.method
+    # attributions, which know whose they are, lie over the sound by their method; maps, by their layer
+    name = cams.method if hasattr(cams, "targets") or not cams.layer else cams.layer
     if maps.ndim == 4 and align == "none" and sounds is None and maps.shape[2] > 4:  # (h, w): no course in time
         flat = chosen.reshape(len(chosen), -1)
         return Representation(items=cams.items, conditions=cams.conditions, layers=(name,), arrays={name: flat})

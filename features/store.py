@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import nn
 
+from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.running import Sounds, tensors
 from brainmap.record import content_key
@@ -163,7 +164,9 @@ def current_arrays(root: zarr.Group, kind: str) -> dict[str, zarr.Array[Any]]:
     group = root.get(kind)
     listed = group.attrs.get("current") if isinstance(group, zarr.Group) else None
     if not isinstance(listed, list):
-        raise InputError(f"store: {root.store_path} holds no finished {kind}; run the extraction again")
+        held = sorted(name for name, _ in root.groups())
+        path = str(root.store_path).removeprefix("file://")
+        raise InputError(f"store: {path} holds no finished {kind}; it holds {some(held) if held else 'nothing'}")
     arrays = {}
     for layer, key in listed:
         found = find_array(root, kind, layer, key)

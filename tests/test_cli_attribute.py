@@ -43,6 +43,12 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6 * np.abs(wanted.maps).max())
     assert stored.align == "start"
     assert (found.method, found.rate, found.class_names) == ("smoothgrad", 16_000, names)
+    rdm = ("rsa", "rdm", "--attributions", out, "--out", tmp_path / "a.h5")
+    several = brainmap_command(*rdm)
+    assert several.code == 2
+    assert "holds attributions of 'integrated-gradients', 'lrp', 'smoothgrad', wanted one for an RDM" in several.err
+    assert "1 RDM (lrp) of 8 stimuli" in brainmap_command(*rdm, "--layers", "lrp").out
+    assert "did you mean 'lrp'" in brainmap_command(*rdm, "--layers", "lrpp", "--overwrite").err
     again = brainmap_command(*words, "--method", "lrp")
     assert again.code == 2
     assert "holds attributions of lrp already; say --overwrite" in again.err

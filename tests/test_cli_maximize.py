@@ -84,6 +84,11 @@ def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
     assert len(found["patterns"]) == len(pd.read_csv(table, sep="\t"))
     assert np.isfinite(found["pairs"][0]["same_class"])
     assert figure.stat().st_size > 5000
+    named = brainmap_command("features", "maximize", *given, "--steps", 1, "--name", "other", "--out", stores[1],
+                             "--overwrite")  # fmt: skip
+    assert named.code == 0, named.err
+    pairs = json.loads(brainmap_command("features", "compare-patterns", *stores, "--json").out)["pairs"]
+    assert (pairs[0]["one"], pairs[0]["other"]) == ("net", "other")  # two networks go by their names
     alone = brainmap_command("features", "compare-patterns", stores[0])
     assert alone.code == 2
     assert "at least two networks" in alone.err

@@ -559,7 +559,7 @@ def test_attributions_come_back_from_a_store_as_they_were(sounds: Array, tmp_pat
         bands = {"window_ms": 12, "bands": "mel", "n_bands": 3}
         given: dict[str, Any] = bands if method == "occlusion" else SHORT.get(method, {})
         kept = attribute(network(), sounds, method=method, rate=1000, classes=["2", 0], **given)
-        save_attributions(kept, tmp_path / "store.zarr")
+        save_attributions(kept, tmp_path / "store.zarr", align="center")
         found = open_attributions(tmp_path / "store.zarr").attributions
         for field in dataclasses.fields(kept):
             wanted, got = getattr(kept, field.name), getattr(found, field.name)
@@ -568,6 +568,7 @@ def test_attributions_come_back_from_a_store_as_they_were(sounds: Array, tmp_pat
             else:
                 assert got == wanted
     assert open_attributions(tmp_path / "store.zarr", method="occlusion").attributions.bands.shape == (3, 2)
+    assert open_attributions(tmp_path / "store.zarr").align == "center"
     assert stored_layers(tmp_path / "store.zarr", "attribution")[-1] == "lime"
     with pytest.raises(InputError, match="method of attribution: found 'lrp'"):
         open_attributions(tmp_path / "store.zarr", method="lrp")

@@ -171,6 +171,12 @@ def test_networks_that_share_nothing_are_not_compared(rng: np.random.Generator) 
         compare_patterns({"one": one, "other": other})
 
 
+def test_gradient_share_of_spectrograms_is_that_along_time(rng: np.random.Generator) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, (3, 1), padding=(1, 0)))  # sees one frame: its gradient has no slope in time
+    flat = gradient_share(net, np.ones((2, 1, 8, 64), np.float32), layer="0", rate=100, above_hz=25, rng=rng)
+    assert 0.3 < flat < 0.7  # of white weights, half lies above a quarter of the rate
+
+
 def test_gradient_share_of_a_filter_is_its_transfer_function(rng: np.random.Generator) -> None:
     net = nn.Sequential(nn.Conv1d(1, 1, 9, bias=False))
     power = np.abs(np.fft.rfft(net.get_parameter("0.weight").detach().numpy().ravel(), 4096)) ** 2

@@ -10,6 +10,7 @@ from scipy.spatial.distance import pdist
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.attribution import Attributions
 from brainmap.features.representations import map_features, pattern_features, pattern_reliability
 from brainmap.types import FeatureSet
 
@@ -141,6 +142,17 @@ def test_attributions_with_channels_are_summed_over_them():
     cams = maps_of(maps, ["one"] * 3, names=("one",))
     found = map_features(cams, rate=1000, sounds=np.ones((3, 1, 50)))["conv8"]
     np.testing.assert_allclose(found, maps.sum(axis=2).reshape(3, 5, 10).mean(axis=2), rtol=1e-6)
+
+
+def test_attributions_are_named_by_their_method_even_where_they_have_a_layer():
+    cams = maps_of(np.ones((3, 1, 50)), ["one"] * 3, names=("one",))
+    found = Attributions(
+        maps=np.random.default_rng(0).normal(size=(3, 1, 1, 50)).astype(np.float32), items=cams.items,
+        conditions=cams.conditions, class_names=("one",), targets=np.zeros((3, 1), np.intp), method="guided-grad-cam",
+        layer="conv8", logits=np.zeros((3, 1), np.float32),
+    )  # fmt: skip
+    assert map_features(found, rate=1000, align="none").layers == ("guided-grad-cam",)
+    assert map_features(cams, rate=1000, align="none").layers == ("conv8",)
 
 
 def test_permuting_items_permutes_features():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -184,5 +185,5 @@ def _null(axes: Axes, found: Any) -> None:
     axes.set(xlim=(-0.6, len(found.items) - 0.4), ylim=(None, 1.06), ylabel=f"correlation of\n{found.layer}")
     kept = int(found.table["matched"].sum())
     said = f"{kept} of {len(found.items)} metamers are nearer than any other sound and keep their label"
-    axes.set_title(said, fontsize=8.5)
+    axes.set_title(fill(said, max(36, 16 * len(found.items))), fontsize=8.5)
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))

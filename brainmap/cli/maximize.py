@@ -260,11 +260,19 @@ def saturation(
     show(found.table, as_json)
 
 
+def _networks(stores: list[Path]) -> list[str]:
+    """The networks whose patterns stores hold; the stores' own names where two are of one network."""
+    from brainmap.features.explanations import stored_network
+
+    known = [stored_network(path, "am") or path.stem for path in stores]
+    return known if len(set(known)) == len(known) else [path.stem for path in stores]
+
+
 @commands.command("compare-patterns")
 def compare(
     stores: Annotated[list[Path], typer.Argument(help="Two or more .zarr stores of `brainmap features maximize`.")],
     layer: Annotated[str, typer.Option(help="A layer whose units are the same in all networks.")] = "output",
-    called: Annotated[str | None, typer.Option("--names", help="In the order of stores; default: theirs.")] = None,
+    called: Annotated[str | None, typer.Option("--names", help="By store; default: those of the networks.")] = None,
     table: Annotated[Path | None, typer.Option(help="Noise of every pattern, as .tsv.")] = None,
     figure: Figure = None,
     overwrite: Overwrite = False,
@@ -278,7 +286,7 @@ def compare(
 
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     free(table, overwrite, option="--table", kinds=(".tsv",))
-    networks = names(called) if called else [path.stem for path in stores]
+    networks = names(called) if called else _networks(stores)
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
     held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}

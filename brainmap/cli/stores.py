@@ -19,7 +19,7 @@ def features_in(
     Raises
     ------
     InputError
-        Nothing of that kind, or patterns of several layers, whose RDMs are over different units.
+        Nothing of that kind, or several (layers of patterns and maps, methods of attributions) and none named.
     """
     from brainmap.features.activations import open_activations
     from brainmap.features.representations import map_features, pattern_features
@@ -37,19 +37,31 @@ def features_in(
     if kind == "cams":
         from brainmap.features.explanations import open_cams
 
-        stored = open_cams(store)
+        stored = open_cams(store, layer=_one(store, "cam", layers))
         maps: Any = stored.cams
         rate, align = stored.rate, stored.align
     else:
         from brainmap.features.explanations import open_attributions
 
-        kept_maps = open_attributions(store)
+        kept_maps = open_attributions(store, method=_one(store, "attribution", layers))
         maps, align = kept_maps.attributions, kept_maps.align
         if maps.rate is None:
             raise InputError(f"--attributions: {store} was made of arrays without a rate; make it of sounds")
         rate = round(maps.rate)
     heard = None if sounds is None else _waveforms(sounds, maps, rate=rate, align=align)
     return map_features(maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset")
+
+
+def _one(store: Path, kind: str, layers: str) -> str | None:
+    """The layer (of attributions, the method) that is named, or the only one there is."""
+    from brainmap.features.explanations import stored_layers
+
+    held = stored_layers(store, kind)
+    if layers != "all":
+        return layers
+    if len(held) > 1:
+        raise InputError(f"--layers: {store} holds {kind}s of {some(held)}, wanted one for an RDM; name it")
+    return None
 
 
 def _waveforms(path: Path, maps: Any, *, rate: int, align: str) -> Any:
