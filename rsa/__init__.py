@@ -12,12 +12,12 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
+    from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa._design_rdms import design_rdms as design_rdms
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.beta_files import save_betas as save_betas
-    from brainmap.rsa.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         select_roi as select_roi,
         voxel_report as voxel_report,
     )
+    from brainmap.rsa.permutation import permutation_test as permutation_test
     from brainmap.rsa.rdm import compute_rdms as compute_rdms
     from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
@@ -132,7 +133,8 @@ _HOMES = {
     "regression": ("ModelScores", "fit_weights", "score_models"),
     "model_rdms": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
-    "bootstrap": ("Bootstrap", "bootstrap"),
+    "_bootstrap": ("Bootstrap", "bootstrap"),
+    "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),

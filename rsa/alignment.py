@@ -91,6 +91,22 @@ def labels_of(rdms: RDMs) -> list[str]:
     return labels
 
 
+def rdm_names(rdms: RDMs) -> tuple[str, ...]:
+    """Names of the models: their layer, with the network where layers repeat, else their name or number."""
+    described = {key: [str(v) for v in values] for key, values in rdms.rdm_descriptors.items()}
+    choices = [described.get("layer"), described.get("name")]
+    if "network" in described and "layer" in described:
+        choices.insert(1, [f"{a} {b}" for a, b in zip(described["network"], described["layer"], strict=True)])
+    for names in choices:
+        if names is not None and len(set(names)) == len(names):
+            return tuple(names)
+    if any(names is not None for names in choices):
+        repeated = next(names for names in choices if names is not None)
+        twice = sorted({name for name in repeated if repeated.count(name) > 1})
+        raise InputError(f"models {some(twice)} occur twice; give them a unique layer or name")
+    return tuple(f"model {k + 1}" for k in range(rdms.n_rdm))
+
+
 def aligned_vectors(rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models")) -> Floats:
     """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`."""
     levels = level_of(rdms), level_of(target)

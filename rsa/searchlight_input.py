@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of
+from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
 from brainmap.rsa.compare import scaled
 from brainmap.rsa.dissimilarity import unit_length
 
@@ -255,7 +255,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Any) -> M
     InputError
         NaN pairs in models where the data have patterns, a model that is constant, names that repeat.
     """
-    names = _names(model_rdms)
+    names = rdm_names(model_rdms)
     vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
     if len(pairs) < 2:
         raise InputError("searchlight: fewer than two pairs of items have patterns in two runs")
@@ -271,19 +271,3 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Any) -> M
         ready = unit_length(ready, center=False)
     factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
     return Models(names, np.ascontiguousarray(ready), factor)
-
-
-def _names(model_rdms: RDMs) -> tuple[str, ...]:
-    """Names of the models: their layer, with the network where layers repeat, else their name or number."""
-    described = {key: [str(v) for v in values] for key, values in model_rdms.rdm_descriptors.items()}
-    choices = [described.get("layer"), described.get("name")]
-    if "network" in described and "layer" in described:
-        choices.insert(1, [f"{a} {b}" for a, b in zip(described["network"], described["layer"], strict=True)])
-    for names in choices:
-        if names is not None and len(set(names)) == len(names):
-            return tuple(names)
-    if any(names is not None for names in choices):
-        repeated = next(names for names in choices if names is not None)
-        twice = sorted({name for name in repeated if repeated.count(name) > 1})
-        raise InputError(f"searchlight: models {some(twice)} occur twice; give them a unique layer or name")
-    return tuple(f"model {k + 1}" for k in range(model_rdms.n_rdm))

@@ -1,0 +1,277 @@
+"""The bootstrap over participants, conditions or both: how far scores would move in another study."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._resampling import Draw, check_varied, resample, sampler
+from brainmap.rsa.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.compare import Measure, measure_named
+from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.inference import Correction, corrected
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Over = Literal["participants", "conditions", "both"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Scores of resampled participants and conditions, their variances, and t tests on these.
+
+    Attributes
+    ----------
+    models : tuple of str
+    over : {"participants", "conditions", "both"}
+        To what the tests generalize: other participants, other conditions, or both at once.
+    measure : str
+    n_participants, n_conditions : int
+    scores : array (n_models,)
+        Mean over participants on the data as they are.
+    ceiling : array (2,)
+        Lower and upper noise ceiling on the data as they are.
+    samples : array (n_kinds, n, n_models + 2)
+        Mean scores in each resample, lower and upper ceiling last. Kinds, with over="both", from the same draws:
+        over both, over participants alone, over conditions alone. NaN for resamples of fewer than three different
+        conditions.
+    means : array (n_models + 2,)
+        Means of `samples`, which the tests are about, as in rsatoolbox.
+    variances : array (n_models,)
+        Of each model's score, corrected for the small number of participants and conditions.
+    difference_variances : array (n_models, n_models)
+    ceiling_variances : array (n_models, 2)
+        Of differences between models, and from lower and upper ceiling.
+    df : int
+        Degrees of freedom of the t tests: the smaller number of what was resampled, less one.
+    """
+
+    models: tuple[str, ...]
+    over: Over
+    measure: Measure
+    n_participants: int
+    n_conditions: int
+    scores: Floats
+    ceiling: Floats
+    samples: Floats
+    means: Floats
+    variances: Floats
+    difference_variances: Floats
+    ceiling_variances: Floats
+    df: int
+
+    @property
+    def evaluations(self) -> Floats:
+        """Each model's score in each resample `(n, n_models)`, over what `over` says."""
+        return self.samples[0, :, :-2]
+
+    @property
+    def noise_ceilings(self) -> Floats:
+        """Lower and upper noise ceiling of each resample `(n, 2)`; NaN with one participant."""
+        return self.samples[0, :, -2:]
+
+    def table(self, correction: Correction = "fdr") -> pd.DataFrame:
+        """A row a model: its score against 0 (one-sided) and against the lower noise ceiling (two-sided).
+
+        Columns model, score (of the data as they are), mean (of the resamples), standard_error, t, p, p_corrected;
+        and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p, ceiling_p_corrected.
+        """
+        one_of(correction, ("none", "fdr", "bonferroni"), "correction")
+        scores = self.means[:-2]
+        t, p = _t_test(scores, self.variances, self.df, two_sided=False)
+        below = self.means[-2] - scores
+        ceiling_t, ceiling_p = _t_test(-below, self.ceiling_variances[:, 0], self.df, two_sided=True)
+        return pd.DataFrame({
+            "model": self.models, "score": self.scores, "mean": scores,
+            "standard_error": np.sqrt(np.maximum(self.variances, 0.0)),
+            "t": t, "p": p, "p_corrected": corrected(p, correction),
+            "below_ceiling": below, "ceiling_t": ceiling_t, "ceiling_p": ceiling_p,
+            "ceiling_p_corrected": corrected(ceiling_p, correction),
+        })
+
+    def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
+        """A row a pair of models: model, other, difference, standard_error, t, p (two-sided), p_corrected."""
+        one_of(correction, ("none", "fdr", "bonferroni"), "correction")
+        a, b = np.triu_indices(len(self.models), 1)
+        difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
+        t, p = _t_test(difference, variance, self.df, two_sided=True)
+        return pd.DataFrame({
+            "model": [self.models[k] for k in a], "other": [self.models[k] for k in b], "difference": difference,
+            "standard_error": np.sqrt(np.maximum(variance, 0.0)), "t": t, "p": p,
+            "p_corrected": corrected(p, correction),
+        })
+
+
+def bootstrap(
+    model_rdms: RDMs, data_rdms: RDMs, *, over: Over = "both", n: int = 1000, measure: Measure | str = "rho-a",
+    rng: np.random.Generator,
+) -> Bootstrap:
+    """Resample participants, conditions or both, and test models against 0, each other and the noise ceiling.
+
+    Parameters
+    ----------
+    model_rdms : rsatoolbox RDMs
+        One RDM a model, named by the RDM descriptor layer (with network where layers repeat) or name.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant, of one ROI; conditions are matched by label.
+    over : {"both", "participants", "conditions"}
+        What is drawn anew with replacement, and so to what the result generalizes.
+    n : int
+        Resamples.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`. Pearson, cosine, spearman and rho-a are fast; the others, and RDMs that
+        lack different pairs, take as long as a comparison a resample.
+    rng : numpy Generator
+
+    Returns
+    -------
+    Bootstrap
+
+    Raises
+    ------
+    InputError
+        Fewer than two participants where they are resampled, fewer than four conditions where they are (three
+        leave nothing to draw), RDMs of several ROIs or of different items, an RDM without variance, n below 2.
+
+    Notes
+    -----
+    Pairs of a condition with its own copy are left out, as their dissimilarity of 0 would be no finding. A
+    participant drawn twice is never pooled against itself, and the ceilings average over the different participants
+    drawn. Resamples in which a model or RDM is constant score 0, as in rsatoolbox, and a `BrainmapWarning`
+    counts them. With over="both" the variance is n/(n-1) Vs + k/(k-1) Vc - nk/((n-1)(k-1)) (Vb - Vs - Vc) for n
+    participants and k conditions and the variances over participants, conditions and both, at least the first and
+    the second term and at most Vb.
+
+    References
+    ----------
+    Schütt et al. 2023, doi:10.7554/eLife.82566
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng = np.random.default_rng(0)
+    >>> items, truth = {"stimulus_id": list("abcdefghij")}, rng.normal(size=(10, 40))
+    >>> layers = {"conv1": rng.normal(size=(10, 40)), "conv2": truth}
+    >>> models = stack_rdms([
+    ...     compute_rdms(x, descriptors={**items, "layer": name}) for name, x in layers.items()])
+    >>> brains = stack_rdms([
+    ...     compute_rdms(truth + rng.normal(size=truth.shape), descriptors=items) for _ in range(8)])
+    >>> found = bootstrap(models, brains, n=200, measure="corr", rng=rng)
+    >>> found.evaluations.shape, found.df, (found.table()["p"] < 0.05).tolist()
+    ((200, 2), 7, [False, True])
+    """
+    one_of(over, get_args(Over), "over")
+    named = measure_named(measure)
+    if n < 2:
+        raise InputError(f"bootstrap: found n={n}, wanted at least 2 resamples")
+    models, data = _checked(model_rdms, data_rdms, over)
+    names = rdm_names(model_rdms)
+    check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
+    check_varied(data, range(1, len(data) + 1), "bootstrap: data RDMs", allow_equal=named == "cosine")
+    drawn = {"participants": len(data), "conditions": data_rdms.n_cond}
+    draws = {what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
+             for what, size in drawn.items()}  # fmt: skip
+    return bootstrap_of_draws(models, data, measure=named, names=names, **draws)
+
+
+def bootstrap_of_draws(
+    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None = None,
+    conditions: Draw | None = None, names: tuple[str, ...] | None = None,
+) -> Bootstrap:
+    """`bootstrap` of condensed vectors `(n_models, n_pairs)`, `(n_participants, n_pairs)` and given draws.
+
+    `participants` `(n, n_participants)` and `conditions` `(n, n_conditions)` hold the indices drawn in each
+    resample; leave one out to resample the other alone.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).random((4, 10))
+    >>> found = bootstrap_of_draws(x[:1], x[1:], measure="pearson", participants=np.array([[0, 1, 2], [0, 0, 1]]))
+    >>> found.over, bool(found.evaluations[0, 0] == found.scores[0])
+    ('participants', True)
+    """
+    over: Over = "both" if participants is not None and conditions is not None else (
+        "participants" if conditions is None else "conditions")  # fmt: skip
+    samples, n_flat = resample(models, data, measure=measure, participants=participants, conditions=conditions)
+    used = np.asarray(np.isfinite(samples[0, :, :-2]).all(axis=1))
+    if used.sum() < 2:
+        raise InputError(f"bootstrap: {used.sum()} of {len(used)} resamples have three different conditions that all "
+                         "participants share, wanted at least 2; take more conditions, or over='participants'")
+    if n_flat:
+        warnings.warn(f"bootstrap: in {n_flat} of {len(used)} resamples a model or a participant's RDM is constant "
+                      "and scores 0; more conditions make that rare", BrainmapWarning, stacklevel=3)
+    n_participants, n_conditions = len(data), round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2)
+    sizes = {"participants": (n_participants,), "conditions": (n_conditions,), "both": (n_participants, n_conditions)}
+    whole = sampler(models, data, measure)(None)
+    everyone = np.ones(n_participants, dtype=np.intp)
+    variances, differences, from_ceiling = _variances(samples[:, used], sizes[over])
+    return Bootstrap(
+        models=names or tuple(f"model {k + 1}" for k in range(len(models))), over=over, measure=measure,
+        n_participants=n_participants, n_conditions=n_conditions, scores=np.nanmean(whole.scores, axis=1),
+        ceiling=np.array(whole.ceiling(everyone) if n_participants > 1 else (np.nan, np.nan)), samples=samples,
+        means=samples[:, used].mean(axis=(0, 1)), variances=variances, difference_variances=differences,
+        ceiling_variances=from_ceiling, df=min(sizes[over]) - 1,
+    )  # fmt: skip
+
+
+def _checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
+    """Aligned vectors of RDMs that can be resampled."""
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
+    if len(rois) > 1:
+        raise InputError(f"bootstrap: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take it with "
+                         ".subset('roi', name)")
+    people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
+    twice = sorted({p for p in people if people.count(p) > 1})
+    if twice:
+        raise InputError(f"bootstrap: participants {some(twice)} have more than one RDM, wanted one each; pool them "
+                         "first")
+    if over != "conditions" and len(data) < 2:
+        raise InputError(f"bootstrap over {over}: found {len(data)} participant, wanted at least 2; choose "
+                         "over='conditions', or brainmap.rsa.permutation_test")
+    if data_rdms.n_cond < 4 and (over != "participants" or data_rdms.n_cond < 3):
+        least = 3 if over == "participants" else 4
+        raise InputError(f"bootstrap over {over}: found {data_rdms.n_cond} conditions, wanted at least {least}")
+    return models, data
+
+
+def _variances(samples: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+    """Variances of models, of differences of models, and of differences from the ceilings, all corrected."""
+    centered = samples - samples.mean(axis=1, keepdims=True)
+    covariance = centered.transpose(0, 2, 1) @ centered / (samples.shape[1] - 1)
+    own = np.einsum("kii->ki", covariance)
+    differences = own[:, :, None] + own[:, None, :] - 2 * covariance
+    correct: Callable[[Floats], Floats] = _corrected_twofold(*sizes) if len(sizes) == 2 else _corrected_once(*sizes)
+    return correct(own[:, :-2]), correct(differences[:, :-2, :-2]), correct(differences[:, :-2, -2:])
+
+
+def _corrected_once(n: int) -> Callable[[Floats], Floats]:
+    return lambda variances: np.asarray(variances[0] * (n / (n - 1)))
+
+
+def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
+    """The variance over participants and conditions from the three bootstraps; both alone counts noise twice."""
+
+    def correct(variances: Floats) -> Floats:
+        both, people, items = variances
+        first, second = n / (n - 1) * people, k / (k - 1) * items
+        whole = first + second - n * k / ((n - 1) * (k - 1)) * (both - people - items)
+        return np.asarray(np.minimum(np.maximum(np.maximum(whole, first), second), both))
+
+    return correct
+
+
+def _t_test(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:
+    from scipy.stats import t
+
+    value = difference / np.sqrt(np.maximum(variance, np.finfo(float).eps))
+    return value, np.asarray(2 * t.sf(np.abs(value), df) if two_sided else t.sf(value, df))

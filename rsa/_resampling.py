@@ -1,0 +1,249 @@
+"""Scores and noise ceilings of resampled conditions and participants.
+
+A resample of conditions is integer weights on pairs of conditions: pair (i, j) occurs as often as i times j was
+drawn, and the pairs of a condition with itself have no place in it. A resample of participants is integer weights
+on their RDMs. So nothing is copied: a resample is one weighted matrix product.
+
+Shapes: models `(n_models, n_pairs)`, data `(n_participants, n_pairs)`, both condensed over `n_conditions`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.progress import progress
+from brainmap.rsa.alignment import pair_positions
+from brainmap.rsa.ceiling import pools
+from brainmap.rsa.compare import Measure, compare_vectors
+from brainmap.rsa.dissimilarity import Floats, unit_length
+
+Draw = NDArray[np.intp]
+Ceiling = Callable[[Draw], tuple[float, float]]
+
+FEWEST = 3
+"""Different conditions that a resample must hold to be scored, as in rsatoolbox."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Conditions resampled once.
+
+    Attributes
+    ----------
+    scores : array (n_models, n_participants)
+        NaN where a model and a participant share fewer than two pairs; 0 where one of them is constant.
+    ceiling : callable
+        Lower and upper noise ceiling when each participant counts as often as given.
+    n_flat : int
+        Scores that are 0 because a model or a participant is constant in this sample.
+    """
+
+    scores: Floats
+    ceiling: Ceiling
+    n_flat: int
+
+
+Sampler = Callable[[Draw | None], Sample]
+
+
+def resample(
+    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None, conditions: Draw | None
+) -> tuple[Floats, int]:
+    """Every resample's mean score of each model, with lower and upper ceiling in the last two columns.
+
+    Parameters
+    ----------
+    models, data : array
+    measure : str
+    participants : int array (n, n_participants) or None
+        Which were drawn; None takes all as they are.
+    conditions : int array (n, n_conditions) or None
+
+    Returns
+    -------
+    array (n_kinds, n, n_models + 2)
+        With both drawn there are three kinds from the same draws: over both, over participants alone, over
+        conditions alone. NaN where fewer than three different conditions were drawn.
+    int
+        Resamples in which something was constant and so scored 0.
+    """
+    take = sampler(models, data, measure)
+    whole, everyone = take(None), np.ones(len(data), dtype=np.intp)
+    drawn = participants if participants is not None else conditions
+    assert drawn is not None
+    twofold = participants is not None and conditions is not None
+    found = np.full((3 if twofold else 1, len(drawn), len(models) + 2), np.nan)
+    n_flat = 0
+    with progress("bootstrap", len(drawn)) as step:
+        for b in range(len(drawn)):
+            counts = everyone if participants is None else np.bincount(participants[b], minlength=len(data))
+            if conditions is None:
+                found[0, b] = _row(whole, counts)
+            elif len(np.unique(conditions[b])) >= FEWEST:
+                here = take(conditions[b])
+                n_flat += here.n_flat > 0
+                found[0, b] = _row(here, counts)
+                if twofold:
+                    found[1, b], found[2, b] = _row(whole, counts), _row(here, everyone)
+            step.advance()
+    return found, n_flat
+
+
+def sampler(models: Floats, data: Floats, measure: Measure) -> Sampler:
+    """What scores a resample: weighted products where every RDM lacks the same pairs and the measure allows it."""
+    n_items = round((1 + np.sqrt(1 + 8 * models.shape[1])) / 2)
+    missing = np.isnan(np.vstack([models, data]))
+    if measure in ("pearson", "cosine", "spearman", "rho-a") and (missing == missing[0]).all():
+        return _Weighted(models, data, measure, n_items, ~missing[0])
+    return partial(_sample_of_any, models, data, measure, n_items)
+
+
+def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_equal: bool = False) -> None:
+    """Refuse RDMs whose dissimilarities are all equal or missing; equal ones that are not 0 are fine for cosine."""
+    missing = np.isnan(vectors)
+    low = np.where(missing, np.inf, vectors).min(axis=1)
+    high = np.where(missing, -np.inf, vectors).max(axis=1)
+    flat = [name for name, a, b in zip(names, low, high, strict=True) if not (b > a or (allow_equal and a == b != 0))]
+    if flat:
+        raise InputError(f"{what} {some(flat)}: all dissimilarities are equal or missing; leave them out")
+
+
+def _row(sample: Sample, counts: Draw) -> Floats:
+    there = np.isfinite(sample.scores) @ counts
+    total = np.nan_to_num(sample.scores) @ counts
+    ceiling = sample.ceiling(counts) if len(counts) > 1 else (np.nan, np.nan)
+    return np.concatenate([total / np.where(there > 0, there, np.nan), ceiling])
+
+
+class _Weighted:
+    """Pearson, cosine, spearman and rho-a under weights on pairs."""
+
+    def __init__(
+        self, models: Floats, data: Floats, measure: Measure, n_items: int, use: NDArray[np.bool_]
+    ) -> None:
+        vectors = np.vstack([models, data])[:, use]
+        self.n_models, self.n_items, self.measure = len(models), n_items, measure
+        self.i, self.j = (side[use] for side in np.triu_indices(n_items, 1))
+        self.ranked = measure in ("spearman", "rho-a")
+        # scaled once, so that sums of squares under any weights keep their precision
+        self.vectors = vectors if self.ranked else unit_length(vectors, center=measure == "pearson")
+        self.order = np.argsort(vectors, axis=1) if self.ranked else None
+
+    def __call__(self, conditions: Draw | None) -> Sample:
+        often = np.ones(self.n_items) if conditions is None else np.bincount(conditions, minlength=self.n_items) * 1.0
+        weights = often[self.i] * often[self.j]
+        use = np.flatnonzero(weights)
+        if self.order is not None:
+            from brainmap.rsa._bootstrap_kernels import weighted_ranks
+
+            x, weights = weighted_ranks(self.vectors, self.order, weights)[:, use], weights[use]
+        else:
+            x, weights = self.vectors[:, use], weights[use]
+            x = _centered(x, weights) if self.measure == "pearson" else x
+        models, data = x[: self.n_models], x[self.n_models :]
+        weighted = data * weights
+        length = np.sqrt(np.einsum("ij,ij,j->i", x, x, weights))
+        n = weights.sum()
+        # rho-a divides by the length that ranks without ties would have
+        by = np.full(len(x), np.sqrt((n**3 - n) / 12.0)) if self.measure == "rho-a" else length
+        by = np.where(by > 0, by, np.inf)
+        scores = models @ weighted.T / by[: self.n_models, None] / by[self.n_models :]
+        flat = 0 if self.measure == "rho-a" else int(np.isinf(by).sum())
+        if self.ranked:
+            return Sample(scores, partial(_ceiling_of_ranks, data, weights, self.measure == "rho-a"), flat)
+        gram = weighted @ data.T / by[self.n_models :, None] / by[self.n_models :]
+        return Sample(scores, partial(_ceiling_of_products, gram), flat)
+
+
+def _centered(x: Floats, weights: Floats) -> Floats:
+    """Less the weighted mean; what rounding leaves of a constant is 0."""
+    result: Floats = x - (x @ weights / weights.sum())[:, None]
+    result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
+    return result
+
+
+def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
+    """The ceiling of RDMs of unit length with these inner products.
+
+    Means are over the participants drawn, each once; the lower ceiling leaves out all copies of one.
+    """
+    drawn = np.flatnonzero(counts)
+    often, gram = counts[drawn] * 1.0, gram[np.ix_(drawn, drawn)]
+    with_pool = gram @ often
+    total = float(often @ with_pool)
+    upper = float(np.mean(with_pool / np.sqrt(total))) if total > 0 else np.nan
+    if len(drawn) == 1:
+        return upper, upper
+    own = np.diag(gram)
+    power = total - 2 * often * with_pool + often**2 * own
+    lower = (with_pool - often * own) / np.sqrt(np.where(power > 0, power, np.nan))
+    return float(np.mean(lower)), upper
+
+
+def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
+    """The ceiling of centered ranks, the pooled ranks ranked anew."""
+    from brainmap.rsa._bootstrap_kernels import weighted_ranks
+
+    drawn = np.flatnonzero(counts)
+    often, ranks = counts[drawn, None] * 1.0, ranks[drawn]
+    total = (often * ranks).sum(axis=0)
+    pooled = total[None] if len(drawn) == 1 else np.vstack([total, total - often * ranks])
+    pooled = weighted_ranks(pooled, np.argsort(pooled, axis=1), weights)
+    weighted = ranks * weights
+    products = pooled @ weighted.T
+    n = weights.sum()
+    if rho_a:
+        products *= 12.0 / (n**3 - n)
+    else:
+        length, own = (np.sqrt(np.einsum("ij,ij,j->i", x, x, weights)) for x in (pooled, ranks))
+        by = np.outer(length, own)
+        products = products / np.where(by > 0, by, np.inf)
+    upper = float(products[0].mean())
+    return (upper if len(drawn) == 1 else float(np.diag(products[1:]).mean())), upper
+
+
+def _sample_of_any(
+    models: Floats, data: Floats, measure: Measure, n_items: int, conditions: Draw | None
+) -> Sample:
+    """A resample written out, for measures that weights cannot express and RDMs that lack different pairs."""
+    x, y = models, data
+    if conditions is not None:
+        drawn = np.sort(conditions)
+        a, b = np.triu_indices(n_items, 1)
+        places, itself = pair_positions(drawn, n_items), drawn[a] == drawn[b]
+        if measure.endswith("cov"):  # whitening needs to know whose pairs they are
+            x, y = (np.where(itself, np.nan, side[:, places]) for side in (x, y))
+        else:
+            x, y = (side[:, places[~itself]] for side in (x, y))
+    scores = _compared(x, y, measure)
+    enough = (np.isfinite(x) * 1.0) @ (np.isfinite(y) * 1.0).T > 1
+    flat = np.isnan(scores) & enough
+    return Sample(np.where(flat, 0.0, scores), partial(_ceiling_of_any, y, measure), int(flat.sum()))
+
+
+def _ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
+    drawn = np.flatnonzero(counts)
+    rows = np.repeat(drawn, counts[drawn])
+    upper = _mean(_compared(pools(data[rows], measure)[0][None], data[drawn], measure)[0])
+    if len(drawn) == 1:
+        return upper, upper
+    lower = [_compared(pools(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0] for one in drawn]
+    return _mean(np.array(lower)), upper
+
+
+def _compared(x: Floats, y: Floats, measure: Measure) -> Floats:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "compare: .* is not defined", BrainmapWarning)  # counted by `Sample`
+        return compare_vectors(x, y, measure=measure)
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

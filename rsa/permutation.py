@@ -1,0 +1,247 @@
+"""Condition permutation: is one participant's RDM like a model's, or would any relabeling of conditions do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.rsa._resampling import check_varied
+from brainmap.rsa.alignment import aligned_vectors, pair_positions, rdm_names
+from brainmap.rsa.compare import Measure, by_missing, compare_vectors, measure_named, scaled
+from brainmap.rsa.dissimilarity import Floats, unit_length
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Alternative = Literal["greater", "less", "two-sided"]
+Order = NDArray[np.intp]
+
+# Two relabelings that give the same score in another order of addition must count as equal.
+_TIE = 1e-10
+_SIDES: dict[str, Callable[[Floats], Floats]] = {"greater": np.asarray, "less": np.negative, "two-sided": np.abs}
+_BLOCK = 4_000_000  # numbers of relabeled models held at once
+
+
+def permutation_test(
+    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a", permutations: int = 10_000,
+    alternative: Alternative = "greater", rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test each model against one participant's RDM by relabeling its conditions.
+
+    Under the null the conditions are exchangeable: any relabeling of the model is as good as the true one. Each data
+    RDM (a participant, an ROI) is tested by itself, so one participant is enough; the result is about that
+    participant.
+
+    Parameters
+    ----------
+    model_rdms, data_rdms : rsatoolbox RDMs
+        Of the same level and items, matched by label. A condition without any pair in a data RDM is left out of
+        that test.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`.
+    permutations : int
+        All different relabelings are enumerated when they are no more than this; else so many are drawn.
+    alternative : {"greater", "less", "two-sided"}
+    rng : numpy Generator, optional
+        Used only when relabelings are drawn.
+
+    Returns
+    -------
+    DataFrame
+        A row a model and data RDM: model, the data's roi and participant where they have them, score, p,
+        p_corrected (family-wise over the models of that data RDM, by the largest score under each relabeling), n
+        (relabelings used), enumerated, distinct (different RDMs that relabeling the
+        model alone can give), smallest_p (the smallest p reachable). `attrs["note"]` says the test in words.
+
+    Raises
+    ------
+    InputError
+        Fewer than three conditions, single pairs missing, RDMs of different items, a constant RDM, fewer than one
+        permutation.
+
+    Notes
+    -----
+    p is count / n when enumerated (the true labels count), else (count + 1) / (n + 1). Conditions that all models
+    treat alike may swap without changing anything, so relabelings are enumerated over what distinguishes them: a
+    model that sets one of 8 conditions apart has 8 relabelings, and no data can give it a p below .125.
+
+    References
+    ----------
+    Kriegeskorte et al. 2008, doi:10.3389/neuro.06.004.2008; Nichols and Holmes 2002, doi:10.1002/hbm.1058 (largest
+    statistic); Phipson and Smyth 2010, doi:10.2202/1544-6115.1585 (drawn permutations).
+
+    Examples
+    --------
+    >>> from rsatoolbox.rdm.rdms import RDMs
+    >>> i, j = np.triu_indices(8, 1)
+    >>> items = {"stimulus_id": list("abcdefgh")}
+    >>> apart = RDMs(((i == 0) != (j == 0)).astype(float)[None], pattern_descriptors=items)
+    >>> table = permutation_test(apart, apart)
+    >>> table[["p", "n", "distinct", "smallest_p"]].values.tolist()
+    [[0.125, 8.0, 8.0, 0.125]]
+    """
+    one_of(alternative, get_args(Alternative), "alternative")
+    named = measure_named(measure)
+    if permutations < 1:
+        raise InputError(f"permutation_test: found permutations={permutations}, wanted 1 or more")
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    if data_rdms.n_cond < 3:
+        raise InputError(f"permutation_test: found {data_rdms.n_cond} conditions, wanted at least 3; "
+                         "a p under .05 needs 4")
+    check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
+    names, rng = rdm_names(model_rdms), rng or np.random.default_rng()
+    tables = []
+    for rows, there in by_missing(data):
+        items = _present(models, there, data_rdms.n_cond)
+        use = pair_positions(items, data_rdms.n_cond)
+        tested = _test(models[:, use], data[np.ix_(rows, use)], measure=named, names=names, alternative=alternative,
+                       permutations=permutations, rng=rng)  # fmt: skip
+        tested["data"] = rows[tested["data"]]
+        tables.append(tested)
+    table = pd.concat(tables).sort_values(["data", "order"], ignore_index=True).drop(columns="order")
+    at = table.pop("data").to_numpy()
+    for key in ("participant", "roi"):
+        if key in data_rdms.rdm_descriptors:
+            table.insert(1, key, [str(data_rdms.rdm_descriptors[key][k]) for k in at])
+    table.attrs["note"] = _note(table, alternative)
+    return table
+
+
+def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
+    """The items that models and this data RDM have; single missing pairs are refused."""
+    i, j = np.triu_indices(n_items, 1)
+    sound = there & ~np.isnan(models).any(axis=0)
+    has = np.bincount(np.r_[i[sound], j[sound]], minlength=n_items) > 0
+    items = np.flatnonzero(has)
+    if len(items) < 3:
+        raise InputError(f"permutation_test: found {len(items)} conditions that models and data share, wanted at "
+                         "least 3; leave out what lacks more")
+    missing = int((~sound & has[i] & has[j]).sum())
+    if missing:
+        raise InputError(f"permutation_test: {missing} single pairs of conditions are missing, and a relabeling would "
+                         "move them; leave out whole conditions")
+    return items
+
+
+def _test(
+    models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], alternative: Alternative,
+    permutations: int, rng: np.random.Generator,
+) -> pd.DataFrame:
+    """All models against the data RDMs that hold the same conditions."""
+    check_varied(models, names, "permutation_test: models")
+    n_items = round((1 + np.sqrt(1 + 8 * models.shape[1])) / 2)
+    classes = _alike(models, n_items)
+    enumerated = _relabelings(classes) <= permutations
+    orders = (np.array(list(_arrangements(classes, n_items))) if enumerated
+              else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1))  # fmt: skip
+    sign = _SIDES[alternative]
+    observed = sign(compare_vectors(models, data, measure=measure))
+    hits, family = np.zeros(observed.shape), np.zeros(observed.shape)
+    for null in _null(models, data, orders, measure):
+        null = sign(null)
+        hits += (null >= observed - _TIE).sum(axis=0)
+        family += (null.max(axis=1)[:, None] >= observed - _TIE).sum(axis=0)
+    extra, n = (0 if enumerated else 1), len(orders)
+    distinct = [_distinct(model[None], n_items, permutations) for model in models]
+    shape = observed.shape
+    smallest = [max(1 / count, 1 / (n + extra)) for count in distinct]
+    return pd.DataFrame({
+        "model": np.repeat(names, shape[1]), "score": compare_vectors(models, data, measure=measure).ravel(),
+        "p": ((hits + extra) / (n + extra)).ravel(), "p_corrected": ((family + extra) / (n + extra)).ravel(), "n": n,
+        "enumerated": enumerated, "distinct": np.repeat(np.array(distinct), shape[1]),
+        "smallest_p": np.repeat(smallest, shape[1]), "data": np.tile(np.arange(shape[1]), shape[0]),
+        "order": np.repeat(np.arange(shape[0]), shape[1]),
+    })
+
+
+def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iterator[Floats]:
+    """Scores `(n_relabelings, n_models, n_data)` of relabeled models, a block at a time.
+
+    A relabeling moves whole pairs, so ranks, means and lengths stay and only inner products change; tau and whitened
+    measures are compared anew.
+    """
+    whole = np.ones(models.shape[1], dtype=bool)
+    x, y = models, data
+    products = measure in ("pearson", "cosine", "spearman", "rho-a")
+    if products:
+        x, y = scaled(models, measure, use=whole), scaled(data, measure, use=whole)
+        if measure == "spearman":
+            x, y = unit_length(x, center=False), unit_length(y, center=False)
+    n = float(models.shape[1])
+    factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
+    step = max(1, _BLOCK // models.size)
+    for start in range(0, len(orders), step):
+        places = np.array([pair_positions(order, orders.shape[1]) for order in orders[start : start + step]])
+        moved = x[:, places].transpose(1, 0, 2).reshape(-1, x.shape[1])
+        scores = moved @ y.T * factor if products else compare_vectors(moved, y, measure=measure)
+        yield scores.reshape(len(places), len(models), len(data))
+
+
+def _alike(models: Floats, n_items: int) -> list[Order]:
+    """Classes of items that every model treats alike: swapping two of one changes no dissimilarity."""
+    from scipy.spatial.distance import squareform
+
+    square = np.array([squareform(model, checks=False) for model in models])
+    classes: list[list[int]] = []
+    for item in range(n_items):
+        for members in classes:
+            others = np.setdiff1d(np.arange(n_items), [item, members[0]])
+            if (square[:, item, others] == square[:, members[0], others]).all():
+                members.append(item)
+                break
+        else:
+            classes.append([item])
+    return [np.array(members) for members in classes]
+
+
+def _relabelings(classes: list[Order]) -> int:
+    """Ways to hand the items' places to the classes."""
+    total = math.factorial(sum(len(members) for members in classes))
+    for members in classes:
+        total //= math.factorial(len(members))
+    return total
+
+
+def _arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
+    """One order of the items for each way to hand their places to the classes."""
+
+    def place(free: tuple[int, ...], left: list[Order], order: Order) -> Iterator[Order]:
+        if not left:
+            yield order.copy()
+            return
+        for chosen in combinations(free, len(left[0])):
+            order[list(chosen)] = left[0]
+            yield from place(tuple(k for k in free if k not in chosen), left[1:], order)
+
+    yield from place(tuple(range(n_items)), classes, np.empty(n_items, dtype=np.intp))
+
+
+def _distinct(model: Floats, n_items: int, most: int) -> float:
+    """How many different RDMs the relabelings of one model are; counted by class alone when there are many.
+
+    Classes that are alike among themselves (two categories of one size) halve the number again, which only an
+    enumeration sees.
+    """
+    classes = _alike(model, n_items)
+    total = _relabelings(classes)
+    if total > most:
+        return float(min(total, 10**300))  # 171! has no float
+    moved = np.array([model[0, pair_positions(order, n_items)] for order in _arrangements(classes, n_items)])
+    return float(len(np.unique(moved, axis=0)))
+
+
+def _note(table: pd.DataFrame, alternative: str) -> str:
+    how = "enumerated" if table["enumerated"].all() else "drawn"
+    reach = float(table["smallest_p"].max())
+    warn = "; no data can make that significant at .05" if reach > 0.05 else ""
+    return (f"condition permutation ({alternative}), {table['n'].max()} relabelings {how}, p_corrected family-wise "
+            f"over models; the smallest p it can reach is {reach:.3g}{warn}")
