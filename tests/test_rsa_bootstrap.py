@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -261,9 +260,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("over", ["participants", "conditions", "both"])
-def test_false_positives_stay_below_the_conservative_level_and_true_models_are_found(
-    over: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_false_positives_stay_below_the_conservative_level_and_true_models_are_found(over: str) -> None:
     """Null over participants: RDMs independent of the model and each other; else a shared geometry without the model.
 
     Participant tests against 0 rightly reject when participants share a geometry that happens to fall on the model's
@@ -291,4 +288,3 @@ def test_false_positives_stay_below_the_conservative_level_and_true_models_are_f
     power = np.mean([p_value(2.0) < 0.05 for _ in range(100)])
     assert false <= 0.065, f"false positives {false:.3f}, power {power:.2f}"
     assert power > 0.8, f"false positives {false:.3f}, power {power:.2f}"
-    record_property("false positives and power", f"{false:.4f} {power:.2f}")
