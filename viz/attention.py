@@ -147,4 +147,5 @@ def _draw_pairs(axes: Axes, table: Any) -> None:
     axes.set_ylim(-1.7, len(table) - 0.3)  # the legend has the lowest row
     axes.set_xlim(0, max(1.0, float(table[["own", "others"]].max().max()) * 1.02))
     axes.grid(axis="x", color="#eceff1", lw=0.7)
-    axes.legend(loc="lower center", ncols=2, fontsize=7.5, edgecolor="none", handletextpad=0.2)
+    axes.legend(loc="lower center", ncols=2, fontsize=7.5, facecolor="white", edgecolor="none", framealpha=1,
+                handletextpad=0.2)  # fmt: skip
