@@ -37,27 +37,42 @@ def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping
         Operations whose results are wanted as they are.
     """
     found: dict[int, Shortcut] = {}
+    kernels: dict[int, tuple[Tensor, Tensor | None]] = {}
     for i, op in enumerate(operations):
         if not (isinstance(op.out, Tensor) and op.out.device.type == "cpu" and op.out.dtype == torch.float32):
             continue
-        if op.name in ("conv1d", "conv2d") and len(op.args) > 1 and i not in found:
-            found[i] = (op.name, _by_item(op, *_kernel(op)))
         before = _fed_by(operations, i)
         before = None if before in keep else before
-        if op.name == "batch_norm" and before is not None:
-            folded = _folded(operations[before], op)
+        if op.name in ("conv1d", "conv2d") and len(op.args) > 1:
+            kernels[i] = _kernel(op)
+            found[i] = (op.name, _by_item(op, *kernels[i]))
+        elif op.name == "batch_norm" and before in kernels:
+            folded = _folded(kernels[before], op)
             if folded is not None:
-                found[before] = (operations[before].name, folded)
+                kernels[before] = folded
+                found[before] = (operations[before].name, _by_item(operations[before], *folded))
                 found[i] = (op.name, _nothing)
-        elif op.name == "max_pool1d":
-            size = _plain_pool(op)
-            if size is None:
-                continue
+        elif op.name == "max_pool1d" and (size := _plain_pool(op)) is not None:
             gated = before is not None and operations[before].name == "relu"
             if gated and before is not None:
                 found[before] = ("relu", _nothing)
-            found[i] = (op.name, _pool(size, gated))
+            head = _head(operations, found, before, keep)
+            if head in kernels:  # maps are joined once they are small
+                found[head] = (operations[head].name, _by_item(operations[head], *kernels[head], _pool(size, gated)))
+                found[i] = (op.name, _nothing)
+            else:
+                found[i] = (op.name, _pool(size, gated))
     return found
+
+
+def _head(
+    operations: Sequence[Operation], found: Mapping[int, Shortcut], place: int | None, keep: Collection[int]
+) -> int:
+    """The operation that a place hands on what it gave, through operations that do nothing; -1 for none."""
+    while place is not None and place in found and found[place][1] is _nothing:
+        place = _fed_by(operations, place)
+        place = None if place in keep else place
+    return -1 if place is None else place
 
 
 def _nothing(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -75,9 +90,8 @@ def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
     return givers[0] if len(givers) == 1 and takers == [place] else None
 
 
-def _folded(convolution: Operation, norm: Operation) -> Callable[..., Any] | None:
-    if convolution.name not in ("conv1d", "conv2d") or len(convolution.args) < 2:
-        return None
+def _folded(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias of a convolution that normalizes too; None where the normalization is of each batch."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     said: dict[str, Any] = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
     said.update(zip(names, norm.args, strict=False))
@@ -85,16 +99,15 @@ def _folded(convolution: Operation, norm: Operation) -> Callable[..., Any] | Non
     mean, variance = said.get("running_mean"), said.get("running_var")
     if said["training"] or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
         return None
-    kernel, bias = _kernel(convolution)
+    weight, bias = kernel
     with torch.no_grad():
         scale = (variance.double() + said["eps"]).rsqrt()
         if said["weight"] is not None:
             scale = scale * said["weight"].double()
         shift = (0 if bias is None else bias.double()) - mean.double()
-        weight = (kernel.double() * scale.reshape(-1, *[1] * (kernel.ndim - 1))).to(kernel.dtype)
-        offset = (shift * scale + (0 if said["bias"] is None else said["bias"].double())).to(kernel.dtype)
-
-    return _by_item(convolution, weight, offset)
+        offset = shift * scale + (0 if said["bias"] is None else said["bias"].double())
+        scaled = weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return scaled.to(weight.dtype), offset.to(weight.dtype)
 
 
 def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
@@ -103,14 +116,17 @@ def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
     return args[1], args[2] if len(args) > 2 else convolution.kwargs.get("bias")
 
 
-def _by_item(convolution: Operation, weight: Tensor, bias: Tensor | None) -> Callable[..., Any]:
-    """The convolution with these weights, of one item at a time where the batch's map would be large."""
+def _by_item(
+    convolution: Operation, weight: Tensor, bias: Tensor | None, then: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """The convolution with these weights, and what follows it, of one item at a time where maps would be large."""
     item = convolution.out.numel() * convolution.out.element_size()
 
     def convolve(func: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
         rest = {k: v for k, v in kwargs.items() if k not in ("weight", "bias")}
         parts = torch.split(first, 1) if len(first) > 1 and len(first) * item > LARGE else (first,)
         made = [func(part, weight, bias, *args[2:], **rest) for part in parts]
+        made = made if then is None else [then(None, part) for part in made]
         return torch.cat(made) if len(made) > 1 else made[0]
 
     return convolve

@@ -82,6 +82,16 @@ def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
     torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
+def test_pooling_of_every_size(size: int) -> None:
+    x = torch.randn(3, 2, 37, requires_grad=True)
+    found, wanted = _am_fast._pool(size, False)(None, x), nn.functional.max_pool1d(x, size)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    given = torch.randn(wanted.shape)
+    (mine,), (theirs,) = (torch.autograd.grad(out, x, given) for out in (found, wanted))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
 def test_network_that_runs_otherwise_is_read_as_it_is() -> None:
     class Moody(nn.Module):
         def __init__(self) -> None:
