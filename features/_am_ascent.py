@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._am_task import Task
 from brainmap.features._priors import unit_steps
 from brainmap.features.layers import Stage
+from brainmap.features.running import broken_module
 
 Gain = Callable[[Tensor, int], Tensor]
 Blame = Callable[[list[int], int], RunError]
@@ -97,25 +97,12 @@ def not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> R
 
 
 def _where_it_begins(model: nn.Module, patterns: Tensor) -> str:
-    broken: list[str] = []
-
-    def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, Tensor) and not out.isfinite().all():
-                broken.append(name)
-
-        return hook
-
     if not patterns.isfinite().all():
         return ", as is the pattern itself"
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in model.named_modules():
-            if not any(True for _ in module.children()):
-                stack.callback(module.register_forward_hook(listen(name)).remove)
-        model(patterns)
-    if not broken:
+    broken = broken_module(model, patterns)
+    if broken is None:
         return ": every layer's values are finite, a derivative is not (a root or logarithm at 0?)"
-    return f": the values of layer {broken[0]!r} are the first that are not"
+    return f": the values of layer {broken!r} are the first that are not"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers import OUTPUT, list_layers, tap
-from brainmap.features.running import Sounds, forward
+from brainmap.features.running import Sounds, broken_module, forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
 
 
 def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
-    """The first layer whose activations, or else the last whose gradients, are not finite for a sound `(1, c, ...)`.
+    """The first module whose activations, or else the last whose gradients, are not finite for a sound `(1, c, ...)`.
 
     Examples
     --------
@@ -186,13 +186,13 @@ def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
     >>> where_not_finite(net, torch.zeros(1, 1, 8), 0)
     "activations of '0'"
     """
+    broken = broken_module(model, sound)
+    if broken is not None:
+        return f"activations of {broken!r}"
     names = [layer.name for layer in list_layers(model, sound) if layer.name != OUTPUT]
     with torch.enable_grad(), tap(model, names, gradient=True) as heard:
         x = sound.detach().clone().requires_grad_()
         logit = forward(model, x.clone())[0, target]
-        for name in names:
-            if not bool(heard[name].isfinite().all()):
-                return f"activations of {name!r}"
         kept = [heard[name] for name in names]
         found = torch.autograd.grad(logit, kept, allow_unused=True) if kept else ()
     for name, gradient in zip(reversed(names), reversed(found), strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
@@ -129,3 +129,29 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         if "out of memory" in said:
             raise RunError(f"network: {said}; give a smaller batch_size") from error
         raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {said}") from error
+
+
+def broken_module(model: nn.Module, batch: Tensor) -> str | None:
+    """The first module without children whose output is not finite for a batch.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()).eval()
+    >>> broken_module(net, torch.full((1, 1, 8), torch.inf))
+    '0'
+    """
+    broken: list[str] = []
+
+    def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and not out.isfinite().all():
+                broken.append(name)
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in model.named_modules():
+            if next(module.children(), None) is None:
+                stack.callback(module.register_forward_hook(listen(name)).remove)
+        forward(model, batch.clone())
+    return broken[0] if broken else None

@@ -9,6 +9,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.geometry import Axis, upsample
 from brainmap.features.layers import select_layers
 from brainmap.features.networks import build_network
+from brainmap.features.running import broken_module
 
 FIELDS_OF_CH32 = [5, 19, 61, 187, 565, 1699, 5101, 15307]
 
@@ -245,3 +246,12 @@ def test_upsampling_is_interpolation_between_centers_with_held_edges(n_frames: i
     for row in range(2):
         expected = np.interp(np.arange(1000), axis.center + axis.stride * np.arange(n_frames), course[row])
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+def test_the_module_where_numbers_break_is_found_and_no_hook_is_left() -> None:
+    net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3)).eval()
+    net[2].weight.data.fill_(torch.inf)
+    assert broken_module(net, torch.ones(1, 1, 8)) == "2"
+    net[2].weight.data.fill_(1.0)
+    assert broken_module(net, torch.ones(1, 1, 8)) is None
+    assert not any(module._forward_hooks for module in net.modules())
