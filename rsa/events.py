@@ -104,7 +104,8 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
             return [(tables[0][tables[0]["run"] == label], f"{names[0]}, run {label}") for label in labels]
         raise InputError(f"events: the column 'run' of {names[0]} names {len(labels)} runs, the images are {n_runs}")
     hint = "; one table for all runs needs a column 'run'" if len(tables) == 1 else ""
-    raise InputError(f"events: found {len(tables)} tables for {n_runs} runs, wanted one a run{hint}")
+    found = "1 table" if len(tables) == 1 else f"{len(tables)} tables"
+    raise InputError(f"events: found {found} for {n_runs} runs, wanted one a run{hint}")
 
 
 def _from_bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:

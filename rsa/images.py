@@ -229,6 +229,9 @@ def _described(
     if stats is not None:
         if len(stats) != n:
             raise InputError(f"save_image: {len(stats)} statistics for {n} sub-bricks")
+        wrong = [s for s in stats if not isinstance(s, str | Stat | None)]
+        if wrong:
+            raise InputError(f"save_image: found the statistic {wrong[0]!r}, wanted a text like 'Ttest(24)', or None")
         info = replace(info, stats=tuple(Stat.parse(s) if isinstance(s, str) else s for s in stats))
     if space is not None:
         info = replace(info, space=space, view=_nifti.view_of_code(_nifti.code_of_space(space)))

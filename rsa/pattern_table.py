@@ -329,12 +329,16 @@ def _with_conditions(
     if not known or all(_untried(row) in by_condition for row in rows):
         return rows
     rows = [row if row.stimulus_id in known else row._replace(stimulus_id=_untried(row)) for row in rows]
-    for row in rows:
-        if row.stimulus_id not in known:
-            raise InputError(
-                f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}) is "
-                f"no stimulus_id of the stimuli table{nearest(row.stimulus_id, known)}"
-            )
+    unknown = [row for row in rows if row.stimulus_id not in known]
+    if unknown:
+        # Among volumes named by condition, what is neither is at fault, not the first condition.
+        strange = [row for row in unknown if row.stimulus_id not in by_condition]
+        row = (strange or unknown)[0]
+        raise InputError(
+            f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}) is no stimulus_id "
+            f"{'and no condition ' if len(strange) < len(unknown) and strange else ''}of the stimuli table"
+            f"{nearest(row.stimulus_id, known)}"
+        )
     return [row._replace(condition=known[row.stimulus_id]) for row in rows]
 
 

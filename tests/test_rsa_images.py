@@ -390,3 +390,9 @@ def _same(one: Any, other: Any) -> bool:
     if one.shape != other.shape or not np.allclose(one.affine, other.affine, rtol=1e-5, atol=1e-5):
         return False
     return np.allclose(one.get_fdata(), other.get_fdata(), rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
+def test_a_statistic_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
+    with pytest.raises(InputError, match=r"found the statistic \('Ttest', 20\), wanted a text like"):
+        rsa.save_image(image, tmp_path / "x.nii", stats=[("Ttest", 20)])  # type: ignore[list-item]

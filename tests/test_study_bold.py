@@ -222,3 +222,15 @@ def test_what_is_wrong_with_the_files_is_found_before_anything_is_computed(bold_
     assert any(line.startswith("participant 01: events of run 2: 1 of 17 events begin after the end") for line in found)
     assert any(line.startswith("participant 02: no events belong to 'sub-02_task-words_run-3") for line in found)
     assert not bold_study.out.exists()
+
+
+def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyStudy) -> None:
+    path = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-1_events.tsv"
+    table = pd.read_csv(path, sep="\t")
+    table["trial_type"] = table["trial_type"].str.split("_").str[0]
+    table.loc[len(table)] = [50.0, 1.0, "button"]
+    table.to_csv(path, sep="\t", index=False)
+    for run in RUNS[1:]:
+        table.to_csv(path.with_name(path.name.replace("run-1", f"run-{run}")), sep="\t", index=False)
+    found = [line for line in problems(bold_study) if line.startswith("participant 01")]
+    assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found

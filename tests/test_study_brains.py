@@ -178,6 +178,11 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
     inside = np.asarray(data.channel_descriptors["roi"]) == "belt"
     np.testing.assert_allclose(1 / np.diag(precision["belt"]), left[:, inside].var(axis=0, ddof=1), rtol=1e-9)
     np.testing.assert_allclose(voxel_noise(person, data), left.std(axis=0, ddof=1), rtol=1e-9)
+    (tiny_study.folder / "errts_01.json").write_text('{"ResidualDegreesOfFreedom": 19}')
+    counted = roi_precision(person, data, ["belt"])
+    assert counted is not None
+    np.testing.assert_allclose(np.diag(counted["belt"]), np.diag(precision["belt"]) * 19 / 38, rtol=1e-9)
+    np.testing.assert_allclose(voxel_noise(person, data), left.std(axis=0, ddof=1) * np.sqrt(2), rtol=1e-9)
     tiny_study.edit(("errts_{participant}", "none_{participant}"))
     problems = check_study(Context(load_study(tiny_study.file))).problems
     assert any("no file" in problem and "none_01" in problem for problem in problems)

@@ -123,9 +123,12 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
         for name, design in zip(person.files, plan.designs, strict=True)
     ]
     several = len(sources) > 1
-    rows = plan_patterns(
-        sources, runs=plan.run_names if several else None, stimuli=stimuli, missing=person.brain.missing
-    )
+    try:
+        rows = plan_patterns(
+            sources, runs=plan.run_names if several else None, stimuli=stimuli, missing=person.brain.missing
+        )
+    except InputError as error:
+        raise InputError(f"{error}; glm's column, nuisance and leave_out say which events have betas") from None
     return rows, tuple(note for note in plan.notes if not note.startswith("noise: ") or ", but " in note)
 
 

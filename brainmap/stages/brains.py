@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from brainmap.checks import some
 from brainmap.errors import InputError
+from brainmap.rsa._afni_proc import read_design
 from brainmap.rsa.coordinates import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.images import check_same_grid, load_image
 from brainmap.rsa.layouts import pattern_arguments as arguments_of
@@ -137,7 +140,30 @@ def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[
     if brain.noise == "none":
         return None
     source: Any = "runs" if brain.noise == "runs" else residuals_of(person)
-    return {name: noise_precision(select_roi(data, name), method=brain.precision, source=source) for name in names}
+    dof = None if brain.noise == "runs" else residual_dof(person)
+    return {
+        name: noise_precision(select_roi(data, name), method=brain.precision, source=source, dof=dof) for name in names
+    }
+
+
+def residual_dof(person: Participant) -> int | None:
+    """Degrees of freedom of the residuals of all runs, volumes less regressors; None where no file says them."""
+    found = 0
+    for name in person.residuals:
+        beside = Path(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".json", name))
+        owners = [one for one in person.found if one.residuals == name]
+        designs = [file for one in owners for file in one.sidecars if file.endswith(".1D")]
+        if beside.is_file():
+            try:
+                found += int(json.loads(beside.read_text(encoding="utf-8"))["ResidualDegreesOfFreedom"])
+            except (OSError, ValueError, KeyError, TypeError):
+                return None
+        elif designs:
+            matrix = read_design(Path(designs[0])).matrix
+            found += len(matrix) - int(np.linalg.matrix_rank(matrix))
+        else:
+            return None
+    return found or None
 
 
 def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | None:
@@ -149,7 +175,8 @@ def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | Non
         return np.asarray(np.sqrt((residuals**2).sum(axis=0) / freedom))
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     parts = [part[:, voxel] - part[:, voxel].mean(axis=0) for part in residuals_of(person)]
-    sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / sum(len(p) - 1 for p in parts))
+    freedom = residual_dof(person) or sum(len(part) - 1 for part in parts)
+    sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / freedom)
     if not (sd > 0).all():
         raise InputError(
             f"participant {person.label}: {np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "
