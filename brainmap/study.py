@@ -105,7 +105,13 @@ class Rsa(Section):
     items: Literal["stimulus", "condition"] = "stimulus"
     dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
     measure: Literal["rho-a", "spearman", "tau-a", "pearson", "cosine"] = "rho-a"
+    control_for: tuple[str, ...] = ()  # models of [baselines], partialled out of every comparison in regions
     inference: Inference = Inference()
+
+    @property
+    def score(self) -> str:
+        """What scores of regions are, in tables and figures."""
+        return f"partial {self.measure}" if self.control_for else self.measure
 
 
 class GroupTest(Section):
@@ -193,6 +199,11 @@ class StudySettings(Section):
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
                 raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
+        known = self.baselines.models if self.baselines else ()
+        for name in self.rsa.control_for:
+            if name not in known:
+                raise ValueError(f"[rsa] control_for: {name!r} is none of the models of [baselines] "
+                                 f"({some(known) or 'there are none'}){nearest(name, known)}")  # fmt: skip
         if self.explain and self.explain.network is not None and self.explain.network not in networks:
             raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
         return self

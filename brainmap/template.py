@@ -73,6 +73,7 @@ space = "native"                 # or a template's name; group maps need one gri
 items = "stimulus"               # rows of the RDMs: stimulus, or condition (tokens averaged first)
 dissimilarity = "crossnobis"     # the brain's geometry; crossnobis needs runs; correlation, euclidean, mahalanobis
 measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a, pearson, cosine
+# control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions
 inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
 
 [searchlight]                    # leave the block out for ROIs only

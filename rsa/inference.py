@@ -15,6 +15,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.partial import compare_vectors_partial
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -140,6 +141,7 @@ def split_half_best_layer(
     splits: int = 20,
     rng: np.random.Generator,
     by: Literal["condition", "stimulus"] = "condition",
+    control_rdms: RDMs | None = None,
 ) -> pd.DataFrame:
     """The best layer of each ROI, chosen on one half of the items and scored on the other.
 
@@ -161,6 +163,8 @@ def split_half_best_layer(
     by : {"condition", "stimulus"}
         What is halved. By condition keeps all tokens of a word on one side, so that none is tested on its
         own word.
+    control_rdms : rsatoolbox RDMs, optional
+        Removed from layers and data, in each half by itself (`brainmap.rsa.compare_rdms_partial`).
 
     Returns
     -------
@@ -201,12 +205,16 @@ def split_half_best_layer(
         raise InputError(f"split_half_best_layer: found {len(layers)} layer, wanted at least 2")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
+    controls = None if control_rdms is None else aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
     halves = _halves(data_rdms, splits=splits, by=by, rng=rng)
     chosen = {roi: np.empty(splits, dtype=np.intp) for roi in dict.fromkeys(rois)}
     tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
     for k, (train, test) in enumerate(halves):
-        on_train = compare_vectors(models[:, train], data[:, train], measure=measure)
-        on_test = compare_vectors(models[:, test], data[:, test], measure=measure)
+        on_train, on_test = (
+            compare_vectors(models[:, half], data[:, half], measure=measure) if controls is None else
+            compare_vectors_partial(models[:, half], data[:, half], controls[:, half], measure=measure)
+            for half in (train, test)
+        )  # fmt: skip
         for roi in chosen:
             mine = [name == roi for name in rois]
             chosen[roi][k] = _best(on_train[:, mine])

@@ -12,6 +12,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.inference import split_half_best_layer
 from brainmap.rsa.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
 
 
@@ -168,3 +169,16 @@ def test_bad_input_is_said(given: dict[str, Any], words: str) -> None:
     x, y, z = np.random.default_rng(10).normal(size=(3, 1, 45))
     with pytest.raises(InputError, match=words):
         compare_vectors_partial(x, y, given.pop("controls", z), **given)
+
+
+def test_the_best_layer_is_chosen_and_scored_without_the_control() -> None:
+    rng = np.random.default_rng(11)
+    names = [f"i{k:02d}" for k in range(16)]
+    control, one, two = rng.normal(size=(3, 120))
+    layers = labelled(np.stack([control + 0.2 * one, two + 0.1 * control]), names, layer=["conv1", "conv2"])
+    data = labelled(2 * control + two + 0.3 * rng.normal(size=(4, 120)), names, roi=["A1"] * 4,
+                    participant=list("1234"))
+    best = [split_half_best_layer(layers, data, measure="pearson", by="stimulus", rng=np.random.default_rng(0),
+                                  control_rdms=controls)["layer"].item()
+            for controls in (None, labelled(control[None], names))]
+    assert best == ["conv1", "conv2"]

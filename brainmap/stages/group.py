@@ -14,7 +14,6 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
-from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
@@ -25,6 +24,7 @@ from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map, common_space, to_transform
 from brainmap.stages.context import Context, image_digest
+from brainmap.stages.controls import ceilings_of, compared, control_rdms, least_to_halve, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS
 from brainmap.study import Participant
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 VERSION = 1
 SIGNIFICANT = 0.05
-HALVED = 6  # items, three a half: fewer cannot choose a layer on one half and score it on the other
 BEST_COLUMNS = {
     "network": "network",
     "roi": "region of interest",
@@ -116,8 +115,10 @@ def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
 
 def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     settings, seed = context.study.settings.rsa, context.study.settings.study.seed
-    models, brains = model_rdms(context), brain_rdms(context, people)
-    scores = compare_rdms(models, brains, measure=settings.measure)
+    every, brains = model_rdms(context), brain_rdms(context, people)
+    models = compared(context, every)
+    assert models is not None  # a study has a network beside the baselines
+    scores = scores_of(context, models, brains)
     rois = list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"])))
     about = context.about({"rsa": settings.model_dump()}, _rdm_paths(context, people))
     rows = [
@@ -127,31 +128,32 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             zip(brains.rdm_descriptors["participant"], brains.rdm_descriptors["roi"], strict=True)
         )
     ]
-    about_scores = {"Measure": settings.measure, **about}
+    about_scores = {"Measure": settings.score, **about}
     yield from _write(context, "scores", pd.DataFrame(rows), SCORE_COLUMNS, about_scores)
     if len(people) > 1:
         yield from _write(
             context, "statistics", _statistics(models, brains, scores, rois, context), STATISTICS_COLUMNS, about
         )
-        ceilings = noise_ceilings(brains, measure=settings.measure)
+        ceilings = ceilings_of(context, brains)
         yield from _write(context, "ceilings", ceilings, CEILING_COLUMNS, about)
-    best = []
+    best, halved = [], least_to_halve(context)
     for version in versions_of(context):
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
-        mine = model_rdms(context, [version])
-        if mine.n_rdm > 1 and brains.n_cond >= HALVED:
-            whole = settings.items == "condition" or _n_conditions(brains) >= HALVED
+        mine = compared(context, model_rdms(context, [version]))
+        if mine is not None and mine.n_rdm > 1 and brains.n_cond >= halved:
+            whole = settings.items == "condition" or _n_conditions(brains) >= halved
             by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
             table = split_half_best_layer(
-                mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by
-            )
+                mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by,
+                control_rdms=control_rdms(context),
+            )  # fmt: skip
             table.insert(0, "network", version.name)
             best.append(table)
-    if brains.n_cond < HALVED:
-        log.warning("group: best layers are not chosen, %d items cannot be halved (wanted %d)", brains.n_cond, HALVED)
+    if brains.n_cond < halved:
+        log.warning("group: best layers are not chosen, %d items cannot be halved (wanted %d)", brains.n_cond, halved)
     if any(len(table) for table in best):
         yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
-    yield from _layer_correlations(context, models, about)
+    yield from _layer_correlations(context, every, about)
 
 
 def _n_conditions(rdms: RDMs) -> int:
@@ -254,13 +256,13 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     version = next(versions_of(context))
     models, brains = model_rdms(context, [version]), brain_rdms(context, people)
     layers = [str(layer) for layer in models.rdm_descriptors["layer"]]
-    scores = compare_rdms(models, brains, measure=context.study.settings.rsa.measure)
+    scores = scores_of(context, models, brains)
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
     planted = _scored(planted, scores, roi_of)
     if not planted:
         return
     cube = np.stack([scores[:, roi_of == roi].T for roi in planted], axis=2)
-    bounds = noise_ceilings(brains, measure=context.study.settings.rsa.measure).set_index("roi")
+    bounds = ceilings_of(context, brains).set_index("roi")
     found = recovery_table(
         cube,
         layers=layers,

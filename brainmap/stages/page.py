@@ -64,7 +64,7 @@ def page_content(context: Context) -> ReportContent:
         simulated=about.simulated,
         key_results=_key_results(context, one, main),
         layers=layers,
-        measure=context.study.settings.rsa.measure,
+        measure=context.study.settings.rsa.score,
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
         scores=pd.concat([scores[scores["network"] == main], _best_baselines(context, scores)]),
         statistics=one["statistics"],
@@ -165,7 +165,7 @@ def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], ne
         )
         top = statistics.sort_values("mean", ascending=False).iloc[0]
         said = f"{statistics['mean'].max():.2f}".replace("0.", ".", 1)
-        results.append((said, f"highest mean {context.study.settings.rsa.measure}: {top['layer']} in {top['roi']}"))
+        results.append((said, f"highest mean {context.study.settings.rsa.score}: {top['layer']} in {top['roi']}"))
     if clusters is not None and len(clusters):
         found = clusters.groupby("layer")["voxels"].sum()
         said = f"voxels match {found.idxmax()}, more than any other layer of {network} (p < .05, corrected)"

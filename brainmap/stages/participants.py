@@ -13,13 +13,13 @@ import pandas as pd
 from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import searchlight
 from brainmap.rsa.columns import VOXEL_COLUMNS
-from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
 from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import mask_of, patterns_of, regions_of, roi_precision, screened, voxel_noise
 from brainmap.stages.context import Context, ready
+from brainmap.stages.controls import compared, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study import Participant
 
@@ -92,7 +92,7 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
             continue
         one = _Person(context, with_betas(context, person))
         cut = [person.brain.rois.model_dump(), person.brain.screen.model_dump()]
-        key = one.key(one.inputs, settings.rsa.dissimilarity, settings.rsa.measure, cut)
+        key = one.key(one.inputs, settings.rsa.dissimilarity, [settings.rsa.measure, *settings.rsa.control_for], cut)
         context.stage(f"sub-{person.label}_rois", key, partial(_score_rois, one))
         light = settings.searchlight
         if light is not None:
@@ -113,7 +113,9 @@ def _score_rois(one: _Person) -> Iterator[Path]:
         noise_precision=precision,
         descriptors={"participant": label},
     )
-    scores = compare_rdms(one.models, rdms, measure=settings.measure)
+    models = compared(context, one.models)
+    assert models is not None  # a study has a network beside the baselines
+    scores = scores_of(context, models, rdms)
     about = context.about(
         {"rsa": settings.model_dump(), "brain": one.person.brain.model_dump(), "runs": one.person.runs}, one.inputs
     )
@@ -123,11 +125,11 @@ def _score_rois(one: _Person) -> Iterator[Path]:
     table = pd.DataFrame(
         [
             {"participant": label, "network": network, "layer": layer, "roi": roi, "score": scores[i, j]}
-            for i, (network, layer) in enumerate(layer_names(one.models))
+            for i, (network, layer) in enumerate(layer_names(models))
             for j, roi in enumerate(rdms.rdm_descriptors["roi"])
         ]
     )
-    yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.measure, **about})
+    yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.score, **about})
     path = context.subject_file(one.person, "counts.tsv", desc="voxels")
     counts = voxel_report(data)
     counts.insert(0, "participant", label)
