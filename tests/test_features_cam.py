@@ -290,11 +290,13 @@ def test_a_network_that_writes_into_its_input_leaves_the_users_sounds_alone(soun
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x -= 1  # in place
-            return self.net(x)
+            logits: torch.Tensor = self.net(x)
+            return logits
 
     class Plain(Writes):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net(x - 1)
+            logits: torch.Tensor = self.net(x - 1)
+            return logits
 
     writes, plain = Writes(), Plain()
     plain.load_state_dict(writes.state_dict())
