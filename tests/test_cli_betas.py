@@ -163,7 +163,6 @@ def test_afni_s_files_become_single_trial_betas_that_are_read_back(
         (("--polort", "B"), "--polort: found 'B'"),
         (("--events", "events.tsv"), "wanted one kind"),
         (("--events", "cat=x.1D"), "given more than once"),
-        (("--out", "nowhere/out"), "does not exist"),
         (("--tr", "2000"), "t_r: found 2000"),
         (("--format", "nii"), "format: found 'nii'"),
     ],
@@ -175,6 +174,18 @@ def test_mistakes_are_one_line(
     assert code == 2
     assert said in err[-1]
     assert err[-1].startswith("brainmap: ")
+
+
+def test_betas_make_a_folder_of_bids_derivatives(
+    small: Path, lines_of: Callable[..., tuple[int, list[str], list[str]]]
+) -> None:
+    for _ in range(2):  # the second time the description is there, and stays
+        out = ("--out", f"{small}/derivatives/sub-01/func/sub-01_task-words", "--overwrite")
+        code, _, err = lines_of(*afni_words(small, *out))
+        assert code == 0, err
+    about = json.loads((small / "derivatives" / "dataset_description.json").read_text())
+    assert (about["DatasetType"], about["GeneratedBy"][0]["Name"]) == ("derivative", "brainmap")
+    assert (small / "derivatives/sub-01/func/sub-01_task-words_run-1_desc-condition_betas.nii.gz").exists()
 
 
 def test_files_are_never_replaced_unasked(

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from brainmap.features.checkpoints import Checkpoint, save_checkpoint
+from brainmap.features.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from brainmap.features.networks import build_network
 
 Run = Callable[..., Any]
@@ -79,6 +80,20 @@ def test_localize_compares_networks(folder: Path, tmp_path: Path, brainmap_comma
     planted = brainmap_command("features", "localize", *words, "--plant", 0.3)
     assert planted.code == 0, planted.err
     assert {row["n"] for row in json.loads(planted.out)} == {4}
+
+
+def test_localize_leaves_cam_out_where_the_head_is_not_pooled(folder: Path, brainmap_command: Run) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = build_network("ch32", n_classes=2, n_samples=6600)  # three frames: not the same as one that is pooled
+    about = load_checkpoint(folder / "gap.safetensors")
+    save_checkpoint(net, folder / "flat.safetensors", replace(about, head="flatten", n_samples=6600))
+    given = ["--checkpoint", folder / "flat.safetensors", "--sounds", folder / "stimuli.tsv", "--json"]
+    answer = brainmap_command("features", "localize", *given, "--boundaries", folder / "stimuli.tsv")
+    assert answer.code == 0, answer.err
+    assert "without cam" in answer.err
+    assert {row["method"] for row in json.loads(answer.out)} >= {"grad-cam", "saliency"}
+    assert "cam" not in {row["method"] for row in json.loads(answer.out)}
 
 
 @pytest.mark.parametrize(("command", "words", "said"), [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +64,7 @@ def betas(
     from brainmap.rsa.glm import fit_betas
 
     free(figure, overwrite, option="--figure", kinds=FORMATS)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     free(Path(out), True)
     taken = sorted(Path(out).parent.glob(f"{glob.escape(Path(out).name)}_*desc-{model}_*"))
     if taken and not overwrite:  # before the work rather than after it
@@ -82,12 +83,27 @@ def betas(
         fit, out, format=image_format, residuals=residuals, variance=variance, space=space, about=about,  # type: ignore[arg-type]
         overwrite=overwrite,
     )  # fmt: skip
+    written += _described(Path(out), about)
     if figure is not None:
         from brainmap.viz.design import plot_design
 
         save_figure(plot_design(fit), figure)
         written.append(figure)
     _report(fit, written, as_json)
+
+
+def _described(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
+    """The `dataset_description.json` that makes a folder of BIDS derivatives, unless there is one."""
+    from brainmap.record import write_json
+    from brainmap.stages.description import BIDS_VERSION
+
+    inside = [k for k, folder in enumerate(prefix.resolve().parents) if folder.name.startswith("sub-")]
+    root = prefix.resolve().parents[inside[-1] + 1] if inside else prefix.resolve().parent
+    file = root / "dataset_description.json"
+    if file.exists():
+        return []
+    content = {"Name": "Betas of a GLM", "BIDSVersion": BIDS_VERSION, "DatasetType": "derivative"}
+    return [write_json(file, {**content, "GeneratedBy": [about["GeneratedBy"]]})]
 
 
 def event_source(given: Sequence[str]) -> Any:

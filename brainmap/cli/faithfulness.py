@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from brainmap.features.sounds import Sounds
 
 TITLE = "Where each word is (shaded) and where maps place it"
+log = logging.getLogger("brainmap")
 Methods = Annotated[
     str, typer.Option("--method", "--methods", help="Of `cam` and `attribute`, parted by commas: grad-cam,saliency.")
 ]
@@ -169,7 +171,9 @@ def localize(
     ] = None,
     background_db: Annotated[float, typer.Option(help="Level of that noise against the sound's.")] = -40.0,
     also: Annotated[list[Path] | None, typer.Option(help="Further checkpoints of ours, to be compared.")] = None,
-    method: Methods = "cam,grad-cam,saliency",
+    method: Annotated[
+        str | None, typer.Option(help="Parted by commas. Default: cam (where the head is pooled), grad-cam, saliency.")
+    ] = None,
     classes: Classes = "true",
     layer: MapLayer = None,
     threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
@@ -185,12 +189,12 @@ def localize(
     from brainmap.viz.faithfulness import plot_localization
 
     outputs_free(out, figure, overwrite)
-    methods = _methods(method)
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
     one = hear()
     sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
     models = {one.name: one.model} | _others(one, also or [])
+    methods = _methods(method) if method is not None else _fitting(models, sounds)
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
@@ -200,6 +204,19 @@ def localize(
     show(localization_summary(table), as_json)
     if not as_json:
         said(out, figure)
+
+
+def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
+    """CAM, Grad-CAM and saliency; without CAM, and saying so, where a network has no pooled linear head."""
+    from brainmap.features.cam import class_activation_maps
+
+    try:
+        for model in models.values():
+            class_activation_maps(model, sounds.take([0]), method="cam", upsample=False)
+    except InputError as error:
+        log.info("without cam: %s", error)
+        return ["grad-cam", "saliency"]
+    return ["cam", "grad-cam", "saliency"]
 
 
 def _placed(
