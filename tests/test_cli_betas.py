@@ -93,6 +93,19 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
     assert min(pairs, key=lambda pair: pairs[pair]) == {"bottle", "shoe"}
     assert max(pairs, key=lambda pair: pairs[pair]) & {"house"}
 
+    # The residuals that were written are a source of noise, with the degrees of freedom their sidecars say.
+    left = [word for f in files for word in ("--residuals", f.replace("betas", "residuals"))]
+    given = ("--betas", *files, "--mask", haxby / "mask.nii.gz", "--out", tmp_path / "left.h5", "--noise", "residuals")
+    assert lines_of("rsa", "rdm", *given, *left)[0] == 0
+    dof = sum(json.loads(Path(f.replace("betas.nii.gz", "residuals.json")).read_text())["ResidualDegreesOfFreedom"]
+              for f in files)  # fmt: skip
+    wanted = rsa.compute_rdms(
+        data, dissimilarity="crossnobis", items="condition",
+        noise_precision=rsa.noise_precision(data, source=residuals, dof=dof),
+    )  # fmt: skip
+    found = rsa.load_rdms(tmp_path / "left.h5")
+    np.testing.assert_allclose(found.dissimilarities, wanted.dissimilarities, rtol=1e-6)
+
     design = rsa.load_rdms(tmp_path / "sub-01_task-objects_desc-condition_designrdms.h5")
     assert list(design.rdm_descriptors["name"]) == ["noise-only", "elapsed-time"]
     assert (tmp_path / "design.png").stat().st_size > 10_000

@@ -234,6 +234,7 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
         (("rdm", "--betas", "no.nii.gz"), "--mask"),
         (("rdm", "--betas", "no.nii.gz", "--mask", "no.nii.gz"), "no.nii.gz"),
         (("rdm", "--activations", "no.zarr"), "no.zarr"),
+        (("rdm", "--betas", "b.nii", "--mask", "m.nii", "--noise", "residue"), "did you mean 'residuals'"),
         (("rdm", "--activations", "no.zarr", "--units", "zscored"), "did you mean 'zscore'"),
         (("searchlight", "--models", "no.h5"), "--betas and --mask"),
         (("searchlight", "--models", "no.h5", "--betas", "b.nii", "--mask", "m.nii"), "no.h5"),

@@ -181,4 +181,5 @@ def test_any_text_for_a_name_is_a_file_or_one_line(name: str) -> None:
         try:
             rsa.load_image(name)
         except BrainmapError as error:
-            assert "\n" not in str(error).replace(name, "")  # noqa: PT017
+            said = str(error).replace(name, "").replace(str(Path(name)), "")  # a name may hold what it likes
+            assert "\n" not in said

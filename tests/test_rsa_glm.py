@@ -430,7 +430,7 @@ class TestRefusals:
         bold, events = noise_image(70), table()
         small = nib.Nifti1Image(np.ones((2, 2, 2), "f4"), np.eye(4))
         for call, said in (
-            (lambda: rsa.fit_betas([bold, bold], [events]), "1 tables for 2 runs"),
+            (lambda: rsa.fit_betas([bold, bold], [events]), "1 table for 2 runs"),
             (lambda: rsa.fit_betas(bold, events, mask=small), "grid"),
             (lambda: rsa.fit_betas([], events), "no image"),
             (lambda: rsa.fit_betas(bold, events, confounds=[np.ones((70, 1))] * 2), "2 for 1 runs"),

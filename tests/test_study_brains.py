@@ -171,7 +171,7 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
     for run in ("1", "2", "3"):
         mine = np.asarray(data.obs_descriptors["run"]) == run
         np.testing.assert_allclose(data.measurements[mine].mean(axis=0), 0, atol=1e-9)
-    (left,) = residuals_of(person)
+    (left,) = residuals_of(person).parts
     assert left.shape == (39, data.n_channel)
     precision = roi_precision(person, data, ["belt"])
     assert precision is not None

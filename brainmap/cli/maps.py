@@ -9,13 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.rsa import Betas, Items, Labels, Mask, Missing, More, Noise, Stimuli, commands, counted, patterns_of
+from brainmap.cli.rsa import (
+    Betas,
+    Items,
+    Labels,
+    LeftOver,
+    Mask,
+    Missing,
+    More,
+    Noise,
+    Stimuli,
+    commands,
+    counted,
+    left_over,
+    patterns_of,
+)
 from brainmap.cli.shared import Jobs, Json, Overwrite, free, provenance, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
+
+    from brainmap.rsa.residuals import Residuals
 
 
 @commands.command()
@@ -33,6 +49,7 @@ def searchlight(
     measure: Annotated[str, typer.Option(help="spearman, rho-a, pearson or cosine.")] = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
+    residuals: LeftOver = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
     best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
     counts: Annotated[str | None, typer.Option(help="Also the voxels in each sphere.")] = None,
@@ -52,10 +69,11 @@ def searchlight(
     for option, path in targets.items():
         _image_free(path, overwrite, option)
     model_rdms = load_rdms(models)
+    left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     maps = search(
         data, model_rdms, mask=mask, radius_mm=radius, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
-        items=items, noise=_voxel_noise(data, dissimilarity, noise), minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
+        items=items, noise=_voxel_noise(data, dissimilarity, noise, left), minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
     )  # fmt: skip
     known = space or image_info(mask).space
     written = [_save([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
@@ -72,15 +90,17 @@ def searchlight(
         typer.echo(f"Wrote {file}")
 
 
-def _voxel_noise(data: Dataset, dissimilarity: str, noise: str) -> Any:
+def _voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:
     """The noise standard deviation of each voxel, for crossnobis."""
     import numpy as np
 
-    from brainmap.checks import one_of
     from brainmap.rsa.normalize import run_residuals
 
-    one_of(noise, ("runs", "none"), "--noise")
-    if dissimilarity != "crossnobis" or noise == "none" or len(set(data.obs_descriptors["run"])) < 2:
+    if dissimilarity != "crossnobis" or noise == "none":
+        return None
+    if left is not None:
+        return left.deviations(np.asarray(data.channel_descriptors["voxel"], int))
+    if len(set(data.obs_descriptors["run"])) < 2:
         return None
     residuals, freedom = run_residuals(data)
     return np.sqrt((residuals**2).sum(axis=0) / freedom)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from brainmap.rsa.regions import Rois
+    from brainmap.rsa.residuals import Residuals
 
 commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
 app.add_typer(commands)
@@ -42,7 +43,17 @@ Cams = Annotated[
 Normalize = Annotated[
     str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
 ]
-Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: runs, or none.")]
+Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: runs, residuals, or none.")]
+Dissimilarity = Annotated[
+    str | None,
+    typer.Option(
+        help="correlation, euclidean, cosine, mahalanobis or crossnobis; default: crossnobis for betas, else "
+        "correlation."
+    ),
+]
+LeftOver = Annotated[
+    list[str] | None, typer.Option("--residuals", help="Of the GLM, a file a run, for --noise residuals.")
+]
 
 
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
@@ -94,14 +105,9 @@ def rdm(
     sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
     voxels: Annotated[Path | None, typer.Option(help="Also a .tsv of voxels left out, by ROI and reason.")] = None,
     noise: Noise = "runs",
+    residuals: LeftOver = None,
     layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4; of attributions, the method.")] = "all",
-    dissimilarity: Annotated[
-        str | None,
-        typer.Option(
-            help="correlation, euclidean, cosine, mahalanobis or crossnobis; default: correlation for activations, "
-            "crossnobis for betas."
-        ),
-    ] = None,
+    dissimilarity: Dissimilarity = None,
     items: Items = "stimulus",
     units: Annotated[
         str | None, typer.Option(help="zscore (over items) or none; default: zscore for activations, none for betas.")
@@ -128,15 +134,17 @@ def rdm(
         found = features_in(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
         rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
     if images:
+        left = left_over(noise, residuals, mask)
         regions = _regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
         data = patterns_of(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
         data = _prepared(data, normalize, reliability=reliability, sound=sound, p=sound_p, mask=mask)
-        rdms = _brain_rdms(data, regions, noise, dissimilarity=dissimilarity or "crossnobis", **settings)
+        rdms = _brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
         _voxel_table(data, voxels, images)
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
+    inputs += residuals or []
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
     write_json(out.with_suffix(".json"), provenance(made, inputs))
     typer.echo(
@@ -189,27 +197,49 @@ def _regions(image: str | None, table: Path | None, mask: str | None, **settings
     return None if image is None else load_rois(image, table=table, mask=mask, **settings)
 
 
-def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, **settings: Any) -> RDMs:
+def left_over(noise: str, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
+    """The residuals that the noise comes from, where it does.
+
+    Raises
+    ------
+    InputError
+        Another kind of noise, or residuals without being asked for and the other way round.
+    """
+    from brainmap.checks import one_of
+
+    one_of(noise, ("runs", "residuals", "none"), "--noise")
+    if (noise == "residuals") != bool(residuals):
+        raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
+    if not residuals:
+        return None
+    from brainmap.rsa.regions import load_mask
+    from brainmap.rsa.residuals import load_residuals
+
+    if mask is None:
+        raise InputError("--residuals: give --mask too, an image of the voxels to read")
+    return load_residuals(residuals, mask=load_mask(mask))
+
+
+def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any) -> RDMs:
     from brainmap.rsa.rdm import compute_rdms
 
-    precision = _precision(data, regions, settings["dissimilarity"], noise)
+    precision = None if noise == "none" else _precision(data, regions, settings["dissimilarity"], left)
     return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
 
 
-def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, noise: str) -> Any:
-    """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs."""
-    from brainmap.checks import one_of
+def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, left: Residuals | None) -> Any:
+    """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
     from brainmap.rsa.normalize import noise_precision
     from brainmap.rsa.patterns import select_roi
 
-    one_of(noise, ("runs", "none"), "--noise")
-    if dissimilarity not in ("crossnobis", "mahalanobis") or noise == "none":
+    if dissimilarity not in ("crossnobis", "mahalanobis"):
         return None
-    if len(set(data.obs_descriptors["run"])) < 2:
+    if left is None and len(set(data.obs_descriptors["run"])) < 2:
         return None  # compute_rdms says what is missing
+    source: Any = {} if left is None else {"source": left.parts, "dof": left.dof}
     if regions is None:
-        return noise_precision(data)
-    return {name: noise_precision(select_roi(data, name)) for name in regions.names}
+        return noise_precision(data, **source)
+    return {name: noise_precision(select_roi(data, name), **source) for name in regions.names}
 
 
 def counted(n: int, noun: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +9,13 @@ import numpy as np
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa._afni_proc import read_design
 from brainmap.rsa.coordinates import AUDITORY_CENTERS, sphere_rois
-from brainmap.rsa.images import check_same_grid, load_image
 from brainmap.rsa.layouts import pattern_arguments as arguments_of
 from brainmap.rsa.normalize import noise_precision, normalize_patterns, run_residuals
 from brainmap.rsa.patterns import load_patterns, select_roi
-from brainmap.rsa.regions import grid_of, load_mask
+from brainmap.rsa.regions import load_mask
 from brainmap.rsa.reliability import screen_voxels
+from brainmap.rsa.residuals import Residuals, load_residuals
 from brainmap.rsa.rois import choose_rois, load_rois, pool_hemispheres
 from brainmap.study_inputs import Participant
 
@@ -110,8 +107,8 @@ def no_residuals(person: Participant) -> str:
     )
 
 
-def residuals_of(person: Participant) -> list[NDArray[np.float64]]:
-    """What the models of the betas left over, in the mask's voxels, an array (n_volumes, n_voxels) a file.
+def residuals_of(person: Participant) -> Residuals:
+    """What the models of the betas left over.
 
     Raises
     ------
@@ -120,18 +117,9 @@ def residuals_of(person: Participant) -> list[NDArray[np.float64]]:
     """
     if not person.residuals:
         raise InputError(f"participant {person.label}: {no_residuals(person)}")
-    mask = mask_of(person)
-    inside = np.asarray(mask.dataobj) > 0
-    found = []
-    for name in person.residuals:
-        image = load_image(name)
-        check_same_grid(grid_of(image.shape, image.affine), mask, what=name, wanted="mask")
-        values = np.asarray(image.dataobj)
-        if values.ndim != 4:
-            raise InputError(f"{name}: one volume, wanted the residuals of every volume")
-        kept = values[inside].T.astype(float)
-        found.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
-    return found
+    owned = [(one.residuals, file) for one in person.found for file in one.sidecars if file.endswith(".1D")]
+    designs = {name: file for name, file in reversed(owned) if name is not None}
+    return load_residuals(person.residuals, mask=mask_of(person), designs=designs)
 
 
 def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, NDArray[np.float64]] | None:
@@ -139,31 +127,9 @@ def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[
     brain = person.brain
     if brain.noise == "none":
         return None
-    source: Any = "runs" if brain.noise == "runs" else residuals_of(person)
-    dof = None if brain.noise == "runs" else residual_dof(person)
-    return {
-        name: noise_precision(select_roi(data, name), method=brain.precision, source=source, dof=dof) for name in names
-    }
-
-
-def residual_dof(person: Participant) -> int | None:
-    """Degrees of freedom of the residuals of all runs, volumes less regressors; None where no file says them."""
-    found = 0
-    for name in person.residuals:
-        beside = Path(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".json", name))
-        owners = [one for one in person.found if one.residuals == name]
-        designs = [file for one in owners for file in one.sidecars if file.endswith(".1D")]
-        if beside.is_file():
-            try:
-                found += int(json.loads(beside.read_text(encoding="utf-8"))["ResidualDegreesOfFreedom"])
-            except (OSError, ValueError, KeyError, TypeError):
-                return None
-        elif designs:
-            matrix = read_design(Path(designs[0])).matrix
-            found += len(matrix) - int(np.linalg.matrix_rank(matrix))
-        else:
-            return None
-    return found or None
+    left = None if brain.noise == "runs" else residuals_of(person)
+    source: Any = {"source": "runs"} if left is None else {"source": left.parts, "dof": left.dof}
+    return {name: noise_precision(select_roi(data, name), method=brain.precision, **source) for name in names}
 
 
 def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | None:
@@ -174,9 +140,7 @@ def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | Non
         residuals, freedom = run_residuals(data)
         return np.asarray(np.sqrt((residuals**2).sum(axis=0) / freedom))
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
-    parts = [part[:, voxel] - part[:, voxel].mean(axis=0) for part in residuals_of(person)]
-    freedom = residual_dof(person) or sum(len(part) - 1 for part in parts)
-    sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / freedom)
+    sd = residuals_of(person).deviations(voxel)
     if not (sd > 0).all():
         raise InputError(
             f"participant {person.label}: {np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "

@@ -1,0 +1,89 @@
+"""What models of BOLD left over, read back from files, as the source of the noise between voxels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from nibabel import Nifti1Image
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa._afni_proc import read_design
+from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.regions import grid_of
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of a participant's runs.
+
+    Attributes
+    ----------
+    parts : list of ndarray (n_volumes, n_voxels)
+        One a file, in the voxels of the mask in C order.
+    dof : int or None
+        Volumes less regressors over all files, where the files beside them say so; None otherwise.
+    """
+
+    parts: list[NDArray[np.float64]] = field(repr=False)
+    dof: int | None
+
+    def deviations(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The noise standard deviation of each of these voxels, `(n_voxels,)`; 0 where residuals do not vary."""
+        parts = [part[:, voxels] - part[:, voxels].mean(axis=0) for part in self.parts]
+        freedom = self.dof or sum(len(part) - 1 for part in parts)
+        sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / freedom)
+        return sd
+
+
+def load_residuals(
+    files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[str, str] | None = None
+) -> Residuals:
+    """Read residuals: those of `brainmap rsa betas --residuals`, AFNI's errts, or any 4-D image.
+
+    Parameters
+    ----------
+    files : sequence of str
+        NIfTI or AFNI, a run or all runs each.
+    mask : Nifti1Image
+        On their grid.
+    designs : mapping of file to design, optional
+        AFNI's `X.xmat.1D` of a file, whose columns are what its model took away.
+
+    Raises
+    ------
+    InputError
+        Another grid, or a single volume.
+    """
+    inside = np.asarray(mask.dataobj) > 0
+    parts = []
+    for name in files:
+        image = load_image(name)
+        check_same_grid(grid_of(image.shape, image.affine), mask, what=name, wanted="mask")
+        values = np.asarray(image.dataobj)
+        if values.ndim != 4:
+            raise InputError(f"{name}: one volume, wanted the residuals of every volume")
+        kept = values[inside].T.astype(float)
+        parts.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
+    freedoms = [_freedom(name, (designs or {}).get(name)) for name in files]
+    known = [freedom for freedom in freedoms if freedom is not None]
+    return Residuals(parts, sum(known) if known and len(known) == len(files) else None)
+
+
+def _freedom(name: str, design: str | None) -> int | None:
+    """Degrees of freedom of one file: as its sidecar says, or volumes less rank of its design."""
+    beside = Path(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".json", name))
+    if beside.is_file():
+        try:
+            return int(json.loads(beside.read_text(encoding="utf-8"))["ResidualDegreesOfFreedom"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    if design is None:
+        return None
+    matrix = read_design(Path(design)).matrix
+    return len(matrix) - int(np.linalg.matrix_rank(matrix))
