@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +19,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before BLAS is loaded
 
 import numpy as np  # noqa: E402
+from clock import in_turn  # noqa: E402
 from rsatoolbox.inference import eval_dual_bootstrap, evaluate  # noqa: E402
 from rsatoolbox.model import ModelFixed  # noqa: E402
 from rsatoolbox.rdm.rdms import RDMs  # noqa: E402
@@ -32,14 +31,8 @@ N, MODELS, PARTICIPANTS, CONDITIONS = 1000, 10, 12, 64
 WANTED = {"corr": 30, "spearman": 50}
 
 
-def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of a call, and its result."""
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
-
-
 def main() -> None:
+    """Both measures, times scaled to all resamples, and the largest difference for the same draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--theirs", type=int, default=20)
@@ -67,12 +60,10 @@ def main() -> None:
                 return eval_dual_bootstrap(fixed, rdms, method=method, N=given.theirs)
 
         ours(n=2)  # the kernel is compiled, or read from its cache
-        times: list[tuple[float, float]] = []
-        for _ in range(given.repeats):
-            ours_s, found = cpu(ours)
-            theirs_s, expected = cpu(theirs)
-            times.append((ours_s, theirs_s * N / given.theirs))
-        ours_s, theirs_s = (statistics.median(side) for side in zip(*times, strict=True))
+        times = in_turn({"brainmap": ours, "rsatoolbox": theirs}, given.repeats)
+        ours_s = statistics.median(times["brainmap"])
+        theirs_s = statistics.median(times["rsatoolbox"]) * N / given.theirs
+        found, expected = ours(), theirs()
         off = np.abs(found.samples[:, : given.theirs, :-2]
                      - expected.evaluations[:, :, 0, 0].transpose(2, 0, 1)).max()
         off = max(off, np.abs(found.samples[:, : given.theirs, -2:]

@@ -1,4 +1,4 @@
-"""What the races share: contenders run in turn, so that a busy moment hits all of them, and what is going on is said."""
+"""What the races share: contenders run in turn, so that a busy moment hits all of them, and progress is said."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from brainmap.progress import progress
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
-def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def cpu_seconds(work: Callable[[], T]) -> tuple[float, T]:
     """CPU time of one run, and what it gave."""
     start = time.process_time()
     found = work()
@@ -31,5 +32,5 @@ def in_turn(
             for name, work in contenders.items():
                 if turn < most[name]:
                     times[name].append(cpu_seconds(work)[0])
-                    step.advance(note=str(name))
+                    step.advance(note=" ".join(map(str, name)) if isinstance(name, tuple) else str(name))
     return times

@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
+from clock import in_turn
 from torch import Tensor, nn
 
 from brainmap import features
@@ -51,6 +52,7 @@ class Noises:
 
 
 def bare_loop(net: nn.Module, sounds: Noises) -> dict[str, np.ndarray]:
+    """The mean over time after every nonlinearity, and the output, by layer."""
     kept: dict[str, list[np.ndarray]] = {}
     handles = []
 
@@ -72,6 +74,7 @@ def bare_loop(net: nn.Module, sounds: Noises) -> dict[str, np.ndarray]:
 
 
 def network() -> nn.Module:
+    """ch32 with random weights, one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return features.build_network("ch32", variant="bn").eval()
@@ -84,31 +87,29 @@ def peak_megabytes(n: int) -> float:
 
 
 def extract_and_tell_peak(n: int) -> None:
+    """Print this process's peak memory [MB] after an extraction."""
     with tempfile.TemporaryDirectory() as folder:
         features.extract_activations(network(), Noises(n), store=Path(folder) / "a.zarr", batch_size=BATCH).close()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
+    """Times of both sides, the largest difference, and the peaks of two sizes."""
     if sys.argv[1:2] == ["--peak"]:
         extract_and_tell_peak(int(sys.argv[2]))
         return
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     net, sounds = network(), Noises(n)
-    times: dict[str, list[float]] = {"bare": [], "memory": [], "disk": []}
+    stores = count()  # a store of its own each round: one that is complete would be taken as it is
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(ROUNDS):
-            work: dict[str, Callable[[], object]] = {
-                "bare": lambda: bare_loop(net, sounds),
-                "memory": lambda: features.extract_activations(net, sounds, batch_size=BATCH),
-                "disk": lambda turn=turn: features.extract_activations(  # type: ignore[misc]
-                    net, sounds, batch_size=BATCH, store=Path(folder) / f"{turn}.zarr"
-                ),
-            }
-            for name, one in work.items():
-                start = time.process_time()
-                one()
-                times[name].append(time.process_time() - start)
+        contenders: dict[str, Callable[[], object]] = {
+            "bare": lambda: bare_loop(net, sounds),
+            "memory": lambda: features.extract_activations(net, sounds, batch_size=BATCH),
+            "disk": lambda: features.extract_activations(
+                net, sounds, batch_size=BATCH, store=Path(folder) / f"{next(stores)}.zarr"
+            ),
+        }
+        times = in_turn(contenders, ROUNDS)
         plain, ours = bare_loop(net, sounds), features.extract_activations(net, sounds, batch_size=BATCH)
     seconds = {name: statistics.median(found) for name, found in times.items()}
     layers = dict(zip(plain, ours.layers, strict=True))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from clock import in_turn
 from torch import nn
 
 from brainmap import features
@@ -24,20 +25,15 @@ SIZES = (8, 32, 256)
 ROUNDS, PEER_ROUNDS = 5, 3
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of one run."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def plain_forward(net: nn.Module, sounds: np.ndarray, size: int) -> None:
+    """One forward of every clip, in batches."""
     with torch.no_grad():
         for i in range(0, len(sounds), size):
             net(torch.from_numpy(sounds[i : i + size]))
 
 
 def captum_loop(net: nn.Sequential, sounds: np.ndarray, size: int) -> np.ndarray:
+    """Maps (n, 16, 7), a class at a time."""
     from captum.attr import LayerGradCam
 
     oracle = LayerGradCam(net, net.get_submodule("act8"))
@@ -51,6 +47,7 @@ def captum_loop(net: nn.Sequential, sounds: np.ndarray, size: int) -> np.ndarray
 
 
 def main() -> None:
+    """Every batch size of every contender, and whether both sides agree."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 256
@@ -68,11 +65,8 @@ def main() -> None:
     except ImportError:
         captum = None
     plain_forward(net, sounds[:32], 8)  # warms up
-    times: dict[tuple[str, int], list[float]] = {(name, size): [] for name in contenders for size in SIZES}
-    for turn in range(ROUNDS):
-        for name, size in times:
-            if name != "captum" or turn < PEER_ROUNDS:
-                times[name, size].append(cpu_seconds(lambda name=name, size=size: contenders[name](size)))  # type: ignore[misc]
+    races = {(name, size): partial(work, size) for name, work in contenders.items() for size in SIZES}
+    times = in_turn(races, ROUNDS, fewer={key: PEER_ROUNDS for key in races if key[0] == "captum"})
     report(n, {key: statistics.median(found) for key, found in times.items()})
     if captum is None:
         print("  captum is not installed: its race is skipped (pip install brainmap[attribution])")
@@ -84,6 +78,7 @@ def main() -> None:
 
 
 def report(n: int, seconds: dict[tuple[str, int], float]) -> None:
+    """A line a batch size, and the best of each side against the best of the other."""
     print(f"grad-cam, {n} clips x 16 classes, ch32, conv8, one thread, CPU s")
     print(f"  {'batch':>5} {'forward':>8} {'over frames':>12} {'over samples':>13} {'captum loop':>12}")
     best: dict[str, float] = {}

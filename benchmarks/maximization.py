@@ -11,23 +11,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from clock import in_turn
 from torch import nn
 
 from brainmap import features
 
 RACES = (("conv8", 64, 2.0), ("conv2", 32, 4.0), ("conv3", 32, 4.0), ("conv4", 32, 4.0), ("conv5", 64, 4.0))
 JITTER = 400  # samples; 25 ms
-
-
-def cpu_seconds(work: Callable[..., object], *given: object) -> float:
-    start = time.process_time()
-    work(*given)
-    return time.process_time() - start
 
 
 def one_at_a_time(net: nn.Sequential, layer: str, units: int, steps: int) -> list[np.ndarray]:
@@ -51,11 +45,13 @@ def one_at_a_time(net: nn.Sequential, layer: str, units: int, steps: int) -> lis
 
 
 def ours(net: nn.Sequential, layer: str, units: int, steps: int) -> object:
+    """The defaults, all units in one call."""
     settings = features.MaximizationSettings(steps=steps)
     return features.maximize_activation(net, layer=layer, units=range(units), settings=settings)
 
 
 def main() -> None:
+    """A line a layer: both times, the ratio, and whether it is what was wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
@@ -72,9 +68,9 @@ def main() -> None:
         units = min(given.units or channels, channels)
         ours(net, layer, min(units, 2), 1)  # warms up
         race = (net, layer, units, given.steps)
-        pairs = [(cpu_seconds(one_at_a_time, *race), cpu_seconds(ours, *race)) for _ in range(given.repeats)]
-        theirs, mine = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(a / b for a, b in pairs)
+        times = in_turn({"alone": partial(one_at_a_time, *race), "brainmap": partial(ours, *race)}, given.repeats)
+        theirs, mine = (statistics.median(side) for side in times.values())
+        ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
         verdict = "reached" if ratio >= wanted else "FALLS SHORT"
         print(f"  {layer} {units:3d} units: one at a time {theirs:8.2f}, brainmap {mine:8.2f}; {ratio:5.1f} x, "
               f"wanted {wanted:g} x: {verdict}")  # fmt: skip

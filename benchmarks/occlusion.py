@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 import torch
+from clock import in_turn
 from torch import nn
 
 from brainmap import features
 
 BATCH, WINDOW, STEP = 64, 800, 400  # clips, samples, samples
-T = TypeVar("T")
-
-
-def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """CPU seconds, and what came out."""
-    start = time.process_time()
-    found = work()
-    return time.process_time() - start, found
 
 
 def captum_loop(net: nn.Module, sounds: np.ndarray) -> np.ndarray:
@@ -43,6 +34,7 @@ def captum_loop(net: nn.Module, sounds: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Both sides in turn, and the largest difference of their maps."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 64
@@ -51,24 +43,29 @@ def main() -> None:
     sounds = np.random.default_rng(0).standard_normal((n, 1, 16_000), np.float32) * np.float32(0.1)
 
     def ours() -> features.Attributions:
+        """Every class of every clip."""
         return features.attribute(
             net, sounds, method="occlusion", classes="all", window=WINDOW, step=STEP, batch_size=min(BATCH, n)
         )
 
     print(f"occlusion, {n} clips x 39 windows x 16 classes, ch32, one thread, CPU s, median of {repeats}")
-    ours()  # warms up
+    found = ours()
+    contenders: dict[str, Callable[[], object]] = {"brainmap": ours}
     try:
         import captum
+
+        contenders["captum"] = lambda: captum_loop(net, sounds)
     except ImportError:
-        print(f"  brainmap                     {statistics.median(timed(ours)[0] for _ in range(repeats)):7.2f}")
+        captum = None
+    times = in_turn(contenders, repeats)
+    print(f"  brainmap                     {statistics.median(times['brainmap']):7.2f}")
+    if captum is None:
         print("  captum is not installed: its race is skipped (pip install brainmap[attribution])")
         return
-    pairs = [(timed(ours), timed(lambda: captum_loop(net, sounds))) for _ in range(repeats)]
-    mine, theirs = ([run[0] for run in runs] for runs in zip(*pairs, strict=True))
-    print(f"  brainmap                     {statistics.median(mine):7.2f}")
-    print(f"  captum {captum.__version__}, a class at a time {statistics.median(theirs):7.2f}  brainmap is "
-          f"{statistics.median(b / a for a, b in zip(mine, theirs, strict=True)):.1f} x faster")
-    largest = max(float(np.abs(a[1].maps[:, :, 0] - b[1]).max()) for a, b in pairs)
+    ratio = statistics.median(b / a for a, b in zip(times["brainmap"], times["captum"], strict=True))
+    print(f"  captum {captum.__version__}, a class at a time {statistics.median(times['captum']):7.2f}  brainmap is "
+          f"{ratio:.1f} x faster")  # fmt: skip
+    largest = float(np.abs(found.maps[:, :, 0] - captum_loop(net, sounds)).max())
     print(f"  largest difference           {largest:.1e}")
 
 

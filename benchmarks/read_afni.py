@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from clock import in_turn
 
 from brainmap import rsa
 from brainmap.rsa.afni import brik_attributes, format_head, grid_attributes
@@ -47,17 +47,6 @@ def nibabel_reads(head: Path) -> Any:
     return image.get_fdata()
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The least processor time of several runs [s]."""
-    work()
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
-
-
 def peak(work: Callable[[], object]) -> int:
     """The most memory held at once [bytes]."""
     tracemalloc.start()
@@ -69,6 +58,7 @@ def peak(work: Callable[[], object]) -> int:
 
 
 def main() -> None:
+    """Shorts and floats, in turn: the least time of each side, and our peak."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--volumes", type=int, default=100)
     arguments.add_argument("--repeats", type=int, default=5)
@@ -80,8 +70,10 @@ def main() -> None:
             theirs = nibabel_reads(head)
             np.testing.assert_array_equal(rsa.load_image(head).get_fdata(dtype=np.float32), theirs.astype("f4"))
             del theirs
-            ours = seconds(partial(rsa.load_image, head), options.repeats)
-            nibabels = seconds(partial(nibabel_reads, head), options.repeats)
+            contenders: dict[str, Callable[[], object]] = {
+                "brainmap": partial(rsa.load_image, head), "nibabel": partial(nibabel_reads, head)
+            }  # fmt: skip
+            ours, nibabels = (min(times) for times in in_turn(contenders, options.repeats).values())
             most = peak(partial(rsa.load_image, head))
             print(
                 f"{options.volumes} volumes of {what}: brainmap {ours:.3f} s, nibabel {nibabels:.3f} s, "

@@ -26,6 +26,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import rsatoolbox  # noqa: E402
+from clock import in_turn  # noqa: E402
 from nilearn.datasets import load_mni152_brain_mask  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
@@ -36,20 +37,11 @@ Floats = NDArray[np.float64]
 ITEMS = 64
 
 
-def cpu_times(work: Callable[[], Any], repeats: int) -> list[float]:
-    """CPU seconds of each call, after one that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return times
-
-
 def quietly(work: Callable[[], Any]) -> Any:
-    """Peers draw progress bars and print; neither is part of the race."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """Peers draw progress bars, print and warn; none is part of the race."""
+    void = io.StringIO()
+    with contextlib.redirect_stdout(void), contextlib.redirect_stderr(void), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return work()
 
 
@@ -119,26 +111,25 @@ def race(n_models: int, radius: float, repeats: int, subset: int) -> None:
         return searchlight(data, models, mask=mask, labels=labels, radius_mm=radius, minimum_voxels=2, threads=1)
 
     scores = ours().array[:, chosen].T
-    mine = statistics.median(cpu_times(ours, repeats)) / spheres.n_voxels * 1e6
-    print(f"{n_models} models, {spheres.n_voxels} spheres of {spheres.n_most} voxels, {ITEMS} conditions")
-    print(f"  brainmap    {mine:8.1f} us a sphere (all spheres)")
-    peers: list[tuple[str, Callable[[], Floats]]] = [
+    contenders: dict[str, Callable[[], Any]] = {"brainmap": ours}
+    off: dict[str, float] = {}
+    for name, work in (
         ("rsatoolbox", lambda: quietly(lambda: by_rsatoolbox(data, neighbors, models, labels))),
         ("mne-rsa", lambda: quietly(lambda: by_mne_rsa(data, neighbors, models))),
-    ]
-    for name, work in peers:
+    ):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                theirs = work()
-                took = statistics.median(cpu_times(work, repeats)) / subset * 1e6
+            off[name] = float(np.abs(work() - scores).max())
+            contenders[name] = work
         except ImportError as error:
             print(f"  {name:<11} skipped: {error} (pip install mne-rsa to race it)")
-            continue
-        off = float(np.abs(theirs - scores).max())
-        print(
-            f"  {name:<11} {took:8.1f} us a sphere ({subset} of them): {took / mine:.1f} x, differs by {off:.1e}"
-        )
+    each = {name: subset if name in off else spheres.n_voxels for name in contenders}
+    times = in_turn(contenders, repeats)
+    took = {name: statistics.median(runs) / each[name] * 1e6 for name, runs in times.items()}
+    print(f"{n_models} models, {spheres.n_voxels} spheres of {spheres.n_most} voxels, {ITEMS} conditions")
+    print(f"  brainmap    {took['brainmap']:8.1f} us a sphere (all spheres)")
+    for name in off:
+        print(f"  {name:<11} {took[name]:8.1f} us a sphere ({subset} of them): "
+              f"{took[name] / took['brainmap']:.1f} x, differs by {off[name]:.1e}")  # fmt: skip
 
 
 def threads(radius: float, repeats: int) -> None:
@@ -174,6 +165,7 @@ def memory(n_items: int, radius: float) -> None:
 
 
 def main() -> None:
+    """12 models and 1, threads, memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--subset", type=int, default=300, help="spheres the peers run on")
