@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         inputs_table as inputs_table,
         load_inputs as load_inputs,
     )
+    from brainmap.rsa.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
     from brainmap.rsa.model_rdms import (
         category_rdm as category_rdm,
         phonetic_rdm as phonetic_rdm,
@@ -139,6 +140,7 @@ _HOMES = {
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
+    "meshes": ("Mesh", "load_mesh", "mesh_edges"),
     "surface": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),

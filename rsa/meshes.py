@@ -1,0 +1,203 @@
+"""Meshes of the cortex: both hemispheres as one graph of vertices, edges and triangles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa._selectors import hemisphere_files
+from brainmap.rsa.surface import HEMISPHERES, MESHES
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+_SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
+_POINTS, _TRIANGLES = 1008, 1009  # GIFTI's intents
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """The triangles of one or both hemispheres; no edge joins the two.
+
+    Attributes
+    ----------
+    points : ndarray (n_vertices, 3) [mm]
+        The left hemisphere first.
+    triangles : ndarray of int (n_triangles, 3)
+        Rows of `points`.
+    sizes : tuple of int
+        Vertices of the left and of the right hemisphere; one of them may be 0.
+    name : str
+        Where it came from.
+
+    Examples
+    --------
+    >>> mesh = Mesh(np.eye(3), np.array([[0, 1, 2]]), (3, 0))
+    >>> round(mesh.spacing, 3), mesh.side("right").sizes
+    (1.414, (0, 0))
+    """
+
+    points: Floats
+    triangles: Integers
+    sizes: tuple[int, int]
+    name: str = "mesh"
+
+    @property
+    def spacing(self) -> float:
+        """Mean length of an edge [mm]."""
+        return float(edge_lengths(self).mean()) if len(self.triangles) else float("nan")
+
+    def side(self, side: str) -> Mesh:
+        """One hemisphere alone."""
+        left, right = self.sizes
+        first = one_of(side, HEMISPHERES, "hemisphere") == "left"
+        points = self.points[:left] if first else self.points[left:]
+        mine = (self.triangles < left).all(axis=1) == first
+        return Mesh(
+            points,
+            self.triangles[mine] - (0 if first else left),
+            (left, 0) if first else (0, right),
+            f"{self.name} ({side})",
+        )
+
+
+MeshLike = Mesh | str | Path | Mapping[str, str | Path]
+
+
+def load_mesh(mesh: MeshLike) -> Mesh:
+    """Read the mesh of a cortex, or take one that nilearn brings along.
+
+    Parameters
+    ----------
+    mesh : "fsaverage5", "fsaverage", name with `{hemi}`, path, or mapping of side to path
+        fsaverage's is halfway between white matter and pial surface. Files are GIFTI (`.surf.gii`, in mm) or
+        FreeSurfer's (`lh.pial`); sides are L and R, lh and rh, or left and right. One path without `{hemi}` is a
+        hemisphere that the file names.
+
+    Returns
+    -------
+    Mesh
+
+    Raises
+    ------
+    InputError
+        No such file, a damaged one, values in place of a mesh, triangles of vertices that are not there, a left mesh
+        given as right, an unknown name.
+
+    Examples
+    --------
+    >>> load_mesh("fsaverage5").sizes
+    (10242, 10242)
+    """
+    if isinstance(mesh, Mesh):
+        return mesh
+    if isinstance(mesh, Mapping):
+        files = {_SIDES[one_of(side, tuple(_SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()}
+        if not files:
+            raise InputError("mesh: found no file, wanted one for L, R or both")
+    elif str(mesh) in MESHES:
+        return _fsaverage(str(mesh))
+    elif "{hemi}" in str(mesh):
+        files = hemisphere_files(str(mesh))
+    elif Path(mesh).is_file():
+        files = {"": Path(mesh)}
+    else:
+        names = nearest(str(mesh), MESHES) or f"; meshes that are known by name are {some(MESHES)}"
+        raise InputError(f"mesh: no file {mesh}{names}")
+    parts: dict[str, tuple[Floats, Integers]] = {}
+    for side, file in files.items():
+        points, triangles, said = _read(file)
+        if side and said and side != said:
+            raise InputError(f"{file}: given as the {side} hemisphere, the file says {said}")
+        if not side and not said:
+            raise InputError(f"{file} does not say its hemisphere; give {{'L': ...}}, or a name with {{hemi}}")
+        parts[side or said] = points, triangles
+    return joined(parts, name=str(mesh if not isinstance(mesh, Mapping) else some(map(str, files.values()))))
+
+
+def joined(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh:
+    """One mesh of the points and triangles of "left", "right" or both."""
+    left, right = (parts.get(side, (np.empty((0, 3)), np.empty((0, 3), int))) for side in HEMISPHERES)
+    for points, triangles in (left, right):
+        _check(np.asarray(points), np.asarray(triangles), name)
+    points = np.concatenate([left[0], right[0]]).astype(np.float64)
+    triangles = np.concatenate([left[1], np.asarray(right[1]) + len(left[0])]).astype(np.int64)
+    return Mesh(points, triangles, (len(left[0]), len(right[0])), name)
+
+
+def _check(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
+    if points.ndim != 2 or points.shape[1:] != (3,) or triangles.ndim != 2 or triangles.shape[1:] != (3,):
+        raise InputError(f"{name}: points {points.shape} and triangles {triangles.shape}, wanted (n, 3) of both")
+    if not np.isfinite(points).all():
+        raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(points).all(axis=1))} points that are not finite")
+    if triangles.size and not (triangles.min() >= 0 and triangles.max() < len(points)):
+        raise InputError(f"{name}: triangles of vertices up to {triangles.max()}, and there are {len(points)} points")
+
+
+def _fsaverage(name: str) -> Mesh:
+    """Halfway between white matter and pial surface, where a map of the cortex lies."""
+    from nilearn.datasets import load_fsaverage
+
+    meshes = load_fsaverage(name)
+    parts = {}
+    for side in HEMISPHERES:
+        pial, white = (meshes[key].parts[side] for key in ("pial", "white_matter"))
+        middle = (np.asarray(pial.coordinates, float) + np.asarray(white.coordinates, float)) / 2
+        parts[side] = middle, np.asarray(pial.faces)
+    return joined(parts, name=name)
+
+
+def _read(file: Path) -> tuple[Floats, Integers, str]:
+    """Points, triangles, and the side that the file says it is."""
+    existing_file(file, "mesh")
+    try:
+        if not file.name.endswith((".gii", ".gii.gz")):
+            points, triangles = nib.freesurfer.read_geometry(file)[:2]
+            return points, triangles, _SIDES.get(file.name.split(".")[0], "")
+        image: Any = nib.load(file)
+        arrays = {array.intent: array for array in image.darrays}
+        if not {_POINTS, _TRIANGLES} <= arrays.keys():
+            raise InputError(f"{file} holds no mesh; wanted points and triangles (.surf.gii)")
+        metas = [image.meta, *(array.meta for array in image.darrays)]
+        said = {str(meta.get("AnatomicalStructurePrimary", "")) for meta in metas}
+        side = "left" if "CortexLeft" in said else "right" if "CortexRight" in said else ""
+        return np.asarray(arrays[_POINTS].data, float), np.asarray(arrays[_TRIANGLES].data), side
+    except InputError:
+        raise
+    except Exception as error:  # nibabel and expat raise what they meet: KeyError, ValueError, zlib.error, ...
+        said_so = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file}: no mesh that can be read ({said_so}); wanted .surf.gii or FreeSurfer's") from None
+
+
+def mesh_edges(mesh: Mesh) -> Integers:
+    """The edges of a mesh, each once.
+
+    Returns
+    -------
+    ndarray (n_edges, 2)
+        Pairs of vertices, the smaller one first, in order: neighbors for clusters and discs alike.
+
+    Examples
+    --------
+    >>> mesh_edges(Mesh(np.eye(3), np.array([[0, 1, 2], [2, 1, 0]]), (3, 0))).tolist()
+    [[0, 1], [0, 2], [1, 2]]
+    """
+    triangles = np.asarray(mesh.triangles, np.int64)
+    pairs = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]  # a triangle that names a vertex twice
+    n = max(len(mesh.points), 1)
+    keys = np.unique(pairs[:, 0] * n + pairs[:, 1])
+    return np.stack([keys // n, keys % n], axis=1)
+
+
+def edge_lengths(mesh: Mesh) -> Floats:
+    """The length of each row of `mesh_edges` [mm]."""
+    edges = mesh_edges(mesh)
+    return np.asarray(np.linalg.norm(mesh.points[edges[:, 0]] - mesh.points[edges[:, 1]], axis=1))
