@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from brainmap.cli.features import commands
+from brainmap.cli.leaving import Leave, leaving
 from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, said, save_figure, show
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, said, save_figure
 
 Method = Annotated[
     str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")
@@ -73,8 +73,10 @@ def cam(
 
 @commands.command()
 @listening
+@leaving
 def attention(
     hear: Hear,
+    leave: Leave,
     method: Method = "grad-cam",
     layer: MapLayer = "last-conv",
     measure: Annotated[str, typer.Option(help="Of cover: entropy, or area (above a threshold).")] = "entropy",
@@ -83,19 +85,14 @@ def attention(
     empty: Annotated[str, typer.Option(help="Maps that are nowhere positive: zero, or leave-out.")] = "zero",
     alternative: Annotated[str, typer.Option(help="two-sided, greater (own class covers more) or less.")] = "two-sided",
     seed: Annotated[int, typer.Option(min=0, help="Of random sign flips, with more than 20 words.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="The table of words: .tsv.")] = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
     import numpy as np
 
     from brainmap.features.attention import COVER_COLUMNS, CoverSettings, attention_cover
     from brainmap.features.cam import class_activation_maps
+    from brainmap.viz.attention import plot_cover
 
-    free(out, overwrite, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
     settings = {"measure": measure, "scale": scale, "threshold": threshold, "empty": empty, "alternative": alternative}
     chosen = CoverSettings(**settings)  # type: ignore[arg-type]
     one = hear()
@@ -106,21 +103,8 @@ def attention(
     found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
     summary = {"own": found.own, "others": found.others, "difference": found.difference, "effect": found.effect,
                "p": found.p, "words": found.n_words}  # fmt: skip
-    if out is not None:
-        from brainmap.record import write_table
-
-        about = provenance({"method": method, "layer": cams.layer, **settings}, [one.path], seed=seed)
-        write_table(found.table, out, columns=COVER_COLUMNS, about={**about, "OverWords": summary})
-    if figure is not None:
-        from brainmap.viz.attention import plot_cover
-
-        save_figure(plot_cover(found), figure)
-    if as_json:
-        rows = json.loads(found.table.to_json(orient="records"))
-        typer.echo(json.dumps({"network": one.name, "method": cams.method, "layer": cams.layer, **summary,
-                               "table": rows}, indent=2))  # fmt: skip
-        return
-    show(found.table, False)
-    typer.echo(f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
-               f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)")  # fmt: skip
-    said(out, figure)
+    one_line = (f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
+                f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)")  # fmt: skip
+    leave(found.table, COVER_COLUMNS, lambda: plot_cover(found), inputs=[one.path], seed=seed, words=one_line,
+          parameters={"method": method, "layer": cams.layer, **settings}, about={"OverWords": summary},
+          read={"network": one.name, "method": cams.method, "layer": cams.layer, **summary})  # fmt: skip

@@ -11,8 +11,9 @@ import typer
 
 from brainmap.checks import one_of
 from brainmap.cli.features import commands
-from brainmap.cli.listening import Figure, Hear, Listener, listening
-from brainmap.cli.shared import Json, Overwrite, Table, leave, names, outputs_free, said, show
+from brainmap.cli.leaving import Leave, leaving
+from brainmap.cli.listening import Hear, Listener, listening
+from brainmap.cli.shared import names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def _targets(one: Listener, classes: str) -> NDArray[np.intp]:
 
 @commands.command()
 @listening
+@leaving
 def faithfulness(
     hear: Hear,
+    leave: Leave,
     method: Methods = "grad-cam,saliency,lrp",
     classes: Classes = "predicted",
     layer: MapLayer = None,
@@ -57,10 +60,6 @@ def faithfulness(
     score: Annotated[str, typer.Option(help="probability or logit.")] = "probability",
     random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline, each a sound.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of random orders and noise.")] = 0,
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Deletion and insertion curves of maps, and the pointing game and IoU against voiced sound."""
     import numpy as np
@@ -70,7 +69,6 @@ def faithfulness(
     from brainmap.features.faithfulness import CURVE_COLUMNS, deletion_curves
     from brainmap.viz.faithfulness import plot_deletion
 
-    outputs_free(out, figure, overwrite)
     methods = _methods(method)
     one = hear()
     targets = _targets(one, classes)
@@ -89,11 +87,9 @@ def faithfulness(
         tables += [mine.table.assign(method=name, order=mine.order) for mine in curves[name]]
         rows.append({"method": name, **_curve_means(curves[name]), **_voiced(one.sounds, maps[:, [place]])})
     columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
-    leave(pd.concat(tables, ignore_index=True)[list(columns)], columns, lambda: plot_deletion(curves), out=out,
-           figure=figure, inputs=[one.path], parameters={"classes": classes, **settings}, seed=seed)  # fmt: skip
-    show(pd.DataFrame(rows), as_json)
-    if not as_json:
-        said(out, figure)
+    table = pd.concat(tables, ignore_index=True)[list(columns)]
+    leave(table, columns, lambda: plot_deletion(curves), inputs=[one.path], seed=seed, shown=pd.DataFrame(rows),
+          parameters={"classes": classes, **settings})  # fmt: skip
 
 
 def _of_method(found: Curves, place: int) -> Curves:
@@ -123,17 +119,15 @@ def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
 
 @commands.command()
 @listening
+@leaving
 def randomization(
     hear: Hear,
+    leave: Leave,
     method: Methods = "layer-cam,saliency",
     classes: Classes = "predicted",
     layer: MapLayer = None,
     absolute: Annotated[bool, typer.Option("--absolute", help="Sizes of the maps, without their signs.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the new weights.")] = 0,
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
     import numpy as np
@@ -141,7 +135,6 @@ def randomization(
     from brainmap.features.randomization import COLUMNS, cascading_randomization, randomization_table
     from brainmap.viz.faithfulness import plot_randomization
 
-    outputs_free(out, figure, overwrite)
     methods = _methods(method)
     one = hear()
     targets = _targets(one, classes)
@@ -152,17 +145,16 @@ def randomization(
     ]  # fmt: skip
     columns = {"method": "method of the map"} | COLUMNS
     table = randomization_table(found)[list(columns)]
-    leave(table, columns, lambda: plot_randomization(found), out=out, figure=figure, inputs=[one.path],
-           parameters={"classes": classes, "absolute": absolute}, seed=seed)  # fmt: skip
-    show(table, as_json)
-    if not as_json:
-        said(out, figure)
+    leave(table, columns, lambda: plot_randomization(found), inputs=[one.path],
+          parameters={"classes": classes, "absolute": absolute}, seed=seed)  # fmt: skip
 
 
 @commands.command()
 @listening
+@leaving
 def localize(
     hear: Hear,
+    leave: Leave,
     boundaries: Annotated[
         Path | None, typer.Option(help="Where each sound is: a .tsv with stimulus_id, start_s, end_s.")
     ] = None,
@@ -179,16 +171,11 @@ def localize(
     threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
     smooth_ms: Annotated[float, typer.Option(min=0, help="Moving average over maps first.")] = 50.0,
     seed: Annotated[int, typer.Option(min=0, help="Of planting.")] = 0,
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Where networks that learned words place them in time, against known boundaries."""
     from brainmap.features.localization import COLUMNS, localization_summary, localize as place
     from brainmap.viz.faithfulness import plot_localization
 
-    outputs_free(out, figure, overwrite)
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
     one = hear()
@@ -199,11 +186,8 @@ def localize(
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
     read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
-    leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), out=out, figure=figure,
-           parameters=about, inputs=read, seed=seed)  # fmt: skip
-    show(localization_summary(table), as_json)
-    if not as_json:
-        said(out, figure)
+    leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), parameters=about, inputs=read,
+          seed=seed, shown=localization_summary(table))  # fmt: skip
 
 
 def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Table = Annotated[Path | None, typer.Option("--out", help="The table: .tsv, with a .json beside it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
 
@@ -115,31 +114,6 @@ def show(table: pd.DataFrame, as_json: bool) -> None:
         typer.echo(table.to_json(orient="records", indent=2))
     else:
         typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-
-
-def outputs_free(out: Path | None, figure: Path | None, overwrite: bool) -> None:
-    """Refuse a table or a figure that could not be left, before anything is computed.
-
-    Raises
-    ------
-    InputError
-    """
-    free(out, overwrite, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
-
-
-def leave(
-    table: pd.DataFrame, columns: Mapping[str, str], make: Callable[[], Figure], *, out: Path | None,
-    figure: Path | None, inputs: list[Path], parameters: Mapping[str, Any], seed: int = 0,
-) -> None:  # fmt: skip
-    """Draw the figure, then write the table with its sidecar and the figure: a mistake in either leaves neither."""
-    from brainmap.record import write_table
-
-    drawn = make() if figure is not None else None
-    if out is not None:
-        write_table(table, out, columns=columns, about=provenance(parameters, inputs, seed=seed))
-    if figure is not None and drawn is not None:
-        save_figure(drawn, figure)
 
 
 def said(*files: Path | None) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli.features import commands
-from brainmap.cli.listening import Figure, Hear, Listener, listening
-from brainmap.cli.shared import Json, Overwrite, Table, leave, names, outputs_free, said, show
+from brainmap.cli.leaving import Leave, leaving
+from brainmap.cli.listening import Hear, Listener, listening
+from brainmap.cli.shared import Overwrite, names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,33 +23,30 @@ Stage = Annotated[str, typer.Option(help="after or before the nonlinearity.")]
 
 @commands.command()
 @listening
+@leaving
 def filters(
     hear: Hear,
+    leave: Leave,
     layer: Annotated[str, typer.Option(help="first, or a layer with nothing nonlinear before it.")] = "first",
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Frequency responses of the first layer's filters: best frequency and bandwidth of each, sorted."""
     from brainmap.features.filters import FILTER_COLUMNS, layer_filters
     from brainmap.viz.filters import plot_filters
 
-    outputs_free(out, figure, overwrite)
     one = hear()
     found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
     table = found.table.iloc[found.order][list(FILTER_COLUMNS)]
-    leave(table, FILTER_COLUMNS, lambda: plot_filters(found), out=out, figure=figure, inputs=[one.path],
-           parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride})  # fmt: skip
-    show(table if as_json else table.drop(columns=["layer", "offset"]), as_json)
-    if not as_json:
-        said(out, figure)
+    leave(table, FILTER_COLUMNS, lambda: plot_filters(found), inputs=[one.path],
+          parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride},
+          shown=table.drop(columns=["layer", "offset"]), rows=table)  # fmt: skip
 
 
 @commands.command()
 @listening
+@leaving
 def tuning(
     hear: Hear,
+    leave: Leave,
     layers: Layers = "all",
     stimulus: Annotated[str, typer.Option(help="tone or noise.")] = "tone",
     lowest: Annotated[float, typer.Option(help="Lowest frequency [Hz].")] = 60.0,
@@ -65,10 +63,6 @@ def tuning(
     stage: Stage = "after",
     curves: Annotated[str | None, typer.Option(help="A layer: the figure shows its units' tuning curves.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
     import numpy as np
@@ -81,7 +75,6 @@ def tuning(
         per_step=per_step, levels_db=_numbers(levels, "--levels"), seconds=duration, ramp_ms=ramp_ms,
         noise_octaves=noise_octaves, repeats=repeats, measure=measure, height=height,  # type: ignore[arg-type]
     )  # fmt: skip
-    outputs_free(out, figure, overwrite)
     one = hear()
     found = measure_tuning(
         one.model, one.sounds, layers=names(layers), settings=settings, stage=stage,  # type: ignore[arg-type]
@@ -89,13 +82,8 @@ def tuning(
     )  # fmt: skip
     make = functools.partial(plot_tuning, found) if curves is None else functools.partial(
         plot_tuning_curves, found, curves)  # fmt: skip
-    leave(found.table, TUNING_COLUMNS, make, out=out, figure=figure, inputs=[one.path],
-           parameters={**describe_tuning(found), "stage": stage}, seed=seed)  # fmt: skip
-    if as_json:
-        show(found.table, True)
-        return
-    show(_by_layer(found), False)
-    said(out, figure)
+    leave(found.table, TUNING_COLUMNS, make, inputs=[one.path], parameters={**describe_tuning(found), "stage": stage},
+          seed=seed, shown=_by_layer(found), rows=found.table)  # fmt: skip
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -126,13 +114,11 @@ def _by_layer(found: Any) -> pd.DataFrame:
 
 
 @commands.command()
+@leaving
 def spectra(
     store: Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features maximize` writes it.")],
+    leave: Leave,
     layer: Annotated[str, typer.Option(help="Whose maximizing patterns.")] = "output",
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Spectra of maximizing patterns, sorted by their peak frequency."""
     from brainmap.checks import one_of
@@ -140,7 +126,6 @@ def spectra(
     from brainmap.features.filters import FILTER_COLUMNS, pattern_spectra
     from brainmap.viz.filters import plot_spectra
 
-    outputs_free(out, figure, overwrite)
     kept = open_maximizations(store)
     patterns = kept[one_of(layer, list(kept), "--layer")]
     found = pattern_spectra(patterns)
@@ -150,17 +135,16 @@ def spectra(
                "low_hz": "lower edge of the band, where the power is half [Hz]",
                "bands": "how many separate bands reach half of the largest power"}  # fmt: skip
     title = f"Spectra of what maximizes {layer}, by their peaks (dots)"
-    leave(table, columns, lambda: plot_spectra(found, title=title), out=out, figure=figure, inputs=[],
-           parameters={"store": str(store), "layer": layer})  # fmt: skip
-    show(table, as_json)
-    if not as_json:
-        said(out, figure)
+    leave(table, columns, lambda: plot_spectra(found, title=title), inputs=[],
+          parameters={"store": str(store), "layer": layer})  # fmt: skip
 
 
 @commands.command()
 @listening
+@leaving
 def exemplars(
     hear: Hear,
+    leave: Leave,
     layer: Annotated[str, typer.Option(help="A layer, last-conv, or output for the classes.")] = "last-conv",
     units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
     k: Annotated[int, typer.Option("--k", min=1, help="Crops a unit.")] = 9,
@@ -169,16 +153,12 @@ def exemplars(
     own_class: Annotated[bool, typer.Option("--own-class", help="Of the output: only sounds of that class.")] = False,
     stage: Stage = "after",
     wav: Annotated[Path | None, typer.Option(help="A folder for the crops as WAV.")] = None,
-    out: Table = None,
-    figure: Figure = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """The stretches of sounds that drive units most, with their times, as a table and WAV."""
     from brainmap.features.exemplars import EXEMPLAR_COLUMNS, find_exemplars
     from brainmap.viz.exemplars import plot_exemplars
 
-    outputs_free(out, figure, overwrite)
     if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
         raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
     one = hear()
@@ -190,14 +170,10 @@ def exemplars(
                   "stage": stage, "dead": list(found.dead)}  # fmt: skip
     if wav is not None:
         found.save_wav(wav, seconds=0.5)
-    leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), out=out, figure=figure,
-           inputs=[one.path], parameters=parameters)  # fmt: skip
-    shown = found.table if as_json else found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
-    show(shown, as_json)
-    if not as_json:
-        if wav is not None:
-            typer.echo(f"{wav}: {len(found.crops)} sounds, each repeated to half a second")
-        said(out, figure)
+    best = found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
+    heard = "" if wav is None else f"{wav}: {len(found.crops)} sounds, each repeated to half a second"
+    leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), inputs=[one.path], parameters=parameters,
+          shown=best, rows=found.table, words=heard)  # fmt: skip
 
 
 def _activations(one: Listener, layers: str) -> Any:
@@ -208,45 +184,37 @@ def _activations(one: Listener, layers: str) -> Any:
 
 @commands.command()
 @listening
+@leaving
 def neighbors(
     hear: Hear,
+    leave: Leave,
     layers: Layers = "all",
     k: Annotated[int, typer.Option("--k", min=1, help="Neighbors of a sound.")] = 5,
     metric: Annotated[str, typer.Option(help="correlation or euclidean.")] = "correlation",
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
     from brainmap.features.neighbors import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.exemplars import plot_neighbors
 
-    outputs_free(out, figure, overwrite)
     one = hear()
     found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
-    leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), out=out, figure=figure,
-           inputs=[one.path], parameters={"k": k, "metric": metric, "layers": layers})  # fmt: skip
     overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
-    show(found.precision if as_json else overall, as_json)
-    if not as_json:
-        said(out, figure)
+    leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), inputs=[one.path],
+          parameters={"k": k, "metric": metric, "layers": layers}, shown=overall, rows=found.precision)  # fmt: skip
 
 
 @commands.command()
 @listening
+@leaving
 def embed(
     hear: Hear,
+    leave: Leave,
     layers: Layers = "all",
     method: Annotated[str, typer.Option(help="pca or tsne.")] = "pca",
     components: Annotated[int, typer.Option(min=1)] = 2,
     units: Annotated[str, typer.Option(help="zscore over sounds, or raw.")] = "zscore",
     perplexity: Annotated[float, typer.Option(help="Of t-SNE; below the number of sounds.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of t-SNE.")] = 0,
-    out: Table = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Sounds as points, by principal components or t-SNE of layers (time averages)."""
     import numpy as np
@@ -255,7 +223,6 @@ def embed(
     from brainmap.features.embedding import embed as embed_layer
     from brainmap.viz.embedding import plot_embedding
 
-    outputs_free(out, figure, overwrite)
     one = hear()
     acts = _activations(one, layers)
     found = [
@@ -272,8 +239,5 @@ def embed(
     ])  # fmt: skip
     parameters = {"method": method, "units": units, "perplexity": found[0].perplexity,
                   "layers": about.to_dict(orient="records")}  # fmt: skip
-    leave(table, columns, lambda: plot_embedding(found), out=out, figure=figure, inputs=[one.path],
-           parameters=parameters, seed=seed)  # fmt: skip
-    show(about, as_json)
-    if not as_json:
-        said(out, figure)
+    leave(table, columns, lambda: plot_embedding(found), inputs=[one.path], parameters=parameters, seed=seed,
+          shown=about)  # fmt: skip

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from brainmap.cli.features import commands
-from brainmap.cli.listening import Figure, Hear, listening
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, said, save_figure, show
+from brainmap.cli.leaving import Leave, leaving
+from brainmap.cli.listening import Hear, listening
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 
 
 @commands.command()
 @listening
+@leaving
 def voicing(
     hear: Hear,
+    leave: Leave,
     layer: Annotated[str, typer.Option(help="Of the maps; fine enough in time, so an early one.")] = "conv4",
     method: Annotated[str, typer.Option(help="layer-cam, another kind of map, or occlusion.")] = "layer-cam",
     kind: Annotated[str, typer.Option(help="unvoiced, voiced or silent.")] = "unvoiced",
@@ -26,19 +27,14 @@ def voicing(
     correction: Annotated[str, typer.Option(help="Over words: fdr, bonferroni or none.")] = "fdr",
     permutations: Annotated[int, typer.Option(min=99, help="Circular shifts.")] = 4999,
     seed: Annotated[int, typer.Option(min=0, help="Of the shifts.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="The table of words: .tsv.")] = None,
-    figure: Figure = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Whether the network attends more to unvoiced than to voiced sound, word by word, by circular shifts."""
     import numpy as np
 
     from brainmap.features.voiced_maps import attention_to_voicing
     from brainmap.features.voiced_shares import WORD_COLUMNS
+    from brainmap.viz.voicing import plot_voiced_attention
 
-    free(out, overwrite, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     settings: dict[str, Any] = {"kind": kind, "energy": energy, "alternative": alternative, "correction": correction,
                 "permutations": permutations}  # fmt: skip
@@ -46,19 +42,9 @@ def voicing(
         one.model, one.sounds, layer=layer, method=method, class_names=one.classes, device=one.device,
         rng=np.random.default_rng(seed), **settings,
     )  # fmt: skip
-    if out is not None:
-        from brainmap.record import write_table
-
-        about = provenance({"maps": found.source, **settings}, [one.path], seed=seed)
-        over_words = {"Effect": found.effect, "P": found.p}
-        write_table(found.words, out, columns=WORD_COLUMNS, about={**about, "AllWords": over_words})
-    if figure is not None:
-        from brainmap.viz.voicing import plot_voiced_attention
-
-        save_figure(plot_voiced_attention(one.sounds, found), figure)
-    show(found.words[SHOWN], as_json)
-    if not as_json:
-        up = int((found.words["effect"] > 0).sum())
-        typer.echo(f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
-                   f"(p = {found.p:.2g}; more in {up} of {int((found.words['n'] > 0).sum())} words)")  # fmt: skip
-        said(out, figure)
+    up, heard = int((found.words["effect"] > 0).sum()), int((found.words["n"] > 0).sum())
+    leave(found.words, WORD_COLUMNS, lambda: plot_voiced_attention(one.sounds, found), inputs=[one.path],
+          parameters={"maps": found.source, **settings}, seed=seed, shown=found.words[SHOWN],
+          about={"AllWords": {"Effect": found.effect, "P": found.p}},
+          words=f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
+                f"(p = {found.p:.2g}; more in {up} of {heard} words)")  # fmt: skip

@@ -1,0 +1,105 @@
+"""What commands share that leave a table and a figure: the options that name both, and how they are written."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Table = Annotated[Path | None, typer.Option("--out", help="The table: .tsv, with a .json beside it.")]
+Picture = Annotated[Path | None, typer.Option("--figure", help="A picture of it: .png, .svg or .pdf.")]
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Where the outcome of a command goes: a table, a figure, the terminal."""
+
+    out: Path | None
+    figure: Path | None
+    as_json: bool
+
+    def __call__(
+        self, table: pd.DataFrame, columns: Mapping[str, str], draw: Callable[[], Figure], *,
+        inputs: Iterable[str | Path], parameters: Mapping[str, Any], seed: int = 0,
+        about: Mapping[str, Any] | None = None, shown: pd.DataFrame | None = None, rows: pd.DataFrame | None = None,
+        read: Mapping[str, Any] | None = None, words: str = "",
+    ) -> None:  # fmt: skip
+        """Draw the figure, write the table with its sidecar and the figure, and show the outcome.
+
+        Parameters
+        ----------
+        table, columns : DataFrame, mapping of str to str
+            What `--out` gets, and what its columns are.
+        draw : callable
+            The figure; called where `--figure` asks for one, before anything is written: a mistake leaves nothing.
+        inputs, parameters, seed, about
+            What the sidecar says; `about` beside the provenance.
+        shown, rows : DataFrame, optional
+            What people see (the table), and what `--json` prints (what people see).
+        read : mapping, optional
+            What `--json` says beside these rows; they are then its `table`.
+        words : str
+            A line under the table, for people.
+        """
+        from brainmap.record import write_table
+
+        drawn = draw() if self.figure is not None else None
+        if self.out is not None:
+            said = provenance(parameters, inputs, seed=seed) | dict(about or {})
+            write_table(table, self.out, columns=columns, about=said)
+        if self.figure is not None and drawn is not None:
+            save_figure(drawn, self.figure)
+        shown = table if shown is None else shown
+        if self.as_json:
+            rows = shown if rows is None else rows
+            typer.echo(json.dumps({**read, "table": records(rows)}, indent=2)) if read else show(rows, True)
+            return
+        show(shown, False)
+        for line in filter(None, [words, *(f"Wrote {path}" for path in (self.out, self.figure) if path is not None)]):
+            typer.echo(line)
+
+
+def records(table: pd.DataFrame) -> Any:
+    """Rows as JSON has them: what is not a number is null."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def _options(out: Table = None, figure: Picture = None, overwrite: Overwrite = False, as_json: Json = False) -> None:
+    """The options themselves: their wording and defaults, in one place."""
+
+
+def leaving(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with a parameter `leave` the options `--out`, `--figure`, `--overwrite` and `--json`.
+
+    Outputs that could not be left are refused before the command runs; a command that has more of them takes
+    `overwrite` too.
+    """
+    own = inspect.signature(command, eval_str=True)
+    common = inspect.signature(_options, eval_str=True)
+    rest = [p for p in own.parameters.values() if p.name != "leave"]
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **given: Any) -> None:
+        out, figure, overwrite, as_json = (given.pop(name) for name in common.parameters)
+        free(out, overwrite, kinds=(".tsv",))
+        free(figure, overwrite, option="--figure", kinds=FORMATS)
+        asks = {"overwrite": overwrite} if "overwrite" in own.parameters else {}
+        command(*args, leave=Leave(out, figure, as_json), **asks, **given)
+
+    rest = [p for p in rest if p.name not in common.parameters]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in common.parameters.values()]
+    wrapper.__signature__ = own.replace(parameters=[*rest, *parameters])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in [*rest, *parameters]}
+    return wrapper
