@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.sounds import waves
-from brainmap.viz.style import INK, SOFT, colormap, styled
+from brainmap.viz.style import INK, SOFT, colormap, headline, styled
 
 SHORTEST_S = 0.5
 
@@ -97,6 +97,4 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
     figure.colorbar(image, ax=f, label="RMS", aspect=18)
     for axes in (a, b, c, d, e):
         axes.set_xlabel("time [s]", color=SOFT)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)

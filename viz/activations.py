@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.style import MUTED, SOFT, bare, colormap, styled
+from brainmap.viz.style import MUTED, SOFT, bare, colormap, headline, styled
 
 
 def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
@@ -96,6 +96,4 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     bar.outline.set_visible(False)
     bar.set_label("mean activation, z-scored over conditions", color=SOFT)
     figure.supxlabel("units, sorted by the condition they prefer", fontsize=8.5, color=SOFT)
-    figure.suptitle(title or f"{acts.network}: what every layer says to every condition", x=0.01, ha="left",
-                    fontsize=10, fontweight="bold")  # fmt: skip
-    return figure
+    return headline(figure, title or f"{acts.network}: what every layer says to every condition")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.features.attention import mean_by_word, own_class
 from brainmap.viz.sounds import map_scale, mean_in_bins
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, styled
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 
 
 def mean_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
@@ -132,9 +132,7 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     bar = figure.colorbar(image, ax=right, shrink=0.7, aspect=18, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label(what, color=SOFT)
-    figure.suptitle(title or f"Whose attention covers the word? {cover.method} at {cover.layer}", x=0.01, ha="left",
-                    fontsize=10, fontweight="bold")  # fmt: skip
-    return figure
+    return headline(figure, title or f"Whose attention covers the word? {cover.method} at {cover.layer}")
 
 
 def _draw_pairs(axes: Axes, table: Any) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
-from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, styled
+from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, headline, styled
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -128,9 +128,7 @@ def plot_attribution(
         _name_row(grid[line, 0], found.method)
     for axes in grid[-1]:
         _time_ticks(axes, seconds)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
@@ -194,6 +192,4 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     bar.outline.set_visible(False)
     bar.set_label("logit lost without it", fontsize=8)
     bar.ax.tick_params(length=0, labelsize=7)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)

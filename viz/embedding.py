@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, bare, styled
+from brainmap.viz.style import INK, MUTED, bare, headline, styled
 
 # Eight colors that remain apart for readers without red, green or blue cones (Okabe & Ito), darkened where they are
 # lost on white; eight marks a color, so that 64 conditions are told apart.
@@ -98,8 +98,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     head = title or {"pca": "Sounds by their principal components", "tsne": "Sounds by their neighborhoods (t-SNE)"}[
         listed[0].method
     ]
-    figure.suptitle(head, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, head)
 
 
 def _draw_points(axes: Axes, one: Any, styles: dict[str, tuple[str, str]], named: bool) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.viz.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, layer_colors, styled
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, headline, layer_colors, styled
 
 _SPECTROGRAM = 400  # samples; a shorter crop shows nothing in a spectrogram
 
@@ -88,8 +88,7 @@ def plot_exemplars(
         shown = f"{lasts:.2g} s each" if lasts >= 1 else f"{1000 * lasts:.3g} ms each"
     some = "" if len(chosen) == len(alive) else f", {len(chosen)} of {len(alive)} units"
     head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat else "")
-    figure.suptitle(head, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, head)
 
 
 def _caption(row: Any) -> str:
@@ -156,9 +155,7 @@ def plot_neighbors(
     panels = right.subfigures(1, len(shown), squeeze=False)[0]
     for panel, space in zip(panels, shown, strict=True):
         _draw_neighbors(panel, neighbors, sounds, space, chosen, k)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def _spread(neighbors: Any, apart: int) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.viz.sounds import draw_wave, waves
-from brainmap.viz.style import INK, MUTED, SOFT, styled
+from brainmap.viz.style import INK, MUTED, SOFT, headline, styled
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
 _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
@@ -82,13 +82,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         axes.legend(fontsize=7, frameon=False, title="area under the curve", title_fontsize=7,
                     loc="upper right" if order == "deletion" else "lower right")  # fmt: skip
     figure.axes[0].set_ylabel(f"{score} of the class")
-    _title(figure, title)
-    return figure
-
-
-def _title(figure: Figure, title: str) -> None:
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return headline(figure, title or "Do maps mark what the class depends on?")
 
 
 @styled
@@ -132,9 +126,9 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     axes.set(xlim=(-0.2, len(layers) - 0.8), ylim=(min(-0.25, axes.get_ylim()[0]), 1.03))
     axes.set_xlabel("drawn anew, together with all layers to the left")
     axes.set_ylabel("rank correlation with the\nmap of the trained network")
-    axes.legend(fontsize=7.5, frameon=False, loc="upper right")
-    _title(figure, title)
-    return figure
+    axes.legend(fontsize=7.5, frameon=False, loc="upper right", title="band: 5th to 95th percentile of sounds",
+                title_fontsize=7)  # fmt: skip
+    return headline(figure, title or "What is left of maps when the network forgets")
 
 
 @styled
@@ -186,8 +180,7 @@ def plot_localization(
         _draw_found(lower, mine, pairs, colors, truth, seconds)
         lower.set_yticks(range(len(pairs)), names if column == 0 else [""] * len(pairs), fontsize=7)
     _draw_errors(figure, grid, table, pairs, names, colors)
-    _title(figure, title)
-    return figure
+    return headline(figure, title)
 
 
 def _draw_found(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, colormap, layer_colors, styled
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, colormap, headline, layer_colors, styled
 
 RANGE_DB = 24.0
 _MARKS = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
@@ -160,9 +160,7 @@ def plot_tuning(
     if image is not None:
         _bar(figure, image, grid, "response re own peak")
     played = f"{'tones' if tuning.settings.stimulus == 'tone' else 'noise bands'} at {level:g} dB"
-    figure.suptitle(title or f"What frequencies units answer to ({played})", x=0.01, ha="left", fontsize=10,
-                    fontweight="bold")  # fmt: skip
-    return figure
+    return headline(figure, title or f"What frequencies units answer to ({played})")
 
 
 def _draw_tuning(axes: Axes, tuning: Any, name: str, level: float) -> AxesImage | None:
@@ -239,10 +237,9 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         axes.set_visible(False)
     handles = [axes.plot([], [], color=color, label=level)[0] for level, color in colors.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
-    figure.suptitle(f"Tuning of {layer}", x=0.01, ha="left", fontsize=10, fontweight="bold")
     figure.supxlabel("frequency [Hz]", fontsize=9, color=SOFT)
     figure.supylabel("response beyond silence", fontsize=9, color=SOFT)
-    return figure
+    return headline(figure, f"Tuning of {layer}")
 
 
 @styled

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
-from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, styled
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 
 NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
 
@@ -47,9 +47,7 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
     left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
     right.set_title(f"logit at the end: {ends[0]:,.0f} by softmax, {ends[1]:,.0f} by logit", fontsize=9)
     right.legend(loc="upper left", frameon=False)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 @styled
@@ -77,9 +75,7 @@ def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
                 ("tonal_share", "power in\ntonal lines"))  # fmt: skip
     for column, (name, label) in enumerate(measures, start=1):
         _strip(figure.add_subplot(grid[1, column]), found, name, label)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def _similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
@@ -169,9 +165,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
                 lower.set_ylabel(f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
     axes = figure.add_subplot(grid[4, :])
     _null(axes, found)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def _null(axes: Axes, found: Any) -> None:

@@ -17,7 +17,7 @@ from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
 from brainmap.features.attention import own_class as class_of_each
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, layer_colors, styled
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, headline, layer_colors, styled
 
 Array = NDArray[np.floating]
 
@@ -302,9 +302,7 @@ def plot_cam(
     bar.set_label("evidence for the word said", color=SOFT)
     bar.ax.tick_params(length=0)
     figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def accent_of(layer: str, layers: Sequence[str]) -> str:

@@ -168,6 +168,13 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def headline(figure: Figure, words: str) -> Figure:
+    """The title of a whole figure, at its left edge; none where there are no words."""
+    if words:
+        figure.suptitle(words, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
 def bare(axes: Axes) -> Axes:
     """Take ticks and frame off an axes that shows a picture."""
     axes.set_xticks([])

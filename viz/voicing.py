@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.sounds import draw_spectrogram, draw_wave, waves
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, styled
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, headline, styled
 
 COLORS = {"voiced": "#7fb3bf", "unvoiced": "#efb27a", "silent": "#e9edf0"}
 _ALPHA = 0.05
@@ -118,9 +118,7 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
     patches = [Patch(color=color, label=name) for name, color in COLORS.items()]
     above.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     _effects(below.subplots(), found)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
+    return headline(figure, title)
 
 
 def _telling(found: Any, most: int = 5) -> list[int]:

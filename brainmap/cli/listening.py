@@ -57,7 +57,11 @@ class Listener:
         if text == "all":
             return "all"
         known = list(self.classes or ()) if layer == "output" else []
-        return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in names(text)]
+        asked = names(text)
+        bad = [u for u in asked if not u.isdigit() and (not known or u.lstrip("-").isdigit())]
+        if bad:
+            raise InputError(f"--units: found {bad[0]!r}, wanted all, or numbers from 0 parted by commas, as in 0,1,2")
+        return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in asked]
 
 
 Hear: TypeAlias = Callable[[], Listener]

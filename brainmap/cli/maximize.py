@@ -11,7 +11,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Jobs, Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.cli.shared import FORMATS, Jobs, Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from brainmap.features.maximization import MaximizationSettings
 
-HOW = "How patterns are grown (default: as the preset says)"
-BOUNDS = "What holds patterns back (default: as the preset says)"
+HOW = "How patterns are grown (defaults: of the audio preset)"
+BOUNDS = "What holds patterns back (default: nothing but full scale)"
 DIRECTION = "A direction in place of units"
 SHOWN = ("objective", "best_clip", "gain", "centroid_hz", "above_4khz", "confidence", "kept_after_25ms")
 QUALITY = {
@@ -46,7 +46,7 @@ QUALITY = {
 }
 Words = Annotated[Path | None, typer.Option(help="A folder for the sounds as WAV and their table.")]
 Preset = Annotated[str, typer.Option(help="audio, source (the source study's), or generative (with --decoder).")]
-Steps = Annotated[int | None, typer.Option(min=1, rich_help_panel=HOW)]
+Steps = Annotated[int | None, typer.Option(min=1, help="Of gradient ascent; 200.", rich_help_panel=HOW)]
 Real = float | None
 
 
@@ -69,24 +69,24 @@ def maximize(
     cosine_power: Annotated[Real, _number("How much the direction alone counts.", DIRECTION, min=0)] = None,
     decoder: Annotated[str | None, _number("words (the one that is shipped), or its .safetensors.", HOW)] = None,
     steps: Steps = None,
-    step_size: Annotated[Real, _number("In units of the free parameters.", HOW)] = None,
-    objective: Annotated[str | None, _number("auto, channel, neuron, layer or logit.", HOW)] = None,
-    stage: Annotated[str | None, _number("after or before the nonlinearity.", HOW)] = None,
-    optimizer: Annotated[str | None, _number("gradient-rms or adam.", HOW)] = None,
-    parameterization: Annotated[str | None, _number("spectrum (of the sounds), pixels or 1/f.", HOW)] = None,
-    jitter_ms: Annotated[Real, _number("Largest shift in each step.", HOW, min=0)] = None,
+    step_size: Annotated[Real, _number("In units of the free parameters; 2.", HOW)] = None,
+    objective: Annotated[str | None, _number("auto (logit or channel), channel, neuron, layer or logit.", HOW)] = None,
+    stage: Annotated[str | None, _number("after (default) or before the nonlinearity.", HOW)] = None,
+    optimizer: Annotated[str | None, _number("gradient-rms (default) or adam.", HOW)] = None,
+    parameterization: Annotated[str | None, _number("spectrum (of the sounds; default), pixels or 1/f.", HOW)] = None,
+    jitter_ms: Annotated[Real, _number("Largest shift in each step, in ms; 25.", HOW, min=0)] = None,
     diversity: Annotated[Real, _number("Pushes the seeds of a unit apart.", HOW, min=0)] = None,
-    seeds: Annotated[int | None, _number("Starts from different noise; the best is kept.", HOW, min=1)] = None,
+    seeds: Annotated[int | None, _number("Starts from different noise, the best is kept; 1.", HOW, min=1)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     l1: Annotated[Real, _number("Weight of mean |x|.", BOUNDS, min=0)] = None,
     l2: Annotated[Real, _number("Weight of mean x^2.", BOUNDS, min=0)] = None,
     lp: Annotated[Real, _number("Weight of the p-norm.", BOUNDS, min=0)] = None,
-    lp_power: Annotated[Real, _number("Its p, 1 or more.", BOUNDS)] = None,
+    lp_power: Annotated[Real, _number("Its p, 1 or more; 6.", BOUNDS)] = None,
     total_variation: Annotated[Real, _number("Weight of mean |x[t+1] - x[t]|.", BOUNDS, min=0)] = None,
     latent_l2: Annotated[Real, _number("Pull of a decoder's latent to 0.", BOUNDS, min=0)] = None,
-    low_hz: Annotated[Real, _number("Lowest frequency.", BOUNDS, min=0)] = None,
-    high_hz: Annotated[Real, _number("Highest frequency.", BOUNDS, min=0)] = None,
-    peak: Annotated[Real, _number("Largest sample; patterns beyond are scaled down.", BOUNDS)] = None,
+    low_hz: Annotated[Real, _number("Lowest frequency, in Hz.", BOUNDS, min=0)] = None,
+    high_hz: Annotated[Real, _number("Highest frequency, in Hz.", BOUNDS, min=0)] = None,
+    peak: Annotated[Real, _number("Largest sample, patterns beyond are scaled down; 1.", BOUNDS)] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -110,6 +110,7 @@ def maximize(
     if am.dead:
         typer.echo(f"note: units {', '.join(map(str, am.dead))} never speak; maximized before the nonlinearity")
     typer.echo(f"{out}: {len(am.units)} patterns of {layer}" + (f"; as WAV in {wav}" if wav else ""))
+    said(figure)
 
 
 def _settings(preset: str, given: dict[str, Any]) -> MaximizationSettings:
@@ -190,9 +191,9 @@ def metamers(
     wav: Words = None,
     figure: Figure = None,
     steps: Steps = None,
-    step_size: Annotated[Real, _number("In units of the free parameters.", HOW)] = None,
-    optimizer: Annotated[str | None, _number("gradient-rms or adam.", HOW)] = None,
-    parameterization: Annotated[str | None, _number("spectrum (of the sounds), pixels or 1/f.", HOW)] = None,
+    step_size: Annotated[Real, _number("In units of the free parameters; 0.1.", HOW)] = None,
+    optimizer: Annotated[str | None, _number("gradient-rms or adam (default).", HOW)] = None,
+    parameterization: Annotated[str | None, _number("spectrum (of the sounds; default), pixels or 1/f.", HOW)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
@@ -228,6 +229,7 @@ def metamers(
     show(found.table, as_json)
     if not as_json:
         typer.echo(f"{out}: {len(found.items)} metamers of {layer}, {int(found.table['matched'].sum())} matched")
+        said(figure)
 
 
 @commands.command()
@@ -258,6 +260,8 @@ def saturation(
     )  # fmt: skip
     save_figure(plot_softmax_saturation(found, title=one.name), figure)
     show(found.table, as_json)
+    if not as_json:
+        said(figure)
 
 
 def _networks(stores: list[Path]) -> list[str]:
