@@ -82,11 +82,14 @@ class Bootstrap:
         """A row a model: its score against 0 (one-sided) and against the lower noise ceiling (two-sided).
 
         Columns model, score (of the data as they are), mean (of the resamples), standard_error, t, p, p_corrected;
-        and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p, ceiling_p_corrected.
+        and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p, ceiling_p_corrected. p of bures, which is
+        above 0 for any two RDMs, is NaN.
         """
         one_of(correction, ("none", "fdr", "bonferroni"), "correction")
         scores = self.means[:-2]
         t, p = _t_test(scores, self.variances, self.df, two_sided=False)
+        if self.measure == "bures":
+            t, p = np.full_like(t, np.nan), np.full_like(p, np.nan)
         below = self.means[-2] - scores
         ceiling_t, ceiling_p = _t_test(-below, self.ceiling_variances[:, 0], self.df, two_sided=True)
         return pd.DataFrame({
@@ -127,8 +130,8 @@ def bootstrap(
     n : int
         Resamples.
     measure : str
-        As in `brainmap.rsa.compare_rdms`. Pearson, cosine, spearman and rho-a are fast; the others, and RDMs that
-        lack different pairs, take as long as a comparison a resample.
+        As in `brainmap.rsa.compare_rdms`; bures over participants alone. Pearson, cosine, spearman and rho-a are fast;
+        the others, and RDMs that lack different pairs, take as long as a comparison a resample.
     rng : numpy Generator
 
     Returns
@@ -172,6 +175,9 @@ def bootstrap(
     named = measure_named(measure)
     if n < 2:
         raise InputError(f"bootstrap: found n={n}, wanted at least 2 resamples")
+    if named == "bures" and over != "participants":
+        raise InputError(f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
+                         "its own copy; choose over='participants' or another measure")
     models, data = _checked(model_rdms, data_rdms, over)
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from brainmap.rsa.compare import rank_rows
+
 Floats = NDArray[np.float64]
 
 
@@ -17,7 +19,7 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
 
     tau-b of a constant row is NaN; tau-a of one is 0.
     """
-    x, y = _dense(models), _dense(data)
+    x, y = _ordered(models), _ordered(data)
     order = np.argsort(x, axis=1, kind="stable")
     n = x.shape[1]
     pairs = n * (n - 1) // 2
@@ -30,15 +32,9 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
     return np.asarray(balance / np.where(free > 0, free, np.nan))
 
 
-def _dense(rows: Floats) -> NDArray[np.int64]:
-    """Ranks 0, 1, ... without gaps, equal for equal values."""
-    order = np.argsort(rows, axis=1)
-    ordered = np.take_along_axis(rows, order, axis=1)
-    steps = np.zeros(rows.shape, dtype=np.int64)
-    steps[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    ranks = np.empty_like(steps)
-    np.put_along_axis(ranks, order, steps.cumsum(axis=1), axis=1)
-    return ranks
+def _ordered(rows: Floats) -> NDArray[np.int64]:
+    """Twice the ranks, ties averaged: integers in the order of the values, equal for equal ones."""
+    return np.rint(2 * rank_rows(rows)).astype(np.int64)
 
 
 def _tied_pairs(ranks: NDArray[np.int64]) -> NDArray[np.int64]:

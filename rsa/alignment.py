@@ -91,6 +91,18 @@ def labels_of(rdms: RDMs) -> list[str]:
     return labels
 
 
+def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
+    """Refuse RDMs over too few items to say anything of a geometry.
+
+    Raises
+    ------
+    InputError
+    """
+    if rdms.n_cond < least:
+        raise InputError(f"{what}: found RDMs over {rdms.n_cond} items, wanted at least {least}; "
+                         "a geometry has no shape below")
+
+
 def rdm_names(rdms: RDMs) -> tuple[str, ...]:
     """Names of the models: their layer, with the network where layers repeat, else their name or number."""
     described = {key: [str(v) for v in values] for key, values in rdms.rdm_descriptors.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import some
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.alignment import check_items
 from brainmap.rsa.compare import Measure, by_missing, compare_vectors, measure_named, scaled
 from brainmap.rsa.dissimilarity import Floats
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
+
+
+APPROXIMATE = ("tau-a", "tau-b", "bures")
+"""Measures whose best pool is no mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +36,8 @@ class NoiseCeiling:
         The measure both are in, the same as the score's.
     lower_per_participant, upper_per_participant : array (n_participants,)
     approximate : bool
-        True for tau-a and tau-b: averaged ranks are near, and not at, the best pool for them, so `upper`
-        may be too low.
+        True for tau-a, tau-b and bures: averaged ranks (geometries) are near, and not at, the best pool for them, so
+        `upper` may be too low.
     """
 
     lower: float
@@ -63,13 +69,13 @@ def noise_ceiling(
     Raises
     ------
     InputError
-        Fewer than two participants, or RDMs of several ROIs at once.
+        Fewer than two participants, fewer than three items, or RDMs of several ROIs at once.
 
     Notes
     -----
-    RDMs are pooled on the measure's own scale: unit length for cosine, z-scores for pearson, ranks for
-    spearman, rho-a and
-    tau, whitened length for the whitened measures. Pairs that a participant lacks are pooled over the others.
+    RDMs are pooled on the measure's own scale: unit length for cosine, z-scores for pearson, ranks for spearman, rho-a
+    and tau, whitened length for the whitened measures, one size of the geometry for bures. Pairs that a participant
+    lacks are pooled over the others.
 
     References
     ----------
@@ -85,6 +91,7 @@ def noise_ceiling(
     >>> 0 < ceiling.lower < ceiling.upper < 1
     True
     """
+    check_items(data_rdms, "noise_ceiling")
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
         raise InputError(f"noise_ceiling: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take "
@@ -110,11 +117,13 @@ def noise_ceiling_of_vectors(
                          "well participants agree")
     pooled, others = pools(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
-    lower = np.array([compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
-                      for pool, one in zip(others, x, strict=True)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "bures", BrainmapWarning)  # the RDMs were counted a line above
+        lower = np.array([compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
+                          for pool, one in zip(others, x, strict=True)])
     return NoiseCeiling(
         lower=_mean(lower), upper=_mean(upper), measure=measure, lower_per_participant=lower,
-        upper_per_participant=upper, approximate=measure in ("tau-a", "tau-b"),
+        upper_per_participant=upper, approximate=measure in APPROXIMATE,
     )
 
 
@@ -122,6 +131,7 @@ def noise_ceilings(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
     """A noise ceiling an ROI, as a table: roi, lower, upper, n (participants), approximate."""
+    check_items(data_rdms, "noise_ceilings")
     names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)
     rows = []

@@ -26,7 +26,7 @@ CEILING_COLUMNS = {
     "lower": "lower noise ceiling: each participant against the others' mean",
     "upper": "upper noise ceiling: each participant against the mean of all",
     "n": "participants",
-    "approximate": "whether the upper bound is approximate (tau-a)",
+    "approximate": "whether the upper bound is approximate (tau-a, tau-b, bures, partial scores)",
 }
 
 VOXEL_COLUMNS = {

@@ -1,7 +1,7 @@
 """Compare RDMs: many models with many data RDMs in one call, aligned by label.
 
 Each measure first brings every vector of dissimilarities to a scale of its own (ranks, unit length, whitened)
-and is one matrix product after that; only Kendall's tau counts pairs instead.
+and is one matrix product after that; only Kendall's tau counts pairs instead, and bures rotates geometries.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors
+from brainmap.rsa.alignment import aligned_vectors, check_items
 from brainmap.rsa.dissimilarity import Floats, unit_length
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"]
+Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses
 LARGEST_COVARIANCE = 8000
 """Pairs above which their full covariance (half a gigabyte here) is refused."""
+_MANY = 10_000  # values whose ranks are worth loading compiled code for
+_HUGE = 1e300  # differences of larger numbers overflow
+_SINGULAR = 1e-12  # smallest eigenvalue of a covariance against its largest
 
 
 def compare_rdms(
@@ -38,10 +41,12 @@ def compare_rdms(
     ----------
     model_rdms, data_rdms : rsatoolbox RDMs
         Of the same level and over the same items, in any order: items are matched by label.
-    measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"}
-        For models with ties (categories) take rho-a or tau-a: spearman favors them. "corr" means pearson.
+    measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"}
+        For models with ties (categories) take rho-a or tau-a: spearman favors them. "corr" means pearson. bures is for
+        squared distances: the part of two geometries that the best rotation brings together, from 0 to 1.
     sigma_k : array (n_items,) or (n_items, n_items), optional
-        Covariance of the patterns for the whitened measures, items as in `data_rdms`; identity if left out.
+        Covariance of the patterns for the whitened measures, items as in `data_rdms`; identity if left out. What all
+        items share does not matter: it may be singular along their mean, as after demeaning, and along nothing else.
 
     Returns
     -------
@@ -52,12 +57,14 @@ def compare_rdms(
     Raises
     ------
     InputError
-        RDMs of different levels or items, an unknown measure, a covariance that does not fit.
+        RDMs of different levels or items (which ones), fewer than three items, infinite dissimilarities, an unknown
+        measure, a covariance that does not fit or is singular, bures where single pairs are missing.
 
     References
     ----------
     Nili et al. 2014, doi:10.1371/journal.pcbi.1003553; Schütt et al. 2023, doi:10.7554/eLife.82566 (rho-a);
-    Diedrichsen et al. 2021, doi:10.51628/001c.27664 (whitened measures).
+    Diedrichsen et al. 2021, doi:10.51628/001c.27664 (whitened measures); Harvey et al. 2023,
+    doi:10.48550/arXiv.2311.11436 (bures).
 
     Examples
     --------
@@ -68,6 +75,7 @@ def compare_rdms(
     >>> compare_rdms(one, two, measure="spearman").round(6)
     array([[1.]])
     """
+    check_items(data_rdms, "compare")
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     return compare_vectors(models, data, measure=measure, sigma_k=sigma_k)
@@ -90,6 +98,10 @@ def compare_vectors(
     if models.shape[1] != data.shape[1]:
         raise InputError(f"compare: models have {models.shape[1]} pairs and data {data.shape[1]}, "
                          "wanted equal numbers; use the same items")
+    for name, side in (("models", models), ("data", data)):
+        if np.isinf(side).any():
+            raise InputError(f"compare: {np.isinf(side).sum()} dissimilarities of the {name} are infinite, wanted "
+                             "numbers, or NaN for what is missing")
     result = np.full((len(models), len(data)), np.nan)
     for rows, in_models in by_missing(models):
         for columns, in_data in by_missing(data):
@@ -131,13 +143,18 @@ def scaled(
 ) -> Floats:
     """Vectors without missing pairs on the scale of the measure, where averaging them is fair.
 
-    Ranks are centered, other vectors have unit length (whitened length for whitened measures); `use` says
-    which pairs of the full RDM the vectors hold.
+    Ranks are centered, other vectors have unit length (whitened length for whitened measures, unit size of the
+    geometry for bures); `use` says which pairs of the full RDM the vectors hold.
     """
     if measure in ("spearman", "rho-a", "tau-a", "tau-b"):
         return np.asarray(rank_rows(vectors) - (vectors.shape[1] + 1) / 2.0)
     if measure in ("pearson", "cosine"):
         return unit_length(vectors, center=measure == "pearson")
+    if measure == "bures":
+        from brainmap.rsa._bures import sizes
+
+        size = sizes(vectors)
+        return vectors / np.where(size > 0, size, np.nan)
     centered = _centered(vectors) if measure == "corr_cov" else vectors
     length = np.linalg.norm(whitened(centered, use, sigma_k), axis=1, keepdims=True)
     return centered / np.where(length > 0, length, np.nan)
@@ -152,6 +169,10 @@ def _compare(
         from brainmap.rsa._kendall import kendall
 
         return np.asarray(kendall(x, y, variant=measure))
+    if measure == "bures":
+        from brainmap.rsa._bures import bures
+
+        return bures(x, y)
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
     if measure in ("corr_cov", "cosine_cov"):
         if measure == "corr_cov":
@@ -175,7 +196,7 @@ def _centered(x: Floats) -> Floats:
 
 
 def rank_rows(rows: NDArray[np.floating]) -> Floats:
-    """Ranks 1 .. n along each row, ties averaged: scipy's rankdata, looking at ties only where there are any.
+    """Ranks 1 .. n along each row, ties averaged, as scipy's rankdata.
 
     Examples
     --------
@@ -183,15 +204,13 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     array([[2.5, 1. , 2.5]])
     """
     rows = np.asarray(rows, dtype=np.float64)
-    order = np.argsort(rows, axis=1)
-    ordered = np.take_along_axis(rows, order, axis=1)
-    ranks = np.empty(rows.shape)
-    ranks[np.arange(len(rows))[:, None], order] = np.arange(1.0, rows.shape[1] + 1)
-    for k in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
-        starts = np.flatnonzero(np.r_[True, ordered[k, 1:] != ordered[k, :-1]])
-        sizes = np.diff(np.r_[starts, rows.shape[1]])
-        ranks[k, order[k]] = np.repeat(starts + (sizes + 1) / 2.0, sizes)
-    return ranks
+    if rows.size >= _MANY and np.abs(rows).max() < _HUGE:  # the kernel takes no infinity, nor NaN
+        from brainmap.rsa._ranks import bucket_ranks
+
+        return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(rows, axis=1), dtype=np.float64)
 
 
 def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
@@ -207,13 +226,10 @@ def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = N
     i, j = np.triu_indices(n_items, 1)
     items = np.union1d(i[use], j[use])
     i, j = np.searchsorted(items, i[use]), np.searchsorted(items, j[use])
-    sigma = sigma[np.ix_(items, items)]
+    sigma = _regular(sigma[np.ix_(items, items)])
     if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing, not all pairs of some items
         return _whitened_by_covariance(vectors, i, j, sigma)
-    try:
-        root = np.linalg.inv(np.linalg.cholesky(sigma))
-    except np.linalg.LinAlgError as error:
-        raise InputError("sigma_k: found a singular covariance; shrink it, or leave it out") from error
+    root = np.linalg.inv(np.linalg.cholesky(sigma))
     along = root.sum(axis=1)
     root = root - np.outer(along, along @ root) / (along @ along)
     a, b = np.triu_indices(len(items))
@@ -244,4 +260,16 @@ def _covariance(sigma_k: Floats | None, n_items: int) -> Floats:
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
     if sigma.shape != (n_items, n_items):
         raise InputError(f"sigma_k: found shape {sigma_k.shape}, wanted {(n_items, n_items)} or its diagonal")
+    if not np.isfinite(sigma).all() or np.abs(sigma - sigma.T).max() > 1e-8 * np.abs(sigma).max():
+        raise InputError("sigma_k: found NaN, infinity or two sides that differ, wanted a covariance")
+    return sigma
+
+
+def _regular(sigma: Floats) -> Floats:
+    """The covariance with more of what all items share, which no dissimilarity sees: singular only if they are."""
+    sigma = sigma + np.trace(sigma) / len(sigma)
+    values = np.linalg.eigvalsh(sigma)
+    if not values[0] > _SINGULAR * values[-1]:
+        raise InputError(f"sigma_k: found a singular covariance (eigenvalues {values[0]:.1e} to {values[-1]:.1e}); "
+                         "shrink it, or leave it out")
     return sigma

@@ -59,7 +59,7 @@ def score_statistics(
         Names along the first axes, as `{"layer": [...], "roi": [...]}`; default "model" (and "roi") and
         numbers.
     measure : str, optional
-        What the scores are, for Fisher z.
+        What the scores are, for Fisher z. bures is above 0 for any two RDMs and is not tested against a number.
     permutations, rng
         For sign flips that are drawn.
 
@@ -88,6 +88,9 @@ def score_statistics(
     one_of(alternative, get_args(Alternative), "alternative")
     if correction == "max-t" and test != "sign-flip":
         raise InputError(f"correction 'max-t' flips signs: found test={test!r}, wanted test='sign-flip'")
+    if measure == "bures" and np.ndim(against) == 0:
+        raise InputError("score_statistics: bures is above 0 for any two RDMs, so chance has no one value; test "
+                         "against another model's scores, or relabel conditions (brainmap.rsa.permutation_test)")
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim not in (2, 3) or x.shape[-1] < 2:
         raise InputError(f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 Kind = Literal["partial", "semi-partial"]
-WHITENED = ("corr_cov", "cosine_cov")
+WITHOUT_PARTS = ("corr_cov", "cosine_cov", "bures")
 
 
 def compare_rdms_partial(
@@ -102,9 +102,9 @@ def compare_vectors_partial(
     """
     measure = measure_named(measure)
     one_of(kind, get_args(Kind), "kind")
-    if measure in WHITENED:
+    if measure in WITHOUT_PARTS:
         raise InputError(f"partial comparison: {measure} has no partial form, as what controls leave is no RDM whose "
-                         "noise covariance is known; choose 'pearson', 'cosine', or a rank measure")
+                         "noise or geometry is known; choose 'pearson', 'cosine', or a rank measure")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[1] for x in (models, data, controls)}) > 1:
         raise InputError(f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[1]} "

@@ -62,7 +62,7 @@ def fit_weights(
         negative. interpolated: a point between two RDMs that follow each other.
     measure : str
         As in `brainmap.rsa.compare_rdms`. Rank measures have no gradient: weights are then fit to the mean ranks
-        of data, by their correlation.
+        of data, by their correlation; for bures to the mean of data at one size, by their cosine.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Float
         raise InputError(f"fit_weights: found {use.sum()} pairs of items that models and data have, wanted at least 2")
     x = models[:, use] / _size(models)[:, None]
     y = pooled[None, use]
-    if measure not in ("cosine", "cosine_cov"):
+    if measure not in ("cosine", "cosine_cov", "bures"):
         x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()
         flat = np.flatnonzero(np.abs(x).max(axis=1) <= 1e-13) + 1
         if len(flat):

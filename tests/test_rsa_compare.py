@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.stats
 from hypothesis import given, settings, strategies as st
 from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
@@ -14,9 +15,11 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.compare import MEASURES, Measure, compare_rdms, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import dissimilarities
+from brainmap.rsa.inference import score_statistics
 from brainmap.rsa.rdm import compute_rdms
 
 THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
+OF_PAIRS = [measure for measure in MEASURES if measure != "bures"]  # a geometry needs every pair
 
 
 def theirs(models: Any, data: Any, measure: str) -> np.ndarray:
@@ -28,7 +31,7 @@ def tied_vectors(rng: np.random.Generator, n: int, n_items: int = 9) -> np.ndarr
     return rng.gamma(2.0, size=(n, n_items * (n_items - 1) // 2)).round(1) + 0.1
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", OF_PAIRS)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(4, 12), missing=st.booleans())
 def test_every_measure_equals_rsatoolbox(measure: Measure, seed: int, n_items: int, missing: bool) -> None:
@@ -63,6 +66,27 @@ def test_whitened_measures_equal_solving_with_the_covariance_of_dissimilarities(
         np.testing.assert_allclose(found, theirs_k, atol=1e-4)
 
 
+def test_a_covariance_singular_along_what_all_items_share_is_fine_and_any_other_is_refused() -> None:
+    """Patterns less their mean over items have a singular covariance, and the dissimilarities never see it."""
+    rng = np.random.default_rng(12)
+    models, data = tied_vectors(rng, 2, 6), tied_vectors(rng, 2, 6)
+    patterns = rng.normal(size=(6, 40))
+    whole, demeaned = np.cov(patterns), np.cov(patterns - patterns.mean(axis=0))
+    assert np.linalg.eigvalsh(demeaned)[0] < 1e-12
+    found, wanted = (compare_vectors(models, data, measure="corr_cov", sigma_k=s) for s in (demeaned, whole))
+    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    few = np.cov(rng.normal(size=(6, 3)))  # cholesky takes it, by rounding
+    for sigma in (few, np.zeros((6, 6))):
+        with pytest.raises(InputError, match=r"found a singular covariance .* shrink it"):
+            compare_vectors(models, data, measure="cosine_cov", sigma_k=sigma)
+    for broken in (np.where(np.eye(6) > 0, np.nan, 0.0), np.triu(np.ones((6, 6)))):
+        with pytest.raises(InputError, match="wanted a covariance"):
+            compare_vectors(models, data, measure="corr_cov", sigma_k=broken)
+    holed = np.where(np.arange(15) == 4, np.nan, data)
+    with pytest.raises(InputError, match="singular covariance"):
+        compare_vectors(models, holed, measure="corr_cov", sigma_k=few)
+
+
 def test_whitening_without_an_item_equals_leaving_the_item_out() -> None:
     rng = np.random.default_rng(1)
     models, data = tied_vectors(rng, 2, 7), tied_vectors(rng, 2, 7)
@@ -75,7 +99,7 @@ def test_whitening_without_an_item_equals_leaving_the_item_out() -> None:
     np.testing.assert_allclose(compare_vectors(models, holed, measure="corr_cov", sigma_k=sigma), expected)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", OF_PAIRS)
 def test_missing_pairs_are_left_out_for_their_own_rdm_only(measure: Measure) -> None:
     rng = np.random.default_rng(2)
     models, data = tied_vectors(rng, 3), tied_vectors(rng, 4)
@@ -169,3 +193,75 @@ def test_crossnobis_of_noise_scores_nothing_on_average() -> None:
     scores = compare_vectors(model, data, measure="cosine")[0]
     assert abs(data.mean()) < 4 * data.mean(1).std() / np.sqrt(200)
     assert abs(scores.mean()) < 4 * scores.std() / np.sqrt(200)
+
+
+def squared(points: np.ndarray) -> np.ndarray:
+    """Condensed squared distances of each set of points `(n_sets, n_items, n_dimensions)`."""
+    i, j = np.triu_indices(points.shape[1], 1)
+    return np.asarray(((points[:, i] - points[:, j]) ** 2).sum(axis=2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(3, 9), dimensions=st.integers(2, 12))
+def test_bures_equals_rsatoolbox_and_the_best_rotation(seed: int, n_items: int, dimensions: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, n_items, dimensions)), rng.normal(size=(3, n_items, dimensions))
+    found = compare_vectors(squared(x), squared(y), measure="bures")
+    # roots of eigenvalues that are 0 but for rounding leave rsatoolbox 1e-8 of error
+    np.testing.assert_allclose(found, theirs(squared(x), squared(y), "bures"), atol=1e-7)
+    a, b = (p - p.mean(axis=1, keepdims=True) for p in (x, y))
+    for k, m in np.ndindex(found.shape):
+        _, overlap = scipy.linalg.orthogonal_procrustes(a[k], b[m])
+        assert found[k, m] == pytest.approx(overlap / np.linalg.norm(a[k]) / np.linalg.norm(b[m]), abs=1e-9)
+
+
+def test_bures_leaves_out_missing_items_and_refuses_missing_pairs() -> None:
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(size=(2, 7, 5)), rng.normal(size=(3, 7, 5))
+    i, j = np.triu_indices(7, 1)
+    data = squared(y)
+    data[1, (i == 2) | (j == 2)] = np.nan
+    found = compare_vectors(squared(x), data, measure="bures")
+    without = compare_vectors(squared(np.delete(x, 2, 1)), squared(np.delete(y, 2, 1)), measure="bures")
+    whole = compare_vectors(squared(x), squared(y), measure="bures")
+    np.testing.assert_allclose(found, np.column_stack([whole[:, 0], without[:, 1], whole[:, 2]]), atol=1e-12)
+    data[1], data[2, 4] = data[0], np.nan
+    with pytest.raises(InputError, match="single pairs of items are missing"):
+        compare_vectors(squared(x), data, measure="bures")
+
+
+def test_bures_of_what_no_points_have_takes_the_nearest_and_says_so() -> None:
+    bent = np.array([[1.0, 9.0, 1.0]])  # no triangle: 3 > 1 + 1
+    flat = np.array([[1.0, 4.0, 1.0]])
+    with pytest.warns(BrainmapWarning, match="bures: 1 of 2 RDMs are not squared distances of any points"):
+        one = compare_vectors(bent, flat, measure="bures")
+    with pytest.warns(BrainmapWarning, match="bures: 1 of 2"):
+        other = compare_vectors(flat, bent, measure="bures")
+    np.testing.assert_allclose(one, other.T, atol=1e-12)
+    assert one[0, 0] == pytest.approx(1.0), "on a line too, once its negative axis is gone"
+    with pytest.warns(BrainmapWarning, match="not defined for 1 of 1"):
+        assert np.isnan(compare_vectors(np.zeros((1, 3)), flat, measure="bures")).all()
+    with pytest.raises(InputError, match="bures is above 0 for any two RDMs"):
+        score_statistics(np.array([[0.5, 0.6, 0.7]]), measure="bures")
+
+
+def test_two_items_and_infinite_dissimilarities_are_refused() -> None:
+    two = RDMs(np.ones((1, 1)), pattern_descriptors={"stimulus_id": ["a", "b"]})
+    with pytest.raises(InputError, match="compare: found RDMs over 2 items, wanted at least 3"):
+        compare_rdms(two, two)
+    with pytest.raises(InputError, match="1 dissimilarities of the data are infinite"):
+        compare_vectors(np.ones((1, 3)), np.array([[1.0, np.inf, 2.0]]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 5000), scale=st.sampled_from([1e-300, 1e-3, 1.0, 1e200]))
+def test_compiled_ranks_of_many_values_equal_scipy(seed: int, levels: int, scale: float) -> None:
+    rows = np.random.default_rng(seed).integers(-levels, levels + 1, size=(5, 2100)) * scale
+    rows[1] **= 3 if scale == 1e-3 else 1  # most in one bucket
+    np.testing.assert_array_equal(rank_rows(rows), scipy.stats.rankdata(rows, axis=1))
+
+
+def test_ranks_of_many_values_take_infinity() -> None:
+    rows = np.random.default_rng(10).normal(size=(5, 2100))
+    rows[0, 3], rows[2, 7] = np.inf, -np.inf
+    np.testing.assert_array_equal(rank_rows(rows), scipy.stats.rankdata(rows, axis=1))

@@ -34,6 +34,7 @@ def by_brute_force(models: Any, data: Any, measure: Measure, side: Any = lambda 
     return alone, (np.array(null).max(axis=1)[:, None] >= seen - 1e-10).mean(axis=0)
 
 
+@pytest.mark.filterwarnings("ignore:bures")  # these dissimilarities are of no points
 @pytest.mark.parametrize("measure", MEASURES)
 def test_equals_the_enumeration_of_all_permutations(measure: Measure) -> None:
     rng = np.random.default_rng(0)

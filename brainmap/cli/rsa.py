@@ -262,7 +262,7 @@ def compare(
     models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
     data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
     measure: Annotated[
-        str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov or cosine_cov.")
+        str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov, cosine_cov or bures.")
     ] = "rho-a",
     control_for: Annotated[
         Path | None, typer.Option(help="RDMs (.h5) whose part is removed from models and data: partial scores.")

@@ -1,0 +1,73 @@
+"""Bures similarity: how far two configurations of points agree after the best rotation of one onto the other.
+
+The matrix of inner products about the centroid, G = X X', holds all of a geometry; tr((G^1/2 H G^1/2)^1/2) is the sum
+of singular values of X'Y, which is what the best rotation of X onto Y leaves of tr(X'Y) (Procrustes).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import BrainmapWarning, InputError
+
+Floats = NDArray[np.float64]
+
+# Negative eigenvalues that are rounding, against the largest one.
+_ROUNDING = 1e-10
+
+
+def bures(models: Floats, data: Floats) -> Floats:
+    """Similarity of condensed RDMs of squared distances: `(n_models, n_data)`, between 0 and 1.
+
+    RDMs that no points have (crossnobis, ranks: their inner products have negative eigenvalues) are replaced by the
+    nearest that points have, which a `BrainmapWarning` counts. NaN for an RDM without any distance.
+
+    Examples
+    --------
+    >>> line, triangle = np.array([[1.0, 4.0, 1.0]]), np.ones((1, 3))
+    >>> bures(line, np.vstack([line, 9 * line, triangle])).round(4)
+    array([[1.    , 1.    , 0.7071]])
+    """
+    x, bent = _configurations(models)
+    y, also = _configurations(data)
+    n_bent = int(bent.sum() + also.sum())
+    if n_bent:
+        warnings.warn(f"bures: {n_bent} of {len(x) + len(y)} RDMs are not squared distances of any points (they have "
+                      "negative eigenvalues); the nearest that are were compared", BrainmapWarning, stacklevel=3)
+    result = np.empty((len(x), len(y)))
+    for k, one in enumerate(x):
+        result[k] = np.linalg.svd(one.T @ y, compute_uv=False).sum(axis=1)
+    size = [np.sqrt(np.einsum("kij,kij->k", side, side)) for side in (x, y)]
+    length = np.outer(*size)
+    return np.asarray(np.minimum(result / np.where(length > 0, length, np.nan), 1.0))
+
+
+def sizes(vectors: Floats) -> Floats:
+    """The trace of each RDM's inner products about the centroid: its mean dissimilarity, half and times n - 1."""
+    return np.asarray(vectors.sum(axis=1, keepdims=True) / _n_items(vectors))
+
+
+def _n_items(vectors: Floats) -> int:
+    n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
+    return n
+
+
+def _configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Points `(n_rdms, n_items, n_items)` with these squared distances, and which RDMs had to be brought there."""
+    n = _n_items(vectors)
+    if n * (n - 1) // 2 != vectors.shape[1]:
+        raise InputError("bures: single pairs of items are missing, and a geometry needs every pair; leave out whole "
+                         "items, or choose another measure")
+    i, j = np.triu_indices(n, 1)
+    gram = np.zeros((len(vectors), n, n))
+    gram[:, i, j] = gram[:, j, i] = -0.5 * vectors
+    gram -= gram.mean(axis=1, keepdims=True)
+    gram -= gram.mean(axis=2, keepdims=True)
+    values, axes = np.linalg.eigh(gram)
+    largest = np.abs(values).max(axis=1)
+    bent = values[:, 0] < -_ROUNDING * largest
+    values[values < _ROUNDING * largest[:, None]] = 0.0
+    return axes * np.sqrt(values)[:, None, :], np.asarray(bent)
