@@ -33,7 +33,14 @@ def inputs(
         where, layout=layout, kind="betas" if layout == "afni_proc" else kind, participants=people or None, task=task,  # type: ignore[arg-type]
         space=space, desc=desc, sessions=session or None,
     )  # fmt: skip
-    show(inputs_table(found), as_json)
+    table = inputs_table(found)
+    if as_json:
+        show(table, True)
+        return
+    told = table.fillna("").astype(str).replace("None", "")
+    one_for_all = [c for c in told if c not in ("participant", "run", "image") and told[c].nunique() == 1]
+    show(told.drop(columns=one_for_all), False)
+    typer.echo("In all: " + ", ".join(f"{c} {told[c].iloc[0]}" for c in one_for_all if told[c].iloc[0]))
 
 
 @commands.command()
