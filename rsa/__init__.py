@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.confounds import read_confounds as read_confounds
+    from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.events import read_events as read_events
     from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
         voxel_report as voxel_report,
     )
     from brainmap.rsa.permutation import permutation_test as permutation_test
+    from brainmap.rsa.planted_rdms import simulate_rdms as simulate_rdms
+    from brainmap.rsa.power import PowerAnalysis as PowerAnalysis, power_analysis as power_analysis
     from brainmap.rsa.rdm import compute_rdms as compute_rdms
     from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
@@ -140,11 +143,14 @@ _HOMES = {
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "group": ("GroupResult", "group_test"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
+    "discs": ("Discs", "discs_on"),
     "meshes": ("Mesh", "load_mesh", "mesh_edges"),
     "surface": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),
     "recovery": ("recovery_table",),
+    "planted_rdms": ("simulate_rdms",),
+    "power": ("PowerAnalysis", "power_analysis"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
