@@ -57,18 +57,24 @@ class Prepared:
         `centered` takes each run's mean over items away, which leaves Euclidean distances as they are and
         keeps their digits when patterns ride on a large common value.
         """
-        channels = self.channels[first:last]
+        return self.at(np.arange(first, last), centered=centered)
+
+    def at(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
+        """The same of any usable voxels, `(n_voxels, n_runs, n_items)`."""
+        channels = self.channels[voxels]
         low, high = int(channels.min()), int(channels.max()) + 1
-        x = self.measurements[:, low:high]
-        x = x if len(channels) == high - low and (np.diff(channels) == 1).all() else x[:, channels - low]
-        block = np.ascontiguousarray(x[self.rows].transpose(2, 0, 1), dtype=np.float64)
+        if len(channels) == high - low and (np.diff(channels) == 1).all():
+            x = self.measurements[:, low:high][self.rows]
+        else:
+            x = self.measurements[self.rows[..., None], channels]
+        block = np.ascontiguousarray(x.transpose(2, 0, 1), dtype=np.float64)
         if not self.present.all():
             block[:, ~self.present] = 0.0
         if centered:
             block -= (block.sum(axis=2) / np.maximum(self.present.sum(axis=1), 1))[:, :, None]
             block[:, ~self.present] = 0.0
         if self.noise is not None:
-            block /= self.noise[first:last, None, None]
+            block /= self.noise[voxels, None, None]
         return block
 
     def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
