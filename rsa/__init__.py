@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         plant_patterns as plant_patterns,
         simulate_participant as simulate_participant,
     )
+    from brainmap.rsa.split_half import rdm_reliability as rdm_reliability
     from brainmap.rsa.surface import (
         SurfaceData as SurfaceData,
         load_surface as load_surface,
@@ -145,6 +146,7 @@ _HOMES = {
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
     "discs": ("Discs", "discs_on"),
     "meshes": ("Mesh", "load_mesh", "mesh_edges"),
+    "split_half": ("rdm_reliability",),
     "surface": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),

@@ -1,0 +1,220 @@
+"""How well RDMs repeat: between halves of a participant's runs, and between halves of the participants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.progress import progress
+from brainmap.rsa.alignment import check_items
+from brainmap.rsa.ceiling import pools
+from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.dissimilarity import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainmap.rsa.rdm import Precision
+
+RELIABILITY_COLUMNS = {
+    "participant": "label of the participant",
+    "roi": "region of interest",
+    "over": "what was halved: the runs of a participant, or the participants",
+    "n": "runs or participants that were halved",
+    "splits": "halvings",
+    "enumerated": "whether these are all there are",
+    "halves": "similarity of the RDMs of two halves, mean over the halvings",
+    "reliability": "of the RDM of the whole, from that mean by Spearman and Brown",
+}
+
+
+def rdm_reliability(
+    data: Dataset | RDMs, *, measure: Measure | str = "rho-a", splits: int = 100,
+    noise_precision: Precision | None = None, rng: np.random.Generator | None = None, **settings: Any,
+) -> pd.DataFrame:
+    """Split-half reliability of RDMs, over the runs of one participant or over participants.
+
+    Parameters
+    ----------
+    data : rsatoolbox Dataset or RDMs
+        Patterns of one participant with the observation descriptor run: the runs are halved and an RDM is made of each
+        half. Or one RDM a participant (and ROI): the participants are halved, and the RDMs of each half pooled.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`, but bures, whose values no formula carries from halves to the whole.
+    splits : int
+        All different halvings where they are no more than this; else so many are drawn.
+    noise_precision
+        Of patterns, as in `brainmap.rsa.compute_rdms`; with one a run, each half takes those of its runs.
+    rng : numpy Generator, optional
+        Used only where halvings are drawn.
+    **settings
+        Of patterns: dissimilarity, items, units and rois, as in `brainmap.rsa.compute_rdms`.
+
+    Returns
+    -------
+    DataFrame
+        A row an ROI: participant (of patterns that know it), roi, over ("runs" or "participants"), n, splits,
+        enumerated, halves (mean over the halvings), reliability.
+
+    Raises
+    ------
+    InputError
+        Fewer than two runs or participants, crossnobis with fewer than four runs, settings given with RDMs, what
+        `compute_rdms` refuses.
+
+    Notes
+    -----
+    With four runs or more each half takes products of different runs only, as the RDM of all runs does by default; with
+    two or three, a half's runs are averaged and noise of one run enters its RDM.
+    reliability = 2 r / (1 + |r|) of the mean r. Of an odd number one half is smaller: the formula takes both as equal.
+    It takes errors as halved by twice the data, too: where runs are mostly noise, products between them gain more than
+    that, and the value is too low.
+
+    References
+    ----------
+    Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910, doi:10.1111/j.2044-8295.1910.tb00207.x
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    >>> truth = rng.normal(size=(8, 40))
+    >>> rdms = stack_rdms([compute_rdms(truth + rng.normal(size=(8, 40)), descriptors=items) for _ in range(6)])
+    >>> rdm_reliability(rdms, measure="spearman")[["over", "n", "splits"]].values.tolist()
+    [['participants', 6, 10]]
+    """
+    named = measure_named(measure)
+    if named == "bures":
+        raise InputError("rdm_reliability: bures of halves says nothing of the whole; choose another measure")
+    if splits < 1:
+        raise InputError(f"rdm_reliability: found splits={splits}, wanted at least 1")
+    rng = rng or np.random.default_rng()
+    if hasattr(data, "measurements"):
+        return _over_runs(data, named, splits, rng, noise_precision, settings)
+    if settings or noise_precision is not None:
+        raise InputError(f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, found "
+                         "RDMs; leave it out")
+    return _over_participants(data, named, splits, rng)
+
+
+def spearman_brown(halves: Floats) -> Floats:
+    """The reliability of the whole from the correlation of its halves.
+
+    Examples
+    --------
+    >>> spearman_brown(np.array([0.5, 0.0, -0.5])).round(3)
+    array([ 0.667,  0.   , -0.667])
+    """
+    return np.asarray(2 * halves / (1 + np.abs(halves)))
+
+
+def _over_runs(
+    data: Any, measure: Measure, splits: int, rng: np.random.Generator, precision: Precision | None,
+    settings: dict[str, Any],
+) -> pd.DataFrame:
+    from rsatoolbox.data.dataset import Dataset
+
+    from brainmap.rsa.rdm import compute_rdms
+
+    run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
+    every = np.unique(run)
+    n = len(every)
+    if n < 2:
+        raise InputError(f"rdm_reliability: found patterns of {n} run, wanted at least 2; give patterns a run, or "
+                         "RDMs of several participants")
+    if n < 4 and settings.get("dissimilarity") == "crossnobis":
+        raise InputError(f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
+                         "'correlation' or 'mahalanobis'")
+    settings = {"runs": "between" if n >= 4 else "average", **settings}
+
+    def half(chosen: NDArray[np.bool_]) -> RDMs:
+        kept = chosen[np.searchsorted(every, run)]
+        part = Dataset(
+            data.measurements[kept], descriptors=dict(data.descriptors),
+            obs_descriptors={key: np.asarray(v)[kept] for key, v in data.obs_descriptors.items()},
+            channel_descriptors=dict(data.channel_descriptors),
+        )  # fmt: skip
+        own = {name: _of_runs(one, chosen) for name, one in precision.items()} if isinstance(precision, Mapping) else (
+            None if precision is None else _of_runs(precision, chosen))  # fmt: skip
+        return compute_rdms(part, noise_precision=own, **settings)
+
+    chosen, enumerated = _halvings(n, splits, rng)
+    scores = []
+    with progress("reliability", len(chosen)) as step:
+        for first in chosen:
+            one, other = half(first), half(~first)
+            x, y = (np.asarray(side.dissimilarities, dtype=np.float64) for side in (one, other))
+            _check_labels(one, other)
+            scores.append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
+            step.advance()
+    described = {key: [str(v) for v in one.rdm_descriptors[key]] for key in ("participant", "roi")
+                 if key in one.rdm_descriptors}  # fmt: skip
+    described.setdefault("roi", ["all voxels"] * one.n_rdm)
+    return _table(described, np.array(scores), "runs", n, enumerated)
+
+
+def _of_runs(precision: NDArray[np.floating], chosen: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """The precisions of a half's runs, where there is one a run."""
+    return precision[chosen] if np.ndim(precision) == 3 else precision
+
+
+def _check_labels(one: RDMs, other: RDMs) -> None:
+    for key, labels in one.pattern_descriptors.items():
+        if list(labels) != list(other.pattern_descriptors[key]):
+            lost = sorted(set(map(str, labels)) ^ set(map(str, other.pattern_descriptors[key])))
+            raise InputError(f"rdm_reliability: {some(lost)} lack in one half of the runs; leave them out, or load "
+                             "patterns with missing='nan'")
+
+
+def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.Generator) -> pd.DataFrame:
+    check_items(data, "rdm_reliability")
+    names = [str(roi) for roi in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
+    vectors = np.asarray(data.dissimilarities, dtype=np.float64)
+    halvings: dict[int, tuple[NDArray[np.bool_], bool]] = {}
+    tables = []
+    for roi in dict.fromkeys(names):
+        x = vectors[[name == roi for name in names]]
+        if len(x) < 2:
+            raise InputError(f"rdm_reliability: found {len(x)} RDM of {roi!r}, wanted one of at least 2 participants; "
+                             "give patterns with runs for the reliability of one")
+        if len(x) not in halvings:  # the same for every ROI of as many participants
+            halvings[len(x)] = _halvings(len(x), splits, rng)
+        chosen, enumerated = halvings[len(x)]
+        scores = [[compare_vectors(pools(x[first], measure)[0], pools(x[~first], measure)[0], measure=measure)[0, 0]]
+                  for first in chosen]  # fmt: skip
+        tables.append(_table({"roi": [roi]}, np.array(scores), "participants", len(x), enumerated))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, enumerated: bool) -> pd.DataFrame:
+    """From scores `(n_splits, n_rdms)`; splits without a score do not count."""
+    count = np.isfinite(scores).sum(axis=0)
+    halves = np.nansum(scores, axis=0) / np.where(count > 0, count, np.nan)
+    return pd.DataFrame({**described, "over": over, "n": n, "splits": len(scores), "enumerated": enumerated,
+                         "halves": halves, "reliability": spearman_brown(halves)})
+
+
+def _halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:
+    """First halves `(n_splits, n)` of n things, and whether they are all there are."""
+    size = n // 2
+    total = math.comb(n, size) // (2 if n % 2 == 0 else 1)
+    if total <= splits:
+        return np.array(list(_all_halvings(n, size))), True
+    drawn = np.zeros((splits, n), dtype=bool)
+    drawn[:, :size] = True
+    return rng.permuted(drawn, axis=1), False
+
+
+def _all_halvings(n: int, size: int) -> Iterator[NDArray[np.bool_]]:
+    for members in combinations(range(n), size):
+        if n % 2 or 0 in members:  # of an even number each halving would come twice
+            yield np.isin(np.arange(n), members)
