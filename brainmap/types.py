@@ -30,3 +30,14 @@ class FeatureSet(Protocol):
     def __getitem__(self, layer: str) -> NDArray[np.floating]: ...
 
     def __iter__(self) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class TimedFeatureSet(FeatureSet, Protocol):
+    """Features that keep time: the last axis of a layer `(n_items, ..., n_frames)` is time where `frame_times` says so.
+
+    `frame_times(layer)` is the center of each frame [s] from the beginning of the sound, or None for a layer without
+    time.
+    """
+
+    def frame_times(self, layer: str) -> NDArray[np.floating] | None: ...

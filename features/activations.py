@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
-from brainmap.features.layers import Stage, select_layers, tap
+from brainmap.features.layers import Stage, list_layers, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.progress import Progress, log, progress
@@ -64,6 +64,21 @@ class Activations:
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
 
+    def frame_times(self, layer: str) -> NDArray[np.float64] | None:
+        """Center of each frame of a layer [s] from the beginning of the sound; None where time was not kept.
+
+        Raises
+        ------
+        InputError
+            No such layer.
+        """
+        array = cast("zarr.Array[Any]", self[layer])
+        when: Any = array.attrs.get("time")
+        if self.pooling != "none" or not when:
+            return None
+        times: NDArray[np.float64] = when["first"] + when["step"] * np.arange(array.shape[-1])
+        return times
+
     def __enter__(self) -> Activations:
         return self
 
@@ -90,6 +105,7 @@ def extract_activations(
     dtype: DType = "float32",
     network: str = "network",
     key: str | None = None,
+    rate: float | None = None,
 ) -> Activations:
     """Run sounds through a model and keep what its layers say.
 
@@ -119,6 +135,9 @@ def extract_activations(
         A name, kept as a label.
     key : str, optional
         A hash of weights and sounds by the caller; made here from their contents otherwise.
+    rate : float [Hz], optional
+        Steps a second along the last axis of what goes into the network, so that frames have their times; known of
+        `Sounds`, to be given for arrays (of spectrograms: sampling rate / hop).
 
     Returns
     -------
@@ -159,6 +178,8 @@ def extract_activations(
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction)
             new.run(model, lambda: tensors(sounds, batch_size, device=device))
+        if pooling == "none" and reduction is None:
+            _note_times(root, keys, model, sounds, rate=getattr(sounds, "rate", rate))
     stores.set_current(root, KIND, keys, network=network)
     return _opened(root)
 
@@ -191,6 +212,22 @@ def _opened(root: zarr.Group) -> Activations:
         },
         _arrays=arrays,
     )
+
+
+def _note_times(
+    root: zarr.Group, keys: Mapping[str, str], model: nn.Module, sounds: Sounds, *, rate: float | None
+) -> None:
+    """Keep with each array when its frames are, where that is known."""
+    if rate is None:
+        return
+    for layer in list_layers(model, sounds, also=[name.partition("#")[0] for name in keys]):
+        array = stores.find_array(root, KIND, layer.name, keys[layer.name]) if layer.name in keys else None
+        if array is None or layer.stride is None or layer.center is None:
+            continue
+        step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
+        first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
+        if step and len(layer.shape) > 1:  # a step of 0: it hears everything at once
+            array.attrs["time"] = {"first": first / rate, "step": step / rate}
 
 
 class _Extraction:

@@ -104,8 +104,12 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
 
 
 def rdm_names(rdms: RDMs) -> tuple[str, ...]:
-    """Names of the models: their layer, with the network where layers repeat, else their name or number."""
+    """Names of the models: their layer (over time `layer@seconds`), with the network where layers repeat, else their
+    name or number."""
     described = {key: [str(v) for v in values] for key, values in rdms.rdm_descriptors.items()}
+    if "time" in described and "layer" in described:
+        times = rdms.rdm_descriptors["time"]
+        described["layer"] = [f"{layer}@{float(t):g}" for layer, t in zip(described["layer"], times, strict=True)]
     choices = [described.get("layer"), described.get("name")]
     if "network" in described and "layer" in described:
         choices.insert(1, [f"{a} {b}" for a, b in zip(described["network"], described["layer"], strict=True)])

@@ -1,7 +1,7 @@
 """Dissimilarities of patterns as arrays: within one set of patterns, or between independent runs.
 
 Everything is a kernel first (inner products of patterns) and distances after, so that a run costs one matrix
-product and nothing is looped over pairs of runs.
+product and nothing is looped over pairs of runs. Within one set `brainmap.rsa._within` gathers the products.
 
 Shapes: patterns are `(n_items, n_units)`, or `(n_runs, n_items, n_units)` for between-run products; a missing
 pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `n_items * (n_items - 1) / 2`.
@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.rsa._within import CONSTANT, Blocks, log_rates, within
 
-Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine"]
+Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)
+CROSS_VALIDATED = ("crossnobis", "poisson_cv")
+PRIOR = (1.0, 0.1)
+"""Lambda and weight of the prior of poisson rates, as in rsatoolbox."""
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +32,8 @@ def dissimilarities(
     *,
     dissimilarity: Dissimilarity = "correlation",
     precision: NDArray[np.floating] | None = None,
+    prior_lambda: float = PRIOR[0],
+    prior_weight: float = PRIOR[1],
 ) -> Floats:
     """Condensed dissimilarities of all pairs of patterns.
 
@@ -36,11 +42,15 @@ def dissimilarities(
     patterns : array (n_items, n_units) or (n_runs, n_items, n_units)
         With three axes only products of *different* runs are used, so noise that two patterns share because
         they were measured in the same run cannot make them look alike. A row of NaN is a missing pattern.
-    dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine"}
-        euclidean, mahalanobis and crossnobis are squared and divided by n_units, as in rsatoolbox.
+    dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
+        All but correlation and cosine are divided by n_units, as in rsatoolbox; euclidean, mahalanobis and
+        crossnobis are squared. crossnobis and poisson_cv are euclidean (mahalanobis) and poisson between runs and
+        refuse a single set.
     precision : array (n_units, n_units) or (n_runs, n_units, n_units), optional
         Noise precision for mahalanobis and crossnobis. With one a run, a pair of runs uses the inverse of
         the mean of its two covariances.
+    prior_lambda, prior_weight : float
+        Of poisson: rates are `(x + lambda * weight) / (1 + weight)`.
 
     Returns
     -------
@@ -50,7 +60,8 @@ def dissimilarities(
     Raises
     ------
     InputError
-        Unknown dissimilarity; crossnobis of a single run; a precision that does not fit or is not used.
+        Unknown dissimilarity; crossnobis or poisson_cv of a single run; a precision that does not fit, is not used,
+        or has no inverse where one is needed; negative values for poisson.
 
     Notes
     -----
@@ -62,42 +73,92 @@ def dissimilarities(
     look alike. Single values may be negative and are kept. As each pattern is scaled together with its
     noise, distances of noisy patterns are shrunk by their reliability.
 
+    Poisson is the symmetrized Kullback-Leibler divergence of Poisson rates, (x_i - x_j)'(log x_i - log x_j) / n_units;
+    between runs one factor is of run m and the other of run l, which is the mean over all folds that leave one run out.
+
     References
     ----------
     Walther et al. 2016, doi:10.1016/j.neuroimage.2015.12.012 (crossnobis); Alink et al. 2015,
-    doi:10.1101/032391, and Cai et al. 2019, doi:10.1371/journal.pcbi.1006299 (geometry made by order).
+    doi:10.1101/032391, and Cai et al. 2019, doi:10.1371/journal.pcbi.1006299 (geometry made by order);
+    Schütt et al. 2023, doi:10.7554/eLife.82566 (poisson).
 
     Examples
     --------
     >>> dissimilarities(np.array([[0.0, 1, 2], [2.0, 1, 0], [0.0, 2, 4]])).round(6)
     array([2., 0., 2.])
     """
-    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     x = np.asarray(patterns, dtype=np.float64)
-    precision = _checked_precision(precision, dissimilarity, x)
-    if x.ndim == 2 and dissimilarity == "crossnobis":
-        raise InputError("crossnobis: found one set of patterns, wanted two runs or more; fit one beta a run "
-                         "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'")
-    angular = dissimilarity in ("correlation", "cosine")
-    if angular:
-        x = unit_length(x, center=dissimilarity == "correlation")
-    i, j = np.triu_indices(x.shape[-2], 1)
+    if x.ndim not in (2, 3):
+        raise InputError(f"dissimilarities: found patterns of shape {x.shape}, wanted (n_items, n_units) or "
+                         "(n_runs, n_items, n_units)")
+    prior = (prior_lambda, prior_weight)
     if x.ndim == 3:
-        kernel = between_run_kernel(x, precision)
-    else:
-        kernel = (x if precision is None else x @ precision) @ x.T
-    if angular and x.ndim == 2:
-        return np.asarray(1.0 - kernel[i, j])
+        return between_runs(x, dissimilarity, precision=precision, prior=prior)[0]
+    return within_one([(x, x.sum(axis=1))], dissimilarity, precision=precision, prior=prior)[0]
+
+
+def within_one(
+    blocks: Blocks, dissimilarity: Dissimilarity, *, precision: NDArray[np.floating] | None, prior: tuple[float, float]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Condensed dissimilarities of one set of patterns in blocks of units, and which patterns have no direction.
+
+    Only a noise precision needs all units at once.
+
+    Raises
+    ------
+    InputError
+        As `dissimilarities`.
+    """
+    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    if dissimilarity in CROSS_VALIDATED:
+        simpler = "'poisson'" if dissimilarity == "poisson_cv" else "'euclidean' or 'correlation'"
+        raise InputError(f"{dissimilarity}: found one set of patterns, wanted two runs or more; fit one beta a run "
+                         f"(AFNI: -stim_times_IM, or a fit per run), or choose {simpler}")
+    if precision is None and dissimilarity != "mahalanobis":
+        return within(blocks, dissimilarity, prior=prior)
+    x = np.concatenate([block for block, _ in blocks], axis=1)
+    metric = _checked_precision(precision, dissimilarity, x)
+    kernel = (x if metric is None else x @ metric) @ x.T
+    return _distances(kernel, x.shape[1]), np.zeros(len(x), bool)
+
+
+def between_runs(
+    x: Floats, dissimilarity: Dissimilarity, *, precision: NDArray[np.floating] | None, prior: tuple[float, float]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Condensed dissimilarities of `(n_runs, n_items, n_units)` from products of different runs alone.
+
+    Also which patterns have no direction in some run.
+
+    Raises
+    ------
+    InputError
+        As `dissimilarities`.
+    """
+    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    metric = _checked_precision(precision, dissimilarity, x)
+    undirected: NDArray[np.bool_] = np.zeros(x.shape[1], bool)
+    if dissimilarity in ("correlation", "cosine"):
+        unit = unit_length(x, center=dissimilarity == "correlation")
+        undirected = (np.isnan(unit[..., 0]) & ~np.isnan(x[..., 0])).any(axis=0)
+        return _distances(between_run_kernel(unit), 2), undirected
+    if dissimilarity in ("poisson", "poisson_cv"):
+        rates, logs = log_rates(x, prior)
+        return _distances(between_run_kernel(rates, other=logs), x.shape[-1]), undirected
+    return _distances(between_run_kernel(x, metric), x.shape[-1]), undirected
+
+
+def _distances(kernel: Floats, scale: float) -> Floats:
+    i, j = np.triu_indices(len(kernel), 1)
     own = np.diagonal(kernel)
-    distance = own[i] + own[j] - 2.0 * kernel[i, j]
-    return np.asarray(distance / 2.0 if angular else distance / x.shape[-1])
+    return np.asarray((own[i] + own[j] - kernel[i, j] - kernel[j, i]) / scale)
 
 
-def between_run_kernel(x: Floats, precision: Floats | None = None) -> Floats:
+def between_run_kernel(x: Floats, precision: Floats | None = None, *, other: Floats | None = None) -> Floats:
     """Mean inner products of patterns over ordered pairs of different runs: `(n_items, n_items)`.
 
-    `x` is `(n_runs, n_items, n_units)`; rows of NaN are left out. The sum over pairs of different runs is
-    the product of the sums less the products within runs: the cost grows with the runs, not with their pairs.
+    `x` is `(n_runs, n_items, n_units)`, and so is `other`, with which its products are taken (itself if left out);
+    rows of NaN are left out. The sum over pairs of different runs is the product of the sums less the products within
+    runs: the cost grows with the runs, not with their pairs.
     """
     whole = ~np.isnan(x.sum(axis=-1))
     filled = np.where(whole[..., None], x, 0.0)
@@ -105,10 +166,11 @@ def between_run_kernel(x: Floats, precision: Floats | None = None) -> Floats:
     if precision is not None and precision.ndim == 3:
         total = _pairwise_precisions(filled, precision)
     else:
+        second = filled if other is None else np.where(whole[..., None], other, 0.0)
         summed = filled.sum(axis=0)
-        total = (summed if precision is None else summed @ precision) @ summed.T
-        for run in filled:
-            total -= (run if precision is None else run @ precision) @ run.T
+        total = (summed if precision is None else summed @ precision) @ second.sum(axis=0).T
+        for run, its in zip(filled, second, strict=True):
+            total -= (run if precision is None else run @ precision) @ its.T
     n_present = present.sum(axis=0)
     count = np.outer(n_present, n_present) - present.T @ present
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
@@ -116,13 +178,27 @@ def between_run_kernel(x: Floats, precision: Floats | None = None) -> Floats:
 
 def _pairwise_precisions(filled: Floats, precision: Floats) -> Floats:
     """The sum over ordered pairs of runs when each run has a noise precision of its own."""
-    covariance = np.linalg.inv(precision)
+    covariance = _inverse(precision)
     total = np.zeros((filled.shape[1], filled.shape[1]))
     for m in range(len(filled)):
         for n in range(m + 1, len(filled)):
-            product = filled[m] @ np.linalg.inv((covariance[m] + covariance[n]) / 2.0) @ filled[n].T
+            product = filled[m] @ _inverse((covariance[m] + covariance[n]) / 2.0) @ filled[n].T
             total += product + product.T
     return total
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """The inverse of one or several symmetric matrices; one that has lost all digits is none."""
+    try:
+        inverse = np.linalg.inv(matrix)
+        condition = np.linalg.norm(matrix, 1, axis=(-2, -1)) * np.linalg.norm(inverse, 1, axis=(-2, -1))
+        lost = bool(np.any(condition > 1e14))
+    except np.linalg.LinAlgError:
+        lost = True
+    if lost:
+        raise InputError("noise precision: a singular matrix, which has no inverse; shrink the covariance "
+                         "(method='shrinkage'), or take fewer voxels")
+    return np.asarray(inverse)
 
 
 def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
@@ -136,7 +212,7 @@ def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
     """
     x = np.asarray(x, dtype=np.float64)
     # What centering leaves of a constant is rounding of its size, never exactly zero for all sizes.
-    floor = 1e-13 * np.sqrt(np.einsum("...u,...u->...", x, x))
+    floor = CONSTANT * np.sqrt(np.einsum("...u,...u->...", x, x))
     if center:
         x = x - x.mean(axis=-1, keepdims=True)
     length = np.sqrt(np.einsum("...u,...u->...", x, x))
@@ -154,6 +230,9 @@ def _checked_precision(
     if dissimilarity not in ("mahalanobis", "crossnobis"):
         raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
     matrix: Floats = np.asarray(precision, dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        raise InputError("noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "
+                         "NaN: shrink it (method='shrinkage'), or leave those voxels out")
     n_units = x.shape[-1]
     shapes = [(n_units, n_units)] + [(len(x), n_units, n_units)] * (x.ndim == 3)
     if matrix.shape not in shapes:

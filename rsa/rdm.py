@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.errors import BrainmapWarning
+from brainmap.rsa._rdm_sources import Source, from_array, from_dataset, from_features
+from brainmap.rsa._windows import from_windows
 from brainmap.rsa.alignment import LABEL_OF, Level
-from brainmap.rsa.dissimilarity import DISSIMILARITIES, Dissimilarity, Floats, dissimilarities, unit_length
+from brainmap.rsa.dissimilarity import DISSIMILARITIES, PRIOR, Dissimilarity, Floats
 from brainmap.types import FeatureSet
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def compute_rdms(
     rois: Sequence[str] | Literal["all"] | None = None,
     runs: Literal["between", "average"] = "between",
     noise_precision: Precision | None = None,
+    prior_lambda: float = PRIOR[0],
+    prior_weight: float = PRIOR[1],
+    over: Literal["time"] | None = None,
+    window_ms: float = 100.0,
+    step_ms: float | None = None,
     descriptors: Mapping[str, Any] | None = None,
 ) -> RDMs:
     """RDMs of the layers of a network, of what explains them, of the ROIs of a participant, or of one array.
@@ -47,8 +53,9 @@ def compute_rdms(
     ----------
     data : FeatureSet, rsatoolbox Dataset, or array (n_items, n_units)
         A feature set gives one RDM a layer. A Dataset (observations: stimulus_id, condition, run; channels:
-        voxel, roi) gives one RDM, or one an ROI. An array gives one and needs its labels in `descriptors`.
-    dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine"}
+        voxel, roi) gives one RDM, or one an ROI. An array gives one and needs its labels in `descriptors`. Features
+        on disk (zarr, memmap) are read in blocks and may be larger than memory.
+    dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
         See `brainmap.rsa.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
     items : {"stimulus", "condition"}
         What the rows of the RDM are. Tokens of a condition are averaged *before* the RDM, within each run. The items
@@ -64,6 +71,14 @@ def compute_rdms(
         time share makes no geometry. Average: patterns are averaged over runs first, as in rsatoolbox.
     noise_precision : array (n_units, n_units), (n_runs, n_units, n_units), or a mapping ROI -> such an array
         For mahalanobis and crossnobis.
+    prior_lambda, prior_weight : float
+        For poisson and poisson_cv: rates are `(x + lambda * weight) / (1 + weight)`.
+    over : "time", optional
+        An RDM a layer and window of time, from features that keep time (`extract_activations(pooling="none")`); the
+        frames whose centers lie in a window are averaged. Windows begin with the sounds.
+    window_ms, step_ms : float [ms]
+        Length of the windows, and the step from one to the next (default: half of it). A layer whose frames are
+        further apart than a window is long has no RDM where a window holds none, which a `BrainmapWarning` counts.
     descriptors : mapping
         Labels `stimulus_id`, `condition` of an array's rows; any other entry describes the RDMs (network,
         participant).
@@ -73,13 +88,14 @@ def compute_rdms(
     rsatoolbox.rdm.RDMs
         Feature sets and arrays keep their order of items; a Dataset's come sorted by condition, then by
         stimulus. Pattern descriptors `stimulus_id` and `condition` (only `condition` when averaged); RDM
-        descriptors `layer` or `roi` and those given; `descriptors["level"]`, so that a comparison can refuse
-        another level.
+        descriptors `layer` or `roi` and those given, over time also `time` (center of the window, seconds);
+        `descriptors["level"]`, so that a comparison can refuse another level.
 
     Raises
     ------
     InputError
-        Fewer than three items, unknown layer or ROI, labels missing or ambiguous, crossnobis without runs.
+        Fewer than three items, unknown layer or ROI, labels missing or ambiguous, crossnobis without runs, negative
+        values for poisson, features without time.
 
     Examples
     --------
@@ -93,185 +109,31 @@ def compute_rdms(
     one_of(runs, ("between", "average"), "runs")
     if units is not None:
         one_of(units, ("zscore",), "units")
-    given = dict(descriptors or {})
-    if hasattr(data, "measurements"):
-        sets = _from_dataset(data, items=items, runs=runs, rois=rois, descriptors=given)
+    if over is not None:
+        one_of(over, ("time",), "over")
+    given, zscore = dict(descriptors or {}), units == "zscore"
+    if over == "time":
+        window = (window_ms, step_ms)
+        sets = from_windows(data, items=items, zscore=zscore, layers=layers, window=window, descriptors=given)
+    elif hasattr(data, "measurements"):
+        sets = from_dataset(data, items=items, runs=runs, zscore=zscore, rois=rois, descriptors=given)
     elif hasattr(data, "layers"):
-        sets = _from_features(data, items=items, layers=layers, descriptors=given)
+        sets = from_features(data, items=items, zscore=zscore, layers=layers, descriptors=given)
     else:
-        sets = [_from_array(np.asarray(data), items=items, descriptors=given)]
+        sets = [from_array(data, items=items, zscore=zscore, descriptors=given)]
     vectors, notes = [], _Notes()
     for one in sets:
-        x = _zscored(one.patterns, one.name, notes) if units == "zscore" else one.patterns
-        if dissimilarity in ("correlation", "cosine"):
-            notes.constant(x, one, center=dissimilarity == "correlation")
         precision = _precision_for(one.name, noise_precision)
-        vectors.append(dissimilarities(x, dissimilarity=dissimilarity, precision=precision))
+        found, notes.constants[one.name], notes.dropped[one.name] = one.vector(
+            dissimilarity, zscore=zscore, precision=precision, prior=(prior_lambda, prior_weight)
+        )
+        vectors.append(found)
     notes.warn(dissimilarity)
     level = getattr(data, "level", items) if items == "stimulus" else items  # patterns: of classes or units
-    return _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Patterns:
-    """Patterns ready for one RDM: `(n_items, n_units)` or `(n_runs, n_items, n_units)`, and what they are."""
-
-    patterns: Floats
-    labels: dict[str, list[str]]
-    name: str
-    rdm_descriptors: dict[str, Any]
-
-
-def _from_features(
-    data: Any, *, items: Level, layers: Sequence[str] | str | None, descriptors: dict[str, Any]
-) -> list[_Patterns]:
-    known = [str(layer) for layer in data.layers]
-    wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
-    for layer in wanted:
-        one_of(layer, known, "layer")
-    stimuli, conditions = [str(s) for s in data.items], [str(c) for c in data.conditions]
-    groups = _Groups(items, stimuli, conditions)
-    return [
-        _Patterns(
-            patterns=groups.mean(_matrix(data[layer], f"layer {layer}")),
-            labels=groups.labels,
-            name=layer,
-            rdm_descriptors={"layer": layer, **descriptors},
-        )
-        for layer in wanted
-    ]
-
-
-def _from_array(data: NDArray[Any], *, items: Level, descriptors: dict[str, Any]) -> _Patterns:
-    given = {key: [str(v) for v in descriptors.pop(key)] for key in LABEL_OF.values() if key in descriptors}
-    if not given:
-        raise InputError("compute_rdms: an array has no labels; give descriptors={'stimulus_id': [...]}")
-    x = _matrix(data, "array")
-    for key, labels in given.items():
-        if len(labels) != len(x):
-            raise InputError(f"compute_rdms: found {len(labels)} labels in {key!r} for {len(x)} patterns")
-    groups = _Groups(items, given.get("stimulus_id"), given.get("condition"))
-    return _Patterns(patterns=groups.mean(x), labels=groups.labels, name="array", rdm_descriptors=descriptors)
-
-
-def _from_dataset(
-    data: Any, *, items: Level, runs: str, rois: Sequence[str] | str | None, descriptors: dict[str, Any]
-) -> list[_Patterns]:
-    of_obs = {
-        key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
-    }
-    groups = _Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
-    x = _matrix(data.measurements, "patterns")
-    run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
-    which = np.unique(run)
-    if runs == "between" and len(which) > 1:
-        patterns = np.stack([groups.mean(x[run == r], run == r) for r in which])
-    else:
-        patterns = groups.mean(x)
-    if data.descriptors.get("participant"):
-        descriptors.setdefault("participant", str(data.descriptors["participant"]))
-    if rois is None:
-        return [_Patterns(patterns=patterns, labels=groups.labels, name="all voxels", rdm_descriptors=descriptors)]
-    if "roi" not in data.channel_descriptors:
-        raise InputError("compute_rdms: the patterns hold no ROI labels; load them with rois=")
-    of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
-    known = [name for name in np.unique(of_voxel).tolist() if name not in ("", "nan", "None")]
-    wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
-    return [
-        _Patterns(
-            patterns=patterns[..., of_voxel == one_of(roi, known, "roi")],
-            labels=groups.labels,
-            name=roi,
-            rdm_descriptors={"roi": roi, **descriptors},
-        )
-        for roi in wanted
-    ]
-
-
-class _Groups:
-    """Which observations belong to which item, and their mean."""
-
-    def __init__(
-        self, level: Level, stimuli: list[str] | None, conditions: list[str] | None, *, in_order: bool = True
-    ) -> None:
-        own = stimuli if level == "stimulus" else conditions
-        if own is None:
-            other = "condition" if level == "stimulus" else "stimulus"
-            raise InputError(
-                f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, found none; "
-                f"give them, or choose items={other!r}"
-            )
-        condition_of = self._conditions(own, conditions)
-        labels = list(dict.fromkeys(own))
-        if not in_order:
-            labels.sort(key=lambda label: (condition_of.get(label, ""), label))
-        if len(labels) < 3:
-            raise InputError(
-                f"compute_rdms: found {len(labels)} items ({some(labels)}), wanted at least 3; "
-                "an RDM of fewer has nothing to compare"
-            )
-        self.labels = {LABEL_OF[level]: labels}
-        if level == "stimulus" and condition_of:
-            self.labels["condition"] = [condition_of[label] for label in labels]
-        position = {label: k for k, label in enumerate(labels)}
-        self.index = np.array([position[label] for label in own])
-
-    @staticmethod
-    def _conditions(own: list[str], conditions: list[str] | None) -> dict[str, str]:
-        condition_of: dict[str, str] = {}
-        for label, condition in zip(own, conditions or (), strict=False):
-            if condition_of.setdefault(label, condition) != condition:
-                raise InputError(
-                    f"compute_rdms: stimulus {label!r} has conditions {condition_of[label]!r} "
-                    f"and {condition!r}, wanted one; make stimulus_id unique"
-                )
-        return condition_of
-
-    def mean(self, x: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
-        """The mean pattern of each item over its observations that are not missing; NaN when all are."""
-        index = self.index if chosen is None else self.index[chosen]
-        n_items = len(next(iter(self.labels.values())))
-        missing: NDArray[np.bool_] = np.isnan(x.sum(axis=1))
-        belongs = (np.arange(n_items)[:, None] == index) & ~missing
-        count = belongs.sum(axis=1)
-        if len(index) == n_items and (count <= 1).all():
-            return x[np.argsort(index, kind="stable")]  # nothing to average: keep the numbers as they are
-        means: Floats = (belongs / np.maximum(count, 1)[:, None]) @ np.where(missing[:, None], 0.0, x)
-        means[count == 0] = np.nan
-        return means
-
-
-def _matrix(data: Any, what: str) -> Floats:
-    """An array of features as float64 `(n_items, n_units)`; a row is whole, or missing (NaN) as a whole."""
-    x = np.asarray(data, dtype=np.float64)
-    x = x.reshape(len(x), -1) if x.ndim else x
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise InputError(f"compute_rdms: {what} has shape {x.shape}, wanted (n_items, n_units)")
-    if not np.isfinite(x).all():
-        if np.isinf(x).any():
-            raise InputError(f"compute_rdms: {what} holds infinite values; find where they come from")
-        torn = int((np.isnan(x).any(axis=1) & ~np.isnan(x).all(axis=1)).sum())
-        if torn:
-            raise InputError(
-                f"compute_rdms: {torn} patterns of {what} are NaN in some units only; leave "
-                "those units out (a missing pattern is NaN in all units)"
-            )
-    return x
-
-
-def _zscored(x: Floats, name: str, notes: _Notes) -> Floats:
-    """Each unit z-scored over items (population SD), run by run; units constant in any run are dropped."""
-    present = ~np.isnan(x[..., :1])
-    n = present.sum(axis=-2, keepdims=True)
-    filled = np.where(present, x, 0.0)
-    mean = filled.sum(axis=-2, keepdims=True) / n
-    centered = np.where(present, filled - mean, 0.0)
-    sd = np.sqrt((centered**2).sum(axis=-2, keepdims=True) / n)
-    varies = (sd > 1e-13 * np.abs(filled).max(axis=-2, keepdims=True)).reshape(-1, x.shape[-1]).all(axis=0)
-    if not varies.any():
-        raise InputError(f"compute_rdms: all {x.shape[-1]} units of {name} are constant over items")
-    notes.dropped[name] = int((~varies).sum())
-    return np.where(present, centered[..., varies] / sd[..., varies], np.nan)
+    rdms = _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
+    if over == "time":
+        rdms.descriptors["window_ms"] = float(window_ms)
+    return rdms
 
 
 class _Notes:
@@ -281,13 +143,6 @@ class _Notes:
         self.dropped: dict[str, int] = {}
         self.constants: dict[str, list[str]] = {}
 
-    def constant(self, x: Floats, one: _Patterns, *, center: bool) -> None:
-        bad = np.isnan(unit_length(x, center=center)[..., 0]) & ~np.isnan(x[..., 0])
-        if bad.any():
-            labels = next(iter(one.labels.values()))
-            which = np.flatnonzero(bad.reshape(-1, len(labels)).any(axis=0))
-            self.constants[one.name] = [labels[k] for k in which]
-
     def warn(self, dissimilarity: str) -> None:
         told = [f"{n} in {name}" for name, n in self.dropped.items() if n]
         if told:
@@ -296,7 +151,7 @@ class _Notes:
                 BrainmapWarning,
                 stacklevel=3,
             )
-        told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items()]
+        told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items() if labels]
         if told:
             warnings.warn(
                 f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs "
@@ -312,14 +167,13 @@ def _precision_for(name: str, given: Precision | None) -> NDArray[np.floating] |
     return given
 
 
-def _assemble(sets: Sequence[_Patterns], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:
+def _assemble(sets: Sequence[Source], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
-    between = sets[0].patterns.ndim == 3
     return RDMs(
         vectors,
         dissimilarity_measure=dissimilarity,
-        descriptors={"level": level, "products": "between runs" if between else "within"},
+        descriptors={"level": level, "products": "between runs" if sets[0].between_runs else "within"},
         rdm_descriptors={key: [one.rdm_descriptors[key] for one in sets] for key in sets[0].rdm_descriptors},
         pattern_descriptors={key: np.array(labels) for key, labels in sets[0].labels.items()},
     )

@@ -1,0 +1,183 @@
+"""Patterns read and prepared in blocks of units: what lies on disk is never in memory as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.progress import progress
+
+Floats = NDArray[np.float64]
+
+SLAB_BYTES = 256 << 20
+"""Most that is read of an array on disk at once, on top of what is decoded on the way."""
+DECODED_BYTES = 64 << 20
+"""Most that is decoded at once of an array that is stored in chunks, unless one chunk is larger."""
+BLOCK_BYTES = 32 << 20
+"""What is worked on at once."""
+
+
+class Blocks:
+    """Patterns `(n_items, n_units)` as blocks of units, averaged over tokens and z-scored where asked for.
+
+    Iterating gives `(block, sums)`: float64 `(n_items, k)`, which is not to be written into, and the sum of each row.
+
+    Parameters
+    ----------
+    array : array-like (n_observations, ...)
+        In memory, or anything on disk that has `shape` and `dtype` and is read when sliced (a zarr array, a memmap).
+        All axes but the first are units.
+    what : str
+        What it is called in messages.
+    average : callable
+        Observations `(n_observations, k)` to items `(n_items, k)`.
+    zscore : bool
+        z-score each unit over the items; `dropped` then counts the units that are constant.
+
+    Raises
+    ------
+    InputError
+        No units, no numbers, infinite values, or patterns that are NaN in some units only (when all were read).
+    """
+
+    def __init__(self, array: Any, what: str, *, average: Callable[[Floats], Floats], zscore: bool = False) -> None:
+        self.array, self.what, self.average, self.zscore = numeric(array, what), what, average, zscore
+        self.shape = (self.array.shape[0], math.prod(self.array.shape[1:]))
+        self.dropped = 0
+
+    def __iter__(self) -> Iterator[tuple[Floats, Floats]]:
+        n, n_units = self.shape
+        width = max(64, BLOCK_BYTES // (8 * max(n, 1)))
+        holes: NDArray[np.int64] = np.zeros(n, np.int64)
+        self.dropped = 0
+        for slab in slabs(self.array, self.what):
+            for start in range(0, slab.shape[1], width):
+                raw = np.asarray(slab[:, start : start + width], dtype=np.float64)
+                sums = self._row_sums(raw, holes)
+                ready = self.average(raw)
+                if self.zscore:
+                    ready, constant = zscored(ready)
+                    self.dropped += constant
+                yield ready, sums if ready is raw else _sums(ready)
+        torn = int(((holes > 0) & (holes < n_units)).sum())
+        if torn:
+            raise InputError(
+                f"compute_rdms: {torn} patterns of {self.what} are NaN in some units only; leave "
+                "those units out (a missing pattern is NaN in all units)"
+            )
+        if self.dropped == n_units:
+            raise InputError(f"compute_rdms: all {n_units} units of {self.what} are constant over items")
+
+    def whole(self) -> Floats:
+        """All units at once."""
+        return np.concatenate([block for block, _ in self], axis=1)
+
+    def _row_sums(self, raw: Floats, holes: NDArray[np.int64]) -> Floats:
+        sums = _sums(raw)
+        odd = np.flatnonzero(~np.isfinite(sums))
+        if len(odd):
+            if np.isinf(raw[odd]).any():
+                raise InputError(f"compute_rdms: {self.what} holds infinite values; find where they come from")
+            holes[odd] += np.isnan(raw[odd]).sum(axis=1)
+        return sums
+
+
+def numeric(array: Any, what: str) -> Any:
+    """An array that is read when sliced, or one in memory; `(n_items, ...)` with at least one unit, of numbers.
+
+    Raises
+    ------
+    InputError
+        Something else.
+    """
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        array = np.asarray(array)
+    shape = tuple(array.shape)
+    if not shape or math.prod(shape[1:]) == 0:
+        raise InputError(f"compute_rdms: {what} has shape {shape}, wanted (n_items, n_units)")
+    if np.dtype(array.dtype).kind not in "fiub":
+        raise InputError(f"compute_rdms: {what} holds {array.dtype}, wanted real numbers")
+    return array
+
+
+def slabs(array: Any, what: str) -> Iterator[NDArray[Any]]:
+    """The units of an array `(n_items, ...)` as parts `(n_items, k)` in the array's own type; all of one in memory."""
+    n, shape = array.shape[0], tuple(array.shape[1:])
+    if type(array) is np.ndarray:
+        yield array.reshape(n, -1)
+        return
+    parts = list(_parts(shape, max(1, SLAB_BYTES // (max(n, 1) * np.dtype(array.dtype).itemsize))))
+    if len(parts) == 1:
+        yield _read(array, parts[0]).reshape(n, -1)
+        return
+    with progress(f"reading {what}", total=len(parts)) as step:
+        for part in parts:
+            yield _read(array, part).reshape(n, -1)
+            step.advance()
+
+
+def rows_at_once(array: Any, most_bytes: int) -> int:
+    """How many items to read so that whole chunks are decoded, of about that many bytes."""
+    row_bytes = max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
+    chunks = getattr(array, "chunks", None)
+    chunk = max(1, int(chunks[0])) if chunks else 1
+    return int(max(1, most_bytes // row_bytes // chunk) * chunk)
+
+
+def zscored(x: Floats) -> tuple[Floats, int]:
+    """Each unit z-scored over items (population SD), run by run; units constant in any run are dropped and counted.
+
+    Shapes `(n_items, n_units)` or `(n_runs, n_items, n_units)`; rows of NaN are missing and stay.
+    """
+    present = ~np.isnan(x[..., :1])
+    filled = x if present.all() else np.where(present, x, 0.0)
+    n = np.maximum(present.sum(axis=-2, keepdims=True), 1)
+    centered = filled - filled.sum(axis=-2, keepdims=True) / n
+    if filled is not x:
+        centered[~present[..., 0]] = 0.0
+    sd = np.sqrt(np.einsum("...iu,...iu->...u", centered, centered)[..., None, :] / n)
+    size = np.maximum(filled.max(axis=-2, keepdims=True), -filled.min(axis=-2, keepdims=True))
+    varies = (sd > 1e-13 * size).reshape(-1, x.shape[-1]).all(axis=0)
+    if not varies.all():
+        centered, sd = centered[..., varies], sd[..., varies]
+    centered /= sd
+    if filled is not x:
+        centered[~present[..., 0]] = np.nan
+    return centered, int((~varies).sum())
+
+
+def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of the axes of units with at most that many units each.
+
+    >>> [part for part in _parts((2, 5), 3)][0]
+    (slice(0, 1, None), slice(0, 3, None))
+    """
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    step = max(1, most // inner)
+    for start in range(0, shape[0], step):
+        here = slice(start, min(start + step, shape[0]))
+        for rest in _parts(shape[1:], most) if inner > most else [tuple(slice(0, k) for k in shape[1:])]:
+            yield here, *rest
+
+
+def _read(array: Any, part: tuple[slice, ...]) -> NDArray[Any]:
+    """A part of all items, a few chunks at a time: stores decode every chunk that they touch as a whole."""
+    n = array.shape[0]
+    out = np.empty((n, *(s.stop - s.start for s in part)), array.dtype)
+    rows = rows_at_once(array, DECODED_BYTES)
+    for start in range(0, n, rows):
+        out[start : start + rows] = array[(slice(start, min(start + rows, n)), *part)]
+    return out
+
+
+def _sums(x: Floats) -> Floats:
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are looked for in them
+        return np.asarray(x @ np.ones(x.shape[1]))

@@ -1,0 +1,223 @@
+"""What RDMs are made of: the layers of a feature set, the ROIs of a participant, or an array, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa._blocks import Blocks, numeric, zscored
+from brainmap.rsa.alignment import LABEL_OF, Level
+from brainmap.rsa.dissimilarity import Dissimilarity, Floats, between_runs, within_one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Patterns for one RDM: blocks of `(n_items, n_units)`, or `(n_runs, n_items, n_units)`, and what they are."""
+
+    patterns: Blocks | Floats
+    labels: dict[str, list[str]]
+    name: str
+    rdm_descriptors: dict[str, Any]
+
+    @property
+    def between_runs(self) -> bool:
+        """Whether only products of different runs enter."""
+        return not isinstance(self.patterns, Blocks)
+
+    def vector(
+        self,
+        dissimilarity: Dissimilarity,
+        *,
+        zscore: bool,
+        precision: NDArray[np.floating] | None,
+        prior: tuple[float, float],
+    ) -> tuple[Floats, list[str], int]:
+        """Its dissimilarities, the labels of its constant patterns, and how many constant units were dropped."""
+        x, dropped = self.patterns, 0
+        if isinstance(x, Blocks):
+            found, undirected = within_one(x, dissimilarity, precision=precision, prior=prior)
+            dropped = x.dropped
+        else:
+            if zscore:
+                n_units = x.shape[-1]
+                x, dropped = zscored(x)
+                if dropped == n_units:
+                    raise InputError(f"compute_rdms: all {n_units} units of {self.name} are constant over items")
+            found, undirected = between_runs(x, dissimilarity, precision=precision, prior=prior)
+        labels = next(iter(self.labels.values()))
+        return found, [labels[k] for k in np.flatnonzero(undirected)], dropped
+
+
+def from_features(
+    data: Any, *, items: Level, zscore: bool, layers: Sequence[str] | str | None, descriptors: dict[str, Any]
+) -> list[Source]:
+    """A source a layer; the features of none are read yet."""
+    groups = groups_of(data, items)
+    return [
+        Source(
+            patterns=Blocks(_rows(data[layer], data, layer), f"layer {layer}", average=groups.mean, zscore=zscore),
+            labels=groups.labels,
+            name=layer,
+            rdm_descriptors={"layer": layer, **descriptors},
+        )
+        for layer in chosen_layers(data, layers)
+    ]
+
+
+def chosen_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
+    """Names of the layers that are asked for.
+
+    Raises
+    ------
+    InputError
+        One that the feature set lacks, or none at all.
+    """
+    known = [str(layer) for layer in data.layers]
+    wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
+    for layer in wanted:
+        one_of(layer, known, "layer")
+    if not wanted:
+        raise InputError(f"compute_rdms: no layer is named; there are {some(known, 24)}")
+    return wanted
+
+
+def groups_of(data: Any, items: Level) -> Groups:
+    """Which rows of a feature set belong to which item."""
+    return Groups(items, [str(s) for s in data.items], [str(c) for c in data.conditions])
+
+
+def _rows(array: Any, data: Any, layer: str) -> Any:
+    array = numeric(array, f"layer {layer}")
+    if array.shape[0] != len(data.items):
+        raise InputError(f"compute_rdms: layer {layer} has {array.shape[0]} rows for {len(data.items)} items")
+    return array
+
+
+def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, Any]) -> Source:
+    """One source; its labels are taken out of the descriptors.
+
+    Raises
+    ------
+    InputError
+        No labels, or not one a row.
+    """
+    given = {key: [str(v) for v in descriptors.pop(key)] for key in LABEL_OF.values() if key in descriptors}
+    if not given:
+        raise InputError("compute_rdms: an array has no labels; give descriptors={'stimulus_id': [...]}")
+    x = numeric(data, "array")
+    for key, labels in given.items():
+        if len(labels) != x.shape[0]:
+            raise InputError(f"compute_rdms: found {len(labels)} labels in {key!r} for {x.shape[0]} patterns")
+    groups = Groups(items, given.get("stimulus_id"), given.get("condition"))
+    blocks = Blocks(x, "array", average=groups.mean, zscore=zscore)
+    return Source(patterns=blocks, labels=groups.labels, name="array", rdm_descriptors=descriptors)
+
+
+def from_dataset(
+    data: Any,
+    *,
+    items: Level,
+    runs: str,
+    zscore: bool,
+    rois: Sequence[str] | str | None,
+    descriptors: dict[str, Any],
+) -> list[Source]:
+    """A source an ROI, or one of all voxels.
+
+    Raises
+    ------
+    InputError
+        An unknown ROI, or patterns without ROI labels.
+    """
+    of_obs = {
+        key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
+    }
+    groups = Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
+    x = np.asarray(numeric(data.measurements, "patterns"), dtype=np.float64)
+    run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
+    which = np.unique(run)
+    between = runs == "between" and len(which) > 1
+    if data.descriptors.get("participant"):
+        descriptors.setdefault("participant", str(data.descriptors["participant"]))
+
+    def source(name: str, voxels: slice | NDArray[np.bool_], more: dict[str, Any]) -> Source:
+        what = "patterns" if rois is None else f"patterns of {name}"
+        patterns: Blocks | Floats = Blocks(x[:, voxels], what, average=groups.mean, zscore=zscore)
+        if between:
+            of_runs = [_of_run(x[run == r][:, voxels], what, groups, run == r) for r in which]
+            patterns = np.stack(of_runs)
+        return Source(patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors})
+
+    if rois is None:
+        return [source("all voxels", slice(None), {})]
+    if "roi" not in data.channel_descriptors:
+        raise InputError("compute_rdms: the patterns hold no ROI labels; load them with rois=")
+    of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
+    known = [name for name in np.unique(of_voxel).tolist() if name not in ("", "nan", "None")]
+    wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
+    return [source(roi, of_voxel == one_of(roi, known, "roi"), {"roi": roi}) for roi in wanted]
+
+
+def _of_run(x: Floats, what: str, groups: Groups, chosen: NDArray[np.bool_]) -> Floats:
+    return Blocks(x, what, average=lambda block: groups.mean(block, chosen)).whole()
+
+
+class Groups:
+    """Which observations belong to which item, and their mean."""
+
+    def __init__(
+        self, level: Level, stimuli: list[str] | None, conditions: list[str] | None, *, in_order: bool = True
+    ) -> None:
+        own = stimuli if level == "stimulus" else conditions
+        if own is None:
+            other = "condition" if level == "stimulus" else "stimulus"
+            raise InputError(
+                f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, found none; "
+                f"give them, or choose items={other!r}"
+            )
+        condition_of = self._conditions(own, conditions)
+        labels = list(dict.fromkeys(own))
+        if not in_order:
+            labels.sort(key=lambda label: (condition_of.get(label, ""), label))
+        if len(labels) < 3:
+            raise InputError(
+                f"compute_rdms: found {len(labels)} items ({some(labels)}), wanted at least 3; "
+                "an RDM of fewer has nothing to compare"
+            )
+        self.labels = {LABEL_OF[level]: labels}
+        if level == "stimulus" and condition_of:
+            self.labels["condition"] = [condition_of[label] for label in labels]
+        position = {label: k for k, label in enumerate(labels)}
+        self.index = np.array([position[label] for label in own])
+
+    @staticmethod
+    def _conditions(own: list[str], conditions: list[str] | None) -> dict[str, str]:
+        condition_of: dict[str, str] = {}
+        for label, condition in zip(own, conditions or (), strict=False):
+            if condition_of.setdefault(label, condition) != condition:
+                raise InputError(
+                    f"compute_rdms: stimulus {label!r} has conditions {condition_of[label]!r} "
+                    f"and {condition!r}, wanted one; make stimulus_id unique"
+                )
+        return condition_of
+
+    def mean(self, x: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
+        """The mean pattern of each item over its observations that are not missing; NaN when all are."""
+        index = self.index if chosen is None else self.index[chosen]
+        items = np.arange(len(next(iter(self.labels.values()))))
+        if np.array_equal(index, items):
+            return x
+        if np.array_equal(np.sort(index), items):
+            return x[np.argsort(index)]  # nothing to average: keep the numbers as they are
+        missing: NDArray[np.bool_] = np.isnan(x.sum(axis=1))
+        belongs = (items[:, None] == index) & ~missing
+        count = belongs.sum(axis=1)
+        means: Floats = (belongs / np.maximum(count, 1)[:, None]) @ np.where(missing[:, None], 0.0, x)
+        means[count == 0] = np.nan
+        return means

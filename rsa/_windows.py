@@ -1,0 +1,140 @@
+"""Features that keep time, averaged in windows of time: patterns for an RDM a layer and window."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.progress import progress
+from brainmap.rsa._blocks import DECODED_BYTES, Blocks, numeric, rows_at_once
+from brainmap.rsa._rdm_sources import Source, chosen_layers, groups_of
+from brainmap.rsa.alignment import Level
+from brainmap.rsa.dissimilarity import Floats
+
+_SLACK = 1e-6  # s; a frame on the edge of a window lies in it, whatever its rounding
+
+
+def from_windows(
+    data: Any,
+    *,
+    items: Level,
+    zscore: bool,
+    layers: Sequence[str] | str | None,
+    window: tuple[float, float | None],
+    descriptors: dict[str, Any],
+) -> list[Source]:
+    """A source a layer and window of time; units are what is left when the frames of a window are averaged.
+
+    Parameters
+    ----------
+    data : TimedFeatureSet
+    window : (length, step or None) [ms]
+        By default windows overlap by half.
+
+    Raises
+    ------
+    InputError
+        Features without time, a layer without it that is named, or windows that do not fit.
+    """
+    times = _frame_times(data, chosen_layers(data, layers), named=layers not in (None, "all"))
+    length, step = _checked(*window)
+    centers = _centers(times, length, step)
+    groups = groups_of(data, items)
+    sources: list[Source] = []
+    empty: dict[str, str] = {}
+    with progress("windows of time", total=len(times)) as bar:
+        for layer, when in times.items():
+            frames = [_frames(when, center, length) for center in centers]
+            used = [k for k, (start, stop) in enumerate(frames) if stop > start]
+            if len(used) < len(centers):
+                empty[layer] = f"{len(centers) - len(used)} of {layer}" + _every(when)
+            means = _window_means(numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
+            for k, one in zip(used, means, strict=True):
+                described = {"layer": layer, "time": round(float(centers[k]), 9), **descriptors}
+                name = f"{layer} at {centers[k]:.3g} s"
+                blocks = Blocks(one, f"layer {name}", average=groups.mean, zscore=zscore)
+                sources.append(Source(patterns=blocks, labels=groups.labels, name=name, rdm_descriptors=described))
+            bar.advance(note=layer)
+    if empty:
+        warnings.warn(
+            f"compute_rdms: of {len(centers)} windows, these hold no frame and have no RDM: "
+            f"{', '.join(empty.values())}; take longer windows to have all",
+            BrainmapWarning,
+            stacklevel=3,
+        )
+    return sources
+
+
+def _frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, Floats]:
+    """The center of each frame [s] of the layers that keep time."""
+    known = getattr(data, "frame_times", None)
+    found = {layer: None if known is None else known(layer) for layer in wanted}
+    times = {layer: np.asarray(when, np.float64) for layer, when in found.items() if when is not None}
+    without = [layer for layer in wanted if layer not in times]
+    if not times or (without and named):
+        raise InputError(
+            f"compute_rdms: over='time' takes layers that keep time, and {some(without)} "
+            f"{'does' if len(without) == 1 else 'do'} not; extract them with pooling='none' (--pooling none) from "
+            "sounds with a rate"
+        )
+    if without:
+        warnings.warn(f"compute_rdms: {some(without)} left out: no time is kept of them", BrainmapWarning, stacklevel=4)
+    for layer, when in times.items():
+        frames = data[layer].shape[-1]
+        if len(when) != frames:
+            raise InputError(f"compute_rdms: layer {layer} has {frames} frames and times of {len(when)}")
+    return times
+
+
+def _checked(length: float, step: float | None) -> tuple[float, float]:
+    """Length and step of the windows [s]."""
+    step = length / 2 if step is None else step
+    for what, value in (("window_ms", length), ("step_ms", step)):
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"compute_rdms: {what} is {value}, wanted milliseconds above 0")
+    return length / 1000, step / 1000
+
+
+def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
+    """Centers of the windows [s], from the beginning of the sounds on; the last one ends before they do."""
+    end = max(float(when[-1]) + _stride(when) / 2 for when in times.values())
+    room = end - length
+    if room < -_SLACK - 0.01 * length:
+        raise InputError(f"compute_rdms: windows of {length * 1000:g} ms do not fit into sounds of "
+                         f"{end * 1000:.0f} ms; take a smaller window_ms")
+    n = 1 + max(0, int(np.floor((room + 0.01 * step) / step)))
+    return np.asarray(length / 2 + step * np.arange(n))
+
+
+def _stride(when: Floats) -> float:
+    return float(when[1] - when[0]) if len(when) > 1 else 0.0
+
+
+def _every(when: Floats) -> str:
+    return f" (a frame every {_stride(when) * 1000:.0f} ms)" if len(when) > 1 else " (one frame)"
+
+
+def _frames(when: Floats, center: float, length: float) -> tuple[int, int]:
+    """The first frame whose center lies in the window, and the first after it."""
+    start, stop = np.searchsorted(when, np.array([center - length / 2, center + length / 2]) - _SLACK)
+    return int(start), int(stop)
+
+
+def _window_means(array: Any, frames: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
+    """The mean over each window's frames `(n_items, n_units)`; items are read once, a few chunks at a time."""
+    n = array.shape[0]
+    n_units = int(np.prod(array.shape[1:-1]))
+    means = [np.empty((n, n_units)) for _ in frames]
+    rows = rows_at_once(array, DECODED_BYTES)
+    for first in range(0, n, rows):
+        part = np.asarray(array[first : first + rows])
+        for mean, (start, stop) in zip(means, frames, strict=True):
+            here = part[..., start:stop].mean(axis=-1, dtype=np.float64)
+            mean[first : first + rows] = here.reshape(len(part), n_units)
+    return means

@@ -1,0 +1,166 @@
+"""Dissimilarities within one set of patterns, gathered block of units by block of units in one pass.
+
+Inner products add up over units, so a block is looked at while it lies in the processor's cache, and what does not
+fit into memory never has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+
+Floats = NDArray[np.float64]
+Blocks = Iterable[tuple[Floats, Floats]]  # patterns (n_items, k), and the sum of each over its k units
+
+CONSTANT = 1e-13
+"""A centered pattern shorter than this share of the pattern is constant: what centering leaves of it is rounding."""
+
+_MOST_CANCELLED = 0.99  # share of a pattern's power that lies in its mean, above which products lose two digits
+
+
+def within(blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Condensed dissimilarities of one set of patterns, and which of them have no direction (constant or zero).
+
+    Parameters
+    ----------
+    blocks : iterable of (array (n_items, k), array (n_items,))
+        All units of the patterns, in blocks of any width, with the sum of each row. A pattern that is missing (NaN)
+        has no dissimilarities.
+    dissimilarity : {"correlation", "cosine", "euclidean", "poisson"}
+    prior : (lambda, weight)
+        Of poisson.
+
+    Raises
+    ------
+    InputError
+        No unit at all; rates of poisson that are negative, or zero without a prior.
+    """
+    products = _Products(dissimilarity, prior)
+    for block, sums in blocks:
+        if block.shape[1]:
+            products.add(block, sums)
+    return products.distances()
+
+
+def log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Rates `(x + lambda * weight) / (1 + weight)` of a Poisson process, and their logarithms; NaN stays.
+
+    Raises
+    ------
+    InputError
+        A negative value; a zero without a prior; a negative prior.
+    """
+    strength, weight = prior
+    if strength < 0 or weight < 0:
+        raise InputError(f"poisson: found a prior of lambda {strength} and weight {weight}, wanted none below 0")
+    least = float(np.nanmin(x, initial=np.inf))
+    if least < 0:
+        raise InputError(f"poisson: found negative values (least {least:.4g}), wanted rates or counts; take patterns "
+                         "that are neither z-scored nor centered, or choose 'euclidean'")
+    rates = (x + strength * weight) / (1 + weight)
+    if least + strength * weight <= 0:
+        raise InputError("poisson: found rates of 0 without a prior, wanted all above 0; set prior_lambda and "
+                         "prior_weight above 0")
+    return rates, np.log(rates)
+
+
+class _Products:
+    """Sums of inner products over units."""
+
+    def __init__(self, dissimilarity: str, prior: tuple[float, float]) -> None:
+        self.dissimilarity, self.prior = dissimilarity, prior
+        self.total: Floats = np.zeros((0, 0))
+        self.missing: NDArray[np.bool_] = np.zeros(0, bool)
+        self.means: list[Floats] = []
+        self.sizes: list[int] = []
+        self._center_first = False
+
+    def add(self, given: Floats, sums: Floats) -> None:
+        """Take the next units of all patterns."""
+        x = given
+        if not self.sizes:
+            self.total, self.missing = np.zeros((len(x), len(x))), np.zeros(len(x), bool)
+        absent = np.isnan(sums)
+        if absent.any():
+            self.missing |= absent
+            x, sums = np.where(absent[:, None], 0.0, x), np.where(absent, 0.0, sums)
+        self.sizes.append(x.shape[1])
+        if self.dissimilarity == "correlation":
+            self.total += self._centered(x, sums / x.shape[1])
+        elif self.dissimilarity == "cosine":
+            self.total += x @ x.T
+        elif self.dissimilarity == "euclidean":
+            x = _free_of_shared(x, absent)
+            self.total += x @ x.T
+        else:
+            rates, logs = (np.where(absent[:, None], 0.0, y) for y in log_rates(given, self.prior))
+            self.total += _free_of_shared(rates, absent) @ _free_of_shared(logs, absent).T
+
+    def _centered(self, x: Floats, mean: Floats) -> Floats:
+        """Products of patterns less their means over this block; the means are kept.
+
+        Taking the means out of the products costs nothing and is exact enough unless patterns ride on a large offset;
+        then the block is centered first, which costs a copy, and so are those that follow.
+        """
+        n = x.shape[1]
+        if not self._center_first:
+            products: Floats = x @ x.T
+            self._center_first = bool((n * mean**2 > _MOST_CANCELLED * np.diagonal(products)).any())
+        if self._center_first:
+            mean = x.mean(axis=1)  # pairwise sums, which are more exact
+            x = x - mean[:, None]
+            products = x @ x.T
+        else:
+            products -= np.outer(n * mean, mean)
+        self.means.append(mean)
+        return products
+
+    def distances(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """What the products say of each pair."""
+        n_units = sum(self.sizes)
+        if n_units == 0:
+            raise InputError("dissimilarities: found patterns without units, wanted at least one")
+        i, j = np.triu_indices(len(self.total), 1)
+        gram, undirected = self.total, np.zeros(len(self.total), bool)
+        if self.dissimilarity in ("correlation", "cosine"):
+            length, undirected = self._lengths(gram)
+            vector = 1.0 - gram[i, j] / (length[i] * length[j])
+        else:
+            own = np.diagonal(gram)
+            vector = (own[i] + own[j] - gram[i, j] - gram[j, i]) / n_units
+        vector[self.missing[i] | self.missing[j]] = np.nan
+        return vector, undirected & ~self.missing
+
+    def _lengths(self, gram: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Length of each pattern, NaN where it has none; for correlation the spread of the blocks' means is added."""
+        floor = np.zeros(len(gram))
+        if self.dissimilarity == "correlation":
+            means, sizes = np.array(self.means), np.array(self.sizes, float)[:, None]
+            mean = (sizes * means).sum(axis=0) / sizes.sum()
+            between = (means - mean) * np.sqrt(sizes)
+            gram += between.T @ between
+            floor = CONSTANT**2 * (np.diagonal(gram) + sizes.sum() * mean**2)
+        power = np.diagonal(gram)
+        undirected = ~(power > floor)
+        return np.sqrt(np.where(undirected, np.nan, power)), undirected
+
+
+def _free_of_shared(x: Floats, absent: NDArray[np.bool_]) -> Floats:
+    """Patterns that all ride on one large pattern, less one of them: differences stay, and their products keep digits.
+
+    Others are left alone, and one of their own is taken rather than the mean: small whole numbers stay exact, so that
+    equal distances of category models stay equal.
+    """
+    there = np.flatnonzero(~absent)
+    if not len(there):
+        return x
+    shared = x.sum(axis=0)
+    if shared @ shared < _MOST_CANCELLED * len(there) * np.einsum("iu,iu->", x, x):
+        return x
+    free: Floats = x - x[there[0]]
+    free[absent] = 0.0
+    return free
