@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.alignment import check_items
-from brainmap.rsa.compare import Measure, by_missing, compare_vectors, measure_named, scaled
+from brainmap.rsa.compare import RANKED, Measure, by_missing, compare_vectors, measure_named, scaled
 from brainmap.rsa.dissimilarity import Floats
 
 if TYPE_CHECKING:
@@ -149,23 +149,22 @@ def pools(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None = No
     weight = (~np.isnan(own)).astype(np.float64)
     own = np.nan_to_num(own)
     total, count = own.sum(axis=0), weight.sum(axis=0)
-    return _ratio(total, count), _ratio(total - own, count - weight)
+    whole, others = _ratio(total, count), _ratio(total - own, count - weight)
+    if measure in RANKED:  # means of ranks that are equal must stay so, in whatever order they were added
+        whole, others = whole.round(9), others.round(9)
+    return whole, others
 
 
 def _on_scale(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None) -> Floats:
-    """Each RDM on the scale where averaging is fair; one that lacks pairs is scaled to weigh as a whole one
-    does.
-
-    The factors are exactly 1 for a whole RDM: dividing ranks would break ties between sums of ranks.
-    """
+    """Each RDM on the scale where averaging is fair; one that lacks pairs others have is scaled to weigh as theirs."""
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
-    ranks = measure in ("spearman", "rho-a", "tau-a", "tau-b")
+    known = (~np.isnan(x)).any(axis=0).mean()
     result = np.full(x.shape, np.nan)
     for rows, use in by_missing(x):
         if use.any():
-            share = use.mean()
+            share = use.mean() / known
             part = scaled(x[np.ix_(rows, use)], measure, use=use, sigma_k=sigma)
-            result[np.ix_(rows, use)] = part / share if ranks else part * np.sqrt(share)
+            result[np.ix_(rows, use)] = part / share if measure in RANKED else part * np.sqrt(share)
     return result
 
 

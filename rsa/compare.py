@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses
 LARGEST_COVARIANCE = 8000
 """Pairs above which their full covariance (half a gigabyte here) is refused."""
@@ -146,7 +147,7 @@ def scaled(
     Ranks are centered, other vectors have unit length (whitened length for whitened measures, unit size of the
     geometry for bures); `use` says which pairs of the full RDM the vectors hold.
     """
-    if measure in ("spearman", "rho-a", "tau-a", "tau-b"):
+    if measure in RANKED:
         return np.asarray(rank_rows(vectors) - (vectors.shape[1] + 1) / 2.0)
     if measure in ("pearson", "cosine"):
         return unit_length(vectors, center=measure == "pearson")
