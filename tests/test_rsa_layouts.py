@@ -83,11 +83,13 @@ def test_an_fmriprep_folder_gives_each_run_what_belongs_to_it(fmriprep: Path) ->
     assert row.tolist() == [5, "4 x 5 x 3", "3 x 3 x 3", 2, MNI]
 
 
-def test_the_command_prints_a_row_a_run(fmriprep: Path, lines_of: Any) -> None:
+def test_the_command_prints_a_row_a_run_and_what_they_share_once(fmriprep: Path, lines_of: Any) -> None:
     options = ("--space", MNI, "--participant", "sub-02", "--session", "b")
     code, out, _ = lines_of("rsa", "inputs", fmriprep, *options)
-    assert (code, len(out)) == (0, 4)
-    assert out[0].split()[:4] == ["participant", "session", "task", "run"]
+    assert (code, len(out)) == (0, 5)
+    assert out[0].split()[:2] == ["participant", "run"]
+    assert "session b" in out[4]  # what all rows share is said once
+    assert "None" not in out[4]
     code, out, _ = lines_of("rsa", "inputs", fmriprep, *options, "--json")
     rows = json.loads("\n".join(out))
     assert [(row["participant"], row["run"]) for row in rows] == [("02", run) for run in ("1", "2", "10")]
