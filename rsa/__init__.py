@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.confounds import read_confounds as read_confounds
     from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
+    from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
     from brainmap.rsa.events import read_events as read_events
     from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
-    from brainmap.rsa.group import GroupResult as GroupResult, group_test as group_test
+    from brainmap.rsa.group import (
+        GroupResult as GroupResult,
+        group_test as group_test,
+        threshold_map as threshold_map,
+    )
     from brainmap.rsa.images import (
         check_same_grid as check_same_grid,
         image_info as image_info,
@@ -52,6 +57,12 @@ if TYPE_CHECKING:
         category_rdm as category_rdm,
         phonetic_rdm as phonetic_rdm,
         read_model_rdms as read_model_rdms,
+    )
+    from brainmap.rsa.neighbors import (
+        Neighbors as Neighbors,
+        edge_neighbors as edge_neighbors,
+        grid_neighbors as grid_neighbors,
+        mesh_neighbors as mesh_neighbors,
     )
     from brainmap.rsa.normalize import (
         average_patterns as average_patterns,
@@ -142,7 +153,9 @@ _HOMES = {
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
-    "group": ("GroupResult", "group_test"),
+    "group": ("GroupResult", "group_test", "threshold_map"),
+    "enhancement": ("cluster_mass", "tfce"),
+    "neighbors": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
     "discs": ("Discs", "discs_on"),
     "meshes": ("Mesh", "load_mesh", "mesh_edges"),

@@ -1,11 +1,12 @@
-"""Group maps: where a model's score is above 0 over participants, corrected over all voxels and models at once."""
+"""Group maps: where a model's score is above 0 over participants, and where two models differ."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -13,57 +14,61 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.images import check_same_grid, load_image
-from brainmap.rsa.signflip import Alternative, sign_flip_test
+from brainmap.rsa._places import Places, places_of
+from brainmap.rsa.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
+from brainmap.rsa.enhancement import Enhancement, cluster_threshold
+from brainmap.rsa.neighbors import Neighbors
+from brainmap.rsa.signflip import Alternative, SignFlip, sign_flip_test
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
 Image = nib.Nifti1Image | str | Path
-Maps = Sequence[Image] | Mapping[str, Sequence[Image]] | Sequence[Mapping[str, Image]]
+Maps = Sequence[Any] | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+Correction = Literal["max-t", "cluster-mass", "tfce", "fdr"]
+Contrasts = Literal["all-pairs"] | Sequence[tuple[str, str]]
 
-CLUSTER_COLUMNS = {
-    "model": "name of the map",
-    "cluster": "number within the map, the largest first",
-    "x": "peak, right is positive (RAS) [mm]",
-    "y": "peak, anterior is positive (RAS) [mm]",
-    "z": "peak, superior is positive (RAS) [mm]",
-    "x_rai": "peak in AFNI's default order, left is positive (RAI) [mm]",
-    "y_rai": "peak in AFNI's default order, posterior is positive (RAI) [mm]",
-    "z_rai": "peak in AFNI's default order, superior is positive (RAI) [mm]",
-    "voxels": "size, voxels that touch by a face",
-    "volume": "size [mm3]",
-    "mean": "mean over participants at the peak",
-    "statistic": "t over participants at the peak",
-    "p_corrected": "corrected p at the peak",
-}
+CORRECTIONS = ("max-t", "cluster-mass", "tfce", "fdr")
+ENHANCED = {"tfce": "tfce", "cluster-mass": "mass"}
+"""What t is enhanced to: the column of the cluster table, and the name of the map on disk."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroupResult:
-    """A group test of maps. Images are float32, NaN where not tested.
+    """A group test of maps, which come back as they were given: float32 images, surface data or arrays; NaN where not
+    tested.
 
-    `mean`, `statistic`, `p` and `p_corrected` follow the input: one image for a list of images, else a
-    mapping of model to image.
+    `mean`, `statistic`, `p`, `p_corrected`, `enhanced` and `thresholded` follow the input: one map for a list of
+    maps, else a mapping of model to map.
 
     Attributes
     ----------
     names : tuple of str
-        The models; ("map",) for a list of images.
-    mean, statistic, p, p_corrected : Nifti1Image or dict of str to Nifti1Image
-        Mean and t over participants, p of each voxel alone, p over all voxels and models.
-    best : Nifti1Image
-        Place in `names`, from 1, of the model with the highest mean where any model is significant; else NaN.
+        The models; ("map",) for a list of maps; "a - b" in `differences`.
+    mean, statistic, p, p_corrected : map or dict of str to map
+        Mean and t over participants, p of t at each place alone, p over all places and models.
+    enhanced : map or dict of str to map, optional
+        TFCE, or the mass of the cluster each place is in (0 outside clusters).
+    best : map
+        Place in `names`, from 1, of the highest mean (of the largest, when two-sided) where any is significant.
     clusters : DataFrame
-        One row a cluster of significant voxels, its columns explained in `CLUSTER_COLUMNS`.
+        One row a cluster of significant places, its columns explained in `CLUSTER_COLUMNS`.
+    threshold : float
+        The corrected p at or below which a place is significant.
     critical : float
-        The t that a significant voxel reaches (max-t only, else NaN).
+        The t, TFCE or cluster mass that a significant place reaches; NaN for fdr.
+    cluster_t : float
+        The t above which places make clusters (cluster mass only, else NaN).
     n_participants, n_voxels, n_excluded : int
-        Excluded voxels have a value in some participants or models and lack it in others.
+        Voxels, vertices or places; the excluded ones have a value in some participants or models and lack it in others.
     n_flips : int
     enumerated : bool
         Whether all 2^n sign patterns were used.
+    smallest_p : float
+        No p can be smaller, whatever the maps hold: with a few participants nothing can be significant.
+    differences : GroupResult, optional
+        The same of the contrasts, two-sided, a family of their own.
     """
 
     names: tuple[str, ...]
@@ -71,47 +76,110 @@ class GroupResult:
     statistic: Any
     p: Any
     p_corrected: Any
-    best: nib.Nifti1Image
+    enhanced: Any
+    best: Any
     clusters: pd.DataFrame
+    threshold: float
     critical: float
+    cluster_t: float
     n_participants: int
     n_voxels: int
     n_excluded: int
     n_flips: int
     enumerated: bool
+    smallest_p: float
+    differences: GroupResult | None = None
+
+    @property
+    def thresholded(self) -> Any:
+        """The means of significant places, NaN elsewhere."""
+        if isinstance(self.mean, dict):
+            return {n: threshold_map(m, self.p_corrected[n], threshold=self.threshold) for n, m in self.mean.items()}
+        return threshold_map(self.mean, self.p_corrected, threshold=self.threshold)
+
+
+def threshold_map(values: Any, p: Any, *, threshold: float = 0.05) -> Any:
+    """Keep the values of a map where p is at or below the threshold; NaN elsewhere.
+
+    Parameters
+    ----------
+    values, p : image or path, SurfaceData, or array (n_places,)
+        Two maps of the same places.
+    threshold : float
+
+    Raises
+    ------
+    InputError
+        Maps of different places, a threshold that is no p.
+
+    Examples
+    --------
+    >>> threshold_map(np.array([0.2, 0.1, 0.3]), np.array([0.01, 0.2, np.nan])).tolist()
+    [0.20000000298023224, nan, nan]
+    """
+    _check_p(threshold, "threshold_map")
+    places = places_of(values)
+    kept, level = places.read(values, "threshold_map: values"), places.read(p, "threshold_map: p")
+    with np.errstate(invalid="ignore"):
+        return places.build(np.where(level <= np.float32(threshold), kept, np.nan))
 
 
 def group_test(
     maps_by_participant: Maps,
     *,
     test: Literal["sign-flip"] = "sign-flip",
-    correction: Literal["max-t", "fdr"] = "max-t",
+    correction: Correction = "max-t",
+    contrasts: Contrasts | None = None,
     permutations: int = 5000,
     alternative: Alternative = "greater",
-    mask: Image | None = None,
+    mask: Any = None,
     threshold: float = 0.05,
+    cluster_p: float = 0.001,
+    neighbors: Any = None,
+    rois: Any = None,
+    peak_distance: float | None = None,
     rng: np.random.Generator | None = None,
+    threads: int | None = None,
 ) -> GroupResult:
-    """Test participants' maps against 0.
+    """Test participants' maps against 0, and models against each other.
+
+    The null of the maps: at every place and for every model participants' scores are symmetric about 0, so that
+    signs may be flipped, a participant's whole brain at once. The null of the differences: participants' paired
+    differences are. Family-wise p hold over all models (all contrasts) and places together. A place that max-t finds
+    is significant itself; of TFCE and cluster mass only the cluster around it is.
 
     Parameters
     ----------
-    maps_by_participant : list of images, mapping of model to such a list, or list of SearchlightMaps
-        One image a participant (or a path), all on one grid. Several models are corrected together.
+    maps_by_participant : list of maps, mapping of model to such a list, or list of SearchlightMaps
+        One map a participant, all of the same places: images or paths on one grid; `SurfaceData` or `.gii` paths of
+        one mesh; or arrays (n_places,). Several models are corrected together.
     test : "sign-flip"
         See `brainmap.rsa.signflip.sign_flip_test`.
-    correction : {"max-t", "fdr"}
-        Family-wise over voxels and models by the largest t; or Benjamini-Hochberg over the same tests.
+    correction : {"max-t", "cluster-mass", "tfce", "fdr"}
+        Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests.
+    contrasts : "all-pairs" or list of (model, model), optional
+        Differences to test too, the first less the second, always two-sided.
     permutations : int
         All 2^n sign patterns when they are no more than this, else so many drawn ones.
     alternative : {"greater", "two-sided"}
-        One-sided for scores, two-sided for differences.
-    mask : image or path, optional
+        Of the maps: one-sided for scores; two-sided where the maps are differences already.
+    mask : image or path, SurfaceData, or array, optional
         Test only where it is not 0.
     threshold : float
-        Corrected p at or below which a voxel is significant, for `best` and `clusters`.
+        Corrected p at or below which a place is significant, for `best`, `thresholded` and `clusters`.
+    cluster_p : float
+        Cluster mass: clusters are made of places whose t alone has a smaller p (half of it a side, when two-sided).
+    neighbors : {6, 18, 26}, mesh, edges (n_edges, 2), sparse matrix or Neighbors
+        Which places touch. Volumes: neighbors of a voxel, 6 (by faces) by default; FSL takes 26. Surfaces:
+        "fsaverage5" or whatever `load_mesh` reads, vertices then counting by their area. Arrays: edges.
+    rois : image or path, mapping of name to mask, or Rois, optional
+        Regions whose names the clusters are given.
+    peak_distance : float, optional [mm]
+        Clusters' further maxima are listed too, this far or more from the higher ones.
     rng : numpy.random.Generator, optional
         Used only when sign patterns are drawn.
+    threads : int, optional
+        For TFCE and cluster mass; all cores by default.
 
     Returns
     -------
@@ -120,8 +188,13 @@ def group_test(
     Raises
     ------
     InputError
-        Grids that differ (nothing is resampled silently), models that differ between participants, fewer than
-        two participants, no voxel that all participants have.
+        Grids or meshes that differ (nothing is resampled), models that differ between participants, fewer than two
+        participants, no place that all participants have, contrasts of models that are not there.
+
+    References
+    ----------
+    Nichols and Holmes 2002, doi:10.1002/hbm.1058 (max-t); Bullmore et al. 1999, doi:10.1109/42.750253 (cluster mass);
+    Smith and Nichols 2009, doi:10.1016/j.neuroimage.2008.03.061 (TFCE)
 
     Examples
     --------
@@ -130,54 +203,138 @@ def group_test(
     >>> result = group_test(maps)
     >>> result.n_flips, result.statistic.shape, list(result.clusters.columns[:2])
     (256, (4, 4, 4), ['model', 'cluster'])
+    >>> two = group_test({"conv2": maps, "conv4": maps[::-1]}, correction="tfce", contrasts=[("conv4", "conv2")])
+    >>> two.differences.names
+    ('conv4 - conv2',)
     """
     one_of(test, ("sign-flip",), "group_test test")
-    one_of(correction, ("max-t", "fdr"), "group_test correction")
-    if not 0 < threshold < 1:
-        raise InputError(f"group_test: found threshold={threshold}, wanted a p between 0 and 1")
+    one_of(correction, CORRECTIONS, "group_test correction")
+    _check_p(threshold, "group_test")
+    if threads is not None and threads < 1:
+        raise InputError(f"group_test: found threads={threads}, wanted 1 or more")
     single, by_model = _by_model(maps_by_participant)
+    if neighbors is None and not isinstance(maps_by_participant, Mapping):  # a surface searchlight knows its mesh
+        neighbors = getattr(next(iter(maps_by_participant), None), "mesh", None)
     names = tuple(by_model)
-    scores, tested, n_excluded, affine = _stack(by_model, mask)
-    n_models, n, n_voxels = scores.shape
-    flat = scores.transpose(1, 0, 2).reshape(n, -1)
-    found = sign_flip_test(flat, alternative=alternative, permutations=permutations, rng=rng)
-    p_corrected = found.p_corrected if correction == "max-t" else _fdr(found.p)
-    results = {
-        "mean": scores.mean(axis=1),
-        "statistic": found.statistic.reshape(n_models, n_voxels),
-        "p": found.p.reshape(n_models, n_voxels),
-        "p_corrected": p_corrected.reshape(n_models, n_voxels),
-    }
+    pairs = _pairs(contrasts, names)
+    places, scores, tested, n_excluded = _stack(by_model, mask)
+    whole = np.flatnonzero(tested)
+    family = _Family(
+        places=places, tested=whole, n_excluded=n_excluded, correction=correction, threshold=threshold,
+        neighbors=places.touching(neighbors).within(tested), cluster_p=cluster_p,
+        rois=None if rois is None else places.regions(rois), peak_distance=peak_distance,
+    )  # fmt: skip
+    cluster_threshold(cluster_p, scores.shape[1], two_sided=True)  # a mistake is said before the work
+    flips: Any = {"permutations": permutations, "rng": rng, "threads": threads}
+    differences = None
+    if pairs:
+        between = np.stack([scores[a] - scores[b] for a, b in pairs])
+        titles = tuple(f"{names[a]} - {names[b]}" for a, b in pairs)
+        differences = family.test(between, titles, alternative="two-sided", **flips)
+    return family.test(scores, names, alternative=alternative, single=single, differences=differences, **flips)
 
-    def image(values: NDArray[Any]) -> nib.Nifti1Image:
-        volume = np.full(tested.shape, np.nan, dtype=np.float32)
-        volume[tested] = values
-        return nib.Nifti1Image(volume, affine)
 
-    images: dict[str, Any] = {
-        key: image(rows[0]) if single else {name: image(row) for name, row in zip(names, rows, strict=True)}
-        for key, rows in results.items()
-    }
-    significant = results["p_corrected"] <= threshold
-    best = np.where(significant.any(axis=0), results["mean"].argmax(axis=0) + 1.0, np.nan)
-    return GroupResult(
-        names=names,
-        best=image(best),
-        clusters=_clusters(names, results, significant, tested, affine),
-        critical=found.critical(threshold) if correction == "max-t" else float("nan"),
-        n_participants=n,
-        n_voxels=n_voxels,
-        n_excluded=n_excluded,
-        n_flips=found.n_flips,
-        enumerated=found.enumerated,
-        **images,
-    )
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Family:
+    """What the tests of models and of their differences share."""
+
+    places: Places
+    tested: NDArray[np.intp]
+    n_excluded: int
+    correction: Correction
+    threshold: float
+    neighbors: Neighbors
+    cluster_p: float
+    rois: Any
+    peak_distance: float | None
+
+    def build(self, values: NDArray[Any]) -> Any:
+        """A map of the values at the tested places."""
+        volume = np.full(int(np.prod(self.places.shape)), np.nan, dtype=np.float32)
+        volume[self.tested] = values
+        return self.places.build(volume)
+
+    def test(
+        self, scores: Floats, names: tuple[str, ...], *, alternative: Alternative, single: bool = False,
+        differences: GroupResult | None = None, **flips: Any,
+    ) -> GroupResult:  # fmt: skip
+        """The test of maps `(n_maps, n_participants, n_tested)` that are corrected together."""
+        n_maps, n, n_tested = scores.shape
+        kind = self.correction if self.correction in ENHANCED else None
+        enhancement = kind and Enhancement(
+            kind=cast(Any, kind), neighbors=self.neighbors, cluster_p=self.cluster_p
+        )
+        flat = scores.transpose(1, 0, 2).reshape(n, -1)
+        found = sign_flip_test(flat, alternative=alternative, enhancement=enhancement or None, **flips)
+        rows = {"mean": scores.mean(axis=1)} | self._rows(found, n_maps)
+        significant = rows["p_corrected"] <= self.threshold
+        told = {ENHANCED[kind]: rows["enhanced"]} if kind else {}
+        clusters = cluster_table(
+            {"mean": rows["mean"], "statistic": rows["statistic"], **told, "p_corrected": rows["p_corrected"]},
+            significant, names=names, tested=self.tested, places=self.places, neighbors=self.neighbors,
+            rois=self.rois, peak_distance=self.peak_distance,
+        )  # fmt: skip
+        two_sided = alternative == "two-sided"
+        highest = (np.abs(rows["mean"]) if two_sided else rows["mean"]).argmax(axis=0)
+        maps: dict[str, Any] = {
+            key: self.build(values[0]) if single else dict(zip(names, map(self.build, values), strict=True))
+            for key, values in rows.items()
+        }
+        mass = self.correction == "cluster-mass"
+        return GroupResult(
+            names=names,
+            **{"enhanced": None, **maps},
+            best=self.build(np.where(significant.any(axis=0), highest + 1.0, np.nan)),
+            clusters=clusters,
+            threshold=self.threshold,
+            critical=found.critical(self.threshold) if self.correction != "fdr" else float("nan"),
+            cluster_t=cluster_threshold(self.cluster_p, n, two_sided=two_sided) if mass else float("nan"),
+            n_participants=n,
+            n_voxels=n_tested,
+            n_excluded=self.n_excluded,
+            n_flips=found.n_flips,
+            enumerated=found.enumerated,
+            smallest_p=found.smallest_p * (2 if two_sided and found.enumerated else 1),
+            differences=differences,
+        )
+
+    def _rows(self, found: SignFlip, n_maps: int) -> dict[str, Floats]:
+        """What was found, a row a map."""
+        corrected = _fdr(found.p) if self.correction == "fdr" else found.p_corrected
+        rows = {"statistic": found.statistic, "p": found.p, "p_corrected": corrected}
+        if found.enhanced is not None:
+            rows["enhanced"] = found.enhanced
+        return {key: values.reshape(n_maps, -1) for key, values in rows.items()}
+
+
+def _check_p(threshold: float, what: str) -> None:
+    if not 0 < threshold < 1:
+        raise InputError(f"{what}: found threshold={threshold}, wanted a p between 0 and 1")
+
+
+def _pairs(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
+    """The places in `names` of each contrast's models."""
+    if contrasts is None:
+        return []
+    if isinstance(contrasts, str):
+        one_of(contrasts, ("all-pairs",), "group_test contrasts")
+        return [(b, a) for a, b in combinations(range(len(names)), 2)]
+    found = []
+    for given in contrasts:
+        if isinstance(given, str) or len(given) != 2 or given[0] == given[1]:
+            raise InputError(f"group_test contrasts: found {given!r}, wanted two models, as ('conv4', 'conv2')")
+        for name in given:
+            one_of(name, names, "group_test contrasts")
+        found.append((names.index(given[0]), names.index(given[1])))
+    if len(set(map(frozenset, found))) < len(found):
+        raise InputError("group_test contrasts: two models are compared twice; name each pair once, in one order")
+    return found
 
 
 def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
-    """Images of each model over participants, and whether there was only one, unnamed."""
+    """Maps of each model over participants, and whether there was only one, unnamed."""
     if isinstance(given, Mapping):
-        if any(isinstance(one, str | Path) or hasattr(one, "dataobj") for one in given.values()):
+        if any(isinstance(one, str | Path) or not isinstance(one, Sequence) for one in given.values()):
             raise InputError("group_test: found the maps of one participant, wanted a list of participants' maps")
         by_model = {str(name): list(images) for name, images in given.items()}
         counts = {name: len(images) for name, images in by_model.items()}
@@ -203,37 +360,27 @@ def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
 
 
 def _stack(
-    by_model: Mapping[str, Sequence[Any]], mask: Image | None
-) -> tuple[Floats, NDArray[np.bool_], int, NDArray[np.floating]]:
-    """Scores `(n_models, n_participants, n_voxels)` where all have one, that mask, how many lack one, the affine."""
+    by_model: Mapping[str, Sequence[Any]], mask: Any
+) -> tuple[Places, Floats, NDArray[np.bool_], int]:
+    """Where maps lie, scores `(n_models, n_participants, n_tested)`, which places all have, how many some lack."""
     n = len(next(iter(by_model.values())))
     if n < 2:
         raise InputError(f"group_test: found maps of {n} participants, wanted 2 or more (5 or more can reach p < .05)")
-    reference: Any = None
-    volumes = []
-    for name, images in by_model.items():
-        for k, given in enumerate(images, 1):
-            image = load_image(given) if isinstance(given, str | Path) else given
-            reference = image if reference is None else reference
+    places: Places | None = None
+    values = []
+    for name, maps in by_model.items():
+        for k, given in enumerate(maps, 1):
+            places = places or places_of(given)
             what = f"group_test: map {k}" + ("" if len(by_model) == 1 else f" of {name!r}")
-            check_same_grid(image, reference, what=what, wanted="first map")
-            values = np.asarray(image.dataobj, dtype=np.float32)
-            if values.ndim > 3 and values.size > np.prod(values.shape[:3]):
-                raise InputError(f"{what}: shape {values.shape}, wanted one volume; select a sub-brick first")
-            volumes.append(values.reshape(values.shape[:3]))
-    present = [np.isfinite(volume) & (volume != 0) for volume in volumes]
-    if mask is None:
-        asked = np.logical_or.reduce(present)
-    else:
-        chosen = load_image(mask) if isinstance(mask, str | Path) else mask
-        check_same_grid(chosen, reference, what="group_test: mask", wanted="maps")
-        asked = np.asarray(chosen.dataobj) != 0
+            values.append(places.read(given, what))
+    assert places is not None  # there are two participants or more
+    present = [np.isfinite(one) & (one != 0) for one in values]
+    asked = np.logical_or.reduce(present) if mask is None else places.read(mask, "group_test: mask") != 0
     tested = asked & np.logical_and.reduce(present)
     if not tested.any():
         raise InputError("group_test: no voxel has a value in every participant; are the maps in one space?")
-    stacked = np.stack([volume[tested] for volume in volumes]).astype(np.float64)
-    scores = stacked.reshape(len(by_model), n, -1)
-    return scores, tested, int((asked & ~tested).sum()), reference.affine
+    scores = np.stack([one[tested] for one in values]).astype(np.float64).reshape(len(by_model), n, -1)
+    return places, scores, tested, int((asked & ~tested).sum())
 
 
 def _fdr(p: Floats) -> Floats:
@@ -243,39 +390,3 @@ def _fdr(p: Floats) -> Floats:
     known = ~np.isnan(p)
     corrected[known] = false_discovery_control(p[known])
     return corrected
-
-
-def _clusters(
-    names: Sequence[str],
-    results: Mapping[str, Floats],
-    significant: NDArray[np.bool_],
-    tested: NDArray[np.bool_],
-    affine: NDArray[np.floating],
-) -> pd.DataFrame:
-    """One row a cluster of significant voxels of one sign that touch by faces, the largest first."""
-    import pandas as pd
-    from scipy import ndimage
-
-    volume = float(abs(np.linalg.det(affine[:3, :3])))
-    where = np.argwhere(tested)
-    rows: list[dict[str, Any]] = []
-    for m, name in enumerate(names):
-        sets: list[NDArray[np.intp]] = []
-        for sign in (1, -1):
-            grid = np.zeros(tested.shape, dtype=bool)
-            grid[tested] = significant[m] & (sign * results["statistic"][m] > 0)
-            labels = ndimage.label(grid)[0][tested]
-            order = np.argsort(labels, kind="stable")
-            sets += np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)[1 if (labels == 0).any() else 0 :]
-        sets = sorted((s for s in sets if s.size), key=len, reverse=True)
-        for number, members in enumerate(sets, 1):
-            peak = members[np.abs(results["statistic"][m, members]).argmax()]
-            x, y, z = affine[:3, :3] @ where[peak] + affine[:3, 3]
-            # RAI is left and posterior positive; adding 0 keeps -0 out of tables
-            rows.append(
-                {"model": name, "cluster": number, "x": x, "y": y, "z": z}
-                | {"x_rai": -x + 0.0, "y_rai": -y + 0.0, "z_rai": z}
-                | {"voxels": members.size, "volume": members.size * volume}
-                | {key: float(results[key][m, peak]) for key in ("mean", "statistic", "p_corrected")}
-            )
-    return pd.DataFrame(rows, columns=list(CLUSTER_COLUMNS))

@@ -1,0 +1,250 @@
+"""Where the values of group maps lie: voxels of a grid, vertices of a mesh, or places of a graph; one way for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.neighbors import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
+from brainmap.rsa.regions import Rois, grid_of
+from brainmap.rsa.surface import SurfaceData, is_surface, load_surface
+
+Floats = NDArray[np.float64]
+
+
+class Places(Protocol):
+    """What the group test has to know of the places of a map, numbered from 0."""
+
+    whole: str
+    """What a place is called in the cluster table: voxels, vertices or places."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a map."""
+
+    def read(self, given: Any, what: str) -> NDArray[np.float32]:
+        """The values of another map, flat; an `InputError` where it lies elsewhere."""
+
+    def build(self, values: NDArray[Any]) -> Any:
+        """A map of flat values."""
+
+    def touching(self, neighbors: Any) -> Neighbors:
+        """Which places touch."""
+
+    def peak(self, place: int) -> dict[str, Any]:
+        """Columns of the cluster table that say where a place is."""
+
+    def point(self, place: int) -> Floats | None:
+        """Where it is [mm], if that is known."""
+
+    def extent(self, size: float) -> dict[str, float]:
+        """Columns that say how large a cluster is, `size` being the sum over its places."""
+
+    def regions(self, rois: Any) -> Rois:
+        """Regions whose labels, flat, are of these places."""
+
+
+def places_of(given: Any) -> Places:
+    """The places of the first map, by what it is: an image or its file, surface data or its file, an array."""
+    if isinstance(given, SurfaceData) or (isinstance(given, str | Path) and is_surface(str(given))):
+        return Vertices(given if isinstance(given, SurfaceData) else load_surface(given))
+    if isinstance(given, str | Path) or hasattr(given, "dataobj"):
+        return Voxels(load_image(given))
+    return Entries(np.asarray(given))
+
+
+class Voxels:
+    """The voxels of a grid."""
+
+    whole = "voxels"
+
+    def __init__(self, first: nib.Nifti1Image) -> None:
+        self.first = first
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(x, y, z)`."""
+        return tuple(int(n) for n in self.first.shape[:3])
+
+    def read(self, given: Any, what: str) -> NDArray[np.float32]:
+        """One volume on the same grid."""
+        if not (isinstance(given, str | Path) or hasattr(given, "dataobj")):
+            raise InputError(f"{what}: found {type(given).__name__}, wanted an image like the first map")
+        image = load_image(given) if isinstance(given, str | Path) else given
+        check_same_grid(image, self.first, what=what, wanted="first map")
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        if values.ndim > 3 and values.size > np.prod(values.shape[:3]):
+            raise InputError(f"{what}: shape {values.shape}, wanted one volume; select a sub-brick first")
+        return values.ravel()
+
+    def build(self, values: NDArray[Any]) -> nib.Nifti1Image:
+        """A float32 image."""
+        return nib.Nifti1Image(values.reshape(self.shape).astype(np.float32), self.first.affine)
+
+    def touching(self, neighbors: Any) -> Neighbors:
+        """By 6, 18 or 26 neighbors of a voxel; 6 where nothing was said."""
+        if neighbors is not None and not isinstance(neighbors, int | np.integer):
+            raise InputError("group_test: maps are volumes, neighbors are 6, 18 or 26 (of a voxel)")
+        return grid_neighbors(np.ones(self.shape, bool), 6 if neighbors is None else int(neighbors))
+
+    def point(self, place: int) -> Floats:
+        """RAS+ [mm]."""
+        affine = np.asarray(self.first.affine, np.float64)
+        return np.asarray(affine[:3, :3] @ np.array(np.unravel_index(place, self.shape)) + affine[:3, 3])
+
+    def peak(self, place: int) -> dict[str, Any]:
+        """The point in both orientations: RAI is left and posterior positive."""
+        x, y, z = self.point(place)  # adding 0 keeps -0 out of tables
+        return {"x": x, "y": y, "z": z, "x_rai": -x + 0.0, "y_rai": -y + 0.0, "z_rai": z}
+
+    def extent(self, size: float) -> dict[str, float]:
+        """Voxels and mm3."""
+        return {"volume": size * float(abs(np.linalg.det(self.first.affine[:3, :3])))}
+
+    def regions(self, rois: Any) -> Rois:
+        """Regions on the same grid."""
+        from brainmap.rsa.rois import load_rois
+
+        found = rois if isinstance(rois, Rois) else load_rois(rois, minimum_voxels=1)
+        grid = grid_of(found.labels.shape, found.affine)
+        check_same_grid(grid, self.first, what="group_test: ROI image", wanted="maps")
+        return found
+
+
+class Vertices:
+    """The vertices of both hemispheres."""
+
+    whole = "vertices"
+
+    def __init__(self, first: SurfaceData) -> None:
+        self.first = first
+        self.mesh: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n_vertices,)`."""
+        return (sum(self.first.sizes),)
+
+    def read(self, given: Any, what: str) -> NDArray[np.float32]:
+        """One map on the same mesh."""
+        if isinstance(given, str | Path) and is_surface(str(given)):
+            given = load_surface(given)
+        if not isinstance(given, SurfaceData):
+            raise InputError(f"{what}: found {type(given).__name__}, wanted surface data like the first map")
+        if given.sizes != self.first.sizes:
+            raise InputError(
+                f"{what}: {given.sizes} vertices (left, right), the first map has {self.first.sizes}; bring all "
+                "participants to one mesh"
+            )
+        if given.values.shape[1] != 1:
+            raise InputError(f"{what}: {given.values.shape[1]} maps in one, wanted one; select it first")
+        return given.values[:, 0]
+
+    def build(self, values: NDArray[Any]) -> SurfaceData:
+        """One map."""
+        left = self.first.sizes[0]
+        column = values.astype(np.float32)[:, None]
+        return SurfaceData(column[:left], column[left:])
+
+    def touching(self, neighbors: Any) -> Neighbors:
+        """By the edges of a mesh, areas being those of its triangles."""
+        from brainmap.rsa.meshes import Mesh, load_mesh
+
+        if neighbors is None or isinstance(neighbors, int | np.integer):
+            raise InputError('group_test: maps lie on a surface; say neighbors="fsaverage5", or its mesh')
+        if isinstance(neighbors, Neighbors | np.ndarray) or not isinstance(neighbors, Mesh | str | Path | Mapping):
+            return _graph(neighbors, self.shape[0])
+        self.mesh = load_mesh(neighbors)
+        if self.mesh.sizes != self.first.sizes:
+            raise InputError(
+                f"group_test: the mesh has {self.mesh.sizes} vertices (left, right), the maps have {self.first.sizes}"
+            )
+        return mesh_neighbors(self.mesh)
+
+    def point(self, place: int) -> Floats | None:
+        """On the mesh, where one was given."""
+        return None if self.mesh is None else np.asarray(self.mesh.points[place])
+
+    def peak(self, place: int) -> dict[str, Any]:
+        """Hemisphere, vertex and the point."""
+        point = self.point(place)
+        said = {} if point is None else {axis: float(at) for axis, at in zip("xyz", point, strict=True)}
+        return {"hemisphere": str(self.first.hemisphere[place]), "vertex": int(self.first.vertex[place]), **said}
+
+    def extent(self, size: float) -> dict[str, float]:
+        """mm2, where the mesh is known."""
+        return {} if self.mesh is None else {"area": size}
+
+    def regions(self, rois: Any) -> Rois:
+        """Regions of the same vertices."""
+        from brainmap.rsa.surface_patterns import load_surface_rois
+
+        found = rois if isinstance(rois, Rois) else load_surface_rois(rois, minimum_vertices=1)
+        return _regions(found, self.shape)
+
+
+class Entries:
+    """The entries of an array, which only a graph joins."""
+
+    whole = "places"
+
+    def __init__(self, first: NDArray[Any]) -> None:
+        if first.ndim != 1 or first.dtype.kind not in "iuf":
+            raise InputError(
+                f"group_test: found a map of shape {first.shape}, wanted an image, surface data or array (n_places,)"
+            )
+        self.shape: tuple[int, ...] = (int(first.size),)
+
+    def read(self, given: Any, what: str) -> NDArray[np.float32]:
+        """An array of as many."""
+        values = np.asarray(given)
+        if values.dtype.kind not in "iuf" or values.shape != self.shape:
+            raise InputError(f"{what}: shape {values.shape}, wanted {self.shape} as of the first map")
+        return values.astype(np.float32)
+
+    def build(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """An array."""
+        return values.astype(np.float32)
+
+    def touching(self, neighbors: Any) -> Neighbors:
+        """By edges, a sparse matrix or `Neighbors`."""
+        if neighbors is None or isinstance(neighbors, int | np.integer):
+            raise InputError("group_test: maps are arrays; say which places touch: neighbors=edges (n_edges, 2)")
+        return _graph(neighbors, self.shape[0])
+
+    def point(self, place: int) -> None:
+        """Not known."""
+
+    def peak(self, place: int) -> dict[str, Any]:
+        """Its number."""
+        return {"place": place}
+
+    def extent(self, size: float) -> dict[str, float]:
+        """No unit."""
+        return {}
+
+    def regions(self, rois: Any) -> Rois:
+        """Regions of the same places."""
+        if not isinstance(rois, Rois):
+            raise InputError(f"group_test: found rois of {type(rois).__name__}, wanted Rois with labels (n_places,)")
+        return _regions(rois, self.shape)
+
+
+def _graph(neighbors: Any, n: int) -> Neighbors:
+    found = neighbors if isinstance(neighbors, Neighbors) else edge_neighbors(neighbors, n)
+    if len(found) != n:
+        raise InputError(f"group_test: neighbors of {len(found)} places, and the maps have {n}")
+    return found
+
+
+def _regions(rois: Rois, shape: tuple[int, ...]) -> Rois:
+    if rois.labels.shape != shape:
+        raise InputError(f"group_test: regions of {rois.labels.shape} places, and the maps have {shape}")
+    return rois
