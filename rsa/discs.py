@@ -35,9 +35,9 @@ class Discs:
 
     Attributes
     ----------
-    n_centers : int
-        Usable vertices; they are numbered in the order of the mesh and each is the center of a disc.
-    starts : ndarray (n_centers + 1,)
+    n_voxels : int
+        Vertices that can be used, as spheres have voxels; numbered in the order given, each the center of a disc.
+    starts : ndarray (n_voxels + 1,)
         Where the members of each disc begin in `members`.
     members : ndarray of int32 (n_members,)
         Numbers of usable vertices, the nearest first: the center itself.
@@ -50,7 +50,8 @@ class Discs:
     distances: Floats
 
     @property
-    def n_centers(self) -> int:
+    def n_voxels(self) -> int:
+        """How many there are."""
         return len(self.starts) - 1
 
     @property
@@ -76,7 +77,7 @@ def discs_on(
     radius_mm: float | None = None,
     n_vertices: int | None = None,
     metric: Metric = "dijkstra",
-    usable: NDArray[np.bool_] | None = None,
+    vertices: NDArray[np.integer] | None = None,
     threads: int = 1,
 ) -> Discs:
     """The disc around every vertex that can be used.
@@ -93,8 +94,8 @@ def discs_on(
         In place of a radius: the nearest so many, the center among them; of equal distances the smaller number.
     metric : {"dijkstra", "geodesic"}
         Along edges, or straight across triangles.
-    usable : ndarray of bool (n_vertices,), optional
-        All by default.
+    vertices : ndarray of int, optional
+        Those that can be used, in the order in which discs are numbered; all by default.
     threads : int
 
     Returns
@@ -117,11 +118,12 @@ def discs_on(
     [[1, 0, 2, 3]]
     """
     one_of(metric, METRICS, "discs: metric")
-    inside = np.ones(len(mesh.points), bool) if usable is None else np.asarray(usable, bool)
-    check_discs(mesh, inside, radius_mm=radius_mm, n_vertices=n_vertices)
-    number = np.where(inside, np.cumsum(inside) - 1, -1).astype(np.int32)
-    centers = np.flatnonzero(inside).astype(np.int32)
-    radius, most = (np.inf if radius_mm is None else float(radius_mm)), n_vertices or len(mesh.points)
+    n = len(mesh.points)
+    centers = np.arange(n, dtype=np.int32) if vertices is None else np.asarray(vertices, np.int32)
+    _check_size(mesh, centers, radius_mm=radius_mm, n_vertices=n_vertices)
+    number = np.full(n, -1, np.int32)
+    number[centers] = np.arange(len(centers), dtype=np.int32)
+    radius, most = (np.inf if radius_mm is None else float(radius_mm)), n_vertices or n
     graph = _edge_graph(mesh)
 
     def around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
@@ -134,25 +136,22 @@ def discs_on(
     return Discs(*around(graph, "discs"))
 
 
-def check_discs(
-    mesh: Mesh, usable: NDArray[np.bool_], *, radius_mm: float | None, n_vertices: int | None
+def _check_size(
+    mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | None, n_vertices: int | None
 ) -> None:
     """Refuse a size that no disc on this mesh can have."""
     if (radius_mm is None) == (n_vertices is None):
         raise InputError("discs: give radius_mm or n_vertices, one of the two")
-    if usable.shape != (len(mesh.points),):
-        raise InputError(f"discs: usable has shape {usable.shape}, and {mesh.name} {len(mesh.points)} vertices")
     if radius_mm is not None and not mesh.spacing <= radius_mm < np.inf:
         raise InputError(
             f"discs: radius {radius_mm:g} mm is smaller than the mean edge of {mesh.name} ({mesh.spacing:.2f} mm), so "
             "many a disc would hold its center only; take a larger radius_mm"
         )
-    left = mesh.sizes[0]
-    for side, part in (("left", usable[:left]), ("right", usable[left:])):
-        if n_vertices is not None and part.any() and not 2 <= n_vertices <= part.sum():
+    n_left = int((centers < mesh.sizes[0]).sum())
+    for side, n in (("left", n_left), ("right", len(centers) - n_left)):
+        if n_vertices is not None and n and not 2 <= n_vertices <= n:
             raise InputError(
-                f"discs: n_vertices={n_vertices}, wanted 2 to {part.sum()}: the {side} hemisphere has no more that "
-                "can be used"
+                f"discs: n_vertices={n_vertices}, wanted 2 to {n}: the {side} hemisphere has no more that can be used"
             )
 
 

@@ -106,7 +106,7 @@ def load_surface_patterns(
     -------
     rsatoolbox.data.Dataset
         As from `load_patterns`, with the channel descriptors `hemisphere`, `vertex` (from 0 in its hemisphere),
-        `voxel` (its number in the mask, left before right) and `roi`. Vertices that are NaN or constant in a run,
+        `voxel` (its number in the mask, left before right) and `roi`, and the descriptor `mesh_vertices`. Vertices that are NaN or constant in a run,
         as on the medial wall, are left out and counted.
 
     Raises
@@ -147,6 +147,7 @@ def load_surface_patterns(
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     data.channel_descriptors["hemisphere"] = read[0].hemisphere[inside][voxel]
     data.channel_descriptors["vertex"] = read[0].vertex[inside][voxel]
+    data.descriptors["mesh_vertices"] = "{}+{}".format(*read[0].sizes)  # a str, as rsatoolbox hashes descriptors
     return data
 
 

@@ -57,9 +57,9 @@ def ball(n_splits: int) -> Mesh:
 
 
 def square_of(discs: Discs, n: int) -> np.ndarray:
-    """Distances `(n_centers, n)`, infinite where the disc ends."""
-    table = np.full((discs.n_centers, n), np.inf)
-    for c in range(discs.n_centers):
+    """Distances `(n_voxels, n)`, infinite where the disc ends."""
+    table = np.full((discs.n_voxels, n), np.inf)
+    for c in range(discs.n_voxels):
         own = slice(discs.starts[c], discs.starts[c + 1])
         table[c, discs.members[own]] = discs.distances[own]
     return table
@@ -140,7 +140,7 @@ def test_a_geodesic_over_the_ridge_of_a_roof_is_the_unfolded_line() -> None:
 def test_discs_of_a_fixed_number_hold_the_nearest(rng: np.random.Generator, metric: Any) -> None:
     mesh = flat(rng, 150)
     usable = rng.random(len(mesh.points)) > 0.3
-    discs = discs_on(mesh, n_vertices=20, metric=metric, usable=usable)
+    discs = discs_on(mesh, n_vertices=20, metric=metric, vertices=np.flatnonzero(usable))
     assert (discs.sizes() == 20).all()
     whole = square_of(discs_on(mesh, radius_mm=60, metric=metric), len(usable))
     for center, row in enumerate(whole[usable][:, usable]):
@@ -150,10 +150,10 @@ def test_discs_of_a_fixed_number_hold_the_nearest(rng: np.random.Generator, metr
 def test_paths_lead_through_vertices_that_no_disc_holds(rng: np.random.Generator) -> None:
     mesh = flat(rng, 150)
     usable = rng.random(len(mesh.points)) > 0.5
-    discs = discs_on(mesh, radius_mm=7, usable=usable)
-    assert discs.n_centers == usable.sum()
+    discs = discs_on(mesh, radius_mm=7, vertices=np.flatnonzero(usable))
+    assert discs.n_voxels == usable.sum()
     cut = by_scipy(mesh, 7)[np.ix_(usable, usable)]
-    np.testing.assert_allclose(square_of(discs, discs.n_centers), cut, rtol=1e-12)
+    np.testing.assert_allclose(square_of(discs, discs.n_voxels), cut, rtol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["dijkstra", "geodesic"])
@@ -166,6 +166,13 @@ def test_discs_stay_in_their_hemisphere_and_do_not_depend_on_threads(rng: np.ran
     shifted = np.concatenate([parts[0].members, parts[1].members + len(one.points)])
     np.testing.assert_array_equal(together.members, shifted)
     np.testing.assert_array_equal(together.distances, np.concatenate([p.distances for p in parts]))
+
+
+def test_discs_are_numbered_as_their_vertices_are_given(rng: np.random.Generator) -> None:
+    mesh = flat(rng, 80)
+    order = rng.permutation(len(mesh.points))[:70]
+    discs = discs_on(mesh, radius_mm=6, vertices=order)
+    np.testing.assert_allclose(square_of(discs, 70), by_scipy(mesh, 6)[np.ix_(order, order)], rtol=1e-12)
 
 
 def test_patches_are_the_members_padded(rng: np.random.Generator) -> None:
@@ -271,7 +278,6 @@ def test_what_is_no_mesh_is_refused(tmp_path: Path, make: Any, message: str) -> 
         ({"n_vertices": 1}, "wanted 2 to 92"),
         ({"n_vertices": 93}, "wanted 2 to 92"),
         ({"radius_mm": 5, "metric": "geodesics"}, "did you mean 'geodesic'"),
-        ({"radius_mm": 5, "usable": np.ones(3, bool)}, "usable has shape (3,)"),
     ],
 )
 def test_sizes_that_no_disc_can_have_are_refused(rng: np.random.Generator, settings: Any, message: str) -> None:
