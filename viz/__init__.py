@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
     from brainmap.viz.partition import plot_partition as plot_partition
+    from brainmap.viz.power import plot_power as plot_power
     from brainmap.viz.profiles import (
         plot_layer_profile as plot_layer_profile,
         plot_layer_roi_table as plot_layer_roi_table,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
         plot_maximization as plot_maximization,
         plot_sound as plot_sound,
     )
-    from brainmap.viz.surface import plot_surface as plot_surface
+    from brainmap.viz.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
     from brainmap.viz.voicing import plot_voiced_attention as plot_voiced_attention
 
 _HOMES = {
@@ -83,12 +84,13 @@ _HOMES = {
     "attribution": ("plot_attribution", "plot_occlusion"),
     "maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
     "partition": ("plot_partition",),
+    "power": ("plot_power",),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
     "design": ("plot_design",),
     "methods": ("methods_paragraph",),
     "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
-    "surface": ("plot_surface",),
+    "surface": ("plot_surface", "plot_surface_maps"),
     "faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
     "filters": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
     "exemplars": ("plot_exemplars", "plot_neighbors"),

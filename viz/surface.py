@@ -6,6 +6,7 @@ Triangles are drawn here, back to front, in one go for all four views; a general
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +17,13 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.viz.profiles import decimals
 from brainmap.viz.style import MUTED, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]
+Part = tuple[Array, NDArray[np.int64], Array]
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
 _MESHES = {10_242: "fsaverage5", 163_842: "fsaverage"}
 
@@ -35,12 +38,26 @@ class OnSurface(Protocol):
     def right(self) -> Any: ...
 
 
+class OfTriangles(Protocol):
+    """What data are drawn on: points and triangles of both hemispheres, as `rsa.load_mesh` gives them."""
+
+    @property
+    def points(self) -> Any: ...
+
+    @property
+    def triangles(self) -> Any: ...
+
+    @property
+    def sizes(self) -> tuple[int, int]: ...
+
+
 @styled
 def plot_surface(
     data: OnSurface,
     *,
     index: int = 0,
     layers: tuple[str, ...] | None = None,
+    mesh: OfTriangles | None = None,
     threshold: float | None = None,
     vmax: float | None = None,
     signed: bool = False,
@@ -52,9 +69,11 @@ def plot_surface(
     Parameters
     ----------
     data : SurfaceData
-        On fsaverage5 or fsaverage; a hemisphere without vertices stays gray.
+        A hemisphere without vertices stays gray.
     index : int
         Which of its maps.
+    mesh : Mesh, optional
+        The mesh the data are on, drawn as it is; data on fsaverage5 and fsaverage are drawn on the inflated one.
     layers : tuple of str, optional
         What 1, 2, ... stand for, in a map of best layers.
     threshold : float, optional
@@ -76,26 +95,133 @@ def plot_surface(
     InputError
         Another mesh, no such map, or no finite value.
     """
-    sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
-    values = {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
+    values = _values(data, index)
+    parts = _parts(values, mesh)
     finite = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.empty(0)])
     if not finite.size:
         raise InputError(f"plot_surface: map {index} holds no finite value")
-    mesh = {_MESHES.get(len(v), "") for v in values.values()}
-    if len(mesh) != 1 or "" in mesh:
-        n = ", ".join(str(len(v)) for v in values.values())
-        raise InputError(f"plot_surface: {n} vertices a hemisphere, wanted 10242 (fsaverage5) or 163842 (fsaverage)")
     paint, norm = _painter(finite, layers, threshold, vmax, signed)
     head, high = (0.32, 1.98) if title else (0.04, 1.7)  # inches
     figure = Figure(figsize=(9.6, high))
     for k, (side, view) in enumerate(_VIEWS):
         axes = bare(figure.add_axes((0.005 + 0.222 * k, 0.2 / high, 0.215, (high - head - 0.2) / high)))
-        _draw(axes, mesh.copy().pop(), side, view, values.get(side), paint)
+        if side in parts:
+            _draw(axes, parts[side], view == "lateral", side, values.get(side), paint)
         figure.text(0.1125 + 0.222 * k, 0.03, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
     if title:
         figure.text(0.008, 0.985, title, fontsize=10, fontweight="bold", va="top")
     _legend(figure, layers, norm, label, signed)
     return figure
+
+
+@styled
+def plot_surface_maps(
+    maps: Mapping[str, OnSurface],
+    *,
+    models: Sequence[str] | None = None,
+    mesh: OfTriangles | None = None,
+    threshold: float | None = None,
+    vmax: float | None = None,
+    title: str = "",
+    label: str = "score",
+) -> Figure:
+    """Maps of several models on the cortex in one color scale, a row a model; the last row: which model is best.
+
+    Parameters
+    ----------
+    maps : SurfaceMaps, or mapping of model to SurfaceData
+    models : sequence of str, optional
+        The rows; by default all models. The best is chosen among these.
+    mesh : Mesh, optional
+        As in `plot_surface`; by default that of the maps, where they have one.
+    threshold : float, optional
+        Values below it are not shown, in any row; a third of the top by default.
+    vmax : float, optional
+        Top of the color scale.
+    title, label : str
+        Title of the figure, name of the quantity.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        An unknown model, a mesh that is not the data's, or no finite value.
+    """
+    names = [one_of(name, tuple(maps), "plot_surface_maps: model") for name in (maps if models is None else models)]
+    rows = [_values(maps[name], 0) for name in names]
+    parts = _parts(rows[0], getattr(maps, "mesh", None) if mesh is None else mesh)
+    finite = np.concatenate([v[np.isfinite(v)] for row in rows for v in row.values()] or [np.empty(0)])
+    if not finite.size:
+        raise InputError("plot_surface_maps: the maps hold no finite value")
+    paint, norm = _painter(finite, None, threshold, vmax, False)
+    paints, shown = [paint] * len(rows), list(names)
+    if len(rows) > 1:
+        rows.append({side: _best([row[side] for row in rows], float(norm.vmin)) for side in rows[0]})
+        paints.append(_painter(finite, tuple(names), None, None, False)[0])
+        shown.append("best")
+    head, foot, row_high = 0.4 if title else 0.08, 0.24, 1.42  # inches
+    high = head + foot + row_high * len(rows)
+    figure = Figure(figsize=(9.6, high))
+    for r, (name, row, one) in enumerate(zip(shown, rows, paints, strict=True)):
+        low = (foot + row_high * (len(rows) - 1 - r)) / high
+        figure.text(0.012, low + 0.5 * row_high / high, name, rotation=90, fontsize=9, ha="center", va="center")
+        for k, (side, view) in enumerate(_VIEWS):
+            axes = bare(figure.add_axes((0.025 + 0.218 * k, low, 0.211, (row_high - 0.06) / high)))
+            if side in parts:
+                _draw(axes, parts[side], view == "lateral", side, row.get(side), one)
+    for k, (side, view) in enumerate(_VIEWS):
+        figure.text(0.13 + 0.218 * k, 0.05 / high, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
+    if title:
+        figure.text(0.008, 1 - 0.07 / high, title, fontsize=10, fontweight="bold", va="top")
+    _scale(figure, norm, label, False, at=(0.925, 1 - (head + 1.25) / high, 0.011, 0.95 / high))
+    if len(rows) > 1:
+        for k, (name, color) in enumerate(layer_colors(names).items()):
+            y = (foot + row_high - 0.12 - (row_high - 0.2) * k / max(len(names), 7)) / high
+            figure.text(0.905, y, f"■ {name}", color=color, fontsize=8, va="top")
+    return figure
+
+
+def _best(values: Sequence[Array], least: float) -> Array:
+    """The place from 1 of the largest value at each vertex, NaN where none reaches `least`."""
+    filled = np.where(np.isnan(values), -np.inf, values)
+    return np.where(filled.max(axis=0) >= least, filled.argmax(axis=0) + 1.0, np.nan)
+
+
+def _values(data: OnSurface, index: int) -> dict[str, Array]:
+    """One map of each hemisphere that has vertices."""
+    sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
+    return {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
+
+
+def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, Part]:
+    """Points, triangles and depth of each hemisphere that is drawn.
+
+    Raises
+    ------
+    InputError
+        Values on another mesh.
+    """
+    names = {_MESHES.get(len(v), "") for v in values.values()}
+    if len(names) == 1 and "" not in names and (mesh is None or set(mesh.sizes) <= {0, *_MESHES}):
+        name = names.pop()
+        return {side: _mesh(name, side) for side in ("left", "right")}
+    if mesh is None:
+        n = ", ".join(str(len(v)) for v in values.values())
+        raise InputError(
+            f"plot_surface: {n} vertices a hemisphere, wanted 10242 (fsaverage5) or 163842 (fsaverage), or the mesh"
+        )
+    points, triangles, left = np.asarray(mesh.points), np.asarray(mesh.triangles), mesh.sizes[0]
+    parts: dict[str, Part] = {}
+    for side, first, size in zip(("left", "right"), (0, left), mesh.sizes, strict=True):
+        if side in values and len(values[side]) != size:
+            raise InputError(f"plot_surface: {len(values[side])} vertices in the {side} half, the mesh has {size}")
+        if size:
+            mine = (triangles >= first).all(axis=1) & (triangles < first + size).all(axis=1)
+            parts[side] = points[first : first + size], triangles[mine] - first, np.zeros(size)
+    return parts
 
 
 def _painter(finite: Array, layers: Any, threshold: float | None, vmax: float | None, signed: bool) -> tuple[Any, Any]:
@@ -132,7 +258,7 @@ def _colors(signed: bool) -> Any:
 
 
 @functools.cache
-def _mesh(name: str, side: str) -> tuple[Array, NDArray[np.int64], Array]:
+def _mesh(name: str, side: str) -> Part:
     """Points [mm] of the inflated surface, triangles, and sulcal depth (above 0: a sulcus)."""
     from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
@@ -141,9 +267,9 @@ def _mesh(name: str, side: str) -> tuple[Array, NDArray[np.int64], Array]:
     return np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel()
 
 
-def _draw(axes: Axes, name: str, side: str, view: str, values: Array | None, paint: Any) -> None:
-    points, faces, depth = _mesh(name, side)
-    outward = -1.0 if (side == "left") == (view == "lateral") else 1.0  # the viewer stands at this end of x
+def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:
+    points, faces, depth = part
+    outward = -1.0 if (side == "left") == lateral else 1.0  # the viewer stands at this end of x
     right, up, toward = points[:, 1] * outward, points[:, 2], points[:, 0] * outward
     corners = np.stack([right, up, toward], axis=1)[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -180,7 +306,12 @@ def _legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, sig
         for k, (name, color) in enumerate(layer_colors(layers).items()):
             figure.text(0.905, 0.82 - 0.68 * k / max(len(layers), 8), f"■ {name}", color=color, fontsize=8)
         return
-    axes = figure.add_axes((0.925, 0.26, 0.011, 0.5))
+    _scale(figure, norm, label, signed, at=(0.925, 0.26, 0.011, 0.5))
+
+
+def _scale(figure: Figure, norm: Normalize, label: str, signed: bool, *, at: tuple[float, float, float, float]) -> None:
+    """The bar of colors, its ends and what it shows."""
+    axes = figure.add_axes(at)
     bar = figure.colorbar(ScalarMappable(norm, _colors(signed)), cax=axes)
     bar.outline.set_visible(False)
     low, top = float(norm.vmin or 0), float(norm.vmax or 1)
