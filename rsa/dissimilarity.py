@@ -139,7 +139,7 @@ def between_runs(
     undirected: NDArray[np.bool_] = np.zeros(x.shape[1], bool)
     if dissimilarity in ("correlation", "cosine"):
         unit = unit_length(x, center=dissimilarity == "correlation")
-        undirected = (np.isnan(unit[..., 0]) & ~np.isnan(x[..., 0])).any(axis=0)
+        undirected = np.any(np.isnan(unit[..., 0]) & ~np.isnan(x[..., 0]), axis=0)
         return _distances(between_run_kernel(unit), 2), undirected
     if dissimilarity in ("poisson", "poisson_cv"):
         rates, logs = log_rates(x, prior)
