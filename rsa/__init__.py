@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.confounds import read_confounds as read_confounds
     from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
+    from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.events import read_events as read_events
     from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.group import (
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
         screen_voxels as screen_voxels,
         voxel_reliability as voxel_reliability,
     )
+    from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
     from brainmap.rsa.rois import (
         AUDITORY_CENTERS as AUDITORY_CENTERS,
         Rois as Rois,
@@ -149,6 +151,8 @@ _HOMES = {
     "regression": ("ModelScores", "fit_weights", "score_models"),
     "model_rdms": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
+    "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
+    "differences": ("score_differences",),
     "_bootstrap": ("Bootstrap", "bootstrap"),
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),

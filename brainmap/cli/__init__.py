@@ -63,6 +63,7 @@ def main() -> None:
         maximize,
         models,
         networks,
+        power,
         rsa,
         study,
         units,

@@ -1,0 +1,366 @@
+"""RDMs of simulated participants who share a model's geometry, measured so well that the noise ceiling is a chosen one.
+
+A model comes as an RDM. Patterns whose squared distances are in proportion to it are Gaussian over voxels, noise is
+too, so what a crossnobis RDM is made of (the products of patterns between runs) is drawn from its exact distribution,
+a difference of two Wishart matrices, without a pattern ever being made. Correlation RDMs have no such short cut: their
+patterns are drawn.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.ceiling import noise_ceiling_of_vectors, pools
+from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.dissimilarity import dissimilarities
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Floats = NDArray[np.float64]
+Planted = Literal["crossnobis", "euclidean", "correlation", "cosine"]
+ANGULAR = ("correlation", "cosine")
+_LOST = 0.01  # share of a model's geometry that is lost in the embedding and not worth a word
+_BLOCK = 64  # participants drawn at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """How a simulated region is measured.
+
+    Attributes
+    ----------
+    n_runs : int
+        Repetitions of every item, each with independent noise.
+    n_voxels : int
+    dissimilarity : {"crossnobis", "euclidean", "correlation", "cosine"}
+        Of the brain RDMs; between runs where there are two or more, as `brainmap.rsa.compute_rdms` has it.
+    specific : float in [0, 1)
+        Share of the geometry that is each participant's own, as in `brainmap.rsa.plant_patterns`.
+    explained : float in [0, 1]
+        Share of what participants have in common that is the planted model's; the rest is a geometry that no model
+        has (the planted one with its items relabeled, one relabeling a group).
+    variation : float
+        Standard deviation over participants of the logarithm of the signal: at .5 two participants in three lie within
+        a factor of 1.65 of the middle one.
+    """
+
+    n_runs: int = 4
+    n_voxels: int = 100
+    dissimilarity: Planted = "crossnobis"
+    specific: float = 0.3
+    explained: float = 1.0
+    variation: float = 0.5
+
+    def __post_init__(self) -> None:
+        one_of(self.dissimilarity, get_args(Planted), "dissimilarity")
+        if self.n_runs < 1 or self.n_voxels < 2:
+            raise InputError(f"simulated RDMs: found {self.n_runs} runs and {self.n_voxels} voxels, wanted 1 run and 2 "
+                             "voxels or more")  # fmt: skip
+        if not 0 <= self.specific < 1 or not 0 <= self.explained <= 1 or self.variation < 0:
+            raise InputError(
+                f"simulated RDMs: found specific={self.specific}, explained={self.explained}, "
+                f"variation={self.variation}; wanted shares from 0 to 1 (specific below 1) and 0 or more"
+            )
+        if self.dissimilarity == "crossnobis" and self.n_runs < 2:
+            raise InputError("simulated RDMs: crossnobis of 1 run, wanted 2 or more; or choose 'euclidean'")
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Points that have a model's dissimilarities as squared distances.
+
+    Attributes
+    ----------
+    gram : array (n_items, n_items)
+        Their inner products, scaled so that squared distances have a standard deviation of 1 over pairs.
+    lost : float
+        Share of the RDM's eigenvalues (in size) that are negative and are left out: 0 for distances that points of a
+        space can have, as squared Euclidean and correlation distances are.
+    """
+
+    gram: Floats
+    lost: float
+
+
+def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere: bool = True) -> Geometry:
+    """Classical scaling: the points whose squared distances are (in proportion) a model's dissimilarities.
+
+    Parameters
+    ----------
+    dissimilarities : array_like (n_pairs,)
+        Condensed; squared, as euclidean, crossnobis and correlation distances (2 - 2r between unit vectors) are.
+    angular : bool
+        Points are to be read by their angles (correlation, cosine): they lie at one distance from the origin, not
+        about it.
+    unit_sphere : bool
+        The dissimilarities are 1 - r, which says what that distance is.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 items, missing pairs, or dissimilarities that are all equal.
+
+    References
+    ----------
+    Torgerson 1952, doi:10.1007/BF02288916
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal(size=(5, 3))
+    >>> squared = ((points[:, None] - points) ** 2).sum(-1)[np.triu_indices(5, 1)]
+    >>> found = embed_rdm(squared)
+    >>> own = np.diag(found.gram)
+    >>> again = (own[:, None] + own - 2 * found.gram)[np.triu_indices(5, 1)]
+    >>> bool(np.allclose(again, squared / squared.std())), round(found.lost, 9)
+    (True, 0.0)
+    """
+    vector = np.asarray(dissimilarities, dtype=np.float64).ravel()
+    n = round((1 + np.sqrt(1 + 8 * vector.size)) / 2)
+    if n < 3 or n * (n - 1) // 2 != vector.size:
+        raise InputError(f"RDM to plant: found {vector.size} pairs, wanted those of 3 items or more")
+    if not np.isfinite(vector).all():
+        raise InputError(f"RDM to plant: {np.count_nonzero(~np.isfinite(vector))} of {vector.size} pairs are missing; "
+                         "wanted all")  # fmt: skip
+    if vector.std() <= 1e-9 * np.abs(vector).max():
+        raise InputError("RDM to plant: all items are equally far apart, so no geometry can be recovered")
+    halves = np.zeros((n, n))
+    halves[np.triu_indices(n, 1)] = vector / 2
+    halves += halves.T
+    if angular:
+        gram = (0.5 if unit_sphere else vector.mean() / 2) - halves
+    else:
+        gram = -halves + halves.mean(axis=0) + halves.mean(axis=1)[:, None] - halves.mean()
+    values, vectors = np.linalg.eigh(gram)
+    kept = np.maximum(values, 0.0)
+    gram = (vectors * kept) @ vectors.T
+    own = np.diag(gram)
+    spread = (own[:, None] + own - 2 * gram)[np.triu_indices(n, 1)].std()
+    return Geometry(gram=gram / spread, lost=float(1 - kept.sum() / np.abs(values).sum()))
+
+
+def geometry_of(models: RDMs, which: int, *, dissimilarity: str) -> Geometry:
+    """The geometry of one model RDM, for brain RDMs of that dissimilarity; what the embedding loses is warned of."""
+    angular = dissimilarity in ANGULAR
+    found = embed_rdm(models.dissimilarities[which], angular=angular,
+                      unit_sphere=models.dissimilarity_measure in ANGULAR)  # fmt: skip
+    if found.lost > _LOST:
+        warnings.warn(
+            f"RDM to plant: no points have these dissimilarities as squared distances, {found.lost:.0%} of the "
+            "geometry is left out (negative eigenvalues)", BrainmapWarning, stacklevel=3,
+        )  # fmt: skip
+    return found
+
+
+def simulate_rdms(
+    model: RDMs, *, ceiling: float, n_participants: int = 12, measure: Measure | str = "rho-a", n_runs: int = 4,
+    n_voxels: int = 100, dissimilarity: Planted = "crossnobis", specific: float = 0.3, explained: float = 1.0,
+    variation: float = 0.5, rng: np.random.Generator,
+) -> RDMs:
+    """RDMs of participants who share a model's geometry, at an expected lower noise ceiling of the group.
+
+    Parameters
+    ----------
+    model : rsatoolbox RDMs
+        The one RDM whose geometry is planted.
+    ceiling : float
+        Expected lower noise ceiling of the group in `measure`; 0 plants nothing. The signal that gives it is solved for
+        on simulated groups, and noted in `descriptors["signal"]` [noise variances, as in `simulate_participant`].
+    n_participants : int
+    measure : str
+        As in `brainmap.rsa.compare_rdms`.
+    n_runs, n_voxels, dissimilarity, specific, explained, variation
+        As `brainmap.rsa.planted_rdms.Measurement`: a region's white noise, independent between runs.
+    rng : numpy Generator
+
+    Returns
+    -------
+    rsatoolbox RDMs
+        One RDM a participant, over the items of the model, RDM descriptor `participant`.
+
+    Raises
+    ------
+    InputError
+        Several model RDMs, pairs missing, a ceiling that cannot be reached, settings out of range.
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, noise_ceiling
+    >>> rng = np.random.default_rng(0)
+    >>> layer = compute_rdms(rng.normal(size=(16, 40)), descriptors={"stimulus_id": list("abcdefghijklmnop")})
+    >>> brains = simulate_rdms(layer, ceiling=0.3, n_participants=8, rng=rng)
+    >>> brains.n_rdm, bool(0.1 < noise_ceiling(brains).lower < 0.5)
+    (8, True)
+    """
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if model.n_rdm != 1:
+        raise InputError(f"simulate_rdms: found {model.n_rdm} model RDMs, wanted the one to plant; take it with "
+                         ".subset('layer', name)")  # fmt: skip
+    how = Measurement(n_runs=n_runs, n_voxels=n_voxels, dissimilarity=dissimilarity, specific=specific,
+                      explained=explained, variation=variation)  # fmt: skip
+    geometry = geometry_of(model, 0, dissimilarity=dissimilarity)
+    signal = signal_of_ceiling(
+        geometry, ceiling, measure=measure, n_participants=n_participants, measurement=how, rng=rng
+    )
+    _, drawn = draw_group(geometry.gram, signal=signal, measurement=how, n_participants=n_participants, rng=rng)
+    return RDMs(
+        drawn,
+        dissimilarity_measure=dissimilarity,
+        descriptors={**model.descriptors, "signal": signal},
+        rdm_descriptors={"participant": [f"{k:02d}" for k in range(1, n_participants + 1)]},
+        pattern_descriptors={key: value for key, value in model.pattern_descriptors.items() if key != "index"},
+    )
+
+
+def draw_group(
+    gram: Floats, *, signal: float, measurement: Measurement, n_participants: int, rng: np.random.Generator,
+    n_conditions: int | None = None,
+) -> tuple[NDArray[np.intp], Floats]:
+    """One study: which items it takes (drawn when not all, in order), and its RDMs `(n_participants, n_pairs)`.
+
+    `gram` and `signal` as in `Geometry.gram` and `brainmap.rsa.simulate_participant`: planted squared distances per
+    voxel have a standard deviation of `signal` noise variances (of one trial) over the pairs of all items.
+    """
+    n_items, shared = len(gram), gram
+    if measurement.explained < 1:
+        shared = measurement.explained * gram + (1 - measurement.explained) * _relabeled(gram, 1, rng)[0]
+    items = np.arange(n_items)
+    if n_conditions is not None and n_conditions < n_items:
+        items = np.sort(rng.choice(items, n_conditions, replace=False))
+    within = np.ix_(items, items)
+    parts = []
+    for start in range(0, n_participants, _BLOCK):
+        size = min(_BLOCK, n_participants - start)
+        strength = signal * np.exp(measurement.variation * rng.standard_normal((size, 1, 1)))
+        own = _relabeled(gram[within], size, rng)
+        planted = strength * ((1 - measurement.specific) * shared[within] + measurement.specific * own)
+        draw = _from_patterns if measurement.dissimilarity in ANGULAR else _from_products
+        parts.append(draw(planted, measurement, rng))
+    return items, np.concatenate(parts)
+
+
+def _relabeled(gram: Floats, size: int, rng: np.random.Generator) -> Floats:
+    """The inner products with items in random orders, `(size, n_items, n_items)`."""
+    order = np.argsort(rng.random((size, len(gram))), axis=1)
+    return np.asarray(gram[order[:, :, None], order[:, None, :]])
+
+
+def _from_products(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
+    """Squared distances per voxel from the products of patterns, which are Wishart matrices.
+
+    With y the mean over runs and e the runs about it, sum over m != l of x_m x_l' is R (R - 1) y y' - sum e e':
+    y y' and sum e e' are independent, with V and (R - 1) V degrees of freedom.
+    """
+    size, n, _ = planted.shape
+    runs, voxels = measurement.n_runs, measurement.n_voxels
+    root = np.linalg.cholesky(planted + np.eye(n) / runs) @ _wishart_root(size, n, voxels, rng)
+    products = root @ root.transpose(0, 2, 1)
+    if runs > 1:
+        noise = _wishart_root(size, n, (runs - 1) * voxels, rng)
+        products -= noise @ noise.transpose(0, 2, 1) / (runs * (runs - 1))
+    i, j = np.triu_indices(n, 1)
+    own = np.diagonal(products, axis1=1, axis2=2)
+    return np.asarray((own[:, i] + own[:, j] - 2 * products[:, i, j]) / voxels)
+
+
+def _wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> Floats:
+    """Matrices whose products with their transpose are Wishart (identity, `freedom`): Bartlett's, where it is short."""
+    if freedom < n:
+        return rng.standard_normal((size, n, freedom))
+    root = np.zeros((size, n, n))
+    below = np.tril_indices(n, -1)
+    root[:, below[0], below[1]] = rng.standard_normal((size, len(below[0])))
+    root[:, np.arange(n), np.arange(n)] = np.sqrt(rng.chisquare(freedom - np.arange(n), (size, n)))
+    return root
+
+
+def _from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
+    size, n, _ = planted.shape
+    shape = (measurement.n_runs, n, measurement.n_voxels)
+    # points of few dimensions have no Cholesky root
+    tiny = 1e-9 * np.trace(planted, axis1=1, axis2=2).max() / n + 1e-12
+    roots = np.linalg.cholesky(planted + tiny * np.eye(n))
+    drawn = np.empty((size, n * (n - 1) // 2))
+    for k, root in enumerate(roots):
+        x = rng.standard_normal(shape) + root @ rng.standard_normal(shape[1:])
+        drawn[k] = dissimilarities(x if len(x) > 1 else x[0], dissimilarity=measurement.dissimilarity)
+    return drawn
+
+
+def lower_ceiling(vectors: Floats, measure: Measure) -> float:
+    """The lower noise ceiling of whole RDMs `(n_participants, n_pairs)`: as `brainmap.rsa.noise_ceiling`, in one go.
+
+    Comparing every pool with every participant costs less than a call each, but for measures that are no products.
+    """
+    if measure in ("tau-a", "tau-b", "bures"):
+        return noise_ceiling_of_vectors(vectors, measure=measure).lower
+    _, others = pools(vectors, measure)
+    return float(np.diagonal(compare_vectors(others, vectors, measure=measure)).mean())
+
+
+def signal_of_ceiling(
+    geometry: Geometry, ceiling: float, *, measure: Measure | str, n_participants: int, measurement: Measurement,
+    n_conditions: int | None = None, rng: np.random.Generator,
+) -> float:
+    """The signal at which a group's expected lower noise ceiling is `ceiling`.
+
+    Raises
+    ------
+    InputError
+        A ceiling that no signal reaches: participants have a geometry of their own, too.
+
+    Notes
+    -----
+    The mean lower ceiling of 120 simulated groups (more where conditions are few, and ceilings vary) is solved for
+    the logarithm of the signal, by Brent's method on few of them and a straight line on all; every step takes the same
+    random numbers, so that the ceiling rises smoothly with the signal. Its Monte Carlo error is about .005.
+    """
+    from scipy.optimize import brentq
+
+    named = measure_named(measure)
+    if not 0 <= ceiling < 1:
+        raise InputError(f"ceiling: found {ceiling}, wanted a lower noise ceiling from 0 to below 1")
+    if n_participants < 2:
+        raise InputError(f"ceiling: found {n_participants} participant, wanted 2 or more; a ceiling says how well "
+                         "participants agree")  # fmt: skip
+    if ceiling == 0:
+        return 0.0
+    seed, groups = int(rng.integers(2**63)), max(120, 2000 // (n_conditions or len(geometry.gram)))
+
+    def above(log_signal: float, groups: int) -> float:
+        same = np.random.default_rng(seed)
+        lower = []
+        for _ in range(groups):
+            _, vectors = draw_group(
+                geometry.gram, signal=float(np.exp(log_signal)), measurement=measurement,
+                n_participants=n_participants, n_conditions=n_conditions, rng=same,
+            )  # fmt: skip
+            lower.append(lower_ceiling(vectors, named))
+        return float(np.mean(lower)) - ceiling
+
+    def bracket(around: float, step: float, groups: int) -> tuple[float, float, float, float]:
+        low, high = around - step, around + step
+        while (under := above(low, groups)) > 0 and low > -16:
+            low, high = low - 2 * step, low
+        while (over := above(high, groups)) < 0 and high < 9:
+            low, under, high = high, over, high + 2 * step
+        if under > 0 or over < 0:
+            raise InputError(
+                f"ceiling: found {ceiling:g}; {n_participants} participants with specific={measurement.specific:g} of "
+                f"the geometry for each alone have one {'of at most' if over < 0 else 'of at least'} "
+                f"{ceiling + (over if over < 0 else under):.3f} at any signal; ask for another one"
+            )
+        return low, high, under, over
+
+    few = groups // 8  # tell about where it lies; near it the ceiling is a line
+    low, high, *_ = bracket(-np.log(measurement.n_runs) - 1.5, 1.0, few)
+    low, high, under, over = bracket(brentq(above, low, high, args=(few,), xtol=0.03), 0.15, groups)
+    return float(np.exp(low + (high - low) * under / (under - over)))

@@ -1,0 +1,359 @@
+"""Power: the participants, runs and conditions that it takes to tell two layers apart, or a layer from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.progress import Progress, progress
+from brainmap.rsa.alignment import pair_positions, rdm_names
+from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.inference import TESTS, Test, score_statistics
+from brainmap.rsa.planted_rdms import (
+    Geometry,
+    Measurement,
+    Planted,
+    draw_group,
+    geometry_of,
+    lower_ceiling,
+    signal_of_ceiling,
+)
+from brainmap.types import FeatureSet
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Floats = NDArray[np.float64]
+WANTED = 0.8
+"""The power that a study is usually planned for."""
+_MEASURED = 25  # simulated studies whose noise ceiling is measured, as it takes longer than the rest
+
+POWER_COLUMNS = {
+    "comparison": "what is tested: the planted layer against 0, or against the other layer",
+    "participants": "participants",
+    "runs": "runs, each with every condition once",
+    "conditions": "conditions, drawn anew for each simulated study when they are not all",
+    "power": "share of simulated studies with p at most alpha and the planted layer ahead",
+    "low": "lower end of the 95 % interval of power (Wilson), over simulations",
+    "high": "upper end of that interval",
+    "wrong": "share of simulated studies with p at most alpha and the other layer ahead",
+    "effect": "mean score, or mean difference of scores, over studies [units of the measure]",
+    "d": "that mean in standard deviations over participants (Cohen's d)",
+    "ceiling_lower": "mean lower noise ceiling of the simulated studies [units of the measure]",
+    "smallest_p": "smallest p that so many participants can reach",
+}
+"""What each column of `PowerAnalysis.table` is, for the sidecar."""
+
+
+@dataclass(frozen=True, eq=False)
+class PowerAnalysis:
+    """How often simulated studies of each design found what was planted.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a comparison and design; columns as `POWER_COLUMNS` says.
+    planted, rival : str
+        The layer whose geometry was planted, and the one it is told apart from ("" for none).
+    ceiling : float
+        Lower noise ceiling that the pilot design has in expectation.
+    pilot : tuple of int
+        Participants, runs and conditions of the design at which the ceiling was set.
+    signal : float [noise variances]
+        What was planted to have it, as in `brainmap.rsa.simulate_participant`.
+    lost : float
+        Share of the planted RDM that no points in space can have (see `brainmap.rsa.planted_rdms.embed_rdm`).
+    measure, test : str
+    alpha : float
+    simulations : int
+    """
+
+    table: pd.DataFrame
+    planted: str
+    rival: str
+    ceiling: float
+    pilot: tuple[int, int, int]
+    signal: float
+    lost: float
+    measure: str
+    test: str
+    alpha: float
+    simulations: int
+
+    @property
+    def comparisons(self) -> tuple[str, ...]:
+        """What was tested."""
+        return tuple(dict.fromkeys(self.table["comparison"]))
+
+    def smallest(self, comparison: str, *, power: float = WANTED) -> dict[str, Any] | None:
+        """The design with the fewest trials that reaches a power, as its row; None where none does.
+
+        Trials are participants x runs x conditions; of two designs with equally many the one with fewer
+        participants is taken.
+        """
+        rows = self.table[self.table["comparison"] == one_of(comparison, self.comparisons, "comparison")]
+        rows = rows[rows["power"] >= power]
+        if rows.empty:
+            return None
+        trials = rows["participants"] * rows["runs"] * rows["conditions"]
+        best = rows.assign(trials=trials).sort_values(["trials", "participants"], kind="stable").iloc[:1]
+        (found,) = best[rows.columns].to_dict(orient="records")
+        return {str(key): value for key, value in found.items()}
+
+
+def power_analysis(
+    models: RDMs | FeatureSet,
+    *,
+    a: str,
+    b: str | None = None,
+    ceiling: float = 0.3,
+    participants: Sequence[int] = (8, 12, 20, 30),
+    runs: Sequence[int] = (4,),
+    conditions: Sequence[int] | None = None,
+    pilot: tuple[int, int, int] | None = None,
+    simulations: int = 500,
+    measure: Measure | str = "rho-a",
+    test: Test = "signed-rank",
+    alpha: float = 0.05,
+    dissimilarity: Planted = "crossnobis",
+    n_voxels: int = 100,
+    specific: float = 0.3,
+    explained: float = 1.0,
+    variation: float = 0.5,
+    rng: np.random.Generator,
+) -> PowerAnalysis:
+    """Simulate studies of a region that has the geometry of layer `a`, and count how often a test finds that.
+
+    Parameters
+    ----------
+    models : rsatoolbox RDMs, or a feature set
+        RDMs of layers (of a feature set: correlation distances, units z-scored).
+    a, b : str
+        The layer that is planted, tested against 0 (one-sided); and one that it is told apart from (two-sided, over
+        participants' differences).
+    ceiling : float
+        Expected lower noise ceiling in the pilot design; all designs have the signal that gives it. 0 plants
+        nothing: power is then the rate of false positives.
+    participants, runs, conditions : sequences of int
+        Designs are all their combinations. Fewer conditions than the models have are drawn anew for each study;
+        default: all.
+    pilot : (participants, runs, conditions), optional
+        The design whose ceiling is known, from earlier data; default: the first of each.
+    simulations : int
+        Studies a design.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`.
+    test : {"signed-rank", "t", "sign-flip"}
+        As in `brainmap.rsa.score_statistics`.
+    alpha : float
+        Of one test. Where many layers and regions will be corrected for, take it smaller.
+    dissimilarity, n_voxels, specific, explained, variation
+        As `brainmap.rsa.planted_rdms.Measurement`.
+    rng : numpy Generator
+
+    Returns
+    -------
+    PowerAnalysis
+
+    Raises
+    ------
+    InputError
+        Unknown layers, more conditions than the models have, fewer than 2 participants or 3 conditions, a ceiling that
+        cannot be reached, settings out of range.
+
+    Notes
+    -----
+    Unless `explained` says otherwise all that participants share is the geometry of `a`: real regions hold more, and
+    layers are harder to tell apart there. Designs with fewer participants take the first ones of the same simulated
+    studies: curves over participants are smooth and their points not independent. Every run adds a repetition as good
+    as the pilot's: more runs lift the ceiling, more participants hardly do.
+
+    References
+    ----------
+    Wilson 1927, doi:10.1080/01621459.1927.10502953 (interval)
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefghijkl")}
+    >>> layers = stack_rdms([compute_rdms(rng.normal(size=(12, 9)), descriptors={**items, "layer": name})
+    ...                      for name in ("conv2", "conv4")])
+    >>> found = power_analysis(layers, a="conv4", b="conv2", participants=(6, 12), simulations=20, rng=rng)
+    >>> found.table[["comparison", "participants"]].values.tolist()
+    [['conv4 > 0', 6], ['conv4 > 0', 12], ['conv4 > conv2', 6], ['conv4 > conv2', 12]]
+    """
+    rdms = _model_rdms(models)
+    names = rdm_names(rdms)
+    chosen = [names.index(one_of(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
+    if a == b:
+        raise InputError(f"power_analysis: found {a!r} twice, wanted two layers to tell apart")
+    named = measure_named(measure)
+    one_of(test, TESTS, "test")
+    designs = _designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
+    if simulations < 1 or not 0 < alpha < 1:
+        raise InputError(f"power_analysis: found {simulations} simulations and alpha={alpha}, wanted 1 or more, and a "
+                         "level between 0 and 1")  # fmt: skip
+    at = _pilot(pilot, designs, rdms.n_cond)
+    how = {k: Measurement(n_runs=k, n_voxels=n_voxels, dissimilarity=dissimilarity, specific=specific,
+                          explained=explained, variation=variation) for k in {at[1], *designs[1]}}  # fmt: skip
+    vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)[chosen]
+    if not np.isfinite(vectors).all():
+        raise InputError(f"power_analysis: RDMs of {some([a, b] if b else [a])} have missing pairs, wanted all")
+    geometry = geometry_of(rdms, chosen[0], dissimilarity=dissimilarity)
+    signal = signal_of_ceiling(geometry, ceiling, measure=named, n_participants=at[0], measurement=how[at[1]],
+                               n_conditions=at[2], rng=rng)  # fmt: skip
+    parts = []
+    pairs = list(product(designs[1], designs[2]))
+    with progress("power", total=len(pairs) * simulations) as step:
+        for (n_runs, n_conditions), own in zip(pairs, rng.spawn(len(pairs)), strict=True):
+            scores, lower = simulated_scores(
+                vectors, geometry, signal=signal, measurement=how[n_runs], n_conditions=n_conditions,
+                participants=designs[0], simulations=simulations, measure=named, rng=own, step=step,
+            )  # fmt: skip
+            part = _rates(scores, names=(a, b), participants=designs[0], test=test, alpha=alpha, measure=named, rng=own)
+            parts.append(part.assign(runs=n_runs, conditions=n_conditions,
+                                     ceiling_lower=[lower[n] for n in part["participants"]]))  # fmt: skip
+    table = pd.concat(parts).sort_values("comparison", kind="stable", key=_order_of(a), ignore_index=True)
+    return PowerAnalysis(
+        table=table[list(POWER_COLUMNS)], planted=a, rival=b or "", ceiling=ceiling, pilot=at, signal=signal,
+        lost=geometry.lost, measure=named, test=test, alpha=alpha, simulations=simulations,
+    )  # fmt: skip
+
+
+def simulated_scores(
+    models: Floats, geometry: Geometry, *, signal: float, measurement: Measurement, n_conditions: int,
+    participants: Sequence[int], simulations: int, measure: Measure, rng: np.random.Generator,
+    step: Progress | None = None,
+) -> tuple[Floats, dict[int, float]]:
+    """Scores of the models in simulated studies of the most participants, and lower ceilings for each number of them.
+
+    Returns
+    -------
+    scores : array (n_models, simulations, n_most)
+    ceilings : dict of participants to float
+        Means over the first 25 studies.
+    """
+    most, n_items = max(participants), len(geometry.gram)
+    scores = np.empty((len(models), simulations, most))
+    lower: dict[int, list[float]] = {n: [] for n in participants}
+    for k in range(simulations):
+        items, data = draw_group(
+            geometry.gram, signal=signal, measurement=measurement, n_participants=most, n_conditions=n_conditions,
+            rng=rng,
+        )  # fmt: skip
+        scores[:, k] = compare_vectors(models[:, pair_positions(items, n_items)], data, measure=measure)
+        if k < _MEASURED:
+            for n, found in lower.items():
+                found.append(lower_ceiling(data[:n], measure))
+        if step is not None:
+            step.advance()
+    return scores, {n: float(np.mean(found)) for n, found in lower.items()}
+
+
+def detection_rates(
+    scores: NDArray[np.floating], *, test: Test, alpha: float, two_sided: bool, measure: str | None = None,
+    rng: np.random.Generator | None = None,
+) -> tuple[float, float, float]:
+    """Shares of studies `(n_studies, n_participants)` whose test rejects: above 0, below 0; and the smallest p.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.1, 0.2, 0.3, 0.2, 0.1], [0.1, -0.2, 0.3, -0.2, 0.1]])
+    >>> detection_rates(scores, test="signed-rank", alpha=0.05, two_sided=False)
+    (0.5, 0.0, 0.03125)
+    """
+    table = score_statistics(scores, test=test, correction="none", measure=measure, rng=rng,
+                             alternative="two-sided" if two_sided else "greater")  # fmt: skip
+    found = (table["p"] <= alpha).to_numpy()
+    ahead = scores.mean(axis=1) > 0 if test != "signed-rank" else _positive_ranks(table)
+    return float((found & ahead).mean()), float((found & ~ahead).mean()), float(table["smallest_p"].iloc[0])
+
+
+def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
+    """The 95 % interval of a share of `n`.
+
+    Examples
+    --------
+    >>> low, high = wilson(8, 10)
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.49, 0.943)
+    """
+    z = 1.959963984540054
+    share = np.asarray(count, dtype=np.float64) / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def _positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether positive ranks outweigh negative ones."""
+    n = table["n"].to_numpy(dtype=float)
+    return np.asarray(table["statistic"].to_numpy() > n * (n + 1) / 4)
+
+
+def _rates(
+    scores: Floats, *, names: tuple[str, str | None], participants: Sequence[int], test: Test, alpha: float,
+    measure: str, rng: np.random.Generator,
+) -> pd.DataFrame:
+    """A row a comparison and number of participants."""
+    a, b = names
+    compared = {f"{a} > 0": scores[0]}
+    if b is not None:
+        compared[f"{a} > {b}"] = scores[0] - scores[1]
+    rows = []
+    for (name, values), n in product(compared.items(), participants):
+        two_sided = name != f"{a} > 0"
+        of_n = values[:, :n]
+        power, wrong, smallest = detection_rates(
+            of_n, test=test, alpha=alpha, two_sided=two_sided, measure=None if two_sided else measure, rng=rng
+        )
+        low, high = wilson(power * len(of_n), len(of_n))
+        mean, spread = of_n.mean(), np.sqrt(of_n.var(axis=1, ddof=1).mean())
+        rows.append({
+            "comparison": name, "participants": n, "power": power, "low": float(low), "high": float(high),
+            "wrong": wrong, "effect": mean, "d": mean / spread if spread > 0 else np.nan, "smallest_p": smallest,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _order_of(a: str) -> Any:
+    return lambda comparisons: comparisons != f"{a} > 0"
+
+
+def _model_rdms(models: RDMs | FeatureSet) -> RDMs:
+    from brainmap.rsa.rdm import compute_rdms
+
+    return compute_rdms(models, units="zscore") if isinstance(models, FeatureSet) else models
+
+
+def _designs(
+    participants: Sequence[int], runs: Sequence[int], conditions: Sequence[int], n_items: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Each list once and in order, checked."""
+    found = []
+    for what, numbers, least in (("participants", participants, 2), ("runs", runs, 1), ("conditions", conditions, 3)):
+        if not numbers or min(numbers) < least:
+            raise InputError(f"power_analysis: found {what} {list(numbers)}, wanted numbers of {least} or more")
+        found.append(tuple(sorted(set(map(int, numbers)))))
+    if max(found[2]) > n_items:
+        raise InputError(f"power_analysis: found {max(found[2])} conditions, the models have {n_items}; wanted as many "
+                         "or fewer")  # fmt: skip
+    return found[0], found[1], found[2]
+
+
+def _pilot(
+    pilot: tuple[int, int, int] | None, designs: tuple[tuple[int, ...], ...], n_items: int
+) -> tuple[int, int, int]:
+    at = tuple(pilot) if pilot is not None else tuple(numbers[0] for numbers in designs)
+    if len(at) != 3:
+        raise InputError(f"power_analysis: found pilot={at}, wanted participants, runs and conditions")
+    _designs([at[0]], [at[1]], [at[2]], n_items)
+    return at[0], at[1], at[2]
