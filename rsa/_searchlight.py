@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,27 +12,32 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa._kernels import CENTERED, CORRELATION, COSINE, EUCLIDEAN, PLAIN, RAW, score_patches
-from brainmap.rsa.alignment import LABEL_OF, Level
+from brainmap.rsa._neighborhoods import (
+    CHUNK,
+    Dissimilarity,
+    Measure,
+    Scoring,
+    noise_of,
+    one_blas_thread,
+    prepare,
+    threads_of,
+    warn_of_singular,
+)  # fmt: skip
+from brainmap.rsa.alignment import Level
 from brainmap.rsa.regions import load_mask
-from brainmap.rsa.searchlight_input import Models, Prepared, prepare_models, prepare_patterns
-from brainmap.rsa.spheres import Spheres, spheres_in
+from brainmap.rsa.spheres import spheres_in
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-Floats = NDArray[np.float64]
-Dissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
-Measure = Literal["spearman", "rho-a", "pearson", "cosine"]
+    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
 
-_GEOMETRY = {"correlation": CORRELATION, "cosine": COSINE, "euclidean": EUCLIDEAN, "crossnobis": EUCLIDEAN}
-_NORM = {"spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW}
-# Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
-_CHUNK = 1024
+Floats = NDArray[np.float64]
+_MOST_PIECES = 64  # of a searchlight that is computed in pieces: files of some size, tasks of some seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,80 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         return np.where(np.isnan(self.array), -np.inf, self.array)
 
 
+@dataclass(frozen=True, eq=False)
+class SearchlightPlan:
+    """A searchlight that is ready to be computed, whole or in pieces, here or in other processes.
+
+    Attributes
+    ----------
+    mask : Nifti1Image
+    scoring : Scoring
+    sizes : ndarray (n_usable_voxels,)
+        Voxels in each sphere.
+    order : ndarray (n_mask_voxels,)
+        Voxels of the mask in the order they are computed in.
+    brick : ndarray (n_mask_voxels,), optional
+        Where spheres have a noise covariance of their own: the number of the brick each lies in, in that order; the
+        spheres of a brick share the work.
+    """
+
+    mask: nib.Nifti1Image
+    scoring: Scoring
+    sizes: NDArray[np.int32]
+    order: NDArray[np.intp]
+    brick: NDArray[np.intp] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models, in the order given."""
+        return self.scoring.models.names
+
+    def score(self, start: int, stop: int) -> tuple[Floats, NDArray[np.int32]]:
+        """Scores `(n_models, stop - start)` and voxel counts of the spheres at these places of `order`.
+
+        NaN and 0 where a voxel is not usable. Pieces that begin and end where `pieces_of` cuts give bit by bit what
+        the whole gives.
+        """
+        usable = self.scoring.prepared.usable
+        used = usable[self.order[start:stop]]
+        scores = np.full((len(self.names), stop - start), np.nan)
+        counts = np.zeros(stop - start, dtype=np.int32)
+        if used.any():
+            centers = (np.cumsum(usable) - 1)[self.order[start:stop][used]]
+            cuts = np.arange(CHUNK, len(centers), CHUNK)
+            if self.brick is not None:
+                cuts = np.flatnonzero(np.diff(self.brick[start:stop][used])) + 1
+            with one_blas_thread():
+                found, singular = zip(*map(self.scoring.score, np.split(centers, cuts)), strict=True)
+            warn_of_singular(sum(singular), "spheres")
+            scores[:, used] = np.concatenate(found).T
+            counts[used] = self.sizes[centers]
+        return scores, counts
+
+    def computed(
+        self, pieces: Sequence[tuple[int, int]], *, threads: int | None = None, done: int = 0
+    ) -> Iterator[tuple[tuple[int, int], Floats, NDArray[np.int32]]]:
+        """Each piece with scores and counts, on a pool of threads, as they are ready; `done` centers were before."""
+        total = done + sum(stop - start for start, stop in pieces)
+        with one_blas_thread(), progress("searchlight", total, done=done) as shown:
+            pool = ThreadPoolExecutor(threads_of(threads))
+            try:
+                running = {pool.submit(self.score, *piece): piece for piece in pieces}
+                for ready in as_completed(running):
+                    start, stop = running.pop(ready)
+                    yield (start, stop), *ready.result()
+                    shown.advance(stop - start)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def maps(self, scores: Floats, counts: NDArray[np.int32]) -> SearchlightMaps:
+        """The maps of all pieces' scores and counts, joined in the order of the pieces."""
+        array, sizes = np.empty_like(scores), np.empty_like(counts)
+        array[:, self.order], sizes[self.order] = scores, counts
+        unscored = np.isnan(array).all(axis=0) & (sizes > 0)
+        return SearchlightMaps(self.names, array, sizes, self.mask, int((sizes == 0).sum()), int(unscored.sum()))
+
+
 def searchlight(
     data: Dataset | NDArray[np.floating],
     model_rdms: RDMs,
@@ -115,7 +193,9 @@ def searchlight(
     items: Level | None = None,
     runs: Literal["between", "average"] = "between",
     labels: Sequence[str] | None = None,
-    noise: NDArray[np.floating] | None = None,
+    noise: NoiseSource | None = None,
+    shrinkage: Shrinkage = "diag",
+    pooled: bool = True,
     minimum_voxels: int = 10,
     threads: int | None = None,
 ) -> SearchlightMaps:
@@ -144,8 +224,19 @@ def searchlight(
         Between: with two or more runs only products of different runs enter. Average: over runs, before.
     labels : sequence of str
         Items of an array, by which it is aligned with the models.
-    noise : array (n_channels,), optional
-        Noise standard deviation of each voxel, for crossnobis: patterns are divided by it.
+    noise : array (n_channels,), array (n_volumes, n_channels) or a sequence of these, Residuals, or "runs", optional
+        One number a voxel: its noise standard deviation, for crossnobis; patterns are divided by it. Residuals
+        of the GLM (a run each; columns are the data's channels, or all voxels of the mask), or "runs", the
+        patterns' deviations from each item's mean over runs: every sphere is whitened by the noise precision
+        of its own voxels, as by `noise_precision`. Euclidean distances then are Mahalanobis distances; for
+        correlation the root of the precision is symmetric, so that voxels stay what they are.
+    shrinkage : {"diag", "eye", "none"}
+        Of a sphere's covariance: to its diagonal (Schäfer and Strimmer 2005) or to the identity (Ledoit and Wolf
+        2004), as rsatoolbox's `shrinkage_diag` and `shrinkage_eye`; "none" wants more degrees of freedom than
+        voxels.
+    pooled : bool
+        One covariance from all runs (each demeaned by itself), or one a run: a pair of runs then uses the inverse
+        of the mean of its two. For crossnobis and euclidean; residuals come in the sorted order of the runs.
     minimum_voxels : int
         Smaller spheres have no score.
     threads : int, optional
@@ -159,11 +250,14 @@ def searchlight(
     Raises
     ------
     InputError
-        Labels or levels that differ, a mask of another size, a radius under a voxel, crossnobis without runs.
+        Labels or levels that differ, a mask of another size, a radius under a voxel, crossnobis without runs,
+        noise of other voxels, or with too few degrees of freedom.
 
     References
     ----------
-    Kriegeskorte et al. 2006, doi:10.1073/pnas.0600244103
+    Kriegeskorte et al. 2006, doi:10.1073/pnas.0600244103; Walther et al. 2016,
+    doi:10.1016/j.neuroimage.2015.12.012 (noise precision); Schäfer and Strimmer 2005, doi:10.2202/1544-6115.1175,
+    and Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4 (shrinkage)
 
     Examples
     --------
@@ -176,27 +270,48 @@ def searchlight(
     >>> list(maps), maps["conv1"].shape, int(maps.voxel_count.get_fdata().max())
     (['conv1'], (5, 5, 5), 33)
     """
-    one_of(dissimilarity, tuple(_GEOMETRY), "searchlight dissimilarity")
-    one_of(measure, tuple(_NORM), "searchlight measure")
-    one_of(runs, ("between", "average"), "searchlight runs")
-    if items is not None:
-        one_of(items, tuple(LABEL_OF), "searchlight items")
-    if threads is not None and threads < 1:
-        raise InputError(f"searchlight: found threads={threads}, wanted 1 or more")
+    n_threads = threads_of(threads)
+    plan = plan_searchlight(
+        data, model_rdms, mask=mask, radius_mm=radius_mm, dissimilarity=dissimilarity, measure=measure, items=items,
+        runs=runs, labels=labels, noise=noise, shrinkage=shrinkage, pooled=pooled, minimum_voxels=minimum_voxels,
+    )  # fmt: skip
+    scores = np.full((len(plan.names), len(plan.order)), np.nan)
+    counts = np.zeros(len(plan.order), dtype=np.int32)
+    for (start, stop), score, count in plan.computed(pieces_of(len(plan.order)), threads=n_threads):
+        scores[:, start:stop], counts[start:stop] = score, count
+    return plan.maps(scores, counts)
+
+
+def plan_searchlight(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    *,
+    mask: nib.Nifti1Image | str | Path,
+    radius_mm: float = 9.0,
+    dissimilarity: Dissimilarity = "correlation",
+    measure: Measure = "spearman",
+    items: Level | None = None,
+    runs: Literal["between", "average"] = "between",
+    labels: Sequence[str] | None = None,
+    noise: NoiseSource | None = None,
+    shrinkage: Shrinkage = "diag",
+    pooled: bool = True,
+    minimum_voxels: int = 10,
+) -> SearchlightPlan:
+    """Everything of a `searchlight` but the computing: what is checked, aligned and prepared once for all pieces.
+
+    Raises
+    ------
+    InputError
+        As `searchlight`.
+    """
     mask_image = load_mask(mask)
     inside = np.asarray(mask_image.dataobj) != 0
-    n_mask_voxels = int(inside.sum())
-    prepared = prepare_patterns(
-        data, model_rdms, n_mask_voxels=n_mask_voxels, items=items, average=runs == "average", labels=labels
-    )
-    if dissimilarity == "crossnobis" and len(prepared.rows) < 2:
-        raise InputError(
-            "searchlight: crossnobis needs two or more runs, found one; fit one beta a run "
-            "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
-        )
-    if noise is not None:
-        prepared = prepared.with_noise(noise, dissimilarity)
-    models = prepare_models(model_rdms, prepared.pairs, measure)
+    prepared, models = prepare(
+        data, model_rdms, n_voxels=int(inside.sum()), dissimilarity=dissimilarity, measure=measure, items=items,
+        runs=runs, labels=labels,
+    )  # fmt: skip
+    prepared, spatial = noise_of(noise, data, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled)
     usable = np.zeros(inside.shape, dtype=bool)
     usable[inside] = prepared.usable
     spheres = spheres_in(usable, mask_image.affine, radius_mm)
@@ -205,61 +320,25 @@ def searchlight(
             f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
             f"minimum_voxels={minimum_voxels}; take a larger radius_mm or a smaller minimum"
         )
-    ranked = measure in ("spearman", "rho-a")
-    settings = (_GEOMETRY[dissimilarity], ranked, _NORM[measure], max(minimum_voxels, 2))
-    found = _score(prepared, models, spheres, settings, threads)
-    scores = np.full((len(models.names), n_mask_voxels), np.nan)
-    scores[:, prepared.usable] = found.T
-    counts = np.zeros(n_mask_voxels, dtype=np.int32)
-    counts[prepared.usable] = spheres.sizes()
-    return SearchlightMaps(
-        names=models.names,
-        array=scores,
-        counts=counts,
-        mask=mask_image,
-        n_excluded=int((~prepared.usable).sum()),
-        n_unscored=int(np.isnan(found).all(axis=1).sum()),
-    )
+    scoring = Scoring(prepared, models, spheres, dissimilarity, measure, minimum_voxels, spatial)
+    if spatial is None:
+        return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.arange(len(prepared.usable)))
+    from brainmap.rsa._sphere_precision import bricks
+
+    spatial.check_size(spheres.n_most)
+    where = np.argwhere(inside) @ np.asarray(mask_image.affine)[:3, :3].T
+    groups = bricks(where, n_most=spheres.n_most, radius_mm=radius_mm)
+    brick = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.concatenate(groups), brick)
 
 
-def _score(
-    prepared: Prepared,
-    models: Models,
-    spheres: Spheres,
-    settings: tuple[int, bool, int, int],
-    threads: int | None,
-) -> Floats:
-    """Scores `(n_usable_voxels, n_models)`, chunk by chunk on a pool of threads."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+def pieces_of(n_mask_voxels: int) -> list[tuple[int, int]]:
+    """Cut the places of all voxels of a mask into pieces `start, stop`, the same for any number of threads.
 
-    scores = np.full((spheres.n_voxels, len(models.names)), np.nan)
-    geometry, ranked, norm, minimum = settings
-
-    def one(start: int, stop: int) -> int:
-        patches = spheres.patches(start, stop)
-        # A sphere's voxels lie close by in C order: a task copies only the voxels its spheres can reach.
-        first, last = int(patches[patches >= 0].min()), int(patches.max()) + 1
-        patches[patches >= 0] -= first
-        patterns = prepared.block(first, last, centered=geometry == EUCLIDEAN)
-        score_patches(
-            patterns, prepared.present, prepared.weight, patches, prepared.pairs, models.vectors,
-            geometry, ranked, norm, minimum, scores[start:stop],
-        )  # fmt: skip
-        return stop - start
-
-    n_threads = threads or _cores()
-    step = max(1, min(_CHUNK, -(-spheres.n_voxels // n_threads)))
-    # The pool's threads are the only ones: BLAS gets none for a sphere's small product.
-    with threadpool_limits(1, user_api="blas"), progress("searchlight", spheres.n_voxels) as shown:
-        pool = ThreadPoolExecutor(n_threads)
-        try:
-            for done in as_completed([pool.submit(one, *chunk) for chunk in spheres.chunks(step)]):
-                shown.advance(done.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return scores * models.factor
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    Examples
+    --------
+    >>> pieces_of(2500), len(pieces_of(1_000_000))
+    ([(0, 1024), (1024, 2048), (2048, 2500)], 62)
+    """
+    step = CHUNK * max(1, -(-n_mask_voxels // (CHUNK * _MOST_PIECES)))
+    return [(start, min(start + step, n_mask_voxels)) for start in range(0, n_mask_voxels, step)]

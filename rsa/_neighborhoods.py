@@ -1,0 +1,274 @@
+"""The core of every searchlight: patterns, models, and neighborhoods of any shape in; scores out.
+
+A searchlight says which voxels are neighbors (spheres in a volume, discs on a cortex) and what its maps are; the
+rest is here, once: what it accepts (`prepare`), and scores chunk by chunk on a pool of threads
+(`score_neighborhoods`). No RDM is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.progress import progress
+from brainmap.rsa._kernels import CENTERED, CORRELATION, COSINE, EUCLIDEAN, PLAIN, RAW, score_patches
+from brainmap.rsa.alignment import LABEL_OF, Level
+from brainmap.rsa.searchlight_input import Models, Prepared, prepare_models, prepare_patterns
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage, SphereNoise
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Dissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
+Measure = Literal["spearman", "rho-a", "pearson", "cosine"]
+
+GEOMETRY: dict[str, int] = {
+    "correlation": CORRELATION, "cosine": COSINE, "euclidean": EUCLIDEAN, "crossnobis": EUCLIDEAN,
+}  # fmt: skip
+_NORM = {"spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW}
+# Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
+CHUNK = 1024
+
+
+class Neighborhoods(Protocol):
+    """The neighbors of every usable voxel; voxels are numbered as in `Prepared`, and each is a center."""
+
+    @property
+    def n_voxels(self) -> int:
+        """Usable voxels."""
+
+    @property
+    def n_most(self) -> int:
+        """Voxels of the largest neighborhood."""
+
+    def patches(self, start: int, stop: int) -> Ints:
+        """Neighbors `(stop - start, n_most)` of the voxels start .. stop - 1; -1 where there is none."""
+
+
+def prepare(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    *,
+    n_voxels: int,
+    dissimilarity: str,
+    measure: str,
+    items: Level | None,
+    runs: str,
+    labels: Sequence[str] | None,
+) -> tuple[Prepared, Models]:
+    """Check what every searchlight is given, and bring patterns and models into one order of items.
+
+    Parameters
+    ----------
+    data, model_rdms, dissimilarity, measure, items, runs, labels
+        As in `brainmap.rsa.searchlight`.
+    n_voxels : int
+        Voxels of the mask, or vertices of the mesh.
+
+    Raises
+    ------
+    InputError
+        Settings that are unknown, labels, levels or voxels that do not fit, crossnobis of one run.
+    """
+    one_of(dissimilarity, get_args(Dissimilarity), "searchlight dissimilarity")
+    one_of(measure, get_args(Measure), "searchlight measure")
+    one_of(runs, ("between", "average"), "searchlight runs")
+    if items is not None:
+        one_of(items, tuple(LABEL_OF), "searchlight items")
+    prepared = prepare_patterns(
+        data, model_rdms, n_mask_voxels=n_voxels, items=items, average=runs == "average", labels=labels
+    )
+    if dissimilarity == "crossnobis" and len(prepared.rows) < 2:
+        raise InputError(
+            "searchlight: crossnobis needs two or more runs, found one; fit one beta a run "
+            "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
+        )
+    return prepared, prepare_models(model_rdms, prepared.pairs, measure)
+
+
+def noise_of(
+    noise: NoiseSource | None, data: Any, prepared: Prepared, *, dissimilarity: str, shrinkage: Shrinkage, pooled: bool
+) -> tuple[Prepared, SphereNoise | None]:
+    """Patterns divided by each voxel's noise, or the noise of which each neighborhood gets a covariance of its own.
+
+    Raises
+    ------
+    InputError
+        Noise of other voxels, or that the dissimilarity takes no account of.
+    """
+    if noise is None:
+        return prepared, None
+    if isinstance(noise, np.ndarray) and noise.ndim < 2:
+        return prepared.with_noise(noise, dissimilarity), None
+    if GEOMETRY[dissimilarity] != EUCLIDEAN and not pooled:
+        raise InputError(f"searchlight: one precision a run is for crossnobis, not {dissimilarity}; pool the runs")
+    from brainmap.rsa._sphere_precision import sphere_noise  # heavier than most searchlights need
+
+    return prepared, sphere_noise(noise, data, prepared, shrinkage=shrinkage, pooled=pooled)
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """Everything that scores need: patterns, models, neighborhoods, and how they are compared.
+
+    Attributes
+    ----------
+    prepared, models
+        As `prepare` gives them.
+    hoods : Neighborhoods
+        Spheres, discs, or any other.
+    dissimilarity, measure : str
+        As in `brainmap.rsa.searchlight`.
+    minimum : int
+        Voxels a neighborhood must have.
+    noise : SphereNoise, optional
+        Whitens the patterns of each neighborhood by a noise covariance of its own before its RDM is made.
+    groups : sequence of array, optional
+        Centers that are scored together where there is such noise (bricks of a volume), each center once.
+    """
+
+    prepared: Prepared
+    models: Models
+    hoods: Neighborhoods
+    dissimilarity: str
+    measure: str
+    minimum: int = 2
+    noise: SphereNoise | None = None
+    groups: Sequence[NDArray[np.intp]] | None = None
+
+    def score(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
+        """Scores `(n_centers, n_models)` of these usable voxels, which lie close by, and how many noise covariances
+        are singular; NaN where there is no score."""
+        scores = np.full((len(centers), len(self.models.names)), np.nan)
+        geometry, done, n_singular = GEOMETRY[self.dissimilarity], 0, 0
+        for patterns, table, bad in self._patterns(centers, geometry):
+            score_patches(
+                patterns, self.prepared.present, self.prepared.weight, table, self.prepared.pairs, self.models.vectors,
+                geometry, self.measure in ("spearman", "rho-a"), _NORM[self.measure], max(self.minimum, 2),
+                scores[done : done + len(table)],
+            )  # fmt: skip
+            done, n_singular = done + len(table), n_singular + bad
+        scores *= self.models.factor
+        return scores, n_singular
+
+    def tasks(self, n_threads: int) -> Iterator[NDArray[np.intp]]:
+        """Centers that are scored together: all of them, in parts."""
+        if self.groups is not None:
+            return iter(self.groups)
+        return (np.arange(*chunk) for chunk in chunks(self.hoods.n_voxels, n_threads))
+
+    def _patterns(self, centers: NDArray[np.intp], geometry: int) -> Iterator[tuple[Floats, Ints, int]]:
+        table = neighbors_of(self.hoods, centers)
+        if self.noise is None:
+            yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
+            return
+        yield from self.noise.whitened(
+            self.prepared, table, minimum=max(self.minimum, 2), centered=geometry == EUCLIDEAN,
+            symmetric=geometry == CORRELATION,
+        )  # fmt: skip
+
+
+def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floats:
+    """Scores `(n_usable_voxels, n_models)` of the neighborhood of every usable voxel; NaN where there is none.
+
+    Parameters
+    ----------
+    scoring : Scoring
+    threads : int, optional
+        Default: the cores this process may use.
+    """
+    scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
+    n_threads = threads_of(threads)
+    singular: list[int] = []
+
+    def task(centers: NDArray[np.intp]) -> int:
+        scores[centers], bad = scoring.score(centers)
+        singular.append(bad)
+        return len(centers)
+
+    on_threads([partial(task, centers) for centers in scoring.tasks(n_threads)], n_threads, total=len(scores))
+    warn_of_singular(sum(singular))
+    return scores
+
+
+def warn_of_singular(n: int, what: str = "neighborhoods") -> None:
+    """Say how many neighborhoods have no score because their noise covariance is singular."""
+    if n:
+        warnings.warn(
+            f"searchlight: the noise covariance of {n} {what} is singular, and they have no score; shrinkage='diag' or "
+            "'eye' scores them",
+            BrainmapWarning,
+            stacklevel=3,
+        )
+
+
+def neighbors_of(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
+    """Neighbors `(n_centers, n_most)` of any centers."""
+    runs = np.split(centers, np.flatnonzero(np.diff(centers) != 1) + 1)
+    return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
+
+
+def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats, Ints]:
+    """Patterns `(n_some_voxels, n_runs, n_items)`, and neighborhoods as their rows.
+
+    A neighborhood's voxels lie close by in C order: only the voxels that these can reach are copied.
+    """
+    held = table >= 0
+    first, last = int(table[held].min()), int(table.max()) + 1
+    near = np.where(held, table - np.int32(first), np.int32(-1))
+    return prepared.block(first, last, centered=centered), near
+
+
+def chunks(n_centers: int, n_threads: int, most: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """Centers cut into runs of at most `most`, at least one a thread."""
+    step = max(1, min(most, -(-n_centers // n_threads)))
+    return ((start, min(start + step, n_centers)) for start in range(0, n_centers, step))
+
+
+def on_threads(
+    tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight"
+) -> None:
+    """Run tasks on a pool of threads with a progress bar; each gives the number of centers it has done."""
+    with one_blas_thread(), progress(title, total) as shown:
+        pool = ThreadPoolExecutor(n_threads)
+        try:
+            for done in as_completed([pool.submit(task) for task in tasks]):
+                shown.advance(done.result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def one_blas_thread() -> Any:
+    """The pool's threads are the only ones: BLAS gets none for a neighborhood's small product."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+
+    return threadpool_limits(1, user_api="blas")
+
+
+def threads_of(threads: int | None) -> int:
+    """Threads that are asked for, by default the cores this process may use.
+
+    Raises
+    ------
+    InputError
+        Fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"searchlight: found threads={threads}, wanted 1 or more")
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
