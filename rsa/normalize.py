@@ -16,9 +16,9 @@ from brainmap.errors import InputError
 Floats = NDArray[np.float64]
 Level = Literal["condition", "stimulus_id"]
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
-NoiseMethod = Literal["diag", "shrinkage", "full"]
+NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
 
-_ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "full": "full"}
+_ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
 MOST_CHANNELS = 6_000  # 288 MB a matrix, of which the shrinkage estimate holds four
 
 
@@ -127,9 +127,9 @@ def noise_precision(
     ----------
     dataset : Dataset
         One region (`select_roi`): the matrix is voxels x voxels.
-    method : {"diag", "shrinkage", "full"}
+    method : {"diag", "shrinkage", "shrinkage-eye", "full"}
         Variances alone; covariance shrunk to its diagonal (Schäfer and Strimmer 2005, rsatoolbox's
-        `shrinkage_diag`); the sample covariance.
+        `shrinkage_diag`) or to the identity (Ledoit and Wolf 2004, its `shrinkage_eye`); the sample covariance.
     source : "runs", array (n_volumes, n_voxels) or a list of these (a run each)
         "runs": how much each item's pattern varies around its mean over runs. Arrays: residuals of the GLM,
         over the data set's voxels or over all voxels of its mask; each run is demeaned by itself.
@@ -150,7 +150,8 @@ def noise_precision(
 
     References
     ----------
-    Schäfer and Strimmer (2005), https://doi.org/10.2202/1544-6115.1175
+    Schäfer and Strimmer (2005), https://doi.org/10.2202/1544-6115.1175; Ledoit and Wolf (2004),
+    https://doi.org/10.1016/S0047-259X(03)00096-4
 
     Examples
     --------

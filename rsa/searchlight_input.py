@@ -55,7 +55,8 @@ class Prepared:
         """Patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1, missing ones 0.
 
         `centered` takes each run's mean over items away, which leaves Euclidean distances as they are and
-        keeps their digits when patterns ride on a large common value.
+        keeps their digits when patterns ride on a large common value. Not where a run misses an item: means would
+        then be over other items in other runs, and what differs between them would enter the distances.
         """
         return self.at(np.arange(first, last), centered=centered)
 
@@ -70,9 +71,8 @@ class Prepared:
         block = np.ascontiguousarray(x.transpose(2, 0, 1), dtype=np.float64)
         if not self.present.all():
             block[:, ~self.present] = 0.0
-        if centered:
-            block -= (block.sum(axis=2) / np.maximum(self.present.sum(axis=1), 1))[:, :, None]
-            block[:, ~self.present] = 0.0
+        elif centered:
+            block -= block.mean(axis=2, keepdims=True)
         if self.noise is not None:
             block /= self.noise[voxels, None, None]
         return block

@@ -1,0 +1,158 @@
+"""Compiled kernel: patterns of many small patches of voxels, whitened by a noise covariance of their own.
+
+As `brainmap.rsa._kernels`: `nogil`, single-threaded, and a patch is a row of voxel indices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainmap.compiled import njit
+
+# Rows that are eliminated together: below, matrix products are too small; above, too much is done one by one.
+BLOCK = 24
+# A voxel that the voxels before it predict but for this share of its variance makes the covariance singular.
+_SINGULAR = 1e-12
+# Sums may be reordered and vectorized; NaN is met and must stop a root.
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
+    """The inverse of the lower Cholesky root of `block`, which is overwritten; False where there is none.
+
+    `variance` is what each row had before the rows above were eliminated.
+    """
+    n = block.shape[0]
+    for k in range(n):
+        if not block[k, k] > _SINGULAR * variance[k]:
+            return False
+        scale = 1.0 / np.sqrt(block[k, k])
+        for j in range(k, n):
+            block[k, j] *= scale
+        for i in range(k + 1, n):
+            for j in range(i, n):
+                block[i, j] -= block[k, i] * block[k, j]
+    for i in range(n):
+        for j in range(n):
+            inverse[i, j] = 0.0
+        inverse[i, i] = 1.0
+        for k in range(i):
+            for j in range(k + 1):
+                inverse[i, j] -= block[k, i] * inverse[k, j]
+        for j in range(i + 1):
+            inverse[i, j] /= block[i, i]
+    return True
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _whiten(one, other, kept, diagonal, patterns, patch, done, space):  # type: ignore[no-untyped-def]
+    """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; False where there is no root.
+
+    Blocks of rows of [covariance, x] are eliminated by matrix products: one right-hand side for both.
+    """
+    n, width = done.shape
+    for start in range(0, n, BLOCK):
+        size = min(BLOCK, n - start)
+        rows = space[: size * width].reshape(size, width)
+        for i in range(size):
+            voxel = patch[start + i]
+            for j in range(n):
+                rows[i, j] = kept[0] * one[voxel, patch[j]]
+            if kept[1] != 0.0:
+                for j in range(n):
+                    rows[i, j] += kept[1] * other[voxel, patch[j]]
+            rows[i, start + i] = diagonal[start + i]
+            for c in range(width - n):
+                rows[i, n + c] = patterns[voxel, c]
+        rest = space[size * width :]
+        if start > 0:
+            before = rest[: size * start].reshape(size, start)
+            for k in range(start):
+                for i in range(size):
+                    before[i, k] = done[k, start + i]
+            product = rest[size * start : size * (start + width)].reshape(size, width)
+            np.dot(before, done[:start], product)
+            for i in range(size):
+                for j in range(width):
+                    rows[i, j] -= product[i, j]
+        block = rest[: size * size].reshape(size, size)
+        inverse = rest[size * size : 2 * size * size].reshape(size, size)
+        for i in range(size):
+            for j in range(size):
+                block[i, j] = rows[i, start + j]
+        if not _root(block, inverse, diagonal[start : start + size]):
+            return False
+        np.dot(inverse, rows, done[start : start + size])
+    return True
+
+
+@njit(nogil=True, cache=True)
+def whiten_patches(patterns, patches, covariance, kept, ridge, pairs, minimum, white, found):  # type: ignore[no-untyped-def]
+    """Whiten the patterns of each patch by a noise covariance of its voxels.
+
+    Parameters
+    ----------
+    patterns : float64 (n_sets, n_voxels, n_columns)
+        Columns are runs x items; a set is whitened by a covariance of its own.
+    patches : int32 (n_patches, n_most)
+        Voxel indices; -1 is no voxel.
+    covariance : float64 (n_covariances, n_voxels, n_voxels)
+        Samples of the noise, before shrinkage.
+    kept : float64 (n_covariances, n_patches)
+        What shrinkage leaves of a covariance.
+    ridge : float64 (n_covariances, n_patches, n_voxels)
+        What it adds to the variance of each voxel.
+    pairs : int64 (n_sets, 2)
+        The two covariances whose mean a set is whitened by.
+    minimum : int
+        Voxels a patch must have.
+    white : float64 (n_patches * n_sets * n_most, n_columns)
+        Filled here: whitened patterns, patch by patch and set by set.
+    found : int32 (n_patches, n_sets * n_most)
+        Filled here: the rows of `white` that belong to each patch; -1 throughout where it has too few voxels.
+
+    Returns
+    -------
+    int
+        Patches with a covariance that is singular; they have no rows either.
+    """
+    most, columns, n_sets = patches.shape[1], patterns.shape[2], patterns.shape[0]
+    patch, share, diagonal = np.empty(most, np.int32), np.empty(2), np.empty(most)
+    done_space = np.empty(most * (most + columns))
+    space = np.empty(BLOCK * (2 * (most + columns) + max(most, 2 * BLOCK)))
+    n_singular, filled = 0, 0
+    for row in range(patches.shape[0]):
+        n = 0
+        for k in range(most):
+            if patches[row, k] >= 0:
+                patch[n] = patches[row, k]
+                n += 1
+        found[row] = -1
+        if n < minimum:
+            continue
+        done = done_space[: n * (n + columns)].reshape(n, n + columns)
+        begin, sound = filled, True
+        for s in range(n_sets):
+            a, b = pairs[s]
+            share[0], share[1] = (kept[a, row], 0.0) if a == b else (0.5 * kept[a, row], 0.5 * kept[b, row])
+            for i in range(n):
+                v = patch[i]
+                diagonal[i] = 0.5 * (
+                    kept[a, row] * covariance[a, v, v] + ridge[a, row, v]
+                    + kept[b, row] * covariance[b, v, v] + ridge[b, row, v]
+                )  # fmt: skip
+            if not _whiten(covariance[a], covariance[b], share, diagonal, patterns[s], patch[:n], done, space):
+                sound = False
+                break
+            for i in range(n):
+                for c in range(columns):
+                    white[filled, c] = done[i, n + c]
+                filled += 1
+        if sound:
+            for k in range(filled - begin):
+                found[row, k] = begin + k
+        else:
+            filled = begin
+            n_singular += 1
+    return n_singular
