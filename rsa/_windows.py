@@ -42,6 +42,9 @@ def from_windows(
     InputError
         Features without time, a layer without it that is named, or windows that do not fit.
     """
+    if not hasattr(data, "layers"):
+        raise InputError(f"compute_rdms: over='time' takes features of layers that keep time, found "
+                         f"{type(data).__name__}; extract them with pooling='none'")
     times = _frame_times(data, chosen_layers(data, layers), named=layers not in (None, "all"))
     length, step = _checked(*window)
     centers = _centers(times, length, step)
@@ -103,7 +106,7 @@ def _checked(length: float, step: float | None) -> tuple[float, float]:
 
 def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
     """Centers of the windows [s], from the beginning of the sounds on; the last one ends before they do."""
-    end = max(float(when[-1]) + _stride(when) / 2 for when in times.values())
+    end = max(float(when[-1]) for when in times.values()) + min(_stride(when) for when in times.values()) / 2
     room = end - length
     if room < -_SLACK - 0.01 * length:
         raise InputError(f"compute_rdms: windows of {length * 1000:g} ms do not fit into sounds of "
