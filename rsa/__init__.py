@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa._design_rdms import design_rdms as design_rdms
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
+    from brainmap.rsa._surface_searchlight import (
+        SurfaceMaps as SurfaceMaps,
+        surface_searchlight as surface_searchlight,
+    )
     from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.beta_files import save_betas as save_betas
@@ -157,6 +161,7 @@ _HOMES = {
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
+    "_surface_searchlight": ("SurfaceMaps", "surface_searchlight"),
     "group": ("GroupResult", "group_test", "threshold_map"),
     "enhancement": ("cluster_mass", "tfce"),
     "neighbors": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),

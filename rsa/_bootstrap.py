@@ -81,20 +81,23 @@ class Bootstrap:
     def table(self, correction: Correction = "fdr") -> pd.DataFrame:
         """A row a model: its score against 0 (one-sided) and against the lower noise ceiling (two-sided).
 
-        Columns model, score (of the data as they are), mean (of the resamples), standard_error, t, p, p_corrected;
-        and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p, ceiling_p_corrected. p of bures, which is
-        above 0 for any two RDMs, is NaN.
+        Columns model, score (of the data as they are), mean (of the resamples), standard_error, ci_low and ci_high (of
+        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p,
+        ceiling_p_corrected. p of bures, which is above 0 for any two RDMs, is NaN.
         """
+        from scipy.stats import t as students
+
         one_of(correction, ("none", "fdr", "bonferroni"), "correction")
-        scores = self.means[:-2]
+        scores, error = self.means[:-2], np.sqrt(np.maximum(self.variances, 0.0))
         t, p = _t_test(scores, self.variances, self.df, two_sided=False)
         if self.measure == "bures":
             t, p = np.full_like(t, np.nan), np.full_like(p, np.nan)
         below = self.means[-2] - scores
         ceiling_t, ceiling_p = _t_test(-below, self.ceiling_variances[:, 0], self.df, two_sided=True)
+        reach = error * students.ppf(0.975, self.df)
         return pd.DataFrame({
-            "model": self.models, "score": self.scores, "mean": scores,
-            "standard_error": np.sqrt(np.maximum(self.variances, 0.0)),
+            "model": self.models, "score": self.scores, "mean": scores, "standard_error": error,
+            "ci_low": scores - reach, "ci_high": scores + reach,
             "t": t, "p": p, "p_corrected": corrected(p, correction),
             "below_ceiling": below, "ceiling_t": ceiling_t, "ceiling_p": ceiling_p,
             "ceiling_p_corrected": corrected(ceiling_p, correction),

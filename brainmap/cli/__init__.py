@@ -65,6 +65,7 @@ def main() -> None:
         networks,
         power,
         rsa,
+        statistics,
         study,
         units,
         viz,

@@ -135,7 +135,7 @@ def rdm(
         rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
     if images:
         left = left_over(noise, residuals, mask)
-        regions = _regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
+        regions = regions_from(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
         data = patterns_of(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
@@ -185,7 +185,8 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     return compute_rdms(found, layers=chosen, descriptors=network, **settings)
 
 
-def _regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
+def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
+    """The ROIs of a label image, or of a surface's labels; none where no image is given."""
     from brainmap.rsa.rois import load_rois
     from brainmap.rsa.surface import is_surface
 

@@ -1,0 +1,282 @@
+"""Inference from RDMs or a table of scores: rsa test, rsa reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.leaving import Table
+from brainmap.cli.rsa import (
+    Betas,
+    Items,
+    Labels,
+    Mask,
+    Missing,
+    Participant,
+    Stimuli,
+    commands,
+    patterns_of,
+    regions_from,
+)
+from brainmap.cli.shared import Json, Overwrite, free, provenance, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+_HELP = {
+    "kind": "participants (a test over their scores), bootstrap, permutation (of conditions, each participant alone), "
+    "or best-layer (chosen on one half of the items, scored on the other).",
+    "against": "Of participants: zero, or ceiling (each participant's lower noise ceiling, two-sided).",
+    "over": "Of bootstrap, what is resampled: both, participants or conditions.",
+    "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
+    "differences": "Model against model, two-sided, .tsv; of participants and bootstrap.",
+}
+
+
+@commands.command("test")
+def infer(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="RDMs of the models, then of the data, a file a participant (.h5); or scores (.tsv)."),
+    ],
+    kind: Annotated[str, typer.Option(help=_HELP["kind"])] = "participants",
+    measure: Annotated[str, typer.Option(help="As in rsa compare; of a table, what its scores are.")] = "rho-a",
+    how: Annotated[str, typer.Option("--test", help="Of participants: signed-rank, t or sign-flip.")] = "signed-rank",
+    against: Annotated[str, typer.Option(help=_HELP["against"])] = "zero",
+    over: Annotated[str, typer.Option(help=_HELP["over"])] = "both",
+    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none; over all rows.")] = "fdr",
+    n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
+    splits: Annotated[int, typer.Option(min=1, help="Of best-layer: random halves.")] = 20,
+    by: Annotated[str, typer.Option(help="Of best-layer, what is halved: condition or stimulus.")] = "condition",
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    differences: Annotated[Path | None, typer.Option(help=_HELP["differences"])] = None,
+    out: Table = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Test models against 0, the noise ceiling and each other, from RDMs or a table of scores."""
+    import numpy as np
+
+    from brainmap.checks import one_of
+    from brainmap.record import write_table
+
+    one_of(kind, tuple(_KINDS), "--kind")
+    one_of(against, ("zero", "ceiling"), "--against")
+    free(out, overwrite, kinds=(".tsv",))
+    free(differences, overwrite, option="--differences", kinds=(".tsv",))
+    if differences is not None and kind not in ("participants", "bootstrap"):
+        raise InputError(f"--differences: --kind {kind} tests no differences; choose participants or bootstrap")
+    asked: dict[str, Any] = {"measure": measure, "test": how, "against": against, "over": over,
+                             "correction": correction, "n": n, "splits": splits, "by": by}  # fmt: skip
+    tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
+    about = provenance({"kind": kind, **asked}, files, seed=seed)
+    for path, (table, columns) in zip((out, differences), tables, strict=False):
+        if path is not None:
+            note = {"Test": table.attrs["note"]} if "note" in table.attrs else {}
+            write_table(table, path, columns=columns, about={**note, **about})
+    main = tables[0][0]
+    if out is None or as_json:
+        show(main, as_json)
+    if not as_json:
+        if out is None and "note" in main.attrs:
+            typer.echo(main.attrs["note"])
+        _named(out, differences)
+
+
+def _named(*files: Path | None) -> None:
+    for path in files:
+        if path is not None:
+            typer.echo(f"Wrote {path}")
+
+
+Tables = list[tuple["pd.DataFrame", dict[str, str]]]
+
+
+def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
+    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.rdm_file import load_rdms
+
+    if len(files) < 2:
+        raise InputError(f"rsa test: found {len(files)} file, wanted RDMs of the models and of the data")
+    return load_rdms(files[0]), stack_rdms([load_rdms(path) for path in files[1:]])
+
+
+def _over_participants(
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, test: str, against: str,
+    correction: Any, n: int, **_: Any,
+) -> Tables:  # fmt: skip
+    from brainmap.rsa.columns import DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
+    from brainmap.rsa.differences import score_differences
+    from brainmap.rsa.inference import score_statistics
+
+    cube, labels, lower = _cube(files, measure, against == "ceiling")
+    given: dict[str, Any] = {
+        "test": test, "correction": correction, "labels": labels, "measure": measure, "permutations": n, "rng": rng,
+    }  # fmt: skip
+    far = {} if lower is None else {"against": lower, "alternative": "two-sided"}
+    tables: Tables = [(score_statistics(cube, **given, **far), {"model": "model", **STATISTICS_COLUMNS})]
+    if lower is not None:
+        tables[0][1]["p"] = "of the difference from the lower noise ceiling, two-sided, uncorrected"
+    if wanted:
+        tables.append((score_differences(cube, **given), DIFFERENCE_COLUMNS))
+    return tables
+
+
+def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], Any]:
+    """Scores `(n_models, n_rois, n_participants)`, their labels, and each participant's lower ceiling if asked for."""
+    import numpy as np
+
+    from brainmap.rsa.alignment import rdm_names
+    from brainmap.rsa.ceiling import noise_ceiling
+    from brainmap.rsa.compare import compare_rdms
+
+    if files[0].suffix == ".tsv":
+        if len(files) > 1 or ceiling:
+            raise InputError("rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, "
+                             "or RDMs")
+        return *_of_table(files[0]), None
+    models, data = _rdms(files)
+    scores = compare_rdms(models, data, measure=measure)
+    rois = [str(r) for r in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
+    people = [str(p) for p in data.rdm_descriptors.get("participant", range(data.n_rdm))]
+    names, columns = list(dict.fromkeys(rois)), list(dict.fromkeys(people))
+    if len(columns) < 2:
+        raise InputError("rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over "
+                         "conditions")
+    cube = np.full((models.n_rdm, len(names), len(columns)), np.nan)
+    lower = np.full(cube.shape[1:], np.nan)
+    for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
+        cube[:, names.index(roi), columns.index(who)] = scores[:, k]
+    for at, roi in enumerate(names if ceiling else ()):
+        where = [k for k, name in enumerate(rois) if name == roi]
+        found = noise_ceiling(data[where], measure=measure).lower_per_participant
+        lower[at, [columns.index(people[k]) for k in where]] = found
+    return cube, {"model": list(rdm_names(models)), "roi": names}, lower if ceiling else None
+
+
+def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
+    """A table of scores as `brainmap rsa compare` and studies write it."""
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.checks import existing_file, some
+
+    existing_file(path, "scores")
+    table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+    lacking = [name for name in ("participant", "score") if name not in table]
+    if lacking:
+        raise InputError(f"{path}: found columns {some(table.columns)}, wanted {some(lacking)} too, as rsa compare "
+                         "writes them")
+    keys = [key for key in ("model", "name", "network", "layer") if key in table]
+    if not keys:
+        raise InputError(f"{path}: found columns {some(table.columns)}, wanted model, name, network or layer too")
+    model = table[keys].astype(str).agg(" ".join, axis=1)
+    roi = table["roi"].astype(str) if "roi" in table else model.map(lambda _: "all voxels")
+    who = table["participant"].astype(str)
+    axes = [list(dict.fromkeys(side)) for side in (model, roi, who)]
+    if table.assign(model=model, roi=roi).duplicated(["model", "roi", "participant"]).any():
+        raise InputError(f"{path}: a participant has two scores of one model in one region; keep one")
+    cube = np.full(tuple(len(side) for side in axes), np.nan)
+    at = [[axis.index(value) for value in side] for axis, side in zip(axes, (model, roi, who), strict=True)]
+    cube[tuple(at)] = table["score"].astype(float)
+    return cube, {"model": axes[0], "roi": axes[1]}
+
+
+def _bootstrapped(
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, correction: Any, n: int,
+    **_: Any,
+) -> Tables:  # fmt: skip
+    from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS
+    from brainmap.rsa.roi_bootstrap import bootstrap_rois
+
+    models, data = _rdms(files)
+    found = bootstrap_rois(models, data, over=over, n=n, measure=measure, correction=correction, rng=rng)
+    return [(found.models, BOOTSTRAP_COLUMNS), *([(found.pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
+
+
+def _permuted(files: list[Path], *, rng: np.random.Generator, measure: str, n: int, **_: Any) -> Tables:
+    from brainmap.rsa.columns import PERMUTATION_COLUMNS
+    from brainmap.rsa.permutation import permutation_test
+
+    models, data = _rdms(files)
+    return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
+
+
+def _best_layer(
+    files: list[Path], *, rng: np.random.Generator, measure: str, splits: int, by: Any, **_: Any
+) -> Tables:
+    from brainmap.rsa.columns import BEST_COLUMNS
+    from brainmap.rsa.inference import split_half_best_layer
+
+    models, data = _rdms(files)
+    return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]
+
+
+_KINDS: dict[str, Callable[..., Tables]] = {
+    "participants": _over_participants, "bootstrap": _bootstrapped, "permutation": _permuted, "best-layer": _best_layer,
+}  # fmt: skip
+
+
+@commands.command()
+def reliability(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="RDMs, a file a participant (.h5); or further images of --betas."),
+    ] = None,
+    betas: Betas = None,
+    mask: Mask = None,
+    rois: Annotated[str | None, typer.Option(help="Label image: a row an ROI; else one of the whole mask.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
+    labels: Labels = "sub-brick",
+    stimuli: Stimuli = None,
+    participant: Participant = None,
+    missing: Missing = "error",
+    items: Items = "stimulus",
+    dissimilarity: Annotated[
+        str, typer.Option(help="Of betas: correlation, euclidean, crossnobis (four runs or more), ...")
+    ] = "correlation",
+    measure: Annotated[str, typer.Option(help="As in rsa compare.")] = "rho-a",
+    splits: Annotated[int, typer.Option(min=1, help="Halvings, where there are more.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of halvings that are drawn.")] = 0,
+    out: Table = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Split-half reliability of RDMs: of one participant over runs (--betas), or over participants (RDM files)."""
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
+
+    free(out, overwrite, kinds=(".tsv",))
+    given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
+    inputs = [*(betas or []), *(files or [])]
+    if betas:
+        regions = regions_from(rois, roi_table, mask, minimum_voxels=10, hemispheres="separate")
+        data = patterns_of(
+            inputs, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+        )
+        table = rdm_reliability(
+            data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given
+        )
+    elif inputs:
+        from brainmap.rsa.alignment import stack_rdms
+        from brainmap.rsa.rdm_file import load_rdms
+
+        table = rdm_reliability(stack_rdms([load_rdms(path) for path in inputs]), **given)
+    else:
+        raise InputError("rsa reliability: give RDMs of several participants, or --betas of one")
+    if out is None or as_json:
+        show(table, as_json)
+    if out is not None:
+        asked: dict[str, Any] = {"measure": measure, "splits": splits}
+        asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
+        write_table(table, out, columns=RELIABILITY_COLUMNS, about=provenance(asked, inputs, seed=seed))
+    if not as_json:
+        _named(out)

@@ -1,0 +1,69 @@
+"""Model against model over participants: which of two layers is nearer to a region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa.compare import Measure
+from brainmap.rsa.inference import Correction, Test, score_statistics
+
+
+def score_differences(
+    scores: NDArray[np.floating], *, test: Test = "signed-rank", correction: Correction = "fdr",
+    labels: Mapping[str, Sequence[str]] | None = None, measure: Measure | str | None = None,
+    permutations: int = 5000, rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test every pair of models over participants, two-sided, corrected over all pairs and ROIs at once.
+
+    Parameters
+    ----------
+    scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
+        As in `brainmap.rsa.score_statistics`.
+    test, correction, measure, permutations, rng
+        As there; t is on differences of Fisher z where `measure` is pearson or spearman.
+    labels : mapping
+        Names along the first axes: of the models, then of the ROIs.
+
+    Returns
+    -------
+    DataFrame
+        A row a pair (and ROI): model, other, roi (of scores with ROIs), difference (of the raw scores),
+        standard_error, statistic, p, p_corrected, n, smallest_p.
+
+    Raises
+    ------
+    InputError
+        Fewer than two models, and what `score_statistics` refuses.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.3, 0.2, 0.25, 0.32, 0.3, 0.27], [0.1, 0.1, 0.05, 0.12, 0.01, 0.0]])
+    >>> table = score_differences(scores, labels={"layer": ["conv1", "conv2"]})
+    >>> table[["model", "other", "p"]].values.tolist()
+    [['conv1', 'conv2', 0.03125]]
+    """
+    x = np.asarray(scores, dtype=np.float64)
+    if x.ndim not in (2, 3) or len(x) < 2:
+        raise InputError(f"score_differences: scores have shape {x.shape}, wanted (n_models, n_participants) or "
+                         "(n_models, n_rois, n_participants), of at least 2 models")
+    first, second = np.triu_indices(len(x), 1)
+    names = [[str(k) for k in range(size)] for size in x.shape[:-1]] if labels is None else list(labels.values())
+    axes = {"pair": [str(k) for k in range(len(first))], **({"roi": names[1]} if x.ndim == 3 else {})}
+    table = score_statistics(
+        x[first], against=x[second], alternative="two-sided", labels=axes, test=test, correction=correction,
+        measure=measure, permutations=permutations, rng=rng,
+    )  # fmt: skip
+    pair = table.pop("pair").astype(int).to_numpy()
+    for at, (key, side) in enumerate((("model", first), ("other", second))):
+        table.insert(at, key, [names[0][k] for k in side[pair]])
+    difference = (x[first] - x[second]).reshape(len(table), -1)
+    n = np.isfinite(difference).sum(axis=1)
+    mean = np.nansum(difference, axis=1) / np.where(n > 0, n, np.nan)
+    spread = np.sqrt(np.nansum((difference - mean[:, None]) ** 2, axis=1) / np.where(n > 1, n - 1, np.nan))
+    table["mean"], table["standard_error"] = mean, spread / np.sqrt(np.where(n > 0, n, np.nan))
+    return table.rename(columns={"mean": "difference"})

@@ -1,0 +1,84 @@
+"""The bootstrap of every ROI, with the same draws in each, as tables corrected over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.rsa._bootstrap import Over, bootstrap
+from brainmap.rsa.compare import Measure
+from brainmap.rsa.inference import Correction, corrected
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RoiBootstrap:
+    """What `brainmap.rsa.bootstrap` says of each ROI.
+
+    Attributes
+    ----------
+    models : DataFrame
+        A row a model and ROI: model, roi, then as `brainmap.rsa.Bootstrap.table`.
+    pairs : DataFrame
+        A row a pair of models and ROI: model, other, roi, then as `brainmap.rsa.Bootstrap.pairs`.
+    """
+
+    models: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def bootstrap_rois(
+    model_rdms: RDMs, data_rdms: RDMs, *, over: Over = "both", n: int = 1000, measure: Measure | str = "rho-a",
+    correction: Correction = "fdr", rng: np.random.Generator,
+) -> RoiBootstrap:
+    """Bootstrap each ROI of the data; p values are corrected over models (pairs of models) and ROIs together.
+
+    Parameters
+    ----------
+    model_rdms, over, n, measure, rng
+        As in `brainmap.rsa.bootstrap`.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant and ROI (RDM descriptor `roi`; without it all are of one).
+    correction : {"fdr", "bonferroni", "none"}
+
+    Returns
+    -------
+    RoiBootstrap
+
+    Raises
+    ------
+    InputError
+        What `brainmap.rsa.bootstrap` refuses.
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    >>> truth = rng.normal(size=(8, 20))
+    >>> model = compute_rdms(truth, descriptors={**items, "layer": "conv1"})
+    >>> data = stack_rdms([
+    ...     compute_rdms(own * truth + rng.normal(size=(8, 20)), descriptors={**items, "participant": p, "roi": roi})
+    ...     for roi, own in (("HG", 2.0), ("V1", 0.0)) for p in "1234"])
+    >>> bootstrap_rois(model, data, n=100, rng=rng).models[["model", "roi"]].values.tolist()
+    [['conv1', 'HG'], ['conv1', 'V1']]
+    """
+    data: Any = data_rdms
+    known = "roi" in data.rdm_descriptors
+    seed = int(rng.integers(2**63))
+    tables: list[pd.DataFrame] = []
+    pairs: list[pd.DataFrame] = []
+    for roi in dict.fromkeys(data.rdm_descriptors["roi"] if known else ["all voxels"]):
+        mine = data.subset("roi", roi) if known else data
+        found = bootstrap(model_rdms, mine, over=over, n=n, measure=measure, rng=np.random.default_rng(seed))
+        for kept, table in ((tables, found.table("none")), (pairs, found.pairs("none"))):
+            table.insert(1 + ("other" in table), "roi", str(roi))
+            kept.append(table)
+    models, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
+    for table, column in ((models, "p"), (models, "ceiling_p"), (differences, "p")):
+        table[f"{column}_corrected"] = corrected(table[column], correction)
+    return RoiBootstrap(models=models, pairs=differences)
