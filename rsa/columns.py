@@ -6,12 +6,14 @@ SCORE_COLUMNS = {
     "participant": "label of the participant",
     "network": "network, or a control of it",
     "layer": "layer of the network",
+    "time": "center of the window of the sound [s]",
     "roi": "region of interest",
     "score": "similarity of the model's and the region's RDM, in the measure named below",
 }
 STATISTICS_COLUMNS = {
     "network": "network, or a control of it",
     "layer": "layer",
+    "time": "center of the window of the sound [s]",
     "roi": "region of interest",
     "mean": "mean score over participants",
     "standard_error": "of that mean",

@@ -71,10 +71,12 @@ if TYPE_CHECKING:
         plot_sound as plot_sound,
     )
     from brainmap.viz.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
+    from brainmap.viz.time_courses import plot_time_course as plot_time_course
     from brainmap.viz.voicing import plot_voiced_attention as plot_voiced_attention
 
 _HOMES = {
     "acoustics": ("plot_acoustics",),
+    "time_courses": ("plot_time_course",),
     "voicing": ("plot_voiced_attention",),
     "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
     "profiles": ("plot_layer_profile", "plot_layer_roi_table"),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.shared import Json, Overwrite, free, group, names, provenance, show
+from brainmap.cli.shared import FORMATS, Json, Overwrite, free, group, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
@@ -47,8 +48,8 @@ Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: run
 Dissimilarity = Annotated[
     str | None,
     typer.Option(
-        help="correlation, euclidean, cosine, mahalanobis or crossnobis; default: crossnobis for betas, else "
-        "correlation."
+        help="correlation, euclidean, cosine, mahalanobis, crossnobis, poisson or poisson_cv; default: crossnobis for "
+        "betas, else correlation."
     ),
 ]
 LeftOver = Annotated[
@@ -112,6 +113,11 @@ def rdm(
     units: Annotated[
         str | None, typer.Option(help="zscore (over items) or none; default: zscore for activations, none for betas.")
     ] = None,
+    over: Annotated[
+        str | None, typer.Option(help="time: an RDM a layer and window of it, of activations with --pooling none.")
+    ] = None,
+    window: Annotated[float, typer.Option(help="Length of the windows of --over time [ms].")] = 100.0,
+    step: Annotated[float | None, typer.Option(help="From one window to the next [ms]; default: half of it.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
@@ -128,8 +134,14 @@ def rdm(
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
-    scaling = one_of(units or ("zscore" if activations is not None else "none"), ("zscore", "none"), "--units")
-    settings = {"items": items, "units": "zscore" if scaling == "zscore" else None}
+    standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
+    scaling = one_of(units or ("zscore" if standard else "none"), ("zscore", "none"), "--units")
+    settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
+    if over is not None:
+        one_of(over, ("time",), "--over")
+        if activations is None:
+            raise InputError("--over time: give --activations, made with --pooling none")
+        settings |= {"over": over, "window_ms": window, "step_ms": step}
     for kind, store in stores.items():
         found = features_in(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
         rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
@@ -254,7 +266,9 @@ def _described(rdms: RDMs) -> str:
 
     for key in ("layer", "roi"):
         if key in rdms.rdm_descriptors:
-            return some([str(name) for name in rdms.rdm_descriptors[key]], 12).replace("'", "")
+            said = some(dict.fromkeys(str(name) for name in rdms.rdm_descriptors[key]), 12).replace("'", "")
+            windows = len(set(rdms.rdm_descriptors.get("time", ())))
+            return f"{said}; {counted(windows, 'window')} of {rdms.descriptors['window_ms']:g} ms" if windows else said
     return "all voxels"
 
 
@@ -271,6 +285,9 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
     ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Scores over time, of models made with `rsa rdm --over time`: .png, .svg, .pdf.")
+    ] = None,
     test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
     correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
     seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
@@ -288,20 +305,25 @@ def compare(
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
     one, other = load_rdms(models), stack_rdms([load_rdms(path) for path in data])
     inputs = [models, *data]
     if control_for is None:
-        scores, said = compare_rdms(one, other, measure=measure), measure
+        scores, measured = compare_rdms(one, other, measure=measure), measure
     else:
         controls = load_rdms(control_for)
-        scores, said = compare_rdms_partial(one, other, controls, measure=measure), f"partial {measure}"
+        scores, measured = compare_rdms_partial(one, other, controls, measure=measure), f"partial {measure}"
         inputs.append(control_for)
     table = _scores(one, other, scores)
-    about = {"Measure": said, **provenance({"measure": said}, inputs, seed=seed)}
-    if ceilings is not None:
+    about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}
+    drawn = None
+    if ceilings is not None or (figure is not None and len(data) > 1):
         bounds = noise_ceilings(other, measure=measure)
         if control_for is not None:
             bounds = partial_ceilings(other, controls, measure=measure)
+    if figure is not None:
+        drawn = _over_time(table, bounds if len(data) > 1 else None, measured)
+    if ceilings is not None:
         write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
     if statistics is not None:
         tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
@@ -309,11 +331,23 @@ def compare(
         write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
     if out is not None:
         write_table(table, out, columns=_score_columns(table), about=about)
+    if drawn is not None and figure is not None:
+        save_figure(drawn, figure)
     if out is None or as_json:
         show(table, as_json)
-    for path in () if as_json else (out, ceilings, statistics):
-        if path is not None:
-            typer.echo(f"Wrote {path}")
+    said(*(() if as_json else (out, ceilings, statistics, figure)))
+
+
+def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
+    """The figure of scores over time; of several networks, a line a network and layer."""
+    from brainmap.viz.time_courses import plot_time_course
+
+    if "time" not in table:
+        raise InputError("--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
+                         "layers with `brainmap viz profile`")
+    if "network" in table and table["network"].nunique() > 1:
+        table = table.assign(layer=table["network"] + " " + table["layer"])
+    return plot_time_course(table.astype({"time": float}), ceilings, measure=measure)
 
 
 _MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
@@ -329,7 +363,7 @@ def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
         found = {key: [str(value) for value in rdms.rdm_descriptors[key]] for key in known}
         return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
 
-    every = ("participant", "network", "layer", "roi", "name")
+    every = ("participant", "network", "layer", "time", "roi", "name")
     left, right = described(models, every, "model"), described(data, every, "data")
     same = set(left) & set(right)
     left = left.rename(columns={key: f"model_{key}" if key in same else key for key in left})
@@ -360,7 +394,7 @@ def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, se
             "--statistics: the data are of one participant or do not say whose they are; give a file a participant, "
             "made with `brainmap rsa rdm --participant`"
         )
-    over = [key for key in ("model", "name", "network", "layer", "roi") if key in table]
+    over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]
     wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
     found = score_statistics(
         wide.to_numpy(), test=test, correction=correction, measure=measure,  # type: ignore[arg-type]

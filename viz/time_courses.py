@@ -1,0 +1,114 @@
+"""When a network's geometry is the brain's: similarity over windows of time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from brainmap.errors import InputError
+from brainmap.viz.profiles import decimals, needs_columns
+from brainmap.viz.style import INK, MUTED, layer_colors, styled
+
+
+@styled
+def plot_time_course(
+    scores: pd.DataFrame,
+    ceilings: pd.DataFrame | None = None,
+    *,
+    measure: str = "RDM correlation",
+    columns: int = 3,
+) -> Figure:
+    """Score against time, a line a layer, one panel a region.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns `layer`, `time` (center of the window, seconds) and `score`; `roi` and `participant` where there are
+        several. Lines are means over participants, bands their standard errors.
+    ceilings : DataFrame, optional
+        Columns `roi`, `lower`, `upper`: a band a region (one of a single row serves every panel).
+    measure : str
+        Name of the vertical axis.
+    columns : int
+        Panels a row, at most.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A column is missing, or there is no score.
+
+    Notes
+    -----
+    A point is what the layer makes of one window of the *sound*; windows that overlap share frames, so neighbors are
+    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"layer": "conv1", "time": [0.1, 0.2, 0.3], "score": [0.1, 0.4, 0.2]})
+    >>> plot_time_course(table).axes[0].get_title(loc="left")
+    'conv1 is nearest at 0.20 s (.40)'
+    """
+    needs_columns(scores, ["layer", "time", "score"], "plot_time_course: scores")
+    if ceilings is not None:
+        needs_columns(ceilings, ["lower", "upper"], "plot_time_course: ceilings")
+    if scores["score"].notna().sum() == 0:
+        raise InputError("plot_time_course: found no score, wanted one at least")
+    rois = list(dict.fromkeys(scores["roi"])) if "roi" in scores else [None]
+    layers = list(dict.fromkeys(scores["layer"]))
+    columns = min(columns, len(rois))
+    rows = -(-len(rois) // columns)
+    figure = Figure(figsize=(1.2 + (4.6 if columns == 1 else 3.3) * columns, 0.5 + 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, roi in zip(grid.ravel(), rois, strict=False):
+        here = scores if roi is None else scores[scores["roi"] == roi]
+        axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
+        if ceilings is not None:
+            _ceiling(axes, ceilings, roi)
+        best = _courses(axes, here, layer_colors(layers))
+        axes.set_title(f"{roi}: {best}" if roi is not None else best)
+    for row in grid:
+        row[0].set_ylabel(measure)
+    for axes in grid.ravel()[len(rois) :]:
+        axes.set_visible(False)
+    for axes in grid.ravel()[max(0, len(rois) - columns) : len(rois)]:
+        axes.set_xlabel("center of the window in the sound [s]")
+        axes.tick_params(labelbottom=True)
+    lines = {line.get_label(): line for axes in grid.ravel()[: len(rois)] for line in axes.get_lines()}
+    figure.legend([lines[layer] for layer in layers], layers, loc="outside right upper", fontsize=8, handlelength=1.2)
+    return figure
+
+
+def _courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
+    """A line a layer with its band; says where the highest lies."""
+    highest = ("", 0.0, -np.inf)
+    for layer in dict.fromkeys(here["layer"]):
+        by_time = here[here["layer"] == layer].groupby("time")["score"]
+        mean = by_time.mean()
+        error = by_time.sem(ddof=1).fillna(0.0)
+        time = mean.index.to_numpy(dtype=float)
+        axes.fill_between(time, mean - error, mean + error, color=colors[layer], alpha=0.15, lw=0, zorder=2)
+        few = "o" if len(time) < 8 else None  # a coarse layer has few windows
+        axes.plot(time, mean, color=colors[layer], lw=1.6, marker=few, ms=3.5, label=layer, zorder=3)
+        if mean.max() > highest[2]:
+            highest = (str(layer), float(mean.idxmax()), float(mean.max()))
+    layer, when, score = highest
+    axes.plot([when], [score], "o", ms=6.5, mfc="white", mec=colors.get(layer, INK), mew=1.6, zorder=4)
+    return f"{layer} is nearest at {when:.2f} s ({decimals(score)})"
+
+
+def _ceiling(axes: Axes, ceilings: pd.DataFrame, roi: str | None) -> None:
+    own = ceilings if roi is None or "roi" not in ceilings else ceilings[ceilings["roi"] == roi]
+    if not len(own) and len(ceilings) == 1:
+        own = ceilings
+    if not len(own) or not np.isfinite(own[["lower", "upper"]].to_numpy(dtype=float)[0]).all():
+        return
+    lower, upper = float(own["lower"].iloc[0]), float(own["upper"].iloc[0])
+    axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
+    axes.text(0.995, upper, "noise ceiling", color=MUTED, fontsize=7.5, va="bottom", ha="right",
+              transform=axes.get_yaxis_transform())  # fmt: skip
