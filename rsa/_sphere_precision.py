@@ -6,24 +6,23 @@ holds, and what shrinkage must know of it; each then needs only its own part, a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._kernels import CORRELATION, EUCLIDEAN, score_patches
 from brainmap.rsa._sphere_kernels import whiten_patches
 from brainmap.rsa.residuals import Residuals
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa.searchlight_input import Models, Prepared
+    from brainmap.rsa.searchlight_input import Prepared
 
 Floats = NDArray[np.float64]
 Shrinkage = Literal["diag", "eye", "none"]
@@ -33,13 +32,6 @@ NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals 
 _MOST_VOXELS = 2048
 # Numbers of whitened patterns made at a time: 32 MB.
 _MOST_NUMBERS = 4_000_000
-
-
-class Neighborhoods(Protocol):
-    """Spheres, discs: usable places around each center."""
-
-    def patches(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Neighbors `(stop - start, n_most)` of the centers start .. stop - 1; -1 where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,38 +189,6 @@ def sphere_noise(
         share = dof[0] / sum(len(part) - 1 for part in parts)
         dof = tuple(share * (len(parts[k]) - 1) for (k,) in sources)
     return SphereNoise(tuple(parts), columns, sources, dof, _varying(sd, 1e-12 * largest[prepared.channels]), shrinkage)
-
-
-def scorer(
-    noise: SphereNoise,
-    prepared: Prepared,
-    models: Models,
-    neighborhoods: Neighborhoods,
-    settings: tuple[int, bool, int, int],
-    scores: Floats,
-) -> Callable[[NDArray[np.intp]], tuple[int, int]]:
-    """What scores the neighborhoods of some centers that lie close by; it gives their number and the singular ones.
-
-    `settings` and `scores` (n_centers, n_models) are those of `score_patches`.
-    """
-    geometry, ranked, norm, minimum = settings
-
-    def score(centers: NDArray[np.intp]) -> tuple[int, int]:
-        patches = np.concatenate([neighborhoods.patches(center, center + 1) for center in centers])
-        begin, n_singular = 0, 0
-        for patterns, table, bad in noise.whitened(
-            prepared, patches, minimum=minimum, centered=geometry == EUCLIDEAN, symmetric=geometry == CORRELATION
-        ):
-            found = np.full((len(table), scores.shape[1]), np.nan)
-            score_patches(
-                patterns, prepared.present, prepared.weight, table, prepared.pairs, models.vectors,
-                geometry, ranked, norm, minimum, found,
-            )  # fmt: skip
-            scores[centers[begin : begin + len(table)]] = found
-            begin, n_singular = begin + len(table), n_singular + bad
-        return len(centers), n_singular
-
-    return score
 
 
 def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.intp]]:
