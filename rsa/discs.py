@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -54,7 +55,7 @@ class Discs:
         """How many there are."""
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def n_most(self) -> int:
         """Vertices of the largest disc."""
         return int(self.sizes().max(initial=0))
@@ -66,8 +67,8 @@ class Discs:
     def patches(self, start: int, stop: int) -> NDArray[np.int32]:
         """Members `(stop - start, n_most)` of the discs start .. stop - 1; -1 where there is none."""
         sizes = np.diff(self.starts[start : stop + 1])
-        table = np.full((len(sizes), int(sizes.max(initial=0))), -1, dtype=np.int32)
-        table[np.arange(table.shape[1]) < sizes[:, None]] = self.members[self.starts[start] : self.starts[stop]]
+        table = np.full((len(sizes), self.n_most), -1, dtype=np.int32)
+        table[np.arange(self.n_most) < sizes[:, None]] = self.members[self.starts[start] : self.starts[stop]]
         return table
 
 

@@ -154,8 +154,18 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
     return stacked, labels, table, structures.get(structure, "")
 
 
-def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+def save_surface(
+    data: SurfaceData, path: str | Path, *, overwrite: bool = False, history: str = ""
+) -> list[Path]:
     """Write a GIFTI file for each hemisphere that has vertices; `{hemi}` in the name becomes L and R.
+
+    Parameters
+    ----------
+    data : SurfaceData
+    path : str or Path
+    overwrite : bool
+    history : str
+        The command that made the data, kept in the files.
 
     Raises
     ------
@@ -176,9 +186,8 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
             )
             for column, label in zip(values.T, labels, strict=True)
         ]  # fmt: skip
-        image = nib.GiftiImage(
-            darrays=arrays, meta=nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[side]})
-        )
+        said = {"AnatomicalStructurePrimary": _STRUCTURES[side]} | ({"History": history} if history else {})
+        image = nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(said))
         for value, label in data.label_tables.get(side, {}).items():
             entry: Any = nib.gifti.GiftiLabel(value, 0.5, 0.5, 0.5, 1.0)
             entry.label = label
@@ -188,14 +197,14 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
     return [files[side] for side in sides]
 
 
-def taken_surface(name: str, overwrite: bool) -> dict[str, Path]:
+def taken_surface(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
     """The file of each hemisphere that a name with `{hemi}` stands for, refused where it may not be written."""
     if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
-        raise InputError(f"surface: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
+        raise InputError(f"{what}: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
     files = {side: Path(name.replace("{hemi}", side[0].upper())) for side in HEMISPHERES}
     taken = [file for file in files.values() if file.exists()]
     if taken and not overwrite:
-        raise InputError(f"surface: {taken[0]} exists; say overwrite or choose another name")
+        raise InputError(f"{what}: {taken[0]} exists; say overwrite or choose another name")
     return files
 
 

@@ -1,0 +1,312 @@
+"""Searchlight RSA on the cortical surface: the disc around every vertex against every model, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+from brainmap.rsa._neighborhoods import (
+    Dissimilarity,
+    Scoring,
+    noise_of,
+    prepare,
+    score_neighborhoods,
+    threads_of,
+)
+from brainmap.rsa.alignment import Level
+from brainmap.rsa.compare import Measure
+from brainmap.rsa.discs import Metric, discs_on
+from brainmap.rsa.meshes import Mesh, MeshLike, load_mesh, mesh_edges
+from brainmap.rsa.surface import HEMISPHERES, SurfaceData, as_surface, save_surface
+from brainmap.rsa.surface_patterns import Surface
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
+
+Floats = NDArray[np.float64]
+RADIUS_MM = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceMaps(Mapping[str, SurfaceData]):
+    """Maps of a searchlight on the surface: model name -> data of both hemispheres, NaN where there is no score.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The models, in the order given.
+    array : ndarray (n_models, n_vertices)
+        Scores in float64; all vertices of the mesh, the left hemisphere first.
+    counts : ndarray (n_vertices,)
+        Vertices in each disc; 0 where the center itself is not usable.
+    mesh : Mesh
+    n_excluded : int
+        Vertices (of the mask) that have no data, NaN, or one value throughout; no disc holds them.
+    n_unscored : int
+        Discs without a score: fewer than `minimum_vertices`, or a pattern constant within them.
+    """
+
+    names: tuple[str, ...]
+    array: Floats
+    counts: NDArray[np.int32]
+    mesh: Mesh
+    n_excluded: int
+    n_unscored: int
+
+    def __getitem__(self, name: str) -> SurfaceData:
+        if name not in self.names:
+            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
+        return self.surface(self.array[self.names.index(name)], (name,))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def surface(self, values: NDArray[Any], labels: Sequence[str]) -> SurfaceData:
+        """Values `(n_maps, n_vertices)` or `(n_vertices,)` as data of both hemispheres."""
+        columns = np.atleast_2d(np.asarray(values, np.float32)).T
+        left = self.mesh.sizes[0]
+        return SurfaceData(columns[:left].copy(), columns[left:].copy(), tuple(labels), name=self.mesh.name)
+
+    @property
+    def data(self) -> SurfaceData:
+        """The maps of all models in one."""
+        return self.surface(self.array, self.names)
+
+    @property
+    def best(self) -> SurfaceData:
+        """The best model of each vertex as its place in `names`, from 1; NaN where there is no score."""
+        return self.surface(np.where(self._scored, self._filled.argmax(axis=0) + 1.0, np.nan), ("best",))
+
+    @property
+    def best_score(self) -> SurfaceData:
+        """The score of the best model of each vertex."""
+        return self.surface(np.where(self._scored, self._filled.max(axis=0), np.nan), ("best score",))
+
+    @property
+    def vertex_count(self) -> SurfaceData:
+        """Vertices in the disc around each vertex; 0 where there is none."""
+        return self.surface(self.counts, ("vertices",))
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write the maps of all models, an array a model, as `save_surface` does: `x_hemi-{hemi}.func.gii`."""
+        return save_surface(self.data, path, overwrite=overwrite)
+
+    @property
+    def _scored(self) -> NDArray[np.bool_]:
+        return np.asarray(~np.isnan(self.array).all(axis=0))
+
+    @property
+    def _filled(self) -> Floats:
+        return np.where(np.isnan(self.array), -np.inf, self.array)
+
+
+def _on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
+    """The hemispheres of the mesh that the data have, and where in it their channels lie.
+
+    Raises
+    ------
+    InputError
+        Channels without vertex and hemisphere, or a mesh with another number of vertices.
+    """
+    described = data.channel_descriptors
+    if not {"vertex", "hemisphere"} <= described.keys():
+        raise InputError(
+            "surface searchlight: the data's channels have no 'vertex' and 'hemisphere'; read GIFTI files with "
+            "load_surface_patterns"
+        )
+    vertex, side = np.asarray(described["vertex"], int), np.asarray(described["hemisphere"]).astype(str)
+    told = str(data.descriptors.get("mesh_vertices", ""))
+    most = tuple(int(vertex[side == one].max(initial=-1)) + 1 for one in HEMISPHERES)
+    sizes = tuple(int(n) for n in told.split("+")) if told else most
+    for one, found, wanted in zip(HEMISPHERES, sizes, mesh.sizes, strict=True):
+        if (found != wanted and found > 0) if told else found > wanted:
+            raise InputError(_other_mesh(f"the data have {found} vertices in the {one} hemisphere", mesh))
+    for one, found in zip(HEMISPHERES, sizes, strict=True):
+        if not found:
+            mesh = mesh.side("right" if one == "left" else "left")
+    return mesh, vertex + np.where(side == "left", 0, mesh.sizes[0])
+
+
+def _other_mesh(found: str, mesh: Mesh) -> str:
+    left, right = mesh.sizes
+    return (
+        f"surface searchlight: {found}, and the mesh {mesh.name} has {left} + {right} (left + right); give the mesh "
+        "the data are on"
+    )
+
+
+def surface_searchlight(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    *,
+    mesh: MeshLike = "fsaverage5",
+    radius_mm: float | None = None,
+    n_vertices: int | None = None,
+    metric: Metric = "dijkstra",
+    mask: Surface | None = None,
+    dissimilarity: Dissimilarity = "correlation",
+    measure: Measure = "spearman",
+    items: Level | None = None,
+    runs: Literal["between", "average"] = "between",
+    labels: Sequence[str] | None = None,
+    noise: NoiseSource | None = None,
+    shrinkage: Shrinkage = "diag",
+    pooled: bool = True,
+    minimum_vertices: int = 10,
+    threads: int | None = None,
+) -> SurfaceMaps:
+    """Compare the RDM of the disc around every vertex with model RDMs.
+
+    Every disc gives what `compute_rdms` and `compare_rdms` give for its vertices, without any RDM being kept. A disc
+    holds vertices of one hemisphere that have data; the way to them may lead through others, the medial wall say.
+
+    Parameters
+    ----------
+    data : rsatoolbox Dataset, or array (n_items, n_vertices) or (n_runs, n_items, n_vertices)
+        A Dataset as `load_surface_patterns` gives it. The vertices of an array are those of the mesh, the left
+        hemisphere first, NaN where there is no data.
+    model_rdms : rsatoolbox RDMs
+        Aligned to the data by label, as in `searchlight`.
+    mesh : "fsaverage5", "fsaverage", name with `{hemi}`, mapping of side to path, or Mesh
+        As `load_mesh` takes it: the mesh the data are on. Of a mesh with both hemispheres, those that the data have.
+    radius_mm : float [mm]
+        Vertices at `<=` this distance along the surface belong to a disc. Default: 10, where no number is given.
+    n_vertices : int
+        In place of a radius: the nearest so many.
+    metric : {"dijkstra", "geodesic"}
+        Along edges, or straight across triangles (exact; some ten times slower). See `discs_on`.
+    mask : surface data of one map, optional
+        Vertices above 0 are used; all by default.
+    dissimilarity, measure, items, runs, labels, noise, shrinkage, pooled
+        As in `searchlight`, with vertices for voxels and those of the mesh for those of the mask.
+    minimum_vertices : int
+        Smaller discs have no score.
+    threads : int, optional
+        Default: the cores this process may use.
+
+    Returns
+    -------
+    SurfaceMaps
+        A mapping of model name to surface data, with `best`, `best_score`, `vertex_count`, `array` and `save`.
+
+    Raises
+    ------
+    InputError
+        A mesh with other vertices than the data or mask, a radius below the mean edge, discs that are too small, and
+        what `searchlight` refuses.
+
+    References
+    ----------
+    Oosterhof et al. 2011, doi:10.1016/j.neuroimage.2010.04.270
+
+    Examples
+    --------
+    >>> rng, names = np.random.default_rng(0), ["a", "b", "c", "d"]
+    >>> grid = np.stack(np.meshgrid([0.0, 2, 4, 6, 8], [0.0, 2, 4, 6, 8], [0.0]), -1).reshape(-1, 3)
+    >>> cells = [5 * i + j for i in range(4) for j in range(4)]
+    >>> mesh = Mesh(grid, np.array([t for c in cells for t in ((c, c + 1, c + 6), (c, c + 6, c + 5))]), (25, 0))
+    >>> x = rng.normal(size=(4, 25))
+    >>> from brainmap.rsa import compute_rdms
+    >>> model = compute_rdms(x[:, :9], descriptors={"stimulus_id": names, "layer": "conv1"})
+    >>> maps = surface_searchlight(x, model, mesh=mesh, labels=names, radius_mm=6.0, threads=1)
+    >>> list(maps), maps["conv1"].sizes, int(maps.counts.max())
+    (['conv1'], (25, 0), 23)
+    """
+    cortex, placed, asked = _placed(data, load_mesh(mesh), mask)
+    prepared, models = prepare(
+        placed, model_rdms, n_voxels=len(cortex.points), dissimilarity=dissimilarity, measure=measure, items=items,
+        runs=runs, labels=labels,
+    )  # fmt: skip
+    prepared, spatial = noise_of(
+        noise, placed, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled
+    )  # fmt: skip
+    centers = np.flatnonzero(prepared.usable)
+    order = np.argsort(_places_in_line(cortex)[centers])
+    centers, noise_of_each = centers[order], prepared.noise
+    prepared = replace(
+        prepared, channels=prepared.channels[order], noise=None if noise_of_each is None else noise_of_each[order]
+    )  # fmt: skip
+    radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
+    discs = discs_on(
+        cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads_of(threads)
+    )
+    if discs.n_most < minimum_vertices:
+        raise InputError(
+            f"surface searchlight: the largest disc holds {discs.n_most} vertices, fewer than "
+            f"minimum_vertices={minimum_vertices}; take a larger radius_mm or a smaller minimum"
+        )
+    scoring = Scoring(prepared, models, discs, dissimilarity, measure, minimum_vertices)
+    if spatial is not None:
+        from brainmap.rsa._sphere_precision import bricks  # heavier than most searchlights need
+
+        spatial.check_size(discs.n_most)
+        spatial = replace(spatial, columns=spatial.columns[order], sd=spatial.sd[order])
+        groups = bricks(cortex.points[centers], n_most=discs.n_most, radius_mm=float(discs.distances.max()))
+        scoring = replace(scoring, noise=spatial, groups=groups)
+    found = score_neighborhoods(scoring, threads=threads)
+    scores, counts = np.full((len(models.names), len(cortex.points)), np.nan), np.zeros(len(cortex.points), np.int32)
+    scores[:, centers], counts[centers] = found.T, discs.sizes()
+    unscored = int(np.isnan(found).all(axis=1).sum())
+    return SurfaceMaps(models.names, scores, counts, cortex, asked - len(centers), unscored)
+
+
+def _places_in_line(mesh: Mesh) -> NDArray[np.intp]:
+    """A place of each vertex in a line along which neighbors lie close by, as voxels do.
+
+    A task copies the patterns between the first and the last that its discs hold: few, then, beside theirs.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    edges = mesh_edges(mesh)
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    graph = coo_matrix((np.ones(len(edges), np.int8), edges.T), shape=(len(mesh.points),) * 2)
+    return np.argsort(reverse_cuthill_mckee(graph.tocsr(), symmetric_mode=True))
+
+
+def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int]:
+    """The mesh cut to the hemispheres of the data; the data by their place in it, NaN outside of the mask; and the
+    number of vertices in the mask."""
+    from rsatoolbox.data.dataset import Dataset
+
+    whole = not hasattr(data, "measurements")
+    values = np.asarray(data if whole else data.measurements)
+    if not whole:
+        mesh, place = _on_mesh(data, mesh)
+    elif values.ndim in (2, 3) and values.shape[-1] != len(mesh.points):
+        raise InputError(_other_mesh(f"the data have {values.shape[-1]} vertices", mesh))
+    asked = len(mesh.points)
+    if mask is not None:
+        inside = _inside(as_surface(mask), mesh)
+        values, asked = np.where(inside if whole else inside[place], values, np.nan), int(inside.sum())
+    if whole:
+        return mesh, values, asked
+    described = {key: np.asarray(value) for key, value in data.obs_descriptors.items()}
+    return mesh, Dataset(values, obs_descriptors=described, channel_descriptors={"voxel": place}), asked
+
+
+def _inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:
+    """Where a mask is above 0, on the hemispheres of the mesh."""
+    parts = []
+    for side, wanted in zip(HEMISPHERES, mesh.sizes, strict=True):
+        values = getattr(mask, side)
+        if wanted and len(values) != wanted:
+            raise InputError(_other_mesh(f"the mask has {len(values)} vertices in the {side} hemisphere", mesh))
+        parts.append(np.nan_to_num(values[:wanted, 0]) > 0)
+    inside: NDArray[np.bool_] = np.concatenate(parts)
+    if not inside.any():
+        raise InputError(f"surface searchlight: no vertex of the mask {mask.name} is above 0")
+    return inside
