@@ -23,8 +23,10 @@ _find_cache()  # numba reads the variable when it is imported
 
 from numba import njit  # noqa: E402
 
+from brainmap.rsa._kendall import kendall_of_ranks  # noqa: E402
+
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
-PLAIN, CENTERED, RAW = 0, 1, 2
+PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED, TAU_A, TAU_B = range(7)
 
 # Sums may be reordered and vectorized; NaN never reaches these loops, infinity may (the padding of `_rank`).
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -34,6 +36,8 @@ _LARGE = 32
 # A pattern whose variance is this small against its mean square is constant but for rounding.
 _CONSTANT = 1e-26
 _TINY = 1e-290
+# What centering leaves of equal numbers is rounding: this much of their size.
+_EQUAL = 1e-13
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -243,8 +247,86 @@ def _length(values, norm):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
+    """Bring values in place to where their products with models are scores, but for the length it gives.
+
+    1 for PLAIN; 0 where nothing varies. `rows` (n_items,) is free space for whitened lengths, and `pairs` the two items
+    of each value: with H the matrix that takes means away, the squared whitened length of dissimilarities D (a
+    matrix) is ||H D H||^2 / 4, found from their squares and row sums alone.
+    """
+    if norm == WHITE_CENTERED:
+        mean, most, apart = values.mean(), 0.0, 0.0
+        for p in range(values.size):
+            most = max(most, abs(values[p]))
+            values[p] -= mean
+            apart = max(apart, abs(values[p]))
+        if apart <= _EQUAL * most:
+            return 0.0
+    elif norm != WHITE:
+        return _length(values, norm)
+    power, total, squares = 0.0, 0.0, 0.0
+    rows[:] = 0.0
+    for p in range(values.size):
+        power += values[p] * values[p]
+        rows[pairs[p, 0]] += values[p]
+        rows[pairs[p, 1]] += values[p]
+    for i in range(rows.size):
+        total += rows[i]
+        squares += rows[i] * rows[i]
+    squared = 2.0 * power - 2.0 * squares / rows.size + (total / rows.size) ** 2
+    return 0.5 * np.sqrt(squared) if squared > _CONSTANT * power else 0.0
+
+
+@njit(nogil=True, cache=True)
+def _rdm(patterns, present, weight, patch, geometry, space, later_space, small, gram, out):  # type: ignore[no-untyped-def]
+    """The condensed RDM of a patch; False where a pattern is constant."""
+    runs, n, items = patterns.shape[1], patch.size, patterns.shape[2]
+    x = space[: runs * n * items].reshape(runs, n, items)
+    later = later_space[: max(runs - 1, 1) * n * items].reshape(max(runs - 1, 1), n, items)
+    _gather(patterns, patch, x)
+    if geometry != EUCLIDEAN:
+        for m in range(runs):
+            if not _standardize(x[m], present[m], geometry == CORRELATION, small[0], small[1], small[2]):
+                return False
+    _products(x, later, weight, gram)
+    _distances(gram, 1.0 / n if geometry == EUCLIDEAN else 0.5, small[0], out)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _members(row, patch):  # type: ignore[no-untyped-def]
+    """The voxels of a patch, without the places that hold none."""
+    n = 0
+    for k in range(row.size):
+        if row[k] >= 0:
+            patch[n] = row[k]
+            n += 1
+    return patch[:n]
+
+
+@njit(nogil=True, cache=True)
+def patch_rdms(patterns, present, weight, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
+    """The RDM of every patch; `rdms` (n_patches, n_kept) of a patch without one stay as they are.
+
+    Parameters are those of `score_patches`.
+    """
+    runs, items, most = patterns.shape[1], patterns.shape[2], patches.shape[1]
+    space, later_space = np.empty(runs * most * items), np.empty(max(runs - 1, 1) * most * items)
+    small, gram, found = np.empty((3, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    patch, distances = np.empty(most, np.int32), np.empty(kept.size)
+    for row in range(patches.shape[0]):
+        near = _members(patches[row], patch)
+        if near.size < minimum:
+            continue
+        if not _rdm(patterns, present, weight, near, geometry, space, later_space, small, gram, found):
+            continue
+        if np.isfinite(_take(found, kept, distances)):
+            rdms[row] = distances
+
+
+@njit(nogil=True, cache=True)
 def score_patches(  # type: ignore[no-untyped-def]
-    patterns, present, weight, patches, kept, models, geometry, ranked, norm, minimum, scores
+    patterns, present, weight, patches, kept, pairs, models, orders, geometry, ranked, norm, minimum, scores
 ):
     """Score every patch of voxels against every model; `scores` of a patch without a score stay as they are.
 
@@ -260,8 +342,12 @@ def score_patches(  # type: ignore[no-untyped-def]
         Voxel indices; -1 is no voxel.
     kept : int64 (n_kept,)
         Condensed indices of the pairs that the models have.
+    pairs : int32 (n_kept, 2)
+        The items of these pairs, counted over items that have any.
     models : float64 (n_models, n_kept)
         Ranked, centered, scaled already, as the measure wants.
+    orders : int64 (n_models, n_kept)
+        For Kendall's tau: what sorts each model; empty otherwise.
     geometry, ranked, norm : int, bool, int
         Dissimilarity; whether ranks are compared; what a product is divided by.
     minimum : int
@@ -269,45 +355,33 @@ def score_patches(  # type: ignore[no-untyped-def]
     scores : float64 (n_patches, n_models)
         Filled here.
     """
-    runs, items = patterns.shape[1], patterns.shape[2]
-    n_pairs, n_kept, most = items * (items - 1) // 2, kept.size, patches.shape[1]
+    runs, items, most = patterns.shape[1], patterns.shape[2], patches.shape[1]
+    n_kept = kept.size
     space, later_space = np.empty(runs * most * items), np.empty(max(runs - 1, 1) * most * items)
-    mean, scale, floor = np.empty(items), np.empty(items), np.empty(items)
-    gram, all_distances, distances = np.empty((items, items)), np.empty(n_pairs), np.empty(n_kept)
+    small, gram, found = np.empty((3, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    patch, distances, products = np.empty(most, np.int32), np.empty(n_kept), np.empty(len(models))
     keys, source = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
-    starts = np.empty(2 * n_kept + 2, np.int32)
-    padded, sorted_ranks = np.empty(n_kept + 2 * _REACH), np.empty(n_kept)
-    for k in range(_REACH):
-        padded[k], padded[n_kept + _REACH + k] = -np.inf, np.inf
-    ranks, patch, found = np.empty(n_kept), np.empty(most, np.int32), np.empty(len(models))
+    starts, rows = np.empty(2 * n_kept + 2, np.int32), np.empty(pairs.max() + 1)
+    padded, sorted_ranks, ranks = np.empty(n_kept + 2 * _REACH), np.empty(n_kept), np.empty(n_kept)
+    padded[:_REACH], padded[n_kept + _REACH :] = -np.inf, np.inf
     for row in range(patches.shape[0]):
-        n = 0
-        for k in range(most):
-            if patches[row, k] >= 0:
-                patch[n] = patches[row, k]
-                n += 1
-        if n < minimum:
+        near = _members(patches[row], patch)
+        if near.size < minimum:
             continue
-        x = space[: runs * n * items].reshape(runs, n, items)
-        later = later_space[: max(runs - 1, 1) * n * items].reshape(max(runs - 1, 1), n, items)
-        _gather(patterns, patch[:n], x)
-        sound = True
-        if geometry != EUCLIDEAN:
-            for m in range(runs):
-                sound = sound and _standardize(x[m], present[m], geometry == CORRELATION, mean, scale, floor)
-        if not sound:
+        if not _rdm(patterns, present, weight, near, geometry, space, later_space, small, gram, found):
             continue
-        _products(x, later, weight, gram)
-        _distances(gram, 1.0 / n if geometry == EUCLIDEAN else 0.5, mean, all_distances)
         # beyond the loops that follow lies no check: a value that overflowed must not reach them
-        if not np.isfinite(_take(all_distances, kept, distances)):
+        if not np.isfinite(_take(found, kept, distances)):
             continue
         values = distances
         if ranked:
             _rank(distances, keys, starts, padded, source, sorted_ranks, ranks)
             values = ranks
-        length = _length(values, norm)
+        if norm >= TAU_A:
+            kendall_of_ranks(values, models, orders, norm == TAU_B, scores[row])
+            continue
+        length = _scaled(values, norm, pairs, rows)
         if length > 0.0:
-            np.dot(models, values, found)
-            for k in range(found.size):
-                scores[row, k] = found[k] / length
+            np.dot(models, values, products)
+            for k in range(products.size):
+                scores[row, k] = products[k] / length

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,23 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa._kernels import CENTERED, CORRELATION, COSINE, EUCLIDEAN, PLAIN, RAW, score_patches
+from brainmap.rsa._kernels import (
+    CENTERED,
+    CORRELATION,
+    COSINE,
+    EUCLIDEAN,
+    PLAIN,
+    RAW,
+    TAU_A,
+    TAU_B,
+    WHITE,
+    WHITE_CENTERED,
+    patch_rdms,
+    score_patches,
+)  # fmt: skip
 from brainmap.rsa.alignment import LABEL_OF, Level
-from brainmap.rsa.searchlight_input import Models, Prepared, prepare_models, prepare_patterns
+from brainmap.rsa.compare import ALIASES, RANKED, Measure as Measure, _compare
+from brainmap.rsa.searchlight_input import WHITENED, Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -34,14 +48,18 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Dissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
-Measure = Literal["spearman", "rho-a", "pearson", "cosine"]
 
+MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
 GEOMETRY: dict[str, int] = {
     "correlation": CORRELATION, "cosine": COSINE, "euclidean": EUCLIDEAN, "crossnobis": EUCLIDEAN,
 }  # fmt: skip
-_NORM = {"spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW}
+_NORM = {
+    "spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW, "corr_cov": WHITE_CENTERED,
+    "cosine_cov": WHITE, "tau-a": TAU_A, "tau-b": TAU_B,
+}  # fmt: skip
 # Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
 CHUNK = 1024
+_MOST_NUMBERS = 2_000_000  # of RDMs that are kept at a time, where they are: 16 MB
 
 
 class Neighborhoods(Protocol):
@@ -85,7 +103,7 @@ def prepare(
         Settings that are unknown, labels, levels or voxels that do not fit, crossnobis of one run.
     """
     one_of(dissimilarity, get_args(Dissimilarity), "searchlight dissimilarity")
-    one_of(measure, get_args(Measure), "searchlight measure")
+    searched(measure)
     one_of(runs, ("between", "average"), "searchlight runs")
     if items is not None:
         one_of(items, tuple(LABEL_OF), "searchlight items")
@@ -97,7 +115,17 @@ def prepare(
             "searchlight: crossnobis needs two or more runs, found one; fit one beta a run "
             "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
         )
-    return prepared, prepare_models(model_rdms, prepared.pairs, measure)
+    return prepared, prepare_models(model_rdms, prepared.pairs, searched(measure))
+
+
+def searched(measure: str) -> Measure:
+    """The measure of that name or alias, if a searchlight can take it: bures looks for the best rotation each time.
+
+    Raises
+    ------
+    InputError
+    """
+    return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "searchlight measure"))
 
 
 def noise_of(
@@ -145,7 +173,7 @@ class Scoring:
     models: Models
     hoods: Neighborhoods
     dissimilarity: str
-    measure: str
+    measure: Measure
     minimum: int = 2
     noise: SphereNoise | None = None
     groups: Sequence[NDArray[np.intp]] | None = None
@@ -154,16 +182,35 @@ class Scoring:
         """Scores `(n_centers, n_models)` of these usable voxels, which lie close by, and how many noise covariances
         are singular; NaN where there is no score."""
         scores = np.full((len(centers), len(self.models.names)), np.nan)
-        geometry, done, n_singular = GEOMETRY[self.dissimilarity], 0, 0
-        for patterns, table, bad in self._patterns(centers, geometry):
-            score_patches(
-                patterns, self.prepared.present, self.prepared.weight, table, self.prepared.pairs, self.models.vectors,
-                geometry, self.measure in ("spearman", "rho-a"), _NORM[self.measure], max(self.minimum, 2),
-                scores[done : done + len(table)],
-            )  # fmt: skip
+        done, n_singular = 0, 0
+        for patterns, table, bad in self._patterns(centers):
+            self._fill(patterns, table, scores[done : done + len(table)])
             done, n_singular = done + len(table), n_singular + bad
-        scores *= self.models.factor
         return scores, n_singular
+
+    def _fill(self, patterns: Floats, table: Ints, scores: Floats) -> None:
+        """Scores of some neighborhoods, `(n_patches, n_models)`, in place."""
+        models, how = self.models, self.prepared
+        geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
+        if self.measure not in WHITENED or models.whole:
+            score_patches(
+                patterns, how.present, how.weight, table, how.pairs, models.items, models.vectors, models.orders,
+                geometry, self.measure in RANKED, _NORM[self.measure], minimum, scores,
+            )  # fmt: skip
+            scores *= models.factor
+            return
+        # Single pairs are missing: their covariance has no short form. RDMs of a few neighborhoods at a time are made.
+        n_items = how.present.shape[1]
+        use = np.isin(np.arange(n_items * (n_items - 1) // 2), how.pairs)
+        step = max(1, _MOST_NUMBERS // len(use))
+        for start in range(0, len(table), step):
+            rdms = np.full((len(table[start : start + step]), len(how.pairs)), np.nan)
+            patch_rdms(
+                patterns, how.present, how.weight, table[start : start + step], how.pairs, geometry, minimum, rdms
+            )
+            found = np.flatnonzero(~np.isnan(rdms[:, 0]))
+            if len(found):
+                scores[start + found] = compared(models.plain, rdms[found], use, self.measure).T
 
     def tasks(self, n_threads: int) -> Iterator[NDArray[np.intp]]:
         """Centers that are scored together: all of them, in parts."""
@@ -171,8 +218,9 @@ class Scoring:
             return iter(self.groups)
         return (np.arange(*chunk) for chunk in chunks(self.hoods.n_voxels, n_threads))
 
-    def _patterns(self, centers: NDArray[np.intp], geometry: int) -> Iterator[tuple[Floats, Ints, int]]:
-        table = neighbors_of(self.hoods, centers)
+    def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Floats, Ints, int]]:
+        """Patterns, neighborhoods as their rows, and how many are left out because their noise is singular."""
+        table, geometry = neighbors_of(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
             yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
             return
@@ -180,6 +228,14 @@ class Scoring:
             self.prepared, table, minimum=max(self.minimum, 2), centered=geometry == EUCLIDEAN,
             symmetric=geometry == CORRELATION,
         )  # fmt: skip
+
+
+def compared(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
+    """`compare_rdms` of vectors without missing pairs `(n_models, n_used)`, `(n_rdms, n_used)`; it never warns."""
+    whole = [np.zeros((len(rows), len(use))) for rows in (models, rdms)]
+    for full, rows in zip(whole, (models, rdms), strict=True):
+        full[:, use] = rows
+    return _compare(whole[0], whole[1], use, measure, None)
 
 
 def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floats:

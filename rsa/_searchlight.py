@@ -18,15 +18,16 @@ from brainmap.progress import progress
 from brainmap.rsa._neighborhoods import (
     CHUNK,
     Dissimilarity,
-    Measure,
     Scoring,
     noise_of,
     one_blas_thread,
     prepare,
+    searched,
     threads_of,
     warn_of_singular,
-)  # fmt: skip
+)
 from brainmap.rsa.alignment import Level
+from brainmap.rsa.compare import Measure
 from brainmap.rsa.regions import load_mask
 from brainmap.rsa.spheres import spheres_in
 
@@ -189,7 +190,7 @@ def searchlight(
     mask: nib.Nifti1Image | str | Path,
     radius_mm: float = 9.0,
     dissimilarity: Dissimilarity = "correlation",
-    measure: Measure = "spearman",
+    measure: Measure | str = "spearman",
     items: Level | None = None,
     runs: Literal["between", "average"] = "between",
     labels: Sequence[str] | None = None,
@@ -216,7 +217,9 @@ def searchlight(
         Voxels at `<=` this distance belong to a sphere.
     dissimilarity : {"correlation", "cosine", "euclidean", "crossnobis"}
         euclidean and crossnobis are squared and divided by the number of voxels.
-    measure : {"spearman", "rho-a", "pearson", "cosine"}
+    measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"}
+        As in `compare_rdms`; the whitened ones take patterns to have equal variances and no covariance. Kendall's tau
+        costs some 0.1 ms a sphere and model (64 items), the others next to nothing.
     items : {"stimulus", "condition"}, optional
         "condition" averages the tokens of a condition within each run first. Default: the finest level the
         data have. The models must be of the same level.
@@ -289,7 +292,7 @@ def plan_searchlight(
     mask: nib.Nifti1Image | str | Path,
     radius_mm: float = 9.0,
     dissimilarity: Dissimilarity = "correlation",
-    measure: Measure = "spearman",
+    measure: Measure | str = "spearman",
     items: Level | None = None,
     runs: Literal["between", "average"] = "between",
     labels: Sequence[str] | None = None,
@@ -320,7 +323,7 @@ def plan_searchlight(
             f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
             f"minimum_voxels={minimum_voxels}; take a larger radius_mm or a smaller minimum"
         )
-    scoring = Scoring(prepared, models, spheres, dissimilarity, measure, minimum_voxels, spatial)
+    scoring = Scoring(prepared, models, spheres, dissimilarity, searched(measure), minimum_voxels, spatial)
     if spatial is None:
         return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.arange(len(prepared.usable)))
     from brainmap.rsa._sphere_precision import bricks

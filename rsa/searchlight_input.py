@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
-from brainmap.rsa.compare import scaled
+from brainmap.rsa.compare import Measure, scaled
 from brainmap.rsa.dissimilarity import unit_length
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 Floats = NDArray[np.float64]
+WHITENED = ("corr_cov", "cosine_cov")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +95,35 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Models ready for a product with each sphere, `vectors` (n_models, n_pairs), and a factor."""
+    """Models ready for a product with the RDM of each neighborhood.
+
+    Attributes
+    ----------
+    names : tuple of str
+    vectors : ndarray (n_models, n_pairs)
+        On the scale of the measure.
+    factor : float
+        What products are multiplied by.
+    items : ndarray of int32 (n_pairs, 2)
+        The items of each pair, counted over those that have any.
+    orders : ndarray (n_models, n_pairs)
+        For Kendall's tau what sorts each model; (0, 0) otherwise.
+    plain : ndarray (n_models, n_pairs)
+        Dissimilarities as given.
+    """
 
     names: tuple[str, ...]
     vectors: Floats
     factor: float
+    items: NDArray[np.int32]
+    orders: NDArray[np.intp]
+    plain: Floats
+
+    @property
+    def whole(self) -> bool:
+        """Whether every two items that have any pair have one."""
+        n = int(self.items.max()) + 1
+        return len(self.items) == n * (n - 1) // 2
 
 
 def prepare_patterns(
@@ -253,7 +278,7 @@ def _pairs(present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.intp]]:
     return np.where(count > 0, 1.0 / np.maximum(count, 1.0), 0.0), np.flatnonzero(usable)
 
 
-def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Any) -> Models:
+def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) -> Models:
     """Model vectors on the scale of the measure, over the pairs that data have.
 
     Raises
@@ -269,11 +294,44 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Any) -> M
         bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
         raise InputError(f"searchlight: models {some(bad)} have NaN pairs; leave the items out on both sides")
     flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
-    if flat and measure != "cosine":
+    if flat and measure not in ("cosine", "cosine_cov"):
         raise InputError(f"searchlight: all dissimilarities of models {some(flat)} are equal; leave them out")
-    ready = scaled(vectors, measure, use=np.ones(len(pairs), dtype=bool))
-    n = float(len(pairs))
+    n, tau = float(len(pairs)), measure in ("tau-a", "tau-b")
+    models = Models(
+        names=names,
+        vectors=np.ascontiguousarray(vectors),
+        factor=12.0 / (n**3 - n) if measure == "rho-a" else 1.0,
+        items=_items_of(pairs, model_rdms.n_cond),
+        orders=np.argsort(vectors, axis=1, kind="stable") if tau else np.empty((0, 0), dtype=np.intp),
+        plain=vectors,
+    )
+    if tau or (measure in WHITENED and not models.whole):
+        return models
+    ready = scaled(vectors, measure, use=np.isin(np.arange(_n_pairs(model_rdms.n_cond)), pairs))
     if measure == "spearman":
         ready = unit_length(ready, center=False)
-    factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
-    return Models(names, np.ascontiguousarray(ready), factor)
+    elif measure in WHITENED:
+        ready = np.array([_inverse_covariance(row, models.items) for row in ready])
+    return replace(models, vectors=np.ascontiguousarray(ready))
+
+
+def _n_pairs(n_items: int) -> int:
+    return n_items * (n_items - 1) // 2
+
+
+def _items_of(pairs: NDArray[np.intp], n_items: int) -> NDArray[np.int32]:
+    """The two items of each pair, counted over the items that have any."""
+    both = np.stack(np.triu_indices(n_items, 1), axis=1)[pairs]
+    _, place = np.unique(both, return_inverse=True)
+    return np.ascontiguousarray(place.reshape(both.shape), dtype=np.int32)
+
+
+def _inverse_covariance(vector: Floats, items: NDArray[np.int32]) -> Floats:
+    """The covariance of dissimilarities (of patterns with the same variance, independent of each other) divides a
+    vector: H D H / 2, D its matrix and H what takes means away, has the products with others that the inverse has."""
+    i, j = items.T
+    n = int(items.max()) + 1
+    matrix = np.zeros((n, n))
+    matrix[i, j] = matrix[j, i] = vector
+    rows = matrix.mean(axis=0)
+    return np.asarray((vector - rows[i] - rows[j] + rows.mean()) / 2.0)

@@ -14,7 +14,8 @@ from scipy.stats import rankdata
 from threadpoolctl import threadpool_info
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa import SearchlightMaps, _kernels, compare_rdms, compute_rdms, searchlight
+from brainmap.rsa import SearchlightMaps, _kernels, compare_rdms, compute_rdms, searchlight, stack_rdms
+from brainmap.rsa._neighborhoods import MEASURES
 from brainmap.rsa.spheres import sphere_offsets, spheres_in
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])
@@ -70,23 +71,42 @@ def sphere_voxels(mask, radius):
     return apart <= radius + 1e-6
 
 
+def rdms_one_by_one(data, mask, radius, **how):
+    """Every `STEP`-th sphere by compute_rdms."""
+    for near in sphere_voxels(mask, radius)[::STEP]:
+        yield compute_rdms(data.subset_channel("voxel", np.flatnonzero(near)), **how)
+
+
 def one_by_one(data, models, mask, radius, measure, **how):
     """Every `STEP`-th sphere by compute_rdms and compare_rdms."""
-    scores = []
-    for near in sphere_voxels(mask, radius)[::STEP]:
-        part = data.subset_channel("voxel", np.flatnonzero(near))
-        scores.append(compare_rdms(models, compute_rdms(part, **how), measure=measure)[:, 0])
-    return np.array(scores).T
+    rdms = rdms_one_by_one(data, mask, radius, **how)
+    return np.array([compare_rdms(models, rdm, measure=measure)[:, 0] for rdm in rdms]).T
 
 
-@pytest.mark.parametrize("measure", ["spearman", "rho-a", "pearson", "cosine"])
 @pytest.mark.parametrize("dissimilarity", ["correlation", "cosine", "euclidean", "crossnobis"])
-def test_between_runs_equals_rdms_and_comparisons_of_each_sphere(mask, dissimilarity, measure):
+def test_between_runs_equals_rdms_and_comparisons_of_each_sphere(mask, dissimilarity):
     data, models = dataset_of(patterns_for(mask)), models_for()
-    maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity=dissimilarity, measure=measure,
-                       minimum_voxels=3, threads=1)  # fmt: skip
-    wanted = one_by_one(data, models, mask, 5.0, measure, dissimilarity=dissimilarity)
-    np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
+    rdms = stack_rdms(list(rdms_one_by_one(data, mask, 5.0, dissimilarity=dissimilarity)))
+    for measure in MEASURES:
+        wanted = compare_rdms(models, rdms, measure=measure)
+        maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity=dissimilarity, measure=measure,
+                           minimum_voxels=3, threads=1)  # fmt: skip
+        np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10, err_msg=measure)
+
+
+@pytest.mark.parametrize(("run", "item"), [([0, 1, 2], [4, 4, 4]), ([0, 1, 1, 2], [2, 2, 5, 5])])
+def test_every_measure_leaves_out_missing_pairs(mask, run, item):
+    """A whole item, and a pair that shares no two runs."""
+    x = patterns_for(mask)
+    x[run, item] = np.nan
+    data, models = dataset_of(x), models_for()
+    rdms = stack_rdms(list(rdms_one_by_one(data, mask, 5.0, dissimilarity="crossnobis")))
+    assert np.isnan(rdms.dissimilarities[0]).any()
+    for measure in MEASURES:
+        maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity="crossnobis", measure=measure,
+                           minimum_voxels=3, threads=2)  # fmt: skip
+        wanted = compare_rdms(models, rdms, measure=measure)
+        np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10, err_msg=measure)
 
 
 @pytest.mark.parametrize("measure", ["spearman", "rho-a", "corr", "cosine"])
@@ -329,6 +349,7 @@ def test_euclidean_keeps_its_digits_on_a_large_baseline(mask):
         ({"minimum_voxels": 500}, "fewer than minimum_voxels=500"),
         ({"dissimilarity": "corelation"}, "did you mean 'correlation'"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
+        ({"measure": "bures"}, "searchlight measure"),
         ({"runs": "each"}, "'between', 'average'"),
         ({"threads": 0}, "threads=0"),
         ({"noise": np.ones(3)}, "takes no noise"),
