@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 from brainmap import __version__
 from brainmap.errors import InputError
 
-_HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
+HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
 _STALE = 86_400.0  # seconds after which an unfinished file of another machine is taken for abandoned
 PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
@@ -35,7 +35,7 @@ PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbo
 
 def unfinished(path: Path) -> Path:
     """The name beside `path` that a file has while it is written; its suffix still says the format."""
-    return path.with_name(f".{_HOST}-{os.getpid()}.{path.name}")
+    return path.with_name(f".{HOST}-{os.getpid()}.{path.name}")
 
 
 def clear_unfinished(folder: Path) -> int:
@@ -50,13 +50,14 @@ def clear_unfinished(folder: Path) -> int:
             continue
         with contextlib.suppress(FileNotFoundError):  # another process may finish or clear it meanwhile
             old = time.time() - path.stat().st_mtime > _STALE
-            if (match["host"] == _HOST and not _lives(int(match["pid"]))) or old:
+            if (match["host"] == HOST and not lives(int(match["pid"]))) or old:
                 path.unlink()
                 removed += 1
     return removed
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Commands for whole studies: demo, init, check, run, report."""
+"""Commands for whole studies: demo, init, check, run, merge, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
-def _context(study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False) -> Any:
+def _context(
+    study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any
+) -> Any:
     from brainmap.checks import one_of
     from brainmap.stages import Context
     from brainmap.study import load_study
@@ -25,7 +27,7 @@ def _context(study: Path, device: str = "auto", jobs: int | None = None, overwri
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return Context(load_study(study), device=device, threads=jobs, overwrite=overwrite)
+    return Context(load_study(study), device=device, threads=jobs, overwrite=overwrite, **others)
 
 
 @app.command()
@@ -106,14 +108,44 @@ def run(
     jobs: Jobs = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    backend: Annotated[
+        str, typer.Option(help="What computes the searchlight: threads of this process, or dask workers.")
+    ] = "threads",
+    dask_scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="With --backend dask; without it, --jobs workers start here."),
+    ] = None,
+    chunk: Annotated[
+        str | None,
+        typer.Option(metavar="i/N", help="Only the i-th of N shares, for job arrays; then: brainmap merge STUDY."),
+    ] = None,
 ) -> None:
     """Run a study to its page; only what has changed is computed again."""
-    from brainmap.stages import run_study
+    from brainmap.checks import one_of
+    from brainmap.errors import InputError
+    from brainmap.stages import run_chunk, run_study
 
+    one_of(backend, ("threads", "dask"), "--backend")
+    if dask_scheduler is not None and backend != "dask":
+        raise InputError("--dask-scheduler goes with --backend dask")
+    if chunk is not None and participant:
+        raise InputError("--chunk shares out all participants; leave --participant out")
+    context = _context(study, device, jobs, overwrite, backend=backend, scheduler=dask_scheduler)
+    if chunk is not None:
+        run_chunk(context, chunk)
+        return
     labels = [label.removeprefix("sub-") for label in participant or []]
-    page = run_study(_context(study, device, jobs, overwrite), participants=labels)
+    page = run_study(context, participants=labels)
     if page is not None:
         typer.echo(f"The page: {page}")
+
+
+@app.command()
+def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
+    """Put together what `run --chunk` has computed, and go on to the group and the page."""
+    from brainmap.stages import merge_study
+
+    typer.echo(f"The page: {merge_study(_context(study, device, jobs))}")
 
 
 @app.command()

@@ -12,15 +12,18 @@ from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
 from brainmap.stages.betas import run_betas
 from brainmap.stages.checking import check_output, check_study
+from brainmap.stages.cluster import compute_on_dask
 from brainmap.stages.context import Context, log
 from brainmap.stages.description import run_description, run_maps_table
 from brainmap.stages.explain import run_explain
 from brainmap.stages.group import run_group
-from brainmap.stages.networks import run_networks
+from brainmap.stages.networks import Loaded, run_networks
 from brainmap.stages.page import run_page
-from brainmap.stages.participants import run_participants
+from brainmap.stages.participants import chunk_folder, people_of, run_participants
+from brainmap.stages.pieces import clear_pieces
+from brainmap.stages.shares import Share, compute_share, refuse_incomplete, units_of
 
-__all__ = ["Context", "check_study", "make_report", "run_study"]
+__all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 
 
 def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
@@ -46,6 +49,69 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     unknown = [p for p in participants if p not in known]
     if unknown:
         raise InputError(f"--participant: the study has no {some(unknown)}; it has {some(known, 20)}")
+    loaded = _begin(context, participants)
+    if context.backend == "dask":
+        compute_on_dask(context, [(one, one.pieces) for one in people_of(context, participants) if not one.mapped])
+    run_participants(context, participants)
+    if participants and set(participants) != set(known):
+        log.info("participants %s done; run without --participant for the group and the page", some(participants))
+        page = None
+    else:
+        page = _finish(context, loaded)
+    if context.idle:
+        log.info("nothing to do for %d stages, computed before from the same inputs", len(context.idle))
+    return page
+
+
+def run_chunk(context: Context, share: str) -> None:
+    """Compute one of N shares of all participants' regions and searchlights; `merge_study` puts them together.
+
+    Shares run in any order, at the same time, on any machines that see the same files; no two write the same file.
+
+    Parameters
+    ----------
+    context : Context
+    share : str
+        `i/N`, with i from 1 to N.
+
+    Raises
+    ------
+    InputError
+        Anything a check finds, of this share's participants.
+    """
+    mine = Share.parse(share)
+    if context.overwrite:
+        raise InputError("--chunk: computes what is not there; with --overwrite others' chunks would be lost. Remove "
+                         f"{context.study.out / '.brainmap'} to compute everything again")  # fmt: skip
+    context = replace(context, shared=True)
+    units = mine.take(units_of(context))
+    if not units:
+        log.info("chunk %s is empty: the study has fewer chunks", mine)
+        return
+    _begin(context, list(dict.fromkeys(unit.participant for unit in units)))
+    compute_share(context, units, mine)
+
+
+def merge_study(context: Context) -> Path:
+    """Put together what shares have computed, and go on to the group and the page.
+
+    Raises
+    ------
+    InputError
+        Chunks that are missing, or of another study.
+    """
+    if not any(stage.startswith("network-") for stage in context.ledger.stages()):
+        raise InputError(f"merge: {context.study.out} holds no chunks; make them: brainmap run "
+                         f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N")  # fmt: skip
+    context = replace(context, shared=True)
+    loaded = _begin(context)
+    refuse_incomplete(context)
+    run_participants(context)
+    return _finish(context, loaded)
+
+
+def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
+    """Everything that comes before the participants' scores: the checks, the networks, the betas."""
     with heartbeat("checking every input"):
         findings = check_study(context, participants=participants)
     findings.refuse()
@@ -53,21 +119,20 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
         log.warning("note: %s", note)
     if left := clear_unfinished(context.study.out):
         log.info("removed %d files that a run which was killed left half written", left)
+    if context.overwrite:
+        clear_pieces(chunk_folder(context))
     run_description(context)
     loaded = run_networks(context)
     run_maps_table(context)
     run_betas(context, participants)
-    run_participants(context, participants)
-    page = None
-    if participants and set(participants) != set(known):
-        log.info("participants %s done; run without --participant for the group and the page", some(participants))
-    else:
-        run_group(context)
-        run_explain(context, loaded)
-        page = run_page(context)
-    if context.idle:
-        log.info("nothing to do for %d stages, computed before from the same inputs", len(context.idle))
-    return page
+    return loaded
+
+
+def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
+    """Everything that comes after the participants' scores."""
+    run_group(context)
+    run_explain(context, loaded)
+    return run_page(context)
 
 
 def make_report(context: Context) -> Path:

@@ -8,16 +8,18 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from brainmap.features.sounds import Sounds, load_sounds
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._selectors import image_files
 from brainmap.rsa.images import save_image
+from brainmap.stages.claims import claimed
 from brainmap.study import Participant, Study, slug
 
 if TYPE_CHECKING:
@@ -29,12 +31,27 @@ log = logging.getLogger("brainmap")
 
 @dataclass(frozen=True)
 class Context:
-    """One call of `brainmap run`."""
+    """One call of `brainmap run`.
+
+    Attributes
+    ----------
+    threads : int, optional
+        Of this process, or with Dask and no scheduler the worker processes; default: the cores it may use.
+    backend : {"threads", "dask"}
+        What computes the searchlight.
+    scheduler : str, optional
+        Address of the Dask scheduler; without one, workers are started on this machine.
+    shared : bool
+        Other processes work on the same study: each stage is computed by one of them, the others wait for it.
+    """
 
     study: Study
     device: str = "cpu"
     threads: int | None = None
     overwrite: bool = False
+    backend: Literal["threads", "dask"] = "threads"
+    scheduler: str | None = None
+    shared: bool = False
     idle: list[str] = field(default_factory=list)  # stages that had nothing to do
     networks: dict[str, Any] = field(default_factory=dict)  # what `stages.networks.load` has loaded
     _digests: dict[str, str] = field(default_factory=dict)
@@ -51,28 +68,41 @@ class Context:
             self._digests[name] = image_digest(name)
         return self._digests[name]
 
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether a stage was computed from the content its key says, and need not be computed again."""
+        return not self.overwrite and self.ledger.is_done(name, self._said(key))
+
     def stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
         """Compute a stage unless its key says that it was computed from the same content.
 
         Files that the stage wrote before and writes no more are removed: what lies on disk is what the study says.
         """
-        if self.ledger.simulated:  # every file says so, and must be written again where that changes
-            key = content_key(key, "simulated")
-        if not self.overwrite and self.ledger.is_done(name, key):
+        start, said = time.monotonic(), name.replace("_", ": ", 1)
+        if self.is_done(name, key):
             self.idle.append(name)
             return
-        start, said = time.monotonic(), name.replace("_", ": ", 1)
-        for path in self.ledger.files(name) if self.overwrite else self.ledger.damaged(name):
-            if path.is_dir():  # an array that calls itself complete would be taken as it is
-                shutil.rmtree(path)
-        before = self.ledger.files(name)
-        self.ledger.open(name)
-        with heartbeat(said):
-            written = list(compute())
-        for path in set(before) - set(written):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        self.ledger.close(name, key, written)
+        with self._alone(name, said):
+            if self.shared and self.is_done(name, key):
+                self.idle.append(name)
+                return
+            for path in self.ledger.files(name) if self.overwrite else self.ledger.damaged(name):
+                if path.is_dir():  # an array that calls itself complete would be taken as it is
+                    shutil.rmtree(path)
+            before = self.ledger.files(name)
+            self.ledger.open(name)
+            with heartbeat(said):
+                written = list(compute())
+            for path in set(before) - set(written):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            self.ledger.close(name, self._said(key), written)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
+
+    def _said(self, key: str) -> str:
+        """Every file says that data are simulated, and must be written again where that changes."""
+        return content_key(key, "simulated") if self.ledger.simulated else key
+
+    def _alone(self, name: str, said: str) -> AbstractContextManager[None]:
+        return claimed(self.ledger.folder / ".brainmap" / f"{name}.claim", said) if self.shared else nullcontext()
 
     def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
         """The provenance for a sidecar; inputs are named as seen from the study file."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 
+from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
-from brainmap.rsa._searchlight import searchlight
+from brainmap.rsa._searchlight import SearchlightMaps, SearchlightPlan, pieces_of, plan_searchlight
+from brainmap.rsa.alignment import rdm_names
 from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
@@ -19,9 +22,10 @@ from brainmap.rsa.rdm_file import save_rdms
 from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import mask_of, patterns_of, regions_of, roi_precision, screened, voxel_noise
 from brainmap.stages.context import Context, ready
-from brainmap.stages.controls import compared, scores_of
+from brainmap.stages.controls import compared, design_digests, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
-from brainmap.study import Participant
+from brainmap.stages.pieces import Piece, clear_pieces, compute_here, gathered
+from brainmap.study import Participant, slug
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
@@ -43,7 +47,7 @@ COUNT_COLUMNS = {"participant": "label of the participant", **VOXEL_COLUMNS}
 
 
 @dataclass(frozen=True)
-class _Person:
+class Person:
     """A participant's data, loaded when a stage first needs them and forgotten with the participant."""
 
     context: Context
@@ -66,6 +70,36 @@ class _Person:
         """Every file the participant's regions depend on."""
         return [*self.person.inputs, *self.person.roi_files]
 
+    @cached_property
+    def plan(self) -> SearchlightPlan:
+        """The searchlight, ready to be computed."""
+        settings = self.context.study.settings.searchlight
+        assert settings is not None  # the caller asked for it because it is there
+        return plan_searchlight(
+            self.data,
+            self.models,
+            mask=mask_of(self.person),
+            radius_mm=settings.radius_mm,
+            measure=settings.measure,
+            dissimilarity=settings.dissimilarity,
+            items=self.context.study.settings.rsa.items,
+            noise=voxel_noise(self.person, self.data) if settings.dissimilarity == "crossnobis" else None,
+            minimum_voxels=settings.minimum_voxels,
+        )
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """What the searchlight is computed in; none where the study has no searchlight."""
+        if self.context.study.settings.searchlight is None:
+            return []
+        label, folder, key = self.person.label, self.folder, self.searchlight_key
+        return [Piece(label, start, stop, folder, key) for start, stop in spans_of(self.person)]
+
+    @property
+    def folder(self) -> Path:
+        """Where the searchlight's pieces lie until its maps are written."""
+        return chunk_folder(self.context) / f"sub-{slug(self.person.label)}"
+
     def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
         """What a stage depends on: models, patterns, and its own settings."""
         context, brain = self.context, self.person.brain
@@ -84,24 +118,79 @@ class _Person:
         )
 
 
-def run_participants(context: Context, only: Sequence[str] = ()) -> None:
-    """ROI scores and searchlight of all participants, or of some."""
-    settings = context.study.settings
+    @cached_property
+    def rois_key(self) -> str:
+        """What the scores of the regions depend on."""
+        rsa, brain = self.context.study.settings.rsa, self.person.brain
+        cut = [brain.rois.model_dump(), brain.screen.model_dump()]
+        designs = design_digests(self.context, [self.person])
+        return self.key(self.inputs, rsa.dissimilarity, [rsa.measure, *rsa.control_for, *designs], cut)
+
+    @cached_property
+    def searchlight_key(self) -> str:
+        """What the maps depend on."""
+        settings = self.context.study.settings
+        assert settings.searchlight is not None  # the caller asked for it because it is there
+        own = settings.searchlight.model_dump(exclude={"group"})
+        return self.key(self.person.inputs, settings.searchlight.dissimilarity, own, settings.study.maps)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the maps are there, or the study wants none."""
+        if self.context.study.settings.searchlight is None:
+            return True
+        return self.context.is_done(f"sub-{self.person.label}_searchlight", self.searchlight_key)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the scores of the regions are there."""
+        return self.context.is_done(f"sub-{self.person.label}_rois", self.rois_key)
+
+    def to_send(self) -> Person:
+        """The same without what is loaded here, for another process."""
+        return Person(replace(self.context, networks={}, idle=[]), self.person)
+
+    def score_rois(self) -> None:
+        """The stage of the regions."""
+        self.context.stage(f"sub-{self.person.label}_rois", self.rois_key, partial(_score_rois, self))
+
+
+def people_of(
+    context: Context, only: Sequence[str] = (), *, missing: Literal["error", "left out"] = "error"
+) -> Iterator[Person]:
+    """All participants, or some, with their betas; those who lack them are an error or left out."""
     for person in context.study.participants():
         if only and person.label not in only:
             continue
-        one = _Person(context, with_betas(context, person))
-        cut = [person.brain.rois.model_dump(), person.brain.screen.model_dump()]
-        key = one.key(one.inputs, settings.rsa.dissimilarity, [settings.rsa.measure, *settings.rsa.control_for], cut)
-        context.stage(f"sub-{person.label}_rois", key, partial(_score_rois, one))
-        light = settings.searchlight
-        if light is not None:
-            own = light.model_dump(exclude={"group"})
-            key = one.key(one.person.inputs, light.dissimilarity, own, settings.study.maps)
-            context.stage(f"sub-{person.label}_searchlight", key, partial(_map, one))
+        try:
+            ready = with_betas(context, person)
+        except InputError:
+            if missing == "error":
+                raise
+            continue
+        yield Person(context, ready)
 
 
-def _score_rois(one: _Person) -> Iterator[Path]:
+def spans_of(person: Participant) -> list[tuple[int, int]]:
+    """How a participant's searchlight is cut, by the brain mask alone."""
+    return pieces_of(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
+
+
+def chunk_folder(context: Context) -> Path:
+    """Where the pieces of all participants' searchlights lie until their maps are written."""
+    return context.study.out / ".brainmap" / "chunks"
+
+
+def run_participants(context: Context, only: Sequence[str] = ()) -> None:
+    """ROI scores and searchlight of all participants, or of some."""
+    for one in people_of(context, only):
+        one.score_rois()
+        if context.study.settings.searchlight is not None:
+            context.stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_map, one))
+            clear_pieces(one.folder)
+
+
+def _score_rois(one: Person) -> Iterator[Path]:
     context, settings, label = one.context, one.context.study.settings.rsa, one.person.label
     data, names = screened(one.person, one.data), list(one.rois.names)
     precision = roi_precision(one.person, data, names) if settings.dissimilarity in WHITENED else None
@@ -136,23 +225,17 @@ def _score_rois(one: _Person) -> Iterator[Path]:
     yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
 
 
-def _map(one: _Person) -> Iterator[Path]:
+def _map(one: Person) -> Iterator[Path]:
     context = one.context
     settings = context.study.settings.searchlight
     assert settings is not None  # the caller asked for the stage because it is there
-    noise = voxel_noise(one.person, one.data) if settings.dissimilarity == "crossnobis" else None
-    maps = searchlight(
-        one.data,
-        one.models,
-        mask=mask_of(one.person),
-        radius_mm=settings.radius_mm,
-        measure=settings.measure,
-        dissimilarity=settings.dissimilarity,
-        items=context.study.settings.rsa.items,
-        noise=noise,
-        minimum_voxels=settings.minimum_voxels,
-        threads=context.threads,
-    )
+    compute_here(one.pieces, lambda: one.plan, threads=context.threads)
+    scores, counts = gathered(one.pieces)
+    unscored = np.isnan(scores).all(axis=0) & (counts > 0)
+    maps = SearchlightMaps(
+        names=rdm_names(one.models), array=scores, counts=counts, mask=mask_of(one.person),
+        n_excluded=int((counts == 0).sum()), n_unscored=int(unscored.sum()),
+    )  # fmt: skip
     about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, one.person.inputs)
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}

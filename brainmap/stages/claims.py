@@ -1,0 +1,106 @@
+"""One at a time among processes and machines that share a folder: who computes what the others wait for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from brainmap.record import HOST, lives, unfinished
+
+log = logging.getLogger("brainmap")
+ALIVE = 5.0  # s between two signs of life of the one that holds a claim
+ABANDONED = 60.0  # s without one, after which another takes it over
+
+
+@contextmanager
+def claimed(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = ABANDONED) -> Iterator[None]:
+    """Hold the file `path` while a block runs; wait as long as a process that lives holds it.
+
+    A file that is made exclusively is a lock on every file system that clusters share. Its holder touches it; one
+    that was killed does not, and loses it (on the same machine at once).
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What is computed, for those who wait.
+    alive, abandoned : float [s]
+        Time between signs of life, and without one before the claim is taken over.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, claimed(Path(folder) / "networks.claim", "networks"):
+    ...     [p.name for p in Path(folder).iterdir()]
+    ['networks.claim']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = False
+    while not _take(path):
+        if _is_abandoned(path, abandoned):
+            _take_away(path)
+            continue
+        if not said:
+            log.info("%s: another process computes it (%s); waiting", what, " ".join(_holder(path)) or "it begins")
+            said = True
+        time.sleep(min(alive, 0.5))
+    stop = threading.Event()
+
+    def touch() -> None:
+        while not stop.wait(alive):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    with os.fdopen(file, "w", encoding="utf-8") as opened:
+        opened.write(f"{HOST} {os.getpid()}")
+    return True
+
+
+def _holder(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+
+
+def _is_abandoned(path: Path, after: float) -> bool:
+    holder = _holder(path)
+    if len(holder) == 2 and holder[0] == HOST:
+        return not lives(int(holder[1]))
+    beside = unfinished(path)  # the file system's clock may not be this machine's
+    beside.touch()
+    try:
+        return beside.stat().st_mtime - path.stat().st_mtime > after
+    except FileNotFoundError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _take_away(path: Path) -> None:
+    """Remove an abandoned claim: of several who try, one succeeds."""
+    aside = unfinished(path)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+        aside.unlink()

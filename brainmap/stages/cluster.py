@@ -1,0 +1,215 @@
+"""The searchlight on Dask workers: every piece a task, each participant's data prepared once, dead workers replaced."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
+from brainmap.progress import progress
+from brainmap.record import versions
+from brainmap.stages.context import Context
+from brainmap.stages.participants import Person
+from brainmap.stages.pieces import Piece, Scored, lacking, save_piece
+
+if TYPE_CHECKING:
+    from brainmap.rsa._searchlight import SearchlightPlan
+
+log = logging.getLogger("brainmap")
+ANSWER = 8.0  # s that a scheduler has to answer in
+WAITING = 15.0  # s between two lines that say that no worker has come yet
+ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
+_START = "dask scheduler --host 127.0.0.1"
+
+
+def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piece]]], *, share: str = "") -> None:
+    """Compute the pieces of participants that have no scores yet on Dask workers; each is written as it arrives.
+
+    Workers see the same files as this process. Without the address of a scheduler, workers are started on this
+    machine. A worker that dies costs what it was computing, which another does again.
+
+    Raises
+    ------
+    InputError
+        Dask is not installed; no scheduler answers; workers with other versions of what computes numbers.
+    RunError
+        A piece that kills every worker it is given to; a scheduler that is gone.
+    """
+    wanted = [(one, lacking(pieces)) for one, pieces in work]
+    n_wanted = sum(piece.size for _, pieces in wanted for piece in pieces)
+    if not n_wanted:
+        return
+    total = sum(piece.size for _, pieces in work for piece in pieces)
+    with connected(context.scheduler, workers=context.threads) as client:
+        running = _submit(client, wanted)
+        with progress("searchlight", total, done=total - n_wanted) as shown:
+            for piece, scored in _arriving(running):
+                save_piece(piece, scored, share=share)
+                shown.advance(piece.size)
+
+
+def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
+    """Send pieces to workers; their futures."""
+    mine, running = versions(), {}
+    for one, pieces in work:
+        if pieces:
+            # A task, not data sent from here: when the worker that holds it dies, Dask makes it again.
+            plan = client.submit(_plan, one.to_send(), mine, key=f"plan-{pieces[0].key}", pure=False)
+            for piece in pieces:
+                key = f"piece-{piece.key}-{piece.start}"
+                running[client.submit(_score, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece
+    return running
+
+
+def _arriving(running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
+    """Pieces with their scores as they arrive; what workers noted is said once."""
+    from distributed import as_completed
+
+    said: set[str] = set()
+    for future in as_completed(list(running)):
+        piece = running.pop(future)
+        scored, notes = _result(future, piece)
+        yield piece, scored
+        future.release()
+        for note in set(notes) - said:
+            said.add(note)
+            warnings.warn(note, BrainmapWarning, stacklevel=2)
+
+
+def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
+    """A piece's scores, or in one line why there are none."""
+    from distributed import KilledWorker
+
+    kept = "pieces that were done are kept, the same command goes on with the others"
+    if future.status not in ("finished", "error"):
+        raise RunError(f"searchlight: the Dask scheduler is gone ({future.status}); {kept}")
+    if future.status == "finished":
+        found: tuple[Scored, list[str]] = future.result()
+        return found
+    error = future.exception()
+    if isinstance(error, BrainmapError):
+        raise error
+    if isinstance(error, KilledWorker):
+        raise RunError(
+            f"searchlight: {piece} killed the {error.allowed_failures + 1} workers that tried it; was there memory "
+            f"enough? Start workers with more (dask worker --memory-limit), or fewer at a time; {kept}"
+        )
+    said = next(iter(str(error).splitlines()), "")
+    raise RunError(f"searchlight: {piece} failed on a worker: {type(error).__name__}: {said}; {kept}")
+
+
+def _plan(one: Person, wanted: dict[str, str]) -> SearchlightPlan:
+    """On a worker: read a participant's data and prepare the searchlight."""
+    _check_versions(wanted)
+    return one.plan
+
+
+def _score(plan: SearchlightPlan, start: int, stop: int, wanted: dict[str, str]) -> tuple[Scored, list[str]]:
+    """On a worker: the scores of a piece, and what was noted."""
+    _check_versions(wanted)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BrainmapWarning)
+        scored = Scored(plan.order[start:stop], *plan.score(start, stop))
+    return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]
+
+
+def _check_versions(wanted: dict[str, str]) -> None:
+    here = versions()
+    other = [f"{name} {here.get(name)} (wanted {wanted[name]})" for name in ALIKE if here.get(name) != wanted[name]]
+    if other:
+        raise InputError(
+            f"--backend dask: a worker has {', '.join(other)}; install the same versions everywhere, so that numbers "
+            "do not depend on where they are computed"
+        )
+
+
+@contextmanager
+def connected(address: str | None, *, workers: int | None = None) -> Iterator[Any]:
+    """A client of the scheduler at an address, or of `workers` processes of this machine, bound to 127.0.0.1.
+
+    Raises
+    ------
+    InputError
+        Dask is not installed, the address is none, or nothing answers there in time.
+    """
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        raise InputError("--backend dask: Dask is not installed; pip install 'brainmap[cluster]'") from None
+    said = logging.getLogger("distributed")
+    before = said.level
+    said.setLevel(logging.CRITICAL)  # what matters of it is said by us, in one line
+    try:
+        with dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWER}s"}):
+            if address is None:
+                with distributed.LocalCluster(
+                    n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
+                    yield client
+            else:
+                with _client(address) as client:
+                    _wait_for_workers(client, address)
+                    yield client
+    finally:
+        said.setLevel(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _client(address: str) -> Any:
+    import distributed
+
+    warn_of_strangers(address)
+    try:
+        return distributed.Client(address, timeout=ANSWER, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        if isinstance(error, OSError):
+            why = f"nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
+        raise InputError(f"--dask-scheduler: {address}: {why}") from None
+
+
+def _wait_for_workers(client: Any, address: str) -> None:
+    """Wait for the first worker: on a cluster it may stand in a queue for long."""
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=WAITING)
+        except TimeoutError:
+            log.info("searchlight: no worker has joined %s yet; start some: dask worker %s", address, address)
+        else:
+            return
+
+
+def warn_of_strangers(address: str) -> None:
+    """Say where anybody who reaches a scheduler can run code: an address of the network, without TLS.
+
+    Examples
+    --------
+    >>> warn_of_strangers("tcp://127.0.0.1:8786"), warn_of_strangers("tls://node7:8786")
+    (None, None)
+    """
+    scheme, _, place = address.rpartition("://")
+    host = re.sub(r":\d*$", "", place).strip("[]")
+    if scheme in ("tls", "wss", "inproc") or host in ("localhost", ""):
+        return
+    try:
+        safe = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        safe = False
+    if not safe:
+        warnings.warn(
+            f"--dask-scheduler {address} is reached over the network without TLS: whoever reaches this port can run "
+            f"programs as you. Use tls://, or on one machine {_START}",
+            BrainmapWarning,
+            stacklevel=2,
+        )

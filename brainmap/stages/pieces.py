@@ -1,0 +1,139 @@
+"""A participant's searchlight in pieces: what threads, clusters and job arrays share, and a killed run keeps.
+
+A piece is some of the spheres of one participant. Its scores lie in a file of their own until the maps are written,
+with the key of what they were computed from; which process computed it, and with how many others, changes no number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.record import atomic
+from brainmap.rsa._searchlight import SearchlightPlan
+
+log = logging.getLogger("brainmap")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The spheres at the places start .. stop - 1 of a participant's searchlight, as `pieces_of` cuts it.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the participant's pieces lie.
+    key : str
+        What its scores depend on.
+    """
+
+    participant: str
+    start: int
+    stop: int
+    folder: Path
+    key: str
+
+    @property
+    def file(self) -> Path:
+        """Where its scores lie until all pieces are there."""
+        return self.folder / f"{self.start:08d}-{self.stop:08d}.npz"
+
+    @property
+    def size(self) -> int:
+        """Number of spheres."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"sub-{self.participant} spheres {self.start + 1}-{self.stop}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a piece's file holds.
+
+    Attributes
+    ----------
+    voxels : ndarray (n_spheres,)
+        The voxel of the mask that each sphere is around.
+    scores : ndarray (n_models, n_spheres)
+    counts : ndarray (n_spheres,)
+        Voxels in each sphere.
+    key : str
+    share : str
+        Which share of a job array it was computed in, as `3/20`; empty elsewhere.
+    """
+
+    voxels: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    counts: NDArray[np.int32]
+    key: str = ""
+    share: str = ""
+
+
+def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
+    """Write a piece's scores, whole or not at all."""
+    with atomic(piece.file) as beside:
+        np.savez(
+            beside, voxels=scored.voxels, scores=scored.scores, counts=scored.counts, key=np.array(piece.key),
+            share=np.array(share),
+        )  # fmt: skip
+    return piece.file
+
+
+def read_piece(file: Path) -> Scored | None:
+    """What a file of scores holds; None where there is no such file, or it is none of ours."""
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return Scored(
+                found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"])
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def lacking(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces that have no scores yet, or scores of other inputs."""
+    found = [(piece, read_piece(piece.file)) for piece in pieces]
+    stale = [piece for piece, held in found if held is not None and held.key != piece.key]
+    if stale:
+        log.info("searchlight: %d chunks were computed from other inputs (%s), and are computed again",
+                 len(stale), stale[0].file)  # fmt: skip
+    return [piece for piece, held in found if held is None or held.key != piece.key]
+
+
+def gathered(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
+    held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
+    assert len(held) == len(pieces)  # whoever gathers has computed them
+    order = np.argsort(np.concatenate([one.voxels for one in held]))
+    scores = np.concatenate([one.scores for one in held], axis=1)
+    return scores[:, order], np.concatenate([one.counts for one in held])[order]
+
+
+def clear_pieces(folder: Path) -> None:
+    """Remove the pieces of a participant whose maps are written."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # others' pieces are there
+            folder.parent.rmdir()
+
+
+def compute_here(
+    pieces: Sequence[Piece], plan: Callable[[], SearchlightPlan], *, threads: int | None, share: str = ""
+) -> None:
+    """Compute on threads of this process the pieces of one participant that have no scores yet."""
+    wanted = lacking(pieces)
+    if not wanted:
+        return
+    ready, by_span = plan(), {(piece.start, piece.stop): piece for piece in wanted}
+    done = sum(piece.size for piece in pieces) - sum(piece.size for piece in wanted)
+    for (start, stop), scores, counts in ready.computed(list(by_span), threads=threads, done=done):
+        save_piece(by_span[start, stop], Scored(ready.order[start:stop], scores, counts), share=share)

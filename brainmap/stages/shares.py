@@ -1,0 +1,163 @@
+"""A study as a job array: the i-th of N shares of all participants' regions and searchlight pieces, then the merge."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.stages.cluster import compute_on_dask
+from brainmap.stages.context import Context
+from brainmap.stages.participants import Person, chunk_folder, people_of, spans_of
+from brainmap.stages.pieces import compute_here, read_piece
+
+log = logging.getLogger("brainmap")
+T = TypeVar("T")
+_MOST = 12  # lines of a list for people
+
+
+class Unit(NamedTuple):
+    """What a share takes or leaves: a participant's regions, or the piece of the searchlight that begins at `start`."""
+
+    participant: str
+    start: int | None = None
+
+    def __str__(self) -> str:
+        return f"sub-{self.participant} " + ("regions" if self.start is None else f"spheres from {self.start + 1}")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The `place`-th (from 1) of `of` shares.
+
+    Examples
+    --------
+    >>> share = Share.parse("2/3")
+    >>> share.place, share.of, list(share.take(range(10)))
+    (2, 3, [3, 4, 5])
+    """
+
+    place: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read `i/N`.
+
+        Raises
+        ------
+        InputError
+            Anything else, or i out of 1 .. N.
+        """
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise InputError(f"--chunk: found {text!r}, wanted i/N with i from 1 to N, as in 3/20")
+        return cls(int(found[1]), int(found[2]))
+
+    def take(self, things: Sequence[T]) -> Sequence[T]:
+        """This share of a sequence: neighbors stay together, and shares differ by one at most."""
+        return things[(self.place - 1) * len(things) // self.of : self.place * len(things) // self.of]
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.of}"
+
+
+def units_of(context: Context) -> list[Unit]:
+    """All that is computed for participants, in the order it is shared out: the same in every share."""
+    found = []
+    for person in context.study.participants():
+        found.append(Unit(person.label))
+        if context.study.settings.searchlight is not None:
+            found += [Unit(person.label, start) for start, _ in spans_of(person)]
+    return found
+
+
+def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None:
+    """Compute some units of a study whose networks and betas are there; nobody else computes them."""
+    work = []
+    for one in people_of(context, [unit.participant for unit in units]):
+        if Unit(one.person.label) in units:
+            one.score_rois()
+        if not one.mapped:
+            pieces = [piece for piece in one.pieces if Unit(piece.participant, piece.start) in units]
+            if context.backend == "dask":
+                work.append((one, pieces))
+            else:
+                compute_here(pieces, lambda one=one: one.plan, threads=context.threads, share=str(share))  # type: ignore[misc]
+    if work:
+        compute_on_dask(context, work, share=str(share))
+    log.info("chunk %s is done; when all are: brainmap merge %s", share, _shown(context))
+
+
+def refuse_incomplete(context: Context) -> None:
+    """Refuse to merge what is not whole, or not of this study.
+
+    Raises
+    ------
+    InputError
+        Chunks that are missing, with the commands that make them; files of other inputs, by name.
+    """
+    units = units_of(context)
+    people = {one.person.label: one for one in people_of(context, missing="left out")}
+    foreign, missing, shares = _found(context, units, people)
+    if foreign:
+        again = {unit: _command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}
+        raise InputError("\n".join(
+            f"merge: {_near(file)} {why}; remove it{f', and: {again[unit]}' if unit is not None else ''}"
+            for file, why, unit in foreign[:_MOST]
+        ))  # fmt: skip
+    if missing:
+        lines = _command(context, shares, units, missing)
+        more = [f"  and {len(lines) - _MOST} more commands"] if len(lines) > _MOST else []
+        raise InputError("\n".join([
+            f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make them and "
+            "merge again:".replace("'", ""),
+            *(f"  {line}" for line in lines[:_MOST]), *more,
+        ]))  # fmt: skip
+
+
+def _found(
+    context: Context, units: Sequence[Unit], people: Mapping[str, Person]
+) -> tuple[list[tuple[Path, str, Unit | None]], list[Unit], Counter[int]]:
+    """Files that are not of this study, units that are missing, and how many shares the others were computed in."""
+    pieces = {piece.file: piece for one in people.values() if not one.mapped for piece in one.pieces}
+    done = {Unit(p.person.label, start) for p in people.values() if p.mapped for start, _ in spans_of(p.person)}
+    done |= {Unit(label) for label, one in people.items() if one.scored}
+    foreign: list[tuple[Path, str, Unit | None]] = []
+    shares: Counter[int] = Counter()
+    mapped = {one.folder for one in people.values() if one.mapped}  # what is left there is cleared away
+    for file in sorted(chunk_folder(context).rglob("*.npz")):
+        piece, held = pieces.get(file), read_piece(file)
+        if file.name.startswith(".") or file.parent in mapped:
+            continue
+        if piece is None:
+            foreign.append((file, "is no chunk of this study", None))
+        elif held is not None and held.key != piece.key:
+            unit = Unit(piece.participant, piece.start)
+            foreign.append((file, "is of another study, or of this one before its inputs changed", unit))
+        elif held is not None:
+            done.add(Unit(piece.participant, piece.start))
+            shares.update([int(held.share.split("/")[1])] if held.share else [])
+    return foreign, [unit for unit in units if unit not in done], shares
+
+
+def _command(context: Context, shares: Counter[int], units: Sequence[Unit], wanted: Sequence[Unit]) -> list[str]:
+    """The commands that compute some units, in the shares that the others were computed in."""
+    of = shares.most_common(1)[0][0] if shares else 1
+    every = [Share(place, of) for place in range(1, of + 1)]
+    return [f"brainmap run {_shown(context)} --chunk {one}" for one in every if set(one.take(units)) & set(wanted)]
+
+
+def _shown(context: Context) -> str:
+    return _near(context.study.path)
+
+
+def _near(path: Path) -> str:
+    return Path(os.path.relpath(path)).as_posix()
