@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.confounds import read_confounds as read_confounds
+    from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
-    from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.events import read_events as read_events
     from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.group import (
