@@ -58,6 +58,7 @@ def main() -> None:
         betas,
         faithfulness,
         features,
+        group_maps,
         layouts,
         maps,
         maximize,

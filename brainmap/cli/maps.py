@@ -1,8 +1,7 @@
-"""Commands for maps of the brain: rsa searchlight, group."""
+"""The command for maps of the brain: rsa searchlight; files of several maps."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +23,7 @@ from brainmap.cli.rsa import (
     left_over,
     patterns_of,
 )
-from brainmap.cli.shared import Jobs, Json, Overwrite, free, provenance, show
+from brainmap.cli.shared import Jobs, Overwrite, free
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def searchlight(
         raise InputError("rsa searchlight: give --betas and --mask")
     targets = {"--out": out} | {o: p for o, p in (("--best", best), ("--counts", counts)) if p is not None}
     for option, path in targets.items():
-        _image_free(path, overwrite, option)
+        image_free(path, overwrite, option)
     model_rdms = load_rdms(models)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
@@ -76,11 +75,11 @@ def searchlight(
         items=items, noise=_voxel_noise(data, dissimilarity, noise, left), minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
     )  # fmt: skip
     known = space or image_info(mask).space
-    written = [_save([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
+    written = [save_bricks([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
     if best is not None:
-        written.append(_save([maps.best], best, labels=["best"], space=known, overwrite=overwrite))
+        written.append(save_bricks([maps.best], best, labels=["best"], space=known, overwrite=overwrite))
     if counts is not None:
-        written.append(_save([maps.voxel_count], counts, labels=["voxels"], space=known, overwrite=overwrite))
+        written.append(save_bricks([maps.voxel_count], counts, labels=["voxels"], space=known, overwrite=overwrite))
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
         f"{counted(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
@@ -106,7 +105,7 @@ def _voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals 
     return np.sqrt((residuals**2).sum(axis=0) / freedom)
 
 
-def _image_free(path: str, overwrite: bool, option: str) -> None:
+def image_free(path: str, overwrite: bool, option: str) -> None:
     """Refuse an image that exists before anything is computed."""
     from brainmap.rsa._selectors import afni_base
 
@@ -116,7 +115,7 @@ def _image_free(path: str, overwrite: bool, option: str) -> None:
         raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")
 
 
-def _save(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
+def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
     """Images on one grid as the sub-bricks of one file, with the command in its history."""
     import nibabel
     import numpy as np
@@ -127,68 +126,6 @@ def _save(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given:
     volumes = [np.asarray(image.dataobj) for image in images]
     joined = nibabel.Nifti1Image(np.stack(volumes, axis=3) if len(volumes) > 1 else volumes[0], images[0].affine)
     return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
-
-
-@commands.command(name="group")
-def group_maps(
-    maps: Annotated[list[str], typer.Argument(help="Maps, a file a participant, as `rsa searchlight` writes them.")],
-    out: Annotated[str, typer.Option("--out", help="Mean, t and p of each model: .nii.gz, or x+tlrc for AFNI.")],
-    mask: Annotated[str | None, typer.Option(help="Test only here.")] = None,
-    correction: Annotated[str, typer.Option(help="max-t (family-wise) or fdr, over voxels and models.")] = "max-t",
-    permutations: Annotated[int, typer.Option(min=1, help="Sign flips; all are taken where they are fewer.")] = 5000,
-    two_sided: Annotated[bool, typer.Option("--two-sided", help="For differences; scores are tested above 0.")] = False,
-    threshold: Annotated[float, typer.Option(help="Corrected p of clusters and of --best.")] = 0.05,
-    clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
-    best: Annotated[str | None, typer.Option(help="The best model of each significant voxel, from 1.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
-    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the first map says.")] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Where scores are above 0 over participants: sign-flip test, corrected over voxels and models."""
-    import numpy as np
-
-    from brainmap.record import write_table
-    from brainmap.rsa.group import CLUSTER_COLUMNS, group_test
-    from brainmap.rsa.images import image_info
-
-    for option, path in (("--out", out), ("--best", best)):
-        if path is not None:
-            _image_free(path, overwrite, option)
-    free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
-    result = group_test(
-        [sub_bricks(path) for path in maps], correction=correction, permutations=permutations, mask=mask,  # type: ignore[arg-type]
-        alternative="two-sided" if two_sided else "greater", threshold=threshold, rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    known = space or image_info(maps[0]).space
-    p_name = "pfwe" if correction == "max-t" else "pfdr"
-    kinds = (("mean", result.mean, None), ("t", result.statistic, f"Ttest({result.n_participants - 1})"),
-             (p_name, result.p_corrected, None))  # fmt: skip
-    bricks = [(f"{model}_{kind}", images[model], stat) for model in result.names for kind, images, stat in kinds]
-    _save([image for _, image, _ in bricks], out, labels=[label for label, _, _ in bricks],
-          stats=[stat for _, _, stat in bricks], space=known, overwrite=overwrite)  # fmt: skip
-    if best is not None:
-        _save([result.best], best, labels=["best"], space=known, overwrite=overwrite)
-    if clusters is not None:
-        parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
-        about = provenance(parameters, maps, seed=seed)
-        write_table(result.clusters, clusters, columns=CLUSTER_COLUMNS, about=about)
-    found = {
-        "out": out, "participants": result.n_participants, "models": list(result.names), "voxels": result.n_voxels,
-        "excluded": result.n_excluded, "flips": result.n_flips, "enumerated": result.enumerated,
-        "critical_t": None if np.isnan(result.critical) else result.critical, "clusters": len(result.clusters),
-    }  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
-    typer.echo(
-        f"{result.n_participants} participants, {counted(len(result.names), 'model')}, {result.n_voxels:,} voxels "
-        f"({result.n_excluded:,} excluded), {flips} sign flips, {counted(len(result.clusters), 'cluster')}"
-    )
-    if len(result.clusters):
-        show(result.clusters[["model", "x", "y", "z", "voxels", "mean", "statistic", "p_corrected"]], False)
-    typer.echo(f"Wrote {out}")
 
 
 def sub_bricks(path: str) -> dict[str, Nifti1Image]:

@@ -1,0 +1,237 @@
+"""The command for maps over participants: rsa group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from brainmap.cli.maps import image_free, save_bricks, sub_bricks
+from brainmap.cli.rsa import commands, counted
+from brainmap.cli.shared import Jobs, Json, Overwrite, free, names, provenance, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from brainmap.rsa.group import GroupResult
+    from brainmap.rsa.surface import SurfaceData
+
+_SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi")
+
+
+@commands.command(name="group")
+def group_maps(
+    maps: Annotated[list[str], typer.Argument(help="Maps, a file a participant, as `rsa searchlight` writes them.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Mean, t and p of each model: .nii.gz, x+tlrc for AFNI, or .func.gii.")
+    ],
+    mask: Annotated[str | None, typer.Option(help="Test only here.")] = None,
+    correction: Annotated[
+        str, typer.Option(help="Family-wise by max-t, cluster-mass or tfce; or fdr: over voxels and models.")
+    ] = "max-t",
+    difference: Annotated[
+        list[str] | None,
+        typer.Option(help="Two models to compare, as conv4,conv2 (two-sided); may be repeated; all takes every pair."),
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=1, help="Sign flips; all are taken where they are fewer.")] = 5000,
+    two_sided: Annotated[bool, typer.Option("--two-sided", help="For differences; scores are tested above 0.")] = False,
+    threshold: Annotated[float, typer.Option(help="Corrected p of clusters, --thresholded and --best.")] = 0.05,
+    cluster_p: Annotated[float, typer.Option(help="cluster-mass: p of one voxel that makes clusters.")] = 0.001,
+    connectivity: Annotated[int | None, typer.Option(help="Neighbors of a voxel: 6 (default), 18 or 26.")] = None,
+    mesh: Annotated[str | None, typer.Option(help="Of GIFTI maps: fsaverage5, or {hemi}.pial.surf.gii.")] = None,
+    rois: Annotated[str | None, typer.Option(help="Regions whose names clusters are given: a label image.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="Names of --rois: columns index and name.")] = None,
+    peak_distance: Annotated[float | None, typer.Option(min=0, help="List more peaks, this far apart, in mm.")] = None,
+    clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
+    thresholded: Annotated[str | None, typer.Option(help="Means where significant, one a model.")] = None,
+    best: Annotated[str | None, typer.Option(help="The best model of each significant voxel, from 1.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
+    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the first map says.")] = None,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Where scores are above 0 over participants, and where models differ: sign flips, corrected over the brain."""
+    import numpy as np
+
+    from brainmap.rsa.group import group_test
+
+    surface = _on_surface(maps, mesh, connectivity, roi_table)
+    keep = _Files(surface, "" if surface else space or _space(maps[0]), overwrite)
+    keep.check({"--out": out, "--thresholded": thresholded, "--best": best})
+    free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
+    result = group_test(
+        [surface_maps(path) if surface else sub_bricks(path) for path in maps], correction=correction,  # type: ignore[arg-type]
+        contrasts=_contrasts(difference), permutations=permutations, mask=mask,
+        alternative="two-sided" if two_sided else "greater", threshold=threshold, cluster_p=cluster_p,
+        neighbors=mesh if surface else connectivity, rois=_regions(rois, roi_table, surface),
+        peak_distance=peak_distance, rng=np.random.default_rng(seed), threads=jobs,
+    )  # fmt: skip
+    results = [result, *([result.differences] if result.differences else [])]
+    keep.save(out, [brick for one in results for brick in _bricks(one, correction)])
+    if thresholded is not None:
+        keep.save(thresholded, [(_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()])
+    if best is not None:
+        keep.save(best, [("best", result.best, None)])
+    if clusters is not None:
+        parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
+        parameters |= {"differences": list(results[-1].names)} if result.differences else {}
+        _table(results, clusters, provenance(parameters, [] if surface else maps, seed=seed))
+    _say(results, out, as_json)
+
+
+class _Files:
+    """Where maps go, as images or as data of both hemispheres."""
+
+    def __init__(self, surface: bool, space: str, overwrite: bool) -> None:
+        self.surface, self.space, self.overwrite = surface, space, overwrite
+
+    def check(self, targets: dict[str, str | None]) -> None:
+        """Refuse files that may not be written, before anything is computed."""
+        from brainmap.rsa.surface import taken_surface
+
+        for option, path in targets.items():
+            if path is not None and self.surface:
+                taken_surface(path, self.overwrite)
+            elif path is not None:
+                image_free(path, self.overwrite, option)
+
+    def save(self, path: str, bricks: Sequence[tuple[str, Any, str | None]]) -> None:
+        """Maps with their labels, and AFNI's words for what statistic they are, in one file."""
+        labels, maps = [label for label, _, _ in bricks], [one for _, one, _ in bricks]
+        if not self.surface:
+            save_bricks(maps, path, labels=labels, stats=[stat for _, _, stat in bricks], space=self.space,
+                        overwrite=self.overwrite)  # fmt: skip
+            return
+        import numpy as np
+
+        from brainmap.record import command_line
+        from brainmap.rsa.surface import SurfaceData, save_surface
+
+        left, right = (np.concatenate([getattr(one, side) for one in maps], axis=1) for side in ("left", "right"))
+        save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=self.overwrite, history=command_line())
+
+
+def _on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
+    """Whether maps are GIFTI; an option of the other kind is a mistake."""
+    from brainmap.rsa.surface import is_surface
+
+    surface = [is_surface(path) for path in maps]
+    if any(surface) and not all(surface):
+        raise InputError("rsa group: found volumes and surfaces among the maps, wanted one kind")
+    if surface[0] and mesh is None:
+        raise InputError("rsa group: maps lie on a surface; say its --mesh, as fsaverage5 or {hemi}.pial.surf.gii")
+    for option, given in (("--connectivity", connectivity), ("--roi-table", table)):
+        if surface[0] and given is not None:
+            raise InputError(f"rsa group: {option} is for volumes, and the maps lie on a surface")
+    if mesh is not None and not surface[0]:
+        raise InputError("rsa group: --mesh is for maps on a surface (.func.gii), and these are volumes")
+    return surface[0]
+
+
+def surface_maps(path: str) -> dict[str, SurfaceData]:
+    """The maps of one participant on the surface, by their names; the only one of a file is called map.
+
+    Raises
+    ------
+    InputError
+        A file that is no surface data, or that names two maps alike.
+    """
+    from brainmap.rsa.surface import SurfaceData, load_surface
+
+    data = load_surface(path)
+    if len(set(data.labels)) < len(data.labels):
+        raise InputError(f"{path}: several maps of one name; names must differ")
+    labels = data.labels if len(data.labels) > 1 else ("map",)
+    return {
+        label: SurfaceData(data.left[:, [k]], data.right[:, [k]], (label,), name=data.name)
+        for k, label in enumerate(labels)
+    }
+
+
+def _space(path: str) -> str:
+    from brainmap.rsa.images import image_info
+
+    return image_info(path).space
+
+
+def _contrasts(given: list[str] | None) -> Any:
+    if given is None:
+        return None
+    return "all-pairs" if given == ["all"] else [tuple(names(pair)) for pair in given]
+
+
+def _regions(rois: str | None, table: Path | None, surface: bool) -> Any:
+    from brainmap.rsa.rois import load_rois
+
+    if table is not None and rois is None:
+        raise InputError("rsa group: --roi-table names the regions of --rois, which is not given")
+    return rois if rois is None or surface else load_rois(rois, table=table, minimum_voxels=1)
+
+
+def _label(name: str, kind: str) -> str:
+    """A sub-brick's label, which AFNI users type in brackets: no blank."""
+    return name.replace(" ", "") + (f"_{kind}" if kind else "")
+
+
+def _bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
+    """Label, map and AFNI's statistic of every sub-brick."""
+    from brainmap.rsa.group import ENHANCED
+
+    kinds: list[tuple[str, Any, str | None]] = [
+        ("mean", result.mean, None), ("t", result.statistic, f"Ttest({result.n_participants - 1})")
+    ]  # fmt: skip
+    kinds += [(ENHANCED[correction], result.enhanced, None)] if result.enhanced is not None else []
+    kinds += [("pfdr" if correction == "fdr" else "pfwe", result.p_corrected, None)]
+    return [(_label(model, kind), maps[model], stat) for model in result.names for kind, maps, stat in kinds]
+
+
+def _table(results: list[GroupResult], path: Path, about: dict[str, Any]) -> None:
+    import pandas as pd
+
+    from brainmap.record import write_table
+    from brainmap.rsa.group import CLUSTER_COLUMNS
+
+    found = [one.clusters for one in results if len(one.clusters)] or [results[0].clusters]
+    write_table(pd.concat(found, ignore_index=True), path, columns=CLUSTER_COLUMNS, about=about)
+
+
+def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
+    """What was tested and found, for a script or for people."""
+    import numpy as np
+
+    def told(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
+        critical = one.critical if np.isfinite(one.critical) else None
+        limits = {"critical": critical, "smallest_p": one.smallest_p}
+        return {what: list(one.names), **limits, "clusters": len(one.clusters)}
+
+    result = results[0]
+    found = {
+        "out": out, "participants": result.n_participants, **told(result, "models"), "voxels": result.n_voxels,
+        "excluded": result.n_excluded, "flips": result.n_flips, "enumerated": result.enumerated,
+    }  # fmt: skip
+    if len(results) > 1:
+        found["differences"] = told(results[1], "differences")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
+    typer.echo(
+        f"{result.n_participants} participants, {counted(len(result.names), 'model')}, {result.n_voxels:,} "
+        f"{_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips, "
+        f"{counted(len(result.clusters), 'cluster')}"
+    )
+    for one in results:
+        if one.smallest_p > one.threshold:
+            typer.echo(f"Nothing can be significant: with {flips} sign flips no p is under {one.smallest_p:.3g}")
+        if len(one.clusters):
+            show(one.clusters[[column for column in _SHOWN if column in one.clusters]], False)
+        elif one is not result:
+            typer.echo(f"No cluster in {counted(len(one.names), 'difference')}")
+    typer.echo(f"Wrote {out}")
+
+
+def _places(result: GroupResult) -> str:
+    return next(kind for kind in ("voxels", "vertices", "places") if kind in result.clusters)
