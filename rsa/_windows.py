@@ -51,6 +51,7 @@ def from_windows(
     groups = groups_of(data, items)
     sources: list[Source] = []
     empty: dict[str, str] = {}
+    still: dict[str, int] = {}
     with progress("windows of time", total=len(times)) as bar:
         for layer, when in times.items():
             frames = [_frames(when, center, length) for center in centers]
@@ -59,18 +60,23 @@ def from_windows(
                 empty[layer] = f"{len(centers) - len(used)} of {layer}" + _every(when)
             means = _window_means(numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
             for k, one in zip(used, means, strict=True):
+                if not (one != one[:1]).any():  # the silence that sounds were padded with
+                    still[layer] = still.get(layer, 0) + 1
+                    continue
                 described = {"layer": layer, "time": round(float(centers[k]), 9), **descriptors}
                 name = f"{layer} at {centers[k]:.3g} s"
                 blocks = Blocks(one, f"layer {name}", average=groups.mean, zscore=zscore)
                 sources.append(Source(patterns=blocks, labels=groups.labels, name=name, rdm_descriptors=described))
             bar.advance(note=layer)
+    if not sources:
+        raise InputError(f"compute_rdms: in none of {len(centers)} windows do the sounds differ; look at the sounds")
+    said = f"compute_rdms: of {len(centers)} windows, these have no RDM, because"
     if empty:
-        warnings.warn(
-            f"compute_rdms: of {len(centers)} windows, these hold no frame and have no RDM: "
-            f"{', '.join(empty.values())}; take longer windows to have all",
-            BrainmapWarning,
-            stacklevel=3,
-        )
+        told = f"{said} they hold no frame: {', '.join(empty.values())}; take longer windows to have all"
+        warnings.warn(told, BrainmapWarning, stacklevel=3)
+    if still:
+        told = f"{said} all sounds are alike in them: {', '.join(f'{n} of {layer}' for layer, n in still.items())}"
+        warnings.warn(told, BrainmapWarning, stacklevel=3)
     return sources
 
 

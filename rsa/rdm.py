@@ -147,7 +147,7 @@ class _Notes:
         told = [f"{n} in {name}" for name, n in self.dropped.items() if n]
         if told:
             warnings.warn(
-                f"compute_rdms: constant units dropped before z-scoring: {', '.join(told)}",
+                f"compute_rdms: constant units dropped before z-scoring: {_some(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )
@@ -155,10 +155,14 @@ class _Notes:
         if told:
             warnings.warn(
                 f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs "
-                f"are NaN: {'; '.join(told)}",
+                f"are NaN: {_some(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )
+
+
+def _some(told: Sequence[str]) -> str:
+    return "; ".join([*told[:8], *([f"and {len(told) - 8} RDMs more"] if len(told) > 8 else [])])
 
 
 def _precision_for(name: str, given: Precision | None) -> NDArray[np.floating] | None:

@@ -239,13 +239,24 @@ def test_coarse_layers_share_the_windows_and_say_which_they_miss() -> None:
     acts = Layers(times, conv1=rng.normal(size=(12, 5, 100)), conv8=rng.normal(size=(12, 5, 4)),
                   fc=rng.normal(size=(12, 9)))  # fmt: skip
     with (
-        pytest.warns(BrainmapWarning, match=r"of 10 windows, .* 7 of conv8 \(a frame every 300 ms\)"),
+        pytest.warns(BrainmapWarning, match=r"of 10 windows, .*: 7 of conv8 \(a frame every 300 ms\)"),
         pytest.warns(BrainmapWarning, match="'fc' left out: no time is kept"),
     ):
         rdms = compute_rdms(acts, over="time", window_ms=100, step_ms=100)
     layer, time = np.array(rdms.rdm_descriptors["layer"]), np.array(rdms.rdm_descriptors["time"])
     assert (layer == "conv1").sum() == 10
     np.testing.assert_allclose(time[layer == "conv8"], [0.15, 0.45, 0.75])
+
+
+def test_silence_that_sounds_were_padded_with_has_no_rdm_and_is_counted() -> None:
+    x, times, _ = planted(np.random.default_rng(13))
+    x[..., 80:] = 0.25
+    acts = Layers({"conv1": times}, conv1=x)
+    with pytest.warns(BrainmapWarning, match="of 10 windows, .* all sounds are alike in them: 2 of conv1"):
+        rdms = compute_rdms(acts, over="time", window_ms=100, step_ms=100, units="zscore")
+    assert rdms.rdm_descriptors["time"][-1] == 0.75
+    with pytest.raises(InputError, match="in none of 10 windows do the sounds differ"):
+        compute_rdms(Layers({"conv1": times}, conv1=0 * x), over="time", step_ms=100)
 
 
 @pytest.mark.parametrize(
