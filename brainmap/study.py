@@ -83,6 +83,10 @@ class Baselines(Section):
         return self
 
 
+OF_DESIGN = ("noise-only", "elapsed-time")
+"""What `[rsa] control_for` takes beside acoustic models: RDMs of each participant's own order of events."""
+
+
 class Inference(Section):
     """The test over participants and its correction over layers x ROIs."""
 
@@ -105,7 +109,8 @@ class Rsa(Section):
     items: Literal["stimulus", "condition"] = "stimulus"
     dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
     measure: Literal["rho-a", "spearman", "tau-a", "pearson", "cosine"] = "rho-a"
-    control_for: tuple[str, ...] = ()  # models of [baselines], partialled out of every comparison in regions
+    # models of [baselines], and of OF_DESIGN each participant's own: partialled out of every comparison in regions
+    control_for: tuple[str, ...] = ()
     inference: Inference = Inference()
 
     @property
@@ -201,9 +206,10 @@ class StudySettings(Section):
                 raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
-            if name not in known:
+            if name not in known and name not in OF_DESIGN:
                 raise ValueError(f"[rsa] control_for: {name!r} is none of the models of [baselines] "
-                                 f"({some(known) or 'there are none'}){nearest(name, known)}")  # fmt: skip
+                                 f"({some(known) or 'there are none'}), nor of the design ({some(OF_DESIGN)})"
+                                 f"{nearest(name, (*known, *OF_DESIGN))}")  # fmt: skip
         if self.explain and self.explain.network is not None and self.explain.network not in networks:
             raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
         return self

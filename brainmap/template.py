@@ -73,7 +73,8 @@ space = "native"                 # or a template's name; group maps need one gri
 items = "stimulus"               # rows of the RDMs: stimulus, or condition (tokens averaged first)
 dissimilarity = "crossnobis"     # the brain's geometry; crossnobis needs runs; correlation, euclidean, mahalanobis
 measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a, pearson, cosine
-# control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions
+# control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions;
+#                                  "noise-only", "elapsed-time": what each participant's own order of events explains
 inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
 
 [searchlight]                    # leave the block out for ROIs only

@@ -15,7 +15,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import Floats
-from brainmap.rsa.partial import compare_vectors_partial
+from brainmap.rsa.partial import aligned_controls, compare_vectors_partial
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -208,14 +208,14 @@ def split_half_best_layer(
         raise InputError(f"split_half_best_layer: found {len(layers)} layer, wanted at least 2")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
-    controls = None if control_rdms is None else aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
+    controls = None if control_rdms is None else aligned_controls(control_rdms, data_rdms)
     halves = _halves(data_rdms, splits=splits, by=by, rng=rng)
     chosen = {roi: np.empty(splits, dtype=np.intp) for roi in dict.fromkeys(rois)}
     tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
     for k, (train, test) in enumerate(halves):
         on_train, on_test = (
             compare_vectors(models[:, half], data[:, half], measure=measure) if controls is None else
-            compare_vectors_partial(models[:, half], data[:, half], controls[:, half], measure=measure)
+            compare_vectors_partial(models[:, half], data[:, half], controls[..., half], measure=measure)
             for half in (train, test)
         )  # fmt: skip
         for roi in chosen:

@@ -39,7 +39,9 @@ def compare_rdms_partial(
     Parameters
     ----------
     model_rdms, data_rdms, control_rdms : rsatoolbox RDMs
-        Of the same level and over the same items, in any order. All controls are removed at once.
+        Of the same level and over the same items, in any order. All controls are removed at once. Controls with an RDM
+        descriptor `participant` are removed from that participant's data (and from models where they meet these) alone;
+        those whose participant is "" from everybody's.
     measure : {"rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine"}
         Ranks for spearman and rho-a; signs of differences of pairs for tau (Kendall's partial tau, for any number of
         controls); cosine removes controls by a regression through the origin.
@@ -56,7 +58,8 @@ def compare_rdms_partial(
     Raises
     ------
     InputError
-        RDMs of other levels or items, a control without variance, as many controls as pairs, a whitened measure.
+        RDMs of other levels or items, a control without variance, as many controls as pairs, a whitened measure, data
+        of a participant without controls.
 
     Notes
     -----
@@ -78,9 +81,34 @@ def compare_rdms_partial(
     array([[1.]])
     """
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
-    controls = aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
+    controls = aligned_controls(control_rdms, data_rdms)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     return compare_vectors_partial(models, data, controls, measure=measure, kind=kind)
+
+
+def aligned_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
+    """Controls in the data's order of items: `(n_controls, n_pairs)`, or `(n_data, n_controls, n_pairs)`, each its own.
+
+    Raises
+    ------
+    InputError
+        Controls of participants, and data that do not say whose they are, or that are of somebody who lacks controls.
+    """
+    vectors = aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
+    if "participant" not in control_rdms.rdm_descriptors:
+        return vectors
+    if "participant" not in data_rdms.rdm_descriptors:
+        raise InputError("partial comparison: controls are of participants, and the data do not say whose they are; "
+                         "give them an RDM descriptor 'participant'")  # fmt: skip
+    owner = np.array([str(who) for who in control_rdms.rdm_descriptors["participant"]])
+    people = [str(who) for who in data_rdms.rdm_descriptors["participant"]]
+    chosen = {who: np.flatnonzero((owner == who) | (owner == "")) for who in dict.fromkeys(people)}
+    most = max(map(len, chosen.values()))
+    lacking = [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()]
+    if lacking:
+        raise InputError(f"partial comparison: participants {some(lacking)} lack controls that others have; give "
+                         "everybody the same ones")  # fmt: skip
+    return np.stack([vectors[chosen[who]] for who in people])
 
 
 def compare_vectors_partial(
@@ -92,6 +120,8 @@ def compare_vectors_partial(
     kind: Kind = "partial",
 ) -> Floats:
     """`compare_rdms_partial` on condensed vectors `(n, n_pairs)` in one order of pairs.
+
+    Controls `(n_data, n_controls, n_pairs)` are each data RDM's own.
 
     Examples
     --------
@@ -106,11 +136,25 @@ def compare_vectors_partial(
         raise InputError(f"partial comparison: {measure} has no partial form, as what controls leave is no RDM whose "
                          "noise or geometry is known; choose 'pearson', 'cosine', or a rank measure")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
-    if len({x.shape[1] for x in (models, data, controls)}) > 1:
-        raise InputError(f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[1]} "
+    if len({x.shape[-1] for x in (models, data, controls)}) > 1:
+        raise InputError(f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[-1]} "
                          "pairs in models, data and controls, wanted equal numbers; use the same items")
-    if not len(controls):
+    if not controls.shape[-2]:
         raise InputError("partial comparison: found no control RDMs, wanted at least one")
+    if controls.ndim == 3:
+        each = zip(data, controls, strict=True)
+        result = np.concatenate([_all_partial(models, one[None], own, measure, kind) for one, own in each], axis=1)
+    else:
+        result = _all_partial(models, data, controls, measure, kind)
+    undefined = int(np.isnan(result).sum())
+    if undefined:
+        warnings.warn(f"partial comparison: {measure} is not defined for {undefined} of {result.size} comparisons "
+                      "(nothing is left of a model or data RDM); they are NaN", BrainmapWarning, stacklevel=2)
+    return result
+
+
+def _all_partial(models: Floats, data: Floats, controls: Floats, measure: Measure, kind: Kind) -> Floats:
+    """Every model with every data RDM, by the pairs that both and the controls have."""
     there = ~np.isnan(controls).any(axis=0)
     result = np.full((len(models), len(data)), np.nan)
     for rows, in_models in by_missing(models):
@@ -122,10 +166,6 @@ def compare_vectors_partial(
             if use.any():
                 sides = (models[np.ix_(rows, use)], data[np.ix_(columns, use)], controls[:, use])
                 result[np.ix_(rows, columns)] = _partial(*sides, measure, kind)
-    undefined = int(np.isnan(result).sum())
-    if undefined:
-        warnings.warn(f"partial comparison: {measure} is not defined for {undefined} of {result.size} comparisons "
-                      "(nothing is left of a model or data RDM); they are NaN", BrainmapWarning, stacklevel=2)
     return result
 
 
@@ -142,22 +182,42 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     ------
     InputError
         Fewer than two participants, or what `compare_rdms_partial` refuses.
+
+    Notes
+    -----
+    Where participants have controls of their own (an RDM descriptor `participant`), the order of their trials say, each
+    one's controls are removed from its RDM, on the measure's scale, before RDMs are pooled: a pool of raw RDMs would
+    hold what the others' controls explain, and a bound would rise or fall with their orders. A participant is then
+    compared with that pool less its own controls, as a model is. With the same controls for all, the pool is that of
+    `brainmap.rsa.noise_ceilings`.
     """
     from brainmap.rsa.ceiling import pools
 
-    controls = aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
+    controls, named_measure = aligned_controls(control_rdms, data_rdms), measure_named(measure)
     named = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rows = []
     for roi in dict.fromkeys(named):
-        x = vectors[[name == roi for name in named]]
-        pooled, others = pools(x, measure_named(measure))
-        upper = compare_vectors_partial(pooled, x, controls, measure=measure)
-        lower = [compare_vectors_partial(pool, one, controls, measure=measure)[0, 0]
-                 for pool, one in zip(others, x, strict=True)]
+        mine = np.array([name == roi for name in named])
+        x, own = vectors[mine], controls if controls.ndim == 2 else controls[mine]
+        left = x if own.ndim == 2 else np.stack([_rest(a, b, named_measure) for a, b in zip(x, own, strict=True)])
+        pooled, others = pools(left, named_measure)
+        upper = compare_vectors_partial(pooled, x, own, measure=measure)
+        lower = [compare_vectors_partial(others[k], x[k], own if own.ndim == 2 else own[k], measure=measure)[0, 0]
+                 for k in range(len(x))]
         rows.append({"roi": roi, "lower": np.nanmean(lower), "upper": np.nanmean(upper), "n": len(x),
                      "approximate": True})
     return pd.DataFrame(rows)
+
+
+def _rest(row: Floats, controls: Floats, measure: Measure) -> Floats:
+    """What controls leave of one RDM, on the scale of the measure (ranks for tau); missing pairs stay missing."""
+    use = ~np.isnan(row) & ~np.isnan(controls).any(axis=0)
+    scale: Measure = "spearman" if measure in ("tau-a", "tau-b") else measure
+    own, removed = _vectors(row[None, use], scale)[0], _vectors(controls[:, use], scale)
+    rest = np.full(row.shape, np.nan)
+    rest[use] = own - removed.T @ np.linalg.lstsq(removed.T, own, rcond=1e-10)[0]
+    return rest
 
 
 def _partial(models: Floats, data: Floats, controls: Floats, measure: Measure, kind: Kind) -> Floats:

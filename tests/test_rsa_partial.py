@@ -182,3 +182,83 @@ def test_the_best_layer_is_chosen_and_scored_without_the_control() -> None:
                                   control_rdms=controls)["layer"].item()
             for controls in (None, labelled(control[None], names))]
     assert best == ["conv1", "conv2"]
+
+
+def of_people(vectors: np.ndarray, people: list[str]) -> RDMs:
+    n = round((1 + np.sqrt(1 + 8 * vectors.shape[-1])) / 2)
+    items = {"stimulus_id": [f"s{k:02d}" for k in range(n)]}
+    return RDMs(vectors.copy(), rdm_descriptors={"participant": people}, pattern_descriptors=items)
+
+
+def confounded(rng: np.random.Generator, strength: float) -> tuple[RDMs, RDMs, RDMs]:
+    """A model, and six participants whose RDMs hold nothing but noise and their own order in time, like the model's."""
+    n_items, people = 20, [f"{k:02d}" for k in range(1, 7)]
+    i, j = np.triu_indices(n_items, 1)
+    common = np.arange(n_items) + rng.normal(0, 2, n_items)
+    orders = [np.argsort(np.argsort(common + rng.normal(0, 4, n_items))) for _ in people]
+    elapsed = np.array([np.abs(order[i] - order[j]) for order in orders], dtype=float)
+    model = np.abs(common[i] - common[j])[None] + rng.normal(size=(1, len(i)))
+    data = strength * elapsed / elapsed.std() + rng.normal(size=elapsed.shape)
+    return of_people(model, ["model"]), of_people(data, people), of_people(elapsed, people)
+
+
+@pytest.mark.parametrize("measure", ["rho-a", "pearson"])
+def test_a_confound_of_each_participants_own_order_falls_to_nothing(measure: str) -> None:
+    rng, raw, left, shared = np.random.default_rng(8), [], [], []
+    for _ in range(10):
+        model, data, elapsed = confounded(rng, strength=1.0)
+        raw.append(compare_vectors(model.dissimilarities, data.dissimilarities, measure=measure).mean())
+        left.append(compare_rdms_partial(model, data, elapsed, measure=measure).mean())
+        bounds = partial_ceilings(data, elapsed, measure=measure)
+        shared.append((noise_ceilings(data, measure=measure)["lower"][0], bounds["lower"][0]))
+    assert np.mean(raw) > 0.25
+    assert abs(np.mean(left)) < 0.04
+    assert np.mean(shared, axis=0)[0] > 0.25
+    assert abs(np.mean(shared, axis=0)[1]) < 0.06
+
+
+def test_own_controls_are_those_of_each_participant_in_any_order_of_items_and_people() -> None:
+    rng = np.random.default_rng(9)
+    model, data, elapsed = confounded(rng, strength=0.5)
+    everybodys = of_people(np.concatenate([rng.normal(size=(1, 190)), elapsed.dissimilarities[::-1]]),
+                           ["", *elapsed.rdm_descriptors["participant"][::-1]])  # fmt: skip
+    found = compare_rdms_partial(model, data, everybodys)
+    for k in range(6):
+        own = np.stack([everybodys.dissimilarities[0], elapsed.dissimilarities[k]])
+        alone = compare_vectors_partial(model.dissimilarities, data.dissimilarities[[k]], own)
+        assert found[0, k] == pytest.approx(alone[0, 0])
+    same = of_people(np.tile(elapsed.dissimilarities[:1], (6, 1)), elapsed.rdm_descriptors["participant"])
+    once = RDMs(elapsed.dissimilarities[:1], pattern_descriptors=dict(data.pattern_descriptors))
+    np.testing.assert_allclose(compare_rdms_partial(model, data, same), compare_rdms_partial(model, data, once))
+    layers = RDMs(rng.normal(size=(2, 190)), rdm_descriptors={"layer": ["a", "b"]},
+                  pattern_descriptors=dict(data.pattern_descriptors))  # fmt: skip
+    one, two = (
+        split_half_best_layer(layers, data, splits=4, rng=np.random.default_rng(0), by="stimulus", control_rdms=it)
+        for it in (same, once)
+    )
+    np.testing.assert_allclose(one["score"], two["score"])
+
+
+def test_ceilings_with_own_controls_pool_what_the_controls_leave() -> None:
+    _, data, elapsed = confounded(np.random.default_rng(10), strength=0.7)
+    rest = np.array([residual(x, z[None]) for x, z in zip(data.dissimilarities, elapsed.dissimilarities, strict=True)])
+    z = rest / rest.std(axis=1, keepdims=True)
+    own = elapsed.dissimilarities
+    lower = [np.corrcoef(residual(np.delete(z, k, axis=0).mean(axis=0), own[[k]]), rest[k])[0, 1] for k in range(6)]
+    found = partial_ceilings(data, elapsed, measure="pearson")
+    assert found["lower"][0] == pytest.approx(np.mean(lower))
+    holes = of_people(np.where(np.arange(190) < 5, np.nan, own), elapsed.rdm_descriptors["participant"])
+    assert np.isfinite(partial_ceilings(data, holes, measure="rho-a")[["lower", "upper"]].to_numpy()).all()
+
+
+def test_participants_without_their_controls_are_named() -> None:
+    model, data, elapsed = confounded(np.random.default_rng(11), strength=0.7)
+    with pytest.raises(InputError, match="participants '03' lack controls"):
+        compare_rdms_partial(model, data, elapsed[[0, 1, 3, 4, 5]])
+    twice = of_people(np.concatenate([elapsed.dissimilarities, elapsed.dissimilarities[:1] ** 2]),
+                      [*elapsed.rdm_descriptors["participant"], "01"])  # fmt: skip
+    with pytest.raises(InputError, match="'02', '03', '04', '05', '06' lack controls"):
+        compare_rdms_partial(model, data, twice)
+    anonymous = RDMs(data.dissimilarities, pattern_descriptors=dict(data.pattern_descriptors))
+    with pytest.raises(InputError, match="do not say whose they are"):
+        compare_rdms_partial(model, anonymous, elapsed)

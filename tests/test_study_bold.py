@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.alignment import aligned_vectors
 from brainmap.stages import Context, check_study
 from brainmap.study import load_study
 from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids
@@ -234,3 +236,20 @@ def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyS
         table.to_csv(path.with_name(path.name.replace("run-1", f"run-{run}")), sep="\t", index=False)
     found = [line for line in problems(bold_study) if line.startswith("participant 01")]
     assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found
+
+def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
+    bold_study.edit(("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'))
+    assert check_study(Context(load_study(bold_study.file))).problems == ()
+    bold_study.run()
+    models = rsa.load_rdms(bold_study.out / "rdms" / "network-net_rdms.h5")
+    brains = rsa.stack_rdms([rsa.load_rdms(p) for p in sorted(bold_study.out.glob("sub-*/**/*desc-rois_rdms.h5"))])
+    designs = [rsa.load_rdms(p) for p in sorted(bold_study.out.glob("sub-*/**/*designrdms.h5"))]
+    assert len(designs) == 2
+    own = RDMs(np.concatenate([aligned_vectors(one, brains) for one in designs]),
+               rdm_descriptors={"participant": ["01", "01", "02", "02"]},
+               pattern_descriptors={"stimulus_id": brains.pattern_descriptors["stimulus_id"]})  # fmt: skip
+    expected = rsa.compare_rdms_partial(models, brains, own, measure="rho-a")
+    table = pd.read_csv(bold_study.out / "group" / "scores.tsv", sep="\t")
+    np.testing.assert_allclose(table["score"], expected.ravel())
+    bounds = pd.read_csv(bold_study.out / "group" / "ceilings.tsv", sep="\t")
+    np.testing.assert_allclose(bounds["lower"], rsa.partial_ceilings(brains, own, measure="rho-a")["lower"])

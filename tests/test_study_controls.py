@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
+from brainmap.stages import Context, check_study
 from brainmap.study import load_study
+from tests.conftest import sound_ids
 
 BASELINES = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'
 
@@ -54,3 +57,46 @@ def test_controls_that_are_no_baselines_are_said(tiny_study: Any, section: str, 
     tiny_study.edit(("\n[rsa]\n", section))
     with pytest.raises(InputError, match=words):
         load_study(tiny_study.file)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: Any, known: bool) -> None:
+    light = ("[searchlight]\nradius_mm = 6.0\n", "")
+    silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+    tiny_study.edit(light, silent, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["elapsed-time"]\n'))
+    text = tiny_study.file.read_text()
+    first, third = text.index("[[brain]]"), text.rindex("[[brain]]")
+    only = text[third:].replace("betas_run-{run}.nii", "s_run-{run}_desc-lsa_betas.nii")
+    tiny_study.file.write_text(text[:first] + only)
+    own = tiny_study.folder / "sub-03"
+    for image in own.glob("betas_run-*.nii.gz"):
+        image.rename(own / image.name.replace("betas_", "s_").replace(".nii", "_desc-lsa_betas.nii"))
+    if not known:
+        (problem,) = check_study(Context(load_study(tiny_study.file))).problems
+        assert "participant 03: [rsa] control_for: 'elapsed-time' needs the order of the events" in problem
+        with pytest.raises(InputError, match="needs the order of the events"):
+            tiny_study.run()
+        return
+    names, file = sound_ids(), own / "s_desc-lsa_designrdms.h5"
+
+    def write(seed: int) -> None:
+        vectors = np.random.default_rng(seed).random((2, len(names) * (len(names) - 1) // 2))
+        rdms = RDMs(vectors, dissimilarity_measure="seconds", descriptors={"level": "stimulus"},
+                    rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
+                    pattern_descriptors={"stimulus_id": names})  # fmt: skip
+        rsa.save_rdms(rdms, file)
+
+    write(0)
+    assert check_study(Context(load_study(tiny_study.file))).problems == ()
+    tiny_study.run(page=True)
+    table = pd.read_csv(tiny_study.out / "group" / "scores.tsv", sep="\t", dtype={"participant": str})
+    (path,) = (tiny_study.out / "sub-03").rglob("*rdms.h5")
+    models = rsa.load_rdms(tiny_study.out / "rdms" / "network-net_rdms.h5")
+    control = rsa.load_rdms(file).subset("name", ["elapsed-time"])
+    expected = rsa.compare_rdms_partial(models, rsa.load_rdms(path), control, measure="rho-a")
+    np.testing.assert_allclose(table["score"], expected.ravel())
+    page = (tiny_study.out / "report.html").read_text()
+    assert "own order of events explains (the elapsed-time RDM" in page
+    assert "What the acoustic models" not in page
+    write(1)
+    assert {"sub-03_rois", "group_rois"} <= tiny_study.run()

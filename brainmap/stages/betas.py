@@ -61,13 +61,14 @@ def _compare_design(context: Context, person: Participant) -> None:
     scores = compare_rdms(models, design, measure="spearman")
     for k, what in enumerate(design.rdm_descriptors["name"]):
         worst = int(np.abs(scores[:, k]).argmax())
-        if abs(scores[worst, k]) > _ALIKE:
+        if abs(scores[worst, k]) > _ALIKE and what not in context.study.settings.rsa.control_for:
             network, layer = layer_names(models)[worst]
             log.warning(
                 "note: participant %s: the %s RDM of the design correlates %.2f (Spearman) with %s %s, and above %.1f "
-                "with %d of %d models; between-run products (crossnobis) and other orders in other runs keep it out",
+                "with %d of %d models; between-run products (crossnobis) and other orders in other runs keep it out, "
+                "[rsa] control_for = ['%s'] partials it out",
                 person.label, what, scores[worst, k], network, layer, _ALIKE,
-                int((np.abs(scores[:, k]) > _ALIKE).sum()), len(scores),
+                int((np.abs(scores[:, k]) > _ALIKE).sum()), len(scores), what,
             )  # fmt: skip
 
 

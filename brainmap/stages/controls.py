@@ -1,9 +1,23 @@
-"""What `[rsa] control_for` changes: acoustic models that are partialled out, and no longer compared themselves."""
+"""What `[rsa] control_for` changes: RDMs that are partialled out of every comparison in regions.
+
+Acoustic models of [baselines] are partialled out of everybody's, and no longer compared themselves; what comes from the
+order of events (`noise-only`, `elapsed-time`) is partialled out of that participant's alone.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from rsatoolbox.rdm.rdms import RDMs
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.record import file_digest
+from brainmap.rsa.alignment import aligned_vectors, level_of
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.dissimilarity import Floats
@@ -11,20 +25,80 @@ from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version, layer_names, rdm_path
+from brainmap.study import OF_DESIGN
+from brainmap.study_inputs import Participant
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rsatoolbox.rdm import RDMs
+
+DESIGN_ENDING = "_designrdms.h5"
 
 
-def control_rdms(context: Context) -> RDMs | None:
-    """The RDMs of the baselines that the study controls for, if any."""
+def design_file(context: Context, person: Participant) -> Path | None:
+    """The RDMs of a participant's design, that the general linear model left with the betas; None where none are."""
+    if person.brain.kind == "bold":
+        stage = f"sub-{person.label}_betas"
+        return next((f for f in context.ledger.files(stage) if f.name.endswith(DESIGN_ENDING)), None)
+    first = Path(person.found[0].image)
+    own = re.sub(r"_run-[A-Za-z0-9]+", "", first.name).split("_betas")[0]
+    beside = first.with_name(f"{own}{DESIGN_ENDING}")
+    return beside if beside.is_file() else None
+
+
+def no_design(person: Participant, names: Sequence[str]) -> str:
+    """What to do where a study controls for a design that is not known."""
+    return (
+        f"[rsa] control_for: {some(names)} needs the order of the events, which betas alone do not tell, and no "
+        f"*{DESIGN_ENDING} lies beside {Path(person.found[0].image).name}; take kind = 'bold', or betas that "
+        "`brainmap rsa betas` made"
+    )
+
+
+def of_design(context: Context) -> list[str]:
+    """What the study controls for that comes from each participant's design."""
+    return [name for name in context.study.settings.rsa.control_for if name in OF_DESIGN]
+
+
+def design_digests(context: Context, people: Iterable[Participant]) -> list[str]:
+    """SHA-256 of the designs that the scores depend on; none where nothing of a design is controlled for."""
+    files = [design_file(context, person) for person in people] if of_design(context) else []
+    return [file_digest(file) for file in files if file is not None]
+
+
+def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
+    """The RDMs that the study controls for, if any: of baselines for everybody, of designs for each participant.
+
+    Raises
+    ------
+    InputError
+        A participant whose design is not known, or is over other items.
+    """
     settings = context.study.settings
-    if not settings.rsa.control_for or settings.baselines is None:
-        return None
-    every = load_rdms(rdm_path(context, Version(settings.baselines, "")))
-    chosen: RDMs = every.subset("layer", list(settings.rsa.control_for))
-    return chosen
+    acoustic = [name for name in settings.rsa.control_for if name not in OF_DESIGN]
+    shared: list[RDMs] = []
+    if acoustic and settings.baselines is not None:
+        every = load_rdms(rdm_path(context, Version(settings.baselines, "")))
+        shared = [every.subset("layer", acoustic)]
+    wanted = of_design(context)
+    if not wanted:
+        return shared[0] if shared else None
+    owners, found = [""] * len(acoustic), [aligned_vectors(one, brains, names=("controls", "data")) for one in shared]
+    present = {str(who) for who in brains.rdm_descriptors["participant"]}
+    for person in context.study.participants():
+        if person.label in present:
+            file = design_file(context, person)
+            if file is None:
+                raise InputError(f"participant {person.label}: {no_design(person, wanted)}")
+            design = load_rdms(file).subset("name", wanted)
+            found.append(aligned_vectors(design, brains, names=(file.name, "data")))
+            owners += [person.label] * len(wanted)
+    return RDMs(
+        np.concatenate(found),
+        dissimilarity_measure="controls",
+        descriptors={"level": level_of(brains)},
+        rdm_descriptors={"participant": owners},
+        pattern_descriptors={key: value for key, value in brains.pattern_descriptors.items() if key != "index"},
+    )
 
 
 def least_to_halve(context: Context) -> int:
@@ -48,7 +122,7 @@ def compared(context: Context, models: RDMs) -> RDMs | None:
 
 def scores_of(context: Context, models: RDMs, brains: RDMs) -> Floats:
     """Each model against each region, without what the controls explain."""
-    measure, controls = context.study.settings.rsa.measure, control_rdms(context)
+    measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
     if controls is None:
         return compare_rdms(models, brains, measure=measure)
     return compare_rdms_partial(models, brains, controls, measure=measure)
@@ -56,7 +130,7 @@ def scores_of(context: Context, models: RDMs, brains: RDMs) -> Floats:
 
 def ceilings_of(context: Context, brains: RDMs) -> pd.DataFrame:
     """The noise ceilings that belong to these scores."""
-    measure, controls = context.study.settings.rsa.measure, control_rdms(context)
+    measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
     if controls is None:
         return noise_ceilings(brains, measure=measure)
     return partial_ceilings(brains, controls, measure=measure)

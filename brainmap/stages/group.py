@@ -24,7 +24,7 @@ from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map, common_space, to_transform
 from brainmap.stages.context import Context, image_digest
-from brainmap.stages.controls import ceilings_of, compared, control_rdms, least_to_halve, scores_of
+from brainmap.stages.controls import ceilings_of, compared, control_rdms, design_digests, least_to_halve, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS
 from brainmap.study import Participant
@@ -53,7 +53,7 @@ def run_group(context: Context) -> None:
     people = list(context.study.participants())
     key = content_key(
         VERSION,
-        _rdm_digests(context, people),
+        [*_rdm_digests(context, people), *design_digests(context, people)],
         context.study.settings.rsa.model_dump(),
         context.study.settings.study.seed,
     )
@@ -145,7 +145,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by,
-                control_rdms=control_rdms(context),
+                control_rdms=control_rdms(context, brains),
             )  # fmt: skip
             table.insert(0, "network", version.name)
             best.append(table)
