@@ -134,6 +134,8 @@ class Searchlight(Section):
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
     measure: Literal["spearman", "rho-a", "pearson", "cosine"] = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
+    precision: Literal["voxel", "sphere"] = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
+    shrinkage: Literal["diag", "eye", "none"] = "diag"  # of a sphere's covariance
     warped: str | None = None  # maps that were brought to a template: {participant}, {network}, {layer} or {name}
     warped_space: str | None = None
     group: GroupTest = GroupTest()

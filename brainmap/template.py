@@ -82,6 +82,8 @@ radius_mm = 9.0
 dissimilarity = "correlation"    # correlation, euclidean, crossnobis
 measure = "spearman"             # spearman, rho-a, pearson, cosine
 minimum_voxels = 10
+# precision = "voxel"            # [brain] noise of each voxel (for crossnobis), or of each "sphere": its covariance,
+# shrinkage = "diag"             # shrunk to its diagonal (diag), to the identity (eye), or not (none)
 # warped = "warped/{name}.nii.gz"  # native maps that were brought to a template: {participant}, {network}, {layer}
 # warped_space = "MNI152NLin2009cAsym"
 group = { test = "sign-flip", permutations = 5000, correction = "max-t" }

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rsatoolbox.data import Dataset
 
+    from brainmap.rsa._sphere_precision import NoiseSource
     from brainmap.rsa.regions import Rois
+    from brainmap.study import Searchlight
 
 
 def mask_of(person: Participant) -> Nifti1Image:
@@ -130,6 +132,13 @@ def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[
     left = None if brain.noise == "runs" else residuals_of(person)
     source: Any = {"source": "runs"} if left is None else {"source": left.parts, "dof": left.dof}
     return {name: noise_precision(select_roi(data, name), method=brain.precision, **source) for name in names}
+
+
+def map_noise(person: Participant, data: Dataset, settings: Searchlight) -> NoiseSource | None:
+    """What the searchlight knows of the noise: that of each voxel, or where each sphere's covariance comes from."""
+    if settings.precision == "sphere":
+        return residuals_of(person) if person.brain.noise == "residuals" else "runs"
+    return voxel_noise(person, data) if settings.dissimilarity == "crossnobis" else None
 
 
 def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | None:

@@ -302,11 +302,15 @@ def _check_design(
         for section, chosen in (("[rsa]", rsa.dissimilarity), ("[searchlight]", light.dissimilarity if light else ""))
         if chosen == "crossnobis" or (chosen in WHITENED and person.brain.noise == "runs")
     ]
+    if light is not None and light.precision == "sphere" and person.brain.noise == "runs":
+        needs.append("[searchlight] precision = 'sphere'")
     if needs and len({row.run for row in there}) < 2:
         yield (
             f"{' and '.join(needs)} needs two or more runs, found one in {Path(person.files[0]).name}; give betas a "
             "run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
         )
+    if light is not None and light.precision == "sphere" and person.brain.noise == "none":
+        yield "[searchlight] precision = 'sphere' needs [brain] noise = 'runs' or 'residuals'; set it, or take 'voxel'"
     if rsa.dissimilarity == "mahalanobis" and person.brain.noise == "none":
         yield "[rsa] dissimilarity = 'mahalanobis' needs [brain] noise = 'runs'; set it, or choose 'euclidean'"
 

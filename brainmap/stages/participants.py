@@ -20,7 +20,7 @@ from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
 from brainmap.stages.betas import with_betas
-from brainmap.stages.brains import mask_of, patterns_of, regions_of, roi_precision, screened, voxel_noise
+from brainmap.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
 from brainmap.stages.context import Context, ready
 from brainmap.stages.controls import compared, design_digests, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
@@ -83,7 +83,8 @@ class Person:
             measure=settings.measure,
             dissimilarity=settings.dissimilarity,
             items=self.context.study.settings.rsa.items,
-            noise=voxel_noise(self.person, self.data) if settings.dissimilarity == "crossnobis" else None,
+            noise=map_noise(self.person, self.data, settings),
+            shrinkage=settings.shrinkage,
             minimum_voxels=settings.minimum_voxels,
         )
 
@@ -132,7 +133,8 @@ class Person:
         settings = self.context.study.settings
         assert settings.searchlight is not None  # the caller asked for it because it is there
         own = settings.searchlight.model_dump(exclude={"group"})
-        return self.key(self.person.inputs, settings.searchlight.dissimilarity, own, settings.study.maps)
+        noise = self.person.brain.noise if settings.searchlight.precision == "sphere" else ""
+        return self.key(self.person.inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
 
     @property
     def mapped(self) -> bool:
