@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,13 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("items", ["stimulus", "condition"])
-@pytest.mark.parametrize("units", [None, "zscore"])
-@pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean", "cosine", "poisson"])
+@pytest.mark.parametrize(
+    ("dissimilarity", "units"),
+    [*itertools.product(("correlation", "euclidean", "cosine"), (None, "zscore")), ("poisson", None)],
+)
 def test_streamed_equals_in_memory(
     dissimilarity: Any, units: Any, items: Any, small_slabs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if dissimilarity == "poisson" and units:
-        pytest.skip("z-scored units are no rates")
     x = np.random.default_rng(0).gamma(2.0, size=(12, 4, 61)).astype(np.float32)
     x[3] = np.nan
     watched = Watched(chunked(tmp_path / "a", x, rows=2), chunks=(2, 4, 61))
@@ -288,7 +289,7 @@ class Network(torch.nn.Module):
         self.head = torch.nn.Linear(2, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(self.two(torch.relu(self.one(x))))
+        y = torch.tanh(self.two(torch.tanh(self.one(x))))
         return self.head(y.flatten(2).mean(2))  # type: ignore[no-any-return]
 
 
