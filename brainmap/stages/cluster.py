@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -171,12 +172,41 @@ def _client(address: str) -> Any:
 
     warn_of_strangers(address)
     try:
-        return distributed.Client(address, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # A client that fails to connect complains once more when it is thrown away: ask before there is one.
+        asyncio.run(asyncio.wait_for(_identity(address), ANSWER))
+    except TimeoutError:
+        raise InputError(_unanswered(address)) from None
+    except (ValueError, TypeError, RuntimeError) as error:
+        hint = "; TLS takes its certificates from Dask's configuration (distributed.comm.tls)"
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
-        if isinstance(error, OSError):
-            why = f"nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
-        raise InputError(f"--dask-scheduler: {address}: {why}") from None
+        raise InputError(f"--dask-scheduler: {address}: {why}{hint if address.startswith('tls:') else ''}") from None
+    except OSError:
+        raise InputError(_unanswered(address)) from None
+    except Exception as error:  # what is no scheduler may answer anything
+        raise InputError(f"--dask-scheduler: what answers at {address} is no Dask scheduler "
+                         f"({type(error).__name__})") from None  # fmt: skip
+    return distributed.Client(address, timeout=ANSWER, set_as_default=False)
+
+
+def _unanswered(address: str) -> str:
+    return f"--dask-scheduler: {address}: nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
+
+
+async def _identity(address: str) -> None:
+    """Ask who is there.
+
+    Raises
+    ------
+    ValueError
+        Somebody else.
+    """
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    async with rpc(address, connection_args=Security().get_connection_args("client")) as other:
+        found = await other.identity()
+        if found.get("type") != "Scheduler":
+            raise ValueError(f"a Dask {str(found.get('type')).lower()} answers, wanted the scheduler")
 
 
 def _wait_for_workers(client: Any, address: str) -> None:
