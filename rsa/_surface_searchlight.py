@@ -18,6 +18,7 @@ from brainmap.rsa._neighborhoods import (
     noise_of,
     prepare,
     score_neighborhoods,
+    searched,
     threads_of,
 )
 from brainmap.rsa.alignment import Level
@@ -158,7 +159,7 @@ def surface_searchlight(
     metric: Metric = "dijkstra",
     mask: Surface | None = None,
     dissimilarity: Dissimilarity = "correlation",
-    measure: Measure = "spearman",
+    measure: Measure | str = "spearman",
     items: Level | None = None,
     runs: Literal["between", "average"] = "between",
     labels: Sequence[str] | None = None,
@@ -248,7 +249,7 @@ def surface_searchlight(
             f"surface searchlight: the largest disc holds {discs.n_most} vertices, fewer than "
             f"minimum_vertices={minimum_vertices}; take a larger radius_mm or a smaller minimum"
         )
-    scoring = Scoring(prepared, models, discs, dissimilarity, measure, minimum_vertices)
+    scoring = Scoring(prepared, models, discs, dissimilarity, searched(measure), minimum_vertices)
     if spatial is not None:
         from brainmap.rsa._sphere_precision import bricks  # heavier than most searchlights need
 

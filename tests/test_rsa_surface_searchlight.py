@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from rsatoolbox.rdm import RDMs
@@ -15,6 +16,7 @@ from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
 from brainmap.rsa.discs import discs_on
 from brainmap.rsa.meshes import Mesh, joined, load_mesh
+from brainmap.rsa.normalize import run_residuals
 
 WORDS = [f"w{k}" for k in range(8)]
 
@@ -77,6 +79,8 @@ def place_of(data: Any, mesh: Mesh) -> Any:
         ("cosine", "cosine", {"n_vertices": 15}, False),
         ("crossnobis", "rho-a", {"n_vertices": 15, "metric": "geodesic"}, False),
         ("crossnobis", "spearman", {"radius_mm": 5.0}, True),
+        ("correlation", "tau-a", {"n_vertices": 12}, False),
+        ("crossnobis", "cosine_cov", {"radius_mm": 5.0}, False),
     ],
 )
 def test_every_disc_has_the_scores_of_its_rdm(
@@ -181,6 +185,23 @@ def test_maps_are_a_mapping_that_saves_itself_as_gifti(
         maps["conv22"]
 
 
+def test_maps_are_drawn_on_their_own_mesh_with_the_best_model_below(
+    mesh: Mesh, models: RDMs, rng: np.random.Generator
+) -> None:
+    maps = surface_searchlight(rsa.load_surface_patterns(runs_on(mesh, rng)), models, mesh=mesh, radius_mm=6)
+    figure = viz.plot_surface_maps(maps)
+    assert {"conv1", "conv2", "conv3", "best", "■ conv3"} <= {text.get_text() for text in figure.texts}
+    assert len([axes for axes in figure.axes if axes.collections and len(axes.collections[0].get_paths()) > 50]) == 16
+    one = viz.plot_surface_maps(maps, models=["conv2"], threshold=0.2)
+    assert "best" not in {text.get_text() for text in one.texts}
+    with pytest.raises(InputError, match="did you mean 'conv2'"):
+        viz.plot_surface_maps(maps, models=["conv22"])
+    with pytest.raises(InputError, match="120 vertices in the left half, the mesh has 0"):
+        viz.plot_surface_maps(maps, mesh=mesh.side("right"))
+    with pytest.raises(InputError, match="or the mesh"):
+        viz.plot_surface_maps(dict(maps))
+
+
 # What it finds ------------------------------------------------------------------------------------------------------
 
 LEFT, RIGHT = (-52.0, -20.0, 6.0), (56.0, -12.0, 2.0)
@@ -216,8 +237,6 @@ def test_what_is_planted_is_found_where_it_is_planted(models: RDMs, rng: np.rand
         assert deep.sum() > 20
         assert (maps.best.values[deep, 0] == 1 + maps.names.index(layer)).mean() > 0.9
         assert abs(np.nanmean(scores[~(left | right)])) < 0.05
-    figure = viz.plot_surface_maps(maps)
-    assert {"conv1", "conv2", "conv3", "best", "■ conv3"} <= {text.get_text() for text in figure.texts}
 
 
 def test_maps_of_participants_are_tested_over_vertices(mesh: Mesh, models: RDMs, rng: np.random.Generator) -> None:
@@ -285,3 +304,79 @@ def test_data_of_no_mesh_or_another_one_are_refused(mesh: Mesh, models: RDMs, rn
         surface_searchlight(one_run, models, mesh=mesh, dissimilarity="crossnobis")
     with pytest.raises(InputError, match="different items"):
         surface_searchlight(np.ones((8, 210)), models, mesh=mesh, labels=[*WORDS[:7], "other"])
+
+
+# The command line ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(mesh: Mesh, models: RDMs, rng: np.random.Generator, tmp_path: Path) -> dict[str, Any]:
+    """Names of two runs on a mesh of its own, the mesh, and RDMs, all on disk."""
+    names = []
+    for k, run in enumerate(runs_on(mesh, rng, n_runs=2)):
+        names.append(str(tmp_path / f"run-{k}_hemi-{{hemi}}.func.gii"))
+        rsa.save_surface(run, names[-1])
+    for side, hemi in (("left", "lh"), ("right", "rh")):
+        part = mesh.side(side)
+        nib.freesurfer.write_geometry(tmp_path / f"{hemi}.mid", part.points, part.triangles)
+    models.dissimilarity_measure = "correlation"
+    rsa.save_rdms(models, tmp_path / "models.h5")
+    return {"betas": names, "models": tmp_path / "models.h5", "mesh": tmp_path / "{hemi}.mid"}
+
+
+def test_maps_and_their_picture_come_from_the_command_line(
+    files: dict[str, Any], tmp_path: Path, lines_of: Any
+) -> None:
+    out, best, figure = tmp_path / "x_{hemi}.func.gii", tmp_path / "best_{hemi}.shape.gii", tmp_path / "x.png"
+    command = ["rsa", "searchlight", "--betas", *files["betas"], "--models", files["models"], "--mesh", files["mesh"],
+               "--radius", 6, "--metric", "geodesic", "--dissimilarity", "crossnobis", "--out", out]  # fmt: skip
+    code, said, errors = lines_of(*command, "--best", best, "--figure", figure)
+    assert code == 0, errors
+    assert said[0].startswith("3 models at ")
+    assert said[1:] == [f"Wrote {tmp_path}/{name}" for name in (
+        "x_L.func.gii", "x_R.func.gii", "best_L.shape.gii", "best_R.shape.gii", "x.png")]  # fmt: skip
+    data = rsa.load_surface_patterns(files["betas"])
+    residuals, freedom = run_residuals(data)
+    maps = surface_searchlight(
+        data, rsa.load_rdms(files["models"]), mesh=files["mesh"], radius_mm=6, metric="geodesic",
+        dissimilarity="crossnobis", noise=np.sqrt((residuals**2).sum(axis=0) / freedom),
+    )  # fmt: skip
+    found = rsa.load_surface(str(out))
+    assert found.labels == maps.names
+    np.testing.assert_array_equal(found.values, maps.data.values)
+    np.testing.assert_array_equal(rsa.load_surface(str(best)).values, maps.best.values)
+    assert figure.stat().st_size > 20_000
+    assert "rsa searchlight" in nib.load(tmp_path / "x_L.func.gii").meta["History"]
+    assert lines_of(*command)[0] == 2  # what is there is kept
+    code, _, errors = lines_of(*command, "--precision", "sphere", "--overwrite", "--vertices", 12)
+    assert code == 2
+    assert "give radius_mm or n_vertices" in errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "x.func.gii"], "--out: x.func.gii, wanted a name like"),
+        (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverage"], "in the left hemisphere, and the mesh fsaverage"),
+        (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverge5"], "did you mean 'fsaverage5'"),
+        (["--out", "x_{hemi}.func.gii", "--noise", "residuals"], "on the surface take --noise runs"),
+        (["--out", "x_{hemi}.func.gii", "--figure", "x.gif"], "--figure: x.gif tells no format"),
+    ],
+)
+def test_commands_refuse_what_does_not_fit_a_surface(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: Any, lines_of: Any, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "fsaverage" in options:  # nilearn would download it
+        monkeypatch.setattr("brainmap.rsa.meshes.load_mesh", lambda name: load_mesh("fsaverage5"))
+    code, _, errors = lines_of("rsa", "searchlight", "--betas", *files["betas"], "--models", files["models"], *options)
+    assert code == 2
+    assert message in errors[-1]
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_options_of_surfaces_mean_nothing_for_volumes(files: dict[str, Any], tmp_path: Path, lines_of: Any) -> None:
+    given = ["--betas", "x.nii.gz", "--mask", "m.nii.gz", "--models", files["models"], "--out", tmp_path / "x.nii.gz"]
+    code, _, errors = lines_of("rsa", "searchlight", *given, "--metric", "geodesic")
+    assert code == 2
+    assert "--metric is for data on the surface" in errors[-1]

@@ -24,6 +24,7 @@ from brainmap.cli.rsa import (
     patterns_of,
 )
 from brainmap.cli.shared import Jobs, Overwrite, free
+from brainmap.cli.surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,43 +37,75 @@ if TYPE_CHECKING:
 @commands.command()
 def searchlight(
     models: Annotated[Path, typer.Option(help="RDMs of the models (.h5).")],
-    out: Annotated[str, typer.Option("--out", help="Scores, a sub-brick a model: .nii.gz, or x+tlrc for AFNI.")],
+    out: Annotated[str, typer.Option("--out", help="Scores, a map a model: .nii.gz, x+tlrc for AFNI, or .func.gii.")],
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
     labels: Labels = "sub-brick",
     stimuli: Stimuli = None,
     missing: Missing = "error",
-    radius: Annotated[float, typer.Option(min=0.1, help="Of the sphere, in mm; voxels at just this count.")] = 9.0,
+    radius: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="In mm, of spheres (default 9) or discs (10); what lies at just this counts."),
+    ] = None,
+    mesh: Mesh = None,
+    metric: Metric = None,
+    vertices: Disc = None,
     dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
     measure: Annotated[str, typer.Option(help="spearman, rho-a, pearson or cosine.")] = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: LeftOver = None,
+    precision: Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")] = "voxel",
+    shrinkage: Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")] = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
     best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
     counts: Annotated[str | None, typer.Option(help="Also the voxels in each sphere.")] = None,
+    figure: Picture = None,
     space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare the sphere around every voxel with every model, in one pass."""
+    """Compare the sphere around every voxel, or the disc around every vertex, with every model, in one pass.
+
+    On the surface names hold {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii, and so
+    --best and --counts.
+    """
     from brainmap.rsa._searchlight import searchlight as search
     from brainmap.rsa.images import image_info
     from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.surface import is_surface
 
     images = [*(betas or []), *(more or [])]
+    if any(is_surface(name) for name in images):
+        if noise == "residuals" or residuals:
+            raise InputError("--noise residuals: residuals are images; on the surface take --noise runs, or none")
+        per_disc = _per_sphere(precision, noise, shrinkage)
+        search_surface(
+            images, models, out=out, best=best, counts=counts, figure=figure, overwrite=overwrite,
+            noise=lambda data: "runs" if per_disc else voxel_noise(data, dissimilarity, noise, None),
+            reading={"mask": mask, "conditions": labels, "stimuli": stimuli, "missing": missing},
+            searching={
+                "mesh": mesh or "fsaverage5", "metric": metric or "dijkstra",
+                "radius_mm": radius, "n_vertices": vertices, "dissimilarity": dissimilarity, "measure": measure,
+                "items": items, "shrinkage": shrinkage or "diag", "minimum_vertices": minimum_voxels, "threads": jobs,
+            },
+        )  # fmt: skip
+        return
+    refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
     targets = {"--out": out} | {o: p for o, p in (("--best", best), ("--counts", counts)) if p is not None}
     for option, path in targets.items():
         image_free(path, overwrite, option)
+    per_sphere = _per_sphere(precision, noise, shrinkage)
     model_rdms = load_rdms(models)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
+    source = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
     maps = search(
-        data, model_rdms, mask=mask, radius_mm=radius, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
-        items=items, noise=_voxel_noise(data, dissimilarity, noise, left), minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
+        data, model_rdms, mask=mask, radius_mm=radius or 9.0, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
+        items=items, noise=source, shrinkage=shrinkage or "diag", minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
     )  # fmt: skip
     known = space or image_info(mask).space
     written = [save_bricks([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
@@ -89,7 +122,25 @@ def searchlight(
         typer.echo(f"Wrote {file}")
 
 
-def _voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:
+def _per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
+    """Whether each sphere gets a noise covariance of its own.
+
+    Raises
+    ------
+    InputError
+        Choices that do not go together.
+    """
+    from brainmap.checks import one_of
+
+    one_of(precision, ("voxel", "sphere"), "--precision")
+    if shrinkage is not None and one_of(shrinkage, ("diag", "eye", "none"), "--shrinkage") and precision == "voxel":
+        raise InputError("--shrinkage is of the covariance of a sphere: give --precision sphere too, or leave it out")
+    if precision == "sphere" and noise == "none":
+        raise InputError("--precision sphere needs to know the noise: give --noise runs or --noise residuals")
+    return precision == "sphere"
+
+
+def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:
     """The noise standard deviation of each voxel, for crossnobis."""
     import numpy as np
 

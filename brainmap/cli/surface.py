@@ -1,0 +1,111 @@
+"""What `rsa searchlight` does with data on the cortical surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.shared import FORMATS, free, save_figure
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.data import Dataset
+
+    from brainmap.rsa._surface_searchlight import SurfaceMaps
+    from brainmap.rsa.surface import SurfaceData
+
+Mesh = Annotated[
+    str | None,
+    typer.Option(help="On a surface: fsaverage5 (default), fsaverage, or files: {hemi}.midthickness.surf.gii"),
+]
+Metric = Annotated[
+    str | None, typer.Option(help="On a surface: dijkstra (along edges; default), or geodesic (across triangles).")
+]
+Disc = Annotated[
+    int | None, typer.Option("--vertices", min=2, help="On a surface, in place of --radius: discs of so many vertices.")
+]
+Picture = Annotated[
+    Path | None, typer.Option("--figure", help="On a surface, a picture of both hemispheres: .png, .svg or .pdf.")
+]
+
+
+def refuse_surface_options(**given: object) -> None:
+    """Options of surfaces mean nothing for volumes."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"rsa searchlight: --{name} is for data on the surface (.func.gii with {{hemi}})")
+
+
+def search_surface(
+    betas: list[str],
+    models: Path,
+    *,
+    out: str,
+    best: str | None,
+    counts: str | None,
+    figure: Path | None,
+    overwrite: bool,
+    noise: Callable[[Dataset], Any],
+    reading: dict[str, Any],
+    searching: dict[str, Any],
+) -> None:
+    """Compare the disc around every vertex with every model, and leave maps and a picture.
+
+    Parameters
+    ----------
+    betas, models
+        GIFTI names with `{hemi}`, a run each; RDMs.
+    out, best, counts, figure
+        What is written; the last three only where named.
+    noise : callable
+        The noise of the patterns that were read.
+    reading, searching : dict
+        Arguments of `load_surface_patterns` and `surface_searchlight`.
+    """
+    from brainmap.cli.rsa import counted, patterns_of
+    from brainmap.rsa._surface_searchlight import surface_searchlight
+    from brainmap.rsa.meshes import load_mesh
+    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.surface import taken_surface
+
+    for option, name in (("--out", out), ("--best", best), ("--counts", counts)):
+        if name is not None:
+            taken_surface(name, overwrite, what=option)
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    mesh, model_rdms = load_mesh(searching["mesh"]), load_rdms(models)
+    data = patterns_of(betas, **reading)
+    maps = surface_searchlight(data, model_rdms, noise=noise(data), **{**searching, "mesh": mesh})
+    written = _save(maps.data, out, overwrite)
+    written += _save(maps.best, best, overwrite) if best is not None else []
+    written += _save(maps.vertex_count, counts, overwrite) if counts is not None else []
+    if figure is not None:
+        save_figure(_drawn(maps, searching), figure)
+        written.append(figure)
+    centers = maps.counts[maps.counts > 0]
+    typer.echo(
+        f"{counted(len(maps), 'model')} at {len(centers) - maps.n_unscored:,} vertices of {mesh.name}, discs of "
+        f"{centers.mean():.0f} vertices on average; {maps.n_excluded:,} vertices without data, {maps.n_unscored:,} "
+        "discs without a score"
+    )
+    for file in written:
+        typer.echo(f"Wrote {file}")
+
+
+def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
+    from brainmap.record import command_line
+    from brainmap.rsa.surface import save_surface
+
+    return save_surface(data, name, overwrite=overwrite, history=command_line())
+
+
+def _drawn(maps: SurfaceMaps, searching: dict[str, Any]) -> Any:
+    from brainmap.rsa._surface_searchlight import RADIUS_MM
+    from brainmap.viz.surface import plot_surface_maps
+
+    n, radius = searching["n_vertices"], searching["radius_mm"]
+    size = f"{n} vertices" if n else f"{radius or RADIUS_MM:g} mm"
+    title = f"Searchlight on {maps.mesh.name}, discs of {size}"
+    return plot_surface_maps(maps, title=title, label=searching["measure"])
