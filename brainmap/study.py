@@ -88,11 +88,21 @@ OF_DESIGN = ("noise-only", "elapsed-time")
 
 
 class Inference(Section):
-    """The test over participants and its correction over layers x ROIs."""
+    """The tests over participants, conditions or both, and their correction over layers x ROIs."""
 
     participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
     correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
     splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
+    bootstrap: int = Field(default=0, ge=0)  # resamples; 0 for none
+    over: Literal["both", "participants", "conditions"] = "both"  # what the bootstrap resamples
+    permutations: int = Field(default=2000, ge=0)  # relabelings of conditions, for one participant; 0 for none
+
+    @model_validator(mode="after")
+    def _enough_resamples(self) -> Inference:
+        for what, n in (("bootstrap", self.bootstrap), ("permutations", self.permutations)):
+            if 0 < n < 100:
+                raise ValueError(f"{what} = {n}: wanted at least 100, or 0 for none")
+        return self
 
     @model_validator(mode="after")
     def _flips_for_the_maximum(self) -> Inference:
@@ -108,10 +118,19 @@ class Rsa(Section):
 
     items: Literal["stimulus", "condition"] = "stimulus"
     dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
-    measure: Literal["rho-a", "spearman", "tau-a", "pearson", "cosine"] = "rho-a"
+    measure: Literal["rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "rho-a"
     # models of [baselines], and of OF_DESIGN each participant's own: partialled out of every comparison in regions
     control_for: tuple[str, ...] = ()
     inference: Inference = Inference()
+
+    @model_validator(mode="after")
+    def _partial_scores_of_what_has_parts(self) -> Rsa:
+        if self.control_for and self.measure.endswith("_cov"):
+            raise ValueError(f"control_for: measure {self.measure!r} has no partial form; choose another one")
+        if self.control_for and self.inference.bootstrap:
+            raise ValueError("control_for: partial scores are tested over participants, not by bootstrap; leave out "
+                             "control_for, or bootstrap")  # fmt: skip
+        return self
 
     @property
     def score(self) -> str:
@@ -206,6 +225,9 @@ class StudySettings(Section):
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
                 raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
+        if len(people) == 1 and self.rsa.inference.bootstrap and self.rsa.inference.over != "conditions":
+            raise ValueError(f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
+                             "found one; set over = 'conditions'")  # fmt: skip
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:

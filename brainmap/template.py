@@ -76,6 +76,8 @@ measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a
 # control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions;
 #                                  "noise-only", "elapsed-time": what each participant's own order of events explains
 inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
+# inference also takes bootstrap = 1000 (resamples), over = "both" ("participants", "conditions": what is drawn), and
+#                      permutations = 2000 (relabelings of conditions, where there is one participant)
 
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0

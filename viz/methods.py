@@ -18,6 +18,11 @@ _MEASURES = {
     "pearson": "Pearson correlation",
     "corr": "Pearson correlation",
     "cosine": "cosine similarity",
+    "corr_cov": "correlation whitened by the covariance of dissimilarities (Diedrichsen et al. 2021, "
+    "doi:10.51628/001c.27664)",
+    "cosine_cov": "cosine similarity whitened by the covariance of dissimilarities (Diedrichsen et al. 2021, "
+    "doi:10.51628/001c.27664)",
+    "bures": "Bures similarity",
 }
 _GEOMETRIES = {
     "correlation": "one minus the Pearson correlation between patterns",

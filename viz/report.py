@@ -91,8 +91,14 @@ class ReportContent:
         `network`, `layer`, `roi`, `participant`, `score`.
     statistics : DataFrame
         `network`, `layer`, `roi`, `mean`, `standard_error`, `p`, `p_corrected`.
+    tested : str
+        The test behind `statistics` in words: what a star means.
+    bootstrap, differences : DataFrame
+        Of `brainmap.rsa.bootstrap_rois` or `brainmap.rsa.score_differences`, with `network` and `layer`.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
+    reliability : DataFrame
+        Of `brainmap.rsa.rdm_reliability`.
     best_layers : DataFrame
         `roi`, `layer` and what was scored on held-out items.
     recovery : DataFrame
@@ -128,7 +134,11 @@ class ReportContent:
     map_measure: str = ""
     scores: pd.DataFrame | None = None
     statistics: pd.DataFrame | None = None
+    tested: str = ""
+    bootstrap: pd.DataFrame | None = None
+    differences: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
     best_layers: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
     layer_correlations: pd.DataFrame | None = None
@@ -237,7 +247,8 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
     tables = {
         name: make_table(table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60),
                          columns=_NARROW if name == "recovery" else None)
-        for name in ("scores", "statistics", "ceilings", "best_layers", "recovery", "clusters", "counts")
+        for name in ("scores", "statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers",
+                     "recovery", "clusters", "counts")
         if (table := getattr(content, name)) is not None and len(table)
     }
     cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []

@@ -14,17 +14,18 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
-from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
+from brainmap.rsa.columns import BEST_COLUMNS, CEILING_COLUMNS
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
 from brainmap.rsa.images import load_image
-from brainmap.rsa.inference import score_statistics, split_half_best_layer
+from brainmap.rsa.inference import split_half_best_layer
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map, common_space, to_transform
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.controls import ceilings_of, compared, control_rdms, design_digests, least_to_halve, scores_of
+from brainmap.stages.inference import inference_tables
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS
 from brainmap.study import Participant
@@ -34,18 +35,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 1
+VERSION = 2
 SIGNIFICANT = 0.05
-BEST_COLUMNS = {
-    "network": "network",
-    "roi": "region of interest",
-    "layer": "layer chosen most often on one half of the stimuli",
-    "chosen_share": "share of the splits in which it was chosen",
-    "score": "score of the chosen layers on the other half, median over splits, mean over participants",
-    "standard_error": "of that mean",
-    "position": "mean relative depth of the chosen layers, 0 first to 1 last",
-    "n": "participants",
-}
 
 
 def run_group(context: Context) -> None:
@@ -119,7 +110,6 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     models = compared(context, every)
     assert models is not None  # a study has a network beside the baselines
     scores = scores_of(context, models, brains)
-    rois = list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"])))
     about = context.about({"rsa": settings.model_dump()}, _rdm_paths(context, people))
     rows = [
         {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
@@ -130,10 +120,9 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     ]
     about_scores = {"Measure": settings.score, **about}
     yield from _write(context, "scores", pd.DataFrame(rows), SCORE_COLUMNS, about_scores)
+    for found in inference_tables(context, models, brains, scores):
+        yield from _write(context, found.name, found.table, found.columns, {**found.about, **about})
     if len(people) > 1:
-        yield from _write(
-            context, "statistics", _statistics(models, brains, scores, rois, context), STATISTICS_COLUMNS, about
-        )
         ceilings = ceilings_of(context, brains)
         yield from _write(context, "ceilings", ceilings, CEILING_COLUMNS, about)
     best, halved = [], least_to_halve(context)
@@ -158,26 +147,6 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
 
 def _n_conditions(rdms: RDMs) -> int:
     return len(set(map(str, rdms.pattern_descriptors["condition"])))
-
-
-def _statistics(models: RDMs, brains: RDMs, scores: Any, rois: list[str], context: Context) -> pd.DataFrame:
-    """The test of every layer in every region; controls are tested and corrected like the networks."""
-    settings, seed = context.study.settings.rsa.inference, context.study.settings.study.seed
-    roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
-    cube = np.stack([scores[:, roi_of == roi] for roi in rois], axis=1)  # (n_models, n_rois, n_participants)
-    names = ["\t".join(name) for name in layer_names(models)]
-    table = score_statistics(
-        cube,
-        test=settings.participants,
-        correction=settings.correction,
-        labels={"model": names, "roi": rois},
-        measure=context.study.settings.rsa.measure,
-        rng=np.random.default_rng(np.random.SeedSequence([seed, *b"flips"])),
-    )
-    parts = table.pop("model").str.split("\t", expand=True)
-    table.insert(0, "network", parts[0])
-    table.insert(1, "layer", parts[1])
-    return table
 
 
 def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:

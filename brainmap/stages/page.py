@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, stor
 from brainmap.study import Network, Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 2
+VERSION = 3
+TABLES = ("statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers", "recovery", "clusters")
 
 
 def page_path(context: Context) -> Path:
@@ -50,7 +52,7 @@ def _write_page(context: Context) -> list[Path]:
 def page_content(context: Context) -> ReportContent:
     """Everything the page shows, read from the results."""
     about = context.study.settings.study
-    tables = {name: _table(context, name) for name in ("statistics", "ceilings", "best_layers", "recovery", "clusters")}
+    tables = {name: _table(context, name) for name in TABLES}
     version = explained(context)
     main = version.name
     layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
@@ -68,7 +70,11 @@ def page_content(context: Context) -> ReportContent:
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
         scores=pd.concat([scores[scores["network"] == main], _best_baselines(context, scores)]),
         statistics=one["statistics"],
+        tested=_tested(context),
+        bootstrap=one["bootstrap"],
+        differences=_clearest_first(one["differences"]),
         ceilings=tables["ceilings"],
+        reliability=tables["reliability"],
         best_layers=tables["best_layers"],
         recovery=None if one["recovery"] is None else one["recovery"].rename(columns={"region": "roi"}),
         layer_correlations=_correlations(context, main),
@@ -98,6 +104,17 @@ def _best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
     mean = found.groupby(["roi", "layer"], sort=False)["score"].mean()
     best = {str(roi): layer for roi, layer in mean.groupby("roi", sort=False).idxmax()}
     return found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
+
+
+def _tested(context: Context) -> str:
+    """The test behind the statistics in words, as their sidecar says it."""
+    path = context.table_file("statistics").with_suffix(".json")
+    return str(json.loads(path.read_text(encoding="utf-8")).get("Test", "")) if path.exists() else ""
+
+
+def _clearest_first(differences: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Pairs of layers in order of p: there are many, and the page shows some."""
+    return None if differences is None else differences.sort_values("p", kind="stable")
 
 
 def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:

@@ -1,0 +1,124 @@
+"""`[rsa] inference`: the tests a study asks for, on disk and on its page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap import rsa
+from brainmap.errors import InputError
+from brainmap.rsa._bootstrap import Over
+from brainmap.study import load_study
+
+QUICK = (
+    ("[searchlight]\nradius_mm = 6.0\n", ""),
+    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
+)
+
+CONTROLLED = ("\n[rsa]\n", '\n[baselines]\nmodels = ["mfcc"]\n\n[rsa]\ncontrol_for = ["mfcc"]\n')
+
+
+def with_inference(text: str) -> tuple[str, str]:
+    return "inference = { splits = 4 }", f"inference = {{ splits = 4, {text} }}"
+
+
+def alone(study: Any) -> None:
+    """The study with participant 03 only."""
+    head, _, rest = study.file.read_text().split("[[brain]]")
+    study.file.write_text(f"{head}[[brain]]{rest}")
+
+
+def table(study: Any, name: str) -> Any:
+    return pd.read_csv(study.out / "group" / f"{name}.tsv", sep="\t", na_values="n/a", keep_default_na=False)
+
+
+def note(study: Any, name: str) -> str:
+    return str(json.loads((study.out / "group" / f"{name}.json").read_text())["Test"])
+
+
+def rdms_of(study: Any) -> tuple[Any, Any]:
+    brains = [rsa.load_rdms(path) for path in sorted(study.out.glob("sub-*/**/*rdms.h5"))]
+    return rsa.load_rdms(next(study.out.glob("rdms/*rdms.h5"))), rsa.stack_rdms(brains)
+
+
+@pytest.mark.parametrize("over", ["both", "participants"])
+def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, over: Over) -> None:
+    pearson = ('measure = "rho-a"', 'measure = "pearson"')
+    tiny_study.edit(with_inference(f'bootstrap = 100, over = "{over}"'), pearson, *QUICK)
+    tiny_study.run(page=True)
+    models, brains = rdms_of(tiny_study)
+    seed = load_study(tiny_study.file).settings.study.seed
+    rng = np.random.default_rng(np.random.SeedSequence([seed, *b"bootstrap"]))
+    wanted = rsa.bootstrap_rois(models, brains, over=over, n=100, measure="pearson", rng=rng)
+    found = table(tiny_study, "bootstrap")
+    np.testing.assert_allclose(found["p_corrected"], wanted.models["p_corrected"])
+    np.testing.assert_allclose(found["ci_high"], wanted.models["ci_high"])
+    assert list(found)[:3] == ["network", "layer", "roi"]
+    pairs = table(tiny_study, "differences")
+    np.testing.assert_allclose(pairs["p_corrected"], wanted.pairs["p_corrected"])
+    assert list(pairs)[:5] == ["network", "layer", "other_network", "other_layer", "roi"]
+    assert "100 bootstrap resamples of " + over.replace("both", "participants and conditions") in note(
+        tiny_study, "differences")  # fmt: skip
+    page = (tiny_study.out / "report.html").read_text()
+    assert "100 bootstrap resamples" in page
+    assert "Wilcoxon signed-rank test over participants" in page
+    assert "below_ceiling" in page or "below ceiling" in page
+    tiny_study.edit((f'bootstrap = 100, over = "{over}"', "bootstrap = 0"))
+    assert "group_rois" in tiny_study.run()
+    assert not (tiny_study.out / "group" / "bootstrap.tsv").exists(), "what lies on disk is what the study says"
+
+
+def test_without_a_bootstrap_layers_are_compared_over_participants(tiny_results: Any) -> None:
+    models, brains = rdms_of(tiny_results)
+    measure = load_study(tiny_results.file).settings.rsa.measure
+    scores = rsa.compare_rdms(models, brains.subset("roi", "left-a"), measure=measure)
+    found = table(tiny_results, "differences")
+    here = found[found["roi"] == "left-a"]
+    np.testing.assert_allclose(here["p"], rsa.score_differences(scores)["p"])
+    assert "two-sided" in note(tiny_results, "differences")
+    repeats = table(tiny_results, "reliability").set_index("roi")
+    wanted = rsa.rdm_reliability(brains, measure=measure).set_index("roi")
+    np.testing.assert_allclose(repeats["reliability"], wanted.loc[repeats.index, "reliability"])
+
+
+def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> None:
+    alone(tiny_study)
+    tiny_study.edit(with_inference('permutations = 300, bootstrap = 100, over = "conditions"'), *QUICK)
+    tiny_study.run(page=True)
+    models, brains = rdms_of(tiny_study)
+    found = table(tiny_study, "statistics")
+    rng = np.random.default_rng(np.random.SeedSequence([load_study(tiny_study.file).settings.study.seed,
+                                                        *b"permutation"]))  # fmt: skip
+    wanted = rsa.permutation_test(models, brains, permutations=300, rng=rng)
+    np.testing.assert_allclose(found["p"], wanted["p"])
+    assert found["standard_error"].isna().all()
+    assert found["n"].eq(1).all()
+    assert "the smallest p it can reach is" in note(tiny_study, "statistics")
+    assert "300 relabelings drawn" in note(tiny_study, "statistics")
+    assert len(table(tiny_study, "bootstrap")) == len(found)
+    page = (tiny_study.out / "report.html").read_text()
+    assert "tested by relabeling the conditions" in page
+    assert "signed-rank test over participants" not in page
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
+    ([with_inference('over = "subjects"')], "over: wanted 'both', 'participants' or 'conditions'"),
+    ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
+    ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "'corr_cov' has no partial form"),
+])  # fmt: skip
+def test_what_cannot_be_tested_is_said(tiny_study: Any, changes: Any, words: str) -> None:
+    tiny_study.edit(*changes)
+    with pytest.raises(InputError, match=words):
+        load_study(tiny_study.file)
+
+
+def test_one_participant_cannot_be_resampled(tiny_study: Any) -> None:
+    alone(tiny_study)
+    tiny_study.edit(with_inference("bootstrap = 100"))
+    with pytest.raises(InputError, match="over both wants several participants, found one; set over = 'conditions'"):
+        load_study(tiny_study.file)
