@@ -50,7 +50,7 @@ def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piec
     with connected(context.scheduler, workers=context.threads) as client:
         running = _submit(client, wanted)
         with progress("searchlight", total, done=total - n_wanted) as shown:
-            for piece, scored in _arriving(running):
+            for piece, scored in _arriving(client, running):
                 save_piece(piece, scored, share=share)
                 shown.advance(piece.size)
 
@@ -68,12 +68,12 @@ def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict
     return running
 
 
-def _arriving(running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
+def _arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
     """Pieces with their scores as they arrive; what workers noted is said once."""
     from distributed import as_completed
 
     said: set[str] = set()
-    for future in as_completed(list(running)):
+    for future in as_completed(list(running), loop=client.loop):
         piece = running.pop(future)
         scored, notes = _result(future, piece)
         yield piece, scored
