@@ -143,7 +143,17 @@ class GroupTest(Section):
 
     test: Literal["sign-flip"] = "sign-flip"
     permutations: int = Field(default=5000, ge=100)
-    correction: Literal["max-t"] = "max-t"
+    correction: Literal["max-t", "cluster-mass", "tfce"] = "max-t"
+    differences: Literal["all-pairs"] | tuple[tuple[str, str], ...] = ()  # of two layers, the first less the second
+    cluster_p: float = Field(default=0.001, gt=0, lt=0.5)  # of one voxel, which makes clusters (cluster-mass)
+    neighbors: Literal[6, 18, 26] = 6  # of a voxel, which touch it
+
+    @model_validator(mode="after")
+    def _two_layers_once(self) -> GroupTest:
+        pairs = [] if isinstance(self.differences, str) else [frozenset(pair) for pair in self.differences]
+        if any(len(pair) < 2 for pair in pairs) or len(set(pairs)) < len(pairs):
+            raise ValueError("differences: wanted pairs of two layers, each pair once, as [['conv4', 'conv2']]")
+        return self
 
 
 class Searchlight(Section):

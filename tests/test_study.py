@@ -141,7 +141,7 @@ def test_every_table_has_a_sidecar_that_describes_each_column(tiny_results: Any)
 
 def test_every_map_and_rdm_carries_its_provenance(tiny_results: Any) -> None:
     found = [*results(tiny_results, "*.nii.gz"), *results(tiny_results, "*.h5")]
-    assert len(found) == 3 * 4 + 10 + 4
+    assert len(found) == 3 * 4 + 13 + 4
     for path in found:
         about = json.loads(path.with_name(re.sub(r"(\.nii)?\.\w+$", ".json", path.name)).read_text())
         assert about["Simulated"] is True, path

@@ -42,6 +42,10 @@ _CORRECTIONS = {
     "(Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x)",
     "max-t": "the family-wise error rate was controlled at .05 by the distribution of the maximal statistic "
     "(Nichols and Holmes 2002, doi:10.1002/hbm.1058)",
+    "cluster-mass": "the family-wise error rate was controlled at .05 by the distribution of the largest cluster mass, "
+    "the sum over a cluster of what t exceeds the threshold by (Bullmore et al. 1999, doi:10.1109/42.750253)",
+    "tfce": "the family-wise error rate was controlled at .05 by the distribution of the largest threshold-free "
+    "cluster enhancement (E = .5, H = 2, exact integral; Smith and Nichols 2009, doi:10.1016/j.neuroimage.2008.03.061)",
     "none": "p values were not corrected for the number of tests",
     "bonferroni": "the family-wise error rate was controlled at .05 by Bonferroni's method",
 }

@@ -33,6 +33,7 @@ from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, reg
 from brainmap.stages.context import Context
 from brainmap.stages.controls import design_file, no_design, of_design
 from brainmap.stages.explain import explained
+from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
 from brainmap.stages.participants import WHITENED
 from brainmap.study import Network, Participant
@@ -96,6 +97,10 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         _gather(problems, lambda: _check_grids(context, sound))
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
+        baselines = context.study.settings.baselines
+        if len(layers) == len(context.study.settings.network):  # else a network that fails is what to mend first
+            every = [*layers.values(), *([baselines.layers] if baselines else [])]
+            _gather(problems, lambda: check_differences(context, every))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
     told = tuple(dict.fromkeys([*notes, *said]))

@@ -13,6 +13,7 @@ from brainmap import __version__
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.context import Context
+from brainmap.stages.group_maps import contrasts_of, difference_slug
 from brainmap.stages.networks import rdm_path, versions_of
 from brainmap.study import slug
 
@@ -29,7 +30,10 @@ MAPS_COLUMNS = {
 STATS = {
     "mean": "mean score over participants",
     "t": "t of the mean over participants",
-    "pfwe": "p, corrected over voxels and layers of the network (family-wise, max-t)",
+    "pfwe": "p, corrected over voxels and layers of the network (family-wise, as the sidecar says)",
+    "thresholded": "mean where that p is .05 or less",
+    "tfce": "threshold-free cluster enhancement of t",
+    "mass": "mass of the cluster of t that a voxel is in, 0 outside clusters",
     "bestlayer": "number of the layer with the highest mean where any is significant; its sidecar names the layers",
     "voxels": "voxels in the sphere around each voxel",
 }
@@ -74,6 +78,11 @@ def maps_table(context: Context) -> pd.DataFrame:
         for layer in layers:
             said = f"RDM of {layer} of {version.name}, compared with the brain's"
             rows.append(("desc", version.slug(layer), version.network.name, control, layer, said))
+        for pair in contrasts_of(context, layers) if not version.control else []:
+            one, other = pair
+            said = f"score of {one} less that of {other}, of {version.name}"
+            both = f"{one} - {other}"
+            rows.append(("desc", difference_slug(version, pair), version.network.name, control, both, said))
         if not version.control:
             rows.append(("desc", version.slug(""), version.network.name, control, "", f"all layers of {version.name}"))
     rows.append(("desc", "searchlight", "", "", "", "the searchlight itself, for all networks"))

@@ -16,15 +16,15 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.columns import BEST_COLUMNS, CEILING_COLUMNS
 from brainmap.rsa.compare import compare_rdms
-from brainmap.rsa.group import CLUSTER_COLUMNS, GroupResult, group_test
 from brainmap.rsa.images import load_image
 from brainmap.rsa.inference import split_half_best_layer
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
-from brainmap.stages.common import common_map, common_space, to_transform
-from brainmap.stages.context import Context, image_digest
+from brainmap.stages.common import common_space, to_transform
+from brainmap.stages.context import Context
 from brainmap.stages.controls import ceilings_of, compared, control_rdms, design_digests, least_to_halve, scores_of
+from brainmap.stages.group_maps import group_map, run_group_maps, trained_layers
 from brainmap.stages.inference import inference_tables
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("brainmap")
 VERSION = 2
-SIGNIFICANT = 0.05
 
 
 def run_group(context: Context) -> None:
@@ -51,18 +50,11 @@ def run_group(context: Context) -> None:
     context.stage("group_rois", key, lambda: _tables(context, people))
     settings = context.study.settings.searchlight
     space = common_space(context, people)
-    lacking = to_transform(context, people, _trained_layers(context)) if settings is not None else ""
+    lacking = to_transform(context, people, trained_layers(context)) if settings is not None else ""
     if lacking:
         log.warning(lacking)
     elif settings is not None and space is not None and len(people) > 1:
-        drawn = 2 ** len(people) > settings.group.permutations  # else all sign flips are enumerated
-        maps_key = content_key(
-            VERSION,
-            _map_digests(context, people),
-            [settings.group.model_dump(), space, context.study.settings.study.maps],
-            context.study.settings.study.seed if drawn else "all",
-        )
-        context.stage("group_maps", maps_key, lambda: _maps(context, people, space))
+        maps_key = run_group_maps(context, people, space)
         key = content_key(key, maps_key)
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
@@ -77,19 +69,6 @@ def _rdm_paths(context: Context, people: list[Participant]) -> list[str]:
 
 def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
     return [file_digest(f) for f in _rdm_paths(context, people)]
-
-
-def _map_digests(context: Context, people: list[Participant]) -> list[str]:
-    return [image_digest(common_map(context, p, v, layer)) for p in people for v, layer in _trained_layers(context)]
-
-
-def _trained_layers(context: Context) -> list[tuple[Version, str]]:
-    return [
-        (version, str(layer))
-        for version in versions_of(context)
-        if not version.control
-        for layer in model_rdms(context, [version]).rdm_descriptors["layer"]
-    ]
 
 
 def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
@@ -162,58 +141,6 @@ def _write(
     context: Context, name: str, table: pd.DataFrame, columns: dict[str, str], about: dict[str, Any]
 ) -> Iterator[Path]:
     yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
-
-
-def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
-    """One test for each network, corrected over its layers and voxels together."""
-    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
-    assert settings is not None
-    clusters = []
-    for version in (v for v in versions_of(context) if not v.control):
-        layers = [layer for v, layer in _trained_layers(context) if v == version]
-        by_layer = {layer: [load_image(common_map(context, p, version, layer)) for p in people] for layer in layers}
-        result = group_test(
-            by_layer,
-            test=settings.group.test,
-            correction=settings.group.correction,
-            permutations=settings.group.permutations,
-            threshold=SIGNIFICANT,
-            rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),
-        )
-        yield from _save_result(context, result, version, space)
-        found = result.clusters.rename(columns={"model": "layer"})
-        found.insert(0, "network", version.name)
-        clusters.append(found)
-    columns = {"network": "network", "layer": "layer", **CLUSTER_COLUMNS}
-    yield from _write(context, "clusters", pd.concat(clusters, ignore_index=True), columns, context.about({}))
-
-
-def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
-    """Where a group map lies; `stat` is mean, t or pfwe."""
-    return context.group_file(context.map_ending(space), space=space, desc=version.slug(layer), stat=stat)
-
-
-def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
-    settings = context.study.settings.searchlight
-    assert settings is not None
-    about = context.about({"searchlight": settings.model_dump()})
-    tested = {
-        "Participants": result.n_participants,
-        "Voxels": result.n_voxels,
-        "VoxelsExcluded": result.n_excluded,
-        "SignFlips": result.n_flips,
-        "AllFlipsEnumerated": result.enumerated,
-        "CriticalT": result.critical,
-    }
-    for stat, images in (("mean", result.mean), ("t", result.statistic), ("pfwe", result.p_corrected)):
-        for layer in result.names:
-            path = group_map(context, version, layer, stat, space)
-            said = {"Network": version.name, "Layer": layer, **tested, **about}
-            yield from context.save_map(images[layer], path, label=f"{layer} {stat}", space=space, about=said)
-    path = group_map(context, version, "", "bestlayer", space)
-    named = {str(k): layer for k, layer in enumerate(result.names, start=1)}
-    said = {"Network": version.name, "Layers": named, **tested, **about}
-    yield from context.save_map(result.best, path, label="best layer", space=space, about=said)
 
 
 def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:

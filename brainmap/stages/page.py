@@ -18,7 +18,8 @@ from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
-from brainmap.stages.group import SIGNIFICANT, brain_rdms, group_map
+from brainmap.stages.group import brain_rdms
+from brainmap.stages.group_maps import SIGNIFICANT, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.study import Network, Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report

@@ -1,0 +1,202 @@
+"""Stage 3, maps: the searchlight maps tested over participants, layer against layer too, with their clusters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+from brainmap.record import content_key
+from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
+from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.regions import grid_of
+from brainmap.stages.brains import regions_of
+from brainmap.stages.common import common_map
+from brainmap.stages.context import Context, image_digest
+from brainmap.stages.networks import Version, model_rdms, versions_of
+from brainmap.study import Participant
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+    from brainmap.rsa.regions import Rois
+
+log = logging.getLogger("brainmap")
+VERSION = 2
+SIGNIFICANT = 0.05
+
+
+def trained_layers(context: Context) -> list[tuple[Version, str]]:
+    """The layers whose maps are tested: those of networks and baselines, not of controls."""
+    return [
+        (version, str(layer))
+        for version in versions_of(context)
+        if not version.control
+        for layer in model_rdms(context, [version]).rdm_descriptors["layer"]
+    ]
+
+
+def run_group_maps(context: Context, people: list[Participant], space: str) -> str:
+    """Test the maps of all participants, which are on one grid; the key of what was computed."""
+    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
+    assert settings is not None
+    drawn = 2 ** len(people) > settings.group.permutations  # else all sign flips are enumerated
+    layers = trained_layers(context)
+    named = _shared_regions(people)
+    key = content_key(
+        VERSION,
+        [image_digest(common_map(context, person, version, layer)) for person in people for version, layer in layers],
+        [settings.group.model_dump(), space, context.study.settings.study.maps],
+        [context.digest(file) for file in people[0].roi_files] if named else [],
+        people[0].brain.rois.model_dump() if named else [],
+        seed if drawn else "all",
+    )
+    context.stage("group_maps", key, lambda: _maps(context, people, space))
+    return key
+
+
+def check_differences(context: Context, layers: Sequence[Sequence[str]]) -> None:
+    """Each difference that the study file asks for is one of two layers of some network.
+
+    Raises
+    ------
+    InputError
+        It is not: which layers there are, and the nearest one.
+    """
+    settings = context.study.settings.searchlight
+    if settings is None or isinstance(settings.group.differences, str):
+        return
+    known = list(dict.fromkeys(name for names in layers for name in names))
+    for pair in settings.group.differences:
+        for name in pair:
+            if name not in known:
+                raise InputError(
+                    f"[searchlight] group.differences: {name!r} is no layer of a network ({some(known)})"
+                    f"{nearest(name, known)}"
+                )
+        if not any(set(pair) <= set(names) for names in layers):
+            raise InputError(f"[searchlight] group.differences: {some(pair)} are layers of different networks")
+
+
+def contrasts_of(context: Context, layers: Sequence[str]) -> list[tuple[str, str]]:
+    """The differences, of those the study file asks for, that a network with these layers can show."""
+    settings = context.study.settings.searchlight
+    asked = () if settings is None else settings.group.differences
+    if isinstance(asked, str):  # all pairs, the deeper layer first
+        return [(b, a) for a, b in combinations(layers, 2)]
+    return [pair for pair in asked if set(pair) <= set(layers)]
+
+
+def difference_slug(version: Version, pair: tuple[str, str]) -> str:
+    """The name of a difference in files: `ch32trainedconv4minusconv2`."""
+    return version.slug("minus".join(pair))
+
+
+def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
+    """One test for each network, corrected over its layers and voxels together; its differences likewise."""
+    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
+    assert settings is not None
+    every, group = trained_layers(context), settings.group
+    networks = list(dict.fromkeys(version for version, _ in every))
+    by_network = [[layer for one, layer in every if one == version] for version in networks]
+    check_differences(context, by_network)
+    regions = _regions(people, load_image(common_map(context, people[0], *every[0])))
+    tables: dict[str, list[pd.DataFrame]] = {"clusters": [], "difference_clusters": []}
+    for version, layers in zip(networks, by_network, strict=True):
+        result = group_test(
+            {layer: [load_image(common_map(context, p, version, layer)) for p in people] for layer in layers},
+            test=group.test,
+            correction=group.correction,
+            contrasts=contrasts_of(context, layers) or None,
+            permutations=group.permutations,
+            cluster_p=group.cluster_p,
+            neighbors=group.neighbors,
+            threshold=SIGNIFICANT,
+            rois=regions,
+            rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),
+            threads=context.threads,
+        )
+        for name, one in (("clusters", result), ("difference_clusters", result.differences)):
+            if one is not None:
+                yield from _save_result(context, one, version, space)
+                found = one.clusters.rename(columns={"model": "layer"})
+                found.insert(0, "network", version.name)
+                tables[name].append(found)
+        if result.smallest_p > SIGNIFICANT:
+            log.warning("group maps: with %d participants no p is under %.3g, and nothing can be significant",
+                        result.n_participants, result.smallest_p)  # fmt: skip
+    columns = {"network": "network", "layer": "layer, or the two whose difference it is", **CLUSTER_COLUMNS}
+    for name, parts in tables.items():
+        if parts:
+            full = [part for part in parts if len(part)] or parts[:1]  # pandas warns of joining what is empty
+            table = pd.concat(full, ignore_index=True)
+            about = context.about({"group": group.model_dump()})
+            yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
+
+
+def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
+    """Where a group map lies.
+
+    `layer` may be a difference, as "conv4 - conv2"; `stat` is mean, t, pfwe, thresholded, tfce or mass.
+    """
+    pair = tuple(layer.split(" - "))
+    desc = difference_slug(version, (pair[0], pair[1])) if len(pair) == 2 else version.slug(layer)
+    return context.group_file(context.map_ending(space), space=space, desc=desc, stat=stat)
+
+
+def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
+    settings = context.study.settings.searchlight
+    assert settings is not None
+    about = context.about({"searchlight": settings.model_dump()})
+    tested = {
+        "Participants": result.n_participants,
+        "Voxels": result.n_voxels,
+        "VoxelsExcluded": result.n_excluded,
+        "SignFlips": result.n_flips,
+        "AllFlipsEnumerated": result.enumerated,
+        "Correction": settings.group.correction,
+        "Critical": result.critical if np.isfinite(result.critical) else None,
+        "SmallestP": result.smallest_p,
+    }
+    kinds = {"mean": result.mean, "t": result.statistic, "pfwe": result.p_corrected, "thresholded": result.thresholded}
+    if result.enhanced is not None:
+        kinds[ENHANCED[settings.group.correction]] = result.enhanced
+    for stat, images in kinds.items():
+        for layer in result.names:
+            path = group_map(context, version, layer, stat, space)
+            said = {"Network": version.name, "Layer": layer, **tested, **about}
+            label = f"{layer} {stat}".replace(" - ", "-")
+            yield from context.save_map(images[layer], path, label=label, space=space, about=said)
+    if result.differences is None and " - " in result.names[0]:
+        return
+    path = group_map(context, version, "", "bestlayer", space)
+    named = {str(k): layer for k, layer in enumerate(result.names, start=1)}
+    said = {"Network": version.name, "Layers": named, **tested, **about}
+    yield from context.save_map(result.best, path, label="best layer", space=space, about=said)
+
+
+def _shared_regions(people: list[Participant]) -> bool:
+    """Whether all participants have the same regions, so that they can name places of the group."""
+    return all(p.roi_files == people[0].roi_files and p.brain.rois == people[0].brain.rois for p in people)
+
+
+def _regions(people: list[Participant], image: Nifti1Image) -> Rois | None:
+    """The study's regions where they lie on the grid of the group maps; it is said where they do not."""
+    why = "participants have regions of their own"
+    if _shared_regions(people):
+        try:
+            rois = regions_of(people[0], whole=True)
+            grid: Any = grid_of(rois.labels.shape, rois.affine)
+            check_same_grid(grid, image, what="regions", wanted="maps")
+            return rois
+        except InputError as error:
+            why = str(error)
+    log.info("group maps: clusters are given no names of regions (%s)", why)
+    return None
