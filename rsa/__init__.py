@@ -13,6 +13,7 @@ if __name__ != "brainmap.rsa":
 
 if TYPE_CHECKING:
     from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
+    from brainmap.rsa._ceiling_maps import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
     from brainmap.rsa._design_rdms import design_rdms as design_rdms
     from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
     from brainmap.rsa._surface_searchlight import (
@@ -160,6 +161,7 @@ _HOMES = {
     "_bootstrap": ("Bootstrap", "bootstrap"),
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
+    "_ceiling_maps": ("CeilingMaps", "ceiling_maps"),
     "_searchlight": ("SearchlightMaps", "searchlight"),
     "_surface_searchlight": ("SurfaceMaps", "surface_searchlight"),
     "group": ("GroupResult", "group_test", "threshold_map"),

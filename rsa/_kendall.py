@@ -91,30 +91,3 @@ def _sort(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cove
             a[k] = b[k]
         width *= 2
     return count
-
-
-@njit(cache=True, nogil=True)
-def kendall_of_ranks(ranks, models, orders, b, out):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    """tau-a, or tau-b, of one ranking with tie-averaged ranks from 1 and every model, sorted by its `orders`.
-
-    `out` (n_models,); where nothing varies tau-a is 0, and tau-b stays as it is.
-    """
-    n = ranks.size
-    y, counts = np.empty((1, n), np.int64), np.zeros(2 * n + 1, np.int64)
-    for p in range(n):
-        y[0, p] = np.int64(2.0 * ranks[p])
-        counts[y[0, p]] += 1
-    pairs, tied_y = n * (n - 1) // 2, 0
-    for count in counts:
-        tied_y += count * (count - 1) // 2
-    discordant, tied_both = _count(models, y, orders)
-    for k in range(len(models)):
-        tied_x, same = 0, 0
-        for p in range(1, n):
-            same = same + 1 if models[k, orders[k, p]] == models[k, orders[k, p - 1]] else 0
-            tied_x += same
-        balance = pairs - tied_x - tied_y + tied_both[k, 0] - 2 * discordant[k, 0]
-        if not b:
-            out[k] = balance / pairs
-        elif tied_x < pairs and tied_y < pairs:
-            out[k] = balance / np.sqrt(float(pairs - tied_x)) / np.sqrt(float(pairs - tied_y))

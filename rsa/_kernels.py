@@ -23,10 +23,8 @@ _find_cache()  # numba reads the variable when it is imported
 
 from numba import njit  # noqa: E402
 
-from brainmap.rsa._kendall import kendall_of_ranks  # noqa: E402
-
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
-PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED, TAU_A, TAU_B = range(7)
+PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)
 
 # Sums may be reordered and vectorized; NaN never reaches these loops, infinity may (the padding of `_rank`).
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -326,7 +324,7 @@ def patch_rdms(patterns, present, weight, patches, kept, geometry, minimum, rdms
 
 @njit(nogil=True, cache=True)
 def score_patches(  # type: ignore[no-untyped-def]
-    patterns, present, weight, patches, kept, pairs, models, orders, geometry, ranked, norm, minimum, scores
+    patterns, present, weight, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores
 ):
     """Score every patch of voxels against every model; `scores` of a patch without a score stay as they are.
 
@@ -346,8 +344,6 @@ def score_patches(  # type: ignore[no-untyped-def]
         The items of these pairs, counted over items that have any.
     models : float64 (n_models, n_kept)
         Ranked, centered, scaled already, as the measure wants.
-    orders : int64 (n_models, n_kept)
-        For Kendall's tau: what sorts each model; empty otherwise.
     geometry, ranked, norm : int, bool, int
         Dissimilarity; whether ranks are compared; what a product is divided by.
     minimum : int
@@ -377,9 +373,6 @@ def score_patches(  # type: ignore[no-untyped-def]
         if ranked:
             _rank(distances, keys, starts, padded, source, sorted_ranks, ranks)
             values = ranks
-        if norm >= TAU_A:
-            kendall_of_ranks(values, models, orders, norm == TAU_B, scores[row])
-            continue
         length = _scaled(values, norm, pairs, rows)
         if length > 0.0:
             np.dot(models, values, products)

@@ -28,8 +28,6 @@ from brainmap.rsa._kernels import (
     EUCLIDEAN,
     PLAIN,
     RAW,
-    TAU_A,
-    TAU_B,
     WHITE,
     WHITE_CENTERED,
     patch_rdms,
@@ -37,7 +35,7 @@ from brainmap.rsa._kernels import (
 )  # fmt: skip
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.compare import ALIASES, RANKED, Measure as Measure, _compare
-from brainmap.rsa.searchlight_input import WHITENED, Models, Prepared, prepare_models, prepare_patterns
+from brainmap.rsa.searchlight_input import Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -53,9 +51,9 @@ MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_co
 GEOMETRY: dict[str, int] = {
     "correlation": CORRELATION, "cosine": COSINE, "euclidean": EUCLIDEAN, "crossnobis": EUCLIDEAN,
 }  # fmt: skip
-_NORM = {
+NORM = {
     "spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW, "corr_cov": WHITE_CENTERED,
-    "cosine_cov": WHITE, "tau-a": TAU_A, "tau-b": TAU_B,
+    "cosine_cov": WHITE,
 }  # fmt: skip
 # Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
 CHUNK = 1024
@@ -192,25 +190,35 @@ class Scoring:
         """Scores of some neighborhoods, `(n_patches, n_models)`, in place."""
         models, how = self.models, self.prepared
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
-        if self.measure not in WHITENED or models.whole:
+        if models.compiled(self.measure):
             score_patches(
-                patterns, how.present, how.weight, table, how.pairs, models.items, models.vectors, models.orders,
-                geometry, self.measure in RANKED, _NORM[self.measure], minimum, scores,
+                patterns, how.present, how.weight, table, how.pairs, models.items, models.vectors,
+                geometry, self.measure in RANKED, NORM[self.measure], minimum, scores,
             )  # fmt: skip
             scores *= models.factor
             return
-        # Single pairs are missing: their covariance has no short form. RDMs of a few neighborhoods at a time are made.
+        # RDMs of a few neighborhoods at a time
         n_items = how.present.shape[1]
         use = np.isin(np.arange(n_items * (n_items - 1) // 2), how.pairs)
         step = max(1, _MOST_NUMBERS // len(use))
         for start in range(0, len(table), step):
-            rdms = np.full((len(table[start : start + step]), len(how.pairs)), np.nan)
-            patch_rdms(
-                patterns, how.present, how.weight, table[start : start + step], how.pairs, geometry, minimum, rdms
-            )
+            rdms = self._rdms(patterns, table[start : start + step])
             found = np.flatnonzero(~np.isnan(rdms[:, 0]))
             if len(found):
                 scores[start + found] = compared(models.plain, rdms[found], use, self.measure).T
+
+    def rdms(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
+        """RDMs `(n_centers, n_pairs)` of these usable voxels, which lie close by, over the pairs of `prepared`, and how
+        many noise covariances are singular; NaN where there is none."""
+        parts, singular = zip(*((self._rdms(x, table), bad) for x, table, bad in self._patterns(centers)), strict=True)
+        return np.concatenate(parts), sum(singular)
+
+    def _rdms(self, patterns: Floats, table: Ints) -> Floats:
+        how = self.prepared
+        rdms = np.full((len(table), len(how.pairs)), np.nan)
+        geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
+        patch_rdms(patterns, how.present, how.weight, table, how.pairs, geometry, minimum, rdms)
+        return rdms
 
     def tasks(self, n_threads: int) -> Iterator[NDArray[np.intp]]:
         """Centers that are scored together: all of them, in parts."""
@@ -281,12 +289,18 @@ def neighbors_of(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
 def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats, Ints]:
     """Patterns `(n_some_voxels, n_runs, n_items)`, and neighborhoods as their rows.
 
-    A neighborhood's voxels lie close by in C order: only the voxels that these can reach are copied.
+    Only voxels that these reach are copied; a neighborhood's lie close by in C order.
     """
     held = table >= 0
     first, last = int(table[held].min()), int(table.max()) + 1
-    near = np.where(held, table - np.int32(first), np.int32(-1))
-    return prepared.block(first, last, centered=centered), near
+    reached = np.zeros(last - first, dtype=bool)
+    reached[table[held] - first] = True
+    if 2 * np.count_nonzero(reached) > last - first:  # a run of voxels is copied faster than as many single ones
+        near = np.where(held, table - np.int32(first), np.int32(-1))
+        return prepared.block(first, last, centered=centered), near
+    place = (np.cumsum(reached) - 1).astype(np.int32)
+    near = np.where(held, place[np.where(held, table - first, 0)], np.int32(-1))
+    return prepared.at(first + np.flatnonzero(reached), centered=centered), near
 
 
 def chunks(n_centers: int, n_threads: int, most: int = CHUNK) -> Iterator[tuple[int, int]]:

@@ -29,7 +29,7 @@ from brainmap.rsa._neighborhoods import (
 from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.regions import load_mask
-from brainmap.rsa.spheres import spheres_in
+from brainmap.rsa.spheres import Spheres, spheres_in
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -80,10 +80,7 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
 
     def image(self, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
         """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
-        inside = np.asarray(self.mask.dataobj) != 0
-        volume = np.full(inside.shape, outside, dtype=np.float32)
-        volume[inside] = values
-        return nib.Nifti1Image(volume, self.mask.affine)
+        return volume(self.mask, values, outside=outside)
 
     @property
     def best(self) -> nib.Nifti1Image:
@@ -107,6 +104,14 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     @property
     def _filled(self) -> Floats:
         return np.where(np.isnan(self.array), -np.inf, self.array)
+
+
+def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
+    """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
+    inside = np.asarray(mask.dataobj) != 0
+    filled = np.full(inside.shape, outside, dtype=np.float32)
+    filled[inside] = values
+    return nib.Nifti1Image(filled, mask.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,12 +322,7 @@ def plan_searchlight(
     prepared, spatial = noise_of(noise, data, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled)
     usable = np.zeros(inside.shape, dtype=bool)
     usable[inside] = prepared.usable
-    spheres = spheres_in(usable, mask_image.affine, radius_mm)
-    if spheres.n_most < minimum_voxels:
-        raise InputError(
-            f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
-            f"minimum_voxels={minimum_voxels}; take a larger radius_mm or a smaller minimum"
-        )
+    spheres = spheres_of(usable, mask_image, radius_mm=radius_mm, minimum_voxels=minimum_voxels)
     scoring = Scoring(prepared, models, spheres, dissimilarity, searched(measure), minimum_voxels, spatial)
     if spatial is None:
         return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.arange(len(prepared.usable)))
@@ -333,6 +333,25 @@ def plan_searchlight(
     groups = bricks(where, n_most=spheres.n_most, radius_mm=radius_mm)
     brick = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.concatenate(groups), brick)
+
+
+def spheres_of(
+    usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: float, minimum_voxels: int
+) -> Spheres:
+    """Spheres around the usable voxels of a mask.
+
+    Raises
+    ------
+    InputError
+        A radius under a voxel, or spheres with fewer voxels than wanted.
+    """
+    spheres = spheres_in(usable, mask.affine, radius_mm)
+    if spheres.n_most < minimum_voxels:
+        raise InputError(
+            f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
+            f"minimum_voxels={minimum_voxels}; take a larger radius_mm or a smaller minimum"
+        )
+    return spheres
 
 
 def pieces_of(n_mask_voxels: int) -> list[tuple[int, int]]:

@@ -106,8 +106,6 @@ class Models:
         What products are multiplied by.
     items : ndarray of int32 (n_pairs, 2)
         The items of each pair, counted over those that have any.
-    orders : ndarray (n_models, n_pairs)
-        For Kendall's tau what sorts each model; (0, 0) otherwise.
     plain : ndarray (n_models, n_pairs)
         Dissimilarities as given.
     """
@@ -116,14 +114,13 @@ class Models:
     vectors: Floats
     factor: float
     items: NDArray[np.int32]
-    orders: NDArray[np.intp]
     plain: Floats
 
-    @property
-    def whole(self) -> bool:
-        """Whether every two items that have any pair have one."""
+    def compiled(self, measure: Measure) -> bool:
+        """Whether a kernel takes the measure: not Kendall's tau, nor a whitened one where single pairs are missing."""
         n = int(self.items.max()) + 1
-        return len(self.items) == n * (n - 1) // 2
+        whole = len(self.items) == n * (n - 1) // 2
+        return measure not in ("tau-a", "tau-b") and (measure not in WHITENED or whole)
 
 
 def prepare_patterns(
@@ -296,16 +293,15 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
     flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
     if flat and measure not in ("cosine", "cosine_cov"):
         raise InputError(f"searchlight: all dissimilarities of models {some(flat)} are equal; leave them out")
-    n, tau = float(len(pairs)), measure in ("tau-a", "tau-b")
+    n = float(len(pairs))
     models = Models(
         names=names,
         vectors=np.ascontiguousarray(vectors),
         factor=12.0 / (n**3 - n) if measure == "rho-a" else 1.0,
         items=_items_of(pairs, model_rdms.n_cond),
-        orders=np.argsort(vectors, axis=1, kind="stable") if tau else np.empty((0, 0), dtype=np.intp),
         plain=vectors,
     )
-    if tau or (measure in WHITENED and not models.whole):
+    if not models.compiled(measure):
         return models
     ready = scaled(vectors, measure, use=np.isin(np.arange(_n_pairs(model_rdms.n_cond)), pairs))
     if measure == "spearman":

@@ -1,0 +1,99 @@
+"""Compiled kernel: the noise ceilings of many neighborhoods, from the RDMs of all participants in each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainmap.compiled import njit
+from brainmap.rsa._kernels import _REACH, CENTERED, PLAIN, WHITE, _rank, _scaled
+
+
+@njit(nogil=True, cache=True)
+def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, out):  # type: ignore[no-untyped-def]
+    """Fill `out` with an RDM on the scale of the measure, ranks about 0; gives its length there, 0 for none."""
+    n = values.size
+    if ranked:
+        _rank(values, keys, starts, padded, keys[n:], space, out)
+        for p in range(n):
+            out[p] -= 0.5 * (n + 1)
+        return np.sqrt(np.dot(out, out))
+    out[:] = values
+    length = _scaled(out, norm, pairs, rows)
+    if norm < WHITE:  # the length alone was found
+        mean = out.mean() if norm == CENTERED else 0.0
+        for p in range(n):
+            out[p] -= mean
+    return length
+
+
+@njit(nogil=True, cache=True)
+def _product(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-def]
+    """The product of two RDMs on the scale of the measure: plain, or by the inverse covariance of dissimilarities."""
+    plain = np.dot(one, other)
+    if norm < WHITE:
+        return plain
+    rows[:], more[:] = 0.0, 0.0
+    for p in range(one.size):
+        rows[pairs[p, 0]] += one[p]
+        rows[pairs[p, 1]] += one[p]
+        more[pairs[p, 0]] += other[p]
+        more[pairs[p, 1]] += other[p]
+    n = rows.size
+    return 0.25 * (2.0 * plain - 2.0 * np.dot(rows, more) / n + rows.sum() * more.sum() / n**2)
+
+
+@njit(nogil=True, cache=True)
+def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untyped-def]
+    """The ceilings of every neighborhood that two participants or more have an RDM of; others stay as they are.
+
+    Parameters
+    ----------
+    rdms : float64 (n_participants, n_neighborhoods, n_pairs)
+        NaN where a participant has none.
+    pairs : int32 (n_pairs, 2)
+        The items of each pair.
+    ranked, norm : bool, int
+        As `brainmap.rsa._kernels.score_patches` takes them.
+    lower, upper : float64 (n_neighborhoods,)
+        Filled here.
+    """
+    people, n = rdms.shape[0], rdms.shape[2]
+    own, lengths = np.empty((people, n)), np.empty(people)
+    total, pooled, scale, space = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    keys, starts = np.empty(2 * n, np.int32), np.empty(2 * n + 2, np.int32)
+    padded = np.empty(n + 2 * _REACH)
+    padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
+    rows, more = np.empty(pairs.max() + 1), np.empty(pairs.max() + 1)
+    for here in range(rdms.shape[1]):
+        m = 0
+        total[:] = 0.0
+        for s in range(people):
+            if np.isnan(rdms[s, here, 0]):
+                continue
+            lengths[m] = _on_scale(rdms[s, here], ranked, norm, pairs, rows, keys, starts, padded, space, own[m])
+            if not ranked and lengths[m] > 0.0:
+                for p in range(n):
+                    own[m, p] /= lengths[m]
+                lengths[m] = 1.0
+            if ranked or lengths[m] > 0.0:
+                total += own[m]
+                m += 1
+        if m < 2:
+            continue
+        sums, counts = np.zeros(2), np.zeros(2)
+        for s in range(m):
+            for side in range(2):
+                for p in range(n):
+                    pooled[p] = total[p] - (own[s, p] if side == 0 else 0.0)
+                length = _on_scale(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
+                if norm == PLAIN:
+                    score = _product(scale, own[s], norm, pairs, rows, more) * 12.0 / (float(n) ** 3 - n)
+                elif length > 0.0 and lengths[s] > 0.0:
+                    score = _product(scale, own[s], norm, pairs, rows, more) / length / lengths[s]
+                else:
+                    score = np.nan
+                if not np.isnan(score):
+                    sums[side] += score
+                    counts[side] += 1
+        lower[here] = sums[0] / counts[0] if counts[0] > 0 else np.nan
+        upper[here] = sums[1] / counts[1] if counts[1] > 0 else np.nan

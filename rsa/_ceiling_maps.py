@@ -1,0 +1,303 @@
+"""Noise ceilings as maps: how well any model could do in each sphere, given how much participants agree there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa._ceiling_kernels import ceilings
+from brainmap.rsa._neighborhoods import (
+    CHUNK,
+    NORM,
+    Dissimilarity,
+    Scoring,
+    neighbors_of,
+    noise_of,
+    on_threads,
+    prepare,
+    searched,
+    threads_of,
+    warn_of_singular,
+)  # fmt: skip
+from brainmap.rsa._searchlight import spheres_of, volume
+from brainmap.rsa.alignment import LABEL_OF, Level
+from brainmap.rsa.ceiling import APPROXIMATE, noise_ceiling_of_vectors
+from brainmap.rsa.compare import RANKED, Measure
+from brainmap.rsa.regions import load_mask
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
+
+Floats = NDArray[np.float64]
+_MOST_NUMBERS = 4_000_000  # of RDMs that a thread holds: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class CeilingMaps:
+    """Noise ceilings of the sphere around every voxel.
+
+    Attributes
+    ----------
+    lower_array, upper_array : ndarray (n_mask_voxels,)
+        In float64, NaN where fewer than two participants have an RDM; the voxels of the mask in C order.
+    participants : ndarray (n_mask_voxels,)
+        How many have one.
+    counts : ndarray (n_mask_voxels,)
+        Voxels in each sphere, the fewest of any of these participants; 0 where nobody has an RDM.
+    mask : Nifti1Image
+    measure : str
+    approximate : bool
+        Whether `upper` may be too low, as `noise_ceiling` says.
+    """
+
+    lower_array: Floats
+    upper_array: Floats
+    participants: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    mask: nib.Nifti1Image
+    measure: Measure
+    approximate: bool
+
+    @property
+    def lower(self) -> nib.Nifti1Image:
+        """Each participant against the pooled others, mean over participants."""
+        return volume(self.mask, self.lower_array)
+
+    @property
+    def upper(self) -> nib.Nifti1Image:
+        """Each participant against the pool of all, mean over participants."""
+        return volume(self.mask, self.upper_array)
+
+    @property
+    def participant_count(self) -> nib.Nifti1Image:
+        """Participants who have an RDM at each voxel; 0 outside the mask."""
+        return volume(self.mask, self.participants, outside=0.0)
+
+    @property
+    def voxel_count(self) -> nib.Nifti1Image:
+        """Voxels in the smallest participant's sphere; 0 outside the mask."""
+        return volume(self.mask, self.counts, outside=0.0)
+
+
+def ceiling_maps(
+    data: Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]],
+    *,
+    mask: nib.Nifti1Image | str | Path,
+    radius_mm: float = 9.0,
+    dissimilarity: Dissimilarity = "correlation",
+    measure: Measure | str = "spearman",
+    items: Level | None = None,
+    runs: Literal["between", "average"] = "between",
+    labels: Sequence[str] | None = None,
+    noise: Literal["runs"] | Mapping[str, NoiseSource] | Sequence[NoiseSource | None] | None = None,
+    shrinkage: Shrinkage = "diag",
+    minimum_voxels: int = 10,
+    threads: int | None = None,
+) -> CeilingMaps:
+    """The noise ceiling of the sphere around every voxel, for searchlight maps of several participants.
+
+    Every sphere has what `noise_ceiling` gives for the RDMs of its voxels, one a participant. Participants share
+    a grid and a mask; RDMs are made for some spheres at a time, and none is kept.
+
+    Parameters
+    ----------
+    data : mapping of participant to patterns, or a sequence of patterns
+        Patterns as `searchlight` takes them, over the same items for all. Where a participant's own center has
+        no data, the ceiling is that of the others.
+    mask, radius_mm, dissimilarity, measure, items, runs, labels, shrinkage, minimum_voxels, threads
+        As in `searchlight`; take what the maps were made with.
+    noise : "runs", or noise as in `searchlight` for each participant, optional
+
+    Returns
+    -------
+    CeilingMaps
+        With the images `lower`, `upper`, `participant_count` and `voxel_count`.
+
+    Raises
+    ------
+    InputError
+        Fewer than two participants, participants with different items, and what `searchlight` refuses.
+
+    References
+    ----------
+    Nili et al. 2014, doi:10.1371/journal.pcbi.1003553
+
+    Examples
+    --------
+    >>> rng, names = np.random.default_rng(0), ["a", "b", "c", "d", "e"]
+    >>> truth = rng.normal(size=(5, 125))
+    >>> people = [truth + 0.5 * rng.normal(size=(5, 125)) for _ in range(6)]
+    >>> mask = nib.Nifti1Image(np.ones((5, 5, 5), dtype=np.float32), np.diag([3.0, 3, 3, 1]))
+    >>> maps = ceiling_maps(people, mask=mask, labels=names, radius_mm=6.0, threads=1)
+    >>> bool((maps.lower_array <= maps.upper_array + 1e-12).all()), maps.upper.shape
+    (True, (5, 5, 5))
+    """
+    named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
+    noises = _noise_of_each(noise, list(named))
+    chosen, n_threads = searched(measure), threads_of(threads)
+    if len(named) < 2:
+        raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
+    reference = _reference(named, items, labels)
+    mask_image = load_mask(mask)
+    inside = np.asarray(mask_image.dataobj) != 0
+    people: list[Scoring] = []
+    for who, one in named.items():
+        prepared, models = prepare(
+            one, reference, n_voxels=int(inside.sum()), dissimilarity=dissimilarity, measure=chosen, items=items,
+            runs=runs, labels=labels,
+        )  # fmt: skip
+        prepared, own = noise_of(
+            noises[who], one, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=True
+        )
+        usable = np.zeros(inside.shape, dtype=bool)
+        usable[inside] = prepared.usable
+        spheres = spheres_of(usable, mask_image, radius_mm=radius_mm, minimum_voxels=minimum_voxels)
+        if own is not None:
+            own.check_size(spheres.n_most)
+        people.append(Scoring(prepared, models, spheres, dissimilarity, chosen, minimum_voxels, own))
+    return _mapped(people, mask_image, n_threads, radius_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What all chunks of spheres share: each participant's patterns and spheres."""
+
+    people: Sequence[Scoring]
+    numbers: Sequence[NDArray[np.intp]]  # the number of each voxel of the mask among a participant's usable ones
+    compiled: bool  # whether all have the same pairs, and a kernel takes the measure
+    turn: Any  # a lock: what is not compiled filters warnings, for all threads at once
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of an RDM as it is kept: those that everybody has for the kernel, else all."""
+        n_items = self.people[0].prepared.present.shape[1]
+        return len(self.people[0].prepared.pairs) if self.compiled else n_items * (n_items - 1) // 2
+
+    def rdms(self, voxels: NDArray[np.intp]) -> tuple[Floats, NDArray[np.int32], int]:
+        """RDMs `(n_participants, n_voxels, n_pairs)`, the fewest voxels they are of, and singular covariances."""
+        found = np.full((len(self.people), len(voxels), self.n_pairs), np.nan)
+        sizes = np.full(len(voxels), np.iinfo(np.int32).max, dtype=np.int32)
+        n_singular = 0
+        for k, one in enumerate(self.people):
+            here = np.flatnonzero(one.prepared.usable[voxels])
+            if not len(here):
+                continue
+            centers = self.numbers[k][voxels[here]]
+            rdms, bad = one.rdms(centers)
+            columns = np.arange(self.n_pairs) if self.compiled else one.prepared.pairs
+            found[k][np.ix_(here, columns)] = rdms
+            size = (neighbors_of(one.hoods, centers) >= 0).sum(axis=1)
+            scored = ~np.isnan(rdms[:, 0])
+            sizes[here[scored]] = np.minimum(sizes[here[scored]], size[scored])
+            n_singular += bad
+        return found, sizes, n_singular
+
+    def bounds(self, rdms: Floats) -> tuple[Floats, Floats]:
+        """Lower and upper ceiling of each sphere."""
+        lower, upper = np.full((2, rdms.shape[1]), np.nan)
+        first = self.people[0]
+        if self.compiled:
+            ceilings(rdms, first.models.items, first.measure in RANKED, NORM[first.measure], lower, upper)
+            return lower, upper
+        there = _present_in(rdms)
+        with self.turn:
+            for k in np.flatnonzero(there.sum(axis=0) > 1):
+                found = noise_ceiling_of_vectors(rdms[there[:, k], k], measure=first.measure)
+                lower[k], upper[k] = found.lower, found.upper
+        return lower, upper
+
+
+def _present_in(rdms: Floats) -> NDArray[np.bool_]:
+    """Whether a participant has an RDM in a sphere, `(n_participants, n_spheres)`."""
+    return np.asarray(~np.isnan(rdms).all(axis=2))
+
+
+def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
+    """Ceilings of all spheres, some at a time on a pool of threads."""
+    first, inside = people[0], np.asarray(mask.dataobj) != 0
+    n = int(inside.sum())
+    lower, upper = np.full((2, n), np.nan)
+    present, counts = np.zeros((2, n), dtype=np.int32)
+    alike = all(np.array_equal(one.prepared.pairs, first.prepared.pairs) for one in people)
+    shared = _Shared(
+        people, [np.cumsum(one.prepared.usable) - 1 for one in people],
+        alike and first.models.compiled(first.measure), threading.Lock(),
+    )  # fmt: skip
+    singular: list[int] = []
+
+    def task(voxels: NDArray[np.intp]) -> int:
+        rdms, sizes, bad = shared.rdms(voxels)
+        lower[voxels], upper[voxels] = shared.bounds(rdms)
+        present[voxels] = _present_in(rdms).sum(axis=0)
+        counts[voxels] = np.where(present[voxels] > 0, sizes, 0)
+        singular.append(bad)
+        return len(voxels)
+
+    most = max(1, min(CHUNK, _MOST_NUMBERS // (len(people) * shared.n_pairs), -(-n // n_threads)))
+    groups = [np.arange(n)]
+    if first.noise is not None:
+        from brainmap.rsa._sphere_precision import bricks
+
+        where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
+        groups = bricks(where, n_most=first.hoods.n_most, radius_mm=radius_mm)
+    parts = [part for group in groups for part in np.split(group, np.arange(most, len(group), most))]
+    on_threads([partial(task, part) for part in parts], n_threads, total=n, title="ceilings")
+    warn_of_singular(sum(singular), "spheres")
+    return CeilingMaps(lower, upper, present, counts, mask, first.measure, first.measure in APPROXIMATE)
+
+
+def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
+    """The noise of each participant."""
+    if noise is None or isinstance(noise, str):
+        return dict.fromkeys(people, noise)
+    if isinstance(noise, Mapping):
+        lacking = [who for who in people if who not in noise]
+        if lacking:
+            raise InputError(f"ceiling maps: found no noise of participants {some(lacking)}")
+        return {who: noise[who] for who in people}
+    if len(noise) != len(people):
+        raise InputError(f"ceiling maps: found noise of {len(noise)} participants, wanted one for each of "
+                         f"{len(people)}")  # fmt: skip
+    return dict(zip(people, noise, strict=True))
+
+
+def _reference(data: Mapping[str, Any], items: Level | None, labels: Sequence[str] | None) -> RDMs:
+    """RDMs that only say over which items the patterns of all are."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    described = [getattr(one, "obs_descriptors", None) for one in data.values()]
+    level = items or ("condition" if any(d is not None and LABEL_OF["stimulus"] not in d for d in described)
+                      else "stimulus")  # fmt: skip
+    given: dict[str, list[str]] = {}
+    for who, about in zip(data, described, strict=True):
+        found = labels if about is None else about.get(LABEL_OF[level])
+        if found is None:
+            raise InputError(f"ceiling maps: the patterns of participant {who} have no "
+                             f"{'labels; give labels=[...]' if about is None else repr(LABEL_OF[level])}")  # fmt: skip
+        given[who] = list(dict.fromkeys(str(label) for label in found))
+    first, *others = given
+    for who in others:
+        more, less = sorted(set(given[who]) - set(given[first])), sorted(set(given[first]) - set(given[who]))
+        if more or less:
+            told = [f"only in {one}: {some(x)}" for one, x in ((who, more), (first, less)) if x]
+            raise InputError(f"ceiling maps: participants {first} and {who} have different items; {'; '.join(told)}")
+    n = len(given[first])
+    return RDMs(
+        np.arange(n * (n - 1) / 2.0)[None],
+        descriptors={"level": level},
+        rdm_descriptors={"name": ["reference"]},
+        pattern_descriptors={LABEL_OF[level]: given[first]},
+    )
