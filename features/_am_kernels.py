@@ -6,7 +6,8 @@ Usual sizes are written out, so that the compiler unrolls a window and vectorize
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from brainmap.compiled import njit
 
 
 @njit(nogil=True, inline="always")

@@ -7,7 +7,8 @@ much of the brain it stands for (1 a voxel, mm2 a vertex). Kernels are `nogil` a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from brainmap.compiled import njit
 
 _RUN = 1024  # places
 _BITS = 11

@@ -6,7 +6,8 @@ Both release the interpreter's lock and run in one thread: threads are the calle
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from brainmap.compiled import njit
 
 
 @njit(nogil=True, cache=True)

@@ -6,9 +6,9 @@ Discordant pairs are the inversions a merge sort undoes, so one comparison costs
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from brainmap.compiled import njit
 from brainmap.rsa.compare import rank_rows
 
 Floats = NDArray[np.float64]

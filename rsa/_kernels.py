@@ -6,22 +6,9 @@ Kernels are `nogil` and single-threaded: threads are the caller's, over chunks o
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
-
-def _find_cache() -> None:
-    """Let numba keep compiled code where it may write, where neither this folder nor home will do."""
-    if not any(os.access(folder, os.W_OK) for folder in (Path(__file__).parent, Path.home())):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / "brainmap-numba"))
-
-
-_find_cache()  # numba reads the variable when it is imported
-
-from numba import njit  # noqa: E402
+from brainmap.compiled import njit
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
 PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)

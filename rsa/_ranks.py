@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from brainmap.compiled import njit
 from brainmap.rsa._kernels import _REACH, _rank
 
 Floats = NDArray[np.float64]
