@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +14,12 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+    from brainmap.rsa._design import GlmSettings
+    from brainmap.rsa._plan import Plan
     from brainmap.rsa.glm import Betas
+
+TYPICAL_AUTOCORRELATION = 0.3
+"""Of noise from volume to volume, where no data have said it yet."""
 
 Floats = NDArray[np.float64]
 
@@ -48,25 +54,62 @@ def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stim
     Cai et al. (2019), https://doi.org/10.1371/journal.pcbi.1006299
     Alink et al. (2015), https://doi.org/10.1101/032391
     """
+    onsets = betas.diagnostics["onset"].to_numpy(float)
+    return _from_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
+
+
+def planned_design_rdms(
+    plan: Plan,
+    settings: GlmSettings,
+    *,
+    items: Literal["stimulus", "condition"] = "stimulus",
+    autocorrelation: float = TYPICAL_AUTOCORRELATION,
+) -> RDMs:
+    """`design_rdms` before any volume is read: from the events alone, for noise of an assumed autocorrelation.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 items.
+    """
+    from brainmap.rsa.glm import beta_covariance
+
+    labels = [label for design in plan.designs for label in design.labels]
+    conditions = [condition for design in plan.designs for condition in design.conditions]
+    runs = [name for name, design in zip(plan.run_names, plan.designs, strict=True) for _ in design.labels]
+    onsets = np.concatenate([design.onsets for design in plan.designs])
+    covariances = [beta_covariance(design, settings, autocorrelation) for design in plan.designs]
+    return _from_parts(labels, conditions, runs, onsets, covariances, items=items)
+
+
+def _from_parts(
+    labels: Sequence[str],
+    conditions: Sequence[str],
+    runs: Sequence[str],
+    onsets: Floats,
+    covariances: Sequence[Floats],
+    *,
+    items: Literal["stimulus", "condition"],
+) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
     one_of(items, ("stimulus", "condition"), "items")
-    labels = np.array(betas.labels if items == "stimulus" else betas.conditions)
-    names = list(dict.fromkeys(labels.tolist()))
+    of_beta = np.array(labels if items == "stimulus" else conditions)
+    names = list(dict.fromkeys(of_beta.tolist()))
     if len(names) < 3:
         raise InputError(f"design RDMs: {len(names)} items, wanted at least 3")
     n = len(names)
-    runs, onsets = np.array(betas.runs), betas.diagnostics["onset"].to_numpy(float)
+    of_run = np.array(runs)
     covariance, seen = np.zeros((n, n)), np.zeros(n)
     elapsed, together = np.zeros((n, n)), np.zeros((n, n))
-    for run, of_run in zip(dict.fromkeys(betas.runs), betas.covariances, strict=True):
-        members = np.equal.outer(np.array(names), labels[runs == run]).astype(float)
+    for run, noise_of_run in zip(dict.fromkeys(runs), covariances, strict=True):
+        members = np.equal.outer(np.array(names), of_beta[of_run == run]).astype(float)
         count = members.sum(axis=1)
         there = count > 0
         average = members / np.where(there, count, 1)[:, None]
-        covariance += average @ of_run @ average.T
+        covariance += average @ noise_of_run @ average.T
         seen += there
-        when = average @ onsets[runs == run]
+        when = average @ onsets[of_run == run]
         both = np.outer(there, there)
         elapsed += np.where(both, np.abs(np.subtract.outer(when, when)), 0)
         together += both
@@ -77,7 +120,7 @@ def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stim
     pairs = np.triu_indices(n, 1)
     described = {"condition": np.array(names)}
     if items == "stimulus":
-        condition = dict(zip(betas.labels, betas.conditions, strict=True))
+        condition = dict(zip(labels, conditions, strict=True))
         described = {"stimulus_id": np.array(names), "condition": np.array([condition[name] for name in names])}
     return RDMs(
         np.stack([noise[pairs], time[pairs]]),

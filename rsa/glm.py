@@ -317,7 +317,7 @@ def _gathered(
         mask=mask,
         design=tuple(d.matrix for d in plan.designs),
         diagnostics=table,
-        covariances=tuple(_covariance(d, settings, r) for d, r in zip(plan.designs, rho, strict=True)),
+        covariances=tuple(beta_covariance(d, settings, r) for d, r in zip(plan.designs, rho, strict=True)),
         autocorrelation=rho,
         scale=scale,
         settings=settings,
@@ -355,8 +355,11 @@ def _factors(
     return [pooled.astype(np.float32) for _ in fits]
 
 
-def _covariance(design: RunDesign, settings: GlmSettings, rho: float) -> Floats:
-    """Of the betas from noise with autocorrelation `rho`; one below 0 is the bias of short runs."""
+def beta_covariance(design: RunDesign, settings: GlmSettings, rho: float) -> Floats:
+    """Covariance of the betas from noise with autocorrelation `rho` `(n_betas, n_betas)`, in units of its variance.
+
+    A `rho` below 0 is the bias of short runs, and taken as 0.
+    """
     rho = max(rho, 0.0)
     if settings.noise == "ar1":
         return estimator(design, settings, rho).covariance

@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
 from rsatoolbox.rdm.rdms import RDMs
+from scipy.stats import spearmanr
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._design_rdms import planned_design_rdms
+from brainmap.rsa._plan import plan_betas
 from brainmap.rsa.alignment import aligned_vectors
 from brainmap.stages import Context, check_study
 from brainmap.study import load_study
@@ -253,3 +256,65 @@ def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     np.testing.assert_allclose(table["score"], expected.ravel())
     bounds = pd.read_csv(bold_study.out / "group" / "ceilings.tsv", sep="\t")
     np.testing.assert_allclose(bounds["lower"], rsa.partial_ceilings(brains, own, measure="rho-a")["lower"])
+
+
+def in_table_order(study: TinyStudy) -> None:
+    """Every run presents the stimuli as the table lists them: words lie next to each other in time."""
+    for path in (study.folder / "bids").glob("sub-*/func/*_events.tsv"):
+        table = pd.read_csv(path, sep="\t")
+        table["trial_type"] = np.repeat(sound_ids(), 2)
+        table.to_csv(path, sep="\t", index=False)
+
+
+def order_notes(study: TinyStudy) -> list[str]:
+    return [note for note in check_study(Context(load_study(study.file))).notes if "RDM of the design" in note]
+
+
+def test_an_order_that_makes_the_geometry_of_a_model_is_said_before_anything_is_computed(
+    bold_study: TinyStudy, brainmap_command: Any
+) -> None:
+    in_table_order(bold_study)
+    answer = brainmap_command("check", bold_study.file)
+    assert answer.code == 0
+    (line,) = (line for line in answer.out.splitlines() if "the elapsed-time RDM of the design" in line)
+    assert line.startswith("note: participants 01, 02, at worst: ")
+    assert "with which stimuli are of one condition; " in line
+    assert "[rsa] control_for = ['elapsed-time'] partials it out" in line
+    time = np.abs(np.subtract.outer(np.arange(8), np.arange(8)))[np.triu_indices(8, 1)]
+    other_word = 1.0 - np.equal.outer(np.arange(8) // 2, np.arange(8) // 2)[np.triu_indices(8, 1)]
+    rho = float(spearmanr(time, other_word).statistic)
+    assert f"correlates {rho:.2f} (Spearman)" in line
+    assert not bold_study.out.exists()
+
+    bold_study.edit(("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'))
+    assert order_notes(bold_study) == []
+
+
+def test_layers_of_an_earlier_run_are_compared_with_the_order_too(bold_study: TinyStudy) -> None:
+    in_table_order(bold_study)
+    order = np.arange(8.0)
+    models = rsa.compute_rdms(
+        np.stack([order, order**2], axis=1),
+        dissimilarity="euclidean",
+        descriptors={"stimulus_id": sound_ids(), "network": "net", "layer": "conv1"},
+    )
+    (bold_study.out / "rdms").mkdir(parents=True)
+    (bold_study.out / ".brainmap").mkdir()
+    rsa.save_rdms(models, bold_study.out / "rdms" / "network-net_rdms.h5")
+    assert any("elapsed-time" in note and "with net conv1" in note for note in order_notes(bold_study))
+
+
+@pytest.mark.parametrize("noise", ["ols", "ar1"])
+@pytest.mark.parametrize("items", ["stimulus", "condition"])
+def test_a_design_says_its_rdms_before_its_fit(noise: Any, items: Any) -> None:
+    rng = np.random.default_rng(0)
+    names = [rng.permutation(np.repeat(["a", "b", "c", "d"], 3)) for _ in range(2)]
+    events = [pd.DataFrame({"onset": 3 + 7.0 * np.arange(12), "duration": 1.0, "trial_type": run}) for run in names]
+    bold = [nib.Nifti1Image(rng.normal(100, 1, (3, 3, 2, 50)).astype("f4"), np.eye(4)) for _ in range(2)]
+    betas = rsa.fit_betas(bold, events, t_r=2.0, noise=noise)
+    plan = plan_betas(bold, events, settings=betas.settings, t_r=2.0)
+    rho = float(np.mean(np.maximum(betas.autocorrelation, 0)))
+    found = planned_design_rdms(plan, betas.settings, items=items, autocorrelation=rho)
+    wanted = betas.design_rdms(items=items)
+    np.testing.assert_allclose(found.dissimilarities, wanted.dissimilarities, rtol=0.05)
+    np.testing.assert_array_equal(found.dissimilarities[1], wanted.dissimilarities[1])

@@ -8,30 +8,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa._design import GlmSettings
+from brainmap.rsa._design_rdms import planned_design_rdms
 from brainmap.rsa._plan import Plan, plan_betas
 from brainmap.rsa._timing import sidecars_of
-from brainmap.rsa.alignment import labels_of, level_of
 from brainmap.rsa.beta_files import coefficient_labels, save_betas
-from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.glm import fit_betas
 from brainmap.rsa.images import check_same_grid, image_info
 from brainmap.rsa.pattern_table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns import planned_patterns
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.regions import grid_of
+from brainmap.rsa.surface_patterns import planned_surface_patterns
 from brainmap.stages.brains import mask_of, pattern_arguments
 from brainmap.stages.context import Context, log, ready
+from brainmap.stages.controls import design_file
 from brainmap.stages.networks import layer_names, model_rdms
+from brainmap.stages.order import Likeness, known_models, likenesses, told
 from brainmap.study_inputs import Participant
 
 VERSION = 1
-_ALIKE = 0.1  # a correlation with a model RDM that is said
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
 
 
@@ -52,24 +53,45 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
             _compare_design(context, person)
 
 
+def check_order(context: Context, people: Sequence[Participant]) -> list[str]:
+    """Which models the order of the events resembles, as far as either is known before anything is computed.
+
+    Raises
+    ------
+    InputError
+        As `plan_bold`.
+    """
+    controlled = context.study.settings.rsa.control_for
+    designs = [(person.label, _design_of(context, person)) for person in people]
+    if all(design is None for _, design in designs):
+        return []
+    found: list[tuple[str, Likeness]] = []
+    for models, names in known_models(context):
+        for who, design in designs:
+            if design is not None:
+                found += [(who, one) for one in likenesses(models, names, design, controlled=controlled)]
+    return told(found)
+
+
+def _design_of(context: Context, person: Participant) -> RDMs | None:
+    """The RDMs of a design before its fit; None where betas do not tell the order of their events, or few are there."""
+    items = context.study.settings.rsa.items
+    if person.brain.kind == "betas":
+        file = design_file(context, person)
+        return None if file is None else load_rdms(file)
+    plan = plan_bold(person)
+    there = {x for design in plan.designs for x in (design.labels if items == "stimulus" else design.conditions)}
+    few = 3
+    return None if len(there) < few else planned_design_rdms(plan, glm_settings(person), items=items)
+
+
 def _compare_design(context: Context, person: Participant) -> None:
     """Say which models the design alone resembles: order in time makes geometry, or hides it."""
     (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
-    design, models = load_rdms(path), model_rdms(context)
-    if level_of(design) != level_of(models) or set(labels_of(design)) != set(labels_of(models)):
-        return  # single trials without names of their own are no items of the models
-    scores = compare_rdms(models, design, measure="spearman")
-    for k, what in enumerate(design.rdm_descriptors["name"]):
-        worst = int(np.abs(scores[:, k]).argmax())
-        if abs(scores[worst, k]) > _ALIKE and what not in context.study.settings.rsa.control_for:
-            network, layer = layer_names(models)[worst]
-            log.warning(
-                "note: participant %s: the %s RDM of the design correlates %.2f (Spearman) with %s %s, and above %.1f "
-                "with %d of %d models; between-run products (crossnobis) and other orders in other runs keep it out, "
-                "[rsa] control_for = ['%s'] partials it out",
-                person.label, what, scores[worst, k], network, layer, _ALIKE,
-                int((np.abs(scores[:, k]) > _ALIKE).sum()), len(scores), what,
-            )  # fmt: skip
+    models = model_rdms(context)
+    names = [f"{network} {layer}" for network, layer in layer_names(models)]
+    for one in likenesses(models, names, load_rdms(path), controlled=context.study.settings.rsa.control_for):
+        log.warning("note: participant %s: %s", person.label, one)
 
 
 def _fit(context: Context, person: Participant) -> Iterator[Path]:
@@ -117,7 +139,8 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
     """
     if person.brain.kind == "betas":
         arguments = {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
-        return planned_patterns(**arguments, stimuli=stimuli), ()
+        find = planned_surface_patterns if person.brain.on_surface else planned_patterns
+        return find(**arguments, stimuli=stimuli), ()
     plan = plan_bold(person)
     sources = [
         Source(name, len(design.labels), tuple(coefficient_labels(list(design.labels))))
@@ -141,16 +164,20 @@ def plan_bold(person: Participant) -> Plan:
     InputError
         As `fit_betas`, but for what only the values of images show.
     """
-    glm = person.brain.glm
-    settings = GlmSettings(
-        model=glm.model, hrf=glm.hrf, noise=glm.noise, high_pass=_high_pass(person), polort=glm.polort,
-        others=glm.others, nuisance=glm.nuisance,
-    )  # fmt: skip
     mask = mask_of(person)
     for name in person.files:
         info = image_info(name)
         check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
-    return plan_betas(list(person.files), _events(person), settings=settings, **_arguments(person))
+    return plan_betas(list(person.files), _events(person), settings=glm_settings(person), **_arguments(person))
+
+
+def glm_settings(person: Participant) -> GlmSettings:
+    """The settings of the general linear model of a participant's runs."""
+    glm = person.brain.glm
+    return GlmSettings(
+        model=glm.model, hrf=glm.hrf, noise=glm.noise, high_pass=_high_pass(person), polort=glm.polort,
+        others=glm.others, nuisance=glm.nuisance,
+    )  # fmt: skip
 
 
 def _arguments(person: Participant) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from brainmap.rsa.patterns import check_patterns
 from brainmap.rsa.regions import Rois, grid_of
 from brainmap.rsa.reliability import responsive_voxels
 from brainmap.rsa.spheres import sphere_offsets
-from brainmap.stages.betas import planned
+from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.context import Context
 from brainmap.stages.controls import design_file, no_design, of_design
@@ -36,6 +36,7 @@ from brainmap.stages.explain import explained
 from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
 from brainmap.stages.participants import WHITENED
+from brainmap.stages.surfaces import check_same_meshes, surface_problems, surface_row
 from brainmap.study import Network, Participant
 
 
@@ -95,6 +96,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             rows.append(_row(person, found, plan))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         _gather(problems, lambda: _check_grids(context, sound))
+        ordered: list[str] = []
+        _gather(problems, lambda: ordered.extend(check_order(context, sound)))
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines
@@ -103,7 +106,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             _gather(problems, lambda: check_differences(context, every))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
-    told = tuple(dict.fromkeys([*notes, *said]))
+    told = tuple(dict.fromkeys([*notes, *ordered, *said]))
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told)
 
 
@@ -140,13 +143,15 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
         "space": person.brain.space,
     }
     with contextlib.suppress(InputError):
-        info = image_info(first.image)
-        row["grid"] = "x".join(map(str, info.shape[:3]))
-        row["voxels"] = f"{int(np.count_nonzero(mask_of(person).dataobj)):,}"
+        if person.brain.on_surface:
+            row |= surface_row(person)
+        else:
+            row["grid"] = "x".join(map(str, image_info(first.image).shape[:3]))
+            row["voxels"] = f"{int(np.count_nonzero(mask_of(person).dataobj)):,}"
         row["ROIs"] = len(regions_of(person))
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
-        row["TR [s]"] = repetition_time(first) or "-"
+        row["TR [s]"] = "-" if person.brain.on_surface else repetition_time(first) or "-"
     return {**row, "problems": len(found) or "none"}
 
 
@@ -251,7 +256,9 @@ def _check_person(
     stimuli = None  # if they are wrong, that is listed already, and the images are looked at all the same
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
-    if person.brain.kind == "betas":
+    if person.brain.on_surface:
+        problems += surface_problems(person, stimuli, context.study.settings.searchlight)
+    elif person.brain.kind == "betas":
         wrong = check_patterns(**pattern_arguments(person), stimuli=stimuli)
         problems += wrong
         for one in () if wrong else person.found:  # a file that cannot be read is listed already
@@ -334,7 +341,7 @@ def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[
 def _check_radius(context: Context, person: Participant) -> Iterator[str]:
     """Whether a sphere can hold enough voxels."""
     settings = context.study.settings.searchlight
-    if settings is None:
+    if settings is None or person.brain.on_surface:  # of a mesh it is checked with the patterns
         return
     try:
         most = len(sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
@@ -350,7 +357,11 @@ def _check_radius(context: Context, person: Participant) -> Iterator[str]:
 
 def _check_grids(context: Context, people: Sequence[Participant]) -> None:
     """Participants said to be in one template's space are on one grid, or no group map could be made."""
-    if context.study.settings.searchlight is None:
+    settings = context.study.settings.searchlight
+    if settings is None:
+        return
+    if people and people[0].brain.on_surface:
+        check_same_meshes(people, settings)
         return
     first: dict[str, Participant] = {}
     for person in people:

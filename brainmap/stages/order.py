@@ -1,0 +1,96 @@
+"""Whether the order of the events makes a geometry like that of a model (Cai et al. 2019, Alink et al. 2015).
+
+Betas of events that lie close in time share noise, so the design alone has an RDM. `brainmap check` compares it with
+the models that are known before anything is computed; the run compares it with every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rsatoolbox.rdm.rdms import RDMs
+
+from brainmap.checks import some
+from brainmap.rsa.alignment import labels_of, level_of
+from brainmap.rsa.compare import compare_rdms
+from brainmap.rsa.model_rdms import category_rdm
+from brainmap.stages.context import Context
+from brainmap.stages.networks import layer_names, model_rdms, rdm_path, versions_of
+
+ALIKE = 0.1
+"""A correlation of a model with the design alone that is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """A model that the design alone resembles.
+
+    Attributes
+    ----------
+    what : {"noise-only", "elapsed-time"}
+    model : str
+        The one that is nearest.
+    rho : float
+        Spearman.
+    alike, n_models : int
+        How many models are above `ALIKE`, and how many there are.
+    """
+
+    what: str
+    model: str
+    rho: float
+    alike: int
+    n_models: int
+
+    def __str__(self) -> str:
+        others = f", and above {ALIKE} with {self.alike} of {self.n_models} models" if self.n_models > 1 else ""
+        return (
+            f"the {self.what} RDM of the design correlates {self.rho:.2f} (Spearman) with {self.model}{others}; "
+            "between-run products (crossnobis) and other orders in other runs keep it out, "
+            f"[rsa] control_for = ['{self.what}'] partials it out"
+        )
+
+
+def likenesses(models: RDMs, names: Sequence[str], design: RDMs, *, controlled: Sequence[str]) -> Iterator[Likeness]:
+    """Where the design alone resembles a model and is not controlled for, one for each of its RDMs.
+
+    Designs over other items than the models (single trials without names of their own) resemble nothing.
+    """
+    if level_of(design) != level_of(models) or set(labels_of(design)) != set(labels_of(models)):
+        return
+    scores = np.nan_to_num(compare_rdms(models, design, measure="spearman"))
+    for what, found in zip(design.rdm_descriptors["name"], scores.T, strict=True):
+        worst, alike = int(np.abs(found).argmax()), int((np.abs(found) > ALIKE).sum())
+        if alike and what not in controlled:
+            yield Likeness(
+                what=str(what), model=names[worst], rho=float(found[worst]), alike=alike, n_models=len(found)
+            )
+
+
+def told(found: Sequence[tuple[str, Likeness]]) -> list[str]:
+    """A line for each RDM of the design and kind of model: whom it concerns, and the worst of them."""
+    groups: dict[tuple[str, int], list[tuple[str, Likeness]]] = {}
+    for who, one in found:
+        groups.setdefault((one.what, one.n_models), []).append((who, one))
+    lines = []
+    for members in groups.values():
+        people = [who for who, _ in members]
+        worst = max((one for _, one in members), key=lambda one: abs(one.rho))
+        several = f"participants {some(people, 6)}, at worst".replace("'", "")
+        lines.append(f"{several if len(people) > 1 else f'participant {people[0]}'}: {worst}")
+    return lines
+
+
+def known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
+    """Models that there are before a run, with their names: layers of an earlier one, and the words themselves."""
+    stimuli = context.stimuli
+    there = [version for version in versions_of(context) if rdm_path(context, version).is_file()]
+    if there:
+        layers = model_rdms(context, there)
+        yield layers, [f"{network} {layer}" for network, layer in layer_names(layers)]
+    if context.study.settings.rsa.items == "stimulus" and stimuli:
+        words = list(stimuli.values())
+        if 1 < len(set(words)) < len(words) > 2:
+            yield category_rdm(list(stimuli), words, level="stimulus"), ["which stimuli are of one condition"]
