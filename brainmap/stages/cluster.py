@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
@@ -58,12 +59,13 @@ def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piec
 def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
     """Send pieces to workers; their futures."""
     mine, running = versions(), {}
+    call = uuid4().hex  # an error that a scheduler remembers is no result of this call
     for one, pieces in work:
         if pieces:
             # A task, not data sent from here: when the worker that holds it dies, Dask makes it again.
-            plan = client.submit(_plan, one.to_send(), mine, key=f"plan-{pieces[0].key}", pure=False)
+            plan = client.submit(_plan, one.to_send(), mine, key=f"plan-{pieces[0].key[:12]}-{call}", pure=False)
             for piece in pieces:
-                key = f"piece-{piece.key}-{piece.start}"
+                key = f"piece-{piece.key[:12]}-{piece.start}-{call}"
                 running[client.submit(_score, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece
     return running
 
