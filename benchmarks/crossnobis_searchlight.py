@@ -6,7 +6,7 @@ sphere's residuals, then `calc_rdm(method="crossnobis")` with it; RDMs are compa
 `--per-run` each run has a precision of its own. brainmap scores every sphere of a part of the brain, with everything a
 call does. One thread each; contenders run in turn; medians of CPU time a sphere.
 
-    python benchmarks/crossnobis_searchlight.py [--rounds 5] [--spheres 12] [--per-run] [--whole]
+    python benchmarks/crossnobis_searchlight.py [--rounds 5] [--spheres 12] [--per-run] [--slices 10]
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ ITEMS, RUNS, VOLUMES, RADIUS = 64, 8, 100, 11.4
 LABELS = [f"s{k:02d}" for k in range(ITEMS)]
 
 
-def brain(whole: bool) -> nib.Nifti1Image:
-    """The MNI mask at 4 mm, or ten slices of it."""
+def brain(slices: int) -> nib.Nifti1Image:
+    """Sagittal slices of the MNI mask at 4 mm, from the middle on."""
     mask = load_mni152_brain_mask(resolution=4)
     inside = np.asarray(mask.dataobj).astype(np.float32)
-    if not whole:
-        inside[:18] = inside[28:] = 0
+    first = max(len(inside) // 2 - slices // 2, 0)
+    inside[:first] = inside[first + slices :] = 0
     return nib.Nifti1Image(inside, mask.affine)
 
 
@@ -84,9 +84,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spheres", type=int, default=12, help="spheres the peer runs on")
     parser.add_argument("--per-run", action="store_true", help="a noise precision a run, not one of all")
-    parser.add_argument("--whole", action="store_true", help="all of the brain, not ten slices")
+    parser.add_argument("--slices", type=int, default=10, help="of the brain; 50 are all")
     given = parser.parse_args()
-    mask = brain(given.whole)
+    mask = brain(given.slices)
     inside = np.asarray(mask.dataobj) != 0
     spheres = spheres_in(inside, mask.affine, RADIUS)
     patterns, residuals, model = make(spheres.n_voxels)

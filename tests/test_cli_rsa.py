@@ -199,6 +199,35 @@ def test_searchlight_writes_a_labeled_sub_brick_a_model_with_its_command(maps, b
     assert counts[3, 3, 2] == 32  # offsets within 2 voxels: 1 + 6 + 12 + 8 + 6, less one above the mask
 
 
+def test_searchlight_whitens_each_sphere_by_residuals_of_files_or_the_runs(
+    betas, models, tmp_path, tiny_inputs, brainmap_command
+):
+    own, rng = tiny_inputs.folder / "sub-03", np.random.default_rng(4)
+    mask, affine = own / "mask.nii.gz", nib.load(own / "mask.nii.gz").affine
+    left = [rng.normal(size=(6, 7, 5, 30)).astype(np.float32) for _ in range(2)]
+    for k, one in enumerate(left):
+        nib.save(nib.Nifti1Image(one, affine), tmp_path / f"left{k}.nii.gz")
+    data = rsa.load_patterns(
+        [own / f"betas_run-{run}.nii.gz" for run in (1, 2, 3)], mask=mask, stimuli=tiny_inputs.folder / "stimuli.tsv"
+    )
+    inside = np.asarray(nib.load(mask).dataobj) > 0
+    files = ("--noise", "residuals", *(word for k in (0, 1) for word in ("--residuals", tmp_path / f"left{k}.nii.gz")))
+    for name, words, how in (
+        ("runs", (), {"noise": "runs"}),
+        ("left", (*files, "--shrinkage", "eye"), {"noise": [one[inside].T for one in left], "shrinkage": "eye"}),
+    ):
+        answer = brainmap_command(
+            "rsa", "searchlight", "--models", models, *betas("03"), "--radius", 6, "--jobs", 1, "--dissimilarity",
+            "crossnobis", "--precision", "sphere", *words, "--out", tmp_path / f"{name}.nii.gz",
+        )  # fmt: skip
+        assert answer.code == 0, answer.err
+        found = np.asarray(rsa.load_image(tmp_path / f"{name}.nii.gz").dataobj)
+        wanted = rsa.searchlight(
+            data, rsa.load_rdms(models), mask=mask, radius_mm=6.0, dissimilarity="crossnobis", **how
+        )
+        np.testing.assert_allclose(found[..., 1], np.asarray(wanted["conv3"].dataobj), rtol=1e-6)
+
+
 def test_group_tests_the_participants_maps_as_the_library_does(maps, tmp_path, brainmap_command):
     out, clusters = tmp_path / "group+tlrc", tmp_path / "clusters.tsv"
     words = ("rsa", "group", *maps, "--out", out, "--threshold", 0.9, "--clusters", clusters)
@@ -227,6 +256,9 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
     assert not (tmp_path / "g.nii.gz").exists()
 
 
+LIGHT = ("searchlight", "--models", "no.h5", "--betas", "b.nii", "--mask", "m.nii")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -237,7 +269,10 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
         (("rdm", "--betas", "b.nii", "--mask", "m.nii", "--noise", "residue"), "did you mean 'residuals'"),
         (("rdm", "--activations", "no.zarr", "--units", "zscored"), "did you mean 'zscore'"),
         (("searchlight", "--models", "no.h5"), "--betas and --mask"),
-        (("searchlight", "--models", "no.h5", "--betas", "b.nii", "--mask", "m.nii"), "no.h5"),
+        (LIGHT, "no.h5"),
+        ((*LIGHT, "--precision", "spheres"), "did you mean 'sphere'"),
+        ((*LIGHT, "--shrinkage", "eye"), "give --precision sphere too"),
+        ((*LIGHT, "--precision", "sphere", "--noise", "none"), "give --noise runs or"),
         (("group", "no.nii.gz", "neither.nii.gz"), "no.nii.gz"),
     ],
 )

@@ -275,3 +275,27 @@ def test_run_and_check_are_one(tiny_study: Any) -> None:
     tiny_study.edit(("rois.nii.gz", "nothing.nii.gz"))
     with pytest.raises(InputError, match=r"participant 01: .*nothing.nii.gz"):
         run_study(Context(load_study(tiny_study.file)))
+
+
+def test_searchlights_take_the_noise_covariance_of_each_sphere(tiny_study: Any) -> None:
+    light = 'radius_mm = 6.0\ndissimilarity = "crossnobis"\nprecision = "sphere"\nshrinkage = "eye"'
+    tiny_study.edit(("radius_mm = 6.0", light), SILENT)
+    tiny_study.run("03")
+    person = person_of(tiny_study, "03")
+    models = rsa.load_rdms(next(tiny_study.out.rglob("*net*rdms.h5")))
+    wanted = rsa.searchlight(
+        data_of(person, tiny_study), models, mask=person.masks[0], radius_mm=6.0, dissimilarity="crossnobis",
+        noise="runs", shrinkage="eye",
+    )  # fmt: skip
+    maps = sorted(tiny_study.out.glob("sub-03/**/*conv1*stat-spearman*.nii.gz"))
+    assert len(maps) == 1
+    np.testing.assert_allclose(rsa.load_image(maps[0]).get_fdata(), wanted["conv1"].get_fdata(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("noise", "wanted"), [("none", "precision = 'sphere' needs [brain] noise"), ("runs", None)])
+def test_a_covariance_of_spheres_needs_noise_to_come_from(tiny_study: Any, noise: str, wanted: str | None) -> None:
+    tiny_study.edit(("radius_mm = 6.0", 'radius_mm = 6.0\nprecision = "sphere"'), SILENT,
+                    ('space = "MNI152Lin"', f'space = "MNI152Lin"\nnoise = "{noise}"'))  # fmt: skip
+    problems = check_study(Context(load_study(tiny_study.file))).problems
+    assert bool(problems) == (wanted is not None)
+    assert wanted is None or wanted in problems[0]
