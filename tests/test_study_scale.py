@@ -433,12 +433,15 @@ def dask_processes(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[by
         return process
 
     try:
-        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0",
+            "--scheduler-file", str(file),
+        )  # fmt: skip
         while not file.exists():
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
         yield address, [
-            start("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
+            start("worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
             for _ in range(2)
         ]
     finally:

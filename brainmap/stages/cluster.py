@@ -153,8 +153,8 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
         with dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWER}s"}):
             if address is None:
                 with distributed.LocalCluster(
-                    n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
+                    n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
                 ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
                     yield client
             else:
