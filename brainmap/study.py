@@ -157,11 +157,13 @@ class GroupTest(Section):
 
 
 class Searchlight(Section):
-    """The sphere around every voxel."""
+    """The sphere around every voxel, or the disc around every vertex."""
 
     radius_mm: float = Field(default=9.0, gt=0)
+    mesh: str | None = None  # of data on the surface: fsaverage5, or files with {hemi}; default: the brain's space
+    metric: Literal["dijkstra", "geodesic"] = "dijkstra"  # along the edges of the mesh, or straight across triangles
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
-    measure: Literal["spearman", "rho-a", "pearson", "cosine"] = "spearman"
+    measure: Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
     precision: Literal["voxel", "sphere"] = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
     shrinkage: Literal["diag", "eye", "none"] = "diag"  # of a sphere's covariance
@@ -238,6 +240,8 @@ class StudySettings(Section):
         if len(people) == 1 and self.rsa.inference.bootstrap and self.rsa.inference.over != "conditions":
             raise ValueError(f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
                              "found one; set over = 'conditions'")  # fmt: skip
+        if len({brain.on_surface for brain in self.brain}) > 1:
+            raise ValueError("[[brain]] files on the surface (.gii) and volumes: found both, wanted a study of each")
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:

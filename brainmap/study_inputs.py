@@ -108,9 +108,28 @@ class Brain(Section):
     residuals: str | None = None
     screen: Screen = Screen()
 
+    @property
+    def on_surface(self) -> bool:
+        """Whether the data lie on the cortical surface: GIFTI files, a hemisphere each."""
+        return self.files is not None and self.files.endswith(".gii")
+
+    @model_validator(mode="after")
+    def _surface(self) -> Brain:
+        if not self.on_surface:
+            return self
+        if "{hemi}" not in str(self.files):
+            raise ValueError(f"files = {self.files!r} are one hemisphere's; write {{hemi}} for L and R, lh and rh")
+        wrong = {"kind = 'bold'": self.kind == "bold", "noise = 'residuals'": self.noise == "residuals",
+                 "screen.sound": self.screen.sound is not None, "rois.masks": bool(self.rois.masks),
+                 "rois.centers": self.rois.centers is not None, "rois.table": self.rois.table is not None}  # fmt: skip
+        if any(wrong.values()):
+            found = next(key for key, is_there in wrong.items() if is_there)
+            raise ValueError(f"{found}: not for files on the surface (betas in .func.gii, rois.image in .label.gii)")
+        return self
+
     @model_validator(mode="after")
     def _where(self) -> Brain:
-        needs = ("files", "mask") if self.layout == "files" else ("folder",)
+        needs = ("files", *(() if self.on_surface else ("mask",))) if self.layout == "files" else ("folder",)
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
             raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs")
@@ -232,7 +251,7 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
         labels=labels if labels == "sub-brick" else given(labels),
     )  # fmt: skip
     person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)
-    if not person.masks:
+    if not (person.masks or brain.on_surface):
         raise InputError(
             f"participant {label}: no brain mask beside {Path(found[0].image).name}; name one in [brain] mask"
         )

@@ -82,7 +82,7 @@ inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0
 dissimilarity = "correlation"    # correlation, euclidean, crossnobis
-measure = "spearman"             # spearman, rho-a, pearson, cosine
+measure = "spearman"             # spearman, rho-a, tau-a, pearson, cosine, corr_cov, cosine_cov
 minimum_voxels = 10
 # precision = "voxel"            # [brain] noise of each voxel (for crossnobis), or of each "sphere": its covariance,
 # shrinkage = "diag"             # shrunk to its diagonal (diag), to the identity (eye), or not (none)

@@ -141,7 +141,7 @@ def test_every_table_has_a_sidecar_that_describes_each_column(tiny_results: Any)
 
 def test_every_map_and_rdm_carries_its_provenance(tiny_results: Any) -> None:
     found = [*results(tiny_results, "*.nii.gz"), *results(tiny_results, "*.h5")]
-    assert len(found) == 3 * 4 + 13 + 4
+    assert len(found) == 3 * 4 + 13 + 2 + 4
     for path in found:
         about = json.loads(path.with_name(re.sub(r"(\.nii)?\.\w+$", ".json", path.name)).read_text())
         assert about["Simulated"] is True, path
@@ -197,7 +197,7 @@ def test_maps_for_afni_hold_the_same_values(finished: Any) -> None:
     wanted = as_ras(np.asarray(image.dataobj), image.affine)
     finished.edit(("seed = 0", 'seed = 0\nmaps = "afni"'))
     computed = finished.run()
-    assert computed == {f"sub-0{k}_searchlight" for k in (1, 2, 3)} | {"group_maps", "report"}
+    assert computed == {f"sub-0{k}_searchlight" for k in (1, 2, 3)} | {"group_maps", "group_ceilings", "report"}
     assert results(finished, "*.nii.gz") == []
     (head,) = finished.out.glob("group/*trainedconv1_stat-t_statmap+tlrc.HEAD")
     assert head.with_suffix(".BRIK").exists()

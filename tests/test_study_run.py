@@ -129,7 +129,7 @@ def test_each_stage_is_one_line_and_a_run_with_nothing_to_do_is_one(
         caplog.clear()
         finished.run()
     (line,) = [r.getMessage() for r in caplog.records]
-    assert line == "nothing to do for 14 stages, computed before from the same inputs"
+    assert line == "nothing to do for 15 stages, computed before from the same inputs"
 
 
 def test_long_silence_is_broken(caplog: pytest.LogCaptureFixture) -> None:

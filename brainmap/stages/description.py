@@ -12,6 +12,7 @@ import pandas as pd
 from brainmap import __version__
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm_file import load_rdms
+from brainmap.stages.ceilings import MEANINGS as CEILINGS
 from brainmap.stages.context import Context
 from brainmap.stages.group_maps import contrasts_of, difference_slug
 from brainmap.stages.networks import rdm_path, versions_of
@@ -89,5 +90,5 @@ def maps_table(context: Context) -> pd.DataFrame:
     settings = context.study.settings.searchlight
     if settings is not None:
         rows.append(("stat", slug(settings.measure), "", "", "", f"score of a participant: {settings.measure}"))
-    rows += [("stat", name, "", "", "", meaning) for name, meaning in STATS.items()]
+    rows += [("stat", name, "", "", "", meaning) for name, meaning in {**STATS, **CEILINGS}.items()]
     return pd.DataFrame(rows, columns=list(MAPS_COLUMNS)).replace("", None)

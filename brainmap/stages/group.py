@@ -21,6 +21,7 @@ from brainmap.rsa.inference import split_half_best_layer
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
+from brainmap.stages.ceilings import run_ceiling_maps
 from brainmap.stages.common import common_space, to_transform
 from brainmap.stages.context import Context
 from brainmap.stages.controls import ceilings_of, compared, control_rdms, design_digests, least_to_halve, scores_of
@@ -56,6 +57,7 @@ def run_group(context: Context) -> None:
     elif settings is not None and space is not None and len(people) > 1:
         maps_key = run_group_maps(context, people, space)
         key = content_key(key, maps_key)
+    run_ceiling_maps(context)
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
         planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
