@@ -107,8 +107,10 @@ def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-d
             gain[place] += (np.sqrt(extent[place]) if root else extent[place] ** wide) * level[place]
     for k in range(n):
         place = order[k]
-        top = _root(parent, gain, place)
-        total = gain[place] if top == place else gain[place] + gain[top]
+        above, total = place, gain[place]
+        while parent[above] != above:
+            above = parent[above]
+            total += gain[above]
         out[place] = sign * total
         largest = max(largest, total)
     return largest

@@ -78,6 +78,18 @@ def test_tfce_is_the_integral_that_ever_smaller_steps_come_to(connectivity):
     np.testing.assert_allclose(np.maximum(other, 0), wanted.ravel(), atol=2e-3 * wanted.max())
 
 
+def test_tfce_of_a_large_map_is_the_integral_too():
+    """Clusters that join often make long ways to the root of a cluster."""
+    shape = (24, 25, 23)
+    rng = np.random.default_rng(8)
+    values = 2 * smooth(rng, shape=shape, sd=0.6) + 1.5 * smooth(rng, shape=shape, sd=3)
+    found = tfce(np.maximum(values, 0), grid_neighbors(np.ones(shape)))
+    wanted = brute_tfce(values.reshape(shape), 6, step=0.02).ravel()
+    assert np.abs(found - wanted).max() < 0.01 * wanted.max()
+    # never more than the integral over a cluster of everything
+    assert (found <= np.sqrt(values.size) * np.maximum(values, 0) ** 3 / 3 * (1 + 1e-9)).all()
+
+
 def test_tfce_with_equal_values_and_nan():
     line = edge_neighbors([[0, 1], [1, 2], [2, 3], [3, 4]], 5)
     flat = tfce([2.0, 2.0, np.nan, 2.0, 1.0], line)

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 
 from brainmap.record import unfinished
 from brainmap.viz.attention import plot_target_attention
-from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
+from brainmap.viz.brain import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
 from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm_pair
 from brainmap.viz.sheet import plot_sheet
 from brainmap.viz.sounds import plot_cam, plot_maximization
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
+from brainmap.viz.surface import plot_surface_maps
 
 if TYPE_CHECKING:
     from brainmap.viz.report import RdmPair, ReportContent
@@ -100,6 +101,11 @@ class Pictures:
         if content.best_layer_image is not None:
             figure = plot_best_layer(content.best_layer_image, layers)
             made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", painted=True)
+        if content.surface_maps:
+            names = [name for name in layers if name in content.surface_maps]
+            figure = plot_surface_maps(content.surface_maps, models=names, best=content.surface_best,
+                                       mesh=content.surface_mesh, label=content.map_measure)  # fmt: skip
+            made["surface"] = self.add("surface-maps", figure, "Searchlight maps on the cortex", painted=True, dpi=144)
         if content.sounds is not None and content.cams is not None:
             self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
             figure = plot_target_attention(content.sounds, content.cams)
@@ -127,6 +133,21 @@ class Pictures:
                 self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", painted=True, dpi=144),
                 self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
             ]
+        return made
+
+    def differences(self, content: ReportContent) -> dict[str, list[Picture]]:
+        """Slices through the clearest places of the differences that some voxel shows, on one color scale."""
+        outlines = {name: _significant(p) for name, p in content.difference_p_maps.items()}
+        shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
+        values = {name: np.asarray(content.difference_maps[name].dataobj, dtype=np.float32) for name in shown}
+        top = max((float(np.nanmax(np.abs(found))) for found in values.values()), default=None)
+        label, made = f"difference in {content.map_measure or content.measure}", {}
+        for name in shown:
+            image = content.difference_maps[name]
+            cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
+            figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=label)
+            words = f"Slices through the largest differences {name}"
+            made[name] = [self.add(f"difference-{slug(name)}", figure, words, painted=True, dpi=144)]
         return made
 
     def pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:

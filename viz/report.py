@@ -24,8 +24,14 @@ from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table
 
 __all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
 
-_SHOWN = {"clusters": 12, "counts": 18}  # rows on the page; the file has all
-_NARROW = ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper")  # what fits beside the matrix
+_SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all
+_PEAKS = ("layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi",
+          "rois")  # fmt: skip
+_COLUMNS = {  # columns on the page; the file has all
+    "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
+    "clusters": _PEAKS,
+    "difference_clusters": _PEAKS,
+}
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -107,10 +113,16 @@ class ReportContent:
         Correlations of the layers' RDMs.
     maps, p_maps : mapping layer -> Nifti1Image
         Mean scores; corrected p, of which p < .05 is encircled.
+    surface_maps, surface_best, surface_mesh : mapping layer -> SurfaceData, SurfaceData, Mesh
+        The same of studies on the cortical surface: mean maps, the best layer where any is significant, and the mesh.
     best_layer_image : Nifti1Image
         k where the k-th layer is best, 0 where none.
     clusters : DataFrame
         Peaks of the maps.
+    difference_maps, difference_p_maps : mapping "conv4 - conv2" -> Nifti1Image
+        Mean differences of two layers' scores; corrected p.
+    difference_clusters : DataFrame
+        Their peaks.
     sheet : sequence of SheetRow
         Network beside brain.
     rdm_pairs : sequence of RdmPair
@@ -145,7 +157,13 @@ class ReportContent:
     maps: Mapping[str, Any] = field(default_factory=dict)
     p_maps: Mapping[str, Any] = field(default_factory=dict)
     best_layer_image: Any = None
+    surface_maps: Mapping[str, Any] = field(default_factory=dict)
+    surface_best: Any = None
+    surface_mesh: Any = None
     clusters: pd.DataFrame | None = None
+    difference_maps: Mapping[str, Any] = field(default_factory=dict)
+    difference_p_maps: Mapping[str, Any] = field(default_factory=dict)
+    difference_clusters: pd.DataFrame | None = None
     sheet: Sequence[SheetRow] = ()
     rdm_pairs: Sequence[RdmPair] = ()
     maximization: Sequence[PatternPanel] = ()
@@ -182,6 +200,7 @@ class _View:
     colors: dict[str, str]
     pictures: dict[str, Picture]
     maps: dict[str, list[Picture]]
+    differing: dict[str, list[Picture]]
     highest: int
     pairs: list[tuple[str, Picture]]
     heat: list[HeatRow]
@@ -238,6 +257,7 @@ def _environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.undefined = jinja2.StrictUndefined
     made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+    made.filters["minus"] = lambda name: name.replace(" - ", " \N{MINUS SIGN} ")
     made.filters["number"] = lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return made
 
@@ -246,9 +266,9 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
     layers = content.layer_order()
     tables = {
         name: make_table(table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60),
-                         columns=_NARROW if name == "recovery" else None)
+                         columns=_COLUMNS.get(name))
         for name in ("scores", "statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers",
-                     "recovery", "clusters", "counts")
+                     "recovery", "clusters", "difference_clusters", "counts")
         if (table := getattr(content, name)) is not None and len(table)
     }
     cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
@@ -259,6 +279,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         colors=layer_colors(layers),
         pictures=drawn.overview(content, layers),
         maps=drawn.maps(content, layers),
+        differing=drawn.differences(content),
         highest=_highest(content, layers),
         pairs=drawn.pairs(content.rdm_pairs),
         heat=heat_rows(statistics, layers, content.planted()) if statistics is not None else [],

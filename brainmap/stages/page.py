@@ -15,17 +15,20 @@ from brainmap.features.explanations import open_maximizations
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm_file import load_rdms
+from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
 from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.group import brain_rdms
-from brainmap.stages.group_maps import SIGNIFICANT, group_map
+from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
+from brainmap.stages.surfaces import is_written, load_map, mesh_of
 from brainmap.study import Network, Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
 VERSION = 3
-TABLES = ("statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers", "recovery", "clusters")
+TABLES = ("statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers", "recovery", "clusters",
+          "difference_clusters")  # fmt: skip
 
 
 def page_path(context: Context) -> Path:
@@ -83,6 +86,8 @@ def page_content(context: Context) -> ReportContent:
         p_maps=p_maps,
         best_layer_image=best,
         clusters=_largest_first(one["clusters"]),
+        **_differences(context, version, layers, one["difference_clusters"]),
+        **_on_surface(context, version, layers),
         sheet=_sheet(one, maps, panels),
         rdm_pairs=_pairs(context, one, version),
         maximization=panels,
@@ -119,12 +124,17 @@ def _clearest_first(differences: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
-    return None if clusters is None else clusters.sort_values("voxels", ascending=False, kind="stable")
+    return None if clusters is None else clusters.sort_values(_extent(clusters), ascending=False, kind="stable")
+
+
+def _extent(clusters: pd.DataFrame) -> str:
+    """What the sizes of clusters are counted in."""
+    return "vertices" if "vertices" in clusters else "voxels"
 
 
 def _table(context: Context, name: str) -> pd.DataFrame | None:
     settings = context.study.settings
-    if (name == "recovery" and settings.truth is None) or (name == "clusters" and settings.searchlight is None):
+    if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
         return None  # of an earlier study file
     path = context.table_file(name)
     return _read(path) if path.exists() else None
@@ -156,6 +166,41 @@ def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[
     return means, p_maps, best if np.isfinite(np.asarray(best.dataobj)).any() else None
 
 
+def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[str, Any]:
+    """The group maps of a study whose data lie on the cortical surface."""
+    people, settings = list(context.study.participants()), context.study.settings.searchlight
+    space = common_space(context, people)
+    if settings is None or space is None or not people[0].brain.on_surface:
+        return {}
+    best = group_map(context, version, "", "bestlayer", space)
+    if not is_written(best):
+        return {}
+    return {
+        "surface_maps": {layer: load_map(group_map(context, version, layer, "mean", space)) for layer in layers},
+        "surface_best": load_map(best),
+        "surface_mesh": mesh_of(people[0], settings),
+    }
+
+
+def _differences(
+    context: Context, version: Version, layers: list[str], clusters: pd.DataFrame | None
+) -> dict[str, Any]:
+    """The maps of layers against layers and their clusters, where the study asks for them."""
+    space = common_space(context, list(context.study.participants()))
+    names = [" - ".join(pair) for pair in contrasts_of(context, layers)]
+    if space is None or not all(group_map(context, version, name, "mean", space).exists() for name in names):
+        return {}
+    images = {
+        stat: {name: load_image(group_map(context, version, name, stat, space)) for name in names}
+        for stat in ("mean", "pfwe")
+    }
+    return {
+        "difference_maps": images["mean"],
+        "difference_p_maps": images["pfwe"],
+        "difference_clusters": _largest_first(clusters),
+    }
+
+
 def _question(context: Context, version: Version) -> str:
     n = len(context.stimuli)
     return f"Which layer of {version.network.name} orders these {n} sounds as each region of the brain does?"
@@ -185,8 +230,9 @@ def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], ne
         said = f"{statistics['mean'].max():.2f}".replace("0.", ".", 1)
         results.append((said, f"highest mean {context.study.settings.rsa.score}: {top['layer']} in {top['roi']}"))
     if clusters is not None and len(clusters):
-        found = clusters.groupby("layer")["voxels"].sum()
-        said = f"voxels match {found.idxmax()}, more than any other layer of {network} (p < .05, corrected)"
+        extent = _extent(clusters)
+        found = clusters.groupby("layer")[extent].sum()
+        said = f"{extent} match {found.idxmax()}, more than any other layer of {network} (p < .05, corrected)"
         results.append((f"{int(found.max())}", said))
     return results
 
@@ -308,6 +354,8 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "halved": context.table_file("best_layers").exists(),
         "networks": networks,
         "simulated": context.study.settings.study.simulated,
+        "surface": people[0].brain.on_surface,
+        "ceiling_maps": _ceilings_reach(context),
         "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
     }
     truth = context.study.settings.truth
@@ -317,6 +365,17 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
             str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
         }
     return facts
+
+
+def _ceilings_reach(context: Context) -> dict[str, str] | None:
+    """The highest value of each ceiling's map, where there are maps."""
+    if context.study.settings.searchlight is None or why_no_ceilings(context):
+        return None
+    paths = {stat: ceiling_path(context, stat) for stat in MEANINGS}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    most = {stat: float(np.nanmax(np.asarray(load_image(path).dataobj))) for stat, path in paths.items()}
+    return {stat: f"{value:.2f}" for stat, value in most.items()}
 
 
 def _n_runs(people: list[Participant]) -> int | None:
