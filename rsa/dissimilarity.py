@@ -1,7 +1,7 @@
 """Dissimilarities of patterns as arrays: within one set of patterns, or between independent runs.
 
 Everything is a kernel first (inner products of patterns) and distances after, so that a run costs one matrix
-product and nothing is looped over pairs of runs. Within one set `brainmap.rsa._within` gathers the products.
+product and nothing is looped over pairs of runs. Within one set `brainmap.rsa._one_pass` gathers the products.
 
 Shapes: patterns are `(n_items, n_units)`, or `(n_runs, n_items, n_units)` for between-run products; a missing
 pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `n_items * (n_items - 1) / 2`.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa._within import CONSTANT, Blocks, log_rates, within
+from brainmap.rsa._one_pass import CONSTANT, Blocks, log_rates, within
 
 Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)

@@ -124,7 +124,6 @@ def rdm(
     from brainmap.checks import one_of
     from brainmap.cli.stores import features_in
     from brainmap.record import write_json
-    from brainmap.rsa.alignment import LEVELS
     from brainmap.rsa.rdm_file import save_rdms
 
     images = [*(betas or []), *(more or [])]
@@ -137,11 +136,7 @@ def rdm(
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
     scaling = one_of(units or ("zscore" if standard else "none"), ("zscore", "none"), "--units")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
-    if over is not None:
-        one_of(over, ("time",), "--over")
-        if activations is None:
-            raise InputError("--over time: give --activations, made with --pooling none")
-        settings |= {"over": over, "window_ms": window, "step_ms": step}
+    settings |= _windows(over, window, step, activations)
     for kind, store in stores.items():
         found = features_in(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
         rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
@@ -156,12 +151,29 @@ def rdm(
         _voxel_table(data, voxels, images)
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
-    inputs += residuals or []
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
-    write_json(out.with_suffix(".json"), provenance(made, inputs))
+    write_json(out.with_suffix(".json"), provenance(made, [*inputs, *(residuals or [])]))
+    _say(rdms, out)
+
+
+def _windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
+    """What `--over time` asks for."""
+    from brainmap.checks import one_of
+
+    if over is None:
+        return {}
+    one_of(over, ("time",), "--over")
+    if activations is None:
+        raise InputError("--over time: give --activations, made with --pooling none")
+    return {"over": over, "window_ms": window, "step_ms": step}
+
+
+def _say(rdms: RDMs, out: Path) -> None:
+    from brainmap.rsa.alignment import LEVELS, level_of
+
     typer.echo(
-        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} "
-        f"{LEVELS.get(rdms.descriptors['level'], items)}, {rdms.dissimilarity_measure}"
+        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
+        f"{rdms.dissimilarity_measure}"
     )
 
 
