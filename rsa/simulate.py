@@ -185,7 +185,9 @@ def simulate_participant(
     n_runs : int
     signal : float, or mapping of region to float [noise variances]
         Standard deviation, over pairs of items, of the planted squared distances per voxel. Set on distances
-        rather than amplitudes, because layers differ in spread and a region of any layer should be readable.
+        rather than amplitudes, because layers differ in spread and a region of any layer should be readable. What
+        gives a group a chosen noise ceiling, where noise is white (`ar` and `fwhm_mm` 0), is the descriptor `signal` of
+        `brainmap.rsa.simulate_rdms(..., variation=0)`.
     fwhm_mm : float [mm]
         Full width at half maximum of the Gaussian that smoothed noise and weights; 0 for none.
     ar : float

@@ -63,7 +63,8 @@ def identification(patterns: np.ndarray, half: tuple[int, ...]) -> float:
 def test_haxby_s_categories_are_told_apart_with_default_settings(
     haxby: Path, tmp_path: Path, lines_of: Callable[..., tuple[int, list[str], list[str]]]
 ) -> None:
-    code, out, err = lines_of(*words(haxby, tmp_path), "--residuals", "--figure", tmp_path / "design.png")
+    more = ("--residuals", "--items", "condition", "--figure", tmp_path / "design.png")
+    code, out, err = lines_of(*words(haxby, tmp_path), *more)
     assert code == 0, err
     assert out[0] == "96 betas in 12 runs, condition, signal units"
     assert any(line.startswith("drifts: high-pass at 302 s") and "128 s would take" in line for line in err)
@@ -108,6 +109,7 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
 
     design = rsa.load_rdms(tmp_path / "sub-01_task-objects_desc-condition_designrdms.h5")
     assert list(design.rdm_descriptors["name"]) == ["noise-only", "elapsed-time"]
+    assert design.descriptors["level"] == "condition"
     assert (tmp_path / "design.png").stat().st_size > 10_000
 
     # The same betas as BRIK give the same RDM, bit for bit.

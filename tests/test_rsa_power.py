@@ -243,7 +243,8 @@ def test_the_command_leaves_table_and_figure_and_says_the_smallest_design(
              "2", "--simulations", "20", "--ceiling", "0.4"]  # fmt: skip
     answer = brainmap_command(*words, "--out", tmp_path / "power.tsv", "--figure", tmp_path / "power.png")
     assert answer.code == 0, answer.err
-    assert "conv4 > 0: .8 is reached with 9 participants, 2 runs of 12 conditions" in answer.out, answer.out
+    assert "conv4 > 0: .8 is reached with 9 participants, 2 runs of 12 conditions (power" in answer.out, answer.out
+    assert "smallest design tried" not in answer.out
     assert (tmp_path / "power.png").read_bytes()[:4] == b"\x89PNG"
     table = pd.read_csv(tmp_path / "power.tsv", sep="\t")
     assert set(json.loads((tmp_path / "power.json").read_text())) >= set(table.columns)

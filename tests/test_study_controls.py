@@ -79,13 +79,16 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
         return
     names, file = sound_ids(), own / "s_desc-lsa_designrdms.h5"
 
-    def write(seed: int) -> None:
+    def write(seed: int, level: str = "stimulus") -> None:
         vectors = np.random.default_rng(seed).random((2, len(names) * (len(names) - 1) // 2))
-        rdms = RDMs(vectors, dissimilarity_measure="seconds", descriptors={"level": "stimulus"},
+        rdms = RDMs(vectors, dissimilarity_measure="seconds", descriptors={"level": level},
                     rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
                     pattern_descriptors={"stimulus_id": names})  # fmt: skip
         rsa.save_rdms(rdms, file)
 
+    write(0, "condition")
+    (problem,) = check_study(Context(load_study(tiny_study.file))).problems
+    assert "s_desc-lsa_designrdms.h5 is of conditions, and [rsa] items = 'stimulus'" in problem
     write(0)
     assert check_study(Context(load_study(tiny_study.file))).problems == ()
     tiny_study.run(page=True)

@@ -54,15 +54,18 @@ def betas(
     image_format: Annotated[str, typer.Option("--format", help="nifti, or afni (BRIK and HEAD).")] = "nifti",
     residuals: Annotated[bool, typer.Option("--residuals", help="Also write the residuals.")] = False,
     variance: Annotated[bool, typer.Option("--variance", help="Also write the variance of each beta.")] = False,
+    items: Annotated[str, typer.Option(help="Of the RDMs of the design: stimulus, or condition.")] = "stimulus",
     figure: Annotated[Path | None, typer.Option(help="Design of the first run and what it does to RDMs, .png.")] = None,
     space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """From BOLD time series and events to betas, an image a run, which `brainmap rsa rdm --betas` reads."""
+    from brainmap.checks import one_of
     from brainmap.rsa.beta_files import save_betas
     from brainmap.rsa.glm import fit_betas
 
+    one_of(items, ("stimulus", "condition"), "--items")
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     free(Path(out), True)
@@ -81,7 +84,7 @@ def betas(
     about = provenance({"model": model, "hrf": hrf, "noise": noise, "strategy": strategy}, inputs)
     written = save_betas(
         fit, out, format=image_format, residuals=residuals, variance=variance, space=space, about=about,  # type: ignore[arg-type]
-        overwrite=overwrite,
+        items=items, overwrite=overwrite,  # type: ignore[arg-type]
     )  # fmt: skip
     written += _described(Path(out), about)
     if figure is not None:

@@ -96,8 +96,10 @@ def _told(found: PowerAnalysis, comparison: str) -> str:
         reach = found.table["smallest_p"].min()
         why = f"; so few participants reach no p below {reach:.3g}" if reach > found.alpha else ""
         return f"{comparison}: no design reaches a power of .8 (the best has {best:.2f}){why}"
+    tried = all(design[what] == found.table[what].min() for what in ("participants", "runs", "conditions"))
     return (
         f"{comparison}: .8 is reached with {counted(design['participants'], 'participant')}, "
         f"{counted(design['runs'], 'run')} of {counted(design['conditions'], 'condition')} "
         f"(power {design['power']:.2f}, {design['low']:.2f} to {design['high']:.2f})"
+        + ("; that is the smallest design tried" if tried else "")
     )

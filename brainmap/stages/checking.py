@@ -31,7 +31,7 @@ from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.context import Context
-from brainmap.stages.controls import design_file, no_design, of_design
+from brainmap.stages.controls import check_controls
 from brainmap.stages.explain import explained
 from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
@@ -267,8 +267,10 @@ def _check_person(
         _gather(problems, partial(_check_beside, person, name))
     if person.brain.noise == "residuals" and person.brain.kind == "betas" and not person.residuals:
         problems.append(f"{who}{no_residuals(person)}")
-    if of_design(context) and person.brain.kind == "betas" and design_file(context, person) is None:
-        problems.append(f"{who}{no_design(person, of_design(context))}")
+    try:
+        check_controls(context, person)
+    except InputError as error:
+        problems.append(f"{who}{error}")
     try:
         rows, notes = planned(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows

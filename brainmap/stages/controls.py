@@ -17,7 +17,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import file_digest
-from brainmap.rsa.alignment import aligned_vectors, level_of
+from brainmap.rsa.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.dissimilarity import Floats
@@ -45,13 +45,31 @@ def design_file(context: Context, person: Participant) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def no_design(person: Participant, names: Sequence[str]) -> str:
+def _no_design(person: Participant, names: Sequence[str]) -> str:
     """What to do where a study controls for a design that is not known."""
     return (
         f"[rsa] control_for: {some(names)} needs the order of the events, which betas alone do not tell, and no "
         f"*{DESIGN_ENDING} lies beside {Path(person.found[0].image).name}; take kind = 'bold', or betas that "
         "`brainmap rsa betas` made"
     )
+
+
+def check_controls(context: Context, person: Participant) -> None:
+    """Refuse betas whose design is controlled for and not known, or known at another level.
+
+    Raises
+    ------
+    InputError
+    """
+    wanted, items = of_design(context), context.study.settings.rsa.items
+    if not wanted or person.brain.kind == "bold":  # BOLD: the stage of the betas writes what is asked for
+        return
+    file = design_file(context, person)
+    if file is None:
+        raise InputError(_no_design(person, wanted))
+    if level_of(load_rdms(file)) != items:
+        raise InputError(f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
+                         f"{items!r}; make the betas again with --items {items}")  # fmt: skip
 
 
 def of_design(context: Context) -> list[str]:
@@ -88,7 +106,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
         if person.label in present:
             file = design_file(context, person)
             if file is None:
-                raise InputError(f"participant {person.label}: {no_design(person, wanted)}")
+                raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
             design = load_rdms(file).subset("name", wanted)
             found.append(aligned_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
