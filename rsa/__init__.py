@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
     from brainmap.rsa.confounds import read_confounds as read_confounds
+    from brainmap.rsa.crossvalidated import bootstrap_models as bootstrap_models
     from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
@@ -157,6 +158,7 @@ _HOMES = {
     "model_rdms": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
     "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
+    "crossvalidated": ("bootstrap_models",),
     "differences": ("score_differences",),
     "_bootstrap": ("Bootstrap", "bootstrap"),
     "permutation": ("permutation_test",),

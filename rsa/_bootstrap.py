@@ -181,7 +181,7 @@ def bootstrap(
     if named == "bures" and over != "participants":
         raise InputError(f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
                          "its own copy; choose over='participants' or another measure")
-    models, data = _checked(model_rdms, data_rdms, over)
+    models, data = checked(model_rdms, data_rdms, over)
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
     check_varied(data, range(1, len(data) + 1), "bootstrap: data RDMs", allow_equal=named == "cosine")
@@ -221,7 +221,7 @@ def bootstrap_of_draws(
     sizes = {"participants": (n_participants,), "conditions": (n_conditions,), "both": (n_participants, n_conditions)}
     whole = sampler(models, data, measure)(None)
     everyone = np.ones(n_participants, dtype=np.intp)
-    variances, differences, from_ceiling = _variances(samples[:, used], sizes[over])
+    variances, differences, from_ceiling = variances_of(covariances(samples[:, used, None]), sizes[over])
     return Bootstrap(
         models=names or tuple(f"model {k + 1}" for k in range(len(models))), over=over, measure=measure,
         n_participants=n_participants, n_conditions=n_conditions, scores=np.nanmean(whole.scores, axis=1),
@@ -231,7 +231,7 @@ def bootstrap_of_draws(
     )  # fmt: skip
 
 
-def _checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
+def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
     """Aligned vectors of RDMs that can be resampled."""
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
@@ -253,10 +253,27 @@ def _checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Flo
     return models, data
 
 
-def _variances(samples: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+def covariances(samples: Floats) -> Floats:
+    """Covariances `(n_kinds, n_columns, n_columns)` over resamples of `(n_kinds, n, n_repeats, n_columns)`.
+
+    The mean over `n_repeats` foldings of a resample still varies with the foldings. From the variances of one folding
+    and of the mean of several follows that of the mean of all there are (Schütt et al. 2023).
+    """
+    n_repeats = samples.shape[2]
+
+    def covariance(x: Floats) -> Floats:
+        centered = x - x.mean(axis=1, keepdims=True)
+        return np.asarray(centered.transpose(0, 2, 1) @ centered / (x.shape[1] - 1))
+
+    of_mean = covariance(samples.mean(axis=2))
+    if n_repeats == 1:
+        return of_mean
+    of_one: Floats = np.mean([covariance(samples[:, :, k]) for k in range(n_repeats)], axis=0)
+    return np.asarray((n_repeats * of_mean - of_one) / (n_repeats - 1))
+
+
+def variances_of(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
     """Variances of models, of differences of models, and of differences from the ceilings, all corrected."""
-    centered = samples - samples.mean(axis=1, keepdims=True)
-    covariance = centered.transpose(0, 2, 1) @ centered / (samples.shape[1] - 1)
     own = np.einsum("kii->ki", covariance)
     differences = own[:, :, None] + own[:, None, :] - 2 * covariance
     correct: Callable[[Floats], Floats] = _corrected_twofold(*sizes) if len(sizes) == 2 else _corrected_once(*sizes)
@@ -282,5 +299,6 @@ def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
 def _t_test(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:
     from scipy.stats import t
 
-    value = difference / np.sqrt(np.maximum(variance, np.finfo(float).eps))
+    # a variance of 0 or less is no evidence, unless of no difference
+    value = np.where(difference == 0, 0.0, difference / np.sqrt(np.where(variance > 0, variance, np.nan)))
     return value, np.asarray(2 * t.sf(np.abs(value), df) if two_sided else t.sf(value, df))

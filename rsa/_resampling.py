@@ -103,7 +103,7 @@ def sampler(models: Floats, data: Floats, measure: Measure) -> Sampler:
     missing = np.isnan(np.vstack([models, data]))
     if measure in ("pearson", "cosine", "spearman", "rho-a") and (missing == missing[0]).all():
         return _Weighted(models, data, measure, n_items, ~missing[0])
-    return partial(_sample_of_any, models, data, measure, n_items)
+    return partial(_sample_of_any, models, data, measure)
 
 
 def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_equal: bool = False) -> None:
@@ -211,35 +211,42 @@ def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw)
 
 
 def _sample_of_any(
-    models: Floats, data: Floats, measure: Measure, n_items: int, conditions: Draw | None
+    models: Floats, data: Floats, measure: Measure, conditions: Draw | None
 ) -> Sample:
     """A resample written out, for measures that weights cannot express and RDMs that lack different pairs."""
     x, y = models, data
     if conditions is not None:
-        drawn = np.sort(conditions)
-        a, b = np.triu_indices(n_items, 1)
-        places, itself = pair_positions(drawn, n_items), drawn[a] == drawn[b]
-        if measure.endswith("cov"):  # whitening needs to know whose pairs they are
-            x, y = (np.where(itself, np.nan, side[:, places]) for side in (x, y))
-        else:
-            x, y = (side[:, places[~itself]] for side in (x, y))
-    scores = _compared(x, y, measure)
+        x, y = (written_out(side, conditions, measure) for side in (x, y))
+    scores = compared(x, y, measure)
     enough = (np.isfinite(x) * 1.0) @ (np.isfinite(y) * 1.0).T > 1
     flat = np.isnan(scores) & enough
-    return Sample(np.where(flat, 0.0, scores), partial(_ceiling_of_any, y, measure), int(flat.sum()))
+    return Sample(np.where(flat, 0.0, scores), partial(ceiling_of_any, y, measure), int(flat.sum()))
 
 
-def _ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
+def written_out(vectors: Floats, conditions: Draw, measure: Measure) -> Floats:
+    """RDMs over conditions that were drawn, as often as they were, without pairs of one with its own copy."""
+    n_items = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
+    drawn = np.sort(conditions)
+    a, b = np.triu_indices(len(drawn), 1)
+    places, itself = pair_positions(drawn, n_items), drawn[a] == drawn[b]
+    if measure.endswith("cov"):  # whitening needs to know whose pairs they are
+        return np.where(itself, np.nan, vectors[:, places])
+    return np.asarray(vectors[:, places[~itself]])
+
+
+def ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
+    """Lower and upper ceiling of RDMs that count as often as given, none pooled against its own copy."""
     drawn = np.flatnonzero(counts)
     rows = np.repeat(drawn, counts[drawn])
-    upper = _mean(_compared(pools(data[rows], measure)[0][None], data[drawn], measure)[0])
+    upper = _mean(compared(pools(data[rows], measure)[0][None], data[drawn], measure)[0])
     if len(drawn) == 1:
         return upper, upper
-    lower = [_compared(pools(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0] for one in drawn]
+    lower = [compared(pools(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0] for one in drawn]
     return _mean(np.array(lower)), upper
 
 
-def _compared(x: Floats, y: Floats, measure: Measure) -> Floats:
+def compared(x: Floats, y: Floats, measure: Measure) -> Floats:
+    """Scores whose warnings of what is not defined are the caller's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compare: .* is not defined", BrainmapWarning)  # counted by `Sample`
         return compare_vectors(x, y, measure=measure)

@@ -98,7 +98,7 @@ def fit_weights(
     if models.shape[1] != data.shape[1]:
         raise InputError(f"fit_weights: models have {models.shape[1]} pairs and data {data.shape[1]}, wanted equal "
                          "numbers; use the same items")
-    _check_family(len(models), kind)
+    check_family(len(models), kind)
     if kind == "fixed":
         return np.ones(1)
     if kind == "selected":
@@ -183,7 +183,7 @@ def score_models(
     if not families:
         raise InputError("score_models: found no models, wanted at least one")
     for family in families.values():
-        _check_family(len(family), kind)
+        check_family(len(family), kind)
     items = _item_folds(data_rdms, item_folds, by, rng)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = np.array([str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))])
@@ -218,7 +218,7 @@ def _crossed(
             trained = tested if alone else ~tested
             fitted = fit_weights(family[:, train], data[np.ix_(trained, train)], kind=kind, measure=measure)
             # as in fit_weights, weights are of RDMs with one root mean square over the pairs they were fit to
-            prediction = (fitted / _size(family[:, train])) @ family[:, test]
+            prediction = (fitted / root_mean_square(family[:, train])) @ family[:, test]
             scores[k, tested] = compare_vectors(prediction, data[np.ix_(tested, test)], measure=measure)[0]
             weights.append(fitted)
     count = np.isfinite(scores).sum(axis=0)
@@ -258,7 +258,13 @@ def _participant_folds(people: list[str], folds: int | None, rng: np.random.Gene
     return {names[i]: k for k, part in enumerate(parts) for i in part}
 
 
-def _check_family(n_rdms: int, kind: Kind) -> None:
+def check_family(n_rdms: int, kind: Kind) -> None:
+    """Refuse a family of another size than its kind takes.
+
+    Raises
+    ------
+    InputError
+    """
     if kind == "fixed" and n_rdms != 1:
         raise InputError(f"fixed model: found {n_rdms} RDMs, wanted one; name each, or choose 'selected' or 'weighted'")
     if kind == "interpolated" and n_rdms < 2:
@@ -273,7 +279,7 @@ def _names(rdms: RDMs) -> list[str]:
     return [str(k) for k in range(1, rdms.n_rdm + 1)]
 
 
-def _size(models: Floats) -> Floats:
+def root_mean_square(models: Floats) -> Floats:
     """Root mean square of each RDM over its pairs."""
     size = np.sqrt(np.nanmean(models**2, axis=1))
     return np.asarray(np.where(size > 0, size, 1.0))
@@ -285,7 +291,7 @@ def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Float
     use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
     if use.sum() < 2:
         raise InputError(f"fit_weights: found {use.sum()} pairs of items that models and data have, wanted at least 2")
-    x = models[:, use] / _size(models)[:, None]
+    x = models[:, use] / root_mean_square(models)[:, None]
     y = pooled[None, use]
     if measure not in ("cosine", "cosine_cov", "bures"):
         x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()

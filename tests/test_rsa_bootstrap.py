@@ -156,7 +156,7 @@ def test_written_out_resamples_equal_weighted_ones() -> None:
     for measure in measures:
         fast = _resampling.sampler(models, data, measure)
         for conditions in (None, rng.integers(0, 8, size=8)):
-            slow = _resampling._sample_of_any(models, data, measure, 8, conditions)
+            slow = _resampling._sample_of_any(models, data, measure, conditions)
             np.testing.assert_allclose(fast(conditions).scores, slow.scores, atol=1e-12)
             counts = np.array([2, 0, 1, 1, 1])
             np.testing.assert_allclose(fast(conditions).ceiling(counts), slow.ceiling(counts), atol=1e-12)

@@ -1,0 +1,280 @@
+"""The bootstrap of models that are fit, in every resample to other participants and conditions than they score."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from brainmap.checks import one_of, some
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.progress import progress
+from brainmap.rsa._bootstrap import Bootstrap, Over, checked, covariances, variances_of
+from brainmap.rsa._resampling import Draw, ceiling_of_any, check_varied, compared, written_out
+from brainmap.rsa.alignment import LABEL_OF, aligned_vectors
+from brainmap.rsa.ceiling import pools
+from brainmap.rsa.compare import Measure, measure_named
+from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.regression import KINDS, Kind, check_family, fit_weights, root_mean_square
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fold:
+    """Who and what a model is fit to, and scored on: indices of participants and of conditions."""
+
+    train_people: Draw
+    test_people: Draw
+    train_conditions: Draw
+    test_conditions: Draw
+
+
+Folding = Callable[[Draw, Draw], Sequence[Fold]]
+
+
+def bootstrap_models(
+    models: Mapping[str, RDMs], data_rdms: RDMs, *, kind: Kind | Mapping[str, Kind] = "weighted", over: Over = "both",
+    n: int = 1000, measure: Measure | str = "rho-a", condition_folds: int = 2, participant_folds: int = 2,
+    repeats: int = 2, rng: np.random.Generator,
+) -> Bootstrap:
+    """Resample participants, conditions or both, and cross-validate families of RDMs in every resample.
+
+    Parameters
+    ----------
+    models : mapping name -> rsatoolbox RDMs
+        A family each, such as the layers of a network; a fixed model is a family of one.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant, of one ROI. Where items are stimuli that know their condition, conditions are drawn and
+        parted with all their stimuli, so that no word is scored on its own tokens.
+    kind : {"weighted", "selected", "interpolated", "fixed"}, or a mapping name -> such a word
+        As in `brainmap.rsa.fit_weights`.
+    over, n, measure
+        As in `brainmap.rsa.bootstrap`.
+    condition_folds, participant_folds : int
+        Into how many parts the conditions and participants of a resample are parted; 1 does not part them. Each pair of
+        parts is scored by models that were fit to all other conditions and participants.
+    repeats : int
+        Random foldings of each resample. Of two or more the variance is corrected for what the choice of folds adds,
+        as if there were all of them.
+    rng : numpy Generator
+
+    Returns
+    -------
+    Bootstrap
+        Its `evaluations` are means over folds and repeats, and its ceilings cross-validated, too: a part of the
+        participants against the others (lower) and all (upper) pooled, on the part of the conditions.
+
+    Raises
+    ------
+    InputError
+        What `brainmap.rsa.bootstrap` refuses; nothing held out from a model that is fit; too few participants or
+        conditions for the folds; bures.
+
+    Notes
+    -----
+    Copies of a participant or condition are always in the same part. A resample needs `participant_folds` different
+    participants and three different conditions a part, or it does not count. With participants not parted the lower
+    ceiling is leave-one-out. An RDM of a family that is constant over the pairs it would be fit to gets no weight
+    there; a prediction that is constant scores 0. Every fold costs a fit: 1000 resamples of a few families take
+    minutes. With few resamples the corrected variance may come out negative: its p is NaN, and a `BrainmapWarning` says
+    so.
+
+    References
+    ----------
+    Schütt et al. 2023, doi:10.7554/eLife.82566
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefghijkl")}
+    >>> layers = [compute_rdms(rng.normal(size=(12, 3)), descriptors=items) for _ in range(3)]
+    >>> data = [compute_rdms(rng.normal(size=(12, 3)), descriptors=items) for _ in range(4)]
+    >>> for one in data:
+    ...     one.dissimilarities = layers[1].dissimilarities + 0.2 * one.dissimilarities
+    >>> found = bootstrap_models({"net": stack_rdms(layers)}, stack_rdms(data), kind="selected", over="participants",
+    ...                          n=10, repeats=1, rng=rng)
+    >>> found.models, bool(found.table()["p"][0] < 0.05)
+    (('net',), True)
+    """
+    one_of(over, get_args(Over), "over")
+    named = measure_named(measure)
+    if named == "bures":
+        raise InputError("bootstrap_models: bures needs every pair of conditions; choose another measure")
+    if n < 2 or repeats < 1:
+        raise InputError(f"bootstrap_models: found n={n} and repeats={repeats}, wanted at least 2 and 1")
+    if not models:
+        raise InputError("bootstrap_models: found no models, wanted at least one")
+    kinds: dict[str, Kind] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
+    for one in kinds.values():
+        one_of(one, KINDS, "kind")
+    families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
+    for name, family in families.items():
+        check_family(len(family), kinds[name])
+        check_varied(family, range(1, len(family) + 1), f"bootstrap_models: {name}", allow_equal=named == "cosine")
+    _, data = checked(next(iter(models.values())), data_rdms, over)
+    check_varied(data, range(1, len(data) + 1), "bootstrap_models: data RDMs", allow_equal=named == "cosine")
+    members = _members(data_rdms)
+    sizes = len(data), len(members)
+    _check_folds(sizes, (participant_folds, condition_folds), set(kinds.values()))
+    drawn = [rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
+             for size, what in zip(sizes, ("participants", "conditions"), strict=True)]  # fmt: skip
+
+    def folding(people: Draw, conditions: Draw) -> list[Fold]:
+        return random_folds(people, conditions, participant_folds, condition_folds, rng)
+
+    return crossvalidated_of_draws(
+        {name: (kinds[name], family) for name, family in families.items()}, data, measure=named, members=members,
+        participants=drawn[0], conditions=drawn[1], folding=folding, repeats=repeats,
+        least=(participant_folds, max(3, 3 * condition_folds)),
+    )  # fmt: skip
+
+
+def crossvalidated_of_draws(
+    families: Mapping[str, tuple[Kind, Floats]], data: Floats, *, measure: Measure, members: Sequence[Draw],
+    participants: Draw | None, conditions: Draw | None, folding: Folding, repeats: int, least: tuple[int, int],
+) -> Bootstrap:
+    """`bootstrap_models` of condensed vectors, given draws, and the folds that `folding` makes of each resample.
+
+    `members` holds the items of each condition; `least` says how many different participants and conditions a resample
+    needs.
+    """
+    everyone, everything = np.arange(len(data)), np.arange(len(members))
+    twofold = participants is not None and conditions is not None
+    drawn = participants if participants is not None else conditions
+    assert drawn is not None
+    score = _Scorer(families, data, measure, members)
+    found = np.full((3 if twofold else 1, len(drawn), repeats, len(families) + 2), np.nan)
+    with progress("cross-validated bootstrap", len(drawn)) as step:
+        for b in range(len(drawn)):
+            people = everyone if participants is None else participants[b]
+            items = everything if conditions is None else conditions[b]
+            if len(np.unique(people)) >= least[0] and len(np.unique(items)) >= least[1]:
+                kinds = [(people, items), (people, everything), (everyone, items)] if twofold else [(people, items)]
+                for k in range(repeats):
+                    for at, (who, what) in enumerate(kinds):
+                        found[at, b, k] = score(who, what, folding(who, what))
+            step.advance()
+    used = np.isfinite(found[0, :, :, :-2]).all(axis=(1, 2))
+    if used.sum() < 2:
+        raise InputError(f"bootstrap_models: {used.sum()} of {len(used)} resamples hold {least[0]} different "
+                         f"participants and {least[1]} conditions, wanted at least 2; take fewer folds")
+    as_is = [score(everyone, everything, folding(everyone, everything)) for _ in range(max(repeats, 10))]
+    whole = np.mean(as_is, axis=0)
+    if score.n_flat:
+        warnings.warn(f"bootstrap_models: {score.n_flat} scores of a fold are 0, as a prediction or a participant's "
+                      "RDM is constant there; more conditions make that rare", BrainmapWarning, stacklevel=3)
+    over: Over = "both" if twofold else "participants" if conditions is None else "conditions"
+    sizes = {"participants": (len(data),), "conditions": (len(members),), "both": (len(data), len(members))}[over]
+    variances, differences, from_ceiling = variances_of(covariances(found[:, used]), sizes)
+    if (variances <= 0).any() or (differences[np.triu_indices(len(families), 1)] <= 0).any():
+        warnings.warn("bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
+                      "p; take more resamples or repeats", BrainmapWarning, stacklevel=3)
+    samples = found.mean(axis=2)
+    return Bootstrap(
+        models=tuple(families), over=over, measure=measure, n_participants=len(data), n_conditions=len(members),
+        scores=whole[:-2], ceiling=whole[-2:], samples=samples, means=samples[:, used].mean(axis=(0, 1)),
+        variances=variances, difference_variances=differences, ceiling_variances=from_ceiling, df=min(sizes) - 1,
+    )  # fmt: skip
+
+
+def random_folds(
+    people: Draw, conditions: Draw, n_people: int, n_conditions: int, rng: np.random.Generator
+) -> list[Fold]:
+    """Each part of the participants with each part of the conditions, which are parted anew for each of the former.
+
+    Examples
+    --------
+    >>> fold = random_folds(np.array([0, 0, 1]), np.arange(6), 2, 2, np.random.default_rng(0))[0]
+    >>> fold.test_people.size, fold.test_conditions.size
+    (1, 3)
+    """
+
+    def parted(drawn: Draw, n: int) -> list[tuple[Draw, Draw]]:
+        different = np.unique(drawn)
+        if n == 1:
+            return [(different, different)]
+        return [(np.setdiff1d(different, part), part) for part in np.array_split(rng.permutation(different), n)]
+
+    return [Fold(train_people=a, test_people=b, train_conditions=c, test_conditions=d)
+            for a, b in parted(people, n_people) for c, d in parted(conditions, n_conditions)]  # fmt: skip
+
+
+class _Scorer:
+    """Mean scores of every family over the folds of a resample, with the lower and upper ceiling last."""
+
+    def __init__(
+        self, families: Mapping[str, tuple[Kind, Floats]], data: Floats, measure: Measure, members: Sequence[Draw]
+    ) -> None:
+        self.families, self.data, self.measure, self.members = families, data, measure, members
+        self.n_flat = 0
+
+    def __call__(self, people: Draw, conditions: Draw, folds: Sequence[Fold]) -> Floats:
+        return np.asarray(np.mean([self._fold(people, conditions, fold) for fold in folds], axis=0))
+
+    def _fold(self, people: Draw, conditions: Draw, fold: Fold) -> Floats:
+        trained, tested = (people[np.isin(people, part)] for part in (fold.train_people, fold.test_people))
+        items = [self._items(conditions, part) for part in (fold.train_conditions, fold.test_conditions)]
+        to_fit, to_score = (written_out(self.data, chosen, self.measure) for chosen in items)
+        found = []
+        for kind, family in self.families.values():
+            train, test = (written_out(family, chosen, self.measure) for chosen in items)
+            found.append(self._scored(_weights(train, to_fit[trained], kind, self.measure) @ test, to_score[tested]))
+        return np.array([*found, *self._ceiling(people, to_score, fold)])
+
+    def _items(self, conditions: Draw, part: Draw) -> Draw:
+        """The items of a part's conditions, as often as these were drawn."""
+        return np.concatenate([self.members[k] for k in conditions[np.isin(conditions, part)]])
+
+    def _scored(self, prediction: Floats, data: Floats) -> float:
+        scores = compared(prediction[None], data, self.measure)[0]
+        enough = np.isfinite(data).sum(axis=1) > 1
+        self.n_flat += int((np.isnan(scores) & enough).sum())
+        scores = np.where(np.isnan(scores) & enough, 0.0, scores)
+        return float(np.nanmean(scores)) if enough.any() else float("nan")
+
+    def _ceiling(self, people: Draw, to_score: Floats, fold: Fold) -> tuple[float, float]:
+        tested = people[np.isin(people, fold.test_people)]
+        if np.array_equal(fold.train_people, fold.test_people):
+            if len(self.data) == 1:
+                return float("nan"), float("nan")
+            return ceiling_of_any(to_score, self.measure, np.bincount(people, minlength=len(self.data)))
+        rest = people[np.isin(people, fold.train_people)]
+        lower, upper = (pools(to_score[rows], self.measure)[0] for rows in (rest, people))
+        return self._scored(lower, to_score[tested]), self._scored(upper, to_score[tested])
+
+
+def _weights(train: Floats, data: Floats, kind: Kind, measure: Measure) -> Floats:
+    """Weights of the RDMs as they are; 0 for those that are constant where they would be fit."""
+    if kind == "fixed":
+        return np.ones(1)
+    least, most = np.nanmin(train, axis=1), np.nanmax(train, axis=1)
+    varied = most > least if measure not in ("cosine", "cosine_cov") else most > 0
+    result = np.zeros(len(train))
+    if varied.sum() < 2:
+        result[varied] = 1.0
+        return result
+    fitted = fit_weights(train[varied], data, kind=kind, measure=measure)
+    result[varied] = fitted / root_mean_square(train[varied])
+    return result
+
+
+def _members(rdms: RDMs) -> list[Draw]:
+    """The items of each condition, or each item alone."""
+    if LABEL_OF["condition"] not in rdms.pattern_descriptors:
+        return [np.array([k]) for k in range(rdms.n_cond)]
+    labels = np.array([str(label) for label in rdms.pattern_descriptors[LABEL_OF["condition"]]])
+    return [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
+
+
+def _check_folds(sizes: tuple[int, int], folds: tuple[int, int], kinds: set[Any]) -> None:
+    for what, size, n, each in zip(("participants", "conditions"), sizes, folds, (1, 3), strict=True):
+        if not 1 <= n <= max(size // each, 1):
+            raise InputError(f"bootstrap_models: found {size} {what} for {n} folds, wanted 1 to {max(size // each, 1)}")
+    if folds == (1, 1) and kinds != {"fixed"}:
+        raise InputError(f"bootstrap_models: {some(sorted(kinds))} models are fit, and with one fold of participants "
+                         "and of conditions nothing is held out to score them; take condition_folds=2")
