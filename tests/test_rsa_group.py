@@ -8,8 +8,11 @@ import pytest
 from scipy import stats
 
 from brainmap.errors import InputError
-from brainmap.rsa.group import CLUSTER_COLUMNS, group_test
+from brainmap.rsa.group import CLUSTER_COLUMNS, group_test, threshold_map
+from brainmap.rsa.meshes import Mesh
+from brainmap.rsa.regions import Rois
 from brainmap.rsa.signflip import sign_flip_test
+from brainmap.rsa.surface import SurfaceData
 
 # stored right to left, as AFNI and many scanners do
 AFFINE = np.array([[-3.0, 0, 0, 12], [0, 3, 0, -9], [0, 0, 4, -6], [0, 0, 0, 1]])
@@ -163,3 +166,200 @@ def test_paths_are_read(tmp_path):
     for image, file in zip(maps, files, strict=True):
         nib.save(image, file)
     np.testing.assert_array_equal(values_of(group_test(files).p), values_of(group_test(maps).p))
+
+
+def smooth_maps(signal, n=8, seed=0, sd=0.1):
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    noise = gaussian_filter(rng.normal(size=(n, *SHAPE)), (0, 1, 1, 1))
+    return [nib.Nifti1Image((signal + sd * one / noise.std()).astype(np.float32), AFFINE) for one in noise]
+
+
+@pytest.mark.parametrize("correction", ["tfce", "cluster-mass"])
+def test_a_planted_blob_is_a_significant_cluster_and_stays_in_the_thresholded_map(correction):
+    signal = planted(at=[(3, 3, 2)], size=4, height=0.3)
+    result = group_test(smooth_maps(signal), correction=correction, cluster_p=0.01)
+    p, enhanced = values_of(result.p_corrected), values_of(result.enhanced)
+    assert (p[signal > 0] <= 0.05).all()
+    row = result.clusters.iloc[0]
+    voxel = tuple(np.rint(np.linalg.inv(AFFINE) @ [row.x, row.y, row.z, 1]).astype(int)[:3])
+    assert signal[voxel] > 0
+    column = {"tfce": "tfce", "cluster-mass": "mass"}[correction]
+    assert row[column] == pytest.approx(enhanced[voxel])
+    np.testing.assert_array_equal(p <= 0.05, enhanced >= np.float32(result.critical))
+    kept = values_of(result.thresholded)
+    np.testing.assert_array_equal(kept[p <= 0.05], values_of(result.mean)[p <= 0.05])
+    assert np.isnan(kept[p > 0.05]).all()
+    assert np.isnan(result.cluster_t) == (correction == "tfce")
+    if correction == "cluster-mass":
+        assert ((enhanced > 0) == (values_of(result.statistic) > result.cluster_t)).all()
+        assert (p[enhanced == 0] == 1).all()
+
+
+@pytest.mark.parametrize("correction", ["max-t", "tfce"])
+def test_differences_are_a_paired_two_sided_test_of_a_family_of_their_own(correction):
+    common = smooth_maps(np.zeros(SHAPE), sd=0.3)  # a participant's own, shared by models: pairing takes it out
+    lists = {
+        "conv2": [nib.Nifti1Image(values_of(a) + values_of(b), AFFINE) for a, b in zip(
+            common, smooth_maps(planted(at=[(6, 5, 4)]), seed=1, sd=0.03), strict=True)],
+        "conv4": [nib.Nifti1Image(values_of(a) + values_of(b), AFFINE) for a, b in zip(
+            common, smooth_maps(planted(at=[(1, 1, 1)]), seed=2, sd=0.03), strict=True)],
+        "conv7": smooth_maps(np.zeros(SHAPE), seed=3),
+    }  # fmt: skip
+    result = group_test(lists, correction=correction, contrasts=[("conv4", "conv2")])
+    differences = result.differences
+    assert differences.names == ("conv4 - conv2",)
+    paired = [
+        nib.Nifti1Image(values_of(a) - values_of(b), AFFINE)
+        for a, b in zip(lists["conv4"], lists["conv2"], strict=True)
+    ]
+    alone = group_test(paired, correction=correction, alternative="two-sided")
+    np.testing.assert_allclose(
+        values_of(differences.p_corrected["conv4 - conv2"]), values_of(alone.p_corrected), rtol=1e-6
+    )
+    table = differences.clusters
+    assert set(np.sign(table["statistic"])) == {-1, 1}
+    first = table[table["statistic"] > 0].iloc[0]
+    voxel = np.rint(np.linalg.inv(AFFINE) @ [first.x, first.y, first.z, 1]).astype(int)[:3]
+    assert ((voxel >= 1) & (voxel <= 2)).all()
+    plain = group_test(lists, correction=correction)
+    np.testing.assert_array_equal(values_of(plain.p["conv7"]), values_of(result.p["conv7"]))
+    assert plain.differences is None
+    every = group_test(lists, correction=correction, contrasts="all-pairs").differences
+    assert every.names == ("conv4 - conv2", "conv7 - conv2", "conv7 - conv4")
+    together = values_of(every.p_corrected["conv4 - conv2"])
+    assert (together >= values_of(differences.p_corrected["conv4 - conv2"]) - 1e-7).all()
+
+
+def test_a_voxel_where_two_models_are_equal_in_everyone_is_left_out_of_their_difference():
+    one, other = maps_with(planted()), maps_with(planted(), seed=1)
+    for a, b in zip(one, other, strict=True):
+        values_of(a)[0, 0, 0] = values_of(b)[0, 0, 0] = 0.2
+    result = group_test({"a": one, "b": other}, contrasts=[("a", "b")])
+    assert np.isnan(values_of(result.differences.statistic["a - b"])[0, 0, 0])
+    assert np.isfinite(values_of(result.differences.statistic["a - b"])).sum() == np.prod(SHAPE) - 1
+
+
+def test_clusters_are_given_the_names_of_their_regions():
+    signal = planted()
+    signal[6, 5, 4:7] = 0.4
+    labels = np.zeros(SHAPE, np.int32)
+    labels[1, 1:3, 1:3], labels[2, 1:3, 1:3] = 1, 2
+    rois = Rois(("left-a", "left-b"), labels, AFFINE)
+    table = group_test(maps_with(signal), rois=rois).clusters
+    assert table["rois"].fillna("").tolist() == ["", "left-a 50 %, left-b 50 %"]
+    assert table["peak_roi"].isna().tolist() == [True, False]
+    assert table["peak_roi"].tolist()[1] in ("left-a", "left-b")
+    again = group_test(maps_with(signal), rois=nib.Nifti1Image(labels, AFFINE)).clusters
+    assert again["rois"].fillna("").tolist() == ["", "1 50 %, 2 50 %"]
+
+
+def test_further_maxima_of_a_cluster_are_listed_where_a_distance_is_given():
+    signal = np.zeros(SHAPE)
+    signal[1:8, 3, 3] = 0.2
+    signal[1, 3, 3], signal[7, 3, 3] = 0.6, 0.5
+    table = group_test(maps_with(signal, sd=0.01), peak_distance=9.0).clusters
+    first = table[table["cluster"] == 1]
+    assert first["peak"].tolist() == list(range(1, len(first) + 1))
+    assert len(first) >= 2
+    assert (np.diff(first["statistic"]) <= 0).all()
+    points = first[["x", "y", "z"]].to_numpy()
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    assert apart[~np.eye(len(first), dtype=bool)].min() >= 9
+    assert len(group_test(maps_with(signal, sd=0.01)).clusters) == table["cluster"].nunique()
+
+
+@pytest.mark.parametrize("neighbors", [6, 26])
+def test_more_neighbors_join_clusters_that_meet_at_corners(neighbors):
+    signal = np.zeros(SHAPE)
+    signal[2:4, 2:4, 2:4] = signal[4:6, 4:6, 4:6] = 0.5
+    table = group_test(maps_with(signal), neighbors=neighbors).clusters
+    assert table["voxels"].tolist() == ([8, 8] if neighbors == 6 else [16])
+
+
+def test_arrays_with_edges_give_what_volumes_give():
+    maps = smooth_maps(planted(height=0.3))
+    index = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    edges = np.concatenate([
+        np.stack([index[1:].ravel(), index[:-1].ravel()], axis=1),
+        np.stack([index[:, 1:].ravel(), index[:, :-1].ravel()], axis=1),
+        np.stack([index[:, :, 1:].ravel(), index[:, :, :-1].ravel()], axis=1),
+    ])  # fmt: skip
+    wanted = group_test(maps, correction="tfce")
+    found = group_test([values_of(m).ravel() for m in maps], correction="tfce", neighbors=edges)
+    np.testing.assert_array_equal(found.p_corrected, values_of(wanted.p_corrected).ravel())
+    assert found.clusters["places"].tolist() == wanted.clusters["voxels"].tolist()
+    assert list(found.clusters.columns[:4]) == ["model", "cluster", "peak", "place"]
+
+
+def strip(n=40):
+    """A band of triangles, n vertices a hemisphere, 2 mm apart."""
+    x, y = np.repeat(np.arange(n // 2) * 2.0, 2), np.tile([0.0, 2.0], n // 2)
+    points = np.stack([x, y, np.zeros(n)], axis=1)
+    k = np.arange(n - 2)
+    triangles = np.stack([k, k + 1, k + 2], axis=1)
+    both = np.concatenate([triangles, triangles + n])
+    return Mesh(np.concatenate([points, np.add(points, [0, 100, 0])]), both, (n, n))
+
+
+def test_surface_maps_have_clusters_with_vertices_areas_and_hemispheres():
+    rng, mesh = np.random.default_rng(4), strip()
+    signal = np.zeros(80, np.float32)
+    signal[50:60] = 0.5  # of the right hemisphere
+    maps = []
+    for _ in range(8):
+        values = (signal + rng.normal(0, 0.05, 80)).astype(np.float32)[:, None]
+        maps.append(SurfaceData(values[:40], values[40:]))
+    labels = np.zeros(80, np.int32)
+    labels[50:55] = 1
+    for correction in ("max-t", "tfce"):
+        result = group_test(
+            maps, correction=correction, neighbors=mesh, rois=Rois(("right-a",), labels, np.eye(4), "surface")
+        )
+        table = result.clusters[result.clusters["vertices"] >= 8]
+        assert table["hemisphere"].tolist() == ["right"]
+        assert 10 <= table["vertex"].iloc[0] < 20
+        assert table["area"].iloc[0] == pytest.approx(2.0 * table["vertices"].iloc[0])
+        np.testing.assert_allclose(table[["x", "y", "z"]].iloc[0], mesh.points[40 + table["vertex"].iloc[0]])
+        assert "right-a" in table["rois"].iloc[0]
+        assert isinstance(result.thresholded, SurfaceData)
+        assert np.isfinite(result.thresholded.right[10:20]).all()
+    with pytest.raises(InputError, match=r"say neighbors=.fsaverage5."):
+        group_test(maps)
+    with pytest.raises(InputError, match=r"the mesh has \(40, 0\) vertices"):
+        group_test(maps, neighbors=mesh.side("left"))
+    with pytest.raises(InputError, match=r"map 8: \(40, 0\) vertices"):
+        group_test([*maps[:7], SurfaceData(maps[7].left, maps[7].right[:0])], neighbors=mesh)
+
+
+def test_threshold_map_keeps_what_is_at_or_below_p():
+    values = nib.Nifti1Image(np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.eye(4))
+    p = nib.Nifti1Image(np.array([0.05, 0.051, 0.01, 1, np.nan, 0, 0.2, 0.05], np.float32).reshape(2, 2, 2), np.eye(4))
+    kept = values_of(threshold_map(values, p)).ravel()
+    np.testing.assert_array_equal(kept, [0, np.nan, 2, np.nan, np.nan, 5, np.nan, 7])
+    moved = nib.Nifti1Image(values_of(p), np.diag([2, 1, 1, 1]))
+    with pytest.raises(InputError, match=r"p: grid .* differs"):
+        threshold_map(values, moved)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"correction": "tcfe"}, "did you mean 'tfce'"),
+        ({"contrasts": [("conv4", "conv22")]}, "did you mean 'conv2'"),
+        ({"contrasts": [("conv4", "conv4")]}, "wanted two models"),
+        ({"contrasts": "all"}, "wanted one of 'all-pairs'"),
+        ({"contrasts": [("conv4", "conv2"), ("conv2", "conv4")]}, "compared twice"),
+        ({"cluster_p": 0.9, "correction": "cluster-mass"}, "cluster_p=0.9"),
+        ({"neighbors": 7}, "found connectivity 7, wanted 6, 18, 26"),
+        ({"neighbors": np.zeros((3, 2), int)}, "maps are volumes, neighbors are 6, 18 or 26"),
+        ({"threshold": 5}, "threshold=5"),
+        ({"threads": 0}, "threads=0"),
+        ({"rois": nib.Nifti1Image(np.ones((3, 3, 3), np.int16), np.eye(4))}, r"ROI image: grid .* differs"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_any_work(settings, said):
+    lists = {"conv2": maps_with(planted()), "conv4": maps_with(planted(), seed=1)}
+    with pytest.raises(InputError, match=said):
+        group_test(lists, **settings)
