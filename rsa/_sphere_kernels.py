@@ -46,25 +46,34 @@ def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _whiten(one, other, kept, diagonal, patterns, patch, done, space):  # type: ignore[no-untyped-def]
+def _gather(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def]
+    """The covariance of a patch's voxels `out` (n_voxels, n_voxels), shrunk."""
+    for i in range(patch.size):
+        for j in range(patch.size):
+            out[i, j] = kept * covariance[patch[i], patch[j]]
+        out[i, i] += ridge[patch[i]]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _whiten(one, other, patterns, patch, done, space):  # type: ignore[no-untyped-def]
     """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; False where there is no root.
 
-    Blocks of rows of [covariance, x] are eliminated by matrix products: one right-hand side for both.
+    The root is that of the mean of two covariances. Blocks of rows of [covariance, x] are eliminated by matrix
+    products: one right-hand side for both. What would lie below the root's diagonal means nothing.
     """
     n, width = done.shape
+    variance = np.empty(BLOCK)
     for start in range(0, n, BLOCK):
         size = min(BLOCK, n - start)
         rows = space[: size * width].reshape(size, width)
         for i in range(size):
-            voxel = patch[start + i]
-            for j in range(n):
-                rows[i, j] = kept[0] * one[voxel, patch[j]]
-            if kept[1] != 0.0:
-                for j in range(n):
-                    rows[i, j] += kept[1] * other[voxel, patch[j]]
-            rows[i, start + i] = diagonal[start + i]
+            for j in range(start):
+                rows[i, j] = 0.0
+            for j in range(start, n):
+                rows[i, j] = 0.5 * (one[start + i, j] + other[start + i, j])
+            variance[i] = rows[i, start + i]
             for c in range(width - n):
-                rows[i, n + c] = patterns[voxel, c]
+                rows[i, n + c] = patterns[patch[start + i], c]
         rest = space[size * width :]
         if start > 0:
             before = rest[: size * start].reshape(size, start)
@@ -81,7 +90,7 @@ def _whiten(one, other, kept, diagonal, patterns, patch, done, space):  # type: 
         for i in range(size):
             for j in range(size):
                 block[i, j] = rows[i, start + j]
-        if not _root(block, inverse, diagonal[start : start + size]):
+        if not _root(block, inverse, variance):
             return False
         np.dot(inverse, rows, done[start : start + size])
     return True
@@ -118,7 +127,7 @@ def whiten_patches(patterns, patches, covariance, kept, ridge, pairs, minimum, w
         Patches with a covariance that is singular; they have no rows either.
     """
     most, columns, n_sets = patches.shape[1], patterns.shape[2], patterns.shape[0]
-    patch, share, diagonal = np.empty(most, np.int32), np.empty(2), np.empty(most)
+    patch, own_space = np.empty(most, np.int32), np.empty(len(covariance) * most * most)
     done_space = np.empty(most * (most + columns))
     space = np.empty(BLOCK * (2 * (most + columns) + max(most, 2 * BLOCK)))
     n_singular, filled = 0, 0
@@ -132,17 +141,12 @@ def whiten_patches(patterns, patches, covariance, kept, ridge, pairs, minimum, w
         if n < minimum:
             continue
         done = done_space[: n * (n + columns)].reshape(n, n + columns)
+        own = own_space[: len(covariance) * n * n].reshape(len(covariance), n, n)
+        for k in range(len(covariance)):
+            _gather(covariance[k], kept[k, row], ridge[k, row], patch[:n], own[k])
         begin, sound = filled, True
         for s in range(n_sets):
-            a, b = pairs[s]
-            share[0], share[1] = (kept[a, row], 0.0) if a == b else (0.5 * kept[a, row], 0.5 * kept[b, row])
-            for i in range(n):
-                v = patch[i]
-                diagonal[i] = 0.5 * (
-                    kept[a, row] * covariance[a, v, v] + ridge[a, row, v]
-                    + kept[b, row] * covariance[b, v, v] + ridge[b, row, v]
-                )  # fmt: skip
-            if not _whiten(covariance[a], covariance[b], share, diagonal, patterns[s], patch[:n], done, space):
+            if not _whiten(own[pairs[s, 0]], own[pairs[s, 1]], patterns[s], patch[:n], done, space):
                 sound = False
                 break
             for i in range(n):
