@@ -106,7 +106,7 @@ def fill(pattern: str, known: Mapping[str, str]) -> str:
     'sub-01/run-{run}.nii'
     """
     for place in _PLACE.findall(pattern):
-        if place not in PLACES:
+        if place not in (*PLACES, "hemi"):  # files of a surface keep {hemi}: the two of them are one image
             wanted = ", ".join(f"{{{p}}}" for p in PLACES)
             raise InputError(f"{pattern}: {{{place}}} stands for nothing; wanted {wanted}{nearest(place, PLACES)}")
     return _PLACE.sub(lambda place: known.get(place[1]) or place[0], pattern)

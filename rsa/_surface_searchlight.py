@@ -67,7 +67,7 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     def __getitem__(self, name: str) -> SurfaceData:
         if name not in self.names:
             raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
-        return self.surface(self.array[self.names.index(name)], (name,))
+        return self.image(self.array[self.names.index(name)], (name,))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -75,7 +75,7 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def surface(self, values: NDArray[Any], labels: Sequence[str]) -> SurfaceData:
+    def image(self, values: NDArray[Any], labels: Sequence[str] = ()) -> SurfaceData:
         """Values `(n_maps, n_vertices)` or `(n_vertices,)` as data of both hemispheres."""
         columns = np.atleast_2d(np.asarray(values, np.float32)).T
         left = self.mesh.sizes[0]
@@ -84,22 +84,22 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     @property
     def data(self) -> SurfaceData:
         """The maps of all models in one."""
-        return self.surface(self.array, self.names)
+        return self.image(self.array, self.names)
 
     @property
     def best(self) -> SurfaceData:
         """The best model of each vertex as its place in `names`, from 1; NaN where there is no score."""
-        return self.surface(np.where(self._scored, self._filled.argmax(axis=0) + 1.0, np.nan), ("best",))
+        return self.image(np.where(self._scored, self._filled.argmax(axis=0) + 1.0, np.nan), ("best",))
 
     @property
     def best_score(self) -> SurfaceData:
         """The score of the best model of each vertex."""
-        return self.surface(np.where(self._scored, self._filled.max(axis=0), np.nan), ("best score",))
+        return self.image(np.where(self._scored, self._filled.max(axis=0), np.nan), ("best score",))
 
     @property
     def vertex_count(self) -> SurfaceData:
         """Vertices in the disc around each vertex; 0 where there is none."""
-        return self.surface(self.counts, ("vertices",))
+        return self.image(self.counts, ("vertices",))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write the maps of all models, an array a model, as `save_surface` does: `x_hemi-{hemi}.func.gii`."""
@@ -112,6 +112,17 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     @property
     def _filled(self) -> Floats:
         return np.where(np.isnan(self.array), -np.inf, self.array)
+
+
+def check_mesh(data: Dataset, mesh: Mesh) -> Mesh:
+    """The hemispheres of the mesh that the data have.
+
+    Raises
+    ------
+    InputError
+        Data that lie on no mesh, or on another one.
+    """
+    return _on_mesh(data, mesh)[0]
 
 
 def _on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:

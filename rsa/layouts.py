@@ -107,7 +107,7 @@ def _by_pattern(
         who = f"participant {participant}: " if participant else ""
         filled = fill(pattern, known)
         try:
-            matches = match_files(filled)
+            matches = _pairs(filled, match_files(filled))
         except InputError as error:
             raise InputError(f"{who}{error}") from None
         here = [
@@ -122,6 +122,14 @@ def _by_pattern(
             raise InputError(f"{who}{pattern} finds tasks {some(tasks)}; say which is meant (task)")
         found += here
     return found
+
+
+def _pairs(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[tuple[dict[str, str], str]]:
+    """The files of two hemispheres as one name with `{hemi}`; other files as they are."""
+    if "{hemi}" not in pattern:
+        return list(matches)
+    places = [{place: label for place, label in found.items() if place != "hemi"} for found, _ in matches]
+    return [(one, fill(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
 
 
 def _known(labels: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.pattern_table import Conditions, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns import Missing, patterns_in
 from brainmap.rsa.regions import Rois
 from brainmap.rsa.rois import choose_rois, pool_hemispheres, side_of
@@ -106,8 +106,8 @@ def load_surface_patterns(
     -------
     rsatoolbox.data.Dataset
         As from `load_patterns`, with the channel descriptors `hemisphere`, `vertex` (from 0 in its hemisphere),
-        `voxel` (its number in the mask, left before right) and `roi`, and the descriptor `mesh_vertices`. Vertices that are NaN or constant in a run,
-        as on the medial wall, are left out and counted.
+        `voxel` (its number in the mask, left before right) and `roi`, and the descriptor `mesh_vertices`. Vertices that
+        are NaN or constant in a run, as on the medial wall, are left out and counted.
 
     Raises
     ------
@@ -123,11 +123,7 @@ def load_surface_patterns(
     >>> data.measurements.shape, data.channel_descriptors["vertex"].tolist()
     ((6, 9), [0, 1, 2, 3, 4, 0, 1, 2, 3])
     """
-    listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
-    read = [as_surface(one) for one in listed]
-    for one in read[1:]:
-        same_mesh(one, read[0])
-    sources = [Source(one.name, one.values.shape[1], _named(one.labels)) for one in read]
+    read, sources = _read(files)
     plan = plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
     inside = np.ones(len(read[0].values), bool)
     if mask is not None:
@@ -149,6 +145,33 @@ def load_surface_patterns(
     data.channel_descriptors["vertex"] = read[0].vertex[inside][voxel]
     data.descriptors["mesh_vertices"] = "{}+{}".format(*read[0].sizes)  # a str, as rsatoolbox hashes descriptors
     return data
+
+
+def planned_surface_patterns(
+    files: Surface | Sequence[Surface],
+    *,
+    conditions: Conditions = "sub-brick",
+    runs: Runs | None = None,
+    stimuli: Stimuli | None = None,
+    missing: Missing = "error",
+) -> list[Pattern]:
+    """Which map shows what: the rows that `load_surface_patterns` would give.
+
+    Raises
+    ------
+    InputError
+        As `load_surface_patterns`, but for what the values show.
+    """
+    return plan_patterns(_read(files)[1], conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+
+
+def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:
+    """The data of each file, all on one mesh, and what their names say of their maps."""
+    listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
+    read = [as_surface(one) for one in listed]
+    for one in read[1:]:
+        same_mesh(one, read[0])
+    return read, [Source(one.name, one.values.shape[1], _named(one.labels)) for one in read]
 
 
 def _named(labels: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,9 +23,17 @@ from brainmap.viz.profiles import decimals
 from brainmap.viz.style import MUTED, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]
-Part = tuple[Array, NDArray[np.int64], Array]
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
 _MESHES = {10_242: "fsaverage5", 163_842: "fsaverage"}
+
+
+class Part(NamedTuple):
+    """A hemisphere as it is drawn."""
+
+    points: Array  # [mm]
+    faces: NDArray[np.int64]
+    depth: Array  # above 0: a sulcus
+    outward: bool = True  # whether all triangles turn one way, so that those that face away need not be drawn
 
 
 class OnSurface(Protocol):
@@ -119,6 +127,7 @@ def plot_surface_maps(
     maps: Mapping[str, OnSurface],
     *,
     models: Sequence[str] | None = None,
+    best: OnSurface | None = None,
     mesh: OfTriangles | None = None,
     threshold: float | None = None,
     vmax: float | None = None,
@@ -132,6 +141,8 @@ def plot_surface_maps(
     maps : SurfaceMaps, or mapping of model to SurfaceData
     models : sequence of str, optional
         The rows; by default all models. The best is chosen among these.
+    best : SurfaceData, optional
+        The last row, as places from 1 in the rows above; by default the model with the largest value.
     mesh : Mesh, optional
         As in `plot_surface`; by default that of the maps, where they have one.
     threshold : float, optional
@@ -159,7 +170,8 @@ def plot_surface_maps(
     paint, norm = _painter(finite, None, threshold, vmax, False)
     paints, shown = [paint] * len(rows), list(names)
     if len(rows) > 1:
-        rows.append({side: _best([row[side] for row in rows], float(norm.vmin)) for side in rows[0]})
+        chosen = {side: _best([row[side] for row in rows], float(norm.vmin)) for side in rows[0]}
+        rows.append(chosen if best is None else _values(best, 0))
         paints.append(_painter(finite, tuple(names), None, None, False)[0])
         shown.append("best")
     head, foot, row_high = 0.4 if title else 0.08, 0.24, 1.42  # inches
@@ -220,7 +232,7 @@ def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, P
             raise InputError(f"plot_surface: {len(values[side])} vertices in the {side} half, the mesh has {size}")
         if size:
             mine = (triangles >= first).all(axis=1) & (triangles < first + size).all(axis=1)
-            parts[side] = points[first : first + size], triangles[mine] - first, np.zeros(size)
+            parts[side] = Part(points[first : first + size], triangles[mine] - first, np.zeros(size), outward=False)
     return parts
 
 
@@ -264,11 +276,11 @@ def _mesh(name: str, side: str) -> Part:
 
     part = load_fsaverage(name)["inflated"].parts[side]
     depth = load_fsaverage_data(name, mesh_type="inflated", data_type="sulcal").data.parts[side]
-    return np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel()
+    return Part(np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel())
 
 
 def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:
-    points, faces, depth = part
+    points, faces, depth, one_way = part
     outward = -1.0 if (side == "left") == lateral else 1.0  # the viewer stands at this end of x
     right, up, toward = points[:, 1] * outward, points[:, 2], points[:, 0] * outward
     corners = np.stack([right, up, toward], axis=1)[faces]
@@ -280,6 +292,8 @@ def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None
     if values is not None:
         over = _face_colors(values, faces, paint)
         color[:, :3] = over[:, 3:] * over[:, :3] + (1 - over[:, 3:]) * color[:, :3]
+    if not one_way:
+        normal *= np.where(normal[:, 2:] < 0, -1.0, 1.0)
     seen = np.flatnonzero(normal[:, 2] > 0)
     seen = seen[np.argsort(corners[seen, :, 2].mean(axis=1))]
     light = 0.80 + 0.20 * (0.35 * normal[seen, 1] + 0.94 * normal[seen, 2]).clip(0, 1)

@@ -17,6 +17,7 @@ from brainmap.rsa.regions import load_mask
 from brainmap.rsa.reliability import screen_voxels
 from brainmap.rsa.residuals import Residuals, load_residuals
 from brainmap.rsa.rois import choose_rois, load_rois, pool_hemispheres
+from brainmap.rsa.surface_patterns import load_surface_patterns, load_surface_rois
 from brainmap.study_inputs import Participant
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def regions_of(person: Participant, *, whole: bool = False) -> Rois:
     """
     rois = person.brain.rois
     least = 1 if whole else rois.minimum_voxels
+    if person.brain.on_surface:
+        labels = person.fill(str(rois.image))
+        return load_surface_rois(labels, names=rois.names, hemispheres=rois.hemispheres, minimum_vertices=least)
     mask = None if whole else person.masks
     if rois.centers:
         spheres = _spheres(person, mask, least)
@@ -86,7 +90,8 @@ def pattern_arguments(person: Participant) -> dict[str, Any]:
 
 def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
     """The patterns, normalized as the study file says."""
-    data = load_patterns(**pattern_arguments(person), stimuli=stimuli, rois=rois)
+    load = load_surface_patterns if person.brain.on_surface else load_patterns
+    data: Dataset = load(**pattern_arguments(person), stimuli=stimuli, rois=rois)
     for method in person.brain.normalize:
         data = normalize_patterns(data, method)
     return data
@@ -97,7 +102,7 @@ def screened(person: Participant, data: Dataset) -> Dataset:
     screen = person.brain.screen
     if screen.reliability is None and person.sound is None:
         return data
-    mask = mask_of(person)
+    mask = None if person.brain.on_surface else mask_of(person)
     return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
 
 

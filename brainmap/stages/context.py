@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._selectors import image_files
 from brainmap.rsa.images import save_image
+from brainmap.rsa.surface import SurfaceData, save_surface
 from brainmap.stages.claims import claimed
 from brainmap.study import Participant, Study, slug
 
@@ -117,42 +118,53 @@ class Context:
         yield path.with_suffix(".json")
 
     def save_map(
-        self, image: Nifti1Image, path: Path, *, label: str, space: str, about: Mapping[str, Any]
+        self, image: Nifti1Image | SurfaceData, path: Path, *, label: str, space: str, about: Mapping[str, Any]
     ) -> Iterator[Path]:
         """Write a map with its label, space and command inside, and its sidecar; give all files."""
+        if isinstance(image, SurfaceData):
+            named = replace(image, labels=(label,))
+            yield from save_surface(named, ready(path), overwrite=True, history=self._history)
+            yield self.sidecar(path, about)
+            return
         known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
-        history = command_line() + (" (simulated data)" if self.study.settings.study.simulated else "")
-        saved = save_image(image, ready(path), labels=[label], space=known, history=history, overwrite=True)
+        saved = save_image(image, ready(path), labels=[label], space=known, history=self._history, overwrite=True)
         yield from image_files(saved)
         yield self.sidecar(path, about)
 
+    @property
+    def _history(self) -> str:
+        return command_line() + (" (simulated data)" if self.study.settings.study.simulated else "")
+
     def map_ending(self, space: str) -> str:
         """How the names of maps end."""
+        if self.study.settings.brain[0].on_surface:
+            return "statmap.func.gii"
         if self.study.settings.study.maps == "nifti":
             return "statmap.nii.gz"
         return f"statmap+{'orig' if space == 'native' else 'tlrc'}.HEAD"
 
     def sidecar(self, path: Path, content: Mapping[str, Any]) -> Path:
         """Write the JSON beside a result."""
-        stem = re.sub(r"(\+\w+)?(\.nii)?\.[A-Za-z0-9]+$", "", path.name)
+        stem = re.sub(r"(\+\w+)?(\.nii|\.func)?\.[A-Za-z0-9]+$", "", path.name).replace("_hemi-{hemi}", "")
         return write_json(path.with_name(stem + ".json"), content)
 
     def subject_file(self, person: Participant, ending: str, **entities: str) -> Path:
         """`sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, as BIDS derivatives are named."""
         label = f"sub-{slug(person.label)}"
-        name = f"{label}_{self._common(person.brain.space)}{_entities(entities)}_{ending}"
+        name = f"{label}_{self._common(person.brain.space, ending)}{_entities(entities)}_{ending}"
         return self.study.out / label / "func" / name
 
     def group_file(self, ending: str, *, space: str | None = None, **entities: str) -> Path:
         """`group/task-<study>_..._<ending>`."""
-        return self.study.out / "group" / f"{self._common(space)}{_entities(entities)}_{ending}"
+        return self.study.out / "group" / f"{self._common(space, ending)}{_entities(entities)}_{ending}"
 
     def table_file(self, name: str) -> Path:
         """A table of the group, under its plain name."""
         return self.study.out / "group" / f"{name}.tsv"
 
-    def _common(self, space: str | None) -> str:
+    def _common(self, space: str | None, ending: str) -> str:
         task = f"task-{slug(self.study.settings.study.name)}"
+        task += "_hemi-{hemi}" if ending.endswith(".gii") else ""
         return task if space is None else f"{task}_space-{slug(space)}"
 
     def sounds_for(self, like: Any) -> Sounds:

@@ -15,16 +15,17 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
-from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.images import check_same_grid
 from brainmap.rsa.regions import grid_of
+from brainmap.rsa.surface import SurfaceData
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, model_rdms, versions_of
+from brainmap.stages.surfaces import load_map, mesh_of
 from brainmap.study import Participant
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
 
     from brainmap.rsa.regions import Rois
 
@@ -107,17 +108,17 @@ def _maps(context: Context, people: list[Participant], space: str) -> Iterator[P
     networks = list(dict.fromkeys(version for version, _ in every))
     by_network = [[layer for one, layer in every if one == version] for version in networks]
     check_differences(context, by_network)
-    regions = _regions(people, load_image(common_map(context, people[0], *every[0])))
+    regions = _regions(people, load_map(common_map(context, people[0], *every[0])))
     tables: dict[str, list[pd.DataFrame]] = {"clusters": [], "difference_clusters": []}
     for version, layers in zip(networks, by_network, strict=True):
         result = group_test(
-            {layer: [load_image(common_map(context, p, version, layer)) for p in people] for layer in layers},
+            {layer: [load_map(common_map(context, p, version, layer)) for p in people] for layer in layers},
             test=group.test,
             correction=group.correction,
             contrasts=contrasts_of(context, layers) or None,
             permutations=group.permutations,
             cluster_p=group.cluster_p,
-            neighbors=group.neighbors,
+            neighbors=mesh_of(people[0], settings) if people[0].brain.on_surface else group.neighbors,
             threshold=SIGNIFICANT,
             rois=regions,
             rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),
@@ -187,12 +188,14 @@ def _shared_regions(people: list[Participant]) -> bool:
     return all(p.roi_files == people[0].roi_files and p.brain.rois == people[0].brain.rois for p in people)
 
 
-def _regions(people: list[Participant], image: Nifti1Image) -> Rois | None:
-    """The study's regions where they lie on the grid of the group maps; it is said where they do not."""
+def _regions(people: list[Participant], image: Any) -> Rois | None:
+    """The study's regions where they lie on the grid or mesh of the group maps; it is said where they do not."""
     why = "participants have regions of their own"
     if _shared_regions(people):
         try:
             rois = regions_of(people[0], whole=True)
+            if isinstance(image, SurfaceData):
+                return rois
             grid: Any = grid_of(rois.labels.shape, rois.affine)
             check_same_grid(grid, image, what="regions", wanted="maps")
             return rois

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,21 +19,26 @@ from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.patterns import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
+from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
 from brainmap.stages.context import Context, ready
 from brainmap.stages.controls import compared, design_digests, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.pieces import Piece, clear_pieces, compute_here, gathered
+from brainmap.stages.surfaces import mesh_files, surface_maps
 from brainmap.study import Participant, slug
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
+    from brainmap.rsa._surface_searchlight import SurfaceMaps
+    from brainmap.rsa.rdm import Precision
     from brainmap.rsa.regions import Rois
 
 VERSION = 1
+HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all where there are fewer
 WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that take a noise precision
 
 SCORE_COLUMNS = {
@@ -90,8 +95,8 @@ class Person:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What the searchlight is computed in; none where the study has no searchlight."""
-        if self.context.study.settings.searchlight is None:
+        """What the searchlight is computed in; none where the study has no searchlight, or one on a surface (quick)."""
+        if self.context.study.settings.searchlight is None or self.person.brain.on_surface:
             return []
         label, folder, key = self.person.label, self.folder, self.searchlight_key
         return [Piece(label, start, stop, folder, key) for start, stop in spans_of(self.person)]
@@ -125,7 +130,8 @@ class Person:
         rsa, brain = self.context.study.settings.rsa, self.person.brain
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         designs = design_digests(self.context, [self.person])
-        return self.key(self.inputs, rsa.dissimilarity, [rsa.measure, *rsa.control_for, *designs], cut)
+        own = [rsa.measure, *rsa.control_for, *designs, HALVINGS]
+        return self.key(self.inputs, rsa.dissimilarity, own, cut)
 
     @cached_property
     def searchlight_key(self) -> str:
@@ -133,8 +139,11 @@ class Person:
         settings = self.context.study.settings
         assert settings.searchlight is not None  # the caller asked for it because it is there
         own = settings.searchlight.model_dump(exclude={"group"})
+        inputs = list(self.person.inputs)
+        if self.person.brain.on_surface:
+            inputs += mesh_files(self.person, settings.searchlight)
         noise = self.person.brain.noise if settings.searchlight.precision == "sphere" else ""
-        return self.key(self.person.inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
+        return self.key(inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
 
     @property
     def mapped(self) -> bool:
@@ -151,6 +160,15 @@ class Person:
     def to_send(self) -> Person:
         """The same without what is loaded here, for another process."""
         return Person(replace(self.context, networks={}, idle=[]), self.person)
+
+    def surface_maps(self) -> SurfaceMaps:
+        """The searchlight over the vertices of the participant's mesh."""
+        settings = self.context.study.settings
+        assert settings.searchlight is not None  # the caller asked for it because it is there
+        return surface_maps(
+            self.person, self.data, self.models, settings=settings.searchlight, items=settings.rsa.items,
+            noise=map_noise(self.person, self.data, settings.searchlight), threads=self.context.threads,
+        )  # fmt: skip
 
     def score_rois(self) -> None:
         """The stage of the regions."""
@@ -192,6 +210,25 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
             clear_pieces(one.folder)
 
 
+def _reliability(one: Person, data: Dataset, names: list[str], precision: Precision | None) -> pd.DataFrame | None:
+    """How well the RDMs of the regions repeat between halves of the runs; None with too few runs to halve."""
+    settings = one.context.study.settings
+    n_runs = len(set(map(str, data.obs_descriptors.get("run", ["1"]))))
+    if n_runs < (4 if settings.rsa.dissimilarity == "crossnobis" else 2):
+        return None
+    seed = np.random.SeedSequence([settings.study.seed, *b"reliability", *one.person.label.encode()])
+    return rdm_reliability(
+        data,
+        measure=settings.rsa.measure,
+        splits=HALVINGS,
+        noise_precision=precision,
+        rng=np.random.default_rng(seed),
+        dissimilarity=settings.rsa.dissimilarity,
+        items=settings.rsa.items,
+        rois=names,
+    )
+
+
 def _score_rois(one: Person) -> Iterator[Path]:
     context, settings, label = one.context, one.context.study.settings.rsa, one.person.label
     data, names = screened(one.person, one.data), list(one.rois.names)
@@ -221,6 +258,13 @@ def _score_rois(one: Person) -> Iterator[Path]:
         ]
     )
     yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.score, **about})
+    repeats = _reliability(one, data, names, precision)
+    if repeats is not None:
+        path = context.subject_file(one.person, "reliability.tsv", desc="rois")
+        repeats["participant"] = label
+        yield from context.save_table(
+            repeats, path, columns=RELIABILITY_COLUMNS, about={"Measure": settings.measure, **about}
+        )
     path = context.subject_file(one.person, "counts.tsv", desc="voxels")
     counts = voxel_report(data)
     counts.insert(0, "participant", label)
@@ -231,13 +275,7 @@ def _map(one: Person) -> Iterator[Path]:
     context = one.context
     settings = context.study.settings.searchlight
     assert settings is not None  # the caller asked for the stage because it is there
-    compute_here(one.pieces, lambda: one.plan, threads=context.threads)
-    scores, counts = gathered(one.pieces)
-    unscored = np.isnan(scores).all(axis=0) & (counts > 0)
-    maps = SearchlightMaps(
-        names=rdm_names(one.models), array=scores, counts=counts, mask=mask_of(one.person),
-        n_excluded=int((counts == 0).sum()), n_unscored=int(unscored.sum()),
-    )  # fmt: skip
+    maps: Any = one.surface_maps() if one.person.brain.on_surface else _volume_maps(one)
     about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, one.person.inputs)
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}
@@ -253,12 +291,23 @@ def _map(one: Person) -> Iterator[Path]:
             about=said,
         )
     yield from context.save_map(
-        maps.voxel_count,
+        maps.vertex_count if one.person.brain.on_surface else maps.voxel_count,
         context.subject_file(one.person, context.map_ending(space), desc="searchlight", stat="voxels"),
         label="voxels in sphere",
         space=space,
-        about={"Description": "voxels in each sphere", **about},
+        about={"Description": "voxels in each sphere (vertices in each disc)", **about},
     )
+
+
+def _volume_maps(one: Person) -> SearchlightMaps:
+    """The maps of the pieces, those that are lacking computed here."""
+    compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
+    scores, counts = gathered(one.pieces)
+    unscored = np.isnan(scores).all(axis=0) & (counts > 0)
+    return SearchlightMaps(
+        names=rdm_names(one.models), array=scores, counts=counts, mask=mask_of(one.person),
+        n_excluded=int((counts == 0).sum()), n_unscored=int(unscored.sum()),
+    )  # fmt: skip
 
 
 def _versions(context: Context, models: RDMs) -> list[Version]:

@@ -1,0 +1,128 @@
+"""Studies whose data lie on the cortical surface: the mesh, the searchlight's maps, and maps read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainmap.errors import InputError
+from brainmap.rsa._selectors import image_files
+from brainmap.rsa._surface_searchlight import SurfaceMaps, check_mesh, surface_searchlight
+from brainmap.rsa.discs import discs_on
+from brainmap.rsa.images import load_image
+from brainmap.rsa.meshes import Mesh, load_mesh
+from brainmap.rsa.surface import MESHES, is_surface, load_surface
+from brainmap.rsa.surface_patterns import load_surface_patterns
+from brainmap.stages.brains import pattern_arguments
+from brainmap.study import Participant, Searchlight
+
+if TYPE_CHECKING:
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import RDMs
+
+
+def mesh_name(person: Participant, settings: Searchlight) -> str:
+    """The mesh of a participant's data, as `load_mesh` takes it.
+
+    Raises
+    ------
+    InputError
+        Neither the searchlight's mesh nor the brain's space names one.
+    """
+    if settings.mesh is None:
+        if person.brain.space not in MESHES:
+            raise InputError(
+                f"participant {person.label}: the data lie on the surface of {person.brain.space!r}, and a searchlight "
+                "needs its mesh; say [searchlight] mesh = 'sub-{participant}_hemi-{hemi}_midthickness.surf.gii', or "
+                "[brain] space = 'fsaverage5'"
+            )
+        return person.brain.space
+    return settings.mesh if settings.mesh in MESHES else person.fill(settings.mesh)
+
+
+def mesh_files(person: Participant, settings: Searchlight) -> list[str]:
+    """The files of the mesh, none where it comes with a library."""
+    name = mesh_name(person, settings)
+    return [] if name in MESHES else [name]
+
+
+def mesh_of(person: Participant, settings: Searchlight) -> Mesh:
+    """The mesh of a participant's data."""
+    return load_mesh(mesh_name(person, settings))
+
+
+def surface_maps(
+    person: Participant, data: Dataset, models: RDMs, *, settings: Searchlight, **given: Any
+) -> SurfaceMaps:
+    """The searchlight of a participant as the study file asks for it; `given` is passed on."""
+    return surface_searchlight(
+        data,
+        models,
+        mesh=mesh_of(person, settings),
+        radius_mm=settings.radius_mm,
+        metric=settings.metric,
+        measure=settings.measure,
+        dissimilarity=settings.dissimilarity,
+        shrinkage=settings.shrinkage,
+        minimum_vertices=settings.minimum_voxels,
+        **given,
+    )
+
+
+def surface_problems(person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None) -> list[str]:
+    """What is wrong with a participant's patterns and mesh; they are read to find out."""
+    try:
+        data = load_surface_patterns(**pattern_arguments(person), stimuli=stimuli)
+        if settings is not None:
+            mesh = check_mesh(data, mesh_of(person, settings))
+            largest = [discs_on(mesh, radius_mm=settings.radius_mm).n_most]
+            if largest[0] < settings.minimum_voxels and settings.metric == "geodesic":  # they hold more
+                largest.append(discs_on(mesh, radius_mm=settings.radius_mm, metric=settings.metric).n_most)
+            if largest[-1] < settings.minimum_voxels:
+                raise InputError(
+                    f"searchlight: the largest disc of {settings.radius_mm:g} mm holds {largest[-1]} vertices, fewer "
+                    f"than minimum_voxels = {settings.minimum_voxels}; take a larger radius_mm or a smaller minimum"
+                )
+    except InputError as error:
+        return [f"participant {person.label}: {line}" for line in str(error).splitlines()]
+    return []
+
+
+def surface_row(person: Participant) -> dict[str, object]:
+    """What the check says of a participant's data."""
+    data = load_surface(person.files[0])
+    return {"grid": "+".join(map(str, data.sizes)), "voxels": f"{sum(data.sizes):,}"}
+
+
+def check_same_meshes(people: Sequence[Participant], settings: Searchlight) -> None:
+    """Participants said to be in one space have one mesh, or no group map could be made.
+
+    Raises
+    ------
+    InputError
+        Two who have not.
+    """
+    first: dict[str, tuple[Participant, tuple[int, int]]] = {}
+    for person in people:
+        sizes = mesh_of(person, settings).sizes
+        other, its = first.setdefault(person.brain.space, (person, sizes))
+        if sizes != its and person.brain.space != "native":
+            raise InputError(
+                f"participant {person.label}: a mesh of {sizes} vertices (left, right) in the space "
+                f"{person.brain.space!r}, participant {other.label} has {its}; bring them to one mesh, or say 'native'"
+            )
+
+
+def load_map(path: Path) -> Any:
+    """A map of the results: an image, or data on the surface of both hemispheres."""
+    return load_surface(str(path)) if is_surface(str(path)) else load_image(path)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a map is there; `{hemi}` stands for both hemispheres."""
+    try:
+        image_files(path)
+    except InputError:
+        return False
+    return True
