@@ -106,7 +106,7 @@ class Voxels:
 
     def extent(self, size: float) -> dict[str, float]:
         """Voxels and mm3."""
-        return {"volume": size * float(abs(np.linalg.det(self.first.affine[:3, :3])))}
+        return {"volume": round(size * float(abs(np.linalg.det(self.first.affine[:3, :3]))), 6)}  # det leaves dust
 
     def regions(self, rois: Any) -> Rois:
         """Regions on the same grid."""

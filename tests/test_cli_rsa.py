@@ -248,11 +248,81 @@ def test_group_tests_the_participants_maps_as_the_library_does(maps, tmp_path, b
     assert "exists" in again.err
 
 
+def test_group_with_tfce_writes_differences_thresholded_maps_and_names_of_regions(
+    maps, tmp_path, tiny_inputs, brainmap_command
+):
+    out, clusters, kept = tmp_path / "group.nii.gz", tmp_path / "clusters.tsv", tmp_path / "kept.nii.gz"
+    answer = brainmap_command(
+        "rsa", "group", *maps, "--out", out, "--correction", "tfce", "--difference", "conv3,conv1", "--threshold", 0.9,
+        "--rois", tiny_inputs.folder / "rois.nii.gz", "--clusters", clusters, "--thresholded", kept, "--jobs", 1,
+        "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)
+    assert said["differences"]["differences"] == ["conv3 - conv1"]
+    assert said["smallest_p"] == 1 / 8
+    assert said["differences"]["smallest_p"] == 2 / 8
+    kinds = ("mean", "t", "tfce", "pfwe")
+    labels = rsa.image_info(out).labels
+    assert labels == tuple(f"{model}_{kind}" for model in ("conv1", "conv3", "conv3-conv1") for kind in kinds)
+    values = np.asarray(rsa.load_image(out).dataobj)
+    np.testing.assert_allclose(values[..., 8], values[..., 4] - values[..., 0], atol=1e-6)
+    found = pd.read_csv(clusters, sep="\t", na_values="n/a")
+    assert len(found) == said["clusters"] + said["differences"]["clusters"]
+    assert {"tfce", "peak_roi", "rois", "x_rai"} <= set(found.columns)
+    thresholded = np.asarray(rsa.load_image(kept).dataobj)
+    np.testing.assert_array_equal(np.isfinite(thresholded[..., 1]), values[..., 7] <= np.float32(0.9))
+
+
+def test_group_tests_maps_on_the_surface_with_their_mesh(tmp_path, brainmap_command):
+    rng = np.random.default_rng(0)
+    points = np.stack([np.repeat(np.arange(20.0), 2), np.tile([0.0, 1.0], 20), np.zeros(40)], axis=1)
+    k = np.arange(38)
+    triangles = np.stack([k, k + 1, k + 2], axis=1)
+    for side, structure in (("L", "CortexLeft"), ("R", "CortexRight")):
+        mesh = nib.GiftiImage(
+            darrays=[
+                nib.gifti.GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+                nib.gifti.GiftiDataArray(triangles.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
+            ],
+            meta=nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": structure}),
+        )
+        nib.save(mesh, tmp_path / f"{side}.surf.gii")
+    names = []
+    for n in range(6):
+        values = rng.normal(0, 0.05, (80, 2)).astype(np.float32)
+        values[10:20, 0] += 0.5
+        names.append(tmp_path / f"sub-{n}_hemi-{{hemi}}.func.gii")
+        rsa.save_surface(rsa.SurfaceData(values[:40], values[40:], ("conv1", "conv2")), names[-1])
+    out, clusters = tmp_path / "group_hemi-{hemi}.func.gii", tmp_path / "clusters.tsv"
+    words = ("rsa", "group", *names, "--out", out, "--difference", "all")
+    bare = brainmap_command(*words)
+    assert (bare.code, bare.err.count("\n")) == (2, 1)
+    assert "--mesh" in bare.err
+    answer = brainmap_command(*words, "--mesh", tmp_path / "{hemi}.surf.gii", "--clusters", clusters)
+    assert answer.code == 0, answer.err
+    assert "80 vertices" in answer.out
+    data = rsa.load_surface(out)
+    assert data.labels == tuple(f"{m}_{k}" for m in ("conv1", "conv2", "conv2-conv1") for k in ("mean", "t", "pfwe"))
+    assert (data.left[10:20, 2] <= 0.05).all()
+    found = pd.read_csv(clusters, sep="\t")
+    assert found["hemisphere"].tolist()[0] == "left"
+    assert found["vertices"].tolist()[0] == 10
+
+
 def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap_command):
     one = brainmap_command("rsa", "group", maps[0], "--out", tmp_path / "g.nii.gz")
     assert (one.code, one.err.count("\n")) == (2, 1)
     other = brainmap_command("rsa", "group", maps[0], f"{maps[1]}[conv1]", "--out", tmp_path / "g.nii.gz")
     assert (other.code, other.err.count("\n")) == (2, 1)
+    for option, value, said in (
+        ("--difference", "conv1,conv33", "did you mean 'conv3'"), ("--difference", "conv1", "wanted two models"),
+        ("--correction", "tfc", "did you mean 'tfce'"), ("--mesh", "fsaverage5", "these are volumes"),
+        ("--connectivity", "7", "wanted 6, 18, 26"), ("--roi-table", "t.tsv", "--rois"),
+    ):  # fmt: skip
+        wrong = brainmap_command("rsa", "group", *maps, "--out", tmp_path / "g.nii.gz", option, value)
+        assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+        assert said in wrong.err
     assert not (tmp_path / "g.nii.gz").exists()
 
 

@@ -141,7 +141,7 @@ class Pictures:
         shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
         values = {name: np.asarray(content.difference_maps[name].dataobj, dtype=np.float32) for name in shown}
         top = max((float(np.nanmax(np.abs(found))) for found in values.values()), default=None)
-        label, made = f"difference in {content.map_measure or content.measure}", {}
+        label, made = f"Δ {content.map_measure or content.measure}", {}
         for name in shown:
             image = content.difference_maps[name]
             cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
