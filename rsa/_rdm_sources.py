@@ -148,10 +148,11 @@ def from_dataset(
 
     def source(name: str, voxels: slice | NDArray[np.bool_], more: dict[str, Any]) -> Source:
         what = "patterns" if rois is None else f"patterns of {name}"
-        patterns: Blocks | Floats = Blocks(x[:, voxels], what, average=groups.mean, zscore=zscore)
+        patterns: Blocks | Floats
         if between:
-            of_runs = [_of_run(x[run == r][:, voxels], what, groups, run == r) for r in which]
-            patterns = np.stack(of_runs)
+            patterns = np.stack([_of_run(x[run == r][:, voxels], what, groups, run == r) for r in which])
+        else:
+            patterns = Blocks(x[:, voxels], what, average=groups.mean, zscore=zscore)
         return Source(patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors})
 
     if rois is None:

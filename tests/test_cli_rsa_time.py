@@ -98,7 +98,7 @@ def test_a_time_course_shows_each_region_with_its_peak_and_ceiling() -> None:
     ceilings = pd.DataFrame({"roi": ["A1", "belt"], "lower": [0.5, np.nan], "upper": [0.8, np.nan]})
     figure = plot_time_course(pd.DataFrame(rows), ceilings, measure="rho-a")
     first, second = figure.axes
-    assert first.get_title(loc="left") == "A1: conv2 is nearest at 0.40 s (.62)"
+    assert first.get_title(loc="left") == "A1: conv2 is nearest at 0.4 s (.62)"
     assert [text.get_text() for text in first.texts] == ["noise ceiling"]
     assert not second.texts, "a ceiling that is not known is not drawn"
     assert (first.get_ylabel(), first.get_xlabel()) == ("rho-a", "center of the window in the sound [s]")

@@ -28,6 +28,9 @@ def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float6
         named = found.get("condition", found.get("stimulus_id", list(range(squares.shape[1]))))
         keys = [k for k in ("network", "layer", "roi", "participant") if k in rdms.rdm_descriptors]
         titles = [" · ".join(str(rdms.rdm_descriptors[k][i]) for k in keys) for i in range(len(squares))]
+        if "time" in rdms.rdm_descriptors:
+            when = rdms.rdm_descriptors["time"]
+            titles = [f"{title} · {float(t):g} s" for title, t in zip(titles, when, strict=True)]
         return squares, [str(n) for n in (labels if labels is not None else named)], titles
     array = np.asarray(rdms, dtype=float)
     if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:

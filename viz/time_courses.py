@@ -46,13 +46,13 @@ def plot_time_course(
     Notes
     -----
     A point is what the layer makes of one window of the *sound*; windows that overlap share frames, so neighbors are
-    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is.
+    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is. Where sounds end at different moments, late windows tell which still sound.
 
     Examples
     --------
     >>> table = pd.DataFrame({"layer": "conv1", "time": [0.1, 0.2, 0.3], "score": [0.1, 0.4, 0.2]})
     >>> plot_time_course(table).axes[0].get_title(loc="left")
-    'conv1 is nearest at 0.20 s (.40)'
+    'conv1 is nearest at 0.2 s (.40)'
     """
     needs_columns(scores, ["layer", "time", "score"], "plot_time_course: scores")
     if ceilings is not None:
@@ -99,7 +99,7 @@ def _courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
             highest = (str(layer), float(mean.idxmax()), float(mean.max()))
     layer, when, score = highest
     axes.plot([when], [score], "o", ms=6.5, mfc="white", mec=colors.get(layer, INK), mew=1.6, zorder=4)
-    return f"{layer} is nearest at {when:.2f} s ({decimals(score)})"
+    return f"{layer} is nearest at {when:g} s ({decimals(score)})"
 
 
 def _ceiling(axes: Axes, ceilings: pd.DataFrame, roi: str | None) -> None:

@@ -359,7 +359,7 @@ def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str)
                          "layers with `brainmap viz profile`")
     if "network" in table and table["network"].nunique() > 1:
         table = table.assign(layer=table["network"] + " " + table["layer"])
-    return plot_time_course(table.astype({"time": float}), ceilings, measure=measure)
+    return plot_time_course(table, ceilings, measure=measure)
 
 
 _MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
@@ -372,7 +372,8 @@ def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
 
     def described(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
         known = [key for key in keys if key in rdms.rdm_descriptors]
-        found = {key: [str(value) for value in rdms.rdm_descriptors[key]] for key in known}
+        kinds = {key: float if key == "time" else str for key in known}
+        found = {key: [kinds[key](value) for value in rdms.rdm_descriptors[key]] for key in known}
         return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
 
     every = ("participant", "network", "layer", "time", "roi", "name")

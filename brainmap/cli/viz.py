@@ -104,7 +104,7 @@ def _alike(rdms: RDMs) -> pd.DataFrame:
 
     from brainmap.rsa.compare import compare_rdms
 
-    keys = [key for key in ("participant", "network", "layer", "roi") if key in rdms.rdm_descriptors]
+    keys = [key for key in ("participant", "network", "layer", "time", "roi") if key in rdms.rdm_descriptors]
     keys = [key for key in keys if len(set(rdms.rdm_descriptors[key])) > 1] or keys
     labels = [" ".join(str(rdms.rdm_descriptors[key][k]) for key in keys) or str(k + 1) for k in range(rdms.n_rdm)]
     return pd.DataFrame(compare_rdms(rdms, rdms, measure="spearman"), index=labels, columns=labels)
