@@ -30,6 +30,7 @@ from brainmap.rsa._neighborhoods import (
     warn_of_singular,
 )  # fmt: skip
 from brainmap.rsa._searchlight import spheres_of, volume
+from brainmap.rsa._shared_mask import on_shared_mask
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.ceiling import APPROXIMATE, noise_ceiling_of_vectors
 from brainmap.rsa.compare import RANKED, Measure
@@ -95,14 +96,14 @@ class CeilingMaps:
 def ceiling_maps(
     data: Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]],
     *,
-    mask: nib.Nifti1Image | str | Path,
+    mask: nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path],
     radius_mm: float = 9.0,
     dissimilarity: Dissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
     runs: Literal["between", "average"] = "between",
     labels: Sequence[str] | None = None,
-    noise: Literal["runs"] | Mapping[str, NoiseSource] | Sequence[NoiseSource | None] | None = None,
+    noise: Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None = None,
     shrinkage: Shrinkage = "diag",
     minimum_voxels: int = 10,
     threads: int | None = None,
@@ -110,14 +111,17 @@ def ceiling_maps(
     """The noise ceiling of the sphere around every voxel, for searchlight maps of several participants.
 
     Every sphere has what `noise_ceiling` gives for the RDMs of its voxels, one a participant. Participants share
-    a grid and a mask; RDMs are made for some spheres at a time, and none is kept.
+    a grid; RDMs are made for some spheres at a time, and none is kept.
 
     Parameters
     ----------
     data : mapping of participant to patterns, or a sequence of patterns
         Patterns as `searchlight` takes them, over the same items for all. Where a participant's own center has
         no data, the ceiling is that of the others.
-    mask, radius_mm, dissimilarity, measure, items, runs, labels, shrinkage, minimum_voxels, threads
+    mask : image or path, or a mapping of participant to these
+        Of masks that differ, all on one grid, the maps have every voxel that any of them has, and each
+        participant's spheres the voxels of its own.
+    radius_mm, dissimilarity, measure, items, runs, labels, shrinkage, minimum_voxels, threads
         As in `searchlight`; take what the maps were made with.
     noise : "runs", or noise as in `searchlight` for each participant, optional
 
@@ -151,6 +155,8 @@ def ceiling_maps(
     if len(named) < 2:
         raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
     reference = _reference(named, items, labels)
+    if isinstance(mask, Mapping):
+        named, noises, mask = on_shared_mask(named, noises, mask)
     mask_image = load_mask(mask)
     inside = np.asarray(mask_image.dataobj) != 0
     people: list[Scoring] = []

@@ -56,6 +56,7 @@ def main() -> None:
         attention,
         attribute,
         betas,
+        ceilings,
         faithfulness,
         features,
         group_maps,

@@ -52,7 +52,9 @@ def searchlight(
     metric: Metric = None,
     vertices: Disc = None,
     dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
-    measure: Annotated[str, typer.Option(help="spearman, rho-a, pearson or cosine.")] = "spearman",
+    measure: Annotated[
+        str, typer.Option(help="spearman, rho-a, tau-a, tau-b, pearson, cosine, corr_cov or cosine_cov.")
+    ] = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: LeftOver = None,
@@ -80,7 +82,7 @@ def searchlight(
     if any(is_surface(name) for name in images):
         if noise == "residuals" or residuals:
             raise InputError("--noise residuals: residuals are images; on the surface take --noise runs, or none")
-        per_disc = _per_sphere(precision, noise, shrinkage)
+        per_disc = noise_per_sphere(precision, noise, shrinkage)
         search_surface(
             images, models, out=out, best=best, counts=counts, figure=figure, overwrite=overwrite,
             noise=lambda data: "runs" if per_disc else voxel_noise(data, dissimilarity, noise, None),
@@ -98,7 +100,7 @@ def searchlight(
     targets = {"--out": out} | {o: p for o, p in (("--best", best), ("--counts", counts)) if p is not None}
     for option, path in targets.items():
         image_free(path, overwrite, option)
-    per_sphere = _per_sphere(precision, noise, shrinkage)
+    per_sphere = noise_per_sphere(precision, noise, shrinkage)
     model_rdms = load_rdms(models)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
@@ -122,7 +124,7 @@ def searchlight(
         typer.echo(f"Wrote {file}")
 
 
-def _per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
+def noise_per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
     """Whether each sphere gets a noise covariance of its own.
 
     Raises

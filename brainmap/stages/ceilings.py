@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
-
 from brainmap.record import content_key
 from brainmap.rsa._ceiling_maps import ceiling_maps
-from brainmap.rsa.images import check_same_grid
-from brainmap.rsa.residuals import Residuals
 from brainmap.stages.brains import map_noise, mask_of
 from brainmap.stages.context import Context
 from brainmap.stages.participants import Person, people_of
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-    from rsatoolbox.data import Dataset
 
-    from brainmap.rsa._sphere_precision import NoiseSource
+    pass
 
 log = logging.getLogger("brainmap")
 VERSION = 1
@@ -78,25 +69,14 @@ def run_ceiling_maps(context: Context) -> None:
 def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the caller asked for the stage because it is there
-    masks = [mask_of(one.person) for one in people]
-    for one, mask in zip(people[1:], masks[1:], strict=True):
-        told = f"mask of participant {one.person.label}"
-        check_same_grid(mask, masks[0], what=told, wanted=f"mask of participant {people[0].person.label}")
-    shared = _union(masks)
     maps = ceiling_maps(
-        {
-            one.person.label: _numbered(one.data, mask, shared)
-            for one, mask in zip(people, masks, strict=True)
-        },
-        mask=shared,
+        {one.person.label: one.data for one in people},
+        mask={one.person.label: mask_of(one.person) for one in people},
         radius_mm=settings.radius_mm,
         dissimilarity=settings.dissimilarity,
         measure=settings.measure,
         items=context.study.settings.rsa.items,
-        noise=[
-            _noise(map_noise(one.person, one.data, settings), mask, shared)
-            for one, mask in zip(people, masks, strict=True)
-        ],
+        noise={one.person.label: map_noise(one.person, one.data, settings) for one in people},
         shrinkage=settings.shrinkage,
         minimum_voxels=settings.minimum_voxels,
         threads=context.threads,
@@ -112,39 +92,3 @@ def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
         yield from context.save_map(
             image, ceiling_path(context, stat), label=stat, space=space, about={**said, **about}
         )
-
-
-def _union(masks: list[Nifti1Image]) -> Nifti1Image:
-    """The voxels that any mask has."""
-    inside = np.any([np.asarray(mask.dataobj) != 0 for mask in masks], axis=0)
-    return nib.Nifti1Image(inside.astype(np.uint8), masks[0].affine)
-
-
-def _places(own: Nifti1Image, shared: Nifti1Image) -> NDArray[np.intp]:
-    """The number that each voxel of a participant's mask has in the mask of all."""
-    number = np.cumsum(np.asarray(shared.dataobj).ravel() != 0) - 1
-    return np.asarray(number[np.asarray(own.dataobj).ravel() != 0])
-
-
-def _numbered(data: Dataset, own: Nifti1Image, shared: Nifti1Image) -> Dataset:
-    """Patterns whose voxels are numbered as in the mask of all participants."""
-    from rsatoolbox.data import Dataset
-
-    return Dataset(
-        data.measurements,
-        descriptors=data.descriptors,
-        obs_descriptors=data.obs_descriptors,
-        channel_descriptors={"voxel": _places(own, shared)[np.asarray(data.channel_descriptors["voxel"], int)]},
-    )
-
-
-def _noise(noise: NoiseSource | None, own: Nifti1Image, shared: Nifti1Image) -> NoiseSource | None:
-    """Residuals over the voxels of the mask of all participants, NaN where this one has none."""
-    if not isinstance(noise, Residuals):
-        return noise
-    place, parts = _places(own, shared), []
-    for part in noise.parts:
-        whole = np.full((len(part), np.count_nonzero(np.asarray(shared.dataobj))), np.nan, dtype=part.dtype)
-        whole[:, place] = part
-        parts.append(whole)
-    return replace(noise, parts=parts)

@@ -1,0 +1,95 @@
+"""The command for noise ceilings of every sphere: rsa ceiling."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from brainmap.cli.maps import image_free, noise_per_sphere, save_bricks, voxel_noise
+from brainmap.cli.rsa import Items, Missing, Noise, Stimuli, commands, counted, left_over, patterns_of
+from brainmap.cli.shared import Jobs, Overwrite
+from brainmap.errors import InputError
+
+PLACE = "{participant}"
+
+
+@commands.command()
+def ceiling(
+    betas: Annotated[
+        list[str], typer.Option(help=f"Images with {PLACE} in their names, one --betas a run.")
+    ],
+    participant: Annotated[list[str], typer.Option(help="Labels that take that place; two or more.")],
+    mask: Annotated[str, typer.Option(help=f"Voxels to read, for all or with {PLACE}; all on one grid.")],
+    out: Annotated[str, typer.Option("--out", help="Lower and upper ceiling: .nii.gz, or x+tlrc for AFNI.")],
+    labels: Annotated[
+        str, typer.Option(help=f"Of the volumes: sub-brick, or a TSV (with {PLACE} where they differ).")
+    ] = "sub-brick",
+    stimuli: Stimuli = None,
+    missing: Missing = "error",
+    radius: Annotated[float, typer.Option(min=0.1, help="Of the spheres, in mm; voxels at just this count.")] = 9.0,
+    dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
+    measure: Annotated[str, typer.Option(help="As the maps': spearman, rho-a, tau-a, pearson, ...")] = "spearman",
+    items: Items = "stimulus",
+    noise: Noise = "runs",
+    residuals: Annotated[
+        list[str] | None, typer.Option(help=f"Of the GLM, with {PLACE}, one a run, for --noise residuals.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")] = "voxel",
+    shrinkage: Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")] = None,
+    minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no ceiling.")] = 10,
+    counts: Annotated[str | None, typer.Option(help="Also participants, and fewest voxels, of each sphere.")] = None,
+    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the mask says.")] = None,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """The noise ceiling of the sphere around every voxel: how well any model could do there.
+
+    Participants' images lie on one grid. Give the dissimilarity, measure and radius of the searchlight maps:
+
+    brainmap rsa ceiling --betas 'sub-{participant}/betas.nii.gz' --participant 01 --participant 02 --mask mask.nii.gz
+    --out ceilings.nii.gz
+    """
+    import numpy as np
+
+    from brainmap.checks import some
+    from brainmap.rsa._ceiling_maps import ceiling_maps
+    from brainmap.rsa.images import image_info
+
+    for option, path in {"--out": out, "--counts": counts}.items():
+        if path is not None:
+            image_free(path, overwrite, option)
+    twice = sorted({who for who in participant if participant.count(who) > 1})
+    if twice:
+        raise InputError(f"--participant {some(twice)}: named more than once")
+    bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
+    if bare:
+        raise InputError(f"rsa ceiling: {bare[0]} is the same for all participants; put {PLACE} where names differ")
+    per_sphere = noise_per_sphere(precision, noise, shrinkage)
+    data, known, masks = {}, {}, {who: mask.replace(PLACE, who) for who in participant}
+    for who in participant:
+        left = left_over(noise, [name.replace(PLACE, who) for name in residuals or []], masks[who])
+        data[who] = patterns_of(
+            [name.replace(PLACE, who) for name in betas], masks[who], conditions=labels.replace(PLACE, who),
+            stimuli=stimuli, missing=missing,
+        )  # fmt: skip
+        known[who] = (left or "runs") if per_sphere else voxel_noise(data[who], dissimilarity, noise, left)
+    maps = ceiling_maps(
+        data, mask=masks, radius_mm=radius, dissimilarity=dissimilarity, measure=measure, items=items, noise=known,  # type: ignore[arg-type]
+        shrinkage=shrinkage or "diag", minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
+    )  # fmt: skip
+    where = space or image_info(masks[participant[0]]).space
+    written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]
+    if counts is not None:
+        images = [maps.participant_count, maps.voxel_count]
+        written.append(
+            save_bricks(images, counts, labels=["participants", "voxels"], space=where, overwrite=overwrite)
+        )
+    there = np.isfinite(maps.lower_array)
+    most = f"; the lower ceiling reaches {maps.lower_array[there].max():.3f}" if there.any() else ""
+    at = f"ceilings at {np.count_nonzero(there):,} of {there.size:,} voxels"
+    typer.echo(f"{counted(len(data), 'participant')}, {at}{most}")
+    if maps.approximate:
+        typer.echo(f"The best pool for {maps.measure} is no mean of ranks: the upper ceiling may be too low")
+    for file in written:
+        typer.echo(f"Wrote {file}")

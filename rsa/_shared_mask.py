@@ -1,0 +1,90 @@
+"""Participants whose masks differ, on one grid: the mask of all, and patterns and noise numbered as in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa.images import check_same_grid
+from brainmap.rsa.regions import load_mask
+from brainmap.rsa.residuals import Residuals
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from rsatoolbox.data.dataset import Dataset
+
+    from brainmap.rsa._sphere_precision import NoiseSource
+
+
+def on_shared_mask(
+    data: Mapping[str, Any], noise: Mapping[str, NoiseSource | None], masks: Mapping[str, Nifti1Image | str | Path]
+) -> tuple[dict[str, Any], dict[str, NoiseSource | None], Nifti1Image]:
+    """Patterns and noise of each participant over the voxels that any participant's mask has, and that mask.
+
+    Raises
+    ------
+    InputError
+        A participant without a mask, masks on different grids, patterns that do not name their voxels.
+    """
+    lacking = [who for who in data if who not in masks]
+    if lacking:
+        raise InputError(f"ceiling maps: found no mask of participants {some(lacking)}")
+    loaded = {who: load_mask(masks[who]) for who in data}
+    first, *others = loaded
+    for who in others:
+        check_same_grid(
+            loaded[who], loaded[first], what=f"mask of participant {who}", wanted=f"mask of participant {first}"
+        )
+    inside = np.any([np.asarray(mask.dataobj) != 0 for mask in loaded.values()], axis=0)
+    shared = nib.Nifti1Image(inside.astype(np.uint8), loaded[first].affine)
+    places = {who: _places(mask, inside) for who, mask in loaded.items()}
+    return (
+        {who: _numbered(who, one, places[who]) for who, one in data.items()},
+        {who: _widened(noise[who], places[who], int(inside.sum())) for who in data},
+        shared,
+    )
+
+
+def _places(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The number that each voxel of a participant's mask has in the mask of all."""
+    return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
+
+
+def _numbered(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
+    from rsatoolbox.data.dataset import Dataset
+
+    if "voxel" not in getattr(data, "channel_descriptors", {}):
+        raise InputError(
+            f"ceiling maps: the patterns of participant {who} do not name their voxels, as those of participants with "
+            "masks of their own must; take load_patterns, or one mask for all"
+        )
+    voxel = np.asarray(data.channel_descriptors["voxel"], int)
+    if voxel.max(initial=-1) >= len(place):
+        raise InputError(f"ceiling maps: the patterns of participant {who} have voxels numbered up to {voxel.max()}, "
+                         f"and the mask has {len(place)}; use the mask the data were read with")  # fmt: skip
+    return Dataset(
+        data.measurements,
+        descriptors=data.descriptors,
+        obs_descriptors=data.obs_descriptors,
+        channel_descriptors={"voxel": place[voxel]},
+    )
+
+
+def _widened(noise: NoiseSource | None, place: NDArray[np.intp], n_voxels: int) -> NoiseSource | None:
+    """Residuals over the voxels of the mask of all, NaN where the participant has none."""
+    if not isinstance(noise, Residuals):
+        return noise
+    parts = []
+    for part in noise.parts:
+        whole = np.full((len(part), n_voxels), np.nan, dtype=part.dtype)
+        whole[:, place] = part
+        parts.append(whole)
+    return replace(noise, parts=parts)
