@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.alignment import check_items
+from brainmap.rsa.alignment import check_items, labels_of, pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named
 from brainmap.rsa.dissimilarity import Floats
@@ -68,8 +68,8 @@ def rdm_reliability(
     Raises
     ------
     InputError
-        Fewer than two runs or participants, crossnobis with fewer than four runs, settings given with RDMs, what
-        `compute_rdms` refuses.
+        Fewer than two runs or participants, crossnobis with fewer than four runs, fewer than three items that both
+        halves have, settings given with RDMs, what `compute_rdms` refuses.
 
     Notes
     -----
@@ -152,8 +152,7 @@ def _over_runs(
     with progress("reliability", len(chosen)) as step:
         for first in chosen:
             one, other = half(first), half(~first)
-            x, y = (np.asarray(side.dissimilarities, dtype=np.float64) for side in (one, other))
-            _check_labels(one, other)
+            x, y = _shared(one, other)
             scores.append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
             step.advance()
     described = {key: [str(v) for v in one.rdm_descriptors[key]] for key in ("participant", "roi")
@@ -167,12 +166,17 @@ def _of_runs(precision: NDArray[np.floating], chosen: NDArray[np.bool_]) -> NDAr
     return precision[chosen] if np.ndim(precision) == 3 else precision
 
 
-def _check_labels(one: RDMs, other: RDMs) -> None:
-    for key, labels in one.pattern_descriptors.items():
-        if list(labels) != list(other.pattern_descriptors[key]):
-            lost = sorted(set(map(str, labels)) ^ set(map(str, other.pattern_descriptors[key])))
-            raise InputError(f"rdm_reliability: {some(lost)} lack in one half of the runs; leave them out, or load "
-                             "patterns with missing='nan'")
+def _shared(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
+    """The RDMs of both halves over the items that both have."""
+    labels = [labels_of(side) for side in (one, other)]
+    kept = [label for label in labels[0] if label in set(labels[1])]
+    if len(kept) < 3:
+        raise InputError(f"rdm_reliability: found {len(kept)} items in both halves of the runs, wanted at least 3")
+    x, y = (
+        np.asarray(side.dissimilarities)[:, pair_positions(np.array([own.index(k) for k in kept]), len(own))]
+        for side, own in zip((one, other), labels, strict=True)
+    )
+    return x, y
 
 
 def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -125,6 +125,17 @@ def test_bad_input_is_named() -> None:
     ]:
         with pytest.raises(InputError, match=words):
             rsa.rdm_reliability(given, **settings)  # type: ignore[arg-type]
+    apart = Dataset(data.measurements[:16], obs_descriptors={
+        "stimulus_id": [f"s{k}" for k in range(8)] + [f"t{k}" for k in range(8)], "run": np.repeat(["1", "2"], 8)})
+    with pytest.raises(InputError, match="found 0 items in both halves of the runs, wanted at least 3"):
+        rsa.rdm_reliability(apart)
+
+
+def test_items_that_one_half_lacks_are_left_out_of_that_halving() -> None:
+    data = patterns(np.random.default_rng(5), 2)
     lacking = Dataset(data.measurements[:-1], obs_descriptors={k: v[:-1] for k, v in data.obs_descriptors.items()})
-    with pytest.raises(InputError, match="'s7' lack in one half of the runs"):
-        rsa.rdm_reliability(lacking)
+    without = np.array(data.obs_descriptors["stimulus_id"]) != "s7"
+    rest = Dataset(data.measurements[without],
+                   obs_descriptors={k: np.array(v)[without] for k, v in data.obs_descriptors.items()})
+    found, wanted = (rsa.rdm_reliability(one)["halves"] for one in (lacking, rest))
+    np.testing.assert_allclose(found, wanted)

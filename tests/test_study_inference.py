@@ -85,6 +85,20 @@ def test_without_a_bootstrap_layers_are_compared_over_participants(tiny_results:
     np.testing.assert_allclose(repeats["reliability"], wanted.loc[repeats.index, "reliability"])
 
 
+def test_rdms_of_runs_repeat_in_a_table_of_each_participant_and_of_all(tiny_study: Any) -> None:
+    tiny_study.edit(('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'), *QUICK)
+    tiny_study.run()
+    own = [pd.read_csv(path, sep="\t", dtype={"participant": str}) for path in
+           sorted(tiny_study.out.glob("sub-*/func/*_reliability.tsv"))]  # fmt: skip
+    assert [one["participant"].unique().tolist() for one in own] == [["01"], ["02"], ["03"]]
+    assert (own[0]["n"] == 3).all()
+    assert (own[0]["splits"] == 3).all()
+    found = table(tiny_study, "reliability").set_index(["over", "roi"])
+    mean = np.mean([one.set_index("roi").loc["belt", "reliability"] for one in own])
+    assert found.loc[("runs", "belt"), "reliability"] == pytest.approx(mean)
+    assert found.loc[("participants", "belt"), "n"] == 3
+
+
 def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> None:
     alone(tiny_study)
     tiny_study.edit(with_inference('permutations = 300, bootstrap = 100, over = "conditions"'), *QUICK)

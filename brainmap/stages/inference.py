@@ -124,9 +124,18 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> Iterator[Infe
 
 
 def _repeated(context: Context, brains: RDMs) -> Inferred:
+    """How well RDMs repeat: between participants, and, of those with runs enough, between runs, as means over them."""
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=rng_of(context, "reliability"))
-    return Inferred("reliability", table, RELIABILITY_COLUMNS, {"Measure": measure})
+    paths = [context.subject_file(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
+    alone = [pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False) for path in paths if path.exists()]
+    if alone:
+        every = pd.concat(alone, ignore_index=True)
+        mean = every.groupby(["roi", "over", "n"], sort=False, as_index=False).agg(
+            {"splits": "first", "enumerated": "all", "halves": "mean", "reliability": "mean"})  # fmt: skip
+        table = pd.concat([table, mean[mean["roi"].isin(table["roi"])]], ignore_index=True)
+    said = "of runs the mean over the participants with so many; each participant's own lies with its results"
+    return Inferred("reliability", table, RELIABILITY_COLUMNS, {"Measure": measure, "Rows": said})
 
 
 def _named(table: pd.DataFrame, names: dict[str, tuple[str, str]]) -> pd.DataFrame:
