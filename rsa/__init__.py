@@ -108,6 +108,7 @@ if TYPE_CHECKING:
         screen_voxels as screen_voxels,
         voxel_reliability as voxel_reliability,
     )
+    from brainmap.rsa.residuals import Residuals as Residuals, load_residuals as load_residuals
     from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
     from brainmap.rsa.rois import (
         AUDITORY_CENTERS as AUDITORY_CENTERS,
@@ -143,6 +144,7 @@ _HOMES = {
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
+    "residuals": ("Residuals", "load_residuals"),
     "glm": ("Betas", "fit_betas"),
     "_design_rdms": ("design_rdms",),
     "beta_files": ("save_betas",),

@@ -160,7 +160,8 @@ def sphere_noise(
         What is searched, as given and as prepared.
     shrinkage : {"diag", "eye", "none"}
     pooled : bool
-        One covariance from all runs, or one each.
+        One covariance from all runs, or one each; degrees of freedom that are known of all runs together are then
+        shared out by the runs' volumes less one.
 
     Raises
     ------
