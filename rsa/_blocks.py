@@ -64,6 +64,8 @@ class Blocks:
                     ready, constant = zscored(ready)
                     self.dropped += constant
                 yield ready, sums if ready is raw else _sums(ready)
+                del raw, ready
+            del slab  # before the next one is read: there is room for one
         torn = int(((holes > 0) & (holes < n_units)).sum())
         if torn:
             raise InputError(

@@ -46,7 +46,8 @@ def plot_time_course(
     Notes
     -----
     A point is what the layer makes of one window of the *sound*; windows that overlap share frames, so neighbors are
-    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is. Where sounds end at different moments, late windows tell which still sound.
+    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is.
+    Where sounds end at different moments, late windows tell which still sound.
 
     Examples
     --------
