@@ -81,7 +81,7 @@ inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
 
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0
-# mesh = "fsaverage5"            # of GIFTI files ({hemi} in [brain] files): discs on it; or {hemi}.midthickness.surf.gii
+# mesh = "fsaverage5"            # of GIFTI files ({hemi} in [brain] files): discs on it; or {hemi}.mid.surf.gii
 # metric = "dijkstra"            # on a mesh: along its edges, or "geodesic": straight across its triangles
 dissimilarity = "correlation"    # correlation, euclidean, crossnobis
 measure = "spearman"             # spearman, rho-a, tau-a, pearson, cosine, corr_cov, cosine_cov

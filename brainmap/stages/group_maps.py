@@ -22,7 +22,7 @@ from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, model_rdms, versions_of
-from brainmap.stages.surfaces import load_map, mesh_of
+from brainmap.stages.surfaces import group_mesh, load_map
 from brainmap.study import Participant
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _maps(context: Context, people: list[Participant], space: str) -> Iterator[P
             contrasts=contrasts_of(context, layers) or None,
             permutations=group.permutations,
             cluster_p=group.cluster_p,
-            neighbors=mesh_of(people[0], settings) if people[0].brain.on_surface else group.neighbors,
+            neighbors=group_mesh(people, settings) if people[0].brain.on_surface else group.neighbors,
             threshold=SIGNIFICANT,
             rois=regions,
             rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),

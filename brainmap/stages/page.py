@@ -22,7 +22,7 @@ from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.group import brain_rdms
 from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
-from brainmap.stages.surfaces import is_written, load_map, mesh_of
+from brainmap.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study import Network, Participant
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
@@ -178,7 +178,7 @@ def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[s
     return {
         "surface_maps": {layer: load_map(group_map(context, version, layer, "mean", space)) for layer in layers},
         "surface_best": load_map(best),
-        "surface_mesh": mesh_of(people[0], settings),
+        "surface_mesh": group_mesh(people, settings),
     }
 
 

@@ -52,6 +52,11 @@ def mesh_of(person: Participant, settings: Searchlight) -> Mesh:
     return load_mesh(mesh_name(person, settings))
 
 
+def group_mesh(people: Sequence[Participant], settings: Searchlight) -> Mesh:
+    """The mesh of the group's maps: that of the participants, or the one their maps were brought to."""
+    return load_mesh(settings.warped_space) if settings.warped_space in MESHES else mesh_of(people[0], settings)
+
+
 def surface_maps(
     person: Participant, data: Dataset, models: RDMs, *, settings: Searchlight, **given: Any
 ) -> SurfaceMaps:
