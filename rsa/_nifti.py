@@ -143,7 +143,9 @@ def info_of(
     unit = _SECONDS.get(int(header["xyzt_units"]) & 0x38)
     step = float(header["pixdim"][4])
     t_r = round(step * unit, 6) if is_time and unit and math.isfinite(step) and step > 0 else None
-    return ImageInfo(path, (*grid, n) if n > 1 else grid, affine, view=view, t_r=t_r, **described)
+    begin = float(header["toffset"])
+    start = round(begin * unit, 6) if t_r is not None and unit and math.isfinite(begin) else 0.0
+    return ImageInfo(path, (*grid, n) if n > 1 else grid, affine, view=view, t_r=t_r, start=start, **described)
 
 
 def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
@@ -296,6 +298,7 @@ def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | N
     header.set_xyzt_units("mm", "sec" if info.t_r else "unknown")
     if values.ndim > 3:
         header.set_zooms((*header.get_zooms()[:3], info.t_r or 0.0))
+        header["toffset"] = info.start if info.t_r else 0.0
     header.set_sform(info.affine, code)
     header.set_qform(info.affine, code)
     if not np.allclose(header.get_qform(), info.affine, atol=1e-4):

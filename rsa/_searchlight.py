@@ -58,6 +58,8 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         Voxels of the mask that have no data, NaN, or one value throughout; no sphere holds them.
     n_unscored : int
         Spheres without a score: fewer than `minimum_voxels`, or a pattern constant within them.
+    times : tuple of float [s], optional
+        Of models over time (named `layer@seconds`): the center of each one's window.
     """
 
     names: tuple[str, ...]
@@ -66,6 +68,7 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     mask: nib.Nifti1Image
     n_excluded: int
     n_unscored: int
+    times: tuple[float, ...] | None = None
 
     def __getitem__(self, name: str) -> nib.Nifti1Image:
         if name not in self.names:
@@ -83,9 +86,65 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         return volume(self.mask, values, outside=outside)
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The models without their times: each layer once, in the order given; `names` where there are no times."""
+        return tuple(dict.fromkeys(self._layer_of))
+
+    @property
     def best(self) -> nib.Nifti1Image:
-        """The best model of each voxel as its place in `names`, from 1; NaN where there is no score."""
-        return self.image(np.where(self._scored, self._filled.argmax(axis=0) + 1.0, np.nan))
+        """The best model of each voxel as its place in `layers`, from 1; NaN where there is no score.
+
+        Over time it is the layer that scores highest at any time, which `best_time` gives.
+        """
+        place = np.array([self.layers.index(layer) + 1.0 for layer in self._layer_of])
+        return self.image(np.where(self._scored, place[self._filled.argmax(axis=0)], np.nan))
+
+    @property
+    def best_time(self) -> nib.Nifti1Image:
+        """Over time: when the best layer scores highest in each voxel [s].
+
+        Raises
+        ------
+        InputError
+            Models that are not over time.
+        """
+        times = np.array(self._known_times())
+        return self.image(np.where(self._scored, times[self._filled.argmax(axis=0)], np.nan))
+
+    def over_time(self, layer: str) -> nib.Nifti1Image:
+        """Over time: the maps of one layer as a 4-D image, its time axis [s] in the header.
+
+        Raises
+        ------
+        InputError
+            No such layer, or times that are not evenly spaced.
+        """
+        times = self._known_times()
+        if layer not in self.layers:
+            raise InputError(f"searchlight: no layer {layer!r}{nearest(layer, self.layers)}; there are "
+                             f"{some(self.layers)}")  # fmt: skip
+        rows = sorted((k for k, name in enumerate(self._layer_of) if name == layer), key=lambda k: times[k])
+        when = np.array([times[k] for k in rows])
+        steps = np.diff(when)
+        if len(steps) and not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3)):
+            raise InputError(f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the "
+                             "axis of an image must be; take its maps one by one")  # fmt: skip
+        volumes = np.stack([np.asarray(self.image(self.array[k]).dataobj) for k in rows], axis=3)
+        image = nib.Nifti1Image(volumes, self.mask.affine)
+        header: Any = image.header
+        header.set_xyzt_units("mm", "sec")
+        header.set_zooms((*header.get_zooms()[:3], steps[0] if len(steps) else 1.0))
+        header["toffset"] = when[0]
+        return image
+
+    def _known_times(self) -> tuple[float, ...]:
+        if self.times is None:
+            raise InputError("searchlight: these models are not over time; make them with compute_rdms(over='time')")
+        return self.times
+
+    @property
+    def _layer_of(self) -> tuple[str, ...]:
+        return self.names if self.times is None else tuple(name.rpartition("@")[0] for name in self.names)
 
     @property
     def best_score(self) -> nib.Nifti1Image:
@@ -185,7 +244,10 @@ class SearchlightPlan:
         array, sizes = np.empty_like(scores), np.empty_like(counts)
         array[:, self.order], sizes[self.order] = scores, counts
         unscored = np.isnan(array).all(axis=0) & (sizes > 0)
-        return SearchlightMaps(self.names, array, sizes, self.mask, int((sizes == 0).sum()), int(unscored.sum()))
+        return SearchlightMaps(
+            self.names, array, sizes, self.mask, int((sizes == 0).sum()), int(unscored.sum()),
+            self.scoring.models.times,
+        )  # fmt: skip
 
 
 def searchlight(
@@ -216,7 +278,8 @@ def searchlight(
         voxel's number among the mask's voxels in C order (some may be missing). A row of NaN is a missing
         pattern; voxels that are NaN in other rows, or constant, belong to no sphere.
     model_rdms : rsatoolbox RDMs
-        Aligned to the data by label. Named by their `layer` (and `network`, where layers repeat) or `name`.
+        Aligned to the data by label. Named by their `layer` (and `network`, where layers repeat) or `name`; over
+        time (`compute_rdms(over="time")`) by `layer@seconds`, for `over_time` and `best_time` of the maps.
     mask : image or path
     radius_mm : float [mm]
         Voxels at `<=` this distance belong to a sphere.

@@ -107,6 +107,8 @@ class ImageInfo:
         AFNI's `orig`, `acpc` or `tlrc`.
     history : str
         The commands that made the file, a line each.
+    start : float [s]
+        Time of the first sub-brick, where there is a repetition time.
     """
 
     path: Path | None
@@ -119,6 +121,7 @@ class ImageInfo:
     space: str
     view: str
     history: str
+    start: float = 0.0
 
 
 @dataclass(frozen=True)

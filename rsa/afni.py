@@ -136,9 +136,10 @@ def open_afni(head: Path, brik: Path) -> Stored:
     if min(factors) < 0:
         raise _damaged(what, f"BRICK_FLOAT_FACS holds {min(factors)}, wanted 0 or more")
     view = _view(attributes, head, what)
+    t_r, start = _time_axis(attributes, what)
     info = ImageInfo(
         path=head, shape=(*grid, n) if n > 1 else tuple(grid), affine=_affine(attributes, what), view=view,
-        t_r=_repetition_time(attributes, what), **describe(attributes, n, view),
+        t_r=t_r, start=start, **describe(attributes, n, view),
     )  # fmt: skip
     return Stored(info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _ranges(attributes, n))
 
@@ -170,12 +171,15 @@ def _view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
     return view
 
 
-def _repetition_time(attributes: Mapping[str, Value], what: str) -> float | None:
+def _time_axis(attributes: Mapping[str, Value], what: str) -> tuple[float | None, float]:
+    """Repetition time and the time of the first sub-brick [s]."""
     if "TAXIS_NUMS" not in attributes or "TAXIS_FLOATS" not in attributes:
-        return None
+        return None, 0.0
     units = _integers(attributes, "TAXIS_NUMS", 3, what)[2]
-    step = float(_numbers(attributes, "TAXIS_FLOATS", 2, what)[1])
-    return round(step * _SECONDS[units], 9) if units in _SECONDS and step > 0 else None
+    start, step = (float(number) for number in _numbers(attributes, "TAXIS_FLOATS", 2, what)[:2])
+    if units not in _SECONDS or not step > 0:
+        return None, 0.0
+    return round(step * _SECONDS[units], 9), round(start * _SECONDS[units], 9) if math.isfinite(start) else 0.0
 
 
 def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
@@ -288,7 +292,9 @@ def attributes_of(
     return attributes
 
 
-def grid_attributes(affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None) -> Attributes:
+def grid_attributes(
+    affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None, start: float = 0.0
+) -> Attributes:
     """The attributes of a grid: sizes, orientation, origin, matrix, view and time axis."""
     n = shape[3] if len(shape) > 3 else 1
     dicom = _DICOM_TO_RAS @ affine
@@ -315,7 +321,7 @@ def grid_attributes(affine: NDArray[np.float64], shape: Sequence[int], *, view: 
     }
     if t_r is not None:
         attributes["TAXIS_NUMS"] = (n, 0, 77002, *(-999,) * 5)
-        attributes["TAXIS_FLOATS"] = (0.0, float(t_r), 0.0, 0.0, 0.0, *(-999999.0,) * 3)
+        attributes["TAXIS_FLOATS"] = (float(start), float(t_r), 0.0, 0.0, 0.0, *(-999999.0,) * 3)
     return attributes
 
 

@@ -265,7 +265,7 @@ def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, ove
     _check_free([head, brik, *others], overwrite)
     bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
     attributes = (
-        afni.grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r)
+        afni.grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r, start=info.start)
         | afni.brik_attributes(bricks)
         | afni.attributes_of(
             labels=info.labels,

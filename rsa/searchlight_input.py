@@ -108,6 +108,8 @@ class Models:
         The items of each pair, counted over those that have any.
     plain : ndarray (n_models, n_pairs)
         Dissimilarities as given.
+    times : tuple of float [s], optional
+        Of models over time: the center of each one's window.
     """
 
     names: tuple[str, ...]
@@ -115,6 +117,7 @@ class Models:
     factor: float
     items: NDArray[np.int32]
     plain: Floats
+    times: tuple[float, ...] | None = None
 
     def compiled(self, measure: Measure) -> bool:
         """Whether a kernel takes the measure: not Kendall's tau, nor a whitened one where single pairs are missing."""
@@ -300,6 +303,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
         factor=12.0 / (n**3 - n) if measure == "rho-a" else 1.0,
         items=_items_of(pairs, model_rdms.n_cond),
         plain=vectors,
+        times=times_of(model_rdms),
     )
     if not models.compiled(measure):
         return models
@@ -309,6 +313,14 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
     elif measure in WHITENED:
         ready = np.array([_inverse_covariance(row, models.items) for row in ready])
     return replace(models, vectors=np.ascontiguousarray(ready))
+
+
+def times_of(model_rdms: RDMs) -> tuple[float, ...] | None:
+    """The center [s] of the window that each model is of; None where models are not over time."""
+    described = model_rdms.rdm_descriptors
+    if "time" not in described or "layer" not in described:
+        return None
+    return tuple(float(time) for time in described["time"])
 
 
 def _n_pairs(n_items: int) -> int:

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import SearchlightMaps, _kernels, compare_rdms, compute_rdms, searchlight, stack_rdms
 from brainmap.rsa._neighborhoods import MEASURES
+from brainmap.rsa.images import image_info, save_image
 from brainmap.rsa.spheres import sphere_offsets, spheres_in
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])
@@ -381,3 +382,63 @@ def test_items_and_voxels_that_differ_are_named(mask):
     models.dissimilarities[1] = 0.5
     with pytest.raises(InputError, match="models 'conv2' are equal"):
         searchlight(dataset_of(x), models, mask=mask, radius_mm=5.0)
+
+
+def over_time(seed=3, windows=6):
+    """Two layers, each an RDM a window of 50 ms, and the geometry of each."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.normal(size=(2, windows, 12, 40))
+    rdms = stack_rdms([
+        compute_rdms(patterns[k, t], descriptors={"stimulus_id": LABELS, "layer": f"conv{k + 1}",
+                                                  "time": 0.1 + 0.05 * t})
+        for k in range(2) for t in range(windows)
+    ])  # fmt: skip
+    return rdms, patterns
+
+
+def test_regions_that_follow_different_times_are_found_at_their_times():
+    """The first region follows conv1 at 150 ms, the second conv2 at 300 ms."""
+    rng = np.random.default_rng(0)
+    inside = np.ones((12, 8, 8), dtype=np.float32)
+    mask = nib.Nifti1Image(inside, np.diag([4.0, 4, 4, 1]))
+    models, patterns = over_time()
+    first = np.indices(inside.shape)[0]
+    betas = rng.normal(size=(4, 12, inside.size))
+    for near, planted in ((first < 4, patterns[0, 1]), (first >= 8, patterns[1, 4])):
+        betas[..., near.ravel()] += planted @ rng.normal(size=(40, near.sum())) * 0.3
+    maps = searchlight(betas, models, mask=mask, labels=LABELS, radius_mm=9.0)
+    assert maps.layers == ("conv1", "conv2")
+    assert list(maps)[:2] == ["conv1@0.1", "conv1@0.15"]
+    when, best = np.asarray(maps.best_time.dataobj), np.asarray(maps.best.dataobj)
+    for near, layer, time in ((first < 3, 1, 0.15), (first > 8, 2, 0.3)):
+        assert (np.isclose(when, time) & (best == layer))[near].mean() > 0.95
+    image = maps.over_time("conv2")
+    assert image.shape == (12, 8, 8, 6)
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[..., 4], np.asarray(maps["conv2@0.3"].dataobj))
+    assert image.header.get_zooms()[3] == pytest.approx(0.05)
+    assert float(image.header["toffset"]) == pytest.approx(0.1)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+
+
+@pytest.mark.parametrize("name", ["course.nii.gz", "course+orig.HEAD"])
+def test_the_time_axis_is_kept_in_files(mask, tmp_path, name):
+    models, _ = over_time()
+    maps = searchlight(patterns_for(mask), models, mask=mask, labels=LABELS, radius_mm=5.0, minimum_voxels=3)
+    path = save_image(maps.over_time("conv1"), tmp_path / name)
+    info = image_info(path)
+    assert (info.t_r, info.start) == (pytest.approx(0.05), pytest.approx(0.1))
+    assert info.shape[3] == 6
+
+
+def test_times_that_have_no_axis_are_refused(mask):
+    models, _ = over_time()
+    maps = searchlight(patterns_for(mask), models, mask=mask, labels=LABELS, radius_mm=5.0, minimum_voxels=3)
+    with pytest.raises(InputError, match="did you mean 'conv1'"):
+        maps.over_time("cnv1")
+    few = models.subset("index", [0, 1, 3])
+    maps = searchlight(patterns_for(mask), few, mask=mask, labels=LABELS, radius_mm=5.0, minimum_voxels=3)
+    with pytest.raises(InputError, match="not evenly spaced"):
+        maps.over_time("conv1")
+    still = searchlight(patterns_for(mask), models_for(), mask=mask, labels=LABELS, radius_mm=5.0, minimum_voxels=3)
+    with pytest.raises(InputError, match="not over time"):
+        still.over_time("conv1")
