@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from brainmap.rsa._bootstrap import Over, bootstrap
 from brainmap.rsa.compare import Measure
+from brainmap.rsa.crossvalidated import bootstrap_models
 from brainmap.rsa.inference import Correction, corrected
 
 if TYPE_CHECKING:
@@ -33,18 +35,23 @@ class RoiBootstrap:
 
 
 def bootstrap_rois(
-    model_rdms: RDMs, data_rdms: RDMs, *, over: Over = "both", n: int = 1000, measure: Measure | str = "rho-a",
-    correction: Correction = "fdr", rng: np.random.Generator,
+    models: RDMs | Mapping[str, RDMs], data_rdms: RDMs, *, over: Over = "both", n: int = 1000,
+    measure: Measure | str = "rho-a", correction: Correction = "fdr", rng: np.random.Generator, **fitted: Any,
 ) -> RoiBootstrap:
     """Bootstrap each ROI of the data; p values are corrected over models (pairs of models) and ROIs together.
 
     Parameters
     ----------
-    model_rdms, over, n, measure, rng
-        As in `brainmap.rsa.bootstrap`.
+    models : rsatoolbox RDMs, or mapping name -> RDMs
+        One RDM a model, as in `brainmap.rsa.bootstrap`; or families of RDMs that are fit in every resample, as in
+        `brainmap.rsa.bootstrap_models`.
+    over, n, measure, rng
+        As there.
     data_rdms : rsatoolbox RDMs
         One RDM a participant and ROI (RDM descriptor `roi`; without it all are of one).
     correction : {"fdr", "bonferroni", "none"}
+    **fitted
+        Of families: kind, condition_folds, participant_folds and repeats.
 
     Returns
     -------
@@ -53,7 +60,7 @@ def bootstrap_rois(
     Raises
     ------
     InputError
-        What `brainmap.rsa.bootstrap` refuses.
+        What `brainmap.rsa.bootstrap`, or of families `brainmap.rsa.bootstrap_models`, refuses.
 
     Examples
     --------
@@ -74,11 +81,15 @@ def bootstrap_rois(
     pairs: list[pd.DataFrame] = []
     for roi in dict.fromkeys(data.rdm_descriptors["roi"] if known else ["all voxels"]):
         mine = data.subset("roi", roi) if known else data
-        found = bootstrap(model_rdms, mine, over=over, n=n, measure=measure, rng=np.random.default_rng(seed))
+        given: Any = {"over": over, "n": n, "measure": measure, "rng": np.random.default_rng(seed)}
+        if isinstance(models, Mapping):
+            found = bootstrap_models(models, mine, **given, **fitted)
+        else:
+            found = bootstrap(models, mine, **given)
         for kept, table in ((tables, found.table("none")), (pairs, found.pairs("none"))):
             table.insert(1 + ("other" in table), "roi", str(roi))
             kept.append(table)
-    models, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
-    for table, column in ((models, "p"), (models, "ceiling_p"), (differences, "p")):
+    every, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
+    for table, column in ((every, "p"), (every, "ceiling_p"), (differences, "p")):
         table[f"{column}_corrected"] = corrected(table[column], correction)
-    return RoiBootstrap(models=models, pairs=differences)
+    return RoiBootstrap(models=every, pairs=differences)

@@ -90,6 +90,16 @@ def test_the_bootstrap_tells_models_and_pairs_of_every_region(files, rdms, tmp_p
     assert brainmap_command("rsa", "test", *files, *given).code == 2, "nothing is replaced silently"
 
 
+def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, rdms, brainmap_command):
+    given = ("--kind", "bootstrap", "--fit", "selected", "--over", "participants", "--n", 6, "--measure", "pearson")
+    found = table(brainmap_command("rsa", "test", *files, *given, "--json"))
+    wanted = rsa.bootstrap_rois({"models": rdms[0]}, rdms[1], kind="selected", over="participants", n=6,
+                                measure="pearson", rng=np.random.default_rng(0)).models
+    np.testing.assert_allclose(found["score"], wanted["score"])
+    assert found[["model", "roi"]].values.tolist() == [["models", "HG"], ["models", "V1"]]
+    assert "--kind participants fits nothing" in brainmap_command("rsa", "test", *files, "--fit", "selected").err
+
+
 def test_one_participant_is_tested_by_relabeling_and_layers_by_halves(files, rdms, brainmap_command):
     one = table(brainmap_command("rsa", "test", *files[:2], "--kind", "permutation", "--n", 200, "--json"))
     wanted = rsa.permutation_test(rdms[0], rsa.load_rdms(files[1]), permutations=200, rng=np.random.default_rng(0))

@@ -35,6 +35,8 @@ _HELP = {
     "against": "Of participants: zero, or ceiling (each participant's lower noise ceiling, two-sided).",
     "over": "Of bootstrap, what is resampled: both, participants or conditions.",
     "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
+    "fit": "Of bootstrap: the RDMs of each network are one model, fit in every resample to other participants and "
+    "conditions than it is scored on: selected (the best layer), weighted, or interpolated.",
     "differences": "Model against model, two-sided, .tsv; of participants and bootstrap.",
 }
 
@@ -50,6 +52,7 @@ def infer(
     how: Annotated[str, typer.Option("--test", help="Of participants: signed-rank, t or sign-flip.")] = "signed-rank",
     against: Annotated[str, typer.Option(help=_HELP["against"])] = "zero",
     over: Annotated[str, typer.Option(help=_HELP["over"])] = "both",
+    fit: Annotated[str | None, typer.Option(help=_HELP["fit"])] = None,
     correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none; over all rows.")] = "fdr",
     n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
     splits: Annotated[int, typer.Option(min=1, help="Of best-layer: random halves.")] = 20,
@@ -70,9 +73,11 @@ def infer(
     one_of(against, ("zero", "ceiling"), "--against")
     free(out, overwrite, kinds=(".tsv",))
     free(differences, overwrite, option="--differences", kinds=(".tsv",))
+    if fit is not None and kind != "bootstrap":
+        raise InputError(f"--fit: --kind {kind} fits nothing; choose bootstrap")
     if differences is not None and kind not in ("participants", "bootstrap"):
         raise InputError(f"--differences: --kind {kind} tests no differences; choose participants or bootstrap")
-    asked: dict[str, Any] = {"measure": measure, "test": how, "against": against, "over": over,
+    asked: dict[str, Any] = {"measure": measure, "test": how, "against": against, "over": over, "fit": fit,
                              "correction": correction, "n": n, "splits": splits, "by": by}  # fmt: skip
     tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
     about = provenance({"kind": kind, **asked}, files, seed=seed)
@@ -189,15 +194,26 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
 
 
 def _bootstrapped(
-    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, correction: Any, n: int,
-    **_: Any,
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, fit: Any, correction: Any,
+    n: int, **_: Any,
 ) -> Tables:  # fmt: skip
     from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS
     from brainmap.rsa.roi_bootstrap import bootstrap_rois
 
     models, data = _rdms(files)
-    found = bootstrap_rois(models, data, over=over, n=n, measure=measure, correction=correction, rng=rng)
+    given: dict[str, Any] = {"over": over, "n": n, "measure": measure, "correction": correction, "rng": rng}
+    if fit is None:
+        found = bootstrap_rois(models, data, **given)
+    else:
+        found = bootstrap_rois(_families(models), data, kind=fit, **given)
     return [(found.models, BOOTSTRAP_COLUMNS), *([(found.pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
+
+
+def _families(models: Any) -> dict[str, RDMs]:
+    """The RDMs of each network."""
+    if "network" not in models.rdm_descriptors:
+        return {"models": models}
+    return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}
 
 
 def _permuted(files: list[Path], *, rng: np.random.Generator, measure: str, n: int, **_: Any) -> Tables:
