@@ -29,7 +29,8 @@ SHARED = ["correlation", "euclidean", "mahalanobis", "crossnobis", "poisson"]
 def values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """Patterns as they come: with ties, riding on an offset, or rates."""
     if kind == "ties":
-        return rng.integers(0, 3, size=shape) + 0.25 * np.eye(*shape[-2:])  # none is constant
+        whole: np.ndarray = rng.integers(0, 3, size=shape) + 0.25 * np.eye(*shape[-2:])  # none is constant
+        return whole
     x = rng.normal(size=shape)
     found: np.ndarray = {"normal": x, "offset": x + 40, "rates": rng.gamma(1.5, size=shape)}[kind]
     return found
