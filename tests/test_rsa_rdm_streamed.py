@@ -110,10 +110,10 @@ def test_memory_stays_bounded_when_features_are_larger(tmp_path: Path, monkeypat
     import tracemalloc
 
     n_units = 200_000
-    array = zarr.create_array(tmp_path / "a", shape=(40, n_units), chunks=(1, n_units), dtype="float32")
+    array = zarr.create_array(tmp_path / "a", shape=(40, n_units), chunks=(4, n_units), dtype="float32")
     some = np.random.default_rng(2).normal(size=(40, 1000)).astype(np.float32)
-    for row in range(40):
-        array[row] = np.tile(some[row], n_units // 1000)
+    for row in range(0, 40, 4):
+        array[row : row + 4] = np.tile(some[row : row + 4], n_units // 1000)
     for name, most in (("SLAB_BYTES", 4 << 20), ("DECODED_BYTES", 1 << 20), ("BLOCK_BYTES", 1 << 20)):
         monkeypatch.setattr(blocks, name, most)
     tracemalloc.start()
