@@ -91,3 +91,27 @@ def test_a_group_test_that_cannot_be_is_refused_by_check(
     code, _, errors = lines_of("check", tiny_study.file)
     assert code == 2
     assert any(said in line for line in errors), errors
+
+
+def test_the_page_draws_differences_that_are_significant_and_names_the_others(tmp_path: Any) -> None:
+    from nibabel import Nifti1Image
+
+    from brainmap.viz.report import ReportContent, write_report
+
+    affine = np.array([[6.0, 0, 0, -60], [0, 6, 0, -80], [0, 0, 6, -40], [0, 0, 0, 1]])
+    values = np.zeros((20, 22, 18), np.float32)
+    values[3:5, 9:12, 7:9], values[15:17, 9:12, 7:9] = 0.2, -0.3
+    p = np.where(values != 0, 0.01, 1).astype(np.float32)
+    image = Nifti1Image(values, affine)
+    content = ReportContent(
+        title="two layers", map_measure="spearman",
+        maps={"conv2": Nifti1Image(np.abs(values), affine)},
+        difference_maps={"conv4 - conv2": image, "conv4 - conv3": image},
+        difference_p_maps={"conv4 - conv2": Nifti1Image(p, affine), "conv4 - conv3": Nifti1Image(p * 0 + 1, affine)},
+        difference_clusters=pd.DataFrame({"layer": ["conv4 - conv2"], "x": [-42.0], "peak_roi": ["A1"], "p": [0.01]}),
+    )  # fmt: skip
+    page = write_report(content, tmp_path / "page.html").read_text()
+    assert (tmp_path / "figures" / "difference-conv4-conv2.png").stat().st_size > 10_000
+    assert not (tmp_path / "figures" / "difference-conv4-conv3.png").exists()
+    assert "Significant nowhere: conv4 \N{MINUS SIGN} conv3." in page
+    assert "Clusters of the differences" in page
