@@ -299,6 +299,24 @@ def test_what_fails_on_a_worker_is_one_line(chunked: Any, scheduler: str, monkey
     assert "\n" not in str(told.value)
 
 
+def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    from types import SimpleNamespace
+
+    from brainmap.errors import RunError
+    from brainmap.stages.cluster import _result
+    from brainmap.stages.pieces import Piece
+
+    piece = Piece("02", 1024, 2048, tmp_path, "key")
+    killed = distributed.KilledWorker("a task", SimpleNamespace(address="tcp://127.0.0.1:1"), 3)
+    with pytest.raises(RunError, match=r"^searchlight: sub-02 spheres 1025-2048 killed the 4 workers that tried"):
+        _result(SimpleNamespace(status="error", exception=lambda: killed), piece)
+    with pytest.raises(RunError, match=r"^searchlight: the Dask scheduler is gone \(lost\); .* are kept, .*$"):
+        _result(SimpleNamespace(status="lost"), piece)
+    with pytest.raises(InputError, match=r"^no such mask$"):
+        _result(SimpleNamespace(status="error", exception=lambda: InputError("no such mask")), piece)
+
+
 def test_workers_of_other_versions_are_refused() -> None:
     from brainmap.record import versions
     from brainmap.stages.cluster import _check_versions

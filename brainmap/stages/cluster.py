@@ -146,23 +146,32 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
         import distributed
     except ImportError:
         raise InputError("--backend dask: Dask is not installed; pip install 'brainmap[cluster]'") from None
-    said = logging.getLogger("distributed")
-    before = said.level
-    said.setLevel(logging.CRITICAL)  # what matters of it is said by us, in one line
+    with dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWER}s"}), _silent():
+        if address is None:
+            with distributed.LocalCluster(
+                n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1",
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
+                yield client
+        else:
+            with _client(address) as client:
+                _wait_for_workers(client, address)
+                yield client
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Dask's own log is not shown meanwhile: what matters of it is said by us, in one line."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        with dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWER}s"}):
-            if address is None:
-                with distributed.LocalCluster(
-                    n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-                ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
-                    yield client
-            else:
-                with _client(address) as client:
-                    _wait_for_workers(client, address)
-                    yield client
+        yield
     finally:
-        said.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _cores() -> int:
