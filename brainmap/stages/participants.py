@@ -95,8 +95,8 @@ class Person:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What the searchlight is computed in; none where the study has no searchlight, or one on a surface (quick)."""
-        if self.context.study.settings.searchlight is None or self.person.brain.on_surface:
+        """What the searchlight is computed in; none where the study has no searchlight, or has it on a surface."""
+        if self.context.study.settings.searchlight is None:
             return []
         label, folder, key = self.person.label, self.folder, self.searchlight_key
         return [Piece(label, start, stop, folder, key) for start, stop in spans_of(self.person)]
@@ -192,7 +192,9 @@ def people_of(
 
 
 def spans_of(person: Participant) -> list[tuple[int, int]]:
-    """How a participant's searchlight is cut, by the brain mask alone."""
+    """How a participant's searchlight is cut, by the brain mask alone; on a surface it is whole, of seconds."""
+    if person.brain.on_surface:
+        return []
     return pieces_of(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
 
 
