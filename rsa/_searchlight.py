@@ -26,9 +26,10 @@ from brainmap.rsa._neighborhoods import (
     threads_of,
     warn_of_singular,
 )
-from brainmap.rsa.alignment import Level
+from brainmap.rsa.alignment import Level, rdm_names
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.regions import load_mask
+from brainmap.rsa.searchlight_input import times_of
 from brainmap.rsa.spheres import Spheres, spheres_in
 
 if TYPE_CHECKING:
@@ -163,6 +164,13 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     @property
     def _filled(self) -> Floats:
         return np.where(np.isnan(self.array), -np.inf, self.array)
+
+
+def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
+    """The layers that maps of these models have a time axis for; none where models are not over time."""
+    if times_of(model_rdms) is None:
+        return ()
+    return tuple(dict.fromkeys(name.rpartition("@")[0] for name in rdm_names(model_rdms)))
 
 
 def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
 
+    from brainmap.rsa._searchlight import SearchlightMaps
     from brainmap.rsa.residuals import Residuals
+
+PLACE = "{layer}"
 
 
 @commands.command()
 def searchlight(
     models: Annotated[Path, typer.Option(help="RDMs of the models (.h5).")],
-    out: Annotated[str, typer.Option("--out", help="Scores, a map a model: .nii.gz, x+tlrc for AFNI, or .func.gii.")],
+    out: Annotated[str, typer.Option("--out", help="Scores: .nii.gz, x+tlrc, .func.gii; over time with {layer}.")],
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
@@ -73,7 +76,7 @@ def searchlight(
     On the surface names hold {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii, and so
     --best and --counts.
     """
-    from brainmap.rsa._searchlight import searchlight as search
+    from brainmap.rsa._searchlight import layers_over_time, searchlight as search
     from brainmap.rsa.images import image_info
     from brainmap.rsa.rdm_file import load_rdms
     from brainmap.rsa.surface import is_surface
@@ -97,11 +100,9 @@ def searchlight(
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
-    targets = {"--out": out} | {o: p for o, p in (("--best", best), ("--counts", counts)) if p is not None}
-    for option, path in targets.items():
-        image_free(path, overwrite, option)
     per_sphere = noise_per_sphere(precision, noise, shrinkage)
     model_rdms = load_rdms(models)
+    targets = _targets(out, best, counts, layers=layers_over_time(model_rdms), overwrite=overwrite)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     source = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
@@ -109,12 +110,7 @@ def searchlight(
         data, model_rdms, mask=mask, radius_mm=radius or 9.0, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
         items=items, noise=source, shrinkage=shrinkage or "diag", minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
     )  # fmt: skip
-    known = space or image_info(mask).space
-    written = [save_bricks([maps[name] for name in maps], out, labels=list(maps), space=known, overwrite=overwrite)]
-    if best is not None:
-        written.append(save_bricks([maps.best], best, labels=["best"], space=known, overwrite=overwrite))
-    if counts is not None:
-        written.append(save_bricks([maps.voxel_count], counts, labels=["voxels"], space=known, overwrite=overwrite))
+    written = _written(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
         f"{counted(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
@@ -122,6 +118,45 @@ def searchlight(
     )
     for file in written:
         typer.echo(f"Wrote {file}")
+
+
+def _targets(
+    out: str, best: str | None, counts: str | None, *, layers: Sequence[str], overwrite: bool
+) -> dict[str, str]:
+    """The files to write by option, an `--out` a layer where models are over time; none of them is there.
+
+    Raises
+    ------
+    InputError
+        A file that exists, or one name for several layers.
+    """
+    given = {option: path for option, path in (("--best", best), ("--counts", counts)) if path is not None}
+    if len(layers) > 1 and PLACE not in out:
+        raise InputError(f"--out: models are over time, an image a layer ({len(layers)} of them); put {PLACE} in "
+                         "the name, as in scores_{layer}.nii.gz")  # fmt: skip
+    if not layers and PLACE in out:
+        raise InputError(f"--out: {PLACE} is for models over time; these are not")
+    outs = {f"--out {layer}": out.replace(PLACE, layer) for layer in layers} or {"--out": out}
+    for option, path in (outs | given).items():
+        image_free(path, overwrite, option)
+    return outs | given
+
+
+def _written(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> Iterator[Path]:
+    """Write what is asked for: scores, the best model (and its time), voxel counts."""
+    for option, path in targets.items():
+        kind, _, layer = option.partition(" ")
+        if kind == "--best":
+            timed = maps.times is not None
+            images = [maps.best, maps.best_time] if timed else [maps.best]
+            yield save_bricks(images, path, labels=["best", "seconds"][: len(images)], **how)
+        elif kind == "--counts":
+            yield save_bricks([maps.voxel_count], path, labels=["voxels"], **how)
+        elif layer:
+            names = [name for name in maps if name.rpartition("@")[0] == layer]
+            yield save_bricks([maps.over_time(layer)], path, labels=names, **how)
+        else:
+            yield save_bricks([maps[name] for name in maps], path, labels=list(maps), **how)
 
 
 def noise_per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
@@ -177,7 +212,9 @@ def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **
     from brainmap.rsa.images import save_image
 
     volumes = [np.asarray(image.dataobj) for image in images]
-    joined = nibabel.Nifti1Image(np.stack(volumes, axis=3) if len(volumes) > 1 else volumes[0], images[0].affine)
+    joined = images[0]  # as it is, with its time axis, where it is the only one
+    if len(volumes) > 1:
+        joined = nibabel.Nifti1Image(np.stack(volumes, axis=3), images[0].affine)
     return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
 
 
