@@ -56,7 +56,8 @@ def plot_power(found: PowerAnalysis) -> Figure:
             _lines(axes, here, colors)
             axes.axhline(found.alpha, color=MUTED, lw=0.7, ls=":", zorder=1)
             if best is not None and best["conditions"] == n_conditions:
-                axes.plot(best["participants"], best["power"], "o", ms=11, mfc="none", mec=INK, mew=1.1, zorder=5)
+                axes.plot(best["participants"], best["power"], "o", ms=11, mfc="none", mec=INK, mew=1.1, zorder=5,
+                          clip_on=False)  # fmt: skip
             title = comparison if len(columns) == 1 else f"{comparison}, {n_conditions} conditions"
             axes.set_title(title)
         grid[at][0].set_ylabel("power")
@@ -67,9 +68,10 @@ def plot_power(found: PowerAnalysis) -> Figure:
         handles, labels = grid[-1][-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", fontsize=8, labelcolor="linecolor")
     told = f"band: 95 % interval of {found.simulations} simulations; ring: fewest trials with a power of .8; dotted: α"
-    many = f"{found.pilot[0]} participants, {found.pilot[1]} runs, {found.pilot[2]} conditions"
+    counts = zip(found.pilot, ("participants", "runs", "conditions"), strict=True)
+    many = ", ".join(f"{n}\N{NO-BREAK SPACE}{what}" for n, what in counts)
     words = f"Power to find {found.planted}: lower ceiling {decimals(found.ceiling)} with {many}"
-    figure.supxlabel(textwrap.fill(told, int(14 * width)), fontsize=7.5, color=MUTED)
+    figure.supxlabel(textwrap.fill(told, int(15 * width)), fontsize=7.5, color=MUTED)
     return headline(figure, textwrap.fill(words, int(10 * width)))
 
 

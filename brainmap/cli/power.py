@@ -65,6 +65,7 @@ def power(
     )  # fmt: skip
     settings = {
         "planted": a, "rival": b or "none", "ceiling": ceiling, "pilot": list(found.pilot), "signal": found.signal,
+        "lost": found.lost,
         "measure": found.measure, "test": test, "alpha": alpha, "dissimilarity": dissimilarity, "voxels": voxels,
         "specific": specific, "explained": explained, "variation": variation, "simulations": simulations,
     }  # fmt: skip
