@@ -38,15 +38,16 @@ def searchlight(**how: Any) -> Callable[[], Any]:
     mask = nib.Nifti1Image(np.ones((5, 5, 5), dtype=np.float32), np.diag([3.0, 3, 3, 1]))
     if "noise" in how:
         how["noise"] = rng.normal(size=(60, 125))
-    return lambda: rsa.searchlight(patterns, model, mask=mask, labels=LABELS, radius_mm=6.0, threads=1, **how)
+    search = rsa.searchlight
+    return lambda: search(patterns, model, mask=mask, labels=LABELS, radius_mm=6.0, threads=1, **how)
 
 
 def comparison(measure: str) -> Callable[[], Any]:
     """Every RDM with every other."""
     from brainmap import rsa
 
-    rdms = some_rdms()
-    return lambda: rsa.compare_rdms(rdms, rdms, measure=measure)
+    rdms, compare = some_rdms(), rsa.compare_rdms
+    return lambda: compare(rdms, rdms, measure=measure)
 
 
 def bootstrap(measure: str) -> Callable[[], Any]:
@@ -55,8 +56,8 @@ def bootstrap(measure: str) -> Callable[[], Any]:
 
     from brainmap import rsa
 
-    rdms = some_rdms()
-    return lambda: rsa.bootstrap(rdms, rdms, over="both", n=100, measure=measure, rng=np.random.default_rng(0))
+    rdms, resample = some_rdms(), rsa.bootstrap
+    return lambda: resample(rdms, rdms, over="both", n=100, measure=measure, rng=np.random.default_rng(0))
 
 
 def group(correction: str) -> Callable[[], Any]:
@@ -68,7 +69,8 @@ def group(correction: str) -> Callable[[], Any]:
 
     rng = np.random.default_rng(0)
     maps = [{"a": nib.Nifti1Image(rng.normal(size=(6, 6, 6)).astype(np.float32), np.eye(4))} for _ in range(8)]
-    return lambda: rsa.group_test(maps, correction=correction, permutations=100, rng=np.random.default_rng(0))
+    test = rsa.group_test
+    return lambda: test(maps, correction=correction, permutations=100, rng=np.random.default_rng(0))
 
 
 def discs(metric: str) -> Callable[[], Any]:
@@ -119,8 +121,8 @@ CALLS: dict[str, tuple[Callable[..., Callable[[], Any]], dict[str, Any]]] = {
 def alone(name: str) -> float:
     """Seconds that the first call in this process takes more than the second."""
     make, how = CALLS[name]
-    importlib.import_module("scipy.linalg")
-    importlib.import_module("numba")
+    for module in ("numba", "pandas", "scipy.linalg", "scipy.ndimage", "scipy.stats"):
+        importlib.import_module(module)
     work, times = make(**how), []
     for _ in range(2):
         start = time.process_time()
