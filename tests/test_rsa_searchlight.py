@@ -447,5 +447,5 @@ def test_times_that_have_no_axis_are_refused(mask):
 def test_two_items_have_no_geometry(mask):
     x = patterns_for(mask, items=2)
     few = rsatoolbox.rdm.RDMs(np.ones((1, 1)), pattern_descriptors={"stimulus_id": ["a", "b"]})
-    with pytest.raises(InputError, match="found 2 items .*wanted at least 3"):
+    with pytest.raises(InputError, match=r"found 2 items .*wanted at least 3"):
         searchlight(x, few, mask=mask, labels=["a", "b"], radius_mm=5.0)
