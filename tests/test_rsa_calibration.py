@@ -138,6 +138,34 @@ def test_a_shared_geometry_that_no_model_explains_is_found_over_participants_and
     assert min(found.values()) > 0.8 * n, said
 
 
+@pytest.mark.parametrize("over", ["participants", "both"])
+def test_bootstrapped_differences_of_two_models_stay_below_their_conservative_level(over: str) -> None:
+    """Null: two models with equal claims on what participants share, both drawn anew with the conditions.
+
+    Over participants alone these conditions are all there is, and one of the two is ahead there: that null is a shared
+    geometry in which neither is (none, that is: data of noise). Planted: the first model only.
+    """
+    rng, n_items, n_resamples = np.random.default_rng(8), 12, 40
+    i, j = np.triu_indices(n_items, 1)
+
+    def p_value(shares: tuple[float, float]) -> float:
+        points = rng.normal(size=(2, n_items, 5))
+        distances = ((points[:, i] - points[:, j]) ** 2).sum(axis=-1)
+        data = rng.normal(size=(N_PEOPLE, len(i))) * distances.std() + np.asarray(shares) @ distances
+        found = bootstrap_of_draws(
+            distances, data, measure="pearson",
+            participants=rng.integers(N_PEOPLE, size=(n_resamples, N_PEOPLE)),
+            conditions=None if over == "participants" else rng.integers(n_items, size=(n_resamples, n_items)),
+        )  # fmt: skip
+        return float(found.pairs("none")["p"].iloc[0])
+
+    equal = (0.0, 0.0) if over == "participants" else (0.7, 0.7)
+    false = np.mean([p_value(equal) < 0.05 for _ in range(N_SIMULATIONS)])
+    power = np.mean([p_value((1.4, 0.0)) < 0.05 for _ in range(100)])
+    assert false <= 0.065, f"false positives {false:.3f}, power {power:.2f}"
+    assert power > 0.7, f"false positives {false:.3f}, power {power:.2f}"
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_order_in_time_makes_no_region_significant_under_the_defaults(shuffled: bool) -> None:
     """Null: noise that is correlated in time (AR .3), in one order of items for all runs and participants.
