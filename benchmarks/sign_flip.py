@@ -3,7 +3,7 @@
 12 participants, one thread, CPU time, median of the rounds, contenders in turn. nilearn runs as its users call it
 (`non_parametric_inference` on images) and on the array alone (`permuted_ols`, which leaves reading images out). With 12
 participants 4,096 sign patterns exist: 5,000 flips mean all of them here, drawn ones there; p must agree to Monte Carlo
-error. Cluster mass and TFCE take nilearn a third of a second a flip and more, so those two race at `--cluster-flips`.
+error. Cluster mass and TFCE race at `--cluster-flips` there, for they take nilearn long, and at more here.
 
 TFCE is the exact integral here and 100 steps there; there the step's width, a hundredth of each flip's own highest t,
 is left out of the sum, which makes it another statistic: its p are compared after the same is done to ours.
