@@ -28,6 +28,8 @@ _SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on th
 _PEAKS = ("layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi",
           "rois")  # fmt: skip
 _COLUMNS = {  # columns on the page; the file has all
+    "bootstrap": ("layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling", "ceiling_p_corrected"),
+    "differences": ("layer", "other_network", "other_layer", "roi", "difference", "standard_error", "p_corrected"),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
