@@ -317,13 +317,18 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
         _result(SimpleNamespace(status="error", exception=lambda: InputError("no such mask")), piece)
 
 
+def test_what_the_scheduler_reads_loads_nothing_heavy() -> None:
+    code = "import brainmap.worker, sys; print([m for m in ('torch', 'nilearn', 'numba') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_workers_of_other_versions_are_refused() -> None:
     from brainmap.record import versions
-    from brainmap.stages.cluster import _check_versions
+    from brainmap.worker import check_versions
 
-    _check_versions(versions())
+    check_versions(versions())
     with pytest.raises(InputError, match=r"a worker has numba .* \(wanted 0\.1\); install the same versions"):
-        _check_versions({**versions(), "numba": "0.1"})
+        check_versions({**versions(), "numba": "0.1"})
 
 
 KILLED = """

@@ -6,11 +6,12 @@ import asyncio
 import ipaddress
 import logging
 import os
+import pickle
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
@@ -19,14 +20,11 @@ from brainmap.record import versions
 from brainmap.stages.context import Context
 from brainmap.stages.participants import Person
 from brainmap.stages.pieces import Piece, Scored, lacking, save_piece
-
-if TYPE_CHECKING:
-    from brainmap.rsa._searchlight import SearchlightPlan
+from brainmap.worker import prepare_piece_data, score_piece
 
 log = logging.getLogger("brainmap")
 ANSWER = 8.0  # s that a scheduler has to answer in
 WAITING = 15.0  # s between two lines that say that no worker has come yet
-ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
 _START = "dask scheduler --host 127.0.0.1"
 
 
@@ -63,10 +61,12 @@ def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict
     for one, pieces in work:
         if pieces:
             # A task, not data sent from here: when the worker that holds it dies, Dask makes it again.
-            plan = client.submit(_plan, one.to_send(), mine, key=f"plan-{pieces[0].key[:12]}-{call}", pure=False)
+            # As bytes, because the scheduler would open it, and load for it what only workers need.
+            sent, key = pickle.dumps(one.to_send()), f"plan-{pieces[0].key[:12]}-{call}"
+            plan = client.submit(prepare_piece_data, sent, mine, key=key, pure=False)
             for piece in pieces:
                 key = f"piece-{piece.key[:12]}-{piece.start}-{call}"
-                running[client.submit(_score, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece
+                running[client.submit(score_piece, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece
     return running
 
 
@@ -107,31 +107,6 @@ def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
     raise RunError(f"searchlight: {piece} failed on a worker: {type(error).__name__}: {said}; {kept}")
 
 
-def _plan(one: Person, wanted: dict[str, str]) -> SearchlightPlan:
-    """On a worker: read a participant's data and prepare the searchlight."""
-    _check_versions(wanted)
-    return one.plan
-
-
-def _score(plan: SearchlightPlan, start: int, stop: int, wanted: dict[str, str]) -> tuple[Scored, list[str]]:
-    """On a worker: the scores of a piece, and what was noted."""
-    _check_versions(wanted)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", BrainmapWarning)
-        scored = Scored(plan.order[start:stop], *plan.score(start, stop))
-    return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]
-
-
-def _check_versions(wanted: dict[str, str]) -> None:
-    here = versions()
-    other = [f"{name} {here.get(name)} (wanted {wanted[name]})" for name in ALIKE if here.get(name) != wanted[name]]
-    if other:
-        raise InputError(
-            f"--backend dask: a worker has {', '.join(other)}; install the same versions everywhere, so that numbers "
-            "do not depend on where they are computed"
-        )
-
-
 @contextmanager
 def connected(address: str | None, *, workers: int | None = None) -> Iterator[Any]:
     """A client of the scheduler at an address, or of `workers` processes of this machine, bound to 127.0.0.1.
@@ -142,11 +117,10 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
         Dask is not installed, the address is none, or nothing answers there in time.
     """
     try:
-        import dask
         import distributed
     except ImportError:
         raise InputError("--backend dask: Dask is not installed; pip install 'brainmap[cluster]'") from None
-    with dask.config.set({"distributed.comm.timeouts.connect": f"{ANSWER}s"}), _silent():
+    with _silent():
         if address is None:
             with distributed.LocalCluster(
                 n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1",
@@ -196,7 +170,7 @@ def _client(address: str) -> Any:
     except Exception as error:  # what is no scheduler may answer anything
         raise InputError(f"--dask-scheduler: what answers at {address} is no Dask scheduler "
                          f"({type(error).__name__})") from None  # fmt: skip
-    return distributed.Client(address, timeout=ANSWER, set_as_default=False)
+    return distributed.Client(address, set_as_default=False)
 
 
 def _unanswered(address: str) -> str:

@@ -1,0 +1,51 @@
+"""What runs on Dask workers. The scheduler reads it too, so nothing heavy is imported before a task begins."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.record import versions
+
+if TYPE_CHECKING:
+    from brainmap.rsa._searchlight import SearchlightPlan
+    from brainmap.stages.pieces import Scored
+
+ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
+
+
+def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightPlan:
+    """Read a participant's data and prepare the searchlight; `person` is a pickled `Person`."""
+    check_versions(wanted)
+    plan: SearchlightPlan = pickle.loads(person).plan
+    return plan
+
+
+def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
+    """The scores of a piece, and what was noted on the way."""
+    from brainmap.stages.pieces import Scored
+
+    check_versions(wanted)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BrainmapWarning)
+        scored = Scored(plan.order[start:stop], *plan.score(start, stop))
+    return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]
+
+
+def check_versions(wanted: Mapping[str, str]) -> None:
+    """Refuse to compute with other versions of what numbers depend on.
+
+    Raises
+    ------
+    InputError
+    """
+    here = versions()
+    other = [f"{name} {here.get(name)} (wanted {wanted[name]})" for name in ALIKE if here.get(name) != wanted[name]]
+    if other:
+        raise InputError(
+            f"--backend dask: a worker has {', '.join(other)}; install the same versions everywhere, so that numbers "
+            "do not depend on where they are computed"
+        )
