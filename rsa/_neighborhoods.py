@@ -57,6 +57,7 @@ NORM = {
 }  # fmt: skip
 # Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
 CHUNK = 1024
+_FEW = 256  # centers that may lie in so small a part of the brain that their voxels are better copied one by one
 _MOST_NUMBERS = 2_000_000  # of RDMs that are kept at a time, where they are: 16 MB
 
 
@@ -292,15 +293,16 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats
     Only voxels that these reach are copied; a neighborhood's lie close by in C order.
     """
     held = table >= 0
-    first, last = int(table[held].min()), int(table.max()) + 1
-    reached = np.zeros(last - first, dtype=bool)
-    reached[table[held] - first] = True
-    if 2 * np.count_nonzero(reached) > last - first:  # a run of voxels is copied faster than as many single ones
-        near = np.where(held, table - np.int32(first), np.int32(-1))
-        return prepared.block(first, last, centered=centered), near
-    place = (np.cumsum(reached) - 1).astype(np.int32)
-    near = np.where(held, place[np.where(held, table - first, 0)], np.int32(-1))
-    return prepared.at(first + np.flatnonzero(reached), centered=centered), near
+    first, last = int(table.min(where=held, initial=np.iinfo(np.int32).max)), int(table.max()) + 1
+    if len(table) < _FEW:  # many reach nearly all voxels between, and a run of them is copied faster than single ones
+        reached, place = np.unique(table[held], return_inverse=True)
+        if 2 * len(reached) < last - first:
+            near = np.full(table.shape, -1, dtype=np.int32)
+            near[held] = place
+            return prepared.at(reached.astype(np.intp), centered=centered), near
+    near = table - np.int32(first)
+    near[~held] = -1
+    return prepared.block(first, last, centered=centered), near
 
 
 def chunks(n_centers: int, n_threads: int, most: int = CHUNK) -> Iterator[tuple[int, int]]:
