@@ -148,7 +148,9 @@ def scaled(
     geometry for bures); `use` says which pairs of the full RDM the vectors hold.
     """
     if measure in RANKED:
-        return np.asarray(rank_rows(vectors) - (vectors.shape[1] + 1) / 2.0)
+        ranks = rank_rows(vectors)
+        ranks -= (vectors.shape[1] + 1) / 2.0
+        return ranks
     if measure in ("pearson", "cosine"):
         return unit_length(vectors, center=measure == "pearson")
     if measure == "bures":
@@ -184,9 +186,16 @@ def _compare(
     if measure == "rho-a":
         n = float(x.shape[1])
         return np.asarray(x @ y.T * (12.0 / (n**3 - n)))
+    products = x @ y.T
     if measure not in ("pearson", "cosine"):
-        x, y = unit_length(x, center=False), unit_length(y, center=False)
-    return np.asarray(x @ y.T)
+        products /= np.outer(_length(x), _length(y))
+    return np.asarray(products)
+
+
+def _length(x: Floats) -> Floats:
+    """Of each row; NaN for none."""
+    length = np.sqrt(np.einsum("ij,ij->i", x, x))
+    return np.where(length > 0, length, np.nan)
 
 
 def _centered(x: Floats) -> Floats:
@@ -205,7 +214,7 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     array([[2.5, 1. , 2.5]])
     """
     rows = np.asarray(rows, dtype=np.float64)
-    if rows.size >= _MANY and np.abs(rows).max() < _HUGE:  # the kernel takes no infinity, nor NaN
+    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel takes no infinity, nor NaN
         from brainmap.rsa._ranks import bucket_ranks
 
         return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
