@@ -6,9 +6,13 @@ import json
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer
+from rich.text import Text
 
+from brainmap import cli
 from brainmap.errors import InputError, RunError
 
 COMMANDS = [
@@ -33,6 +37,18 @@ def test_help_names_every_command(brainmap_command):
     for command in COMMANDS:
         *group, name = command.split()
         assert f"│ {name} " in shown[" ".join(group)]
+
+
+def test_help_loses_nothing_that_stands_in_brackets(brainmap_command):
+    # Help is Rich's markup, where [ms] is a tag that is not seen: write "in ms", or escape the bracket.
+    brainmap_command("--help")
+
+    def lost(command: Any) -> list[str]:
+        texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
+        here = [text for text in texts if text and Text.from_markup(text).plain != text.replace("\\[", "[")]
+        return here + [text for one in getattr(command, "commands", {}).values() for text in lost(one)]
+
+    assert lost(typer.main.get_command(cli.app)) == []
 
 
 @pytest.mark.parametrize(("words", "most"), [(["--help"], 0.5), (["rsa", "searchlight", "--help"], 1.0)])

@@ -82,7 +82,7 @@ def maximize(
     l2: Annotated[Real, _number("Weight of mean x^2.", BOUNDS, min=0)] = None,
     lp: Annotated[Real, _number("Weight of the p-norm.", BOUNDS, min=0)] = None,
     lp_power: Annotated[Real, _number("Its p, 1 or more; 6.", BOUNDS)] = None,
-    total_variation: Annotated[Real, _number("Weight of mean |x[t+1] - x[t]|.", BOUNDS, min=0)] = None,
+    total_variation: Annotated[Real, _number("Weight of mean |x\\[t+1] - x\\[t]|.", BOUNDS, min=0)] = None,
     latent_l2: Annotated[Real, _number("Pull of a decoder's latent to 0.", BOUNDS, min=0)] = None,
     low_hz: Annotated[Real, _number("Lowest frequency, in Hz.", BOUNDS, min=0)] = None,
     high_hz: Annotated[Real, _number("Highest frequency, in Hz.", BOUNDS, min=0)] = None,

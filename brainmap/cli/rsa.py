@@ -116,8 +116,8 @@ def rdm(
     over: Annotated[
         str | None, typer.Option(help="time: an RDM a layer and window of it, of activations with --pooling none.")
     ] = None,
-    window: Annotated[float, typer.Option(help="Length of the windows of --over time [ms].")] = 100.0,
-    step: Annotated[float | None, typer.Option(help="From one window to the next [ms]; default: half of it.")] = None,
+    window: Annotated[float, typer.Option(help="Length of the windows of --over time, in ms.")] = 100.0,
+    step: Annotated[float | None, typer.Option(help="From one window to the next, in ms; default: half of it.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""

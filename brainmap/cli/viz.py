@@ -171,7 +171,7 @@ def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
 
 @commands.command()
 def brain(
-    image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz[conv4_mean]")],
+    image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz\\[conv4_mean]")],
     out: Out,
     view: Annotated[str, typer.Option(help="slices, glass, surface, or best (of --layers).")] = "slices",
     layers: Annotated[str | None, typer.Option(help="For --view best: what 1, 2, ... stand for.")] = None,
