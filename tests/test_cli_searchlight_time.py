@@ -33,7 +33,7 @@ def test_every_layer_has_an_image_with_a_time_axis(asked, tmp_path, brainmap_com
     for layer in ("conv1", "conv3"):
         info = image_info(tmp_path / f"scores_{layer}.nii.gz")
         assert info.labels == tuple(f"{layer}@{time}" for time in ("0.1", "0.15", "0.2"))
-        assert (info.t_r, info.start) == (pytest.approx(0.05), pytest.approx(0.1))
+        assert [info.t_r, info.start] == pytest.approx([0.05, 0.1])
         assert "rsa searchlight" in info.history
     best = nib.load(tmp_path / "best.nii.gz")
     assert rsa.sub_brick_labels(tmp_path / "best.nii.gz") == ["best", "seconds"]

@@ -426,7 +426,7 @@ def test_the_time_axis_is_kept_in_files(mask, tmp_path, name):
     maps = searchlight(patterns_for(mask), models, mask=mask, labels=LABELS, radius_mm=5.0, minimum_voxels=3)
     path = save_image(maps.over_time("conv1"), tmp_path / name)
     info = image_info(path)
-    assert (info.t_r, info.start) == (pytest.approx(0.05), pytest.approx(0.1))
+    assert [info.t_r, info.start] == pytest.approx([0.05, 0.1])
     assert info.shape[3] == 6
 
 
