@@ -17,6 +17,7 @@ import pytest
 ROIS = {f"sub-0{k}_rois" for k in (1, 2, 3)}
 LIGHTS = {f"sub-0{k}_searchlight" for k in (1, 2, 3)}
 GROUP = {"group_rois", "group_maps"}
+CEILINGS = {"group_ceilings"}
 HEARD = {"explain_cam", "explain_maximization"}
 PAGE = {"report"}
 NETWORK = {"network-net"}
@@ -56,14 +57,14 @@ def setting(old: str, new: str) -> Callable[[Any], None]:
 CHANGES = [
     ("a sound", a_sound, NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE),
     # The maps come out byte by byte the same, so nothing is left to do for their group test.
-    ("a condition's name", a_condition, NETWORK | ROIS | LIGHTS | {"group_rois", "explain_cam"} | PAGE),
-    ("one participant's betas", one_beta, {"sub-01_rois", "sub-01_searchlight"} | GROUP | PAGE),
-    ("the regions", region_names, ROIS | {"group_rois"} | PAGE),
+    ("a condition's name", a_condition, NETWORK | ROIS | LIGHTS | CEILINGS | {"group_rois", "explain_cam"} | PAGE),
+    ("one participant's betas", one_beta, {"sub-01_rois", "sub-01_searchlight"} | GROUP | CEILINGS | PAGE),
+    ("the regions", region_names, ROIS | GROUP | PAGE),
     ("network dissimilarity", setting("layers = [", 'dissimilarity = "cosine"\nlayers = ['),
      NETWORK | ROIS | LIGHTS | GROUP | PAGE),
-    ("searchlight radius", setting("radius_mm = 6.0", "radius_mm = 7.0"), LIGHTS | {"group_maps"} | PAGE),
+    ("searchlight radius", setting("radius_mm = 6.0", "radius_mm = 7.0"), LIGHTS | CEILINGS | {"group_maps"} | PAGE),
     ("searchlight measure", setting("radius_mm = 6.0", 'radius_mm = 6.0\nmeasure = "pearson"'),
-     LIGHTS | {"group_maps", "maps"} | PAGE),
+     LIGHTS | CEILINGS | {"group_maps", "maps"} | PAGE),
     ("rsa measure", setting('measure = "rho-a"', 'measure = "spearman"'), ROIS | {"group_rois"} | PAGE),
     ("rsa dissimilarity", setting('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'),
      ROIS | {"group_rois"} | PAGE),
@@ -155,7 +156,7 @@ def test_what_the_study_writes_no_more_is_removed(finished: Any) -> None:
 def test_overwrite_computes_every_stage_and_gives_the_same_files(finished: Any) -> None:
     before = finished.files()
     computed = finished.run(overwrite=True)
-    assert computed == NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE | {"description", "maps"}
+    assert computed == NETWORK | ROIS | LIGHTS | GROUP | CEILINGS | HEARD | PAGE | {"description", "maps"}
     assert finished.files() == before
 
 
