@@ -161,8 +161,8 @@ class Pictures:
 
 
 def _significant(p: Any) -> Any:
-    """Voxels with corrected p under .05 as an image of ones and zeros; nothing without p."""
+    """Voxels with corrected p of at most .05 as an image of ones and zeros; nothing without p."""
     if p is None:
         return None
     values = np.asarray(p.dataobj, dtype=np.float32)
-    return type(p)(((values > 0) & (values < 0.05)).astype(np.float32), p.affine)
+    return type(p)(((values > 0) & (values <= np.float32(0.05))).astype(np.float32), p.affine)

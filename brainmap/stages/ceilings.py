@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from brainmap.record import content_key
 from brainmap.rsa._ceiling_maps import ceiling_maps
 from brainmap.stages.brains import map_noise, mask_of
 from brainmap.stages.context import Context
 from brainmap.stages.participants import Person, people_of
-
-if TYPE_CHECKING:
-
-    pass
 
 log = logging.getLogger("brainmap")
 VERSION = 1
