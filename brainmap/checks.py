@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -71,3 +72,23 @@ def some(names: Iterable[object], most: int = 8) -> str:
     if len(listed) <= most:
         return ", ".join(listed)
     return f"{', '.join(listed[:most])} and {len(listed) - most} more"
+
+
+def threads_of(threads: int | None, what: str) -> int:
+    """How many threads (or processes) are asked for, by default the cores this process may use.
+
+    Raises
+    ------
+    InputError
+        Fewer than one.
+
+    Examples
+    --------
+    >>> threads_of(2, "searchlight")
+    2
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"{what}: found threads={threads}, wanted 1 or more")
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import some, threads_of
 from brainmap.errors import InputError
 from brainmap.rsa._ceiling_kernels import ceilings
 from brainmap.rsa._neighborhoods import (
@@ -26,7 +26,6 @@ from brainmap.rsa._neighborhoods import (
     on_threads,
     prepare,
     searched,
-    threads_of,
     warn_of_singular,
 )  # fmt: skip
 from brainmap.rsa._searchlight import spheres_of, volume
@@ -151,7 +150,7 @@ def ceiling_maps(
     """
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
     noises = _noise_of_each(noise, list(named))
-    chosen, n_threads = searched(measure), threads_of(threads)
+    chosen, n_threads = searched(measure), threads_of(threads, "ceiling maps")
     if len(named) < 2:
         raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
     reference = _reference(named, items, labels)

@@ -7,7 +7,6 @@ rest is here, once: what it accepts (`prepare`), and scores chunk by chunk on a 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import one_of, threads_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa._kernels import (
@@ -257,7 +256,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
         Default: the cores this process may use.
     """
     scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
-    n_threads = threads_of(threads)
+    n_threads = threads_of(threads, "searchlight")
     singular: list[int] = []
 
     def task(centers: NDArray[np.intp]) -> int:
@@ -329,18 +328,3 @@ def one_blas_thread() -> Any:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
     return threadpool_limits(1, user_api="blas")
-
-
-def threads_of(threads: int | None) -> int:
-    """Threads that are asked for, by default the cores this process may use.
-
-    Raises
-    ------
-    InputError
-        Fewer than one.
-    """
-    if threads is not None and threads < 1:
-        raise InputError(f"searchlight: found threads={threads}, wanted 1 or more")
-    if threads is not None:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

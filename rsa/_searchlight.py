@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, some
+from brainmap.checks import nearest, some, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa._neighborhoods import (
@@ -23,7 +23,6 @@ from brainmap.rsa._neighborhoods import (
     one_blas_thread,
     prepare,
     searched,
-    threads_of,
     warn_of_singular,
 )
 from brainmap.rsa.alignment import Level, rdm_names
@@ -237,7 +236,7 @@ class SearchlightPlan:
         """Each piece with scores and counts, on a pool of threads, as they are ready; `done` centers were before."""
         total = done + sum(stop - start for start, stop in pieces)
         with one_blas_thread(), progress("searchlight", total, done=done) as shown:
-            pool = ThreadPoolExecutor(threads_of(threads))
+            pool = ThreadPoolExecutor(threads_of(threads, "searchlight"))
             try:
                 running = {pool.submit(self.score, *piece): piece for piece in pieces}
                 for ready in as_completed(running):
@@ -349,7 +348,7 @@ def searchlight(
     >>> list(maps), maps["conv1"].shape, int(maps.voxel_count.get_fdata().max())
     (['conv1'], (5, 5, 5), 33)
     """
-    n_threads = threads_of(threads)
+    n_threads = threads_of(threads, "searchlight")
     plan = plan_searchlight(
         data, model_rdms, mask=mask, radius_mm=radius_mm, dissimilarity=dissimilarity, measure=measure, items=items,
         runs=runs, labels=labels, noise=noise, shrinkage=shrinkage, pooled=pooled, minimum_voxels=minimum_voxels,

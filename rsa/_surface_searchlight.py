@@ -19,7 +19,6 @@ from brainmap.rsa._neighborhoods import (
     prepare,
     score_neighborhoods,
     searched,
-    threads_of,
 )
 from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
@@ -253,7 +252,7 @@ def surface_searchlight(
     )  # fmt: skip
     radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
     discs = discs_on(
-        cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads_of(threads)
+        cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads
     )
     if discs.n_most < minimum_vertices:
         raise InputError(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa._disc_kernels import lines_of_sight, nearest_vertices
@@ -79,7 +79,7 @@ def discs_on(
     n_vertices: int | None = None,
     metric: Metric = "dijkstra",
     vertices: NDArray[np.integer] | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Discs:
     """The disc around every vertex that can be used.
 
@@ -97,7 +97,8 @@ def discs_on(
         Along edges, or straight across triangles.
     vertices : ndarray of int, optional
         Those that can be used, in the order in which discs are numbered; all by default.
-    threads : int
+    threads : int, optional
+        Default: the cores this process may use.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def discs_on(
     ------
     InputError
         Both or none of radius and number, a radius below the mean edge, more vertices than a hemisphere has, an edge
-        of three triangles (geodesic), an unknown metric.
+        of three triangles (geodesic), an unknown metric, fewer than one thread.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def discs_on(
     [[1, 0, 2, 3]]
     """
     one_of(metric, METRICS, "discs: metric")
-    n = len(mesh.points)
+    n, n_threads = len(mesh.points), threads_of(threads, "discs")
     centers = np.arange(n, dtype=np.int32) if vertices is None else np.asarray(vertices, np.int32)
     _check_size(mesh, centers, radius_mm=radius_mm, n_vertices=n_vertices)
     number = np.full(n, -1, np.int32)
@@ -128,12 +129,12 @@ def discs_on(
     graph = _edge_graph(mesh)
 
     def around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
-        return _in_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, threads, what)
+        return _in_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, n_threads, what)
 
     if metric == "geodesic":
         # no straight way is longer than the one along edges: these say how far to look
         reach = radius if n_vertices is None else float(around(graph, "reach of discs")[2].max(initial=0.0))
-        graph = _sight_graph(mesh, reach, threads)
+        graph = _sight_graph(mesh, reach, n_threads)
     return Discs(*around(graph, "discs"))
 
 

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import one_of, some, threads_of
 from brainmap.errors import InputError
 from brainmap.rsa._places import Places, places_of
 from brainmap.rsa.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
@@ -210,8 +210,7 @@ def group_test(
     one_of(test, ("sign-flip",), "group_test test")
     one_of(correction, CORRECTIONS, "group_test correction")
     _check_p(threshold, "group_test")
-    if threads is not None and threads < 1:
-        raise InputError(f"group_test: found threads={threads}, wanted 1 or more")
+    threads = threads_of(threads, "group_test")
     single, by_model = _by_model(maps_by_participant)
     if neighbors is None and not isinstance(maps_by_participant, Mapping):  # a surface searchlight knows its mesh
         neighbors = getattr(next(iter(maps_by_participant), None), "mesh", None)

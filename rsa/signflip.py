@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.enhancement import Enhancement
@@ -237,7 +236,7 @@ def _enhance(
 
     largest = np.zeros(len(signs))
     with progress("sign flips", len(signs)) as shown:
-        pool = ThreadPoolExecutor(threads or cores())
+        pool = ThreadPoolExecutor(threads_of(threads, "sign_flip_test"))
         try:
             for done in pool.map(one, _slices(len(signs), _MAPS)):
                 shown.advance(done)
@@ -246,11 +245,6 @@ def _enhance(
     if enumerated:  # the identity comes first; added up in another order it might miss itself
         largest[0] = np.abs(observed).max() if two_sided else observed.max()
     return observed.ravel(), np.sort(largest)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _slices(total: int, step: int) -> Iterator[slice]:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from brainmap.cli.maps import image_free, noise_per_sphere, save_bricks, voxel_noise
+from brainmap.cli.maps import Precision, Shrinkage, image_free, noise_per_sphere, save_bricks, voxel_noise
 from brainmap.cli.rsa import Items, Missing, Noise, Stimuli, commands, counted, left_over, patterns_of
-from brainmap.cli.shared import Jobs, Overwrite
+from brainmap.cli.shared import Jobs, Overwrite, said
 from brainmap.errors import InputError
 
 PLACE = "{participant}"
@@ -35,8 +35,8 @@ def ceiling(
     residuals: Annotated[
         list[str] | None, typer.Option(help=f"Of the GLM, with {PLACE}, one a run, for --noise residuals.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")] = "voxel",
-    shrinkage: Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")] = None,
+    precision: Precision = "voxel",
+    shrinkage: Shrinkage = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no ceiling.")] = 10,
     counts: Annotated[str | None, typer.Option(help="Also participants, and fewest voxels, of each sphere.")] = None,
     space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the mask says.")] = None,
@@ -91,5 +91,4 @@ def ceiling(
     typer.echo(f"{counted(len(data), 'participant')}, {at}{most}")
     if maps.approximate:
         typer.echo(f"The best pool for {maps.measure} is no mean of ranks: the upper ceiling may be too low")
-    for file in written:
-        typer.echo(f"Wrote {file}")
+    said(*written)

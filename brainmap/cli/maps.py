@@ -23,7 +23,7 @@ from brainmap.cli.rsa import (
     left_over,
     patterns_of,
 )
-from brainmap.cli.shared import Jobs, Overwrite, free
+from brainmap.cli.shared import Jobs, Overwrite, free, said
 from brainmap.cli.surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from brainmap.rsa.residuals import Residuals
 
 PLACE = "{layer}"
+Precision = Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
+Shrinkage = Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")]
 
 
 @commands.command()
@@ -61,8 +63,8 @@ def searchlight(
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: LeftOver = None,
-    precision: Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")] = "voxel",
-    shrinkage: Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")] = None,
+    precision: Precision = "voxel",
+    shrinkage: Shrinkage = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
     best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
     counts: Annotated[str | None, typer.Option(help="Also the voxels in each sphere.")] = None,
@@ -116,8 +118,7 @@ def searchlight(
         f"{counted(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
         f"{maps.n_unscored:,} spheres without a score"
     )
-    for file in written:
-        typer.echo(f"Wrote {file}")
+    said(*written)
 
 
 def _targets(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.rsa import commands, counted
-from brainmap.cli.shared import Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.cli.shared import Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ def fit(
         write_table(found.scores, out, columns=FIT_COLUMNS, about=about)
     if out is None or as_json:
         show(found.scores, as_json)
-    for path in () if as_json else (out, weights):
-        if path is not None:
-            typer.echo(f"Wrote {path}")
+    said(*(() if as_json else (out, weights)))
 
 
 @commands.command()
@@ -193,9 +191,7 @@ def partition(
         save_figure(plot_partition(found, tested), figure)
     if as_json or (out is None and statistics is None and figure is None):
         show(table if tested is None else tested, as_json)
-    for path in () if as_json else (out, statistics, figure):
-        if path is not None:
-            typer.echo(f"Wrote {path}")
+    said(*(() if as_json else (out, statistics, figure)))
 
 
 def _named(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:

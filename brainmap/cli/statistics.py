@@ -21,7 +21,7 @@ from brainmap.cli.rsa import (
     patterns_of,
     regions_from,
 )
-from brainmap.cli.shared import Json, Overwrite, free, provenance, show
+from brainmap.cli.shared import Json, Overwrite, free, provenance, said, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,13 +91,7 @@ def infer(
     if not as_json:
         if out is None and "note" in main.attrs:
             typer.echo(main.attrs["note"])
-        _named(out, differences)
-
-
-def _named(*files: Path | None) -> None:
-    for path in files:
-        if path is not None:
-            typer.echo(f"Wrote {path}")
+        said(out, differences)
 
 
 Tables = list[tuple["pd.DataFrame", dict[str, str]]]
@@ -295,4 +289,4 @@ def reliability(
         asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
         write_table(table, out, columns=RELIABILITY_COLUMNS, about=provenance(asked, inputs, seed=seed))
     if not as_json:
-        _named(out)
+        said(out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.shared import FORMATS, free, save_figure
+from brainmap.cli.shared import FORMATS, free, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def search_surface(
         f"{centers.mean():.0f} vertices on average; {maps.n_excluded:,} vertices without data, {maps.n_unscored:,} "
         "discs without a score"
     )
-    for file in written:
-        typer.echo(f"Wrote {file}")
+    said(*written)
 
 
 def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+from brainmap.checks import threads_of
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
 from brainmap.record import versions
@@ -123,7 +123,7 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
     with _silent():
         if address is None:
             with distributed.LocalCluster(
-                n_workers=workers or _cores(), threads_per_worker=1, host="127.0.0.1",
+                n_workers=threads_of(workers, "--jobs"), threads_per_worker=1, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
                 yield client
@@ -146,10 +146,6 @@ def _silent() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _client(address: str) -> Any:
