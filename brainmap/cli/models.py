@@ -87,7 +87,7 @@ def model(
     inputs = [*([stimuli] if stimuli else []), *(table or [])]
     named = [str(name) for name in rdms.rdm_descriptors["name"]]
     write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
-    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {items}s")
+    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {'stimuli' if items == 'stimulus' else 'conditions'}")
 
 
 @commands.command()
