@@ -87,7 +87,6 @@ class Bootstrap:
         """
         from scipy.stats import t as students
 
-        one_of(correction, ("none", "fdr", "bonferroni"), "correction")
         scores, error = self.means[:-2], np.sqrt(np.maximum(self.variances, 0.0))
         t, p = _t_test(scores, self.variances, self.df, two_sided=False)
         if self.measure == "bures":
@@ -105,7 +104,6 @@ class Bootstrap:
 
     def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
         """A row a pair of models: model, other, difference, standard_error, t, p (two-sided), p_corrected."""
-        one_of(correction, ("none", "fdr", "bonferroni"), "correction")
         a, b = np.triu_indices(len(self.models), 1)
         difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
         t, p = _t_test(difference, variance, self.df, two_sided=True)

@@ -25,6 +25,7 @@ Correction = Literal["none", "fdr", "bonferroni", "max-t"]
 Alternative = Literal["greater", "less", "two-sided"]
 TESTS: tuple[Test, ...] = get_args(Test)
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
+OF_P: tuple[Correction, ...] = ("fdr", "bonferroni", "none")  # what p values alone can be corrected by
 
 
 def score_statistics(
@@ -118,7 +119,12 @@ def score_statistics(
 
 
 def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction) -> Floats:
-    """p values corrected over all of them ("none", "fdr", "bonferroni"); NaN stays NaN and does not count.
+    """p values corrected over all of them ("fdr", "bonferroni", "none"); NaN stays NaN and does not count.
+
+    Raises
+    ------
+    InputError
+        Another correction; max-t needs more than the p.
 
     Examples
     --------
@@ -127,6 +133,7 @@ def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction
     """
     from scipy.stats import false_discovery_control
 
+    one_of(correction, OF_P, "correction")
     result = np.array(p, dtype=np.float64)
     tested = ~np.isnan(result)
     if correction == "fdr" and tested.any():

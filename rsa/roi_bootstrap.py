@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from brainmap.checks import one_of
 from brainmap.rsa._bootstrap import Over, bootstrap
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.crossvalidated import bootstrap_models
-from brainmap.rsa.inference import Correction, corrected
+from brainmap.rsa.inference import OF_P, Correction, corrected
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -60,7 +61,7 @@ def bootstrap_rois(
     Raises
     ------
     InputError
-        What `brainmap.rsa.bootstrap`, or of families `brainmap.rsa.bootstrap_models`, refuses.
+        Another correction; what `brainmap.rsa.bootstrap`, or of families `brainmap.rsa.bootstrap_models`, refuses.
 
     Examples
     --------
@@ -74,6 +75,7 @@ def bootstrap_rois(
     >>> bootstrap_rois(model, data, n=100, rng=rng).models[["model", "roi"]].values.tolist()
     [['conv1', 'HG'], ['conv1', 'V1']]
     """
+    one_of(correction, OF_P, "correction")  # a mistake is said before the work
     data: Any = data_rdms
     known = "roi" in data.rdm_descriptors
     seed = int(rng.integers(2**63))

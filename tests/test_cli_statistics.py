@@ -97,7 +97,8 @@ def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, 
                                 measure="pearson", rng=np.random.default_rng(0)).models
     np.testing.assert_allclose(found["score"], wanted["score"])
     assert found[["model", "roi"]].values.tolist() == [["models", "HG"], ["models", "V1"]]
-    assert "--kind participants fits nothing" in brainmap_command("rsa", "test", *files, "--fit", "selected").err
+    refused = brainmap_command("rsa", "test", *files, "--fit", "selected").err
+    assert "--fit: it is of --kind bootstrap, found --kind participants" in refused
 
 
 def test_one_participant_is_tested_by_relabeling_and_layers_by_halves(files, rdms, brainmap_command):
@@ -129,7 +130,11 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
 
 @pytest.mark.parametrize(("change", "words"), [
     (("--kind", "bootstraps"), "did you mean 'bootstrap'"),
-    (("--kind", "permutation", "--differences", "d.tsv"), "tests no differences"),
+    (("--kind", "permutation", "--differences", "d.tsv"), "--differences: it is of --kind participants or bootstrap"),
+    (("--kind", "bootstrap", "--correction", "max-t"), "correction: found 'max-t', wanted one of 'fdr'"),
+    (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
+    (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
+    (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or permutation"),
     (("--test", "signed"), "--test"),
     (("--correction", "max-t"), "wanted test='sign-flip'"),
 ])

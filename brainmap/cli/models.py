@@ -58,7 +58,7 @@ def model(
     """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
     from brainmap.checks import one_of
     from brainmap.record import write_json
-    from brainmap.rsa.alignment import LABEL_OF, stack_rdms
+    from brainmap.rsa.alignment import LABEL_OF, LEVELS, stack_rdms
     from brainmap.rsa.model_rdms import category_rdm, phonetic_rdm, read_model_rdms
     from brainmap.rsa.pattern_table import read_table
     from brainmap.rsa.rdm_file import save_rdms
@@ -87,7 +87,7 @@ def model(
     inputs = [*([stimuli] if stimuli else []), *(table or [])]
     named = [str(name) for name in rdms.rdm_descriptors["name"]]
     write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
-    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {'stimuli' if items == 'stimulus' else 'conditions'}")
+    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")
 
 
 @commands.command()

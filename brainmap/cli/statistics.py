@@ -37,12 +37,22 @@ _HELP = {
     "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
     "fit": "Of bootstrap: the RDMs of each network are one model, fit in every resample to other participants and "
     "conditions than it is scored on: selected (the best layer), weighted, or interpolated.",
+    "correction": "Of participants and bootstrap: fdr, bonferroni, max-t (of --test sign-flip) or none; over all rows.",
     "differences": "Model against model, two-sided, .tsv; of participants and bootstrap.",
+}
+
+
+_TAKES = {  # the options of each kind, beside those that all take
+    "participants": ("test", "against", "correction", "n", "differences"),
+    "bootstrap": ("over", "fit", "correction", "n", "differences"),
+    "permutation": ("n",),
+    "best-layer": ("splits", "by"),
 }
 
 
 @commands.command("test")
 def infer(
+    context: typer.Context,
     files: Annotated[
         list[Path],
         typer.Argument(help="RDMs of the models, then of the data, a file a participant (.h5); or scores (.tsv)."),
@@ -53,7 +63,7 @@ def infer(
     against: Annotated[str, typer.Option(help=_HELP["against"])] = "zero",
     over: Annotated[str, typer.Option(help=_HELP["over"])] = "both",
     fit: Annotated[str | None, typer.Option(help=_HELP["fit"])] = None,
-    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none; over all rows.")] = "fdr",
+    correction: Annotated[str, typer.Option(help=_HELP["correction"])] = "fdr",
     n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
     splits: Annotated[int, typer.Option(min=1, help="Of best-layer: random halves.")] = 20,
     by: Annotated[str, typer.Option(help="Of best-layer, what is halved: condition or stimulus.")] = "condition",
@@ -73,12 +83,10 @@ def infer(
     one_of(against, ("zero", "ceiling"), "--against")
     free(out, overwrite, kinds=(".tsv",))
     free(differences, overwrite, option="--differences", kinds=(".tsv",))
-    if fit is not None and kind != "bootstrap":
-        raise InputError(f"--fit: --kind {kind} fits nothing; choose bootstrap")
-    if differences is not None and kind not in ("participants", "bootstrap"):
-        raise InputError(f"--differences: --kind {kind} tests no differences; choose participants or bootstrap")
-    asked: dict[str, Any] = {"measure": measure, "test": how, "against": against, "over": over, "fit": fit,
-                             "correction": correction, "n": n, "splits": splits, "by": by}  # fmt: skip
+    _refuse_others(context, kind)
+    every: dict[str, Any] = {"test": how, "against": against, "over": over, "fit": fit, "correction": correction,
+                             "n": n, "splits": splits, "by": by}  # fmt: skip
+    asked = {"measure": measure, **{name: value for name, value in every.items() if name in _TAKES[kind]}}
     tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
     about = provenance({"kind": kind, **asked}, files, seed=seed)
     for path, (table, columns) in zip((out, differences), tables, strict=False):
@@ -92,6 +100,15 @@ def infer(
         if out is None and "note" in main.attrs:
             typer.echo(main.attrs["note"])
         said(out, differences)
+
+
+def _refuse_others(context: typer.Context, kind: str) -> None:
+    """An option of another kind would change nothing: that is a mistake."""
+    for option in dict.fromkeys(name for options in _TAKES.values() for name in options):
+        source = context.get_parameter_source("how" if option == "test" else option)
+        if option not in _TAKES[kind] and source is not None and source.name != "DEFAULT":
+            kinds = " or ".join(one for one, options in _TAKES.items() if option in options)
+            raise InputError(f"--{option}: it is of --kind {kinds}, found --kind {kind}; leave it out")
 
 
 Tables = list[tuple["pd.DataFrame", dict[str, str]]]
@@ -108,7 +125,7 @@ def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
 
 def _over_participants(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, test: str, against: str,
-    correction: Any, n: int, **_: Any,
+    correction: Any, n: int,
 ) -> Tables:  # fmt: skip
     from brainmap.rsa.columns import DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
     from brainmap.rsa.differences import score_differences
@@ -189,7 +206,7 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
 
 def _bootstrapped(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, fit: Any, correction: Any,
-    n: int, **_: Any,
+    n: int,
 ) -> Tables:  # fmt: skip
     from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS
     from brainmap.rsa.roi_bootstrap import bootstrap_rois
@@ -210,7 +227,7 @@ def _families(models: Any) -> dict[str, RDMs]:
     return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}
 
 
-def _permuted(files: list[Path], *, rng: np.random.Generator, measure: str, n: int, **_: Any) -> Tables:
+def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.columns import PERMUTATION_COLUMNS
     from brainmap.rsa.permutation import permutation_test
 
@@ -219,7 +236,7 @@ def _permuted(files: list[Path], *, rng: np.random.Generator, measure: str, n: i
 
 
 def _best_layer(
-    files: list[Path], *, rng: np.random.Generator, measure: str, splits: int, by: Any, **_: Any
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
     from brainmap.rsa.columns import BEST_COLUMNS
     from brainmap.rsa.inference import split_half_best_layer
