@@ -158,7 +158,7 @@ def group_test(
     correction : {"max-t", "cluster-mass", "tfce", "fdr"}
         Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests.
     contrasts : "all-pairs" or list of (model, model), optional
-        Differences to test too, the first less the second, always two-sided.
+        Differences to test too, the first less the second (all-pairs: each model less each before it), two-sided.
     permutations : int
         All 2^n sign patterns when they are no more than this, else so many drawn ones.
     alternative : {"greater", "two-sided"}

@@ -313,8 +313,9 @@ def check_same_grid(
         return
     mirrored = np.linalg.det(image.affine[:3, :3]) * np.linalg.det(reference.affine[:3, :3]) < 0
     flip = " (one is stored mirrored, left/right)" if mirrored else ""
+    apart = f"corners up to {off:.4g} mm apart" if off > atol_mm else "their affines are the same"
     raise InputError(
-        f"{what}: grid {one} differs from the {wanted}'s grid {other}, corners up to {off:.4g} mm apart{flip}"
+        f"{what}: grid {one} differs from the {wanted}'s grid {other}, {apart}{flip}"
         f"; resample it first (brainmap.rsa.resample)"
     )
 
