@@ -199,7 +199,7 @@ def test_same_family_wise_p_as_nilearn_to_monte_carlo_error(kind):
         warnings.simplefilter("ignore")  # of nilearn's own calls
         masker = NiftiMasker(nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.eye(4)), standardize=None).fit()
         theirs = permuted_ols(
-            np.ones((8, 1)), x, model_intercept=False, two_sided_test=False, n_perm=400, random_state=0, n_jobs=1,
+            np.ones((8, 1)), x, model_intercept=False, two_sided_test=False, n_perm=200, random_state=0, n_jobs=1,
             masker=masker, tfce=kind == "tfce", threshold=None if kind == "tfce" else 0.01, output_type="dict",
         )  # fmt: skip
     p = 10 ** -theirs["logp_max_tfce" if kind == "tfce" else "logp_max_mass"].ravel()
@@ -215,7 +215,7 @@ def test_same_family_wise_p_as_nilearn_to_monte_carlo_error(kind):
         observed, tops = brute_flips(x, scaled)
         wanted = (tops[:, None] >= observed - 1e-9).mean(axis=0)
     inside = ours.enhanced > 0  # it gives places outside of clusters a p of their own
-    error = np.sqrt(wanted * (1 - wanted) / 400)
+    error = np.sqrt(wanted * (1 - wanted) / 200)
     assert (np.abs(p - wanted.reshape(p.shape))[inside] < 4.5 * error[inside] + 0.01).all()
     assert ours.p_corrected[inside].min() < 0.1
 
