@@ -45,7 +45,7 @@ def on_shared_mask(
         )
     inside = np.any([np.asarray(mask.dataobj) != 0 for mask in loaded.values()], axis=0)
     shared = nib.Nifti1Image(inside.astype(np.uint8), loaded[first].affine)
-    places = {who: _places(mask, inside) for who, mask in loaded.items()}
+    places = {who: _positions(mask, inside) for who, mask in loaded.items()}
     return (
         {who: _numbered(who, one, places[who]) for who, one in data.items()},
         {who: _widened(noise[who], places[who], int(inside.sum())) for who in data},
@@ -53,7 +53,7 @@ def on_shared_mask(
     )
 
 
-def _places(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The number that each voxel of a participant's mask has in the mask of all."""
     return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
 

@@ -107,7 +107,7 @@ def noise_ceiling_of_vectors(
 
     Examples
     --------
-    >>> noise_ceiling_of_vectors(np.array([[1.0, 2, 3, 4], [2.0, 1, 3, 4]]), measure="spearman").lower
+    >>> round(noise_ceiling_of_vectors(np.array([[1.0, 2, 3, 4], [2.0, 1, 3, 4]]), measure="spearman").lower, 6)
     0.8
     """
     measure = measure_named(measure)

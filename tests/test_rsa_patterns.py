@@ -408,7 +408,7 @@ def test_demeaned_runs_cost_their_degrees_of_freedom(rng: np.random.Generator) -
     [
         (lambda d: d.subset_obs("run", "0"), {}, "nothing is repeated over runs"),
         (lambda d: d, {"method": "full", "dof": 5}, "6 voxels cannot be inverted from 5"),
-        (lambda d: d, {"method": "ledoit"}, "wanted one of 'diag', 'shrinkage', 'full'"),
+        (lambda d: d, {"method": "ledoit"}, "wanted one of 'diag', 'shrinkage', 'shrinkage-eye', 'full'"),
         (lambda d: d, {"source": "residuals"}, "source of noise"),
         (lambda d: d, {"source": np.full((20, 6), np.nan)}, "hold NaN"),
         (lambda d: Dataset(np.tile(d.measurements[:8], (5, 1)), obs_descriptors=d.obs_descriptors), {},
