@@ -53,11 +53,14 @@ class DemoSettings:
     channels: int = 8
     best_layers: int = 2
     bold: bool = True
+    ceilings: bool = True
 
     @classmethod
     def quick(cls, seed: int = 0) -> DemoSettings:
         """A demo of at most a minute: 6 participants, 4 classes x 50 steps."""
-        return cls(participants=6, seed=seed, steps=50, classes=4, channels=2, best_layers=1, bold=False)
+        return cls(
+            participants=6, seed=seed, steps=50, classes=4, channels=2, best_layers=1, bold=False, ceilings=False
+        )
 
 
 def write_demo(out: str | Path, settings: DemoSettings) -> Path:
@@ -291,6 +294,7 @@ inference = {{ participants = "signed-rank", correction = "fdr", splits = 20 }}
 radius_mm = 9.0
 dissimilarity = "correlation"
 measure = "spearman"
+{"ceilings = true" if settings.ceilings else "ceilings = false              "} # noise ceilings of every sphere
 group = {{ test = "sign-flip", permutations = 5000, correction = "max-t" }}
 
 [explain]

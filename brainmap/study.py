@@ -169,6 +169,7 @@ class Searchlight(Section):
     shrinkage: Literal["diag", "eye", "none"] = "diag"  # of a sphere's covariance
     warped: str | None = None  # maps that were brought to a template: {participant}, {network}, {layer} or {name}
     warped_space: str | None = None
+    ceilings: bool = True  # noise ceilings of every sphere, where participants' patterns share a grid
     group: GroupTest = GroupTest()
 
     @model_validator(mode="after")

@@ -90,6 +90,7 @@ minimum_voxels = 10
 # shrinkage = "diag"             # shrunk to its diagonal (diag), to the identity (eye), or not (none)
 # warped = "warped/{name}.nii.gz"  # native maps that were brought to a template: {participant}, {network}, {layer}
 # warped_space = "MNI152NLin2009cAsym"
+ceilings = true                  # noise ceilings of every sphere, where patterns of all participants share a grid
 group = { test = "sign-flip", permutations = 5000, correction = "max-t" }   # or "cluster-mass", "tfce"
 # group also takes differences = [["conv4", "conv2"]] (or "all-pairs"), neighbors = 6 (18, 26: voxels that touch), and
 #                                  cluster_p = 0.001 (p of one voxel, which makes the clusters of cluster-mass)

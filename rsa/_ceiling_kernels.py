@@ -59,7 +59,7 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
     """
     people, n = rdms.shape[0], rdms.shape[2]
     own, lengths = np.empty((people, n)), np.empty(people)
-    total, pooled, scale, space = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    total, pooled, scale, whole, space = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     keys, starts = np.empty(2 * n, np.int32), np.empty(2 * n + 2, np.int32)
     padded = np.empty(n + 2 * _REACH)
     padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
@@ -80,16 +80,21 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
                 m += 1
         if m < 2:
             continue
+        best = _on_scale(total, ranked, norm, pairs, rows, keys, starts, padded, space, whole)
         sums, counts = np.zeros(2), np.zeros(2)
         for s in range(m):
             for side in range(2):
-                for p in range(n):
-                    pooled[p] = total[p] - (own[s, p] if side == 0 else 0.0)
-                length = _on_scale(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
+                if side == 0:
+                    for p in range(n):
+                        pooled[p] = total[p] - own[s, p]
+                    length = _on_scale(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
+                    score = _product(scale, own[s], norm, pairs, rows, more)
+                else:  # all pooled, the same for everybody
+                    length, score = best, _product(whole, own[s], norm, pairs, rows, more)
                 if norm == PLAIN:
-                    score = _product(scale, own[s], norm, pairs, rows, more) * 12.0 / (float(n) ** 3 - n)
+                    score *= 12.0 / (float(n) ** 3 - n)
                 elif length > 0.0 and lengths[s] > 0.0:
-                    score = _product(scale, own[s], norm, pairs, rows, more) / length / lengths[s]
+                    score /= length * lengths[s]
                 else:
                     score = np.nan
                 if not np.isnan(score):

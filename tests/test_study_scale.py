@@ -356,6 +356,7 @@ run_study(Context(load_study({study!r}), threads=1))
 """
 
 
+@pytest.mark.slow
 def test_a_searchlight_killed_half_way_goes_on_with_the_pieces_it_has(chunked: Any, tiny_results: Any) -> None:
     script = KILLED.format(argv=chunked.command, study=str(chunked.file))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

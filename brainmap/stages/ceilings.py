@@ -22,8 +22,10 @@ MEANINGS = {
 
 def why_no_ceilings(context: Context) -> str:
     """Why there are no ceilings of spheres, in words; empty where there are."""
-    people = list(context.study.participants())
+    people, settings = list(context.study.participants()), context.study.settings.searchlight
     spaces = sorted({person.brain.space for person in people})
+    if settings is not None and not settings.ceilings:
+        return "the study file has [searchlight] ceilings = false"
     if len(people) < 2:
         return "they need two participants or more"
     if any(person.brain.on_surface for person in people):
@@ -55,7 +57,7 @@ def run_ceiling_maps(context: Context) -> None:
         VERSION,
         [[context.digest(name) for name in one.person.inputs] for one in people],
         [[one.person.brain.model_dump(exclude={"rois", "screen"}), one.person.runs] for one in people],
-        [settings.searchlight.model_dump(exclude={"group"}), settings.rsa.items, settings.study.maps],
+        [settings.searchlight.model_dump(exclude={"group", "ceilings"}), settings.rsa.items, settings.study.maps],
         context.stimuli,
     )
     context.stage("group_ceilings", key, lambda: _ceilings(context, people))
@@ -77,7 +79,7 @@ def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
         threads=context.threads,
     )
     inputs = [name for one in people for name in one.person.inputs]
-    about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, inputs)
+    about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, inputs)
     space = people[0].person.brain.space
     for stat, image in (("lowerceiling", maps.lower), ("upperceiling", maps.upper)):
         said = {

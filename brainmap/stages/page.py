@@ -232,8 +232,8 @@ def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], ne
     if clusters is not None and len(clusters):
         extent = _extent(clusters)
         found = clusters.groupby("layer")[extent].sum()
-        said = f"{extent} match {found.idxmax()}, more than any other layer of {network} (p < .05, corrected)"
-        results.append((f"{int(found.max())}", said))
+        said = f"{extent} significant for {found.idxmax()}, the most of any layer of {network} (p < .05, corrected)"
+        results.append((f"{int(found.max()):,}", said))
     return results
 
 

@@ -138,7 +138,7 @@ class Person:
         """What the maps depend on."""
         settings = self.context.study.settings
         assert settings.searchlight is not None  # the caller asked for it because it is there
-        own = settings.searchlight.model_dump(exclude={"group"})
+        own = settings.searchlight.model_dump(exclude={"group", "ceilings"})
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
             inputs += mesh_files(self.person, settings.searchlight)
@@ -278,7 +278,7 @@ def _map(one: Person) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the caller asked for the stage because it is there
     maps: Any = one.surface_maps() if one.person.brain.on_surface else _volume_maps(one)
-    about = context.about({"searchlight": settings.model_dump(exclude={"group"})}, one.person.inputs)
+    about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs)
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}
     for k, ((network, layer), version) in enumerate(
