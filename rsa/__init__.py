@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa._ceiling_maps import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
     from brainmap.rsa._design_rdms import design_rdms as design_rdms
-    from brainmap.rsa._searchlight import SearchlightMaps as SearchlightMaps, searchlight as searchlight
+    from brainmap.rsa._searchlight import searchlight as searchlight
+    from brainmap.rsa._searchlight_maps import SearchlightMaps as SearchlightMaps
     from brainmap.rsa._surface_searchlight import (
         SurfaceMaps as SurfaceMaps,
         surface_searchlight as surface_searchlight,
@@ -166,7 +167,8 @@ _HOMES = {
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_ceiling_maps": ("CeilingMaps", "ceiling_maps"),
-    "_searchlight": ("SearchlightMaps", "searchlight"),
+    "_searchlight": ("searchlight",),
+    "_searchlight_maps": ("SearchlightMaps",),
     "_surface_searchlight": ("SurfaceMaps", "surface_searchlight"),
     "group": ("GroupResult", "group_test", "threshold_map"),
     "enhancement": ("cluster_mass", "tfce"),

@@ -28,7 +28,8 @@ from brainmap.rsa._neighborhoods import (
     searched,
     warn_of_singular,
 )  # fmt: skip
-from brainmap.rsa._searchlight import spheres_of, volume
+from brainmap.rsa._searchlight import spheres_of
+from brainmap.rsa._searchlight_maps import volume
 from brainmap.rsa._shared_mask import on_shared_mask
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.ceiling import APPROXIMATE, noise_ceiling_of_vectors

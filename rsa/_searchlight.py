@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, some, threads_of
+from brainmap.checks import threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa._neighborhoods import (
@@ -25,10 +25,10 @@ from brainmap.rsa._neighborhoods import (
     searched,
     warn_of_singular,
 )
-from brainmap.rsa.alignment import Level, rdm_names
+from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
+from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.regions import load_mask
-from brainmap.rsa.searchlight_input import times_of
 from brainmap.rsa.spheres import Spheres, spheres_in
 
 if TYPE_CHECKING:
@@ -39,145 +39,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _MOST_PIECES = 64  # of a searchlight that is computed in pieces: files of some size, tasks of some seconds
-
-
-@dataclass(frozen=True, eq=False)
-class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
-    """Maps of a searchlight: model name -> float32 image, NaN where there is no score.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The models, in the order given.
-    array : ndarray (n_models, n_mask_voxels)
-        Scores in float64; the voxels of the mask in C order.
-    counts : ndarray (n_mask_voxels,)
-        Voxels in each sphere; 0 where the center itself is not usable.
-    mask : Nifti1Image
-    n_excluded : int
-        Voxels of the mask that have no data, NaN, or one value throughout; no sphere holds them.
-    n_unscored : int
-        Spheres without a score: fewer than `minimum_voxels`, or a pattern constant within them.
-    times : tuple of float [s], optional
-        Of models over time (named `layer@seconds`): the center of each one's window.
-    """
-
-    names: tuple[str, ...]
-    array: Floats
-    counts: NDArray[np.int32]
-    mask: nib.Nifti1Image
-    n_excluded: int
-    n_unscored: int
-    times: tuple[float, ...] | None = None
-
-    def __getitem__(self, name: str) -> nib.Nifti1Image:
-        if name not in self.names:
-            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
-        return self.image(self.array[self.names.index(name)])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def image(self, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
-        """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
-        return volume(self.mask, values, outside=outside)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The models without their times: each layer once, in the order given; `names` where there are no times."""
-        return tuple(dict.fromkeys(self._layer_of))
-
-    @property
-    def best(self) -> nib.Nifti1Image:
-        """The best model of each voxel as its place in `layers`, from 1; NaN where there is no score.
-
-        Over time it is the layer that scores highest at any time, which `best_time` gives.
-        """
-        place = np.array([self.layers.index(layer) + 1.0 for layer in self._layer_of])
-        return self.image(np.where(self._scored, place[self._filled.argmax(axis=0)], np.nan))
-
-    @property
-    def best_time(self) -> nib.Nifti1Image:
-        """Over time: when the best layer scores highest in each voxel [s].
-
-        Raises
-        ------
-        InputError
-            Models that are not over time.
-        """
-        times = np.array(self._known_times())
-        return self.image(np.where(self._scored, times[self._filled.argmax(axis=0)], np.nan))
-
-    def over_time(self, layer: str) -> nib.Nifti1Image:
-        """Over time: the maps of one layer as a 4-D image, its time axis [s] in the header.
-
-        Raises
-        ------
-        InputError
-            No such layer, or times that are not evenly spaced.
-        """
-        times = self._known_times()
-        if layer not in self.layers:
-            raise InputError(f"searchlight: no layer {layer!r}{nearest(layer, self.layers)}; there are "
-                             f"{some(self.layers)}")  # fmt: skip
-        rows = sorted((k for k, name in enumerate(self._layer_of) if name == layer), key=lambda k: times[k])
-        when = np.array([times[k] for k in rows])
-        steps = np.diff(when)
-        if len(steps) and not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3)):
-            raise InputError(f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the "
-                             "axis of an image must be; take its maps one by one")  # fmt: skip
-        volumes = np.stack([np.asarray(self.image(self.array[k]).dataobj) for k in rows], axis=3)
-        image = nib.Nifti1Image(volumes, self.mask.affine)
-        header: Any = image.header
-        header.set_xyzt_units("mm", "sec")
-        header.set_zooms((*header.get_zooms()[:3], steps[0] if len(steps) else 1.0))
-        header["toffset"] = when[0]
-        return image
-
-    def _known_times(self) -> tuple[float, ...]:
-        if self.times is None:
-            raise InputError("searchlight: these models are not over time; make them with compute_rdms(over='time')")
-        return self.times
-
-    @property
-    def _layer_of(self) -> tuple[str, ...]:
-        return self.names if self.times is None else tuple(name.rpartition("@")[0] for name in self.names)
-
-    @property
-    def best_score(self) -> nib.Nifti1Image:
-        """The score of the best model of each voxel."""
-        return self.image(np.where(self._scored, self._filled.max(axis=0), np.nan))
-
-    @property
-    def voxel_count(self) -> nib.Nifti1Image:
-        """Voxels in the sphere around each voxel; 0 outside the mask."""
-        return self.image(self.counts, outside=0.0)
-
-    @property
-    def _scored(self) -> NDArray[np.bool_]:
-        return np.asarray(~np.isnan(self.array).all(axis=0))
-
-    @property
-    def _filled(self) -> Floats:
-        return np.where(np.isnan(self.array), -np.inf, self.array)
-
-
-def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
-    """The layers that maps of these models have a time axis for; none where models are not over time."""
-    if times_of(model_rdms) is None:
-        return ()
-    return tuple(dict.fromkeys(name.rpartition("@")[0] for name in rdm_names(model_rdms)))
-
-
-def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
-    """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
-    inside = np.asarray(mask.dataobj) != 0
-    filled = np.full(inside.shape, outside, dtype=np.float32)
-    filled[inside] = values
-    return nib.Nifti1Image(filled, mask.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,11 +111,7 @@ class SearchlightPlan:
         """The maps of all pieces' scores and counts, joined in the order of the pieces."""
         array, sizes = np.empty_like(scores), np.empty_like(counts)
         array[:, self.order], sizes[self.order] = scores, counts
-        unscored = np.isnan(array).all(axis=0) & (sizes > 0)
-        return SearchlightMaps(
-            self.names, array, sizes, self.mask, int((sizes == 0).sum()), int(unscored.sum()),
-            self.scoring.models.times,
-        )  # fmt: skip
+        return maps_of(self.names, array, sizes, self.mask, times=self.scoring.models.times)
 
 
 def searchlight(

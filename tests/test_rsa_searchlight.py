@@ -194,6 +194,14 @@ def test_a_pattern_constant_within_a_sphere_is_nan_there_and_nowhere_else(mask):
     np.testing.assert_array_equal(maps.array[:, ~touched], whole.array[:, ~touched])
 
 
+def test_a_pattern_constant_everywhere_leaves_no_score_and_is_said(mask):
+    x, models = patterns_for(mask), models_for()
+    x[0, 4] = 2.5
+    with pytest.warns(BrainmapWarning, match="none of .* spheres has a score"):
+        maps = searchlight(dataset_of(x), models, mask=mask, radius_mm=5.0, minimum_voxels=3)
+    assert np.isnan(maps.array).all()
+
+
 def test_small_spheres_have_no_score(mask):
     x, models = patterns_for(mask), models_for()
     maps = searchlight(dataset_of(x), models, mask=mask, radius_mm=5.0, minimum_voxels=14)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
 
-    from brainmap.rsa._searchlight import SearchlightMaps
+    from brainmap.rsa._searchlight_maps import SearchlightMaps
     from brainmap.rsa.residuals import Residuals
 
 PLACE = "{layer}"
@@ -78,7 +78,8 @@ def searchlight(
     On the surface names hold {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii, and so
     --best and --counts.
     """
-    from brainmap.rsa._searchlight import layers_over_time, searchlight as search
+    from brainmap.rsa._searchlight import searchlight as search
+    from brainmap.rsa._searchlight_maps import layers_over_time
     from brainmap.rsa.images import image_info
     from brainmap.rsa.rdm_file import load_rdms
     from brainmap.rsa.surface import is_surface

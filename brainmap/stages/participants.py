@@ -13,7 +13,8 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
-from brainmap.rsa._searchlight import SearchlightMaps, SearchlightPlan, pieces_of, plan_searchlight
+from brainmap.rsa._searchlight import SearchlightPlan, pieces_of, plan_searchlight
+from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
 from brainmap.rsa.alignment import rdm_names
 from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.patterns import voxel_report
@@ -305,11 +306,7 @@ def _volume_maps(one: Person) -> SearchlightMaps:
     """The maps of the pieces, those that are lacking computed here."""
     compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
     scores, counts = gathered(one.pieces)
-    unscored = np.isnan(scores).all(axis=0) & (counts > 0)
-    return SearchlightMaps(
-        names=rdm_names(one.models), array=scores, counts=counts, mask=mask_of(one.person),
-        n_excluded=int((counts == 0).sum()), n_unscored=int(unscored.sum()),
-    )  # fmt: skip
+    return maps_of(rdm_names(one.models), scores, counts, mask_of(one.person))
 
 
 def _versions(context: Context, models: RDMs) -> list[Version]:

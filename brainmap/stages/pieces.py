@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.errors import RunError
 from brainmap.record import atomic
 from brainmap.rsa._searchlight import SearchlightPlan
 
@@ -112,7 +113,9 @@ def lacking(pieces: Sequence[Piece]) -> list[Piece]:
 def gathered(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
     held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
-    assert len(held) == len(pieces)  # whoever gathers has computed them
+    if len(held) < len(pieces):
+        raise RunError(f"searchlight: {len(pieces) - len(held)} of {len(pieces)} pieces were taken away meanwhile, by "
+                       "another run of this study in the same folder; run it again when that is done")  # fmt: skip
     order = np.argsort(np.concatenate([one.voxels for one in held]))
     scores = np.concatenate([one.scores for one in held], axis=1)
     return scores[:, order], np.concatenate([one.counts for one in held])[order]
