@@ -26,10 +26,11 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightP
 
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
     """The scores of a piece, and what was noted on the way."""
+    from brainmap.rsa._neighborhoods import one_blas_thread
     from brainmap.stages.pieces import Scored
 
     check_versions(wanted)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, one_blas_thread():
         warnings.simplefilter("always", BrainmapWarning)
         scored = Scored(plan.order[start:stop], *plan.score(start, stop))
     return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]

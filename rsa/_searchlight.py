@@ -73,7 +73,7 @@ class SearchlightPlan:
         """Scores `(n_models, stop - start)` and voxel counts of the spheres at these places of `order`.
 
         NaN and 0 where a voxel is not usable. Pieces that begin and end where `pieces_of` cuts give bit by bit what
-        the whole gives.
+        the whole gives. Many threads at once want `one_blas_thread` around them.
         """
         usable = self.scoring.prepared.usable
         used = usable[self.order[start:stop]]
@@ -84,8 +84,7 @@ class SearchlightPlan:
             cuts = np.arange(CHUNK, len(centers), CHUNK)
             if self.brick is not None:
                 cuts = np.flatnonzero(np.diff(self.brick[start:stop][used])) + 1
-            with one_blas_thread():
-                found, singular = zip(*map(self.scoring.score, np.split(centers, cuts)), strict=True)
+            found, singular = zip(*map(self.scoring.score, np.split(centers, cuts)), strict=True)
             warn_of_singular(sum(singular), "spheres")
             scores[:, used] = np.concatenate(found).T
             counts[used] = self.sizes[centers]

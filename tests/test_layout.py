@@ -148,6 +148,7 @@ def walk(command, words):
         show(root, [*words, name])
         walk(inner, [*words, name])
 
+cli.load_commands()
 root = typer.main.get_command(cli.app)
 assert set(root.commands) >= {"demo", "init", "check", "run", "report", "networks", "train", "evaluate"}
 walk(root, ["brainmap"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import warnings
@@ -49,31 +50,24 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
         logging.getLogger("brainmap").warning("note: %s", message)
 
 
+_COMMANDS = {
+    "": ("features", "networks", "rsa", "study", "viz"),
+    "features": ("acoustics", "attention", "attribute", "faithfulness", "maximize", "units", "voicing"),
+    "rsa": ("betas", "ceilings", "group_maps", "layouts", "maps", "models", "power", "statistics"),
+}
+"""Modules that add commands; those of a group are needed when it is named, and help is quicker without."""
+
+
+def load_commands(group: str | None = None) -> None:
+    """Add the commands of a group, or of all of them, to the groups themselves."""
+    chosen = _COMMANDS if group is None else {"", group} & _COMMANDS.keys()
+    for module in sorted(name for which in chosen for name in _COMMANDS[which]):
+        importlib.import_module(f"brainmap.cli.{module}")
+
+
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
-    from brainmap.cli import (  # noqa: F401  # they add their commands
-        acoustics,
-        attention,
-        attribute,
-        betas,
-        ceilings,
-        faithfulness,
-        features,
-        group_maps,
-        layouts,
-        maps,
-        maximize,
-        models,
-        networks,
-        power,
-        rsa,
-        statistics,
-        study,
-        units,
-        viz,
-        voicing,
-    )
-
+    load_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     try:
         app()
     except BrainmapError as error:
