@@ -80,6 +80,7 @@ def by_rsatoolbox(patterns: Floats, parts: list[Floats], model: Any, near: list[
 
 
 def main() -> None:
+    """Both sides in turn, their ratio, and the largest difference of scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spheres", type=int, default=12, help="spheres the peer runs on")

@@ -43,6 +43,7 @@ def line(name: str, theirs: float, mine: float) -> str:
 
 
 def main() -> None:
+    """Both metrics against their peers, and the largest difference of distances."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--radius", type=float, default=10.0, help="mm")

@@ -144,11 +144,15 @@ def first_and_later(name: str, repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    """A line a call: what compiling costs, and what loading it again costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CALLS)}; default: all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    unknown = [name for name in given.names if name not in CALLS]
+    if unknown:
+        parser.error(f"found {', '.join(unknown)}, wanted of {', '.join(CALLS)}")
     if given.alone:
         print(alone(given.alone))
         return

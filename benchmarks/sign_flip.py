@@ -155,6 +155,7 @@ def _compare_tfce(x: Any, neighbors: Any, found: Any, few: int) -> None:
 
 
 def main() -> None:
+    """Max-t against both routes of nilearn, then cluster mass and TFCE a flip; corrected p of both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--flips", type=int, default=5000)

@@ -15,6 +15,9 @@ from brainmap.rsa._blocks import Blocks, numeric, zscored
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.dissimilarity import Dissimilarity, Floats, between_runs, within_one
 
+NO_ROI = ("", "nan", "None")
+"""Labels of voxels that lie in no region."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -139,7 +142,7 @@ def from_dataset(
         key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
     }
     groups = Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
-    x = np.asarray(numeric(data.measurements, "patterns"), dtype=np.float64)
+    x = np.asarray(numeric(data.measurements, "patterns"))
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
     which = np.unique(run)
     between = runs == "between" and len(which) > 1
@@ -148,11 +151,12 @@ def from_dataset(
 
     def source(name: str, voxels: slice | NDArray[np.bool_], more: dict[str, Any]) -> Source:
         what = "patterns" if rois is None else f"patterns of {name}"
+        own = np.asarray(x[:, voxels], dtype=np.float64)  # of a whole brain's voxels a region has few
         patterns: Blocks | Floats
         if between:
-            patterns = np.stack([_of_run(x[run == r][:, voxels], what, groups, run == r) for r in which])
+            patterns = np.stack([_of_run(own[run == r], what, groups, run == r) for r in which])
         else:
-            patterns = Blocks(x[:, voxels], what, average=groups.mean, zscore=zscore)
+            patterns = Blocks(own, what, average=groups.mean, zscore=zscore)
         return Source(patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors})
 
     if rois is None:
@@ -160,7 +164,7 @@ def from_dataset(
     if "roi" not in data.channel_descriptors:
         raise InputError("compute_rdms: the patterns hold no ROI labels; load them with rois=")
     of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
-    known = [name for name in np.unique(of_voxel).tolist() if name not in ("", "nan", "None")]
+    known = [name for name in np.unique(of_voxel).tolist() if name not in NO_ROI]
     wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
     return [source(roi, of_voxel == one_of(roi, known, "roi"), {"roi": roi}) for roi in wanted]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import progress
+from brainmap.rsa._rdm_sources import NO_ROI
 from brainmap.rsa.alignment import check_items, labels_of, pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named
@@ -135,13 +136,17 @@ def _over_runs(
         raise InputError(f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
                          "'correlation' or 'mahalanobis'")
     settings = {"runs": "between" if n >= 4 else "average", **settings}
+    voxels = np.ones(data.n_channel, dtype=bool)
+    if settings.get("rois") is not None and "roi" in data.channel_descriptors:  # others would be copied for every half
+        voxels = ~np.isin(np.asarray(data.channel_descriptors["roi"]).astype(str), NO_ROI)
+    measurements = np.asarray(data.measurements)[:, voxels]
+    channels = {key: np.asarray(v)[voxels] for key, v in data.channel_descriptors.items()}
 
     def half(chosen: NDArray[np.bool_]) -> RDMs:
         kept = chosen[np.searchsorted(every, run)]
         part = Dataset(
-            data.measurements[kept], descriptors=dict(data.descriptors),
+            measurements[kept], descriptors=dict(data.descriptors), channel_descriptors=channels,
             obs_descriptors={key: np.asarray(v)[kept] for key, v in data.obs_descriptors.items()},
-            channel_descriptors=dict(data.channel_descriptors),
         )  # fmt: skip
         own = {name: _of_runs(one, chosen) for name, one in precision.items()} if isinstance(precision, Mapping) else (
             None if precision is None else _of_runs(precision, chosen))  # fmt: skip
