@@ -69,11 +69,12 @@ def test_band_and_planted_layer_are_drawn_and_named_once() -> None:
 
 
 def test_the_table_frames_the_best_layer_only_where_some_layer_is_significant() -> None:
-    figure = plot_layer_roi_table(STATISTICS, layers=LAYERS, planted={"A1": "conv1"})
+    trained = STATISTICS[STATISTICS["network"] == "trained"]
+    figure = plot_layer_roi_table(trained, layers=LAYERS, planted={"A1": "conv1"})
     frames = [p.get_xy() for p in figure.axes[0].patches if isinstance(p, Rectangle) and p.get_width() == 1]
     assert frames == [(-0.5, 1.5)]
     assert ".20*" in words(figure.axes[0])
-    cells = {row.layer: row.cells for row in heat_rows(STATISTICS, LAYERS, {"A1": "conv1"})}
+    cells = {row.layer: row.cells for row in heat_rows(trained, LAYERS, {"A1": "conv1"})}
     assert [cells[layer][0].best for layer in LAYERS] == [False, False, True]
     assert cells["conv1"][0].planted
     assert not any(cell.best or cell.starred for cell in (row[1] for row in cells.values()))
@@ -93,3 +94,21 @@ def test_the_download_keeps_every_digit_and_every_row() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(InputError, match=r"lacks \['participant'\]"):
         plot_layer_profile(SCORES.drop(columns="participant"))
+
+
+def test_a_table_of_several_networks_is_never_drawn_for_the_first_one_alone() -> None:
+    for draw in (plot_layer_roi_table, lambda table: heat_rows(table, LAYERS, {})):
+        with pytest.raises(InputError, match="expected the rows of one network, got those of 'trained', 'untrained'"):
+            draw(STATISTICS)
+
+
+def test_a_control_is_gray_and_a_network_with_other_layers_is_refused() -> None:
+    drawn = {name: plot_layer_profile(SCORES, controls=names).axes[0] for name, names in
+             (("control", ["untrained"]), ("network", []))}
+    colors = {name: {line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
+              for name, axes in drawn.items()}
+    assert colors["control"] != colors["network"]
+    other = SCORES.replace({"network": {"untrained": "vgg"}, "layer": {}}).copy()
+    other.loc[other["network"] == "vgg", "layer"] = "stage " + other["layer"]
+    with pytest.raises(InputError, match="vgg that the first network has too, got 'stage conv1'"):
+        plot_layer_profile(other)

@@ -21,10 +21,10 @@ from brainmap.viz.sheet import plot_sheet
 from brainmap.viz.sounds import plot_cam, plot_maximization
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
 from brainmap.viz.surface import plot_surface_maps
+from brainmap.viz.tables import of_network
 
 if TYPE_CHECKING:
     from brainmap.viz.report import RdmPair, ReportContent
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,13 +88,6 @@ class Pictures:
             made["sheet"] = self.add(
                 "sheet", figure, "What layers hear beside where the brain hears alike", painted=True
             )
-        if content.scores is not None and len(content.scores):
-            figure = plot_layer_profile(content.scores, content.ceilings, statistics=content.statistics,
-                                        planted=planted, layers=layers, measure=content.measure)  # fmt: skip
-            made["profile"] = self.add("layer-profile", figure, "Score against layer depth, a panel a region")
-        if content.statistics is not None and len(content.statistics):
-            figure = plot_layer_roi_table(content.statistics, layers=layers, planted=planted)
-            self.add("layer-roi-table", figure, "Layers by regions")
         if content.layer_correlations is not None:
             figure = plot_correlation_matrix(content.layer_correlations, marked=sorted(set(planted.values())))
             made["correlations"] = self.add("layer-correlations", figure, "Correlations of the layers' RDMs")
@@ -118,6 +111,27 @@ class Pictures:
                 f"maximization-{slug(panel.title)}", plot_maximization(panel, color=color), panel.title, painted=True
             )
         return made
+
+    def profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
+        """Draw the profile of a network beside its controls and baselines; its table becomes a file of its own."""
+        layers, planted = content.layer_order(network), content.planted(network)
+        families = content.families()
+        ending = "" if network == next(iter(families)) else f"-{slug(network)}"
+        statistics = None if content.statistics is None else of_network(content.statistics, network)
+        if statistics is not None and len(statistics):
+            figure = plot_layer_roi_table(statistics, layers=layers, planted=planted)
+            self.add(f"layer-roi-table{ending}", figure, f"Layers of {network} by regions")
+        if content.scores is None or not len(content.scores):
+            return None
+        networks = {name for main, its in families.items() for name in (main, *its)}
+        baselines = [] if "network" not in content.scores else [
+            str(name) for name in dict.fromkeys(content.scores["network"]) if name not in networks
+        ]
+        figure = plot_layer_profile(
+            of_network(content.scores, network, (*controls, *baselines)), content.ceilings, statistics=statistics,
+            planted=planted, layers=layers, measure=content.measure, controls=controls,
+        )  # fmt: skip
+        return self.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
 
     def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
         """A glass brain and slices a layer, all on one color scale so that layers compare."""

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.viz.style import (
     ACCENT,
@@ -33,6 +34,14 @@ def needs_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> Non
     absent = [c for c in columns if c not in table.columns]
     if absent:
         raise InputError(f"{what}: table lacks {absent}, has {list(table.columns)}; wanted {list(columns)}")
+
+
+def needs_one_network(table: pd.DataFrame, what: str) -> None:
+    """Raise an `InputError` that names the networks of a table where there are several."""
+    names = list(dict.fromkeys(table["network"])) if "network" in table else []
+    if len(names) > 1:
+        raise InputError(f"{what}: expected the rows of one network, got those of {some(map(str, names))}; keep the "
+                         "rows of one of them")
 
 
 def decimals(value: float, digits: int = 2) -> str:
@@ -87,6 +96,7 @@ def plot_layer_profile(
     planted: Mapping[str, str] | None = None,
     layers: Sequence[str] | None = None,
     measure: str = "RDM correlation",
+    controls: Sequence[str] = (),
     columns: int = 4,
     alpha: float = 0.05,
 ) -> Figure:
@@ -96,7 +106,8 @@ def plot_layer_profile(
     ----------
     scores : DataFrame
         Columns `layer`, `roi`, `participant`, `score`, and `network` where there are several: the first
-        network is drawn in full, the others as thin lines named at their end.
+        network is drawn in full, the others as thin lines named at their end. A line of layers that the first network
+        lacks is refused; a model of one layer, such as an acoustic baseline, is a level line.
     ceilings : DataFrame, optional
         Columns `roi`, `lower`, `upper`: a band a region.
     statistics : DataFrame, optional
@@ -107,6 +118,8 @@ def plot_layer_profile(
         Order of the layers by depth; by default the order in `scores`.
     measure : str
         Name of the vertical axis.
+    controls : sequence of str
+        Networks of `scores` that are controls of the first one: their lines are gray.
     columns : int
         Panels a row, at most.
     alpha : float
@@ -175,7 +188,8 @@ def plot_layer_profile(
         if planted and planted.get(roi) in order:
             _planted(axes, order.index(planted[roi]), named=at == 0)
         for other in networks[1:]:
-            _other(axes, scores[(scores["network"] == other) & (scores["roi"] == roi)], order, other, named=at == 0)
+            _other(axes, scores[(scores["network"] == other) & (scores["roi"] == roi)], order, other, named=at == 0,
+                   color=MUTED if other in controls else ACCENT)
         _participants(axes, wide, colors)
         _curve(axes, wide, colors, starred)
         for layer in starred & set(order):
@@ -207,18 +221,23 @@ def _planted(axes: Axes, at: int, *, named: bool) -> None:
                       textcoords="offset points", color=WARM, fontsize=7.5, va="bottom")  # fmt: skip
 
 
-def _other(axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, named: bool) -> None:
+def _other(
+    axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, named: bool, color: str = ACCENT
+) -> None:
     mean = here.groupby("layer", observed=True)["score"].mean()
     known = [layer for layer in order if layer in mean.index]
     if not known:  # a model of one layer, such as an acoustic baseline, has no depth: a level line
+        if len(mean) > 1:
+            raise InputError(f"plot_layer_profile: expected layers of {name} that the first network has too, got "
+                             f"{some(map(str, mean.index))}; draw each network on its own")
         level = float(here["score"].mean())
-        axes.axhline(level, color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
+        axes.axhline(level, color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
         end = (len(order) - 0.45, level)
     else:
-        axes.plot([order.index(k) for k in known], mean[known], color=ACCENT, lw=1, ls=(0, (4, 2)), zorder=1.8)
+        axes.plot([order.index(k) for k in known], mean[known], color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
         end = (float(order.index(known[-1])), float(mean[known[-1]]))
     if named:
-        said = axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=ACCENT, fontsize=7.5,
+        said = axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5,
                              ha="right", zorder=5)  # fmt: skip
         said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # it may lie over points
 
@@ -254,11 +273,10 @@ def plot_layer_roi_table(
     Raises
     ------
     InputError
-        A column is missing.
+        A column is missing, or the table has several networks.
     """
     needs_columns(statistics, ["layer", "roi", "mean"], "plot_layer_roi_table: statistics")
-    if "network" in statistics and statistics["network"].nunique() > 1:
-        statistics = statistics[statistics["network"] == statistics["network"].iloc[0]]
+    needs_one_network(statistics, "plot_layer_roi_table: statistics")
     order = [x for x in (layers or dict.fromkeys(statistics["layer"])) if x in set(statistics["layer"])]
     rois = list(dict.fromkeys(statistics["roi"]))
     mean = statistics.pivot(index="layer", columns="roi", values="mean").reindex(index=order, columns=rois)

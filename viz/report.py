@@ -20,16 +20,18 @@ from brainmap.viz.methods import methods_paragraph
 from brainmap.viz.pictures import Picture, Pictures
 from brainmap.viz.sheet import SheetRow
 from brainmap.viz.style import layer_colors
-from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table
+from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table, of_network
 
 __all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
 
 _SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all
-_PEAKS = ("layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi",
-          "rois")  # fmt: skip
+_PEAKS = ("network", "layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected",
+          "peak_roi", "rois")  # fmt: skip
 _COLUMNS = {  # columns on the page; the file has all
-    "bootstrap": ("layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling", "ceiling_p_corrected"),
-    "differences": ("layer", "other_network", "other_layer", "roi", "difference", "standard_error", "p_corrected"),
+    "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling",
+                  "ceiling_p_corrected"),
+    "differences": ("network", "layer", "other_network", "other_layer", "roi", "difference", "standard_error",
+                    "p_corrected"),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
@@ -89,14 +91,19 @@ class ReportContent:
         Whether the brain data are simulated, which every section then says.
     key_results : sequence of (figure, sentence)
         Headline facts, such as `("6 of 6", "planted layers found again")`.
+    network : str
+        The network that maps, patterns, RDMs and class activation maps are of; by default the first one.
+    networks : mapping network -> names of its controls
+        Every network of the study; by default each network of `scores`, without controls. Profiles and the table of
+        layers by regions are drawn for each.
     layers : sequence of str
-        Layers by depth; by default in the order of `scores`.
+        Layers of `network` by depth; by default in the order of `scores`.
     measure : str
         How RDMs were compared, such as "rho-a".
     map_measure : str
         The same for `maps`; by default `measure`.
     scores : DataFrame
-        `network`, `layer`, `roi`, `participant`, `score`.
+        `network`, `layer`, `roi`, `participant`, `score`: of all networks, of their controls, and of baselines.
     statistics : DataFrame
         `network`, `layer`, `roi`, `mean`, `standard_error`, `p`, `p_corrected`.
     tested : str
@@ -111,6 +118,8 @@ class ReportContent:
         `roi`, `layer` and what was scored on held-out items.
     recovery : DataFrame
         `roi`, `planted`, `recovered`, and further columns.
+    planted_from : str
+        The network whose layers were planted; by default `network`.
     layer_correlations : DataFrame `(n_layers, n_layers)`
         Correlations of the layers' RDMs.
     maps, p_maps : mapping layer -> Nifti1Image
@@ -143,6 +152,8 @@ class ReportContent:
     question: str = ""
     simulated: bool = False
     key_results: Sequence[tuple[str, str]] = ()
+    network: str = ""
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     layers: Sequence[str] = ()
     measure: str = "score"
     map_measure: str = ""
@@ -155,6 +166,7 @@ class ReportContent:
     reliability: pd.DataFrame | None = None
     best_layers: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
+    planted_from: str = ""
     layer_correlations: pd.DataFrame | None = None
     maps: Mapping[str, Any] = field(default_factory=dict)
     p_maps: Mapping[str, Any] = field(default_factory=dict)
@@ -175,22 +187,48 @@ class ReportContent:
     methods: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def layer_order(self) -> list[str]:
-        """The layers by depth, from `layers`, else from the tables and maps."""
-        if self.layers:
+    def families(self) -> dict[str, tuple[str, ...]]:
+        """The controls of every network that the page answers for, the explained network first."""
+        found = {name: tuple(controls) for name, controls in self.networks.items()}
+        for table in (self.scores, self.statistics):
+            if not found and table is not None and "network" in table:
+                found = {str(name): () for name in dict.fromkeys(table["network"])}
+        return dict(sorted(found.items(), key=lambda item: item[0] != self.network)) or {self.network: ()}
+
+    def layer_order(self, network: str | None = None) -> list[str]:
+        """The layers of a network by depth: of the explained one from `layers`, else from the tables and maps."""
+        main = next(iter(self.families()))
+        network = network or main
+        if self.layers and network == main:
             return list(self.layers)
         for table in (self.scores, self.statistics):
             if table is not None:
-                return [str(name) for name in dict.fromkeys(table["layer"])]
+                return [str(name) for name in dict.fromkeys(of_network(table, network)["layer"])]
         return [str(name) for name in self.maps]
 
-    def planted(self) -> dict[str, str]:
-        """The planted layer of each region that has one."""
-        if self.recovery is None:
+    def planted(self, network: str | None = None) -> dict[str, str]:
+        """The planted layer of each region that has one, for the network whose layers were planted."""
+        main = next(iter(self.families()))
+        network = network or main
+        if self.recovery is None or network != (self.planted_from or main):
             return {}
-        known = set(self.layer_order())
+        known = set(self.layer_order(network))
         pairs = zip(self.recovery["roi"], self.recovery["planted"], strict=True)
         return {str(roi): str(layer) for roi, layer in pairs if str(layer) in known}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """A network with its controls in the section of layers and regions."""
+
+    name: str
+    controls: tuple[str, ...]
+    layers: list[str]
+    colors: dict[str, str]
+    planted: bool
+    profile: Picture | None
+    heat: list[HeatRow]
+    rois: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +243,7 @@ class _View:
     differing: dict[str, list[Picture]]
     highest: int
     pairs: list[tuple[str, Picture]]
-    heat: list[HeatRow]
-    rois: list[str]
+    families: list[_Family]
     tables: dict[str, Table]
     panels: list[tuple[PatternPanel, list[Card], Table | None]]
     cams: list[Card]
@@ -274,7 +311,6 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         if (table := getattr(content, name)) is not None and len(table)
     }
     cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
-    statistics = content.statistics
     return _View(
         content=content,
         layers=layers,
@@ -284,13 +320,29 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         differing=drawn.differences(content),
         highest=_highest(content, layers),
         pairs=drawn.pairs(content.rdm_pairs),
-        heat=heat_rows(statistics, layers, content.planted()) if statistics is not None else [],
-        rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
+        families=[_family(content, drawn, name, controls) for name, controls in content.families().items()],
         tables=tables,
         panels=[(panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization],
         cams=cards,
         methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
         provenance=list(content.provenance.items()),
+    )
+
+
+def _family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
+    """The profile of a network beside its controls and the baselines, and its layers by regions."""
+    layers, planted = content.layer_order(network), content.planted(network)
+    statistics = None if content.statistics is None else of_network(content.statistics, network)
+    rows = heat_rows(statistics, layers, planted) if statistics is not None else []
+    return _Family(
+        name=network,
+        controls=controls,
+        layers=layers,
+        colors=layer_colors(layers),
+        planted=bool(planted),
+        profile=drawn.profile(content, network, controls),
+        heat=rows,
+        rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from brainmap.viz.profiles import decimals, needs_columns
+from brainmap.viz.profiles import decimals, needs_columns, needs_one_network
 from brainmap.viz.style import colormap, data_uri, readable_on
 
 
@@ -62,6 +62,13 @@ def _text(value: Any, column: str) -> str:
             return f"{int(value)}".replace("-", "−")
         return f"{value:.3g}".replace("-", "−")
     return str(value)
+
+
+def of_network(table: pd.DataFrame, network: str, others: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a network, followed by those of `others`; every row of a table that names no network."""
+    if "network" not in table:
+        return table
+    return pd.concat([table[table["network"] == name] for name in (network, *others)])
 
 
 def make_table(
@@ -119,12 +126,12 @@ def make_table(
 def heat_rows(
     statistics: pd.DataFrame, layers: Sequence[str], planted: Mapping[str, str], *, alpha: float = 0.05
 ) -> list[HeatRow]:
-    """Layers by regions as rows of colored cells, for the first network of the table.
+    """Layers by regions as rows of colored cells.
 
     Parameters
     ----------
     statistics : DataFrame
-        Columns `layer`, `roi`, `mean`, and where known `standard_error`, `p_corrected`, `network`.
+        Columns `layer`, `roi`, `mean`, and where known `standard_error` and `p_corrected`; of one network.
     layers : sequence of str
         Layers by depth.
     planted : mapping roi -> layer
@@ -139,11 +146,10 @@ def heat_rows(
     Raises
     ------
     InputError
-        A column is missing.
+        A column is missing, or the table has several networks.
     """
     needs_columns(statistics, ["layer", "roi", "mean"], "report: statistics")
-    if "network" in statistics:
-        statistics = statistics[statistics["network"] == statistics["network"].iloc[0]]
+    needs_one_network(statistics, "report: statistics")
     rois = list(dict.fromkeys(statistics["roi"]))
     found = {(row["layer"], row["roi"]): row for row in statistics.to_dict("records")}
     top = max(float(statistics["mean"].max()), 1e-9) * 1.15

@@ -120,6 +120,7 @@ def profile(
     statistics: Annotated[Path | None, typer.Option(help="Tests, .tsv: layer, roi, mean, p_corrected.")] = None,
     as_table: Annotated[bool, typer.Option("--table", help="Layers x regions, from a table of tests.")] = False,
     rois: Annotated[str | None, typer.Option(help="Only these ROIs, in this order.")] = None,
+    network: Annotated[str | None, typer.Option(help="Only this network, where the tables hold several.")] = None,
     measure: Annotated[str, typer.Option(help="Name of the vertical axis.")] = "RDM correlation",
     columns: Columns = 4,
     dpi: Dpi = 192,
@@ -133,12 +134,13 @@ def profile(
         from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
 
         table = _of_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
+        table = _of_network(table, network)
         if as_table:
             return plot_layer_roi_table(table, measure=measure)
         return plot_layer_profile(
             table,
             None if ceilings is None else _read_table(ceilings),
-            statistics=None if statistics is None else _read_table(statistics),
+            statistics=None if statistics is None else _of_network(_read_table(statistics), network),
             measure=measure,
             columns=columns,
         )
@@ -156,6 +158,15 @@ def _read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _of_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
+    from brainmap.checks import one_of
+
+    if network is None or "network" not in table:
+        return table
+    one_of(network, [str(name) for name in dict.fromkeys(table["network"])], "network")
+    return table[table["network"] == network]
 
 
 def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study import Network, Participant
+from brainmap.viz.profiles import decimals
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 3
+VERSION = 4
 TABLES = ("statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers", "recovery", "clusters",
           "difference_clusters")  # fmt: skip
 
@@ -64,29 +65,33 @@ def page_content(context: Context) -> ReportContent:
     scores = _gathered(context, "scores.tsv", "rois")
     one = {k: t if t is None or "network" not in t else t[t["network"] == main] for k, t in tables.items()}
     panels = _panels(context, version)
+    families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in context.study.settings.network}
     return ReportContent(
         title=about.name,
-        question=about.question or _question(context, version),
+        question=about.question or _question(context),
         simulated=about.simulated,
-        key_results=_key_results(context, one, main),
+        key_results=_key_results(context, tables, families),
+        network=main,
+        networks=families,
         layers=layers,
         measure=context.study.settings.rsa.score,
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
-        scores=pd.concat([scores[scores["network"] == main], _best_baselines(context, scores)]),
-        statistics=one["statistics"],
+        scores=_with_best_baselines(context, scores),
+        statistics=tables["statistics"],
         tested=_tested(context),
-        bootstrap=one["bootstrap"],
-        differences=_clearest_first(one["differences"]),
+        bootstrap=tables["bootstrap"],
+        differences=_clearest_first(tables["differences"]),
         ceilings=tables["ceilings"],
         reliability=tables["reliability"],
         best_layers=tables["best_layers"],
-        recovery=None if one["recovery"] is None else one["recovery"].rename(columns={"region": "roi"}),
+        recovery=None if tables["recovery"] is None else tables["recovery"].rename(columns={"region": "roi"}),
+        planted_from=context.study.settings.network[0].name,
         layer_correlations=_correlations(context, main),
         maps=maps,
         p_maps=p_maps,
         best_layer_image=best,
-        clusters=_largest_first(one["clusters"]),
-        **_differences(context, version, layers, one["difference_clusters"]),
+        clusters=_largest_first(tables["clusters"]),
+        **_differences(context, version, layers, tables["difference_clusters"]),
         **_on_surface(context, version, layers),
         sheet=_sheet(one, maps, panels),
         rdm_pairs=_pairs(context, one, version),
@@ -101,15 +106,17 @@ def page_content(context: Context) -> ReportContent:
     )
 
 
-def _best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of the acoustic model that is best in each region, which is what a layer has to beat there."""
+def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of all networks, and of baselines those that are best in a region: what a layer has to beat there."""
     baselines = context.study.settings.baselines
-    found = scores[scores["network"] == (baselines.name if baselines else None)]
+    is_baseline = scores["network"] == (baselines.name if baselines else None)
+    found = scores[is_baseline]
     if not len(found):
-        return found
+        return scores
     mean = found.groupby(["roi", "layer"], sort=False)["score"].mean()
     best = {str(roi): layer for roi, layer in mean.groupby("roi", sort=False).idxmax()}
-    return found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
+    shown = found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
+    return pd.concat([scores[~is_baseline], shown])
 
 
 def _tested(context: Context) -> str:
@@ -201,40 +208,55 @@ def _differences(
     }
 
 
-def _question(context: Context, version: Version) -> str:
-    n = len(context.stimuli)
-    return f"Which layer of {version.network.name} orders these {n} sounds as each region of the brain does?"
+def _question(context: Context) -> str:
+    n, names = len(context.stimuli), [network.name for network in context.study.settings.network]
+    return f"Which layer of {' or '.join(names)} orders these {n} sounds as each region of the brain does?"
 
 
-def _key_results(context: Context, tables: Mapping[str, pd.DataFrame | None], network: str) -> list[tuple[str, str]]:
+def _key_results(
+    context: Context, tables: Mapping[str, pd.DataFrame | None], families: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str]]:
+    """The headline: every figure names the network it speaks of, and what its controls reach."""
     results: list[tuple[str, str]] = []
     recovery, statistics, clusters = tables["recovery"], tables["statistics"], tables["clusters"]
     if recovery is not None:
         planted = recovery[recovery["planted"].notna()]
+        source = next(iter(families))
         within = int((planted["distance"] <= 1).sum())
-        results.append(
-            (f"{within} of {len(planted)}", "planted regions whose best layer is the planted one or its neighbor")
-        )
+        results.append((
+            f"{within} of {len(planted)}",
+            f"planted regions whose best layer of {source} is the planted one or its neighbor",
+        ))
         exact = int((planted["distance"] == 0).sum())
-        results.append((f"{exact} of {len(planted)}", "planted layers found exactly"))
+        results.append((f"{exact} of {len(planted)}", f"planted layers of {source} found exactly"))
     if statistics is not None:
-        hits = statistics[statistics["p_corrected"] <= SIGNIFICANT]
-        regions = statistics["roi"].nunique()
-        results.append(
-            (
-                f"{hits['roi'].nunique()} of {regions}",
-                "regions that some layer explains, corrected over layers and regions",
-            )
-        )
-        top = statistics.sort_values("mean", ascending=False).iloc[0]
-        said = f"{statistics['mean'].max():.2f}".replace("0.", ".", 1)
-        results.append((said, f"highest mean {context.study.settings.rsa.score}: {top['layer']} in {top['roi']}"))
-    if clusters is not None and len(clusters):
-        extent = _extent(clusters)
-        found = clusters.groupby("layer")[extent].sum()
-        said = f"{extent} significant for {found.idxmax()}, the most of any layer of {network} (p < .05, corrected)"
-        results.append((f"{int(found.max()):,}", said))
+        for network, controls in families.items():
+            results += _of_one_network(context, statistics, network, controls)
+    if clusters is not None and len(trained := clusters[clusters["network"].isin(families)]):
+        extent = _extent(trained)
+        sizes = trained.groupby(["network", "layer"], as_index=False)[[extent]].sum()
+        most = sizes.sort_values(extent, ascending=False, kind="stable").iloc[0]
+        which = f"{most['layer']} of {most['network']}"
+        said = f"{extent} significant for {which}, the most of any layer (p < .05, corrected)"
+        results.append((f"{int(most[extent]):,}", said))
     return results
+
+
+def _of_one_network(
+    context: Context, statistics: pd.DataFrame, network: str, controls: Sequence[str]
+) -> list[tuple[str, str]]:
+    """How many regions a network explains, and its highest score beside what its controls reach in that region."""
+    mine = statistics[statistics["network"] == network]
+    if not mine["mean"].notna().any():
+        return []
+    hits = mine[mine["p_corrected"] <= SIGNIFICANT]
+    top = mine.sort_values("mean", ascending=False, kind="stable").iloc[0]
+    said = f"highest mean {context.study.settings.rsa.score} of {network}: {top['layer']} in {top['roi']}"
+    for control in controls:
+        best = statistics[(statistics["network"] == control) & (statistics["roi"] == top["roi"])]["mean"].max()
+        said += f"; its {control.removeprefix(network + '-')} control reaches {decimals(best)} there"
+    explained = f"regions that some layer of {network} explains, corrected over all layers and regions"
+    return [(f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", explained), (decimals(top["mean"]), said)]
 
 
 def _correlations(context: Context, network: str) -> pd.DataFrame | None:
