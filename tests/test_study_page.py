@@ -30,7 +30,8 @@ def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinySt
     assert facts is not None
     for network in ("net", "other"):
         assert f"regions that some layer of {network} explains" in facts[0]
-        assert f"of {network}: {best.loc[network, 'layer']} in {best.loc[network, 'roi']}" in facts[0]
+        top = best.loc[network].to_dict()
+        assert f"of {network}: {top['layer']} in {top['roi']}" in facts[0]
     assert "its untrained control reaches" in facts[0]
     labels = re.findall(r'<label for="network-\d">(\w+)</label>', page)
     assert labels == ["net", "other"]
