@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,10 @@ class Design:
     rows : ndarray of int
         The volume of each row: censored ones are left out.
     matrix : ndarray, (n_rows, n_columns)
+    bases : mapping of name to (option, model)
+        How the times of a stimulus were given (`-stim_times`, `-stim_times_IM`), and its response function.
+    contrasts : tuple of str
+        Names of the general linear tests.
     """
 
     columns: tuple[str, ...]
@@ -45,6 +49,8 @@ class Design:
     run_starts: NDArray[np.int64]
     rows: NDArray[np.int64]
     matrix: NDArray[np.float64]
+    bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    contrasts: tuple[str, ...] = ()
 
     def run_of(self, column: str) -> str | None:
         """The run (from 1) in which a regressor is not 0; None where that is none or more than one."""
@@ -77,8 +83,14 @@ def read_design(path: Path) -> Design:
         rows = np.arange(len(matrix))
     if len(matrix) != len(rows) or not len(starts):
         raise InputError(f"{path}: {len(matrix)} rows, GoodList names {len(rows)} volumes; make the design again")
-    stimuli = tuple(name.strip() for name in said.get("StimLabels", "").split(";") if name.strip())
-    return Design(columns, stimuli, starts, rows, matrix)
+    lists = [said.get(key, "").split(";") for key in ("StimLabels", "GltLabels")]
+    stimuli, contrasts = (tuple(name.strip() for name in names if name.strip()) for names in lists)
+    numbers = [key.removeprefix("BasisName_") for key in said if key.startswith("BasisName_")]
+    bases = {
+        said[f"BasisName_{k}"].strip(): (said.get(f"BasisOption_{k}", "").strip(), said.get(f"BasisFormula_{k}", ""))
+        for k in numbers
+    }
+    return Design(columns, stimuli, starts, rows, matrix, bases, contrasts)
 
 
 def _integers(text: str) -> NDArray[np.int64]:
@@ -192,20 +204,21 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
 
 def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
+    from brainmap.rsa._buckets import Regressor, design_regressors
     from brainmap.rsa.images import image_info
     from brainmap.rsa.pattern_table import label_patterns
     from brainmap.rsa.patterns import source_of
 
-    betas = label_patterns(source_of(path))
-    labels = image_info(path).labels
+    source, labels = source_of(path), image_info(path).labels
+    known = design_regressors(design)
+    if known:  # what is no column of the design is a contrast: a difference of conditions is no condition
+        named = {match["name"] for label in labels if (match := _COEFFICIENT.fullmatch(label.strip()))}
+        others = named - {one.name for one in known}
+        source = replace(source, regressors=(*known, *(Regressor(name, "contrast") for name in sorted(others))))
     rows = []
-    for volume, stimulus, condition in betas:
-        if design.stimuli and condition not in design.stimuli:
-            continue  # a contrast: a difference of conditions is no condition
+    for volume, stimulus, condition in label_patterns(source):
         coefficient = _COEFFICIENT.fullmatch(labels[volume].strip())
         column = f"{coefficient['name']}#{coefficient['n']}" if coefficient else stimulus
         trial = design.run_of(column) if "#" in stimulus and len(design.run_starts) > 1 else None
         rows.append((volume, stimulus, condition, run or trial or "1"))
-    if not rows:
-        raise InputError(f"{path}: no sub-brick is a coefficient of the stimuli {some(design.stimuli)} of its design")
     return tuple(rows)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.record import write_json, write_table
+from brainmap.rsa._buckets import OWN
 from brainmap.rsa._selectors import image_files
 from brainmap.rsa.glm import Betas
 from brainmap.rsa.images import image_info, save_image
@@ -102,7 +103,7 @@ def save_betas(
         for kind, image in kinds.items():
             values = np.asarray(image.dataobj)[..., chosen]
             own = save_image(_like(values, betas.mask), f"{stems[run]}_{kind}{ending}", labels=labels, space=known,
-                             overwrite=overwrite)  # fmt: skip
+                             history=f"{OWN}: {betas.settings.model}", overwrite=overwrite)  # fmt: skip
             (first if kind == "betas" else rest).extend(image_files(own))
             rest.append(write_json(f"{stems[run]}_{kind}.json", {"Labels": labels, **said}))
         if residuals and betas.residuals is not None:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
+from brainmap.rsa._buckets import Regressor, stimuli_in
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
 Runs = Sequence[object] | NDArray[Any]
 
-_COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef$")
 _STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
 
 
@@ -51,15 +51,15 @@ class Source:
         Of the sub-bricks; empty where there are none.
     statistics : tuple of int
         Volumes that follow a distribution (t, F, ...) by their code.
-    contrasts : tuple of str
-        Names of general linear tests, which a bucket of AFNI holds among the conditions.
+    regressors : tuple of Regressor
+        What the history or the design of an AFNI bucket says of its coefficients.
     """
 
     name: str
     n_volumes: int
     labels: tuple[str, ...] = ()
     statistics: tuple[int, ...] = ()
-    contrasts: tuple[str, ...] = ()
+    regressors: tuple[Regressor, ...] = ()
 
 
 def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
@@ -116,10 +116,9 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
 def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     """Volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
 
-    Of an AFNI statistics bucket only the `name#n_Coef` sub-bricks are patterns, never t, F or general linear
-    tests; of other images those that carry no statistic's code (or all, where all carry one). A name with one
-    coefficient is the stimulus; a name with several (`-stim_times_IM`) gives the stimuli `name#0`, `name#1` and
-    so on of the condition `name`.
+    Of an AFNI statistics bucket only the coefficients of stimuli are patterns, never t, F, contrasts or terms of
+    the baseline (`stimuli_in` says how they are told apart); of other images those that carry no statistic's code
+    (or all, where all carry one).
 
     Examples
     --------
@@ -131,7 +130,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     Raises
     ------
     InputError
-        No labels, or the labels of statistics only.
+        No labels, the labels of statistics only, or coefficients that could be stimuli or something else.
     """
     labels = source.labels
     if not any(label.strip() for label in labels):
@@ -140,18 +139,9 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
         )
     if len(labels) != source.n_volumes:
         raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
-    found = {volume: _COEFFICIENT.match(label.strip()) for volume, label in enumerate(labels)}
-    coefficients = {
-        volume: match
-        for volume, match in found.items()
-        if match and volume not in source.statistics and match["name"] not in source.contrasts
-    }
-    if coefficients:
-        several = Counter(match["name"] for match in coefficients.values())
-        return [
-            (v, m["name"] if several[m["name"]] == 1 else f"{m['name']}#{m['n']}", m["name"])
-            for v, m in coefficients.items()
-        ]
+    found = stimuli_in(labels, source.statistics, source.regressors, source.name)
+    if found is not None:
+        return found
     if any(_STATISTIC.search(label.strip()) for label in labels):
         raise InputError(
             f"patterns: {source.name} holds statistics and no '#n_Coef' sub-brick; found "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
+from brainmap.rsa._buckets import regressors_of
 from brainmap.rsa.images import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions import Image, Mask, Rois, grid_of, load_mask
@@ -274,8 +274,8 @@ def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
     n = info.shape[3] if len(info.shape) > 3 else 1
     unnamed = all(label == f"#{k}" for k, label in enumerate(info.labels))
     statistics = tuple(volume for volume, stat in enumerate(info.stats) if stat is not None)
-    contrasts = tuple(re.findall(r"-glt_label\s+\d+\s+(\S+)", info.history))
-    return Source(name, n, () if unnamed else info.labels, statistics, contrasts)
+    regressors = regressors_of(info.history, None if info.path is None else info.path.parent)
+    return Source(name, n, () if unnamed else info.labels, statistics, regressors)
 
 
 def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:

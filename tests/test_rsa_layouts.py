@@ -204,7 +204,12 @@ def design(
     matrix[:, 0], matrix[:, 1] = np.arange(rows) < starts[-1], np.arange(rows) >= starts[-1]
     for k, at in enumerate(columns.values(), start=2):
         matrix[at : at + 3, k] = 1
-    stimuli = " ; ".join(dict.fromkeys(name.split("#")[0] for name in columns))
+    words = list(dict.fromkeys(name.split("#")[0] for name in columns))
+    stimuli, trials = " ; ".join(words), len(columns) > len(words)
+    bases = "\n".join(
+        f'#  BasisOption_{k:06d} = "-stim_times{"_IM" * trials}"\n#  BasisName_{k:06d} = "{word}"\n'
+        f'#  BasisFormula_{k:06d} = "GAM"' for k, word in enumerate(words, start=1)
+    )  # fmt: skip
     body = "\n".join(" ".join(f"{v:g}" for v in row) for row in matrix[censored:])
     text(path, f"""# <matrix
 #  ni_type = "{len(names)}*double"
@@ -217,6 +222,7 @@ def design(
 #  RunStart = "{','.join(map(str, starts))}"
 #  Nstim = "1"
 #  StimLabels = "{stimuli}"
+{bases}
 #  GltLabels = "cat-dog"
 #  CommandLine = "3dDeconvolve -input x+tlrc"
 # >

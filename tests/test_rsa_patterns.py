@@ -96,7 +96,9 @@ def test_of_a_statistics_bucket_only_coefficients_are_patterns(rng: np.random.Ge
 
 def test_single_trial_coefficients_are_tokens_of_their_condition(rng: np.random.Generator, tmp_path: Path) -> None:
     labels = [f"{w}#{n}_Coef" for w in WORDS[:3] for n in (0, 1)]
-    save_image(image(rng.normal(size=(*SHAPE, 6))), tmp_path / "im+orig", labels=labels)
+    history = "3dDeconvolve " + " ".join(f"-stim_times_IM {k} {w}.1D GAM -stim_label {k} {w}"
+                                         for k, w in enumerate(WORDS[:3], 1))  # fmt: skip
+    save_image(image(rng.normal(size=(*SHAPE, 6))), tmp_path / "im+orig", labels=labels, history=history)
     stimuli = {f"{w}.wav": w for w in WORDS}
     data = load_patterns(tmp_path / "im+orig", mask=image(half_mask()), stimuli=stimuli)
     assert list(data.obs_descriptors["stimulus_id"][:2]) == ["no#0", "no#1"]

@@ -13,6 +13,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
+from brainmap.rsa._buckets import OWN, regressors_of
 from brainmap.rsa._design import GlmSettings
 from brainmap.rsa._design_rdms import planned_design_rdms
 from brainmap.rsa._plan import Plan, plan_betas
@@ -32,7 +33,7 @@ from brainmap.stages.networks import layer_names, model_rdms
 from brainmap.stages.order import Likeness, known_models, likenesses, told
 from brainmap.study_inputs import Participant
 
-VERSION = 1
+VERSION = 2
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
 
 
@@ -143,7 +144,7 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
         return find(**arguments, stimuli=stimuli), ()
     plan = plan_bold(person)
     sources = [
-        Source(name, len(design.labels), tuple(coefficient_labels(list(design.labels))))
+        Source(name, len(design.labels), tuple(coefficient_labels(list(design.labels))), regressors=regressors_of(OWN))
         for name, design in zip(person.files, plan.designs, strict=True)
     ]
     several = len(sources) > 1

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.rdm import Precision
     from brainmap.rsa.regions import Rois
 
-VERSION = 1
+VERSION = 2
 HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all where there are fewer
 WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that take a noise precision
 
