@@ -83,6 +83,8 @@ class Baselines(Section):
         return self
 
 
+PARTIAL = ("rho-a", "spearman", "pearson")
+"""Measures that `[rsa] control_for` goes with, as `brainmap.rsa.splines` says."""
 OF_DESIGN = ("noise-only", "elapsed-time")
 """What `[rsa] control_for` takes beside acoustic models: RDMs of each participant's own order of events."""
 
@@ -125,8 +127,9 @@ class Rsa(Section):
 
     @model_validator(mode="after")
     def _partial_scores_of_what_has_parts(self) -> Rsa:
-        if self.control_for and self.measure.endswith("_cov"):
-            raise ValueError(f"control_for: measure {self.measure!r} has no partial form; choose another one")
+        if self.control_for and self.measure not in PARTIAL:
+            raise ValueError(f"control_for: measure {self.measure!r} has no partial form that is 0 where layer and "
+                             f"brain share the controls only; choose {some(PARTIAL)}")  # fmt: skip
         if self.control_for and self.inference.bootstrap:
             raise ValueError("control_for: partial scores are tested over participants, not by bootstrap; leave out "
                              "control_for, or bootstrap")  # fmt: skip
@@ -135,7 +138,11 @@ class Rsa(Section):
     @property
     def score(self) -> str:
         """What scores of regions are, in tables and figures."""
-        return f"partial {self.measure}" if self.control_for else self.measure
+        if not self.control_for:
+            return self.measure
+        from brainmap.rsa.splines import partial_name
+
+        return partial_name(self.measure, len(self.control_for))
 
 
 class GroupTest(Section):

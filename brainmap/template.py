@@ -74,7 +74,9 @@ items = "stimulus"               # rows of the RDMs: stimulus, or condition (tok
 dissimilarity = "crossnobis"     # the brain's geometry; crossnobis needs runs; correlation, euclidean, mahalanobis
 measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a, pearson, cosine
 # control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions;
-#                                  "noise-only", "elapsed-time": what each participant's own order of events explains
+#                                  "noise-only", "elapsed-time": what each participant's own order of events explains.
+#                                  rho-a, spearman: by splines, one control from 12 items, two from 20; of three
+#                                  (from 19) Pearson's correlation is taken. pearson: by straight lines
 inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
 # inference also takes bootstrap = 1000 (resamples), over = "both" ("participants", "conditions": what is drawn), and
 #                      permutations = 2000 (relabelings of conditions, where there is one participant)

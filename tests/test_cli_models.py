@@ -111,6 +111,6 @@ def test_compare_removes_controls_from_scores_and_ceilings(files: Path, brainmap
     sides = (rsa.load_rdms(files / "net.h5"), brains, rsa.load_rdms(control))
     expected = rsa.compare_rdms_partial(*sides, measure="pearson")
     np.testing.assert_allclose(pd.read_csv(files / "scores.tsv", sep="\t")["score"], expected.ravel())
-    assert json.loads((files / "scores.json").read_text())["Measure"] == "partial pearson"
+    assert json.loads((files / "scores.json").read_text())["Measure"] == "linear partial correlation (Pearson)"
     bounds = rsa.partial_ceilings(brains, sides[2], measure="pearson")
     assert pd.read_csv(ceilings, sep="\t")["lower"].item() == pytest.approx(bounds["lower"].item())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 from rsatoolbox.rdm.rdms import RDMs
+from scipy.spatial.distance import pdist
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_vectors
-from brainmap.rsa.inference import split_half_best_layer
+from brainmap.rsa.inference import score_statistics, split_half_best_layer
 from brainmap.rsa.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
+from brainmap.rsa.splines import items_needed
 
 
 def tied(rng: np.random.Generator, n: int, pairs: int = 45) -> np.ndarray:
@@ -25,18 +29,90 @@ def residual(y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.asarray(y - z @ np.linalg.lstsq(z, y, rcond=None)[0])
 
 
+def truncated_powers(x: np.ndarray, inner: int) -> list[np.ndarray]:
+    """A cubic spline with knots at quantiles in another basis than B-splines: it spans the same curves."""
+    x = (x - x.mean()) / x.std()
+    knots = np.quantile(x, np.arange(1, inner + 1) / (inner + 1))
+    return [*(x**k for k in range(4)), *(np.maximum(x - knot, 0.0) ** 3 for knot in knots)]
+
+
+def removed_by_hand(z: np.ndarray, measure: str) -> np.ndarray:
+    """The columns (n_columns, n_pairs) that controls should take, from polynomials and truncated powers."""
+    if measure == "pearson":
+        return z
+    if len(z) == 1:
+        return np.array(truncated_powers(scipy.stats.rankdata(z[0]), 2))
+    if len(z) == 2:
+        one, two = (truncated_powers(scipy.stats.rankdata(v), 0) for v in z)
+        return np.array([*z, *(a * b for a in one for b in two)])
+    return np.array([column for v in z for column in truncated_powers(v, 2)])
+
+
 @pytest.mark.parametrize("kind", ["partial", "semi-partial"])
-@pytest.mark.parametrize("measure", ["pearson", "spearman"])
-def test_it_is_the_correlation_of_residuals(measure: str, kind: Any) -> None:
+@pytest.mark.parametrize(("measure", "n_controls"), [("pearson", 1), ("pearson", 2), ("pearson", 3), ("rho-a", 1),
+                                                     ("spearman", 1), ("rho-a", 2), ("spearman", 2)])
+def test_it_is_the_correlation_of_residuals(measure: str, n_controls: int, kind: Any) -> None:
     rng = np.random.default_rng(0)
-    models, data, controls = tied(rng, 3), tied(rng, 4), tied(rng, 2)
+    models, data, controls = tied(rng, 3, 300), tied(rng, 4, 300), tied(rng, n_controls, 300)
     data += controls[0]
     found = compare_vectors_partial(models, data, controls, measure=measure, kind=kind)
-    x, y, z = (v if measure == "pearson" else np.apply_along_axis(scipy.stats.rankdata, 1, v)
-               for v in (models, data, controls))
+    x, y = (v if measure == "pearson" else np.apply_along_axis(scipy.stats.rankdata, 1, v) for v in (models, data))
+    z = removed_by_hand(controls, measure)
     for i, j in np.ndindex(found.shape):
         mine, brain = residual(x[i], z), residual(y[j], z) if kind == "partial" else y[j]
-        assert found[i, j] == pytest.approx(np.corrcoef(mine, brain)[0, 1])
+        assert found[i, j] == pytest.approx(np.corrcoef(mine, brain)[0, 1], abs=1e-9)
+
+
+def test_three_controls_switch_ranks_to_values_and_added_splines_and_say_so() -> None:
+    rng = np.random.default_rng(20)
+    model, data, controls = tied(rng, 1, 190), tied(rng, 1, 190), tied(rng, 3, 190)
+    data += controls.sum(axis=0)
+    with pytest.warns(BrainmapWarning, match=r"3 controls are too many for ranks .* sum of a spline of each"):
+        found = compare_vectors_partial(model, data, controls)
+    z = removed_by_hand(controls, "added")
+    assert found[0, 0] == pytest.approx(np.corrcoef(residual(model[0], z), residual(data[0], z))[0, 1], abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_items", "n_controls", "needed"), [(11, 1, 12), (19, 2, 20), (18, 3, 19)])
+def test_too_few_pairs_for_the_columns_are_refused_and_one_item_more_is_not(
+    n_items: int, n_controls: int, needed: int
+) -> None:
+    rng = np.random.default_rng(21)
+    for n in (n_items, n_items + 1):
+        x, y, *z = rng.normal(size=(2 + n_controls, n * (n - 1) // 2))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*too many for ranks", BrainmapWarning)
+            if n == n_items:
+                with pytest.raises(InputError, match=rf"{n_items} items, wanted at least {needed} items.*'pearson'"):
+                    compare_vectors_partial(x, y, np.array(z))
+                assert np.isfinite(compare_vectors_partial(x, y, np.array(z), measure="pearson")).all()
+            else:
+                assert np.isfinite(compare_vectors_partial(x, y, np.array(z))).all()
+    assert items_needed("rho-a", n_controls) == needed
+
+
+def test_a_control_of_two_values_is_removed_by_its_means_and_still_takes_twelve_items() -> None:
+    rng = np.random.default_rng(22)
+    x, y, z = tied(rng, 1, 66), tied(rng, 1, 66), rng.integers(0, 2, size=66).astype(float)
+    ranks = [scipy.stats.rankdata(v[0]) for v in (x, y)]
+    for value in (0.0, 1.0):
+        for r in ranks:
+            r[z == value] -= r[z == value].mean()
+    assert compare_vectors_partial(x, y, z)[0, 0] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    with pytest.raises(InputError, match="wanted at least 12 items"):
+        compare_vectors_partial(x[:, :55], y[:, :55], z[:55])
+
+
+def test_data_that_lack_too_many_pairs_are_counted_and_the_others_stay() -> None:
+    rng = np.random.default_rng(23)
+    x, y, z = rng.normal(size=(1, 78)), rng.normal(size=(2, 78)), rng.normal(size=78)
+    whole = compare_vectors_partial(x, y[:1], z)
+    i, j = np.triu_indices(13, 1)
+    y[1, (i < 2) | (j < 2)] = np.nan
+    with pytest.warns(BrainmapWarning, match=r"not defined for 1 \(missing pairs leave too few .*\) of 2"):
+        found = compare_vectors_partial(x, y, z)
+    assert found[0, 0] == whole[0, 0]
+    assert np.isnan(found[0, 1])
 
 
 def test_the_square_of_the_semi_partial_is_what_the_model_alone_explains() -> None:
@@ -50,62 +126,61 @@ def test_the_square_of_the_semi_partial_is_what_the_model_alone_explains() -> No
     assert found[0, 0] ** 2 == pytest.approx(r2(np.concatenate([controls, model])) - r2(controls))
 
 
-@pytest.mark.parametrize(("measure", "same"), [("rho-a", "spearman"), ("tau-a", "tau-b")])
-def test_without_ties_the_a_measures_equal_the_others(measure: str, same: str) -> None:
-    x, y, z = np.random.default_rng(2).normal(size=(3, 2, 45))
-    found = compare_vectors_partial(x, y, z, measure=measure)
-    np.testing.assert_allclose(found, compare_vectors_partial(x, y, z, measure=same), atol=1e-12)
+CURVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda z: z,
+    "root": lambda z: np.sqrt(z - z.min()),
+    "saturating": lambda z: np.tanh(2 * z),
+    "skewed": lambda z: (z - z.min()) ** 2,
+    "lognormal": np.exp,
+}
 
 
-def test_rho_a_is_the_mean_over_random_orders_of_ties_for_large_numbers() -> None:
-    rng = np.random.default_rng(3)
-    control = rng.integers(0, 2, size=20_000).astype(float)
-    model, data = (control + rng.integers(0, 3, size=20_000) for _ in range(2))
-    data = data + (model > 2)
-    ranks = [scipy.stats.rankdata(v + 1e-6 * rng.random(len(v))) for v in (model, data)]
-    z = scipy.stats.rankdata(control)[None]
-    expected = np.corrcoef(residual(ranks[0], z), residual(ranks[1], z))[0, 1]
-    found = compare_vectors_partial(model, data, control, measure="rho-a")[0, 0]
-    assert found == pytest.approx(expected, abs=0.02)
-    assert found < compare_vectors_partial(model, data, control, measure="spearman")[0, 0]
+def false_positives(curve: str, n_items: int, *, n_controls: int = 1, planted: float = 0, studies: int = 400) -> float:
+    """How often a model counts as above 0 in 12 participants who share with it the controls (and a planted part)."""
+    rng = np.random.default_rng(n_items)
+
+    def rdm() -> np.ndarray:
+        return unit(pdist(rng.normal(size=(n_items, 5))))
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        return np.asarray((x - x.mean()) / x.std())
+
+    scores = []
+    for _ in range(studies):
+        controls = np.array([rdm() for _ in range(n_controls)])
+        common = unit(CURVES[curve](controls).sum(axis=0))
+        own = rdm()
+        data = np.array([common + planted * own + rdm() for _ in range(12)])
+        scores.append(compare_vectors_partial(common + own, data, controls)[0])
+    return float((score_statistics(np.array(scores), correction="none")["p"] <= 0.05).mean())
 
 
-@pytest.mark.parametrize("measure", ["tau-b", "cosine"])
-def test_one_control_follows_kendalls_formula(measure: str) -> None:
-    rng = np.random.default_rng(4)
-    x, y, z = tied(rng, 1), tied(rng, 1), tied(rng, 1)
-    xy, xz, yz = (compare_vectors(a, b, measure=measure)[0, 0] for a, b in ((x, y), (x, z), (y, z)))
-    found = compare_vectors_partial(x, y, z, measure=measure)[0, 0]
-    assert found == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
-    if measure == "tau-b":
-        assert xy == pytest.approx(scipy.stats.kendalltau(x[0], y[0]).statistic)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_items", [24, 48])
+@pytest.mark.parametrize(("curve", "n_controls"), [*((curve, 1) for curve in CURVES), ("linear", 2), ("root", 2)])
+def test_what_is_shared_by_the_control_alone_is_not_found(curve: str, n_controls: int, n_items: int) -> None:
+    assert false_positives(curve, n_items, n_controls=n_controls) <= 0.10
 
 
-@pytest.mark.parametrize("measure", ["tau-a", "tau-b"])
-def test_tau_with_several_controls_is_the_partial_cosine_of_signs(measure: str) -> None:
-    rng = np.random.default_rng(5)
-    x, y, z = tied(rng, 1, 21), tied(rng, 1, 21), tied(rng, 2, 21)
-    i, j = np.triu_indices(21, 1)
-    signs = [np.sign(v[:, i] - v[:, j]) for v in (x, y, z)]
-    weights = np.linalg.solve(signs[2] @ signs[2].T, signs[2] @ np.concatenate(signs[:2]).T)
-    left, right = np.concatenate(signs[:2]) - weights.T @ signs[2]
-    own = [float(left @ left), float(right @ right)]
-    if measure == "tau-a":  # tied pairs of model and data count as broken at random
-        own = [o + float((s == 0).sum()) for o, s in zip(own, signs[:2], strict=True)]
-    found = compare_vectors_partial(x, y, z, measure=measure)[0, 0]
-    assert found == pytest.approx(left @ right / np.sqrt(own[0] * own[1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("n_items", [12, 16])
+def test_few_items_keep_the_level_too(n_items: int) -> None:
+    found = {curve: false_positives(curve, n_items) for curve in CURVES}
+    assert max(found.values()) <= 0.12, found
 
 
-@pytest.mark.parametrize("measure", ["rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine"])
+@pytest.mark.slow
+def test_a_part_of_its_own_is_found() -> None:
+    assert false_positives("saturating", 24, planted=0.2, studies=200) >= 0.9
+
+
+@pytest.mark.parametrize("measure", ["rho-a", "spearman", "pearson"])
 def test_a_category_that_both_contain_is_removed_whole(measure: str) -> None:
     rng = np.random.default_rng(6)
     category = rng.integers(0, 2, size=2000).astype(float)
     model, data = category + 0.5 * rng.normal(size=(2, 2000)) + 3
     assert compare_vectors(model, data, measure=measure)[0, 0] > 0.25
-    ones = np.ones(2000)  # cosine knows no mean: it is a control too
-    controls = np.stack([category, ones]) if measure == "cosine" else category
-    left = compare_vectors_partial(model, data, controls, measure=measure)[0, 0]
-    assert abs(left) < (0.2 if measure.startswith("tau") else 0.06)
+    assert abs(compare_vectors_partial(model, data, category, measure=measure)[0, 0]) < 0.06
 
 
 def labelled(vectors: np.ndarray, names: list[str], **described: list[str]) -> RDMs:
@@ -115,12 +190,12 @@ def labelled(vectors: np.ndarray, names: list[str], **described: list[str]) -> R
 
 def test_items_are_matched_by_label_and_missing_pairs_left_out() -> None:
     rng = np.random.default_rng(7)
-    vectors = tied(rng, 4, 45)
-    names = [f"b{k}" for k in range(10)]
-    square = np.zeros((4, 10, 10))
-    i, j = np.triu_indices(10, 1)
+    vectors = tied(rng, 4, 276)
+    names = [f"b{k}" for k in range(24)]
+    square = np.zeros((4, 24, 24))
+    i, j = np.triu_indices(24, 1)
     square[:, i, j] = square[:, j, i] = vectors
-    order = rng.permutation(10)
+    order = rng.permutation(24)
     moved = square[:, order][:, :, order][:, i, j]
     controls = labelled(moved[2:], [names[k] for k in order])
     one, data = labelled(vectors[:1], names), labelled(vectors[1:2], names)
@@ -129,7 +204,7 @@ def test_items_are_matched_by_label_and_missing_pairs_left_out() -> None:
                                                               measure="spearman"))
     holed = vectors.copy()
     holed[0, 3] = holed[1, 5] = holed[2, 8] = np.nan
-    rest = np.setdiff1d(np.arange(45), [3, 5, 8])
+    rest = np.setdiff1d(np.arange(276), [3, 5, 8])
     np.testing.assert_allclose(compare_vectors_partial(holed[:1], holed[1:2], holed[2:]),
                                compare_vectors_partial(vectors[:1, rest], vectors[1:2, rest], vectors[2:, rest]))
 
@@ -149,20 +224,22 @@ def test_ceilings_lose_what_participants_share_with_the_control() -> None:
 
 def test_a_model_that_is_its_control_has_no_score() -> None:
     x, y = np.random.default_rng(9).normal(size=(2, 1, 45))
-    with pytest.warns(BrainmapWarning, match="1 of 1 comparisons"):
+    with pytest.warns(BrainmapWarning, match=r"not defined for 1 \(nothing is left of a model or data RDM\) of 1"):
         assert np.isnan(compare_vectors_partial(2 * x + 1, y, x, measure="pearson")).all()
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"measure": "corr_cov"}, "no partial form"),
+        *(({"measure": measure}, "no partial form that is 0 where .* share the controls only; choose 'rho-a'")
+          for measure in ("corr_cov", "cosine_cov", "cosine", "bures", "tau-a", "tau-b")),
         ({"measure": "spermann"}, "did you mean 'spearman'"),
         ({"kind": "half"}, "wanted one of 'partial', 'semi-partial'"),
         ({"controls": np.ones((1, 45))}, "control RDM 1 has no variance"),
         ({"controls": np.ones((1, 44))}, "45, 45 and 44 pairs"),
         ({"controls": np.empty((0, 45))}, "no control RDMs"),
-        ({"controls": np.random.default_rng(0).normal(size=(45, 45))}, "45 controls for 45 pairs"),
+        ({"controls": np.random.default_rng(0).normal(size=(45, 45))}, "45 controls for 45 pairs of 10 items, wanted"),
+        ({"controls": np.random.default_rng(0).normal(size=(45, 45)), "measure": "pearson"}, "wanted fewer controls"),
     ],
 )
 def test_bad_input_is_said(given: dict[str, Any], words: str) -> None:
@@ -192,7 +269,7 @@ def of_people(vectors: np.ndarray, people: list[str]) -> RDMs:
 
 def confounded(rng: np.random.Generator, strength: float) -> tuple[RDMs, RDMs, RDMs]:
     """A model, and six participants whose RDMs hold nothing but noise and their own order in time, like the model's."""
-    n_items, people = 20, [f"{k:02d}" for k in range(1, 7)]
+    n_items, people = 24, [f"{k:02d}" for k in range(1, 7)]
     i, j = np.triu_indices(n_items, 1)
     common = np.arange(n_items) + rng.normal(0, 2, n_items)
     orders = [np.argsort(np.argsort(common + rng.normal(0, 4, n_items))) for _ in people]
@@ -220,7 +297,7 @@ def test_a_confound_of_each_participants_own_order_falls_to_nothing(measure: str
 def test_own_controls_are_those_of_each_participant_in_any_order_of_items_and_people() -> None:
     rng = np.random.default_rng(9)
     model, data, elapsed = confounded(rng, strength=0.5)
-    everybodys = of_people(np.concatenate([rng.normal(size=(1, 190)), elapsed.dissimilarities[::-1]]),
+    everybodys = of_people(np.concatenate([rng.normal(size=(1, 276)), elapsed.dissimilarities[::-1]]),
                            ["", *elapsed.rdm_descriptors["participant"][::-1]])  # fmt: skip
     found = compare_rdms_partial(model, data, everybodys)
     for k in range(6):
@@ -230,7 +307,7 @@ def test_own_controls_are_those_of_each_participant_in_any_order_of_items_and_pe
     same = of_people(np.tile(elapsed.dissimilarities[:1], (6, 1)), elapsed.rdm_descriptors["participant"])
     once = RDMs(elapsed.dissimilarities[:1], pattern_descriptors=dict(data.pattern_descriptors))
     np.testing.assert_allclose(compare_rdms_partial(model, data, same), compare_rdms_partial(model, data, once))
-    layers = RDMs(rng.normal(size=(2, 190)), rdm_descriptors={"layer": ["a", "b"]},
+    layers = RDMs(rng.normal(size=(2, 276)), rdm_descriptors={"layer": ["a", "b"]},
                   pattern_descriptors=dict(data.pattern_descriptors))  # fmt: skip
     one, two = (
         split_half_best_layer(layers, data, splits=4, rng=np.random.default_rng(0), by="stimulus", control_rdms=it)
@@ -247,7 +324,7 @@ def test_ceilings_with_own_controls_pool_what_the_controls_leave() -> None:
     lower = [np.corrcoef(residual(np.delete(z, k, axis=0).mean(axis=0), own[[k]]), rest[k])[0, 1] for k in range(6)]
     found = partial_ceilings(data, elapsed, measure="pearson")
     assert found["lower"][0] == pytest.approx(np.mean(lower))
-    holes = of_people(np.where(np.arange(190) < 5, np.nan, own), elapsed.rdm_descriptors["participant"])
+    holes = of_people(np.where(np.arange(276) < 5, np.nan, own), elapsed.rdm_descriptors["participant"])
     assert np.isfinite(partial_ceilings(data, holes, measure="rho-a")[["lower", "upper"]].to_numpy()).all()
 
 

@@ -241,7 +241,8 @@ def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyS
     assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found
 
 def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
-    bold_study.edit(("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'))
+    bold_study.edit(("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'),
+                    ('measure = "rho-a"', 'measure = "pearson"'))  # fmt: skip
     assert check_study(Context(load_study(bold_study.file))).problems == ()
     bold_study.run()
     models = rsa.load_rdms(bold_study.out / "rdms" / "network-net_rdms.h5")
@@ -251,11 +252,11 @@ def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     own = RDMs(np.concatenate([aligned_vectors(one, brains) for one in designs]),
                rdm_descriptors={"participant": ["01", "01", "02", "02"]},
                pattern_descriptors={"stimulus_id": brains.pattern_descriptors["stimulus_id"]})  # fmt: skip
-    expected = rsa.compare_rdms_partial(models, brains, own, measure="rho-a")
+    expected = rsa.compare_rdms_partial(models, brains, own, measure="pearson")
     table = pd.read_csv(bold_study.out / "group" / "scores.tsv", sep="\t")
     np.testing.assert_allclose(table["score"], expected.ravel())
     bounds = pd.read_csv(bold_study.out / "group" / "ceilings.tsv", sep="\t")
-    np.testing.assert_allclose(bounds["lower"], rsa.partial_ceilings(brains, own, measure="rho-a")["lower"])
+    np.testing.assert_allclose(bounds["lower"], rsa.partial_ceilings(brains, own, measure="pearson")["lower"])
 
 
 def in_table_order(study: TinyStudy) -> None:

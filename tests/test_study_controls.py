@@ -13,21 +13,23 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.stages import Context, check_study
+from brainmap.stages.controls import check_pairs
 from brainmap.study import load_study
 from tests.conftest import sound_ids
 
 BASELINES = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'
+PEARSON = ('measure = "rho-a"', 'measure = "pearson"')
 
 
 def test_scores_and_ceilings_are_partial_and_a_control_is_no_longer_compared(tiny_study: Any) -> None:
     controlled = BASELINES + 'control_for = ["mfcc"]\n'
     silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
-    tiny_study.edit(("\n[rsa]\n", controlled), ("[searchlight]\nradius_mm = 6.0\n", ""), silent)
+    tiny_study.edit(("\n[rsa]\n", controlled), PEARSON, ("[searchlight]\nradius_mm = 6.0\n", ""), silent)
     tiny_study.run(page=True)
     out = tiny_study.out
     table = pd.read_csv(out / "group" / "scores.tsv", sep="\t", dtype={"participant": str})
     assert set(table.loc[table["network"] == "acoustics", "layer"]) == {"cochleagram"}
-    assert json.loads((out / "group" / "scores.json").read_text())["Measure"].startswith("partial ")
+    assert json.loads((out / "group" / "scores.json").read_text())["Measure"] == "linear partial correlation (Pearson)"
     measure = load_study(tiny_study.file).settings.rsa.measure
     acoustics = rsa.load_rdms(out / "rdms" / "network-acoustics_rdms.h5")
     controls = acoustics.subset("layer", ["mfcc"])
@@ -41,7 +43,9 @@ def test_scores_and_ceilings_are_partial_and_a_control_is_no_longer_compared(tin
     bounds = rsa.partial_ceilings(everybody, controls, measure=measure).set_index("roi")
     found = pd.read_csv(out / "group" / "ceilings.tsv", sep="\t").set_index("roi")
     np.testing.assert_allclose(found["upper"], bounds.loc[found.index, "upper"])
-    assert "mfcc explain was partialled out" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "mfcc explain was partialled out" in page
+    assert "compared by a linear partial correlation (Pearson)" in page
     tiny_study.edit(('control_for = ["mfcc"]', "control_for = []"))
     assert {"sub-01_rois", "group_rois"} <= tiny_study.run()
 
@@ -63,7 +67,7 @@ def test_controls_that_are_no_baselines_are_said(tiny_study: Any, section: str, 
 def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: Any, known: bool) -> None:
     light = ("[searchlight]\nradius_mm = 6.0\n", "")
     silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
-    tiny_study.edit(light, silent, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["elapsed-time"]\n'))
+    tiny_study.edit(light, silent, PEARSON, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["elapsed-time"]\n'))
     text = tiny_study.file.read_text()
     first, third = text.index("[[brain]]"), text.rindex("[[brain]]")
     only = text[third:].replace("betas_run-{run}.nii", "s_run-{run}_desc-lsa_betas.nii")
@@ -96,10 +100,49 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
     (path,) = (tiny_study.out / "sub-03").rglob("*rdms.h5")
     models = rsa.load_rdms(tiny_study.out / "rdms" / "network-net_rdms.h5")
     control = rsa.load_rdms(file).subset("name", ["elapsed-time"])
-    expected = rsa.compare_rdms_partial(models, rsa.load_rdms(path), control, measure="rho-a")
+    expected = rsa.compare_rdms_partial(models, rsa.load_rdms(path), control, measure="pearson")
     np.testing.assert_allclose(table["score"], expected.ravel())
     page = (tiny_study.out / "report.html").read_text()
     assert "own order of events explains (the elapsed-time RDM" in page
     assert "What the acoustic models" not in page
     write(1)
     assert {"sub-03_rois", "group_rois"} <= tiny_study.run()
+
+
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [
+        (["mfcc"], "takes 6 columns, found 8 items, wanted at least 12; take more items or fewer controls"),
+        (["mfcc", "cochleagram"], "takes 18 columns, found 8 items, wanted at least 20"),
+        (["mfcc", "cochleagram", "elapsed-time"], "takes 16 columns, found 8 items, wanted at least 19"),
+    ],
+)
+def test_controls_that_take_more_columns_than_the_items_allow_are_said_beforehand(
+    tiny_study: Any, controls: list[str], words: str
+) -> None:
+    tiny_study.edit(("\n[rsa]\n", BASELINES + f"control_for = {json.dumps(controls)}\n"))
+    found = [line for line in check_study(Context(load_study(tiny_study.file))).problems if "columns" in line]
+    assert len(found) == 1
+    assert words in found[0]
+    assert "'pearson', which removes straight lines only" in found[0]
+    tiny_study.edit(PEARSON)
+    findings = check_study(Context(load_study(tiny_study.file)))
+    assert not [line for line in findings.problems if "columns" in line]
+    assert any("pearson removes what the controls explain along straight lines" in note for note in findings.notes)
+
+
+def test_three_controls_with_items_enough_are_noted_as_a_switch(tiny_study: Any, monkeypatch: Any) -> None:
+    tiny_study.edit(("\n[rsa]\n", BASELINES + 'control_for = ["mfcc", "cochleagram", "elapsed-time"]\n'))
+    context = Context(load_study(tiny_study.file))
+    monkeypatch.setattr(Context, "stimuli", {f"s{k}": f"w{k}" for k in range(24)})
+    switch, halves = check_pairs(context)
+    assert "3 controls are too many for ranks" in switch
+    assert "best layers are not chosen" in halves
+    assert context.study.settings.rsa.score == "spline partial correlation (Pearson)"
+
+
+@pytest.mark.parametrize("measure", ["tau-a", "cosine", "corr_cov"])
+def test_measures_without_a_partial_form_are_refused(tiny_study: Any, measure: str) -> None:
+    tiny_study.edit(("\n[rsa]\n", BASELINES + 'control_for = ["mfcc"]\n'), (PEARSON[0], f'measure = "{measure}"'))
+    with pytest.raises(InputError, match=r"has no partial form that is 0 .* choose 'rho-a', 'spearman', 'pearson'"):
+        load_study(tiny_study.file)

@@ -9,6 +9,9 @@ from typing import Any
 
 import jinja2
 
+from brainmap.rsa.compare import measure_named
+from brainmap.rsa.splines import form_of, n_columns, partial_name
+
 _FOLDER = Path(__file__).with_name("templates")
 _MEASURES = {
     "rho-a": "rank correlation rho-a, whose expected value under random tie-breaking suits models with ties",
@@ -66,6 +69,22 @@ def _geometry(key: Any, between_runs: Any = False) -> str:
     return said
 
 
+def _partial(rsa: Mapping[str, Any]) -> str:
+    """The comparison from which controls were removed, in words."""
+    measure, n = measure_named(str(rsa["measure"])), len(rsa["control_for"])
+    form, name = form_of(measure, n), partial_name(measure, n)
+    columns = f"({n_columns(form, n)} columns)"
+    how = {
+        "ranks": f"a cubic spline of the control's ranks {columns}" if n == 1 else
+        f"the values of both controls and the products of cubic splines of their ranks {columns}",
+        "additive": f"the sum of a cubic spline of each control {columns}; more than two controls are too many for "
+        "ranks, and interactions of controls stay",
+        "linear": "the controls; what both share with a control along a curve stays",
+    }[form]  # fmt: skip
+    what = "ranks" if form == "ranks" else "dissimilarities"
+    return f"a {name}: what was left of the {what} of both after regression was correlated. The regression was on {how}"
+
+
 def _said(words: Mapping[str, str]) -> Any:
     return lambda key: words.get(str(key), str(key))
 
@@ -100,7 +119,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "several": _several, "measure": _said(_MEASURES), "geometry": _geometry, "test": _said(_TESTS),
-        "correction": _said(_CORRECTIONS), "thousands": lambda n: f"{n:,}",
+        "correction": _said(_CORRECTIONS), "partial": _partial, "thousands": lambda n: f"{n:,}",
     }  # fmt: skip
     text = environment.get_template("methods.txt.j2").render(**settings)
     # Tags leave spaces before the stops that follow them; ".05" keeps its own.

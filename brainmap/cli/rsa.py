@@ -292,7 +292,7 @@ def compare(
         str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov, cosine_cov or bures.")
     ] = "rho-a",
     control_for: Annotated[
-        Path | None, typer.Option(help="RDMs (.h5) whose part is removed from models and data: partial scores.")
+        Path | None, typer.Option(help="RDMs (.h5) to remove from both: splines of ranks, or (pearson) straight lines.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
     ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
@@ -312,8 +312,9 @@ def compare(
     from brainmap.rsa.ceiling import noise_ceilings
     from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
     from brainmap.rsa.compare import compare_rdms
-    from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings
+    from brainmap.rsa.partial import aligned_controls, compare_rdms_partial, partial_ceilings, partial_measure
     from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.splines import partial_name
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
@@ -324,7 +325,8 @@ def compare(
         scores, measured = compare_rdms(one, other, measure=measure), measure
     else:
         controls = load_rdms(control_for)
-        scores, measured = compare_rdms_partial(one, other, controls, measure=measure), f"partial {measure}"
+        scores = compare_rdms_partial(one, other, controls, measure=measure)
+        measured = partial_name(partial_measure(measure), aligned_controls(controls, other).shape[-2])
         inputs.append(control_for)
     table = _scores(one, other, scores)
     about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}

@@ -31,7 +31,7 @@ from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.context import Context
-from brainmap.stages.controls import check_controls
+from brainmap.stages.controls import check_controls, check_pairs
 from brainmap.stages.explain import explained
 from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
@@ -98,6 +98,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         _gather(problems, lambda: _check_grids(context, sound))
         ordered: list[str] = []
         _gather(problems, lambda: ordered.extend(check_order(context, sound)))
+        _gather(problems, lambda: ordered.extend(check_pairs(context)))
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines

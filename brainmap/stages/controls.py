@@ -7,7 +7,7 @@ order of events (`noise-only`, `elapsed-time`) is partialled out of that partici
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,9 @@ from brainmap.rsa.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.dissimilarity import Floats
-from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings
+from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings, told_of_switch
 from brainmap.rsa.rdm_file import load_rdms
+from brainmap.rsa.splines import form_of, items_needed, n_columns
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version, layer_names, rdm_path
 from brainmap.study import OF_DESIGN
@@ -121,10 +122,42 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
 
 def least_to_halve(context: Context) -> int:
     """How many items there must be, so that a half of them has pairs enough to choose a layer without the controls."""
-    half = 3
-    while half * (half - 1) // 2 <= len(context.study.settings.rsa.control_for) + 1:
-        half += 1
-    return 2 * half
+    settings = context.study.settings.rsa
+    return 2 * (items_needed(settings.measure, len(settings.control_for)) if settings.control_for else 3)
+
+
+def check_pairs(context: Context) -> Iterator[str]:
+    """What removing the controls changes, a line each, where there are items enough for it.
+
+    Raises
+    ------
+    InputError
+        Too few items for the columns that the controls take.
+    """
+    settings, stimuli = context.study.settings.rsa, context.stimuli
+    controls = len(settings.control_for)
+    if not controls or not stimuli:
+        return
+    items = len(stimuli if settings.items == "stimulus" else set(stimuli.values()))
+    needed, form, name = items_needed(settings.measure, controls), form_of(settings.measure, controls), settings.score
+    if items < needed:
+        way_out = "take more items or fewer controls" + (
+            "" if form == "linear" else ", or measure = 'pearson', which removes straight lines only"
+        )
+        raise InputError(f"[rsa] control_for: a {name} takes {n_columns(form, controls)} columns, found {items} items, "
+                         f"wanted at least {needed}; {way_out}")  # fmt: skip
+    if form == "additive":
+        yield f"[rsa] control_for: {told_of_switch(settings.measure, controls)}"
+    elif form == "linear":
+        yield (
+            "[rsa] control_for: pearson removes what the controls explain along straight lines; what layer and brain "
+            "share along a curve stays, which measure = 'rho-a' removes too (two controls at most)"
+        )
+    if items < least_to_halve(context):
+        yield (
+            f"[rsa] control_for: best layers are not chosen, as half of {items} items is too few for the controls "
+            f"(wanted {least_to_halve(context)})"
+        )
 
 
 def compared(context: Context, models: RDMs) -> RDMs | None:

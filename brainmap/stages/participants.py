@@ -131,7 +131,7 @@ class Person:
         rsa, brain = self.context.study.settings.rsa, self.person.brain
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         designs = design_digests(self.context, [self.person])
-        own = [rsa.measure, *rsa.control_for, *designs, HALVINGS]
+        own = [rsa.score, *rsa.control_for, *designs, HALVINGS]
         return self.key(self.inputs, rsa.dissimilarity, own, cut)
 
     @cached_property

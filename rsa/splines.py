@@ -1,0 +1,162 @@
+"""What controls explain of an RDM, as columns of a regression: splines, their products, or straight lines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+from brainmap.rsa.compare import Measure, rank_rows
+from brainmap.rsa.dissimilarity import Floats
+
+Form = Literal["ranks", "additive", "linear"]
+"""How controls are removed: a spline of their ranks from ranks, a sum of splines from values, straight lines."""
+PARTIAL: tuple[Measure, ...] = ("rho-a", "spearman", "pearson")
+"""Measures from which controls can be removed so that what is left is 0 on average where only they are shared."""
+ONE, TWO = 6, 4
+"""Columns of a spline where it stands alone, and where it is multiplied with another one."""
+PAIRS_A_COLUMN = 10
+FEWEST_ITEMS = 12
+_CUBIC = 3
+
+
+def form_of(measure: Measure, n_controls: int) -> Form:
+    """How so many controls are removed: ranks hold the products of two splines at most.
+
+    Examples
+    --------
+    >>> form_of("rho-a", 1), form_of("rho-a", 3), form_of("pearson", 3)
+    ('ranks', 'additive', 'linear')
+    """
+    if measure == "pearson":
+        return "linear"
+    return "ranks" if n_controls <= 2 else "additive"
+
+
+def partial_name(measure: Measure, n_controls: int) -> str:
+    """What a score is called from which so many controls are removed.
+
+    Examples
+    --------
+    >>> partial_name("rho-a", 1), partial_name("spearman", 3)
+    ('spline partial correlation of ranks', 'spline partial correlation (Pearson)')
+    """
+    return {
+        "ranks": "spline partial correlation of ranks",
+        "additive": "spline partial correlation (Pearson)",
+        "linear": "linear partial correlation (Pearson)",
+    }[form_of(measure, n_controls)]
+
+
+def n_columns(form: Form, n_controls: int) -> int:
+    """Columns that the regression takes, the constant among them, if no control has fewer values than columns.
+
+    Examples
+    --------
+    >>> n_columns("ranks", 1), n_columns("ranks", 2), n_columns("additive", 3), n_columns("linear", 3)
+    (6, 18, 16, 4)
+    """
+    if form == "ranks":
+        return ONE if n_controls == 1 else TWO**2 + 2
+    return 1 + n_controls * (ONE - 1 if form == "additive" else 1)
+
+
+def items_needed(measure: Measure, n_controls: int) -> int:
+    """The fewest items whose pairs allow the columns of so many controls, one column in ten pairs.
+
+    Examples
+    --------
+    >>> items_needed("rho-a", 1), items_needed("rho-a", 2), items_needed("rho-a", 3), items_needed("pearson", 1)
+    (12, 20, 19, 3)
+    """
+    form = form_of(measure, n_controls)
+    if form == "linear":  # a correlation is left: one pair more than columns and the model
+        return _items(n_columns(form, n_controls) + 1)
+    return max(FEWEST_ITEMS, _items(PAIRS_A_COLUMN * n_columns(form, n_controls)))
+
+
+def _items(pairs: int) -> int:
+    """The fewest items that make so many pairs.
+
+    Examples
+    --------
+    >>> _items(60), _items(66), _items(67)
+    (12, 12, 13)
+    """
+    return int(np.ceil((1 + np.sqrt(1 + 8 * pairs)) / 2))
+
+
+def columns_of(controls: Floats, form: Form) -> Floats:
+    """Orthonormal columns `(n_pairs, n_columns)` of the regression on controls `(n_controls, n_pairs)`.
+
+    Parameters
+    ----------
+    controls : array
+        Without missing pairs.
+    form : {"ranks", "additive", "linear"}
+        ranks: of one control a cubic B-spline of its ranks with knots at their terciles (6 columns, the constant among
+        them); of two controls their values and the products of two cubic splines of their ranks without inner knots.
+        additive: a cubic B-spline of the values of each, added up. linear: values and the constant. A control of no
+        more values than a spline has columns makes an indicator column a value.
+
+    Returns
+    -------
+    array
+        As many columns as are linearly independent.
+
+    Raises
+    ------
+    InputError
+        A control without variance.
+
+    Examples
+    --------
+    >>> columns_of(np.arange(66.0)[None], "ranks").shape, columns_of(np.arange(66.0)[None] % 2, "ranks").shape
+    ((66, 6), (66, 2))
+    """
+    flat = np.flatnonzero(np.ptp(controls, axis=1) <= 1e-13 * np.abs(controls).max(axis=1)) + 1
+    if len(flat):
+        raise InputError(f"partial comparison: control RDM {some(flat.tolist())} has no variance; leave it out")
+    values = (controls - controls.mean(axis=1, keepdims=True)) / controls.std(axis=1, keepdims=True)
+    constant = np.ones((1, controls.shape[1]))
+    if form == "linear":
+        parts = [constant, values]
+    elif form == "additive":
+        parts = [constant, *(_spline(one, ONE) for one in values)]
+    elif len(controls) == 1:
+        parts = [_spline(rank_rows(controls)[0], ONE)]
+    else:
+        one, other = (_spline(ranks, TWO) for ranks in rank_rows(controls))
+        parts = [values, (one[:, None] * other[None]).reshape(-1, controls.shape[1])]
+    return _orthonormal(np.concatenate(parts))
+
+
+def allowed(columns: Floats, n_items: int, form: Form) -> bool:
+    """Whether so many pairs (rows) and items allow these columns."""
+    n_pairs, size = columns.shape
+    if form == "linear":
+        return bool(n_pairs > size)
+    return bool(n_items >= FEWEST_ITEMS and n_pairs >= PAIRS_A_COLUMN * size)
+
+
+def _spline(x: NDArray[np.floating], size: int) -> Floats:
+    """A cubic B-spline `(size, n_pairs)` with knots at quantiles, or indicators of the values where these are few."""
+    from scipy.interpolate import BSpline
+
+    values = np.unique(x)
+    if len(values) <= size:
+        return np.asarray(x == values[:, None], dtype=np.float64)
+    inner = np.quantile(x, np.linspace(0, 1, size - _CUBIC + 1)[1:-1])
+    inner = np.unique(inner[(inner > values[0]) & (inner < values[-1])])
+    knots = np.concatenate([np.repeat(values[0], _CUBIC + 1), inner, np.repeat(values[-1], _CUBIC + 1)])
+    return np.asarray(BSpline.design_matrix(x, knots, _CUBIC).toarray().T)
+
+
+def _orthonormal(rows: Floats) -> Floats:
+    """Columns that span what the rows span."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    left, size, _ = np.linalg.svd((rows / np.where(length > 0, length, 1.0)).T, full_matrices=False)
+    return np.asarray(left[:, size > 1e-10 * size[0]])
