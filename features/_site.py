@@ -211,13 +211,13 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     model : torch.nn.Module
         In eval mode.
     layer : str
-        A module's dotted name; "output" is what the network gives.
+        A module's dotted name, `conv#2` for its second call; "output" is what the network gives.
     example : Tensor (1, c, ...)
 
     Raises
     ------
     InputError
-        No such layer, a layer called twice, an input the network refuses, or a softmax that cannot be
+        No such layer or call of it, an input the network refuses, or a softmax that cannot be
         unwrapped.
 
     Examples
@@ -228,16 +228,18 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     ((4,), ('softmax unwrapped: the logits, its input, are maximized',))
     """
     modules = dict(model.named_modules())
-    if layer != OUTPUT and layer not in modules:
+    plain, _, number = layer.partition("#")
+    if layer != OUTPUT and plain not in modules:
         names = [n for n in modules if n]
         raise InputError(f"layer: no {layer!r} in the network{nearest(layer, names)}; it has {some(names, most=24)}")
-    target = model if layer == OUTPUT else modules[layer]
+    target = model if layer == OUTPUT else modules[plain]
     record = _watch(model, target, example)
-    if len(record.given) != 1:
+    call = int(number) if number.isdigit() else 1  # of a module that is called again, the calls are `c` and `c#2`
+    if not 1 <= call <= len(record.given):
         raise InputError(
-            f"layer {layer!r} is called {len(record.given)} times in a forward pass, wanted once; name another layer"
+            f"layer {layer!r}: {plain!r} is called {len(record.given)} times in a forward pass; name another layer"
         )
-    done, value = record.given[0]
+    done, value = record.given[call - 1]
     if not isinstance(value, Tensor) or value.ndim < 2:
         raise InputError(
             f"layer {layer!r} gives {_described(value)}, wanted a tensor (n, units, ...); name another layer"

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.exported import is_exported, load_exported
 from brainmap.features.networks import build_network, network_names
 from brainmap.record import atomic
 
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
 NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 
 
@@ -140,6 +140,11 @@ def load_network(
     ------
     InputError
         A file that is missing, damaged or wants to run code; weights that do not fit the architecture.
+
+    Warns
+    -----
+    BrainmapWarning
+        A prefix that all names of the weights share (`model.`, `module.model.`) was taken off so that they fit.
     """
     path = existing_file(path, "checkpoint")
     if path.suffix == ".pt2" or is_exported(path):
@@ -148,7 +153,7 @@ def load_network(
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
     with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced at once
         model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
-    weights = _unwrapped(weights, model)
+    weights = _unwrapped(path, weights, model)
     _check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
@@ -251,12 +256,42 @@ def _state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
     return {str(k): v for k, v in found.items()}
 
 
-def _unwrapped(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Names without what a wrapper put before all of them, unless the network has them so."""
-    for wrapper in WRAPPERS * len(WRAPPERS):
-        if all(k.startswith(wrapper) for k in weights) and not weights.keys() & model.state_dict().keys():
-            weights = {k.removeprefix(wrapper): v for k, v in weights.items()}
-    return weights
+def _unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights under the network's own names: without what a trainer or wrapper put before all of them.
+
+    As few leading parts as possible are taken off, and only what all names share; what `torch.compile` put inside
+    names goes too. Where nothing makes all names fit, what makes most of them fit is taken, and the check says
+    the rest.
+    """
+    wanted = {name for name in model.state_dict() if not _is_counter(name)}
+    best = weights
+    for named in _without_prefixes(weights):
+        have = {name for name in named if not _is_counter(name)}
+        if have == wanted:
+            best = named
+            break
+        if len(have & wanted) > len(wanted & best.keys()):
+            best = named
+    if best is not weights and best.keys() != weights.keys():
+        before, after = next(iter(weights)), next(iter(best))
+        warnings.warn(f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
+                      f"network: {before!r} is read as {after!r}", BrainmapWarning, stacklevel=3)
+    return best
+
+
+def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The weights without the first 0, 1, ... parts that all their names share; each also without `_orig_mod.`."""
+    prefix = ""
+    while True:
+        cut = {name.removeprefix(prefix): value for name, value in weights.items()}
+        yield cut
+        plain = {name.replace(COMPILED, ""): value for name, value in cut.items()}
+        if plain.keys() != cut.keys() and len(plain) == len(cut):
+            yield plain
+        first = {name.partition(".")[0] for name in cut}
+        if len(first) != 1 or not all("." in name for name in cut):
+            return
+        prefix += f"{first.pop()}."
 
 
 def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:

@@ -130,13 +130,14 @@ class _Ear:
         mine = [h for h in self.heard if h.passed is first] if first is not None else []
         changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")
         moving = [h for h in mine if h.moving and self._carries(name)]
-        if changes and not self.gradient:
-            for h in mine:
-                if h not in moving:
+        for h in mine if changes else ():
+            if h not in moving:
+                h.moving = False
+                if not self.gradient:  # with gradient the network goes on with a copy already
                     kept = h.tensor.clone()
                     if self.geometry is not None:
                         self.geometry.set(kept, self.geometry.of(h.tensor))
-                    h.tensor, h.moving = kept, False
+                    h.tensor = kept
         out = func(*args, **kwargs)
         if self.geometry is not None:
             self.geometry.follow(name, args, kwargs, out)
@@ -197,10 +198,8 @@ def _listening(model: nn.Module, ear: _Ear) -> Iterator[None]:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         stack.callback(ear.stop)
         stack.callback(model.register_forward_pre_hook(ear.start).remove)
-        for name in ear.names:
-            if name != OUTPUT:
-                plain = name.partition("#")[0]
-                stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)
+        for plain in dict.fromkeys(name.partition("#")[0] for name in ear.names if name != OUTPUT):
+            stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)  # once, or calls count double
         stack.callback(model.register_forward_hook(ear.finish).remove)
         # called even when the forward pass fails, so that nothing goes on watching
         stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)

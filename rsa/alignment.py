@@ -6,14 +6,15 @@ they are matched by label here and never by position.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
-from brainmap.errors import InputError
+from brainmap.checks import nearest, one_of, some
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.dissimilarity import Floats
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ LABEL_OF: dict[str, str] = {"stimulus": "stimulus_id", "condition": "condition"}
 LEVELS = {"stimulus": "stimuli", "condition": "conditions", "class": "classes", "unit": "units"}  # and their plurals
 
 
-def stack_rdms(rdms: Sequence[RDMs]) -> RDMs:
+def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     """RDMs of several calls (participants, networks) as one object, each aligned by label to the first.
 
-    Unlike `rsatoolbox.rdm.concat` it never guesses by which descriptor to align, nor reorders its input.
+    Unlike `rsatoolbox.rdm.concat` it never guesses by which descriptor to align, nor reorders its input; items are
+    matched as `aligned_vectors` says, or by `descriptor`.
 
     Raises
     ------
@@ -55,8 +57,11 @@ def stack_rdms(rdms: Sequence[RDMs]) -> RDMs:
             raise InputError(f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
                              f"{other.dissimilarity_measure!r}, wanted one")
         names = [key for key in names if key in other.rdm_descriptors]
+    found = [_in_order_of(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
+    if any(by_position for _, by_position in found):
+        _say_position()
     return RDMs(
-        np.concatenate([aligned_vectors(one, first, names=("these RDMs", "the first")) for one in rdms]),
+        np.concatenate([np.asarray(first.dissimilarities, dtype=np.float64), *(vectors for vectors, _ in found)]),
         dissimilarity_measure=first.dissimilarity_measure,
         descriptors=dict(first.descriptors),
         rdm_descriptors={key: [v for one in rdms for v in one.rdm_descriptors[key]] for key in names},
@@ -80,7 +85,15 @@ def level_of(rdms: RDMs) -> str:
 
 
 def labels_of(rdms: RDMs) -> list[str]:
-    """The unique labels of the items, by which RDMs are aligned."""
+    """The unique labels of the items, by which RDMs are aligned.
+
+    They are `stimulus_id` or `condition`, as the level says; of RDMs that have neither, the one descriptor of the
+    patterns whose values are unique.
+    """
+    if not _is_ours(rdms):
+        named = _naming(rdms)
+        if len(named) == 1:
+            return next(iter(named.values()))
     key = LABEL_OF.get(one_of(level_of(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
     if key not in rdms.pattern_descriptors:
         raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted {key!r}")
@@ -89,6 +102,81 @@ def labels_of(rdms: RDMs) -> list[str]:
         twice = sorted({label for label in labels if labels.count(label) > 1})
         raise InputError(f"RDMs: {key} {some(twice)} occur more than once; make labels unique")
     return labels
+
+
+def _is_ours(rdms: RDMs) -> bool:
+    """Whether RDMs say their level, or carry unique labels that tell it."""
+    said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
+    return said is not None or any(label in _naming(rdms) for label in LABEL_OF.values())
+
+
+def _naming(rdms: RDMs) -> dict[str, list[str]]:
+    """The descriptors of the patterns whose values are there and unique, rsatoolbox's own numbers aside."""
+    found = {
+        key: [str(value) for value in values]
+        for key, values in rdms.pattern_descriptors.items()
+        if key != "index" and values is not None and not any(value is None for value in values)
+    }
+    return {key: labels for key, labels in found.items() if len(labels) == rdms.n_cond == len(set(labels))}
+
+
+def _matched(
+    rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None
+) -> tuple[list[str], list[str]] | None:
+    """Labels of the items on both sides; None where neither side names its items, and position is all there is."""
+    if descriptor is not None:
+        return _named_by(descriptor, rdms, names[0]), _named_by(descriptor, target, names[1])
+    if _is_ours(rdms) and _is_ours(target):
+        return labels_of(rdms), labels_of(target)
+    one, other = _naming(rdms), _naming(target)
+    both = [key for key in one if key in other]
+    orders = {key: [one[key].index(x) if x in one[key] else -1 for x in other[key]] for key in both}
+    if both and all(order == orders[both[0]] for order in orders.values()):
+        return one[both[0]], other[both[0]]
+    if both:
+        raise InputError(f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; "
+                         "say which to align by: descriptor=")
+    known = [[key for key in side.pattern_descriptors if key != "index"] for side in (rdms, target)]
+    if any(known):
+        told = [f"the {who} have {some(keys) if keys else 'none'}" for who, keys in zip(names, known, strict=True)]
+        raise InputError(f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)})"
+                         "; give both the same one, or say descriptor='index' to align by position")
+    return None
+
+
+def _named_by(descriptor: str, rdms: RDMs, who: str) -> list[str]:
+    if descriptor == "index":
+        return _positions(rdms)
+    if descriptor not in rdms.pattern_descriptors:
+        known = [str(key) for key in rdms.pattern_descriptors]
+        raise InputError(f"descriptor: the {who} have no {descriptor!r}{nearest(descriptor, known)}; found "
+                         f"{some(known) or 'none'}")
+    named = _naming(rdms)
+    if descriptor not in named:
+        raise InputError(f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; "
+                         "name another")
+    return named[descriptor]
+
+
+def _positions(rdms: RDMs) -> list[str]:
+    """rsatoolbox's numbers of the items, which stay with an item when others are left out; else their positions."""
+    return [str(value) for value in rdms.pattern_descriptors.get("index", range(rdms.n_cond))]
+
+
+def groups_of(rdms: RDMs, by: Level) -> list[str]:
+    """The stimulus or condition of each item; an item of RDMs that say neither is a stimulus of its own.
+
+    Raises
+    ------
+    InputError
+        Conditions are asked for, and the RDMs have none.
+    """
+    if LABEL_OF[by] in rdms.pattern_descriptors:
+        return [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
+    if by == "condition":
+        raise InputError(f"by='condition' needs {LABEL_OF[by]!r} labels, found only "
+                         f"{some(rdms.pattern_descriptors) or 'none'}; choose by='stimulus'")
+    return [str(k) for k in range(rdms.n_cond)]
 
 
 def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
@@ -123,23 +211,52 @@ def rdm_names(rdms: RDMs) -> tuple[str, ...]:
     return tuple(f"model {k + 1}" for k in range(rdms.n_rdm))
 
 
-def aligned_vectors(rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models")) -> Floats:
-    """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`."""
-    levels = level_of(rdms), level_of(target)
-    if levels[0] != levels[1]:
-        sizes = [f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
-                 for who, one, level in zip(names, (rdms, target), levels, strict=True)]
-        raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
-    have, want = labels_of(rdms), labels_of(target)
+def aligned_vectors(
+    rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models"), descriptor: str | None = None
+) -> Floats:
+    """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`.
+
+    Items are matched by `descriptor`; else by `stimulus_id` or `condition`, as the level says; else by the one
+    descriptor with unique values that both sides share. Where neither side names its items, they are matched by
+    rsatoolbox's `index`, and a `BrainmapWarning` says so.
+
+    Raises
+    ------
+    InputError
+        Other levels or items, no descriptor that names the items of both sides, or several that disagree.
+    """
+    vectors, by_position = _in_order_of(rdms, target, names, descriptor)
+    if by_position:
+        _say_position()
+    return vectors
+
+
+def _say_position() -> None:
+    warnings.warn("RDMs: neither side names its items, so they are matched by position; name them in "
+                  "pattern_descriptors to be safe", BrainmapWarning, stacklevel=3)  # fmt: skip
+
+
+def _in_order_of(
+    rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None = None
+) -> tuple[Floats, bool]:
+    """Vectors in the order of `target`, and whether position alone says which item is which."""
+    if descriptor is None and _is_ours(rdms) and _is_ours(target):
+        levels = level_of(rdms), level_of(target)
+        if levels[0] != levels[1]:
+            sizes = [f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
+                     for who, one, level in zip(names, (rdms, target), levels, strict=True)]
+            raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
+    matched = _matched(rdms, target, names, descriptor)
+    have, want = matched or (_positions(rdms), _positions(target))
     if set(have) != set(want):
         more, less = [x for x in have if x not in set(want)], [x for x in want if x not in set(have)]
         told = [f"only in {who}: {some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
         raise InputError(f"RDMs of different items: {'; '.join(told)}; use the same items on both sides")
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)
-    if have == want:
-        return vectors
-    place = {label: k for k, label in enumerate(have)}
-    return vectors[:, pair_positions(np.array([place[label] for label in want]), len(have))]
+    if have != want:
+        place = {label: k for k, label in enumerate(have)}
+        vectors = vectors[:, pair_positions(np.array([place[label] for label in want]), len(have))]
+    return vectors, matched is None
 
 
 def pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:

@@ -34,14 +34,15 @@ _SINGULAR = 1e-12  # smallest eigenvalue of a covariance against its largest
 
 def compare_rdms(
     model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a",
-    sigma_k: NDArray[np.floating] | None = None,
+    sigma_k: NDArray[np.floating] | None = None, descriptor: str | None = None,
 ) -> Floats:
     """Similarity of each model RDM with each data RDM.
 
     Parameters
     ----------
     model_rdms, data_rdms : rsatoolbox RDMs
-        Of the same level and over the same items, in any order: items are matched by label.
+        Of the same level and over the same items, in any order: items are matched by label. RDMs of rsatoolbox need
+        no level: see `descriptor`.
     measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"}
         For models with ties (categories) take rho-a or tau-a: spearman favors them. "corr" means pearson. bures is for
         squared distances: the part of two geometries that the best rotation brings together, from 0 to 1.
@@ -77,7 +78,7 @@ def compare_rdms(
     array([[1.]])
     """
     check_items(data_rdms, "compare")
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"), descriptor=descriptor)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     return compare_vectors(models, data, measure=measure, sigma_k=sigma_k)
 

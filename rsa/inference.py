@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
+from brainmap.rsa.alignment import aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import Floats
 from brainmap.rsa.partial import aligned_controls, compare_vectors_partial
@@ -269,10 +269,7 @@ def _halves(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Positions of the pairs within each random half of the items, train and test."""
     one_of(by, ("condition", "stimulus"), "by")
-    if LABEL_OF[by] not in rdms.pattern_descriptors:
-        raise InputError(f"split_half_best_layer: by={by!r} needs {LABEL_OF[by]!r} labels, found only "
-                         f"{some(rdms.pattern_descriptors)}; choose the other one")
-    labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
+    labels = groups_of(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 6:
         way_out = "; choose by='stimulus'" if by == "condition" and rdms.n_cond >= 6 else ""

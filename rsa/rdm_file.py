@@ -16,6 +16,9 @@ from brainmap.record import atomic
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+ABSENT = "absent"
+"""Attribute of a descriptor: the places where it is None, as rsatoolbox leaves it where RDMs are put together."""
+
 
 def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     """Write RDMs as HDF5 in the layout of rsatoolbox (its `load_rdm` reads it), whole or not at all.
@@ -25,7 +28,7 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        The folder does not exist, or a descriptor is None.
+        The folder does not exist.
     """
     import h5py
 
@@ -69,16 +72,21 @@ def load_rdms(path: str | Path) -> RDMs:
 
 
 def _write(group: Any, entries: Mapping[str, Any]) -> None:
+    import h5py
+
     for key, value in entries.items():
         if isinstance(value, Mapping):
             _write(group.create_group(key), value)
         elif isinstance(value, str):
             group.attrs[key] = str(value)
         elif value is None:
-            raise InputError(f"save_rdms: descriptor {key!r} is None; leave it out")
+            group[key] = h5py.Empty("f")  # as rsatoolbox does
         else:
-            array = np.asarray(value)
+            absent = [k for k, one in enumerate(value) if one is None] if isinstance(value, list | tuple) else []
+            array = np.asarray(["" if one is None else str(one) for one in value] if absent else value)
             group[key] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+            if absent:
+                group[key].attrs[ABSENT] = absent
 
 
 def _read(group: Any) -> dict[str, Any]:
@@ -91,4 +99,7 @@ def _read(group: Any) -> dict[str, Any]:
         elif value.shape is not None:
             array = value[()]
             found[key] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+            if ABSENT in value.attrs:
+                found[key] = found[key].astype(object)
+                found[key][value.attrs[ABSENT]] = None
     return found

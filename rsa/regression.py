@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, pair_positions
+from brainmap.rsa.alignment import LABEL_OF, aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named, whitened
 from brainmap.rsa.dissimilarity import Floats
@@ -230,12 +230,12 @@ def _item_folds(
     rdms: RDMs, folds: int, by: str | None, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """For each fold the pairs among the other items, and the pairs within the fold."""
-    known = [level for level, label in LABEL_OF.items() if label in rdms.pattern_descriptors]
+    known = [level for level, label in LABEL_OF.items() if label in rdms.pattern_descriptors] or ["stimulus"]
     by = one_of(by, known, "by") if by is not None else "condition" if "condition" in known else "stimulus"
     every = np.arange(rdms.n_cond * (rdms.n_cond - 1) // 2)
     if folds < 2:
         return [(every, every)]
-    labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
+    labels = groups_of(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 3 * folds:
         raise InputError(f"score_models: found {len(names)} to part by {by} into {folds} folds, wanted at least "

@@ -9,6 +9,7 @@ import pickle
 import re
 import stat
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.checkpoints import Checkpoint, call_builder, load_checkpoint, load_network, save_checkpoint
 from brainmap.features.networks import build_network
 from brainmap.features.running import evaluating
@@ -99,7 +100,9 @@ def test_state_dicts_load_however_they_were_wrapped(
     full = build_network("ch32", variant="bn", n_classes=3).eval()
     weights |= {k: v for k, v in weights_of(full).items() if k.startswith("output")}
     path = saved(tmp_path, nest(weights), name)
-    found = load_network(path, architecture="ch32", variant="bn", n_classes=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # of a prefix that is taken off
+        found = load_network(path, architecture="ch32", variant="bn", n_classes=3)
     for key, value in weights.items():
         assert torch.equal(weights_of(found)[key], value) or "num_batches" in key
 
@@ -117,6 +120,36 @@ def test_a_network_whose_own_names_begin_like_a_wrapper_keeps_them(
     found = load_network(path, architecture="own_nets_a:build")
     assert torch.equal(weights_of(found)["module.weight"], weights_of(network)["module.weight"])
     monkeypatch.delitem(sys.modules, "own_nets_a")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first"),
+    [("model.", "model."), ("net.", "net."), ("module.model.", "module.model."), ("backbone.encoder.", "backbone."),
+     ("model._orig_mod.", "model._orig_mod."), ("_orig_mod.module.net.", "_orig_mod.")],
+)  # fmt: skip
+def test_a_prefix_that_all_names_share_is_taken_off_and_said(tmp_path: Path, prefix: str, first: str) -> None:
+    network = build_network("ch32", variant="bn", n_classes=3).eval()
+    path = saved(tmp_path, {"state_dict": {prefix + k: v for k, v in network.state_dict().items()}})
+    with pytest.warns(BrainmapWarning, match=f"share is taken off.*'{re.escape(first)}"):
+        found = load_network(path, architecture="ch32", variant="bn", n_classes=3)
+    sound = torch.randn(1, 1, 16_000)
+    assert torch.equal(found(sound), network(sound))  # plain torch
+
+
+def test_what_torch_compile_puts_inside_names_is_taken_off(tmp_path: Path) -> None:
+    network = build_network("ch32").eval()
+    inside = {k.replace(".", "._orig_mod.", 1): v for k, v in network.state_dict().items()}
+    with pytest.warns(BrainmapWarning, match=r"_orig_mod\..* is read as"):
+        found = load_network(saved(tmp_path, inside), architecture="ch32")
+    assert torch.equal(weights_of(found)["output.weight"], weights_of(network)["output.weight"])
+
+
+def test_a_prefix_that_makes_names_fit_only_in_part_is_no_way_in(tmp_path: Path) -> None:
+    weights = {f"model.{k}": v for k, v in build_network("ch32").state_dict().items()}
+    refused(saved(tmp_path, {**weights, "loss.weight": torch.ones(2)}), "lacks .*has", architecture="ch32")
+    weights.pop("model.output.weight")
+    with pytest.warns(BrainmapWarning, match="taken off"):
+        refused(saved(tmp_path, weights), "lacks 'output.weight'", architecture="ch32")
 
 
 def test_the_activation_of_a_foreign_network_can_be_said(tmp_path: Path) -> None:

@@ -147,6 +147,40 @@ def test_a_module_called_twice_has_two_layers() -> None:
     torch.testing.assert_close(heard["conv#2"], torch.relu(net.conv(torch.relu(net.conv(x)))))
 
 
+def test_both_calls_of_a_module_are_the_same_whether_asked_for_together_or_alone() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.head = nn.Conv1d(1, 1, 3, padding=1), nn.ReLU(inplace=True), nn.Linear(9, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.relu(self.conv(x))
+            y = self.conv(y)
+            y += x
+            return torch.as_tensor(self.head(self.relu(y).flatten(1)))
+
+    net, x = Twice().eval(), np.random.default_rng(0).standard_normal((2, 1, 9)).astype(np.float32)
+    with torch.no_grad():
+        first = torch.relu(net.conv(torch.tensor(x)))
+        second = net.conv(first)
+    for asked in (["conv", "conv#2"], "all", ["conv#2"], ["conv"], ["conv#2", "relu", "conv"]):
+        found = features.extract_activations(net, x, layers=asked, pooling="none")
+        for name, wanted in (("conv", first), ("conv#2", second)):
+            if asked == "all" or name in asked:
+                np.testing.assert_allclose(found[name][:], wanted, atol=1e-6)
+    with features.tap(net, ["conv#2", "conv"], gradient=True) as heard:
+        net(torch.tensor(x))
+        (grown,) = torch.autograd.grad(heard["conv#2"].sum(), heard["conv"])
+    back = functional.conv_transpose1d(torch.ones(2, 1, 9), net.conv.weight, padding=1)
+    torch.testing.assert_close(grown, back)
+    for name, called in (("conv", 1), ("conv#2", 2)):
+        am = features.maximize_activation(net, layer=name, units=[0], sounds=x,
+                                          settings=features.MaximizationSettings(steps=1, jitter_ms=0))  # fmt: skip
+        assert am.layer == name, called
+    with pytest.raises(InputError, match="'conv' is called 2 times"):
+        features.maximize_activation(net, layer="conv#3", units=[0], sounds=x)
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_gradients_of_a_tapped_layer_are_those_of_the_rest_of_the_network(residual: Residual, cut: bool) -> None:
     x = torch.randn(2, 1, 32)

@@ -138,7 +138,7 @@ def test_other_levels_and_other_items_are_refused_and_named() -> None:
     with pytest.raises(InputError, match="different items: only in models: 'g'; only in data: 'f'"):
         compare_rdms(others, stimuli)
     bare = RDMs(stimuli.dissimilarities)
-    with pytest.raises(InputError, match="'stimulus_id' or 'condition' to align by"):
+    with pytest.raises(InputError, match="the models have none, the data have 'stimulus_id', 'condition'"):
         compare_rdms(bare, stimuli)
     stimuli.pattern_descriptors["stimulus_id"] = list("abcdee")
     with pytest.raises(InputError, match="'e' occur more than once"):

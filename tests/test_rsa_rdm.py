@@ -338,8 +338,3 @@ def test_a_file_that_is_no_rdms_is_refused(tmp_path: Path) -> None:
         load_rdms(tmp_path / "x.hdf5")
     with pytest.raises(InputError, match=r"no file .*y\.hdf5.* did you mean"):
         load_rdms(tmp_path / "y.hdf5")
-    rdms = compute_rdms(np.eye(4) + 0.1, descriptors={"stimulus_id": list("abcd")}, dissimilarity="cosine")
-    rdms.descriptors["network"] = None
-    with pytest.raises(InputError, match="'network' is None"):
-        save_rdms(rdms, tmp_path / "z.hdf5")
-    assert not list(tmp_path.glob("*z.hdf5*"))
