@@ -1,29 +1,104 @@
-"""numba, told where it may keep compiled code: kernels import `njit` from here, so that none is compiled twice."""
+"""Compiled kernels: `njit` as numba has it, with a cache that never runs code of an older tree.
+
+numba looks at the file of a kernel to tell whether compiled code is still good, but not at the files of the kernels
+that it calls. The cache therefore lies in a folder that is named by a digest of every file that holds kernels.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
-
-def _find_cache() -> None:
-    """Let numba keep compiled code where it may write, where neither this folder nor home will do.
-
-    What lies there is run: the folder is this user's own.
-    """
-    if "NUMBA_CACHE_DIR" in os.environ or any(os.access(p, os.W_OK) for p in (Path(__file__).parent, Path.home())):
-        return
-    own = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"brainmap-numba-{own}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != own:
-        folder = Path(tempfile.mkdtemp(prefix="brainmap-numba-"))
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
-
-
-_find_cache()  # numba reads the variable when it is imported
-
-from numba import njit  # noqa: E402
+import numba
 
 __all__ = ["njit"]
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+_UNUSED_DAYS = 30.0  # after which the compiled code of another tree is removed
+
+
+def njit(**options: Any) -> Callable[[_Kernel], _Kernel]:
+    """Compile a function with `numba.njit`; with `cache=True` its code is kept for the present kernels alone.
+
+    Parameters
+    ----------
+    **options
+        Options of `numba.njit`.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
+    def compile_kernel(function: _Kernel) -> _Kernel:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
+        try:
+            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return compile_kernel
+
+
+@functools.cache
+def _cache_folder() -> Path:
+    """Make the folder of the present kernels, and remove what other trees have not used for a month."""
+    base = _writable_base()
+    folder = base / _digest_kernels()
+    folder.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+        for other in base.iterdir():
+            if other != folder and now - other.stat().st_mtime > _UNUSED_DAYS * 86_400:
+                shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _digest_kernels() -> str:
+    """A digest of the names and contents of all modules of the package that import `njit`."""
+    digest = hashlib.sha256()
+    for name, content in _kernel_files(Path(__file__).parent):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _kernel_files(package: Path) -> Iterator[tuple[str, bytes]]:
+    for folder, inner, files in os.walk(package, followlinks=True):
+        inner.sort()
+        for file in sorted(name for name in files if name.endswith(".py")):
+            content = (path := Path(folder, file)).read_bytes()
+            if b"import njit" in content or path == Path(__file__):
+                yield path.relative_to(package).as_posix(), content
+
+
+def _writable_base() -> Path:
+    """Find where compiled code may be kept: what `NUMBA_CACHE_DIR` says, the user's cache, or a temporary folder.
+
+    What lies there is run, so a temporary folder must be this user's own.
+    """
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(chosen) / "brainmap"
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brainmap" / "kernels"
+        base.mkdir(parents=True, exist_ok=True)
+        if os.access(base, os.W_OK):
+            return base
+    own = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"brainmap-kernels-{own}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != own):
+        folder = Path(tempfile.mkdtemp(prefix="brainmap-kernels-"))
+    return folder

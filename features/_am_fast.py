@@ -7,10 +7,7 @@ that only scale, and in fetching memory for large maps; what a network computes 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -187,8 +184,6 @@ _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
 def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     """Compiled at their first use: importing numba takes longer than a small maximization."""
     if not _COMPILED:
-        if not any(os.access(folder, os.W_OK) for folder in (Path(__file__).parent, Path.home())):
-            os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / "brainmap-numba"))
         from brainmap.features._am_kernels import pool, spread
 
         _COMPILED.append((pool, spread))
