@@ -15,17 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
 __all__ = ["njit"]
 
-_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 _UNUSED_DAYS = 30.0  # after which the compiled code of another tree is removed
 
 
-def njit(**options: Any) -> Callable[[_Kernel], _Kernel]:
+def njit(**options: Any) -> Any:
     """Compile a function with `numba.njit`; with `cache=True` its code is kept for the present kernels alone.
 
     Parameters
@@ -36,14 +35,14 @@ def njit(**options: Any) -> Callable[[_Kernel], _Kernel]:
     Returns
     -------
     callable
-        A decorator.
+        A decorator; it is typed as loosely as numba's own, since kernels carry no annotations.
     """
 
-    def compile_kernel(function: _Kernel) -> _Kernel:
+    def compile_kernel(function: Callable[..., Any]) -> Any:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
         try:
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+            return numba.njit(**options)(function)
         finally:
             numba.config.CACHE_DIR = before
 
