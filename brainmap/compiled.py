@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
+from numba import config, njit as numba_njit
 
 __all__ = ["njit"]
 
 _UNUSED_DAYS = 30.0  # after which the compiled code of another tree is removed
 
 
-def njit(**options: Any) -> Any:
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function with `numba.njit`; with `cache=True` its code is kept for the present kernels alone.
 
     Parameters
@@ -39,12 +39,12 @@ def njit(**options: Any) -> Any:
     """
 
     def compile_kernel(function: Callable[..., Any]) -> Any:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
         try:
-            return numba.njit(**options)(function)
+            return numba_njit(**options)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            config.CACHE_DIR = before
 
     return compile_kernel
 
