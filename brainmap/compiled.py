@@ -21,6 +21,8 @@ from numba import config, njit as numba_njit
 
 __all__ = ["njit"]
 
+_SETTINGS: Any = config  # numba sets its variables by name, which no type checker sees
+
 _UNUSED_DAYS = 30.0  # after which the compiled code of another tree is removed
 
 
@@ -39,12 +41,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def compile_kernel(function: Callable[..., Any]) -> Any:
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
+        before = _SETTINGS.CACHE_DIR
+        _SETTINGS.CACHE_DIR = str(_cache_folder())  # numba reads it when it decorates a function
         try:
             return numba_njit(**options)(function)
         finally:
-            config.CACHE_DIR = before
+            _SETTINGS.CACHE_DIR = before
 
     return compile_kernel
 
