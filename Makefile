@@ -1,6 +1,6 @@
 # Begin with `make help`. Everything lives in .venv; nothing outside this folder is touched.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench build clean
+.PHONY: help demo test test-slow test-processors campaign lint bench build clean
 .DELETE_ON_ERROR:
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python` takes another.
@@ -10,7 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY := demo-study
 # Workers share the cores; one thread each is faster than fighting over them.
-TEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4
+TEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST)
+# What makes this processor compute as others would: other kernels of torch, oneDNN, OpenBLAS and numba, other threads.
+SSE := ATEN_CPU_CAPABILITY=default,ONEDNN_MAX_CPU_ISA=SSE41,OPENBLAS_CORETYPE=Nehalem,NUMBA_CPU_NAME=generic
+AVX := ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,OPENBLAS_CORETYPE=Haswell
+PROCESSORS := $(SSE),OMP_NUM_THREADS=1 $(AVX),OMP_NUM_THREADS=4,NUMBA_NUM_THREADS=4 \
+    OPENBLAS_CORETYPE=Zen,NUMBA_CPU_NAME=generic,OMP_NUM_THREADS=2 OMP_NUM_THREADS=4,NUMBA_NUM_THREADS=2
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +30,9 @@ test: $(VENV)/test.stamp ## install with the test tools, run the tests (minutes)
 
 test-slow: $(VENV)/test.stamp ## the tests that take longer: whole studies, calibration, the wheel
 	$(TEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+
+test-processors: $(VENV)/test.stamp ## the tests as other processors would compute; ONLY="-m bits": those of equality
+	@for set in $(PROCESSORS); do echo "== $$set"; env $$(echo $$set | tr , ' ') $(PYTEST) $(ONLY) || exit 1; done
 
 lint: $(VENV)/dev.stamp ## ruff, mypy --strict, and the direction of imports
 	$(BIN)/ruff check

@@ -19,8 +19,11 @@ ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions chang
 
 def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightPlan:
     """Read a participant's data and prepare the searchlight; `person` is a pickled `Person`."""
+    from brainmap.rsa._neighborhoods import one_blas_thread
+
     check_versions(wanted)
-    plan: SearchlightPlan = pickle.loads(person).plan
+    with one_blas_thread():
+        plan: SearchlightPlan = pickle.loads(person).plan
     return plan
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from brainmap.checks import threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._am_task import Task
@@ -125,14 +125,7 @@ def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDAr
     return free, np.stack(shifts, axis=1)
 
 
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Torch on so many threads; afterwards on as many as before."""
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        if threads is not None:
-            torch.set_num_threads(before)
+def ascents(device: str, threads: int | None) -> int:
+    """How many micro-batches climb side by side: one on a device that computes in parallel by itself."""
+    wanted = threads_of(threads, "activation maximization")
+    return wanted if torch.device(device).type == "cpu" else 1

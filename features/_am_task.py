@@ -40,6 +40,11 @@ class Task:
     directions: Tensor | None = None
 
     @property
+    def modules(self) -> list[nn.Module]:
+        """The network, and the decoder that makes its patterns where there is one."""
+        return [self.model, *([self.prior.decoder] if isinstance(self.prior, LatentPrior) else [])]
+
+    @property
     def whole(self) -> bool:
         """Whether the layer is driven as a whole."""
         return self.settings.objective == "layer"

@@ -13,12 +13,12 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
 from brainmap.features.layers import Stage, list_layers, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
-from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
 
@@ -26,6 +26,7 @@ Pooling = Literal["mean", "max", "rms", "none", "flatten"]
 DType = Literal["float16", "float32", "float64"]
 
 KIND = "activations"
+_MOST_BATCHES = 4  # side by side
 _VERSION = 1  # raised when the meaning of the numbers changes
 
 
@@ -106,6 +107,7 @@ def extract_activations(
     network: str = "network",
     key: str | None = None,
     rate: float | None = None,
+    threads: int | None = None,
 ) -> Activations:
     """Run sounds through a model and keep what its layers say.
 
@@ -138,6 +140,9 @@ def extract_activations(
     rate : float [Hz], optional
         Steps a second along the last axis of what goes into the network, so that frames have their times; known of
         `Sounds`, to be given for arrays (of spectrograms: sampling rate / hop).
+    threads : int, optional
+        Batches side by side, by default as many as there are cores and at most four, since each takes memory. No number
+        depends on it: every batch runs on one torch thread. On another device than the CPU they follow one another.
 
     Returns
     -------
@@ -177,7 +182,8 @@ def extract_activations(
         todo = [name for name in names if stores.find_array(root, KIND, name, keys[name]) is None]
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction)
-            new.run(model, lambda: tensors(sounds, batch_size, device=device))
+            count = _side_by_side(device, threads)
+            new.run(model, lambda: tensors(sounds, batch_size, device=device), threads=count)
         if pooling == "none" and reduction is None:
             _note_times(root, keys, model, sounds, rate=getattr(sounds, "rate", rate))
     stores.set_current(root, KIND, keys, network=network)
@@ -242,32 +248,41 @@ class _Extraction:
         self.reducers: dict[str, Reducer] = {}
         self.units: dict[str, int] = {}
 
-    def run(self, model: nn.Module, batches: Callable[[], Iterator[Tensor]]) -> None:
-        with tap(model, list(self.keys), stage=self.about["stage"]) as heard:
-            if self.reduction is not None:
+    def run(self, model: nn.Module, batches: Callable[[], Iterator[Tensor]], *, threads: int) -> None:
+        if self.reduction is not None:
+            with tap(model, list(self.keys), stage=self.about["stage"]) as heard:
                 forward(model, next(batches())[:1])
                 self._prepare(self.reduction, heard)
-            fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
-            with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
-                if fitted:
-                    for done, _ in self._batches(model, batches(), step):
-                        for layer, reducer in fitted.items():
-                            reducer.fit(self._rows(layer, heard[layer], done))
-                for reducer in fitted.values():
-                    reducer.finish()
-                for done, _ in self._batches(model, batches(), step):
-                    for layer in self.keys:
-                        self._write(layer, self._rows(layer, heard[layer], done), done)
+        fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
+        with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
+            if fitted:
+                for rows in self._heard(model, batches(), list(fitted), step, threads):
+                    for layer, reducer in fitted.items():
+                        reducer.fit(rows[layer])
+            for reducer in fitted.values():
+                reducer.finish()
+            done = 0
+            for rows in self._heard(model, batches(), list(self.keys), step, threads):
+                for layer in self.keys:
+                    self._write(layer, rows[layer], done)
+                done += len(next(iter(rows.values())))
         for writer in self.writers.values():
             writer.finish()
 
-    def _batches(self, model: nn.Module, batches: Iterator[Tensor], step: Progress) -> Iterator[tuple[int, Tensor]]:
-        done = 0
-        for batch in batches:
-            forward(model, batch)
-            yield done, batch
-            done += len(batch)
-            step.advance(len(batch))
+    def _heard(
+        self, model: nn.Module, batches: Iterator[Tensor], layers: list[str], step: Progress, threads: int
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """What layers say, pooled, batch by batch."""
+
+        def hear(own: nn.Module, item: tuple[int, Tensor], advance: Advance) -> dict[str, NDArray[Any]]:
+            done, batch = item
+            with torch.no_grad(), tap(own, layers, stage=self.about["stage"]) as heard:
+                forward(own, batch)
+                rows = {layer: self._rows(layer, heard[layer], done) for layer in layers}
+            advance(len(batch))
+            return rows
+
+        return side_by_side(hear, model, _numbered(batches), modules=[model], threads=threads, advance=step.advance)
 
     def _prepare(self, reduction: Reduction, heard: Mapping[str, Tensor]) -> None:
         whole = []
@@ -315,6 +330,20 @@ class _Extraction:
                 attributes={**self.about, "layer": layer, "key": self.keys[layer], "reduced": reduced},
             )
         self.writers[layer].write(kept)
+
+
+def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Each batch with the number of items before it."""
+    done = 0
+    for batch in batches:
+        yield done, batch
+        done += len(batch)
+
+
+def _side_by_side(device: str, threads: int | None) -> int:
+    """How many batches run side by side: one on a device that computes in parallel by itself."""
+    wanted = min(threads_of(threads, "activations"), _MOST_BATCHES)
+    return wanted if torch.device(device).type == "cpu" else 1
 
 
 def pool(activation: Tensor, pooling: Pooling) -> Tensor:

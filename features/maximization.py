@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import Job, ascend, not_finite, starts, torch_threads
+from brainmap.features._am_ascent import Job, ascend, ascents, not_finite, starts
 from brainmap.features._am_plan import Directions, Wish, find_input, plain_waveforms, plan
 from brainmap.features._am_quality import measure_quality, save_waveforms, scores
 from brainmap.features._am_settings import MaximizationSettings as MaximizationSettings
@@ -24,6 +24,7 @@ from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches
 from brainmap.features._priors import penalty, shifted
 from brainmap.features._site import frozen
 from brainmap.features.layers import Stage
+from brainmap.features.running import one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def maximize_activation(
     """Find the input that drives each unit of a layer most.
 
     Units are grown independently: a unit's pattern depends on `rng`, the layer and the unit, not on the
-    other units.
+    other units, but for rounding where these fill its micro-batch to another size.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def maximize_activation(
         Default: one with seed 0.
     device : str
     threads : int, optional
-        Torch threads meanwhile; the count is given back.
+        Micro-batches side by side, by default as many as there are cores; no number depends on it, since each runs on
+        one torch thread. On another device than the CPU they follow one another.
 
     Returns
     -------
@@ -170,23 +172,29 @@ def maximize_activation(
         net = stack.enter_context(frozen(model, device))
         if decoder is not None:
             stack.enter_context(frozen(decoder, device))
-        stack.enter_context(torch_threads(threads))
+        stack.enter_context(one_torch_thread())
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
-        return _maximize(task, wish.waveforms, named or _class_names(task, class_names), rng)
+        names = named or _class_names(task, class_names)
+        return _maximize(task, wish.waveforms, names, rng, threads=ascents(device, threads))
 
 
 def _maximize(
-    task: Task, waveforms: NDArray[np.float32] | None, names: tuple[str, ...], rng: np.random.Generator
-) -> Maximization:
+    task: Task, waveforms: NDArray[np.float32] | None, names: tuple[str, ...], rng: np.random.Generator,
+    *, threads: int,
+) -> Maximization:  # fmt: skip
     settings = task.settings
     entropy = int(rng.integers(2**63))
     dead = _dead_units(task, waveforms, entropy)
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     still: set[int] = set()
     with progress(f"maximizing {task.site.layer}", total=len(task.units) * settings.seeds * settings.steps) as step:
-        for batch in _micro_batches(task, dead):
-            patterns, trace, unmoved = _ascend(task, batch, entropy, step.advance)
+        micro_batches = list(_micro_batches(task, dead))
+        grown = side_by_side(
+            lambda own, batch, advance: _ascend(own, batch, entropy, advance), task, micro_batches,
+            modules=task.modules, threads=min(threads, len(micro_batches)), advance=step.advance,
+        )  # fmt: skip
+        for batch, (patterns, trace, unmoved) in zip(micro_batches, grown, strict=True):
             still |= {batch[row].unit for row in unmoved}
             for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
                 found[job.unit, job.seed] = pattern, values

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import ascend, not_finite, torch_threads
+from brainmap.features._am_ascent import ascend, ascents, not_finite
 from brainmap.features._am_plan import plain_waveforms
 from brainmap.features._am_quality import save_waveforms
 from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._priors import Prior, fourier_scale, penalty, shifted
 from brainmap.features._site import Site, find_site, frozen, read
 from brainmap.features.layers import OUTPUT
-from brainmap.features.running import SoundSource, labels
+from brainmap.features.running import SoundSource, labels, one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def match_activation(
     rng : numpy.random.Generator, optional
     device : str
     threads : int, optional
+        Micro-batches side by side; no number depends on it.
 
     Returns
     -------
@@ -144,11 +145,11 @@ def match_activation(
     rng = rng or np.random.default_rng(0)
     ids, conditions = labels(sounds if isinstance(sounds, SoundSource) else waveforms)
     rows = _rows(items, ids)
-    with frozen(model, device) as net, torch_threads(threads):
+    with frozen(model, device) as net, one_torch_thread():
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
         match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
-        patterns, distance = match.grow(rows, rng)
+        patterns, distance = match.grow(rows, rng, threads=ascents(device, threads))
         table, null = match.judge(rows, patterns)
     names = list(class_names) if class_names is not None else None
     for column in ("label", "label_of_metamer"):
@@ -194,17 +195,18 @@ class _Match:
         return read(self.model, patterns, place, fast=self.site.fast)[0].flatten(1)
 
     def grow(
-        self, rows: Sequence[int], rng: np.random.Generator
+        self, rows: Sequence[int], rng: np.random.Generator, *, threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Metamers (n, c, t) and the distance that was left at every step (n_steps, n)."""
         settings, size = self.settings, self.settings.micro_batch
         rngs = rng.spawn(len(rows))
-        patterns, distances = [], []
+        parts = [(rows[i : i + size], rngs[i : i + size]) for i in range(0, len(rows), size)]
         with progress(f"metamers of {self.site.layer}", total=len(rows) * settings.steps) as step:
-            for i in range(0, len(rows), size):
-                made, distance = self._grow(rows[i : i + size], rngs[i : i + size], step.advance)
-                patterns.append(made)
-                distances.append(distance)
+            grown = side_by_side(
+                lambda own, part, advance: own._grow(*part, advance), self, parts,
+                modules=[self.model], threads=min(threads, len(parts)), advance=step.advance,
+            )  # fmt: skip
+            patterns, distances = zip(*grown, strict=True)
         return np.concatenate(patterns), np.concatenate(distances, axis=1)
 
     def _grow(

@@ -1,10 +1,15 @@
-"""How a network is fed and run: sounds in batches, eval mode, one-line errors."""
+"""How a network is fed and run: sounds in batches, eval mode, batches side by side, one-line errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from queue import SimpleQueue
+from threading import Event, Lock
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Own = TypeVar("Own")
+Advance: TypeAlias = Callable[[int], None]
 
 
 @runtime_checkable
@@ -118,6 +128,100 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
             model.to(home)
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Torch computes on one thread; afterwards on as many as before.
+
+    How torch cuts an operation into threads decides in which order it adds numbers up, and so their last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def side_by_side(
+    work: Callable[[Own, T, Advance], R], own: Own, items: Iterable[T],
+    *, modules: Sequence[nn.Module], threads: int, advance: Advance,
+) -> Iterator[R]:  # fmt: skip
+    """Work on items side by side, each on one torch thread, so that no result depends on the number of threads.
+
+    Parameters
+    ----------
+    work : callable
+        Takes what its thread owns, an item, and what it calls as it goes on.
+    own : object
+        What holds the modules. Each thread has a copy, since a module may keep something of a forward pass in itself;
+        weights are shared. What cannot be copied is used by one thread.
+    items : iterable
+        At most `threads` more than were asked for are taken.
+    modules : sequence of torch.nn.Module
+        Modules in `own`.
+    threads : int
+    advance : callable
+        Told how many steps were taken, by one thread at a time.
+
+    Yields
+    ------
+    object
+        Results, in the order of the items.
+
+    Examples
+    --------
+    >>> net = nn.Linear(1, 1)
+    >>> def add(net, x, advance):
+    ...     return x + len(list(net.parameters()))
+    >>> list(side_by_side(add, net, range(4), modules=[net], threads=2, advance=print))
+    [2, 3, 4, 5]
+    """
+    with one_torch_thread():
+        owned = [own, *(_twins(own, modules, threads - 1) if threads > 1 else ())]
+        if len(owned) == 1:
+            yield from (work(own, item, advance) for item in items)
+            return
+        free: SimpleQueue[Own] = SimpleQueue()
+        for one in owned:
+            free.put(one)
+        lock, ended = Lock(), Event()
+
+        def told(steps: int) -> None:
+            if ended.is_set():  # another thread failed, or the user stopped it all
+                raise CancelledError
+            with lock:
+                advance(steps)
+
+        def call(item: T) -> R:
+            mine = free.get()
+            try:
+                return work(mine, item, told)
+            finally:
+                free.put(mine)
+
+        pool = ThreadPoolExecutor(len(owned), initializer=torch.set_num_threads, initargs=(1,))
+        running: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                running.append(pool.submit(call, item))
+                if len(running) > len(owned):
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            ended.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _twins(own: Own, modules: Sequence[nn.Module], count: int) -> list[Own]:
+    """Copies with the same weights; none where something refuses to be copied."""
+    shared = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
+    try:
+        return [copy.deepcopy(own, dict(shared)) for _ in range(count)]
+    except Exception:  # whatever a user's module holds: an open file, a lock, a tensor that is part of a graph
+        return []
 
 
 def forward(model: nn.Module, batch: Tensor) -> Tensor:

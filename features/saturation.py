@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import Job, ascend, not_finite, starts, torch_threads
+from brainmap.features._am_ascent import Job, ascend, ascents, not_finite, starts
 from brainmap.features._am_plan import Wish, find_input, plain_waveforms, plan
 from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._am_task import Task
 from brainmap.features._priors import penalty, shifted
 from brainmap.features._site import frozen
+from brainmap.features.running import one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
@@ -98,14 +99,14 @@ def softmax_saturation(
     known = getattr(sounds, "rate", None) if rate is None else rate
     wish = Wish(waveforms=plain_waveforms(sounds), rate=None if known is None else int(known), units=units,
                 length=length, device=device)  # fmt: skip
-    with frozen(model, device) as net, torch_threads(threads):
+    with frozen(model, device) as net, one_torch_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:
             raise InputError(f"softmax saturation: the network gives {site.shape}, wanted one number a class")
         task, _ = plan(net, site, settings, full=full, wish=wish)
         entropy = int(rng.integers(2**63))
         with progress("softmax against logit", total=2 * len(task.units) * settings.steps) as step:
-            both = [_climb(task, climbed, entropy, step.advance) for climbed in CLIMBED]
+            both = [_climb(task, climbed, entropy, step.advance, ascents(device, threads)) for climbed in CLIMBED]
     probability, logit = (np.stack([one[i] for one in both]) for i in range(2))
     if class_names is not None and len(class_names) != site.shape[0]:
         raise InputError(f"class_names: found {len(class_names)}, the network has {site.shape[0]} classes")
@@ -115,13 +116,16 @@ def softmax_saturation(
 
 
 def _climb(
-    task: Task, climbed: str, entropy: int, advance: Callable[[int], None]
+    task: Task, climbed: str, entropy: int, advance: Callable[[int], None], threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probability and logit (n_steps, n_classes) at every step of one ascent."""
     size = task.settings.micro_batch
-    parts = [_climb_batch(task, climbed, [Job(unit, 0, "after") for unit in task.units[i : i + size]], entropy, advance)
-             for i in range(0, len(task.units), size)]  # fmt: skip
-    probability, logit = np.concatenate(parts, axis=2)
+    parts = [[Job(unit, 0, "after") for unit in task.units[i : i + size]] for i in range(0, len(task.units), size)]
+    grown = side_by_side(
+        lambda own, part, told: _climb_batch(own, climbed, part, entropy, told), task, parts,
+        modules=task.modules, threads=min(threads, len(parts)), advance=advance,
+    )  # fmt: skip
+    probability, logit = np.concatenate(list(grown), axis=2)
     return probability, logit
 
 

@@ -17,8 +17,8 @@ from brainmap.checks import some, threads_of
 from brainmap.errors import InputError
 from brainmap.rsa._ceiling_kernels import ceilings
 from brainmap.rsa._neighborhoods import (
-    CHUNK,
     NORM,
+    SHARE,
     Dissimilarity,
     Scoring,
     neighbors_of,
@@ -252,7 +252,7 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
         singular.append(bad)
         return len(voxels)
 
-    most = max(1, min(CHUNK, _MOST_NUMBERS // (len(people) * shared.n_pairs), -(-n // n_threads)))
+    most = max(1, min(SHARE, _MOST_NUMBERS // (len(people) * shared.n_pairs)))
     groups = [np.arange(n)]
     if first.noise is not None:
         from brainmap.rsa._sphere_precision import bricks

@@ -56,6 +56,7 @@ NORM = {
 }  # fmt: skip
 # Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
 CHUNK = 1024
+SHARE = 256  # centers a task where there are few, so that a few threads have work; never by the number of threads
 _FEW = 256  # centers that may lie in so small a part of the brain that their voxels are better copied one by one
 _MOST_NUMBERS = 2_000_000  # of RDMs that are kept at a time, where they are: 16 MB
 
@@ -220,11 +221,12 @@ class Scoring:
         patch_rdms(patterns, how.present, how.weight, table, how.pairs, geometry, minimum, rdms)
         return rdms
 
-    def tasks(self, n_threads: int) -> Iterator[NDArray[np.intp]]:
-        """Centers that are scored together: all of them, in parts."""
+    def tasks(self) -> Iterator[NDArray[np.intp]]:
+        """Centers that are scored together: all of them, in the same parts for any number of threads."""
         if self.groups is not None:
             return iter(self.groups)
-        return (np.arange(*chunk) for chunk in chunks(self.hoods.n_voxels, n_threads))
+        n = self.hoods.n_voxels
+        return (np.arange(start, min(start + SHARE, n)) for start in range(0, n, SHARE))
 
     def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Floats, Ints, int]]:
         """Patterns, neighborhoods as their rows, and how many are left out because their noise is singular."""
@@ -264,7 +266,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
         singular.append(bad)
         return len(centers)
 
-    on_threads([partial(task, centers) for centers in scoring.tasks(n_threads)], n_threads, total=len(scores))
+    on_threads([partial(task, centers) for centers in scoring.tasks()], n_threads, total=len(scores))
     warn_of_singular(sum(singular))
     return scores
 
@@ -302,12 +304,6 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats
     near = table - np.int32(first)
     near[~held] = -1
     return prepared.block(first, last, centered=centered), near
-
-
-def chunks(n_centers: int, n_threads: int, most: int = CHUNK) -> Iterator[tuple[int, int]]:
-    """Centers cut into runs of at most `most`, at least one a thread."""
-    step = max(1, min(most, -(-n_centers // n_threads)))
-    return ((start, min(start + step, n_centers)) for start in range(0, n_centers, step))
 
 
 def on_threads(

@@ -431,6 +431,7 @@ def test_a_softmax_head_is_taken_off_and_probabilities_are_refused(sounds: Array
         attribute(Probabilities(), sounds, method="saliency")
 
 
+@pytest.mark.bits
 def test_classes_may_be_predicted_true_all_or_named(sounds: Array) -> None:
     net, names = network(), ["no", "yes", "on", "off"]
     labelled = sounds_from_array(sounds[:, :1], rate=1000, conditions=["on", "no", "on", "yes", "off"])
@@ -439,11 +440,12 @@ def test_classes_may_be_predicted_true_all_or_named(sounds: Array) -> None:
     assert every.maps.shape == (5, 4, 2, 36)
     predicted = attribute(net, sounds, method="saliency", class_names=names)
     np.testing.assert_array_equal(predicted.targets[:, 0], every.logits.argmax(1))
-    np.testing.assert_array_equal(predicted.maps[:, 0], every.maps[np.arange(5), every.logits.argmax(1)])
+    # the classes asked for make the shapes, and another shape may add up in another order
+    close(predicted.maps[:, 0], every.maps[np.arange(5), every.logits.argmax(1)])
     some = attribute(net, sounds, method="saliency", classes=["on", 0], class_names=names)
     assert some.names(3) == ("on", "no")
-    np.testing.assert_array_equal(some.maps, every.maps[:, [2, 0]])
-    np.testing.assert_array_equal(some.of("no"), every.maps[:, 0])
+    close(some.maps, every.maps[:, [2, 0]])
+    close(some.of("no"), every.maps[:, 0])
     true = attribute(mono, labelled, method="saliency", classes="true", class_names=names)
     assert true.targets[:, 0].tolist() == [2, 0, 2, 1, 3]
     assert true.rate == 1000

@@ -201,14 +201,17 @@ def test_probabilities_from_elsewhere_are_refused(sounds: Array) -> None:
         features.class_activation_maps(Probabilities(), sounds)
 
 
+@pytest.mark.bits
 def test_classes_may_be_chosen_by_name_or_position(sounds: Array) -> None:
     net = network("flatten")
     names = ["no", "yes", "on", "off"]
     every = features.class_activation_maps(net, sounds, class_names=names)
     some = features.class_activation_maps(net, sounds, class_names=names, classes=["on", 0])
     assert some.class_names == ("on", "no")
-    np.testing.assert_array_equal(some.maps, every.maps[:, [2, 0]])
-    np.testing.assert_array_equal(some.of("no"), every.maps[:, 0])
+    # as many rows as classes are brought to samples in one product, and another shape may add up in another order
+    close = {"rtol": 1e-5, "atol": 1e-6 * np.abs(every.maps).max()}
+    np.testing.assert_allclose(some.maps, every.maps[:, [2, 0]], **close)
+    np.testing.assert_allclose(some.of("no"), every.maps[:, 0], **close)
 
 
 def test_permuting_items_permutes_maps_and_batches_do_not_matter(sounds: Array) -> None:

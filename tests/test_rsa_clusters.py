@@ -169,6 +169,7 @@ def test_corrected_p_is_the_share_of_flips_whose_largest_is_as_large(kind, alter
     assert found.p_corrected.min() < 0.1
 
 
+@pytest.mark.bits
 def test_models_are_corrected_together_and_threads_change_nothing():
     rng = np.random.default_rng(6)
     neighbors = grid_neighbors(np.ones(SHAPE))

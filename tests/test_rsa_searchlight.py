@@ -315,6 +315,7 @@ def test_maps_are_float32_images_with_nan_outside(mask):
         maps["con1"]
 
 
+@pytest.mark.bits
 def test_threads_change_no_number_and_give_blas_its_threads_back(mask):
     data, models = dataset_of(patterns_for(mask)), models_for()
     before = [pool["num_threads"] for pool in threadpool_info()]

@@ -188,6 +188,7 @@ def test_angles_are_those_of_patterns_whitened_by_the_symmetric_root(mask, patte
         np.testing.assert_allclose(found.array[:, voxel], wanted, rtol=0, atol=1e-10)
 
 
+@pytest.mark.bits
 def test_bricks_and_threads_change_nothing(mask, patterns, residuals, models, monkeypatch):
     data = dataset_of(patterns)
     whole = search(data, models, mask, noise=residuals).array

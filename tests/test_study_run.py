@@ -31,6 +31,7 @@ def content(study: Any) -> Any:
     return page_content(Context(load_study(study.file)))
 
 
+@pytest.mark.bits
 def test_participants_one_by_one_on_two_threads_end_as_all_at_once(tiny_study: Any, tiny_results: Any) -> None:
     assert tiny_study.run("01", jobs=2) == {
         "description", "network-net", "maps", "sub-01_rois", "sub-01_searchlight",

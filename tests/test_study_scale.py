@@ -90,6 +90,7 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brainmap.stages.page, "write_report", page)
 
 
+@pytest.mark.bits
 def test_shares_in_any_order_and_their_merge_are_the_whole_run(chunked: Any, tiny_results: Any) -> None:
     run_chunk(chunked, "3/3", "1/3")
     with pytest.raises(InputError, match=r"merge: \d+ of 12 chunks are missing") as told:
@@ -264,6 +265,7 @@ def on_dask(study: Any, address: str, share: str = "") -> None:
         run_chunk(context, share) if share else run_study(context)
 
 
+@pytest.mark.bits
 def test_dask_workers_compute_what_threads_compute(
     chunked: Any, tiny_results: Any, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from brainmap.record import clear_unfinished
 from brainmap.stages.betas import run_betas
 from brainmap.stages.checking import check_output, check_study
 from brainmap.stages.cluster import compute_on_dask
-from brainmap.stages.context import Context, log
+from brainmap.stages.context import Context, log, one_thread_each
 from brainmap.stages.description import run_description, run_maps_table
 from brainmap.stages.explain import run_explain
 from brainmap.stages.group import run_group
@@ -26,6 +26,7 @@ from brainmap.stages.shares import Share, compute_share, refuse_incomplete, unit
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 
 
+@one_thread_each()
 def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
     """Run every stage whose inputs have changed; give the path of the page.
 
@@ -63,6 +64,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     return page
 
 
+@one_thread_each()
 def run_chunk(context: Context, share: str) -> None:
     """Compute one of N shares of all participants' regions and searchlights; `merge_study` puts them together.
 
@@ -92,6 +94,7 @@ def run_chunk(context: Context, share: str) -> None:
     compute_share(context, units, mine)
 
 
+@one_thread_each()
 def merge_study(context: Context) -> Path:
     """Put together what shares have computed, and go on to the group and the page.
 
@@ -135,6 +138,7 @@ def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
     return run_page(context)
 
 
+@one_thread_each()
 def make_report(context: Context) -> Path:
     """Make the page again from the results, whether or not anything has changed.
 

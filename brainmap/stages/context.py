@@ -8,15 +8,17 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from brainmap.features.running import one_torch_thread
 from brainmap.features.sounds import Sounds, load_sounds
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
+from brainmap.rsa._neighborhoods import one_blas_thread
 from brainmap.rsa._selectors import image_files
 from brainmap.rsa.images import save_image
 from brainmap.rsa.surface import SurfaceData, save_surface
@@ -182,6 +184,16 @@ class Context:
         """Condition of each stimulus, in the order of the table."""
         sounds = load_sounds(self.study.resolve(self.study.settings.stimuli.table))
         return dict(zip(sounds.items, sounds.conditions, strict=True))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Torch and BLAS compute each operation on one thread: how they cut it into threads decides its last bits.
+
+    Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
+    """
+    with one_torch_thread(), one_blas_thread():
+        yield
 
 
 def image_digest(name: str | Path) -> str:

@@ -203,6 +203,7 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         device=context.device,
         network=version.name,
         key=heard_key(context, loaded, version),
+        threads=context.threads,
     )
     rdms = compute_rdms(
         activations,
