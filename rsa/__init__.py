@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         load_rois as load_rois,
         sphere_rois as sphere_rois,
     )
+    from brainmap.rsa.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.simulate import (
         SimulatedParticipant as SimulatedParticipant,
         matched_geometry as matched_geometry,
@@ -163,6 +164,7 @@ _HOMES = {
     "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
     "crossvalidated": ("bootstrap_models",),
     "differences": ("score_differences",),
+    "shared_structure": ("residual_structure",),
     "_bootstrap": ("Bootstrap", "bootstrap"),
     "permutation": ("permutation_test",),
     "inference": ("score_statistics", "split_half_best_layer"),

@@ -48,8 +48,7 @@ class Bootstrap:
     variances : array (n_models,)
         Of each model's score, corrected for the small number of participants and conditions.
     difference_variances : array (n_models, n_models)
-    ceiling_variances : array (n_models, 2)
-        Of differences between models, and from lower and upper ceiling.
+        Of differences between models.
     df : int
         Degrees of freedom of the t tests: the smaller number of what was resampled, less one.
     """
@@ -65,7 +64,6 @@ class Bootstrap:
     means: Floats
     variances: Floats
     difference_variances: Floats
-    ceiling_variances: Floats
     df: int
 
     @property
@@ -79,11 +77,12 @@ class Bootstrap:
         return self.samples[0, :, -2:]
 
     def table(self, correction: Correction = "fdr") -> pd.DataFrame:
-        """A row a model: its score against 0 (one-sided) and against the lower noise ceiling (two-sided).
+        """A row a model: its score against 0 (one-sided).
 
         Columns model, score (of the data as they are), mean (of the resamples), standard_error, ci_low and ci_high (of
-        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less mean), ceiling_t, ceiling_p,
-        ceiling_p_corrected. p of bures, which is above 0 for any two RDMs, is NaN.
+        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less mean), which is not tested: the true
+        model may lie below the lower ceiling or above it (`brainmap.rsa.residual_structure` tests what a model lacks).
+        p of bures, which is above 0 for any two RDMs, is NaN.
         """
         from scipy.stats import t as students
 
@@ -91,15 +90,12 @@ class Bootstrap:
         t, p = _t_test(scores, self.variances, self.df, two_sided=False)
         if self.measure == "bures":
             t, p = np.full_like(t, np.nan), np.full_like(p, np.nan)
-        below = self.means[-2] - scores
-        ceiling_t, ceiling_p = _t_test(-below, self.ceiling_variances[:, 0], self.df, two_sided=True)
         reach = error * students.ppf(0.975, self.df)
         return pd.DataFrame({
             "model": self.models, "score": self.scores, "mean": scores, "standard_error": error,
             "ci_low": scores - reach, "ci_high": scores + reach,
             "t": t, "p": p, "p_corrected": corrected(p, correction),
-            "below_ceiling": below, "ceiling_t": ceiling_t, "ceiling_p": ceiling_p,
-            "ceiling_p_corrected": corrected(ceiling_p, correction),
+            "below_ceiling": self.means[-2] - scores,
         })
 
     def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
@@ -118,7 +114,7 @@ def bootstrap(
     model_rdms: RDMs, data_rdms: RDMs, *, over: Over = "both", n: int = 1000, measure: Measure | str = "rho-a",
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Resample participants, conditions or both, and test models against 0, each other and the noise ceiling.
+    """Resample participants, conditions or both, and test models against 0 and each other.
 
     Parameters
     ----------
@@ -219,13 +215,13 @@ def bootstrap_of_draws(
     sizes = {"participants": (n_participants,), "conditions": (n_conditions,), "both": (n_participants, n_conditions)}
     whole = sampler(models, data, measure)(None)
     everyone = np.ones(n_participants, dtype=np.intp)
-    variances, differences, from_ceiling = variances_of(covariances(samples[:, used, None]), sizes[over])
+    variances, differences = variances_of(covariances(samples[:, used, None]), sizes[over])
     return Bootstrap(
         models=names or tuple(f"model {k + 1}" for k in range(len(models))), over=over, measure=measure,
         n_participants=n_participants, n_conditions=n_conditions, scores=np.nanmean(whole.scores, axis=1),
         ceiling=np.array(whole.ceiling(everyone) if n_participants > 1 else (np.nan, np.nan)), samples=samples,
         means=samples[:, used].mean(axis=(0, 1)), variances=variances, difference_variances=differences,
-        ceiling_variances=from_ceiling, df=min(sizes[over]) - 1,
+        df=min(sizes[over]) - 1,
     )  # fmt: skip
 
 
@@ -270,12 +266,12 @@ def covariances(samples: Floats) -> Floats:
     return np.asarray((n_repeats * of_mean - of_one) / (n_repeats - 1))
 
 
-def variances_of(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-    """Variances of models, of differences of models, and of differences from the ceilings, all corrected."""
+def variances_of(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Variances of models and of differences of models, corrected."""
     own = np.einsum("kii->ki", covariance)
     differences = own[:, :, None] + own[:, None, :] - 2 * covariance
     correct: Callable[[Floats], Floats] = _corrected_twofold(*sizes) if len(sizes) == 2 else _corrected_once(*sizes)
-    return correct(own[:, :-2]), correct(differences[:, :-2, :-2]), correct(differences[:, :-2, -2:])
+    return correct(own[:, :-2]), correct(differences[:, :-2, :-2])
 
 
 def _corrected_once(n: int) -> Callable[[Floats], Floats]:

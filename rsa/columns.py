@@ -36,10 +36,7 @@ BOOTSTRAP_COLUMNS = {
     "t": "of the mean against 0",
     "p": "one-sided, uncorrected",
     "p_corrected": "corrected over all rows of the table: models x regions",
-    "below_ceiling": "how far the mean lies below the lower noise ceiling",
-    "ceiling_t": "of the mean against the lower noise ceiling",
-    "ceiling_p": "two-sided, uncorrected",
-    "ceiling_p_corrected": "corrected over all rows of the table",
+    "below_ceiling": "how far the mean lies below the lower noise ceiling, a band to look at: not tested",
 }
 DIFFERENCE_COLUMNS = {
     "model": "model",

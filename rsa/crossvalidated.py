@@ -170,7 +170,7 @@ def crossvalidated_of_draws(
                       "RDM is constant there; more conditions make that rare", BrainmapWarning, stacklevel=3)
     over: Over = "both" if twofold else "participants" if conditions is None else "conditions"
     sizes = {"participants": (len(data),), "conditions": (len(members),), "both": (len(data), len(members))}[over]
-    variances, differences, from_ceiling = variances_of(covariances(found[:, used]), sizes)
+    variances, differences = variances_of(covariances(found[:, used]), sizes)
     if (variances <= 0).any() or (differences[np.triu_indices(len(families), 1)] <= 0).any():
         warnings.warn("bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
                       "p; take more resamples or repeats", BrainmapWarning, stacklevel=3)
@@ -178,7 +178,7 @@ def crossvalidated_of_draws(
     return Bootstrap(
         models=tuple(families), over=over, measure=measure, n_participants=len(data), n_conditions=len(members),
         scores=whole[:-2], ceiling=whole[-2:], samples=samples, means=samples[:, used].mean(axis=(0, 1)),
-        variances=variances, difference_variances=differences, ceiling_variances=from_ceiling, df=min(sizes) - 1,
+        variances=variances, difference_variances=differences, df=min(sizes) - 1,
     )  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def score_statistics(
     correction : {"none", "fdr", "bonferroni", "max-t"}
         fdr is Benjamini-Hochberg over all tests; max-t needs test="sign-flip".
     against : float, or array that broadcasts to scores
-        What is tested against: 0, another model's scores, the lower noise ceiling.
+        What is tested against: 0, or another model's scores. A noise ceiling is no null: the true model may lie below
+        it or above (`brainmap.rsa.residual_structure` tests what a model lacks).
     alternative : {"greater", "less", "two-sided"}
         One-sided against 0; take two-sided for differences.
     labels : mapping

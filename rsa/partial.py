@@ -209,7 +209,7 @@ def _all_partial(
                 x, y = models[np.ix_(rows, use)], data[np.ix_(columns, use)]
                 if form == "ranks":
                     x, y = rank_rows(x), rank_rows(y)
-                result[at] = _rest(x, removed) @ _rest(y, None if kind == "semi-partial" else removed).T
+                result[at] = rest_of(x, removed) @ rest_of(y, None if kind == "semi-partial" else removed).T
                 enough[at] = True
     return result, enough
 
@@ -231,7 +231,7 @@ def _n_items(use: NDArray[np.bool_]) -> int:
     return len(np.union1d(i[use], j[use]))
 
 
-def _rest(rows: Floats, removed: Floats | None) -> Floats:
+def rest_of(rows: Floats, removed: Floats | None) -> Floats:
     """What the columns (the mean, without any) leave of rows, of unit length; NaN where that is nothing."""
     x: Floats = rows - rows.mean(axis=1, keepdims=True)
     own = np.linalg.norm(x, axis=1)
@@ -279,7 +279,7 @@ def rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, lis
         removed = _removed(own, use, form)
         if removed is not None:
             x = row[None, use]
-            result[k, use] = _rest(rank_rows(x) if form == "ranks" else x, removed)[0]
+            result[k, use] = rest_of(rank_rows(x) if form == "ranks" else x, removed)[0]
         columns.append(removed)
     if all(one is None for one in columns):
         raise InputError(_too_few(data, controls, measure))
@@ -336,4 +336,4 @@ def _with_pool(rest: Floats, pool: Floats, removed: Floats | None) -> float:
         return np.nan
     both = ~np.isnan(pool[there])  # pairs that no other participant has are in no pool
     again = np.linalg.qr(removed[both])[0]
-    return float(_rest(pool[None, there][:, both], again)[0] @ _rest(rest[None, there][:, both], again)[0])
+    return float(rest_of(pool[None, there][:, both], again)[0] @ rest_of(rest[None, there][:, both], again)[0])

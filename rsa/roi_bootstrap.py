@@ -92,6 +92,6 @@ def bootstrap_rois(
             table.insert(1 + ("other" in table), "roi", str(roi))
             kept.append(table)
     every, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
-    for table, column in ((every, "p"), (every, "ceiling_p"), (differences, "p")):
-        table[f"{column}_corrected"] = corrected(table[column], correction)
+    for table in (every, differences):
+        table["p_corrected"] = corrected(table["p"], correction)
     return RoiBootstrap(models=every, pairs=differences)

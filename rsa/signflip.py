@@ -23,7 +23,7 @@ Alternative = Literal["greater", "two-sided"]
 # A block of flips times tests that stays in a core's cache; 250 keeps the hits of a block in a byte.
 _FLIPS, _TESTS = 250, 1024
 # Two flips that give the same sum in another order of addition must count as equal.
-_TIE = 1e-10
+TIE = 1e-10
 # Maps that a thread enhances at a time: they stay in a core's cache.
 _MAPS = 16
 
@@ -149,7 +149,7 @@ def sign_flip_test(
     observed = unit.sum(axis=0)
     two_sided = alternative == "two-sided"
     enumerated = n < 63 and 2**n <= permutations
-    signs = _all_signs(n) if enumerated else _drawn_signs(n, permutations, rng or np.random.default_rng())
+    signs = all_signs(n) if enumerated else drawn_signs(n, permutations, rng or np.random.default_rng())
     hits, largest = _count(signs, unit, np.abs(observed) if two_sided else observed, two_sided)
 
     t, enhanced = _t(observed, n), None
@@ -162,7 +162,7 @@ def sign_flip_test(
         enhanced, largest = _enhance(signs, whole, t_maps, enhancement, two_sided, enumerated, threads)
         enhanced, top = np.where(used, enhanced, np.nan), largest
         size = np.abs(enhanced[used]) if two_sided else enhanced[used]
-    beaten = np.searchsorted(largest, size - _TIE * (1 + np.abs(size)), side="left")
+    beaten = np.searchsorted(largest, size - TIE * (1 + np.abs(size)), side="left")
     extra = 0 if enumerated else 1
     n_flips = len(signs)
     return SignFlip(
@@ -177,13 +177,13 @@ def sign_flip_test(
     )
 
 
-def _all_signs(n: int) -> Floats:
+def all_signs(n: int) -> Floats:
     """Every sign pattern `(2^n, n)`, the identity first."""
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     return (1 - 2 * bits).astype(np.float64)
 
 
-def _drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
+def drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
     return rng.choice(np.array([-1.0, 1.0]), size=(count, n))
 
 
@@ -194,7 +194,7 @@ def _count(
     hits = np.zeros(observed.size, dtype=np.int64)
     largest = np.full(len(signs), -np.inf)
     for tests in _slices(observed.size, _TESTS):
-        block, wanted = np.ascontiguousarray(unit[:, tests]), observed[tests] - _TIE
+        block, wanted = np.ascontiguousarray(unit[:, tests]), observed[tests] - TIE
         for flips in _slices(len(signs), _FLIPS):
             sums = signs[flips] @ block
             if two_sided:

@@ -64,13 +64,18 @@ def test_a_test_over_participants_is_that_of_the_library_from_rdms_and_from_a_ta
     np.testing.assert_allclose(again["p_corrected"], wanted["p_corrected"])
 
 
-def test_scores_are_tested_against_each_participants_lower_ceiling(files, rdms, brainmap_command):
-    found = table(brainmap_command("rsa", "test", *files, "--against", "ceiling", "--test", "t", "--json"))
-    data = rdms[1].subset("roi", "HG")
-    far = rsa.noise_ceiling(data).lower_per_participant
-    wanted = rsa.score_statistics(rsa.compare_rdms(rdms[0], data), against=far, alternative="two-sided", test="t",
-                                  measure="rho-a")
-    np.testing.assert_allclose(found.loc[found["roi"] == "HG", "p"], wanted["p"], rtol=1e-5)
+def test_against_the_ceiling_is_what_participants_share_beyond_a_model(files, rdms, tmp_path, brainmap_command):
+    out = tmp_path / "lacking.tsv"
+    assert brainmap_command("rsa", "test", *files, "--against", "ceiling", "--out", out).code == 0
+    found, wanted = pd.read_csv(out, sep="\t", na_values="n/a"), rsa.residual_structure(*rdms, permutations=1000)
+    np.testing.assert_allclose(found["shared"], wanted["shared"])
+    np.testing.assert_allclose(found["p"], wanted["p"])
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert "participants share structure that this model lacks" in about["Test"]
+    assert "one-sided" in about["p"]["Description"]
+    refused = brainmap_command("rsa", "test", *files, "--against", "ceiling", "--test", "t")
+    assert refused.code == 2
+    assert "--test: --against ceiling flips signs of whole RDMs" in refused.err
 
 
 def test_the_bootstrap_tells_models_and_pairs_of_every_region(files, rdms, tmp_path, brainmap_command):

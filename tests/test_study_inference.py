@@ -80,6 +80,12 @@ def test_without_a_bootstrap_layers_are_compared_over_participants(tiny_results:
     here = found[found["roi"] == "left-a"]
     np.testing.assert_allclose(here["p"], rsa.score_differences(scores)["p"])
     assert "two-sided" in note(tiny_results, "differences")
+    lacking = table(tiny_results, "residual_structure")
+    wanted = rsa.residual_structure(models, brains, measure=measure)
+    np.testing.assert_allclose(lacking["shared"], wanted["shared"])
+    assert lacking["p"].isna().all()
+    assert "fewer than 6 participants are not tested" in note(tiny_results, "residual_structure")
+    assert "What participants share that a layer lacks" in (tiny_results.out / "report.html").read_text()
     repeats = table(tiny_results, "reliability").set_index("roi")
     wanted = rsa.rdm_reliability(brains, measure=measure).set_index("roi")
     np.testing.assert_allclose(repeats["reliability"], wanted.loc[repeats.index, "reliability"])

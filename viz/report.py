@@ -28,8 +28,7 @@ _SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on th
 _PEAKS = ("network", "layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected",
           "peak_roi", "rois")  # fmt: skip
 _COLUMNS = {  # columns on the page; the file has all
-    "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling",
-                  "ceiling_p_corrected"),
+    "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling"),
     "differences": ("network", "layer", "other_network", "other_layer", "roi", "difference", "standard_error",
                     "p_corrected"),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
@@ -112,6 +111,8 @@ class ReportContent:
         Of `brainmap.rsa.bootstrap_rois` or `brainmap.rsa.score_differences`, with `network` and `layer`.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
+    residual_structure : DataFrame
+        Of `brainmap.rsa.residual_structure`, with `network` and `layer`.
     reliability : DataFrame
         Of `brainmap.rsa.rdm_reliability`.
     best_layers : DataFrame
@@ -163,6 +164,7 @@ class ReportContent:
     bootstrap: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
+    residual_structure: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     best_layers: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
@@ -306,8 +308,8 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
     tables = {
         name: make_table(table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60),
                          columns=_COLUMNS.get(name))
-        for name in ("scores", "statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers",
-                     "recovery", "clusters", "difference_clusters", "counts")
+        for name in ("scores", "statistics", "bootstrap", "differences", "ceilings", "residual_structure",
+                     "reliability", "best_layers", "recovery", "clusters", "difference_clusters", "counts")
         if (table := getattr(content, name)) is not None and len(table)
     }
     cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []

@@ -56,7 +56,7 @@ def _text(value: Any, column: str) -> str:
         return f"{value}".replace("-", "−")
     if isinstance(value, float | np.floating):
         value = float(value)
-        if column == "p" or column.startswith(("p_", "ceiling_p")):
+        if column == "p" or column.startswith("p_"):
             return "< .001" if value < 0.001 else decimals(value, 3)
         if value.is_integer() and abs(value) >= 1:
             return f"{int(value)}".replace("-", "−")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _HELP = {
     "kind": "participants (a test over their scores), bootstrap, permutation (of conditions, each participant alone), "
     "or best-layer (chosen on one half of the items, scored on the other).",
-    "against": "Of participants: zero, or ceiling (each participant's lower noise ceiling, two-sided).",
+    "against": "Of participants: zero, or ceiling (whether 6 or more share structure that the model lacks).",
     "over": "Of bootstrap, what is resampled: both, participants or conditions.",
     "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
     "fit": "Of bootstrap: the RDMs of each network are one model, fit in every resample to other participants and "
@@ -73,7 +73,7 @@ def infer(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Test models against 0, the noise ceiling and each other, from RDMs or a table of scores."""
+    """Test models against 0, each other and what participants share beyond them, from RDMs or a table of scores."""
     import numpy as np
 
     from brainmap.checks import one_of
@@ -84,6 +84,9 @@ def infer(
     free(out, overwrite, kinds=(".tsv",))
     free(differences, overwrite, option="--differences", kinds=(".tsv",))
     _refuse_others(context, kind)
+    given = context.get_parameter_source("how")
+    if against == "ceiling" and given is not None and given.name != "DEFAULT":
+        raise InputError("--test: --against ceiling flips signs of whole RDMs and tests no scores; leave it out")
     every: dict[str, Any] = {"test": how, "against": against, "over": over, "fit": fit, "correction": correction,
                              "n": n, "splits": splits, "by": by}  # fmt: skip
     asked = {"measure": measure, **{name: value for name, value in every.items() if name in _TAKES[kind]}}
@@ -131,32 +134,35 @@ def _over_participants(
     from brainmap.rsa.differences import score_differences
     from brainmap.rsa.inference import score_statistics
 
-    cube, labels, lower = _cube(files, measure, against == "ceiling")
+    cube, labels = _cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
         "test": test, "correction": correction, "labels": labels, "measure": measure, "permutations": n, "rng": rng,
     }  # fmt: skip
-    far = {} if lower is None else {"against": lower, "alternative": "two-sided"}
-    tables: Tables = [(score_statistics(cube, **given, **far), {"model": "model", **STATISTICS_COLUMNS})]
-    if lower is not None:
-        tables[0][1]["p"] = "of the difference from the lower noise ceiling, two-sided, uncorrected"
+    tables: Tables
+    if against == "ceiling":
+        from brainmap.rsa.shared_structure import RESIDUAL_COLUMNS, residual_structure
+
+        shared = residual_structure(*_rdms(files), measure=measure, correction=correction, permutations=n, rng=rng)
+        tables = [(shared, RESIDUAL_COLUMNS)]
+    else:
+        tables = [(score_statistics(cube, **given), {"model": "model", **STATISTICS_COLUMNS})]
     if wanted:
         tables.append((score_differences(cube, **given), DIFFERENCE_COLUMNS))
     return tables
 
 
-def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], Any]:
-    """Scores `(n_models, n_rois, n_participants)`, their labels, and each participant's lower ceiling if asked for."""
+def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]]]:
+    """Scores `(n_models, n_rois, n_participants)` and their labels."""
     import numpy as np
 
     from brainmap.rsa.alignment import rdm_names
-    from brainmap.rsa.ceiling import noise_ceiling
     from brainmap.rsa.compare import compare_rdms
 
     if files[0].suffix == ".tsv":
         if len(files) > 1 or ceiling:
             raise InputError("rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, "
                              "or RDMs")
-        return *_of_table(files[0]), None
+        return _of_table(files[0])
     models, data = _rdms(files)
     scores = compare_rdms(models, data, measure=measure)
     rois = [str(r) for r in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
@@ -166,14 +172,9 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
         raise InputError("rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over "
                          "conditions")
     cube = np.full((models.n_rdm, len(names), len(columns)), np.nan)
-    lower = np.full(cube.shape[1:], np.nan)
     for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
         cube[:, names.index(roi), columns.index(who)] = scores[:, k]
-    for at, roi in enumerate(names if ceiling else ()):
-        where = [k for k, name in enumerate(rois) if name == roi]
-        found = noise_ceiling(data[where], measure=measure).lower_per_participant
-        lower[at, [columns.index(people[k]) for k in where]] = found
-    return cube, {"model": list(rdm_names(models)), "roi": names}, lower if ceiling else None
+    return cube, {"model": list(rdm_names(models)), "roi": names}
 
 
 def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:

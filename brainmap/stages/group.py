@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 3
+VERSION = 4
 
 
 def run_group(context: Context) -> None:

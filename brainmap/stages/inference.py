@@ -15,6 +15,7 @@ from brainmap.rsa.differences import score_differences
 from brainmap.rsa.inference import Correction, corrected, score_statistics
 from brainmap.rsa.permutation import permutation_test
 from brainmap.rsa.roi_bootstrap import bootstrap_rois
+from brainmap.rsa.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.stages.context import Context
 from brainmap.stages.networks import layer_names
@@ -51,6 +52,8 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
     settings = context.study.settings.rsa
     if len(set(map(str, brains.rdm_descriptors["participant"]))) > 1:
         yield from _over_participants(context, models, brains, scores)
+        if not settings.control_for:
+            yield _lacking(context, models, brains)
         yield _repeated(context, brains)
     elif settings.control_for:
         log.warning("group: one participant is tested by relabeling conditions, which has no partial form: scores are "
@@ -121,6 +124,17 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> Iterator[Infe
     if len(found.pairs):
         pairs = _named(found.pairs, names)
         yield Inferred("differences", pairs, DIFFERENCE_COLUMNS | _PAIR, {"Test": f"{note} (two-sided)"})
+
+
+def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
+    """What participants share that a layer lacks, which the noise ceiling does not tell."""
+    settings = context.study.settings.rsa
+    chosen = settings.inference.correction
+    correction: Correction = "bonferroni" if chosen == "max-t" else chosen
+    table = residual_structure(models, brains, measure=settings.measure, correction=correction,
+                               rng=rng_of(context, "residuals"))  # fmt: skip
+    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+    return Inferred("residual_structure", _named(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
 
 
 def _repeated(context: Context, brains: RDMs) -> Inferred:

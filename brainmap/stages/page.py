@@ -27,9 +27,9 @@ from brainmap.study import Network, Participant
 from brainmap.viz.profiles import decimals
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 4
-TABLES = ("statistics", "bootstrap", "differences", "ceilings", "reliability", "best_layers", "recovery", "clusters",
-          "difference_clusters")  # fmt: skip
+VERSION = 5
+TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
+          "recovery", "clusters", "difference_clusters")  # fmt: skip
 
 
 def page_path(context: Context) -> Path:
@@ -82,6 +82,7 @@ def page_content(context: Context) -> ReportContent:
         bootstrap=tables["bootstrap"],
         differences=_clearest_first(tables["differences"]),
         ceilings=tables["ceilings"],
+        residual_structure=tables["residual_structure"],
         reliability=tables["reliability"],
         best_layers=tables["best_layers"],
         recovery=None if tables["recovery"] is None else tables["recovery"].rename(columns={"region": "roi"}),

@@ -1,0 +1,174 @@
+"""What a model lacks: whether what it leaves of participants' RDMs is alike in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from brainmap.errors import InputError
+from brainmap.rsa.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.compare import RANKED, Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.inference import Correction, corrected
+from brainmap.rsa.partial import rest_of
+from brainmap.rsa.signflip import TIE, all_signs, drawn_signs
+from brainmap.rsa.splines import Form, columns_of
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+FEWEST = 6
+"""Participants below whom no p under .05 can be reached."""
+SAYS = "participants share structure that this model lacks"
+
+RESIDUAL_COLUMNS = {
+    "network": "network, or a control of it",
+    "layer": "layer",
+    "model": "model",
+    "roi": "region of interest",
+    "shared": "mean correlation between two participants of what the model leaves of their RDMs",
+    "p": f"one-sided, uncorrected, of: {SAYS} (noise that their designs share included)",
+    "p_corrected": "corrected over all rows of the table: models x regions",
+    "n": "participants",
+    "smallest_p": f"smallest p that so many participants can reach; fewer than {FEWEST} are not tested",
+}
+"""What each column of `residual_structure` is, for the sidecar."""
+
+
+def residual_structure(
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    correction: Correction = "fdr",
+    permutations: int = 5000,
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test whether participants share structure that a model lacks.
+
+    A score below the lower noise ceiling does not say so: the ceiling compares a participant with the noisy mean of the
+    others, and the true model itself may lie above it or below. Here each model is removed from each participant's
+    RDM, and what is left is compared between participants.
+
+    Parameters
+    ----------
+    model_rdms : rsatoolbox RDMs
+        One RDM a model, named by the RDM descriptor layer (with network where layers repeat) or name.
+    data_rdms : rsatoolbox RDMs
+        One RDM a participant and ROI (RDM descriptors `participant` and `roi`), over the same items in any order.
+    measure : str
+        What scores are in. Of rank measures, the ranks of a participant's RDM less a cubic spline of the model's ranks
+        (6 columns); of the others, its values less a multiple of the model's and a constant.
+    correction : {"fdr", "bonferroni", "none"}
+        Over all models and ROIs.
+    permutations : int
+        All different flips of signs where they are no more than this; else so many are drawn.
+    rng : numpy Generator, optional
+        For flips that are drawn.
+
+    Returns
+    -------
+    DataFrame
+        A row a model and ROI: model, roi, shared (mean correlation of two participants' rests), p (one-sided),
+        p_corrected, n (participants of whom something is left), smallest_p. p is NaN with fewer than 6 participants.
+        `attrs["note"]` says the test in words.
+
+    Raises
+    ------
+    InputError
+        RDMs of other levels or items, a participant twice in an ROI, an unknown correction.
+
+    Notes
+    -----
+    With e_k what the model leaves of participant k, of unit length, the statistic is the sum over k != l of e_k . e_l.
+    Whole e_k change their sign with probability 1/2 where the participants share nothing more. Flipping all of them
+    changes nothing, so that n participants have 2^(n - 1) different flips and no p is below 1/2^(n - 1). What
+    participants share for other reasons than the sounds (one order of events, one scanner) is such structure too.
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefghijkl")}
+    >>> one, two = rng.normal(size=(2, 12, 5))
+    >>> models = stack_rdms([compute_rdms(x, descriptors={**items, "layer": name}) for name, x in
+    ...                      (("half", one), ("whole", np.hstack([one, two])))])
+    >>> data = stack_rdms([compute_rdms(np.hstack([one, two]) + 0.5 * rng.normal(size=(12, 10)),
+    ...                                 descriptors={**items, "participant": p}) for p in "12345678"])
+    >>> (residual_structure(models, data)["p"] < 0.05).tolist()
+    [True, False]
+    """
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    data, named = np.asarray(data_rdms.dissimilarities, dtype=np.float64), measure_named(measure)
+    rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
+    people = [str(who) for who in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
+    (roi, who), count = Counter(zip(rois, people, strict=True)).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"residual_structure: participant {who!r} has {count} RDMs of {roi!r}, wanted one")
+    corrected(np.array([np.nan]), correction)  # a mistake is said before the work
+    rng = rng or np.random.default_rng()
+    flips: dict[int, Floats] = {}
+    rows = []
+    for name, model in zip(rdm_names(model_rdms), models, strict=True):
+        for roi in dict.fromkeys(rois):
+            mine = data[[one == roi for one in rois]]
+            rest = rests_of_model(model, mine, named)
+            n = len(rest)
+            gram = rest @ rest.T
+            row = {"model": name, "roi": roi, "shared": np.nan, "p": np.nan, "n": n, "smallest_p": np.nan}
+            if n > 1:
+                row["shared"] = (gram.sum() - np.trace(gram)) / (n * (n - 1))
+            if n >= FEWEST:
+                if n not in flips:
+                    flips[n] = _flips(n, permutations, rng)
+                row["p"], row["smallest_p"] = _share_as_high(gram, flips[n]), 1.0 / len(flips[n])
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    table.insert(4, "p_corrected", corrected(table["p"], correction))
+    table.attrs["note"] = _note(table, flips, correction)
+    return table
+
+
+def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
+    """What a model leaves of RDMs `(n_participants, n_pairs)`, of unit length, 0 where a pair is missing.
+
+    RDMs of which nothing is left are left out, and all where the model has no variance or where there are no more pairs
+    than columns of the regression.
+    """
+    form: Form = "ranks" if measure in RANKED else "linear"
+    result: Floats = np.zeros(data.shape)
+    for rows, there in by_missing(data):
+        use = there & ~np.isnan(model)
+        if not use.any() or np.ptp(model[use]) == 0:
+            continue
+        columns = columns_of(model[None, use], form)
+        if len(columns) > columns.shape[1] + 1:
+            x = data[np.ix_(rows, use)]
+            left = rest_of(rank_rows(x) if form == "ranks" else x, columns)
+            result[np.ix_(rows, use)] = np.nan_to_num(left)
+    return result[result.any(axis=1)]
+
+
+def _flips(n: int, permutations: int, rng: np.random.Generator) -> Floats:
+    """Signs `(n_flips, n)`, the identity first and no two opposite where all are taken."""
+    if 2 ** (n - 1) <= permutations:
+        return np.column_stack([np.ones(2 ** (n - 1)), all_signs(n - 1)])
+    return np.concatenate([np.ones((1, n)), drawn_signs(n, permutations, rng)])
+
+
+def _share_as_high(gram: Floats, signs: Floats) -> float:
+    """The share of flips whose sum of products between participants is as high as without flips."""
+    sums = np.einsum("fk,fk->f", signs @ gram, signs)
+    return float((sums >= sums[0] - TIE * np.abs(gram).sum()).mean())
+
+
+def _note(table: pd.DataFrame, flips: dict[int, Floats], correction: str) -> str:
+    how = {"fdr": "false discovery rate (Benjamini-Hochberg)", "bonferroni": "Bonferroni", "none": "not corrected"}
+    said = f"{SAYS}: sign flips of whole RDMs less the model (one-sided), {how[correction]} over {len(table)} tests"
+    if flips:
+        said += f"; the smallest p it can reach is {table['smallest_p'].max():.3g}"
+    if (table["n"] < FEWEST).any():
+        said += f"; fewer than {FEWEST} participants are not tested (5 reach no p below .0625)"
+    return said
