@@ -184,6 +184,7 @@ def all_signs(n: int) -> Floats:
 
 
 def drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
+    """So many random sign patterns `(count, n)`."""
     return rng.choice(np.array([-1.0, 1.0]), size=(count, n))
 
 
