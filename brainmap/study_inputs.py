@@ -68,7 +68,8 @@ class Glm(Section):
     model: Literal["condition", "lsa", "lss"] = "condition"
     column: str = "trial_type"  # of the events: what names betas
     hrf: Hrf = "glover"
-    noise: Literal["ar1", "ols"] = "ar1"
+    noise: Literal["auto", "ar1", "arma11", "ols"] = "auto"  # auto: arma11 for single trials, ar1 for conditions
+    afni_grid: int | None = Field(default=None, ge=3, le=7)  # 3dREMLfit's -Grid, a voxel each; of arma11
     high_pass: Annotated[float, Field(gt=0)] | Literal["design", "none"] = "design"  # s
     polort: Annotated[int, Field(ge=0, le=20)] | Literal["A"] | None = None
     others: Literal["all", "condition"] = "all"

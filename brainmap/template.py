@@ -48,8 +48,10 @@ files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participan
 # raw = "."                      # BOLD: the BIDS folder that holds the events
 # events = "sub-{participant}_run-{run}_events.tsv"  # BOLD, where no layout finds them; confounds likewise
 # glm = { model = "condition" }  # BOLD: condition, lsa or lss. Further keys: column ("trial_type"), hrf ("glover"),
-#                                  noise ("ar1"), high_pass ("design", or s), polort, strategy (of the confounds),
-#                                  t_r, slice_time_ref, duration, leave_out, nuisance, others, scale
+#                                  noise ("auto": "arma11" for single trials, "ar1" for conditions; "ols"),
+#                                  afni_grid (3dREMLfit's -Grid), high_pass ("design", or s), polort, t_r,
+#                                  strategy (of the confounds), slice_time_ref, duration, leave_out, nuisance,
+#                                  others, scale
 labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run
 mask = "sub-{participant}/mask.nii.gz"
 rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the table: index, name

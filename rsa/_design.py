@@ -24,7 +24,7 @@ Hrf = Literal[
     "glover", "spm", "glover + derivative", "spm + derivative", "glover + derivative + dispersion",
     "spm + derivative + dispersion",
 ]  # fmt: skip
-NoiseModel = Literal["ar1", "ols"]
+NoiseModel = Literal["auto", "ar1", "arma11", "ols"]
 Others = Literal["all", "condition"]
 
 _SAME = 1e-7  # of a column's length: less of it that is new is rounding
@@ -35,11 +35,12 @@ _INFLATED = 10.0  # variance inflation factor that is said
 
 @dataclass(frozen=True, kw_only=True)
 class GlmSettings:
-    """How BOLD becomes betas; the arguments of `fit_betas` of the same names."""
+    """How BOLD becomes betas; the arguments of `fit_betas` of the same names. `noise` is what "auto" stands for."""
 
     model: Model = "condition"
     hrf: Hrf = "glover"
-    noise: NoiseModel = "ar1"
+    noise: NoiseModel = "auto"
+    afni_grid: int | None = None
     high_pass: float | Literal["design"] | None = "design"
     polort: int | Literal["A"] | None = None
     others: Others = "all"
@@ -49,6 +50,12 @@ class GlmSettings:
         for value, choices, what in ((self.model, Model, "model"), (self.hrf, Hrf, "hrf"),
                                      (self.noise, NoiseModel, "noise"), (self.others, Others, "others")):  # fmt: skip
             one_of(value, get_args(choices), what)
+        if self.noise == "auto":
+            object.__setattr__(self, "noise", "ar1" if self.model == "condition" and not self.afni_grid else "arma11")
+        if self.afni_grid is not None and self.noise != "arma11":
+            raise InputError(f"afni_grid: is 3dREMLfit's -Grid, of noise = 'arma11'; found noise = {self.noise!r}")
+        if self.afni_grid is not None and not 3 <= self.afni_grid <= 7:
+            raise InputError(f"afni_grid: found {self.afni_grid}, wanted 3 (as 3dREMLfit) to 7")
         if isinstance(self.high_pass, str):
             one_of(self.high_pass, ("design",), "high_pass")
         elif self.high_pass is not None and not self.high_pass > 0:

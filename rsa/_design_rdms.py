@@ -72,13 +72,18 @@ def planned_design_rdms(
     InputError
         Fewer than 3 items.
     """
-    from brainmap.rsa.glm import beta_covariance
+    from brainmap.rsa._arma import WHITE, Arma
+    from brainmap.rsa._lss import FEW_PAIRS, estimator
 
     labels = [label for design in plan.designs for label in design.labels]
     conditions = [condition for design in plan.designs for condition in design.conditions]
     runs = [name for name, design in zip(plan.run_names, plan.designs, strict=True) for _ in design.labels]
     onsets = np.concatenate([design.onsets for design in plan.designs])
-    covariances = [beta_covariance(design, settings, autocorrelation) for design in plan.designs]
+    noise = Arma(autocorrelation)
+    covariances = [
+        estimator(design, settings, WHITE if settings.noise == "ols" or design.timing.pairs < FEW_PAIRS else noise)
+        .covariance(noise) for design in plan.designs
+    ]  # fmt: skip
     return _from_parts(labels, conditions, runs, onsets, covariances, items=items)
 
 

@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._design import GlmSettings, RunDesign, make_designs
-from brainmap.rsa._lss import FEW_PAIRS
+from brainmap.rsa._arma import LARGEST, Arma
+from brainmap.rsa._design import GlmSettings, RunDesign, dependent_columns, make_designs
+from brainmap.rsa._lss import FEW_PAIRS, FEWEST_FREE
+from brainmap.rsa._reml import RunNoise
 from brainmap.rsa._timing import Timing, timing_of
 from brainmap.rsa.confounds import Confounds, Strategy, read_confounds
 from brainmap.rsa.events import EventSource, read_events
@@ -24,6 +26,8 @@ from brainmap.rsa.images import check_same_grid, image_info
 from brainmap.rsa.regions import Image, grid_of
 
 log = logging.getLogger("brainmap")
+NOISES = {"ar1": "AR(1)", "arma11": "ARMA(1,1)", "ols": "white noise"}
+_FAST = 1.0  # [s]; volumes nearer than this need noise models of higher order
 RunConfounds = Confounds | Sequence[Confounds] | Sequence[Sequence[Confounds]]
 
 
@@ -86,6 +90,7 @@ def plan_betas(
     regressors = _per_run_confounds(confounds, strategy, timings)
     designs, drifts = make_designs(tables, timings, regressors, settings)
     _check_missing(designs, names, missing)
+    _check_noise(designs, names, settings)
     said = list(dict.fromkeys(f"timing: {timing.said}" for timing in timings))
     return Plan(designs, names, (*said, drifts, _noise_note(settings, timings)))
 
@@ -135,10 +140,83 @@ def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: 
         warnings.warn(said, BrainmapWarning, stacklevel=4)
 
 
+def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: GlmSettings) -> None:
+    """There are volumes enough to tell the noise, and no volumes so fast that the model of it does not fit."""
+    if settings.noise == "ols":
+        return
+    for design, name in zip(designs, names, strict=True):
+        n, p = design.matrix.shape
+        if settings.model == "lss":
+            p -= len(dependent_columns(design.matrix.to_numpy()))
+        if n - p < FEWEST_FREE and design.timing.pairs >= FEW_PAIRS:
+            raise InputError(
+                f"design of run {name}: {p} regressors leave {max(n - p, 0)} of {n} volumes to tell the noise by, "
+                f"wanted at least {FEWEST_FREE} for noise = {settings.noise!r}; leave out confounds, or give "
+                "noise = 'ols'"
+            )
+    fastest = min(design.timing.t_r for design in designs)
+    if fastest < _FAST:
+        warnings.warn(
+            f"noise: volumes {fastest:g} s apart are autocorrelated in ways that {NOISES[settings.noise]} does not "
+            f"describe (a TR under {_FAST:g} s); variances of betas and noise-only are approximate", BrainmapWarning,
+            stacklevel=4,
+        )  # fmt: skip
+
+
 def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
     if settings.noise == "ols":
         return "noise: ordinary least squares"
     alone = sum(t.pairs < FEW_PAIRS for t in timings)
+    model = NOISES[settings.noise]
     if alone:
-        return f"noise: AR(1), but ordinary least squares in {alone} runs, whose volumes are apart"
-    return "noise: AR(1), estimated in each voxel and run"
+        return f"noise: {model}, but ordinary least squares in {alone} runs, whose volumes are apart"
+    if settings.afni_grid:
+        return f"noise: {model} by REML, of each voxel on 3dREMLfit's grid {settings.afni_grid}"
+    return f"noise: {model} by REML, pooled over the voxels of each run"
+
+
+def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
+    """The noise of the runs in words: its pooled parameters, what voxels kept of their own, what met a limit.
+
+    Warns
+    -----
+    BrainmapWarning
+        A parameter at the limit of its range.
+    """
+    known = [one for one in found if one.estimated]
+    if not known:
+        return "noise found: too few volumes follow one another (or are free) to tell; taken as independent"
+    told = parameters_said([one.pooled for one in known])
+    if settings.noise == "ols":
+        used = "not whitened"
+    elif settings.afni_grid:
+        used = "pooled; betas are whitened by each voxel's own"
+    else:
+        used = f"voxels keep {_range([one.own for one in known])} of what they deviate in lag-1 autocorrelation"
+    limit = [one for one in known if max(abs(one.pooled.a), abs(one.pooled.b)) > LARGEST - 1e-3]
+    if limit:
+        warnings.warn(
+            f"noise: a parameter is at the limit of its range ({LARGEST:g}) in {len(limit)} of {len(found)} runs "
+            f"({told}); is there a drift that the high-pass leaves?", BrainmapWarning, stacklevel=5,
+        )  # fmt: skip
+    model = NOISES["arma11" if settings.noise == "ols" else settings.noise]
+    return f"noise found: {model}, {told}; {used}"
+
+
+def parameters_said(found: Sequence[Arma]) -> str:
+    """Parameters of the noise of some runs in words, from the least to the greatest.
+
+    Examples
+    --------
+    >>> parameters_said([Arma(0.81, -0.6), Arma(0.85, -0.6)])
+    'a 0.81 to 0.85, b -0.60, lag-1 autocorrelation 0.28 to 0.36'
+    """
+    parts = [("a", [one.a for one in found]), ("b", [one.b for one in found])]
+    parts = [part for part in parts if part[0] == "a" or any(part[1])]
+    lag1 = ("lag-1 autocorrelation", [one.lag1 for one in found])
+    return ", ".join(f"{name} {_range(values)}" for name, values in [*parts, lag1])
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"

@@ -68,7 +68,8 @@ def save_betas(
     Returns
     -------
     list of Path
-        Images of the betas first, in order of runs; then everything else that was written.
+        Images of the betas first, in order of runs; then everything else that was written, `..._mask` among it: 1
+        where a voxel has betas in every run, the mask that whatever reads the betas asks for.
 
     Raises
     ------
@@ -92,8 +93,9 @@ def save_betas(
     stems = {run: f"{prefix}_run-{slug}_desc-{betas.settings.model}" for run, slug in zip(runs, slugs, strict=True)}
     ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
     tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
-    _refuse_taken([*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables],
-                  overwrite)  # fmt: skip
+    masked = f"{prefix}_desc-{betas.settings.model}_mask{ending}"
+    _refuse_taken([*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables,
+                   Path(masked)], overwrite)  # fmt: skip
     said = _said(betas, about)
     first: list[Path] = []
     rest: list[Path] = []
@@ -109,11 +111,22 @@ def save_betas(
         if residuals and betas.residuals is not None:
             rest += _save_residuals(betas, k, f"{stems[run]}_residuals", ending, known, overwrite, said)
         rest += _save_design(betas.design[k], Path(f"{stems[run]}_design.tsv"), said)
+    rest += image_files(save_image(mask_of_betas(betas), masked, space=known, overwrite=overwrite))
+    rest.append(write_json(re.sub(r"\+?(orig|tlrc)?\.(nii\.gz|HEAD)$", ".json", masked),
+                           {"Type": "Brain", "Description": "voxels with betas in every run"}))  # fmt: skip
     table = volume_table(betas)
     rest += [write_table(table, tables[0], columns=VOLUME_COLUMNS, about=said), tables[0].with_suffix(".json")]
     if len(set(betas.labels if items == "stimulus" else betas.conditions)) >= 3:
         rest.append(save_rdms(betas.design_rdms(items=items), tables[1]))
     return first + rest
+
+
+def mask_of_betas(betas: Betas) -> nib.Nifti1Image:
+    """The voxels that have betas in every run, `(x, y, z)`."""
+    there = np.isfinite(np.asarray(betas.image.dataobj)).all(axis=3) & (np.asarray(betas.mask.dataobj) > 0)
+    image = nib.Nifti1Image(there.astype(np.float32), betas.mask.affine)
+    image.header.set_sform(betas.mask.affine, int(betas.mask.header["sform_code"]))
+    return image
 
 
 def coefficient_labels(labels: list[str]) -> list[str]:
@@ -141,6 +154,8 @@ def _said(betas: Betas, about: Mapping[str, Any] | None) -> dict[str, Any]:
         "Model": settings.model,
         "HemodynamicResponse": settings.hrf,
         "NoiseModel": settings.noise,
+        **({"NoiseGrid": settings.afni_grid} if settings.afni_grid else {}),
+        "NoiseParameters": [{"a": round(a, 4), "b": round(b, 4)} for a, b in betas.noise],
         "Scale": betas.scale,
         "Notes": list(betas.notes),
         "DegreesOfFreedom": list(betas.dof),
@@ -161,7 +176,7 @@ def _save_residuals(
     grid = np.zeros((*inside.shape, len(betas.residuals[run])), np.float32)
     grid[inside] = betas.residuals[run].T
     written = save_image(_like(grid, betas.mask), stem + ending, space=space, overwrite=overwrite)
-    whitened = {"Whitened": betas.settings.noise == "ar1", "ResidualDegreesOfFreedom": betas.dof[run]}
+    whitened = {"Whitened": betas.settings.noise != "ols", "ResidualDegreesOfFreedom": betas.dof[run]}
     return [*image_files(written), write_json(f"{stem}.json", {**whitened, **said})]
 
 

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa._design import GlmSettings, Hrf, Model, NoiseModel, Others, RunDesign
-from brainmap.rsa._lss import RunFit, estimator, fit_run
-from brainmap.rsa._plan import Plan, RunConfounds, plan_betas
+from brainmap.rsa._design import GlmSettings, Hrf, Model, NoiseModel, Others
+from brainmap.rsa._lss import RunFit, fit_run
+from brainmap.rsa._plan import Plan, RunConfounds, noise_said, plan_betas
 from brainmap.rsa.confounds import Strategy
 from brainmap.rsa.events import EventSource
 from brainmap.rsa.images import check_same_grid, load_image
@@ -48,8 +48,8 @@ class Betas:
     variance : Nifti1Image, (x, y, z, n_betas) of float32
         Sampling variance of each beta; beta / sqrt(variance) is a t value.
     residuals : tuple of ndarray (n_volumes, n_mask_voxels) of float32, or None
-        One a run, voxels in C order as `noise_precision(source=...)` takes them; whitened where the noise
-        model is AR(1), so that volumes are (nearly) independent. NaN in voxels without betas.
+        One a run, voxels in C order as `noise_precision(source=...)` takes them; whitened but for ordinary least
+        squares, so that volumes are (nearly) independent. NaN in voxels without betas.
     dof : tuple of int
         Degrees of freedom of each run's residuals.
     mask : Nifti1Image, (x, y, z)
@@ -59,9 +59,14 @@ class Betas:
         A row a beta: `run`, `label`, `drift_share` (of the variance of its regressor), `inflation` (variance
         inflation factor), `onset` [s].
     covariances : tuple of ndarray (n_betas_of_run, n_betas_of_run)
-        Of the run's betas from noise alone, in units of its variance, at the median autocorrelation.
+        Of the run's betas from noise alone, in units of its variance: weights of the estimator that was applied,
+        noise as it was found, mean over voxels.
+    noise : tuple of (float, float)
+        Parameters a and b of the noise of each run, pooled over voxels, as 3dREMLfit names them: volumes k apart
+        correlate `lam * a ** (k - 1)`, `lam = (b + a) (1 + a b) / (1 + 2 a b + b^2)`. AR(1) has b = 0. White where
+        too few volumes follow one another. Of ordinary least squares: what was found and not whitened.
     autocorrelation : tuple of float
-        Median over voxels of the lag-1 autocorrelation, one a run.
+        lam, the lag-1 autocorrelation of that noise, one a run.
     scale : {"signal", "percent", "noise"}
     settings : GlmSettings
     notes : tuple of str
@@ -79,6 +84,7 @@ class Betas:
     design: tuple[pd.DataFrame, ...]
     diagnostics: pd.DataFrame
     covariances: tuple[Floats, ...]
+    noise: tuple[tuple[float, float], ...]
     autocorrelation: tuple[float, ...]
     scale: Scale
     settings: GlmSettings
@@ -104,7 +110,8 @@ def fit_betas(
     mask: Image | None = None,
     model: Model = "condition",
     hrf: Hrf = "glover",
-    noise: NoiseModel = "ar1",
+    noise: NoiseModel = "auto",
+    afni_grid: int | None = None,
     high_pass: float | Literal["design"] | None = "design",
     polort: int | Literal["A"] | None = None,
     others: Others = "all",
@@ -142,10 +149,16 @@ def fit_betas(
         (least squares, separate; Mumford et al. 2012), which suits trials whose responses overlap.
     hrf : {"glover", "spm"}, each also with " + derivative" or " + derivative + dispersion"
         Betas are those of the HRF itself; derivatives are made orthogonal to it, as in nilearn.
-    noise : {"ar1", "ols"}
-        Prewhitened by each voxel's autocorrelation, cut to hundredths as in nilearn, never across gaps between
-        volumes (and not at all where too few volumes follow one another); or ordinary least squares. For
-        "lss" the autocorrelation is that of the model with a regressor a trial.
+    noise : {"auto", "ar1", "arma11", "ols"}
+        Generalized least squares for noise that is AR(1) or ARMA(1,1) (3dREMLfit's model), or ordinary least
+        squares. "auto": ARMA(1,1) for single trials, AR(1) for conditions. Parameters are found by restricted
+        maximum likelihood (REML), pooled over the voxels of a run, so that regressors do not bias them; each
+        voxel keeps as much of its own lag-1 autocorrelation as exceeds chance. a goes from 0 (AR(1): -.95) to
+        .95, b from -.95 to .95. Never across gaps between volumes (and not at all where too few volumes follow
+        one another). For "lss" the noise is that of the model with a regressor a trial.
+    afni_grid : int from 3 to 7, optional
+        3dREMLfit's -Grid: each voxel takes the a and b of its own that are likeliest on AFNI's grid (a to .8, b
+        from -.8, in 2 ** afni_grid steps; correlations of at least .001). In short runs these are mostly chance.
     high_pass : float [s], "design" or None
         Longest period that the cosines of the drift model remove, as nilearn counts them. "design": 128 s, or
         as much longer as needed for half of the regressors to keep 90 % of their variance and all of them
@@ -194,6 +207,7 @@ def fit_betas(
     References
     ----------
     Mumford et al. (2012), https://doi.org/10.1016/j.neuroimage.2011.08.076
+    Worsley et al. (2002), https://doi.org/10.1006/nimg.2001.0933
 
     Examples
     --------
@@ -206,7 +220,7 @@ def fit_betas(
     """
     one_of(scale, get_args(Scale), "scale")
     settings = GlmSettings(
-        model=model, hrf=hrf, noise=noise, high_pass=high_pass, polort=polort, others=others,
+        model=model, hrf=hrf, noise=noise, afni_grid=afni_grid, high_pass=high_pass, polort=polort, others=others,
         nuisance=tuple(nuisance),
     )  # fmt: skip
     images = _listed(bold)
@@ -296,7 +310,9 @@ def _gathered(
         variances.append(_spread(fit.variances, there) * factor**2)
         if keep_residuals:
             residuals.append(_spread(fit.residuals, there) * factor)
-    rho = tuple(float(np.median(fit.rho)) for fit, _ in fits)
+    noises = [fit.noise.pooled for fit, _ in fits]
+    said = noise_said([fit.noise for fit, _ in fits], settings)
+    log.info("%s", said)
     runs = zip(plan.run_names, plan.designs, strict=True)
     table = pd.concat(
         [
@@ -317,11 +333,12 @@ def _gathered(
         mask=mask,
         design=tuple(d.matrix for d in plan.designs),
         diagnostics=table,
-        covariances=tuple(beta_covariance(d, settings, r) for d, r in zip(plan.designs, rho, strict=True)),
-        autocorrelation=rho,
+        covariances=tuple(fit.covariance for fit, _ in fits),
+        noise=tuple((noise.a, noise.b) for noise in noises),
+        autocorrelation=tuple(noise.lag1 for noise in noises),
         scale=scale,
         settings=settings,
-        notes=plan.notes,
+        notes=(*plan.notes, said),
     )
 
 
@@ -353,23 +370,6 @@ def _factors(
     with np.errstate(divide="ignore", invalid="ignore"):
         pooled = np.where(squares > 0, np.sqrt(dof / squares), np.nan)
     return [pooled.astype(np.float32) for _ in fits]
-
-
-def beta_covariance(design: RunDesign, settings: GlmSettings, rho: float) -> Floats:
-    """Covariance of the betas from noise with autocorrelation `rho` `(n_betas, n_betas)`, in units of its variance.
-
-    A `rho` below 0 is the bias of short runs, and taken as 0.
-    """
-    rho = max(rho, 0.0)
-    if settings.noise == "ar1":
-        return estimator(design, settings, rho).covariance
-    weights = estimator(design, settings).weights
-    n = len(weights)
-    # Noise of volumes on two sides of a gap is taken as unrelated.
-    block = np.cumsum(design.timing.starts)
-    lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    related = np.equal.outer(block, block) * (rho**lags if rho else (lags == 0).astype(float))
-    return np.asarray(weights.T @ related @ weights)
 
 
 def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:

@@ -168,6 +168,38 @@ def test_afni_s_files_become_single_trial_betas_that_are_read_back(
     sidecar = json.loads((small / "out_run-2_desc-lss_betas.json").read_text())
     assert sidecar["Model"] == "lss"
     assert any(name.endswith("cat.1D") for name in sidecar["InputsSHA256"])
+    assert sidecar["NoiseModel"] == said["noise"] == "arma11"
+    stated = [[run["a"], run["b"]] for run in sidecar["NoiseParameters"]]
+    np.testing.assert_allclose(stated, said["parameters"], atol=1e-4)
+    assert said["notes"][-2:] == sidecar["Notes"][-2:]
+    assert said["notes"][-1].startswith("noise found: ARMA(1,1), a ")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", "+orig.HEAD"])
+def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
+    small: Path, ending: str, lines_of: Callable[..., tuple[int, list[str], list[str]]]
+) -> None:
+    """One voxel is constant in one of the runs."""
+    run = rsa.load_image(small / "r2+orig")
+    values = np.asarray(run.dataobj).copy()
+    values[1, 2, 0] = 5.0
+    rsa.save_image(nib.Nifti1Image(values, run.affine, run.header), small / "r2+orig.HEAD", overwrite=True)
+    whole = nib.Nifti1Image(np.ones((3, 3, 2), "f4"), np.diag([3.0, 3, 3, 1]))
+    rsa.save_image(whole, small / "whole.nii.gz")
+    more = ("--mask", small / "whole.nii.gz", "--format", "nifti" if ending == ".nii.gz" else "afni")
+    code, out, err = lines_of(*afni_words(small, *map(str, more)))
+    assert code == 0, err
+    assert any(line.startswith("noise found: AR(1), a ") for line in err)
+    mask = f"{small}/out_desc-condition_mask{ending}"
+    assert out[-1] == f"What reads these betas next takes --mask {mask}"
+    wanted = np.ones((3, 3, 2))
+    wanted[1, 2, 0] = 0
+    np.testing.assert_array_equal(rsa.load_image(mask).get_fdata(), wanted)
+    betas = [f"{small}/out_run-{k}_desc-condition_betas{ending}" for k in (1, 2)]
+    asked = ("rsa", "rdm", *(word for name in betas for word in ("--betas", name)), "--mask", mask)
+    code, _, err = lines_of(*asked, "--out", f"{small}/rdm.h5")
+    assert code == 0, err
+    assert rsa.load_rdms(small / "rdm.h5").n_cond == 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,8 @@ _HELP = {
     "strategy": "Columns of fMRIPrep's confounds: motion6, motion24, csf-wm, acompcor, scrub, ...; joined by +.",
     "model": "condition (a beta a name), or a beta a trial: lsa (one model), lss (a model a trial).",
     "hrf": "glover or spm, also 'glover + derivative', 'glover + derivative + dispersion'.",
+    "noise": "arma11 (as 3dREMLfit), ar1, or ols; auto: arma11 for single trials, ar1 for conditions.",
+    "grid": "3dREMLfit's -Grid, 3 to 7: each voxel has an a and b of its own from AFNI's grid, with --noise arma11.",
     "scale": "Units of betas: signal, percent (of the voxel's mean), or noise (standard deviations of the residuals).",
     "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
     "times": "File with the time of every volume in seconds (sparse sampling).",
@@ -39,7 +42,8 @@ def betas(
     t_r: Annotated[float | None, typer.Option("--tr", help="Seconds; default: as header and sidecar say.")] = None,
     model: Annotated[str, typer.Option(help=_HELP["model"])] = "condition",
     hrf: Annotated[str, typer.Option(help=_HELP["hrf"])] = "glover",
-    noise: Annotated[str, typer.Option(help="ar1, or ols.")] = "ar1",
+    noise: Annotated[str, typer.Option(help=_HELP["noise"])] = "auto",
+    afni_grid: Annotated[int | None, typer.Option("--afni-grid", help=_HELP["grid"])] = None,
     high_pass: Annotated[str, typer.Option(help=_HELP["high"])] = "design",
     polort: Annotated[str | None, typer.Option(help="Polynomials instead: a degree, or A as AFNI chooses.")] = None,
     others: Annotated[str, typer.Option(help="Of lss: all other trials as one regressor, or one a condition.")] = "all",
@@ -74,14 +78,15 @@ def betas(
         raise InputError(f"--out: {taken[0]} exists; say --overwrite or choose another prefix")
     fit = fit_betas(
         bold, event_source(events), confounds=_confounds(confounds), strategy=strategy, t_r=t_r, mask=mask,
-        model=model, hrf=hrf, noise=noise, high_pass=_cutoff(high_pass), polort=_degree(polort), others=others,  # type: ignore[arg-type]
-        column=column, duration=duration, leave_out=names(leave_out) if leave_out else (),
+        model=model, hrf=hrf, noise=noise, afni_grid=afni_grid, high_pass=_cutoff(high_pass),  # type: ignore[arg-type]
+        polort=_degree(polort), others=others, column=column, duration=duration,  # type: ignore[arg-type]
+        leave_out=names(leave_out) if leave_out else (),
         nuisance=names(nuisance) if nuisance else (), slice_time_ref=slice_time_ref,
         frame_times=_times(frame_times), scale=scale, missing=missing, keep_residuals=residuals,  # type: ignore[arg-type]
     )  # fmt: skip
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
     inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
-    about = provenance({"model": model, "hrf": hrf, "noise": noise, "strategy": strategy}, inputs)
+    about = provenance({"model": model, "hrf": hrf, "noise": fit.settings.noise, "strategy": strategy}, inputs)
     written = save_betas(
         fit, out, format=image_format, residuals=residuals, variance=variance, space=space, about=about,  # type: ignore[arg-type]
         items=items, overwrite=overwrite,  # type: ignore[arg-type]
@@ -161,7 +166,8 @@ def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
 
     if as_json:
         found = {"betas": len(fit.labels), "labels": fit.labels, "runs": fit.runs, "notes": fit.notes, "dof": fit.dof,
-                 "autocorrelation": fit.autocorrelation, "files": [str(p) for p in written]}  # fmt: skip
+                 "noise": fit.settings.noise, "parameters": fit.noise, "autocorrelation": fit.autocorrelation,
+                 "mask": str(_mask(written)), "files": [str(p) for p in written]}  # fmt: skip
         typer.echo(json.dumps(found, indent=2))
         return
     n = len(set(fit.runs))
@@ -169,3 +175,9 @@ def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
     for path in written:
         if path.suffix != ".json":
             typer.echo(f"Wrote {path}")
+    typer.echo(f"What reads these betas next takes --mask {shlex.quote(str(_mask(written)))}")
+
+
+def _mask(written: Sequence[Path]) -> Path:
+    """The image of the voxels that have betas."""
+    return next(path for path in written if path.name.endswith(("_mask.nii.gz", "_mask+orig.HEAD", "_mask+tlrc.HEAD")))

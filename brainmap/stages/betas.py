@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,11 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
+from brainmap.rsa._arma import Arma
 from brainmap.rsa._buckets import OWN, regressors_of
 from brainmap.rsa._design import GlmSettings
 from brainmap.rsa._design_rdms import planned_design_rdms
-from brainmap.rsa._plan import Plan, plan_betas
+from brainmap.rsa._plan import Plan, parameters_said, plan_betas
 from brainmap.rsa._timing import sidecars_of
 from brainmap.rsa.beta_files import coefficient_labels, save_betas
 from brainmap.rsa.glm import fit_betas
@@ -99,8 +101,8 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
     glm = person.brain.glm
     betas = fit_betas(
         list(person.files), _events(person), mask=mask_of(person), scale=glm.scale, model=glm.model, hrf=glm.hrf,
-        noise=glm.noise, high_pass=_high_pass(person), polort=glm.polort, others=glm.others, nuisance=glm.nuisance,
-        keep_residuals=person.brain.noise == "residuals", **_arguments(person),
+        noise=glm.noise, afni_grid=glm.afni_grid, high_pass=_high_pass(person), polort=glm.polort, others=glm.others,
+        nuisance=glm.nuisance, keep_residuals=person.brain.noise == "residuals", **_arguments(person),
     )  # fmt: skip
     prefix = str(ready(context.subject_file(person, "x"))).removesuffix("_x")
     about = context.about({"glm": glm.model_dump(), "runs": _run_names(person)}, _inputs(person))
@@ -128,6 +130,17 @@ def with_betas(context: Context, person: Participant) -> Participant:
         for one, image, name in zip(person.found, images, _run_names(person), strict=True)
     ]  # fmt: skip
     return replace(person, found=tuple(found))
+
+
+def noise_found(context: Context, people: Sequence[Participant]) -> str:
+    """The pooled noise parameters of all participants' runs in words, from the sidecars of their betas; or nothing."""
+    found: list[Arma] = []
+    for person in people:
+        if person.brain.kind == "bold":
+            sidecar = next(f for f in context.ledger.files(_stage(person)) if f.name.endswith("_betas.json"))
+            runs = json.loads(sidecar.read_text(encoding="utf-8"))["NoiseParameters"]
+            found += [Arma(run["a"], run["b"]) for run in runs]
+    return parameters_said(found) if found else ""
 
 
 def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[Pattern], tuple[str, ...]]:
@@ -176,8 +189,8 @@ def glm_settings(person: Participant) -> GlmSettings:
     """The settings of the general linear model of a participant's runs."""
     glm = person.brain.glm
     return GlmSettings(
-        model=glm.model, hrf=glm.hrf, noise=glm.noise, high_pass=_high_pass(person), polort=glm.polort,
-        others=glm.others, nuisance=glm.nuisance,
+        model=glm.model, hrf=glm.hrf, noise=glm.noise, afni_grid=glm.afni_grid, high_pass=_high_pass(person),
+        polort=glm.polort, others=glm.others, nuisance=glm.nuisance,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from brainmap.features.explanations import open_maximizations
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm_file import load_rdms
+from brainmap.stages.betas import noise_found
 from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
 from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
@@ -381,6 +382,8 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "ceiling_maps": _ceilings_reach(context),
         "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
     }
+    if found := noise_found(context, people):
+        facts["noise"] = found
     truth = context.study.settings.truth
     if truth is not None:
         table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)

@@ -1,0 +1,120 @@
+"""ARMA(1,1) noise in time, as AFNI's 3dREMLfit defines it: its correlations, and the whitening that removes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Starts = NDArray[np.bool_]
+
+LARGEST = 0.95
+"""Largest size of a and of b that is looked for."""
+
+
+@dataclass(frozen=True, order=True)
+class Arma:
+    """Noise whose volumes k apart correlate `lag1 * a ** (k - 1)`; AR(1) where b is 0, white where both are.
+
+    Noise on two sides of a gap between volumes is unrelated.
+
+    Attributes
+    ----------
+    a : float
+        The autoregressive parameter: the factor by which correlations decay from one lag to the next.
+    b : float
+        The moving-average parameter.
+
+    Examples
+    --------
+    >>> Arma(0.5).correlations(4)
+    array([1.   , 0.5  , 0.25 , 0.125])
+    >>> round(Arma(0.9, -0.6).lag1, 3)
+    0.493
+    """
+
+    a: float = 0.0
+    b: float = 0.0
+
+    @property
+    def lag1(self) -> float:
+        """Correlation of neighboring volumes: 3dREMLfit's lam."""
+        a, b = self.a, self.b
+        return (b + a) * (1 + a * b) / (1 + 2 * a * b + b * b)
+
+    def correlations(self, n: int) -> Floats:
+        """At lags 0 to n - 1, `(n,)`."""
+        found = np.ones(n)
+        found[1:] = self.lag1 * self.a ** np.arange(n - 1)
+        return found
+
+    def matrix(self, starts: Starts) -> Floats:
+        """The correlations of all volumes `(n_volumes, n_volumes)`."""
+        n, block = len(starts), np.cumsum(starts)
+        lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+        return np.where(np.equal.outer(block, block), self.correlations(n)[lags], 0.0)
+
+    def _innovations(self, starts: Starts) -> tuple[Floats, Floats]:
+        """How much of the last innovation each volume repeats, and the standard deviation of what is new in it."""
+        a, b = self.a, self.b
+        share = (1 - a * a) / (1 + 2 * a * b + b * b)
+        gains, variances = np.zeros(len(starts)), np.ones(len(starts))
+        for t in np.flatnonzero(~starts):
+            gains[t] = share * b / variances[t - 1]
+            variances[t] = share * (1 + b * b) - gains[t] ** 2 * variances[t - 1]
+        return gains, np.sqrt(variances)
+
+    def whitened(self, x: Floats, starts: Starts) -> Floats:
+        """What is new in each volume, at unit variance where the noise has unit variance; `(n_volumes, ...)`.
+
+        This is the product with the inverse Cholesky factor of `matrix(starts)`, by the innovations algorithm.
+        """
+        if not self.a and not self.b:
+            return x
+        gains, sds = self._innovations(starts)
+        out = x.copy()
+        follow = np.flatnonzero(~starts)
+        out[follow] -= self.a * x[follow - 1]
+        if self.b:
+            for t in follow:
+                out[t] -= gains[t] * out[t - 1]
+        out /= sds.reshape(-1, *[1] * (x.ndim - 1))
+        return out
+
+    def log_determinant(self, starts: Starts) -> float:
+        """Of `matrix(starts)`."""
+        return float(2 * np.log(self._innovations(starts)[1]).sum())
+
+    def with_lag1(self, lag1: float) -> Arma:
+        """Noise of the same decay `a` whose neighbors correlate otherwise, as far as |b| stays within its limits.
+
+        Examples
+        --------
+        >>> Arma(0.9, -0.6).with_lag1(0.9)
+        Arma(a=0.9, b=0.0)
+        """
+        a = self.a
+        low, high = Arma(a, -LARGEST).lag1, Arma(a, LARGEST).lag1
+        lag1 = min(max(lag1, low), high)
+        if abs(lag1 - a) < 1e-12:
+            return Arma(a)
+        c = (1 + a * a - 2 * lag1 * a) / (a - lag1)  # b solves b^2 + c b + 1 = 0
+        return Arma(a, (-c + math.copysign(math.sqrt(max(c * c - 4, 0.0)), c)) / 2)
+
+
+WHITE = Arma()
+
+
+def afni_grid(steps: int) -> list[Arma]:
+    """The grid that 3dREMLfit looks over, with -Grid `steps`, -MAXa .8, -MAXb .8 and without -NEGcor.
+
+    a in 2^steps steps from 0 to .8 and b in as many from -.8 to 0 and from 0 to .8, where neighbors correlate
+    at least .001 (its -CORcut); and white noise, which comes first.
+    """
+    n = 2**steps
+    a, b = 0.8 * np.arange(n + 1) / n, 0.8 * np.arange(-n, n + 1) / n
+    every = [Arma(float(one), float(other)) for one in a for other in b]
+    return [WHITE, *(noise for noise in every if noise.lag1 >= 0.001)]
