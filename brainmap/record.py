@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 from brainmap import __version__
 from brainmap.errors import InputError
+from brainmap.names import file_name, names_in
+from brainmap.places import inside, room_for
 
 HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
@@ -75,6 +77,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     ------
     InputError
         The folder cannot be made, or `path` is a folder.
+    RunError
+        The disk is full.
 
     Examples
     --------
@@ -87,15 +91,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with room_for(path.name, path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output: {path} cannot be written ({error.strerror}: {error.filename})") from None
     if path.is_dir():
         raise InputError(f"output: {path} is a folder, wanted the name of a file")
     beside = unfinished(path)
     try:
-        yield beside
-        beside.replace(path)
+        with room_for(path.name, path.parent):
+            yield beside
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -194,53 +200,78 @@ def write_table(
 class Ledger:
     """What a study has computed so far: for each stage the key of what it was computed from, and the files it wrote.
 
-    A stage counts as done only when its key is the same and its files are there as they were written.
+    A stage counts as done only when its key is the same and its files are there as they were written. The record may
+    come from anybody: names in it that lead out of the folder are refused before anything is read or removed.
     """
 
     folder: Path  # the study's output folder
     simulated: bool = False
     seed: int = 0
 
+    def place(self, stage: str, ending: str) -> Path:
+        """A file of the ledger's own that belongs to a stage."""
+        return self.folder / ".brainmap" / f"{file_name(stage)}{ending}"
+
     def _entry(self, stage: str) -> Path:
-        return self.folder / ".brainmap" / f"{stage}.json"
+        return self.place(stage, ".json")
 
     def is_done(self, stage: str, key: str) -> bool:
         """Whether the stage was computed from the same content, and its files still stand."""
-        return self.read(stage).get("key") == key and not self.damaged(stage)
+        return self.read(stage)["key"] == key and not self.damaged(stage)
 
     def stages(self) -> list[str]:
         """Every stage that has an entry."""
-        return sorted(p.stem for p in (self.folder / ".brainmap").glob("*.json"))
+        return sorted((names_in(p.stem) or (p.stem,))[0] for p in (self.folder / ".brainmap").glob("*.json"))
 
     def files(self, stage: str) -> list[Path]:
         """What a stage wrote, by its entry."""
-        return [self.folder / name for name in self.read(stage).get("files", {})]
+        return [self.folder / name for name in self.read(stage)["files"]]
 
-    def damaged(self, stage: str) -> list[Path]:
-        """What a stage wrote and is gone, of another size, or a file changed since with another content."""
-        files: dict[str, list[Any]] = self.read(stage).get("files", {})
-        entry = self._entry(stage)
-        closed = entry.stat().st_mtime_ns if files else 0
+    def damaged(self, stage: str, *, verify: bool = False) -> list[Path]:
+        """What a stage wrote and is gone, of another size or of another content.
+
+        Content is read of files that were touched since, by the time of their last change of any kind, which the
+        owner of a file cannot set back; with `verify`, of all.
+        """
+        files = self.read(stage)["files"]
+        if not files:
+            return []
+        closed = -1 if verify else self._entry(stage).stat().st_mtime_ns
         return [path for name, said in files.items() if _differs(path := self.folder / name, said, closed)]
 
     def open(self, stage: str) -> None:
         """Write down that a stage is being computed: until it is closed, its files are not believed."""
         if self._entry(stage).exists():
-            files = self.read(stage).get("files", {})
-            write_json(self._entry(stage), {"stage": stage, "key": None, "files": files})
+            self._write(stage, None, self.read(stage)["files"])
 
     def read(self, stage: str) -> dict[str, Any]:
-        """The entry of a stage, empty where there is none."""
+        """The key and the files of a stage; neither where there is no entry, or a damaged one.
+
+        Raises
+        ------
+        InputError
+            A name of a file that leads out of the folder.
+        """
         try:
             found = json.loads(self._entry(stage).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # ValueError: not JSON, or not even text
-            return {}
-        return found if isinstance(found, dict) else {}
+        except (FileNotFoundError, ValueError, RecursionError):  # ValueError: not JSON, or not even text
+            found = None
+        files = found.get("files") if isinstance(found, dict) else None
+        for name in files if isinstance(files, dict) else ():
+            inside(self.folder, name)
+        if not isinstance(found, dict) or found.get("digest") != content_key(stage, found.get("key"), files):
+            return {"key": None, "files": {}}
+        return {"key": found["key"], "files": files}
 
     def close(self, stage: str, key: str, files: list[Path]) -> None:
         """Write down that a stage is done."""
-        names = {f.relative_to(self.folder).as_posix(): _written(f) for f in files}
-        write_json(self._entry(stage), {"stage": stage, "key": key, "files": names})
+        self._write(
+            stage, key, {f.relative_to(self.folder).as_posix(): [_size(f), content_digest(f)] for f in files}
+        )
+
+    def _write(self, stage: str, key: str | None, files: Mapping[str, list[Any]]) -> None:
+        digest = content_key(stage, key, files)
+        write_json(self._entry(stage), {"stage": stage, "key": key, "files": files, "digest": digest})
 
     def provenance(self, *, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
         """What every sidecar carries: command, versions, seed, parameters, SHA-256 of the inputs."""
@@ -251,17 +282,27 @@ class Ledger:
         return {"Simulated": True, **about} if self.simulated else about
 
 
-def _written(path: Path) -> list[Any]:
-    """What is remembered of a result: its size, and of a file its SHA-256."""
-    return [_size(path)] if path.is_dir() else [_size(path), file_digest(path)]
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder (a zarr array)."""
+    if not path.is_dir():
+        return file_digest(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _differs(path: Path, said: Any, closed: int) -> bool:
-    """Whether a result is not as it was written; only files touched after `closed` [ns] are read for it."""
-    if not path.exists() or not isinstance(said, list) or _size(path) != said[0]:
+    """Whether a result is not as it was written; only what was touched after `closed` [ns] is read for it."""
+    if not path.exists() or not isinstance(said, list) or len(said) != 2 or _size(path) != said[0]:
         return True
-    touched = not path.is_dir() and path.stat().st_mtime_ns > closed
-    return touched and file_digest(path) != said[1]
+    return _touched(path, closed) and content_digest(path) != said[1]
+
+
+def _touched(path: Path, closed: int) -> bool:
+    """Whether anything of a file or folder was changed after `closed` [ns]: its content, its name or its times."""
+    every = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return any(max(found.st_mtime_ns, found.st_ctime_ns) > closed for found in map(Path.stat, every))
 
 
 def _size(path: Path) -> int:

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
+from brainmap.names import slug
 from brainmap.study_inputs import Brain as Brain, Name, Participant as Participant, Section, find_participant
 
 
@@ -380,14 +381,3 @@ def _model_in(annotation: Any) -> Any:
     if get_origin(annotation) in (tuple, Union, UnionType):
         return next((_model_in(a) for a in get_args(annotation) if a is not type(None)), None)
     return annotation
-
-
-def slug(text: str) -> str:
-    """Letters and digits only, as BIDS entities want; numbers that a sign parts stay apart.
-
-    Examples
-    --------
-    >>> slug("rho-a"), slug("layer1.10"), slug("layer11.0")
-    ('rhoa', 'layer1x10', 'layer11x0')
-    """
-    return re.sub(r"[^A-Za-z0-9]", "", re.sub(r"(?<=\d)[^A-Za-z0-9]+(?=\d)", "x", text))

@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 from brainmap.rsa._inputs import RunInputs, fill
 from brainmap.rsa.layouts import find_inputs
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
 Center = tuple[float, float, float]
 Hrf = Literal[

@@ -16,6 +16,7 @@ from brainmap.errors import InputError
 from brainmap.features._am_plan import loudest_level
 from brainmap.features._am_task import Task, batches
 from brainmap.features.layers import Stage
+from brainmap.names import file_name
 from brainmap.record import atomic
 
 Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -43,9 +44,17 @@ def as_heard(patterns: NDArray[np.floating], level: float | None, peak: float = 
 
 
 def save_waveforms(
-    patterns: NDArray[np.floating], folder: str | Path, names: Sequence[str], *, rate: int, seconds: float | None = None
+    patterns: NDArray[np.floating],
+    folder: str | Path,
+    names: Sequence[Sequence[str]],
+    *,
+    rate: int,
+    seconds: float | None = None,
 ) -> list[Path]:
-    """Write sounds `(n, 1, t)` as 16-bit WAV within full scale, as `<name>.wav`; shorter ones repeat for `seconds`."""
+    """Write sounds `(n, 1, t)` as 16-bit WAV within full scale; shorter ones repeat for `seconds`.
+
+    `names` become file names by `brainmap.names.file_name`.
+    """
     if patterns.ndim != 3 or patterns.shape[1] != 1:
         raise InputError(f"save_wav: patterns are {patterns.shape}, wanted (n_units, 1, t)")
     import soundfile
@@ -55,7 +64,7 @@ def save_waveforms(
     repeats = -(-round((seconds or 0) * rate) // patterns.shape[-1]) or 1
     paths = []
     for name, sound in zip(names, as_heard(patterns, None), strict=True):
-        path = folder / f"{name}.wav"
+        path = folder / f"{file_name(*name)}.wav"
         with atomic(path) as beside:
             soundfile.write(beside, np.tile(sound[0], repeats), rate, subtype="PCM_16", format="WAV")
         paths.append(path)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
+from brainmap.features._sealed import StoredArray, group_attributes, readable, refuse
 from brainmap.features.layers import Stage, list_layers, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
@@ -27,7 +28,7 @@ DType = Literal["float16", "float32", "float64"]
 
 KIND = "activations"
 _MOST_BATCHES = 4  # side by side
-_VERSION = 1  # raised when the meaning of the numbers changes
+_VERSION = 2  # raised when the meaning of the numbers changes
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Activations:
     pooling: str
     stage: str
     reductions: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    _arrays: Mapping[str, zarr.Array[Any]] = field(repr=False)
+    _arrays: Mapping[str, StoredArray] = field(repr=False)
 
     def __getitem__(self, layer: str) -> NDArray[np.floating[Any]]:
         if layer not in self._arrays:
@@ -73,7 +74,7 @@ class Activations:
         InputError
             No such layer.
         """
-        array = cast("zarr.Array[Any]", self[layer])
+        array = cast("StoredArray", self[layer])
         when: Any = array.attrs.get("time")
         if self.pooling != "none" or not when:
             return None
@@ -179,7 +180,7 @@ def extract_activations(
         }  # fmt: skip
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         keys = {name: content_key(KIND, key, name, about) for name in names}
-        todo = [name for name in names if stores.find_array(root, KIND, name, keys[name]) is None]
+        todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction)
             count = _side_by_side(device, threads)
@@ -203,21 +204,24 @@ def open_activations(path: str | Path) -> Activations:
 
 def _opened(root: zarr.Group) -> Activations:
     arrays = stores.current_arrays(root, KIND)
+    if not arrays:
+        refuse(root.store_path, "it lists no layer")
     about = next(iter(arrays.values())).attrs
-    return Activations(
-        items=tuple(cast(list[str], about["items"])),
-        conditions=tuple(cast(list[str], about["conditions"])),
-        layers=tuple(arrays),
-        network=str(root[KIND].attrs["network"]),
-        pooling=str(about["pooling"]),
-        stage=str(about["stage"]),
-        reductions={
-            layer: cast(dict[str, Any], array.attrs["reduced"])
-            for layer, array in arrays.items()
-            if array.attrs.get("reduced")
-        },
-        _arrays=arrays,
-    )
+    with readable(root.store_path):
+        return Activations(
+            items=tuple(cast(list[str], about["items"])),
+            conditions=tuple(cast(list[str], about["conditions"])),
+            layers=tuple(arrays),
+            network=str(group_attributes(root, KIND)["network"]),
+            pooling=str(about["pooling"]),
+            stage=str(about["stage"]),
+            reductions={
+                layer: cast(dict[str, Any], array.attrs["reduced"])
+                for layer, array in arrays.items()
+                if array.attrs.get("reduced")
+            },
+            _arrays=arrays,
+        )
 
 
 def _note_times(
@@ -227,13 +231,13 @@ def _note_times(
     if rate is None:
         return
     for layer in list_layers(model, sounds, also=[name.partition("#")[0] for name in keys]):
-        array = stores.find_array(root, KIND, layer.name, keys[layer.name]) if layer.name in keys else None
-        if array is None or layer.stride is None or layer.center is None:
+        if layer.name not in keys or layer.stride is None or layer.center is None:
             continue
         step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
         first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
         if step and len(layer.shape) > 1:  # a step of 0: it hears everything at once
-            array.attrs["time"] = {"first": first / rate, "step": step / rate}
+            time = {"first": first / rate, "step": step / rate}
+            stores.note(root, KIND, layer.name, keys[layer.name], {"time": time})
 
 
 class _Extraction:

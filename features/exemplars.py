@@ -25,7 +25,9 @@ from brainmap.features._fields import Fields
 from brainmap.features.filters import named_layer
 from brainmap.features.layers import OUTPUT, Layer, Stage, list_layers, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.names import file_name
 from brainmap.progress import progress
+from brainmap.record import atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +99,11 @@ class Exemplars:
         repeats = -(-round((seconds or 0) * self.rate) // max(self.crops.shape[-1], 1)) or 1
         paths = []
         for row, crop in zip(self.table.itertuples(), self.crops, strict=True):
-            item = str(row.item).replace("/", "-")
-            path = folder / f"{self.layer}_{row.label}_{row.rank}_{item}.wav"
-            beside = path.with_suffix(".part")
+            name = file_name(self.layer, str(row.label), str(row.rank), str(row.item))
+            path = folder / f"{name}.wav"
             wave = np.tile(crop[0] / max(1.0, float(np.abs(crop).max())), repeats)
-            soundfile.write(beside, wave, self.rate, subtype="PCM_16", format="WAV")
-            beside.replace(path)
+            with atomic(path) as beside:
+                soundfile.write(beside, wave, self.rate, subtype="PCM_16", format="WAV")
             paths.append(path)
         return paths
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import zarr
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features import store as stores
+from brainmap.features._sealed import group_attributes, readable
 from brainmap.features.attribution import Attributions
 from brainmap.features.cam import ClassActivationMaps
 from brainmap.features.maximization import Maximization
@@ -64,9 +64,7 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
     """
     if not Path(path).exists():
         return ()
-    group = stores.open_store(path).get(kind)
-    current = group.attrs.get("current", []) if isinstance(group, zarr.Group) else []
-    return tuple(str(layer) for layer, _ in current)  # type: ignore[union-attr, misc]
+    return tuple(stores.listed_arrays(stores.open_store(path), kind))
 
 
 def stored_network(path: str | Path, kind: str) -> str | None:
@@ -77,8 +75,7 @@ def stored_network(path: str | Path, kind: str) -> str | None:
     >>> stored_network("no-such-store.zarr", "am") is None
     True
     """
-    group = stores.open_store(path).get(kind) if Path(path).exists() else None
-    name = group.attrs.get("network") if isinstance(group, zarr.Group) else None
+    name = group_attributes(stores.open_store(path), kind).get("network") if Path(path).exists() else None
     return None if name is None else str(name)
 
 
@@ -109,15 +106,17 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
     found = {}
     for layer, array in stores.current_arrays(stores.open_store(path, create=False), "am").items():
         about: Mapping[str, Any] = array.attrs
-        found[layer] = StoredPatterns(
-            layer=layer,
-            labels=tuple(about["labels"]),
-            units=tuple(about["units"]),
-            patterns=np.asarray(array[:], dtype=np.float32),
-            rate=int(about["rate"]),
-            quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
-            wavs=tuple(about.get("wavs", ())),
-        )
+        patterns = np.asarray(array[:], dtype=np.float32)
+        with readable(path):
+            found[layer] = StoredPatterns(
+                layer=layer,
+                labels=tuple(about["labels"]),
+                units=tuple(about["units"]),
+                patterns=patterns,
+                rate=int(about["rate"]),
+                quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
+                wavs=tuple(about.get("wavs", ())),
+            )
     return found
 
 
@@ -160,20 +159,21 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
     arrays = stores.current_arrays(root, "cam")
     name = list(arrays)[-1] if layer is None else one_of(layer, list(arrays), "layer of class activation maps")
     about: Mapping[str, Any] = arrays[name].attrs
-    logits = np.full(arrays[name].shape[:2], np.nan, np.float32)
-    if root.get("cam_logits") is not None:
-        kept = stores.current_arrays(root, "cam_logits")
-        logits = np.asarray(kept[name][:], dtype=np.float32) if name in kept else logits
-    cams = ClassActivationMaps(
-        maps=np.asarray(arrays[name][:], dtype=np.float32),
-        items=tuple(about["items"]),
-        conditions=tuple(about["conditions"]),
-        class_names=tuple(about["class_names"]),
-        method=str(about["method"]),
-        layer=str(about["layer"]),
-        logits=logits,
-    )
-    return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
+    maps = np.asarray(arrays[name][:], dtype=np.float32)
+    logits = np.full(maps.shape[:2], np.nan, np.float32)
+    if name in stores.listed_arrays(root, "cam_logits"):
+        logits = np.asarray(stores.current_arrays(root, "cam_logits")[name][:], dtype=np.float32)
+    with readable(path):
+        cams = ClassActivationMaps(
+            maps=maps,
+            items=tuple(about["items"]),
+            conditions=tuple(about["conditions"]),
+            class_names=tuple(about["class_names"]),
+            method=str(about["method"]),
+            layer=str(about["layer"]),
+            logits=logits,
+        )
+        return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
 
 
 _PARTS = ("logits", "delta", "fidelity", "effects")
@@ -228,22 +228,26 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
     name = list(arrays)[-1] if method is None else one_of(method, list(arrays), "method of attribution")
     about: Mapping[str, Any] = arrays[name].attrs
     parts = {}
-    for part, key in about["parts"].items():
+    with readable(path):
+        keys = {str(part): str(key) for part, key in about["parts"].items() if part in _PARTS}
+    for part, key in keys.items():
         array = stores.find_array(root, f"attribution_{part}", name, key)
         if array is None:
             raise InputError(f"store: attribution_{part} of {name} in {path} is incomplete; run it again")
         parts[part] = np.asarray(array[:], dtype=np.float32)
-    found = Attributions(
-        **parts,
-        maps=np.asarray(arrays[name][:], dtype=np.float32),
-        items=tuple(about["items"]),
-        conditions=tuple(about["conditions"]),
-        class_names=tuple(about["class_names"]),
-        targets=np.asarray(about["targets"], dtype=np.intp),
-        method=name,
-        layer=about["layer"],
-        rate=about["rate"],
-        windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
-        bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
-    )
+    maps = np.asarray(arrays[name][:], dtype=np.float32)
+    with readable(path):
+        found = Attributions(
+            **parts,
+            maps=maps,
+            items=tuple(about["items"]),
+            conditions=tuple(about["conditions"]),
+            class_names=tuple(about["class_names"]),
+            targets=np.asarray(about["targets"], dtype=np.intp),
+            method=name,
+            layer=about["layer"],
+            rate=about["rate"],
+            windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
+            bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
+        )
     return StoredAttributions(attributions=found, align=str(about.get("align", "start")))

@@ -70,14 +70,14 @@ class Maximization:
         Returns
         -------
         list of Path
-            `<layer>_<class or unit>.wav`, in the order of the patterns.
+            `<layer>_<class or unit>.wav`, in the order of the patterns; `brainmap.names.names_in` reads the names.
 
         Raises
         ------
         InputError
             The network's input is not one channel of samples.
         """
-        names = [f"{self.layer}_{name}" for name in self.class_names or self.units]
+        names = [(self.layer, str(name)) for name in self.class_names or self.units]
         return save_waveforms(self.patterns, folder, names, rate=self.rate, seconds=seconds)
 
 

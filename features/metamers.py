@@ -68,11 +68,11 @@ class Metamers:
 
     def save_wav(self, folder: str | Path) -> list[Path]:
         """Write every sound and its metamer: `<layer>_<item>_original.wav` and `..._metamer.wav`."""
-        names = [f"{self.layer}_{item}" for item in self.items]
-        return [
-            *save_waveforms(self.references, folder, [f"{n}_original" for n in names], rate=self.rate),
-            *save_waveforms(self.patterns, folder, [f"{n}_metamer" for n in names], rate=self.rate),
-        ]
+        written = []
+        for sounds, what in ((self.references, "original"), (self.patterns, "metamer")):
+            names = [(self.layer, f"{item}_{what}") for item in self.items]
+            written += save_waveforms(sounds, folder, names, rate=self.rate)
+        return written
 
 
 def match_activation(

@@ -1,13 +1,16 @@
 """Where arrays of features live: one zarr v3 array a layer, and a kill never leaves a believable half.
 
 An array lies under `<kind>/<layer>/<key>`, is NaN where nothing was written yet, and gets its `complete`
-attribute last. Its key is a hash of content, so that an array is exactly what is asked for or another one.
+attribute last. Its key is a hash of content, so that an array is exactly what is asked for or another one; damage
+since is noticed (see `brainmap.features._sealed`). A layer's name is escaped by `brainmap.names.file_name`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,21 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
+from brainmap.features._sealed import (
+    COMPRESSORS,
+    StoredArray,
+    check_array,
+    check_group,
+    folder_of,
+    group_attributes,
+    refuse,
+    seal,
+    seal_group,
+)
 from brainmap.features.running import Sounds, tensors
+from brainmap.names import file_name
+from brainmap.places import room_for
+from brainmap.progress import log
 from brainmap.record import content_key
 
 _CHUNK_BYTES = 1 << 20
@@ -59,7 +76,7 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
     Raises
     ------
     InputError
-        The path is a file, a folder of something else, or absent when it may not be made.
+        The path is a file, a folder of something else or damaged, or absent when it may not be made.
     """
     if path is None:
         return zarr.create_group(store=zarr.storage.MemoryStore(), zarr_format=3)
@@ -70,13 +87,52 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
         raise InputError(f"store: the folder {path} holds something else than zarr arrays; give another name")
     if not create and not (path / "zarr.json").is_file():
         raise InputError(f"store: no zarr arrays at {path}; extract them first")
-    return zarr.open_group(path, mode="a" if create else "r", zarr_format=3)
+    if (path / "zarr.json").is_file():
+        check_group(path)
+    return zarr.open_group(path, mode="a" if create else "r", zarr_format=3, use_consolidated=False)
 
 
-def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> zarr.Array[Any] | None:
-    """The array of that content, if all of it was written."""
-    array = root.get(f"{kind}/{layer}/{key}")
-    return array if isinstance(array, zarr.Array) and array.attrs.get("complete") is True else None
+def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> StoredArray | None:
+    """The array of that content, if all of it was written.
+
+    Raises
+    ------
+    InputError
+        It was, and is damaged since.
+    """
+    path, folder = _path(kind, layer, key), folder_of(root)
+    if folder is not None and not check_array(folder, path):
+        return None
+    array = root.get(path)
+    if not isinstance(array, zarr.Array) or array.attrs.get("complete") is not True:
+        return None
+    return StoredArray(array, path if folder is None else str(folder / path))
+
+
+def is_kept(root: zarr.Group, kind: str, layer: str, key: str) -> bool:
+    """Whether the array of that content is there; a damaged one is said, and is not."""
+    try:
+        return find_array(root, kind, layer, key) is not None
+    except InputError as error:
+        log.warning("note: %s; it is computed again", str(error).partition("),")[0] + ")")
+        return False
+
+
+def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to an array that is complete, unless it has them."""
+    array, folder = root.get(_path(kind, layer, key)), folder_of(root)
+    if not isinstance(array, zarr.Array) or all(array.attrs.get(k) == v for k, v in attributes.items()):
+        return
+    if folder is None:
+        array.update_attributes(dict(attributes))
+    else:
+        seal(array, folder, attributes)
+
+
+def _path(kind: str, layer: str, key: str) -> str:
+    if re.fullmatch(r"[0-9A-Za-z]+", key) is None:
+        refuse(f"{kind} of {layer}", f"its key is {key!r}")
+    return f"{kind}/{file_name(layer)}/{key}"
 
 
 class ArrayWriter:
@@ -104,15 +160,19 @@ class ArrayWriter:
     ) -> None:
         row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
         self._rows = max(1, min(shape[0], _CHUNK_BYTES // max(row_bytes, 1)))
-        self.array = root.create_array(
-            "/".join(where),
-            shape=shape,
-            chunks=(self._rows, *shape[1:]),
-            dtype=dtype,
-            fill_value=np.nan,
-            attributes=dict(attributes),
-            overwrite=True,
-        )
+        self._folder, self._path = folder_of(root), _path(*where)
+        with self._room():
+            self.array = root.create_array(
+                self._path,
+                shape=shape,
+                chunks=(self._rows, *shape[1:]),
+                dtype=dtype,
+                fill_value=np.nan,
+                attributes=dict(attributes),
+                overwrite=True,
+                compressors=None if self._folder is None else COMPRESSORS,
+                config={"write_empty_chunks": True},  # what is missing was lost, then
+            )
         self._pending: list[NDArray[Any]] = []
         self._done = 0
 
@@ -139,36 +199,67 @@ class ArrayWriter:
         if self._done != self.array.shape[0]:
             wanted = self.array.shape[0]
             raise RunError(f"store: {self._done} rows came for {wanted} items; the sounds changed meanwhile")
-        self.array.attrs["complete"] = True
+        with self._room():
+            if self._folder is None:
+                self.array.update_attributes({"complete": True})
+            else:
+                seal(self.array, self._folder, {})
         return self.array
 
     def _flush(self, rows: NDArray[Any]) -> None:
-        self.array[self._done : self._done + len(rows)] = rows
+        with self._room():
+            self.array[self._done : self._done + len(rows)] = rows
         self._done += len(rows)
+
+    def _room(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._folder is None else room_for(self._path, self._folder)
 
 
 def set_current(root: zarr.Group, kind: str, keys: Mapping[str, str], *, network: str) -> None:
     """Say which array of each layer is the latest, in the order of the layers, and whose they are."""
+    folder = folder_of(root)
+    try:
+        group_attributes(root, kind)
+    except InputError:
+        if folder is not None:
+            (folder / kind / "zarr.json").unlink(missing_ok=True)  # it is made anew
     current = [[layer, key] for layer, key in keys.items()]
-    root.require_group(kind).update_attributes({"current": current, "network": network})
+    with nullcontext() if folder is None else room_for(kind, folder):
+        seal_group(root.require_group(kind), {"current": current, "network": network})
 
 
-def current_arrays(root: zarr.Group, kind: str) -> dict[str, zarr.Array[Any]]:
+def listed_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
+    """The layers of which there is a latest array of a kind, and its key.
+
+    Raises
+    ------
+    InputError
+        The list is damaged.
+    """
+    listed = group_attributes(root, kind).get("current", [])
+    if not isinstance(listed, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in listed
+    ):
+        refuse(f"{kind} of {root.store_path}", "its list of arrays is none")
+    return dict(listed)
+
+
+def current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
     """The latest array of each layer.
 
     Raises
     ------
     InputError
-        Nothing of this kind, or not finished.
+        Nothing of this kind, not finished, or damaged.
     """
-    group = root.get(kind)
-    listed = group.attrs.get("current") if isinstance(group, zarr.Group) else None
-    if not isinstance(listed, list):
-        held = sorted(name for name, _ in root.groups())
+    listed = listed_arrays(root, kind)
+    if "current" not in group_attributes(root, kind):
+        folder = folder_of(root)
+        held = [] if folder is None else sorted(p.name for p in folder.iterdir() if p.is_dir())
         path = str(root.store_path).removeprefix("file://")
         raise InputError(f"store: {path} holds no finished {kind}; it holds {some(held) if held else 'nothing'}")
     arrays = {}
-    for layer, key in listed:
+    for layer, key in listed.items():
         found = find_array(root, kind, layer, key)
         if found is None:
             raise InputError(f"store: {kind} of {layer} in {root.store_path} are incomplete; run them again")
@@ -198,11 +289,9 @@ def keep_array(
     """
     kind, layer = where
     key = content_key(kind, layer, attributes, values)
-    if find_array(root, kind, layer, key) is None:
+    if not is_kept(root, kind, layer, key):
         writer = ArrayWriter(root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes)
         writer.write(values)
         writer.finish()
-    group = root.get(kind)
-    listed: Any = group.attrs.get("current", []) if isinstance(group, zarr.Group) else []
-    current = {name: kept for name, kept in listed if name != layer}  # the latest comes last
+    current = {name: kept for name, kept in listed_arrays(root, kind).items() if name != layer}  # the latest comes last
     set_current(root, kind, {**current, layer: key}, network=network)

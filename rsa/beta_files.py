@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.names import slug
 from brainmap.record import write_json, write_table
 from brainmap.rsa._buckets import OWN
 from brainmap.rsa._selectors import image_files
@@ -87,10 +88,10 @@ def save_betas(
     if residuals and betas.residuals is None:
         raise InputError("save_betas: the residuals were not kept; fit with keep_residuals=True")
     runs = list(dict.fromkeys(betas.runs))
-    slugs = [re.sub(r"[^A-Za-z0-9]", "", re.sub(r"(?<=\d)[^A-Za-z0-9]+(?=\d)", "x", run)) for run in runs]
-    if len(set(slugs)) < len(runs) or not all(slugs):
+    slugs = [slug(run) for run in runs]
+    if len(set(slugs)) < len(runs):
         raise InputError(f"save_betas: runs {', '.join(runs)} would share file names; name them by letters and digits")
-    stems = {run: f"{prefix}_run-{slug}_desc-{betas.settings.model}" for run, slug in zip(runs, slugs, strict=True)}
+    stems = {run: f"{prefix}_run-{own}_desc-{betas.settings.model}" for run, own in zip(runs, slugs, strict=True)}
     ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
     tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
     masked = f"{prefix}_desc-{betas.settings.model}_mask{ending}"

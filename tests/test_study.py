@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.study import Study, StudySettings, load_study, slug
+from brainmap.names import slug
+from brainmap.study import Study, StudySettings, load_study
 from brainmap.template import TEMPLATE
 
 

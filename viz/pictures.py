@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from brainmap.record import unfinished
+from brainmap.names import file_name
+from brainmap.record import atomic
 from brainmap.viz.attention import plot_target_attention
 from brainmap.viz.brain import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
@@ -38,17 +39,6 @@ class Picture:
     width: int
 
 
-def slug(text: str) -> str:
-    """A name fit for a file.
-
-    Examples
-    --------
-    >>> slug("left Heschl / conv2")
-    'left-heschl-conv2'
-    """
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
 class Pictures:
     """Draws a report's figures and remembers their files until they are saved."""
 
@@ -60,24 +50,26 @@ class Pictures:
         """Keep a figure's PNG and SVG and give what the page embeds.
 
         The page embeds the SVG; of a figure that is mostly pixels (`painted`) it embeds the PNG, and no SVG is made.
+        Two figures of one name get two files.
         """
         started = time.process_time()
         settle(figure)
-        self._files[f"{name}.png"] = content = figure_png(figure, dpi=dpi)
+        stem, again = file_name(name), 1
+        while f"{stem}.png" in self._files:
+            stem, again = file_name(name, str(again + 1)), again + 1
+        self._files[f"{stem}.png"] = content = figure_png(figure, dpi=dpi)
         kind = "image/png"
         if not painted:
-            self._files[f"{name}.svg"] = content = figure_svg(figure, dpi=150)
+            self._files[f"{stem}.svg"] = content = figure_svg(figure, dpi=150)
             kind = "image/svg+xml"
         _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
         return Picture(source=data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
 
     def save(self) -> None:
         """Write the files, each whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._files.items():
-            beside = unfinished(self.folder / name)
-            beside.write_bytes(content)
-            beside.replace(self.folder / name)
+            with atomic(self.folder / name) as beside:
+                beside.write_bytes(content)
 
     def overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
         """Figures there is one of, by name."""
@@ -108,7 +100,7 @@ class Pictures:
         for panel in content.maximization:
             color = layer_colors(layers).get(panel.layer, "#1c2530")
             self.add(
-                f"maximization-{slug(panel.title)}", plot_maximization(panel, color=color), panel.title, painted=True
+                f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True
             )
         return made
 
@@ -144,8 +136,8 @@ class Pictures:
             glass = plot_glass_brain(image, vmax=top, label=content.map_measure or content.measure)
             slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.map_measure or content.measure)
             made[name] = [
-                self.add(f"glass-{slug(name)}", glass, f"Glass brain of {name}", painted=True, dpi=144),
-                self.add(f"slices-{slug(name)}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
+                self.add(f"glass-{name}", glass, f"Glass brain of {name}", painted=True, dpi=144),
+                self.add(f"slices-{name}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
             ]
         return made
 
@@ -161,7 +153,7 @@ class Pictures:
             cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
             figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=label)
             words = f"Slices through the largest differences {name}"
-            made[name] = [self.add(f"difference-{slug(name)}", figure, words, painted=True, dpi=144)]
+            made[name] = [self.add(f"difference-{name}", figure, words, painted=True, dpi=144)]
         return made
 
     def pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
@@ -170,7 +162,7 @@ class Pictures:
         for pair in pairs:
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
             words = f"Dissimilarities of {pair.layer} beside those of {pair.roi}"
-            made.append((pair.roi, self.add(f"rdms-{slug(pair.roi)}", figure, words, painted=True)))
+            made.append((pair.roi, self.add(f"rdms-{pair.roi}", figure, words, painted=True)))
         return made
 
 

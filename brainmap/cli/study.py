@@ -86,11 +86,20 @@ def init(study: StudyFile = Path("study.toml")) -> None:
 
 
 @app.command()
-def check(study: StudyFile) -> None:
+def check(
+    study: StudyFile,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all results too: does each hold what brainmap wrote?")
+    ] = False,
+) -> None:
     """Check every input of a study before anything is computed."""
     from brainmap.stages import check_study
+    from brainmap.stages.checking import verify_results
 
-    findings = check_study(_context(study, "cpu"))
+    context = _context(study, "cpu")
+    if verify:
+        typer.echo(f"All {verify_results(context)} results are as brainmap wrote them.")
+    findings = check_study(context)
     if len(findings.table):
         typer.echo(findings.table.to_string(index=False))
     for note in findings.notes:

@@ -148,7 +148,7 @@ def make_report(context: Context) -> Path:
         The results are not there, or of another study.
     """
     check_output(context)
-    if context.ledger.read("group_rois").get("key") is None:
+    if context.ledger.read("group_rois")["key"] is None:
         raise InputError(f"report: {context.study.out} holds no results of the group; run the study first")
     missing = [p for stage in context.ledger.stages() for p in context.ledger.damaged(stage)]
     missing = [p for p in missing if p not in context.ledger.files("report")]

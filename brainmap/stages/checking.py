@@ -20,6 +20,7 @@ from brainmap.features.cam import class_activation_maps
 from brainmap.features.layers import select_layers
 from brainmap.features.running import evaluating
 from brainmap.features.sounds import read_sound
+from brainmap.places import refuse_links_out
 from brainmap.rsa.images import check_same_grid, image_info
 from brainmap.rsa.layouts import repetition_time
 from brainmap.rsa.normalize import MOST_CHANNELS
@@ -156,6 +157,24 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
     return {**row, "problems": len(found) or "none"}
 
 
+def verify_results(context: Context) -> int:
+    """Read every result of a study and compare it with what was written; give their number.
+
+    Raises
+    ------
+    InputError
+        Results that are gone or have another content.
+    """
+    stages = context.ledger.stages()
+    wrong = sorted({path for stage in stages for path in context.ledger.damaged(stage, verify=True)})
+    if wrong:
+        raise InputError("\n".join(
+            f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the study, "
+            "which makes it again" for path in wrong
+        ))  # fmt: skip
+    return len({path for stage in stages for path in context.ledger.files(stage)})
+
+
 def check_output(context: Context) -> None:
     """Refuse an output folder that holds another study, or something that is no study of ours."""
     out, name = context.study.out, context.study.settings.study.name
@@ -163,6 +182,7 @@ def check_output(context: Context) -> None:
         raise InputError(f"[study] out: {out} is a file, wanted a folder")
     if not out.is_dir() or not any(out.iterdir()):
         return
+    refuse_links_out(out)
     try:
         found = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Study"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):

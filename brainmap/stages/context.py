@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from brainmap.features.running import one_torch_thread
 from brainmap.features.sounds import Sounds, load_sounds
+from brainmap.names import slug
+from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._neighborhoods import one_blas_thread
@@ -23,7 +24,7 @@ from brainmap.rsa._selectors import image_files
 from brainmap.rsa.images import save_image
 from brainmap.rsa.surface import SurfaceData, save_surface
 from brainmap.stages.claims import claimed
-from brainmap.study import Participant, Study, slug
+from brainmap.study import Participant, Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,15 +89,15 @@ class Context:
             if self.shared and self.is_done(name, key):
                 self.idle.append(name)
                 return
-            for path in self.ledger.files(name) if self.overwrite else self.ledger.damaged(name):
-                if path.is_dir():  # an array that calls itself complete would be taken as it is
-                    shutil.rmtree(path)
             before = self.ledger.files(name)
+            for path in before if self.overwrite else self.ledger.damaged(name):
+                if path.is_dir():  # an array that calls itself complete would be taken as it is
+                    remove(path)
             self.ledger.open(name)
-            with heartbeat(said):
+            with heartbeat(said), room_for(said, self.ledger.folder):
                 written = list(compute())
             for path in set(before) - set(written):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                remove(path)
             self.ledger.close(name, self._said(key), written)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
 
@@ -105,7 +106,7 @@ class Context:
         return content_key(key, "simulated") if self.ledger.simulated else key
 
     def _alone(self, name: str, said: str) -> AbstractContextManager[None]:
-        return claimed(self.ledger.folder / ".brainmap" / f"{name}.claim", said) if self.shared else nullcontext()
+        return claimed(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
 
     def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
         """The provenance for a sidecar; inputs are named as seen from the study file."""

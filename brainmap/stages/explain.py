@@ -15,6 +15,7 @@ from brainmap.features.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.features.layers import OUTPUT, list_layers
 from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
+from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.stages.context import Context
 from brainmap.stages.networks import (
@@ -27,7 +28,6 @@ from brainmap.stages.networks import (
     store_path,
     versions_of,
 )
-from brainmap.study import slug
 
 log = logging.getLogger("brainmap")
 VERSION = 1

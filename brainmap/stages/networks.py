@@ -20,12 +20,13 @@ from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_netw
 from brainmap.features.controls import control_network
 from brainmap.features.sounds import Sounds
 from brainmap.features.store import current_arrays, open_store, weights_digest
+from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import load_rdms, save_rdms
 from brainmap.stages.context import Context, ready
-from brainmap.study import Baselines, Network, slug
+from brainmap.study import Baselines, Network
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -233,9 +234,10 @@ def inputs_of(context: Context, version: Version) -> list[str]:
 
 
 def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
-    """The folders of the current arrays of a kind in a network's store."""
+    """The folders of the current arrays of a kind in a network's store, and the file that lists them."""
     store = store_path(context, version)
-    return [store / array.path for array in current_arrays(open_store(store, create=False), kind).values()]
+    arrays = current_arrays(open_store(store, create=False), kind).values()
+    return [*(store / array.path for array in arrays), store / kind / "zarr.json"]
 
 
 def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:

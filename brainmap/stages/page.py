@@ -12,6 +12,7 @@ import pandas as pd
 
 from brainmap.features.checkpoints import Checkpoint
 from brainmap.features.explanations import open_maximizations
+from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm_file import load_rdms
@@ -40,8 +41,7 @@ def page_path(context: Context) -> Path:
 
 def run_page(context: Context) -> Path:
     """Make the page unless nothing on it has changed."""
-    done = sorted((context.study.out / ".brainmap").glob("*.json"))
-    keys = [context.ledger.read(p.stem).get("key") for p in done if p.stem != "report"]
+    keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
     context.stage("report", key, lambda: _write_page(context))
     return page_path(context)
@@ -308,7 +308,7 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
                 units=list(kept.labels),
                 rate=kept.rate,
                 quality=kept.quality,
-                wavs=[wav_folder(context, version) / name for name in kept.wavs],
+                wavs=[inside(wav_folder(context, version), name) for name in kept.wavs],
             )
         )
     return panels

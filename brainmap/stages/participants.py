@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
+from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import SearchlightPlan, pieces_of, plan_searchlight
 from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
@@ -28,7 +29,7 @@ from brainmap.stages.controls import compared, design_digests, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.stages.surfaces import mesh_files, surface_maps
-from brainmap.study import Participant, slug
+from brainmap.study import Participant
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset

@@ -1,0 +1,94 @@
+"""Names of classes, layers, units and people as names of files: never a path, never two in one place, and back again.
+
+Whatever becomes a file goes through `file_name`; whatever becomes a part of a BIDS name, which knows letters and
+digits only, through `slug`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from urllib.parse import unquote_to_bytes
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.#+=, ")
+_TAKEN = re.compile(r"[. ]|__|-|zarr\.json$|(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST = 150  # bytes: file systems take 255, of which endings and the name while it is written want some
+_KEPT = 100
+
+
+def file_name(*parts: str) -> str:
+    """Names, parted by `_`, as the name of one file without its ending; `names_in` gives them back.
+
+    Letters of any alphabet, digits and `-_.#+=, ` stay; all else becomes `%` and two hexadecimal digits a byte of
+    UTF-8, and so do names that an operating system or zarr keeps for itself (`CON`, `..`, `zarr.json`). Different
+    names give different files; of a name that is too long, a hash stands for the rest.
+
+    Parameters
+    ----------
+    parts : str
+        Any text, empty or with line breaks.
+
+    Examples
+    --------
+    >>> file_name("conv1", "yes/no"), file_name("..", "../.."), file_name("CON"), file_name("")
+    ('conv1_yes%2Fno', '%2E._..%2F.%2E', '%43ON', '%')
+    """
+    *others, last = (_escaped(part) or "%" for part in parts)
+    written = "_".join([*(part.replace("_", "%5F") for part in others), last])
+    if _TAKEN.match(written):
+        written = f"%{ord(written[0]):02X}{written[1:]}"
+    if written[-1:] in (".", " "):
+        written = f"{written[:-1]}%{ord(written[-1]):02X}"
+    if len(written.encode()) <= _LONGEST:
+        return written
+    kept = written.encode()[:_KEPT].decode(errors="ignore")
+    digest = hashlib.sha256("\0".join(map(repr, parts)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{kept}%%{digest[:32]}"
+
+
+def names_in(name: str, n_parts: int = 1) -> tuple[str, ...] | None:
+    """The names that `file_name` made a file name of; None where the name was too long to be kept whole.
+
+    Examples
+    --------
+    >>> names_in(file_name("layer_1", "a_b/c"), 2)
+    ('layer_1', 'a_b/c')
+    """
+    if "%%" in name:
+        return None
+    parts = name.split("_", n_parts - 1)
+    return tuple("" if p == "%" else unquote_to_bytes(p).decode("utf-8", "surrogatepass") for p in parts)
+
+
+def slug(text: str) -> str:
+    """Letters and digits only, as BIDS entities want; numbers that a sign parts stay apart.
+
+    Letters that are not ASCII become `u` and their number, so that no name is empty; a long name ends in a hash.
+    Different names may share a slug: a study refuses those.
+
+    Examples
+    --------
+    >>> slug("rho-a"), slug("layer1.10"), slug("layer11.0"), slug("é"), slug("..")
+    ('rhoa', 'layer1x10', 'layer11x0', 'u00e9', 'u002eu002e')
+    """
+    apart = re.sub(r"(?<=[0-9])[^A-Za-z0-9]+(?=[0-9])", "x", text)
+    found = re.sub(r"[^A-Za-z0-9]", lambda match: f"u{ord(match[0]):04x}" if match[0].isalnum() else "", apart)
+    found = found or "".join(f"u{ord(c):04x}" for c in text)
+    if len(found) > _KEPT:
+        found = found[:_KEPT] + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return found
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if _stays(c) else _percent(c) for c in text)
+
+
+def _stays(character: str) -> bool:
+    """Plain characters, and letters of other alphabets in the one form that all file systems take for the same."""
+    foreign = character > "\x7f" and character.isalnum() and not "\u1100" <= character <= "\u11ff"  # parts of Hangul
+    return character in _PLAIN or (foreign and unicodedata.normalize("NFC", character) == character)
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,115 @@
+"""Where results may lie, and what is said when there is no room for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from brainmap.errors import BrainmapError, InputError, RunError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAID = ("no space left on device", "disk quota exceeded", "errno = 28", "errno = 122")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of a name that stands in a results folder, which may have been written by anybody.
+
+    Parameters
+    ----------
+    folder : path
+    name : str
+        Relative to the folder, with `/`.
+
+    Raises
+    ------
+    InputError
+        An absolute name, one with `..`, or one that leaves the folder through a link.
+
+    Examples
+    --------
+    >>> inside(Path("/tmp"), "../etc/passwd")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: results: '../etc/passwd' lies outside of /tmp, where nothing is read or removed; ...
+    """
+    parts = PurePosixPath(name).parts
+    windows = PureWindowsPath(name)
+    plain = bool(parts) and ".." not in windows.parts and not windows.drive and not windows.root and "\0" not in name
+    path = folder / name
+    if not plain or not _is_below(path, folder):
+        raise InputError(
+            f"results: {name!r} lies outside of {folder}, where nothing is read or removed; a record in "
+            f"{folder / '.brainmap'} names it, so this folder was not written by brainmap alone: name another folder"
+        )
+    return path
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    try:
+        real, root = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+    return real != root and real.is_relative_to(root)
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Refuse a results folder with a link in it that leads elsewhere; the folder itself may be one.
+
+    Raises
+    ------
+    InputError
+        Such a link, by name.
+    """
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(where) / name
+            if path.is_symlink() and not _is_below(path, folder):
+                raise InputError(f"results: {path} is a link that leads out of {folder}, where nothing is written or "
+                                 "removed; take it away, or make the whole folder a link")  # fmt: skip
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder; nothing where there is nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(what: object, folder: Path) -> Iterator[None]:
+    """Say in one line that the disk is full, where, and what was being written.
+
+    Parameters
+    ----------
+    what : object
+        What is written while the block runs.
+    folder : path
+
+    Raises
+    ------
+    RunError
+        There was no room for it.
+    """
+    try:
+        yield
+    except BrainmapError:
+        raise
+    except Exception as error:
+        if not _is_full(error, folder):
+            raise
+        raise RunError(
+            f"output: no room is left in {folder}, or a quota is used up, while {what} was being written; make room "
+            "and run the same command again: what is complete is kept"
+        ) from error
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether a failure means a full disk; HDF5 says so in words only, and libsndfile not at all."""
+    if getattr(error, "errno", None) in _FULL or any(words in str(error).lower() for words in _SAID):
+        return True
+    place = next((p for p in (folder, *folder.parents) if p.is_dir()), Path())
+    return isinstance(error, RuntimeError | OSError) and shutil.disk_usage(place).free == 0
