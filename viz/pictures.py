@@ -108,7 +108,7 @@ class Pictures:
         """Draw the profile of a network beside its controls and baselines; its table becomes a file of its own."""
         layers, planted = content.layer_order(network), content.planted(network)
         families = content.families()
-        ending = "" if network == next(iter(families)) else f"-{slug(network)}"
+        ending = "" if network == next(iter(families)) else f"-{network}"
         statistics = None if content.statistics is None else of_network(content.statistics, network)
         if statistics is not None and len(statistics):
             figure = plot_layer_roi_table(statistics, layers=layers, planted=planted)
