@@ -54,9 +54,9 @@ class Pictures:
         """
         started = time.process_time()
         settle(figure)
-        stem, again = file_name(name), 1
+        stem, again = file_name(name.lower()), 1
         while f"{stem}.png" in self._files:
-            stem, again = file_name(name, str(again + 1)), again + 1
+            stem, again = file_name(name.lower(), str(again + 1)), again + 1
         self._files[f"{stem}.png"] = content = figure_png(figure, dpi=dpi)
         kind = "image/png"
         if not painted:
