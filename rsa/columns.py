@@ -70,7 +70,11 @@ BEST_COLUMNS = {
     "chosen_share": "share of the splits in which it was chosen",
     "score": "score of the chosen layers on the other half, median over splits, mean over participants",
     "standard_error": "of that mean",
-    "position": "mean relative depth of the chosen layers, 0 first to 1 last",
+    "p": "of the score above 0, one-sided t test over participants (these sounds only), uncorrected",
+    "position": "mean relative depth of the layers chosen over splits, 0 first to 1 last; n/a where p is above .05",
+    "position_sd": "standard deviation of that depth over splits",
+    "position_low": "least depth of a layer that was chosen in a split",
+    "position_high": "greatest depth of a layer that was chosen in a split",
     "n": "participants",
 }
 CEILING_COLUMNS = {

@@ -25,6 +25,8 @@ Correction = Literal["none", "fdr", "bonferroni", "max-t"]
 Alternative = Literal["greater", "less", "two-sided"]
 TESTS: tuple[Test, ...] = get_args(Test)
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
+POSITION_P = 0.05
+"""p of a score above which a best layer has no position."""
 OF_P: tuple[Correction, ...] = ("fdr", "bonferroni", "none")  # what p values alone can be corrected by
 
 
@@ -181,8 +183,12 @@ def split_half_best_layer(
     -------
     DataFrame
         A row an ROI: roi, layer (chosen most often), chosen_share (of splits), score and standard_error
-        over participants on the half not used to choose, position (0 first to 1 last layer, mean over
-        splits), n (participants). An ROI without any score is left out, with a `BrainmapWarning`; splits without
+        over participants on the half not used to choose, p (one-sided t test over participants of score above 0),
+        position (0 first to 1 last layer, mean over splits) with its spread over splits: position_sd, position_low
+        and position_high (the nearest and the farthest layer chosen), n (participants). Positions are NaN where the
+        score is not above 0 (p above .05; of one participant, a score of 0 or less): the winner among layers that
+        explain nothing is nowhere. Where two layers far apart are equally good their mean is a layer between them that
+        is not: the spread says so. An ROI without any score is left out, with a `BrainmapWarning`; splits without
         one (pairs are missing) do not count.
 
     Raises
@@ -243,10 +249,13 @@ def split_half_best_layer(
         counts = np.bincount(picks, minlength=len(layers))
         scores = _median(tested[roi][there])
         mean, error = _mean_and_error(scores[None])
+        p = float(_t(scores[None], "greater")["p"][0])
+        depth = picks / (len(layers) - 1) if mean[0] > 0 and not p > POSITION_P else np.full(len(picks), np.nan)
         rows.append({
             "roi": roi, "layer": layers[counts.argmax()], "chosen_share": counts.max() / len(picks),
-            "score": mean[0], "standard_error": error[0], "position": picks.mean() / (len(layers) - 1),
-            "n": int(np.isfinite(scores).sum()),
+            "score": mean[0], "standard_error": error[0], "p": p, "position": depth.mean(),
+            "position_sd": depth.std(ddof=1) if len(depth) > 1 else np.nan, "position_low": depth.min(),
+            "position_high": depth.max(), "n": int(np.isfinite(scores).sum()),
         })
     return pd.DataFrame(rows)
 

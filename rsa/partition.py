@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Fit = Literal["ols", "nnls"]
 Validation = Literal["participants", "none"]
+Tested = Literal["only", "all"]
 MOST_SETS = 4
 """Sets that one partition takes: 4 make 15 shares."""
 
@@ -69,10 +70,38 @@ class Partition:
         return [f"{one[0]} only" if len(one) == 1 < len(self.sets) else " + ".join(one) for one in self.subsets]
 
     def table(self) -> pd.DataFrame:
-        """A row for each share and data RDM: roi, participant, sets, share, r2 (of the union of those sets)."""
+        """A row for each share and data RDM: roi, participant, sets, share, r2 (of the union of those sets).
+
+        Its last column, suppressed_by, is that of `suppression` in the region.
+        """
         rows = pd.DataFrame(np.repeat(self.data.to_numpy(), len(self.subsets), axis=0), columns=self.data.columns)
         named = np.tile(np.array(self.names), len(self.data))
-        return rows.assign(sets=named, share=self.shares.T.ravel(), r2=self.r2.T.ravel())
+        rows = rows.assign(sets=named, share=self.shares.T.ravel(), r2=self.r2.T.ravel())
+        return rows.assign(suppressed_by=self._flags(rows))
+
+    def suppression(self) -> dict[tuple[str, str], str]:
+        """The "only" shares `(roi, name)` beside a negative common share of their set, and the names of the latter.
+
+        Such an "only" share is no proof that its set has anything to do with the data: where a and b share what the
+        data lack, b lets a regression take that off a, and "b only" is above 0 although b alone explains nothing. A
+        common share is negative where its mean over participants is more than two standard errors below 0 (of one
+        data RDM: below 0).
+        """
+        found: dict[tuple[str, str], list[str]] = {}
+        for roi in dict.fromkeys(self.data["roi"]):
+            shares = self.shares[:, (self.data["roi"] == roi).to_numpy()]
+            for members, name, row in zip(self.subsets, self.names, shares, strict=True):
+                row = row[np.isfinite(row)]
+                error = row.std(ddof=1) / np.sqrt(len(row)) if len(row) > 1 else 0.0
+                if len(members) > 1 and len(row) and row.mean() + 2 * error < -1e-12:
+                    for one in members:
+                        found.setdefault((str(roi), f"{one} only"), []).append(name)
+        return {key: ", ".join(names) for key, names in found.items()}
+
+    def _flags(self, rows: pd.DataFrame) -> list[str]:
+        """`suppression` of rows with roi and sets, "none" where there is none."""
+        flags = self.suppression()
+        return [flags.get((str(roi), name), "none") for roi, name in zip(rows["roi"], rows["sets"], strict=True)]
 
 
 def partition_variance(
@@ -160,30 +189,37 @@ def partition_variance(
 def partition_statistics(
     partition: Partition,
     *,
+    shares: Tested = "only",
     test: Test = "signed-rank",
     correction: Correction = "fdr",
     alternative: Alternative = "greater",
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test the shares of a partition against 0 over participants, corrected over all shares and ROIs.
+    """Test shares of a partition against 0 over participants, corrected over all that are tested and all ROIs.
 
     Parameters
     ----------
     partition : Partition
         With weights from other participants (`validation="participants"`).
+    shares : {"only", "all"}
+        only: what one set explains alone. all: common shares too. A common share is above 0 for a set that has nothing
+        to do with the data, if it correlates with one that has: of a and b with a correlation r, and data that a
+        explains, "a + b" is r^2 times what a explains. It says that models are alike, not that both are in the brain.
     test, correction, alternative, rng
         As in `brainmap.rsa.score_statistics`.
 
     Returns
     -------
     DataFrame
-        A row a share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p.
+        A row a share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p, and
+        suppressed_by: the negative common shares beside an "only" share (see `Partition.suppression`).
 
     Raises
     ------
     InputError
         Shares that were fit and scored on the same RDM: they exceed 0 by chance alone.
     """
+    one_of(shares, get_args(Tested), "shares")
     if partition.validation != "participants":
         raise InputError("partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
                          "alone; partition with validation='participants'")
@@ -192,8 +228,13 @@ def partition_statistics(
     scores = np.full((len(partition.subsets), len(rois), len(people)), np.nan)
     where = partition.data["roi"].map(rois.index), partition.data["participant"].map(people.index)
     scores[:, where[0].to_numpy(), where[1].to_numpy()] = partition.shares
-    labels = {"sets": partition.names, "roi": rois}
-    return score_statistics(scores, test=test, correction=correction, alternative=alternative, labels=labels, rng=rng)
+    tested = [k for k, one in enumerate(partition.subsets) if shares == "all" or len(one) == 1]
+    labels = {"sets": [partition.names[k] for k in tested], "roi": rois}
+    table = score_statistics(scores[tested], test=test, correction=correction, alternative=alternative, labels=labels,
+                             rng=rng)  # fmt: skip
+    if shares == "all":
+        table.attrs["note"] += "; a common share is above 0 for a set unrelated to the data that is like a related one"
+    return table.assign(suppressed_by=partition._flags(table))
 
 
 def _described(rdms: RDMs) -> pd.DataFrame:

@@ -9,6 +9,7 @@ patterns are drawn.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.ceiling import noise_ceiling_of_vectors, pools
-from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.compare import RANKED, Measure, compare_vectors, measure_named, rank_rows, scaled
 from brainmap.rsa.dissimilarity import dissimilarities
 
 if TYPE_CHECKING:
@@ -304,6 +305,24 @@ def lower_ceiling(vectors: Floats, measure: Measure) -> float:
         return noise_ceiling_of_vectors(vectors, measure=measure).lower
     _, others = pools(vectors, measure)
     return float(np.diagonal(compare_vectors(others, vectors, measure=measure)).mean())
+
+
+def lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measure) -> list[float]:
+    """The `lower_ceiling` of the first so many of whole RDMs `(n_participants, n_pairs)`, ranked once for all."""
+    if measure not in ("rho-a", "spearman", "pearson", "cosine"):
+        return [lower_ceiling(vectors[:n], measure) for n in participants]
+    own = scaled(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool))
+    pools = [(own[:n].sum(axis=0) - own[:n]) / (n - 1) for n in participants]
+    if measure in RANKED:
+        ranks = rank_rows(np.concatenate(pools).round(9)) - (vectors.shape[1] + 1) / 2.0
+        pools = np.split(ranks, np.cumsum(participants)[:-1])
+    scores = []
+    for n, pool in zip(participants, pools, strict=True):
+        length = np.linalg.norm(pool, axis=1) * np.linalg.norm(own[:n], axis=1)
+        if measure == "rho-a":
+            length[:] = (vectors.shape[1] ** 3 - vectors.shape[1]) / 12.0
+        scores.append(float((np.einsum("ij,ij->i", pool, own[:n]) / length).mean()))
+    return scores
 
 
 def signal_of_ceiling(

@@ -23,7 +23,7 @@ from brainmap.rsa.planted_rdms import (
     Planted,
     draw_group,
     geometry_of,
-    lower_ceiling,
+    lower_ceilings,
     signal_of_ceiling,
 )
 from brainmap.types import FeatureSet
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 WANTED = 0.8
 """The power that a study is usually planned for."""
-_MEASURED = 25  # simulated studies whose noise ceiling is measured, as it takes longer than the rest
 
 POWER_COLUMNS = {
     "comparison": "what is tested: the planted layer against 0, or against the other layer",
@@ -239,23 +238,21 @@ def simulated_scores(
     -------
     scores : array (n_models, simulations, n_most)
     ceilings : dict of participants to float
-        Means over the first 25 studies.
+        Means over all studies.
     """
     most, n_items = max(participants), len(geometry.gram)
     scores = np.empty((len(models), simulations, most))
-    lower: dict[int, list[float]] = {n: [] for n in participants}
+    lower = np.empty((simulations, len(participants)))
     for k in range(simulations):
         items, data = draw_group(
             geometry.gram, signal=signal, measurement=measurement, n_participants=most, n_conditions=n_conditions,
             rng=rng,
         )  # fmt: skip
         scores[:, k] = compare_vectors(models[:, pair_positions(items, n_items)], data, measure=measure)
-        if k < _MEASURED:
-            for n, found in lower.items():
-                found.append(lower_ceiling(data[:n], measure))
+        lower[k] = lower_ceilings(data, participants, measure)
         if step is not None:
             step.advance()
-    return scores, {n: float(np.mean(found)) for n, found in lower.items()}
+    return scores, dict(zip(participants, lower.mean(axis=0).tolist(), strict=True))
 
 
 def detection_rates(

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from rsatoolbox.rdm.rdms import RDMs
@@ -213,7 +214,28 @@ def test_the_same_seed_gives_the_same_table_and_rois_do_not_change_each_other() 
     again = split_half_best_layer(models, brains, rng=np.random.default_rng(0))
     alone = split_half_best_layer(models, brains.subset("roi", "control"), rng=np.random.default_rng(0))
     assert both.equals(again)
-    assert both.iloc[1].tolist() == alone.iloc[0].tolist()
+    pd.testing.assert_series_equal(both.iloc[1], alone.iloc[0], check_names=False)
+
+
+def test_a_best_layer_has_a_position_with_its_spread_and_none_where_nothing_is_explained() -> None:
+    models, brains = planted(np.random.default_rng(14), depth=7)
+    table: Any = split_half_best_layer(models, brains, rng=np.random.default_rng(0)).set_index("roi")
+    assert table.loc["HG", "p"] < 0.05
+    assert table.loc["control", "p"] > 0.05
+    assert table.loc["control", ["position", "position_sd", "position_low", "position_high"]].isna().all()
+    # two layers that are equally good, far apart: their mean is a layer between them, and the spread says so
+    first, last = np.array(models.dissimilarities)[[0, 6]]
+    rng = np.random.default_rng(1)
+    both = np.array(brains.subset("roi", "HG").dissimilarities)
+    both[:] = (first - first.mean()) / first.std() + (last - last.mean()) / last.std()
+    both += rng.normal(size=both.shape)
+    twice = RDMs(both, pattern_descriptors=dict(brains.pattern_descriptors),
+                 rdm_descriptors={"participant": [str(k) for k in range(len(both))], "roi": ["HG"] * len(both)},
+                 descriptors=dict(brains.descriptors))  # fmt: skip
+    row = split_half_best_layer(models, twice, rng=np.random.default_rng(2), splits=40).iloc[0]
+    assert (row["position_low"], row["position_high"]) == (0.0, 1.0)
+    assert 0.1 < row["position"] < 0.9
+    assert row["position_sd"] > 0.3
 
 
 def test_tokens_of_a_word_stay_on_one_side() -> None:

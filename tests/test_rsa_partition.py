@@ -75,6 +75,45 @@ def test_a_suppressor_gives_a_negative_commonality() -> None:
     assert got["signal with nuisance + nuisance"] == pytest.approx(-0.5)
 
 
+def test_what_a_set_explains_alone_is_flagged_under_suppression_and_not_without() -> None:
+    """Of a = [a, u] and b = [b, u], b alone has nothing to do with a brain that has a only."""
+    rng, people = np.random.default_rng(12), [f"{k:02d}" for k in range(12)] * 2
+    a, b, u = orthogonal(rng, 3)
+    brain = 0.7 * a + 0.3 * rng.normal(size=(24, PAIRS)) * np.sqrt(np.mean(a**2)) * 3
+    brain[12:] += 0.7 * b - 0.5 * a
+    sets = {"a": rdms(a + u), "b": rdms(0.3 * b + u)}
+    of_a = rdms(brain, participant=people, roi=["of a"] * 12 + ["of both"] * 12)
+    found = partition_variance(sets, of_a)
+    assert {key: by for key, by in found.suppression().items() if key[0] == "of a"} == {
+        ("of a", "a only"): "a + b", ("of a", "b only"): "a + b"}  # fmt: skip
+    table = partition_statistics(found)
+    assert table["sets"].tolist() == ["a only", "a only", "b only", "b only"]
+    b_only = table[(table["sets"] == "b only") & (table["roi"] == "of a")].iloc[0]
+    assert b_only["p_corrected"] < 0.05  # significant, for a set that alone explains nothing
+    assert b_only["suppressed_by"] == "a + b"
+    alone = found.r2[1, :12]
+    assert alone.mean() < 0.02
+    independent = partition_variance({"a": rdms(a), "b": rdms(b)}, of_a)
+    assert independent.suppression() == {}
+    assert set(independent.table()["suppressed_by"]) == {"none"}
+
+
+def test_common_shares_are_tested_on_request_and_say_that_models_are_alike() -> None:
+    rng = np.random.default_rng(13)
+    a, other, rest = orthogonal(rng, 3)
+    like_a = 0.6 * a + 0.8 * other  # unrelated to the brain but for being like a
+    brain = a + rng.normal(size=(10, PAIRS)) * np.sqrt(np.mean(a**2))
+    found = partition_variance({"a": rdms(a), "like a": rdms(like_a)}, rdms(brain, participant=list("abcdefghij")))
+    every = partition_statistics(found, shares="all").set_index("sets")
+    assert every.loc["a + like a", "p_corrected"] < 0.05
+    assert every.loc["a + like a", "mean"] == pytest.approx(0.36 * found.r2[0].mean(), abs=0.05)
+    assert every.loc["like a only", "p_corrected"] > 0.05
+    assert "a common share is above 0 for a set unrelated to the data" in every.attrs["note"]
+    assert "a + like a" not in set(partition_statistics(found)["sets"])
+    with pytest.raises(InputError, match="shares"):
+        partition_statistics(found, shares="common")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("fit", ["ols", "nnls"])
 @pytest.mark.parametrize("validation", ["none", "participants"])
 @pytest.mark.parametrize("n_sets", [1, 2, 3, 4])
@@ -149,7 +188,7 @@ def test_nothing_to_explain_is_not_significant_and_a_planted_share_is() -> None:
     assert (table["p_corrected"].drop(("planted", "network only")) > 0.05).all()
     assert table.loc[("noise", "network only"), "n"] == 8
     rows = found.table()
-    assert list(rows) == ["roi", "participant", "sets", "share", "r2"]
+    assert list(rows) == ["roi", "participant", "sets", "share", "r2", "suppressed_by"]
     chosen = rows[(rows["roi"] == "noise") & (rows["participant"] == "3") & (rows["sets"] == "acoustics only")]
     assert chosen["share"].item() == found.shares[1, 11]
 

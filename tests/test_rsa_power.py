@@ -18,7 +18,14 @@ from brainmap.rsa.alignment import pair_positions
 from brainmap.rsa.ceiling import noise_ceiling_of_vectors
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.dissimilarity import dissimilarities
-from brainmap.rsa.planted_rdms import Measurement, draw_group, embed_rdm, lower_ceiling, signal_of_ceiling
+from brainmap.rsa.planted_rdms import (
+    Measurement,
+    draw_group,
+    embed_rdm,
+    lower_ceiling,
+    lower_ceilings,
+    signal_of_ceiling,
+)
 from brainmap.rsa.power import detection_rates, wilson
 from brainmap.rsa.simulate import simulate_participant
 
@@ -48,6 +55,27 @@ def test_rdms_are_distributed_as_those_of_patterns_with_this_geometry(runs: int,
     np.testing.assert_allclose(drawn.mean(axis=0), made.mean(axis=0), atol=(5 * spread * np.sqrt(2 / n)).max())
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(made.T), atol=0.1 * spread.max() ** 2)
     assert stats.ks_2samp(drawn[:, 0], made[:, 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("measure", ["rho-a", "spearman", "pearson", "cosine", "tau-b"])
+def test_ceilings_of_several_group_sizes_are_those_of_each(measure: Measure) -> None:
+    data = np.random.default_rng(3).gamma(2.0, size=(9, 45)).round(1)
+    found = lower_ceilings(data, (3, 5, 9), measure)
+    assert found == pytest.approx([noise_ceiling_of_vectors(data[:n], measure=measure).lower for n in (3, 5, 9)])
+
+
+def test_the_ceiling_that_is_told_is_that_of_all_studies(monkeypatch: Any) -> None:
+    seen: list[float] = []
+
+    def watched(data: Any, participants: Any, measure: Any) -> list[float]:
+        found = lower_ceilings(data, participants, measure)
+        seen.extend(found)
+        return found
+
+    monkeypatch.setattr("brainmap.rsa.power.lower_ceilings", watched)
+    table = power_analysis(layers(), a="conv4", participants=(6,), simulations=60, rng=np.random.default_rng(0)).table
+    assert len(seen) == 60
+    assert table["ceiling_lower"][0] == pytest.approx(np.mean(seen))
 
 
 def test_what_a_participant_has_of_its_own_and_what_no_model_explains_leave_the_models_share() -> None:

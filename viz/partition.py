@@ -27,7 +27,8 @@ def plot_partition(
     partition : Partition
         Of `brainmap.rsa.partition_variance`.
     statistics : DataFrame, optional
-        Of `brainmap.rsa.partition_statistics`: shares with `p_corrected < alpha` get a star.
+        Of `brainmap.rsa.partition_statistics`: shares with `p_corrected < alpha` get a star. It tests what sets explain
+        alone: a common share is above 0 for a set unrelated to the brain that is like a related one, too.
     columns : int
         Panels a row, at most.
     alpha : float
@@ -47,8 +48,9 @@ def plot_partition(
     Filled dots at the left say to which sets a share belongs: one dot is what that set alone explains, several are
     what these have in common. Bars are means over participants with their standard error, small points are
     participants. A bar to the left of 0 is a negative share: the sets explain more together than apart
-    (suppression), or, where weights come from other participants, nothing that generalizes. All shares sum to the
-    last row.
+    (suppression), or, where weights come from other participants, nothing that generalizes. A dagger marks what a set
+    explains alone beside such a common share: the set may have nothing to do with the brain. All shares sum to the last
+    row.
 
     Examples
     --------
@@ -67,7 +69,8 @@ def plot_partition(
     names = max(len(name) for name in partition.sets)
     left, foot, top = 0.15 + 0.26 * len(partition.sets), max(0.32, 0.12 + 0.062 * names), 0.32
     gap, width = foot + top, left + 2.5 * columns + 0.3
-    words = 0.3 if columns > 1 else 0.42  # of the line at the bottom, or two
+    flags = partition.suppression()
+    words = (0.3 if columns > 1 else 0.42) + (0.14 if flags else 0)  # of the lines at the bottom
     height = rows * (n_bars * ROW + gap) + words
     figure = Figure(figsize=(width, height))
     bottom = (foot + words) / height
@@ -85,11 +88,14 @@ def plot_partition(
         if statistics is not None:
             found = statistics[(statistics["roi"] == roi) & (statistics["p_corrected"] < alpha)]
             starred = set(found["sets"])
-        _bars(axes, values, [name in starred for name in partition.names])
+        marks = [" †" * ((str(roi), name) in flags) + " *" * (name in starred) for name in partition.names]
+        _bars(axes, values, marks)
         axes.set_title(roi)
         axes.tick_params(labelbottom=True)
     told = "weights from other participants" if partition.validation == "participants" else "fit to each RDM itself"
     told = f"share of explained variance{' ' if columns > 1 else chr(10)}(R², {told})"
+    if flags:
+        told += f"{chr(10)}† beside a negative common share (suppression)"
     for axes in grid.ravel()[len(rois) :]:
         axes.set_visible(False)
     figure.text((left + (width - left) / 2) / width, 0.08 / height, told,
@@ -97,8 +103,8 @@ def plot_partition(
     return figure
 
 
-def _bars(axes: Axes, values: NDArray[np.float64], starred: list[bool]) -> None:
-    """A bar a share, and the whole below a line."""
+def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
+    """A bar a share with its marks, and the whole below a line."""
     axes.axvline(0, color="#9aa5b1", lw=0.8, zorder=1)
     axes.axhline(len(values) - 1.5, color=HAIRLINE, lw=1.0, zorder=0)
     count = np.isfinite(values).sum(axis=1)
@@ -115,7 +121,7 @@ def _bars(axes: Axes, values: NDArray[np.float64], starred: list[bool]) -> None:
             spread = np.linspace(-0.2, 0.2, len(one))
             axes.scatter(one, at + spread, s=6, color=INK, alpha=0.35, lw=0, zorder=3)
             end = [middle + error, float(one.max())]
-        star = " *" if not whole and starred[at] else ""
+        star = "" if whole else marks[at]
         axes.annotate(decimals(float(middle)) + star, (max(0.0, *end), at), (4, 0), textcoords="offset points",
                       va="center", fontsize=7.5, color=INK if star or whole else MUTED)  # fmt: skip
     axes.set_ylim(len(values) - 0.5, -0.5)

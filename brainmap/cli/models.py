@@ -36,6 +36,7 @@ SHARE_COLUMNS = {
     "sets": "the sets of models to which the share belongs: one only, or in common",
     "share": "share of explained variance; a common one below 0 says that sets suppress each other",
     "r2": "explained variance of the union of these sets",
+    "suppressed_by": "of what one set explains alone: negative common shares of it, beside which it proves nothing",
 }
 
 
@@ -148,6 +149,9 @@ def partition(
     out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
     figure: Annotated[Path | None, typer.Option(help="A picture of the shares: .png, .svg or .pdf.")] = None,
+    shares: Annotated[
+        str, typer.Option(help="Tested: only (what a set explains alone), or all; common ones show models' likeness.")
+    ] = "only",
     test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
     correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
     seed: Seed = 0,
@@ -177,10 +181,13 @@ def partition(
     tested = None
     if validation == "participants" or statistics is not None:
         rng = np.random.default_rng(seed)
-        tested = partition_statistics(found, test=test, correction=correction, rng=rng)  # type: ignore[arg-type]
+        tested = partition_statistics(
+            found, shares=shares, test=test, correction=correction, rng=rng  # type: ignore[arg-type]
+        )  # fmt: skip
     if statistics is not None and tested is not None:
         columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}
         columns["p_corrected"] = "corrected over all rows of the table"
+        columns["suppressed_by"] = SHARE_COLUMNS["suppressed_by"]
         write_table(tested, statistics, columns=columns, about={**about, "Test": tested.attrs["note"]})
     table = found.table()
     if out is not None:
@@ -191,6 +198,10 @@ def partition(
         save_figure(plot_partition(found, tested), figure)
     if as_json or (out is None and statistics is None and figure is None):
         show(table if tested is None else tested, as_json)
+    if not as_json:
+        for (roi, name), by in found.suppression().items():
+            typer.echo(f"note: {roi}: {name!r} stands beside a negative common share ({by}: suppression); the set may "
+                       "have nothing to do with the data")  # fmt: skip
     said(*(() if as_json else (out, statistics, figure)))
 
 
