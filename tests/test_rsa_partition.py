@@ -100,7 +100,7 @@ def test_what_a_set_explains_alone_is_flagged_under_suppression_and_not_without(
 
 def test_common_shares_are_tested_on_request_and_say_that_models_are_alike() -> None:
     rng = np.random.default_rng(13)
-    a, other, rest = orthogonal(rng, 3)
+    a, other, _ = orthogonal(rng, 3)
     like_a = 0.6 * a + 0.8 * other  # unrelated to the brain but for being like a
     brain = a + rng.normal(size=(10, PAIRS)) * np.sqrt(np.mean(a**2))
     found = partition_variance({"a": rdms(a), "like a": rdms(like_a)}, rdms(brain, participant=list("abcdefghij")))
