@@ -17,7 +17,14 @@ from pydantic_core import ErrorDetails
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.names import slug
-from brainmap.study_inputs import Brain as Brain, Name, Participant as Participant, Section, find_participant
+from brainmap.study_inputs import (
+    Brain as Brain,
+    Inference as Inference,
+    Name,
+    Participant as Participant,
+    Section,
+    find_participant,
+)
 
 
 class About(Section):
@@ -35,6 +42,7 @@ class Stimuli(Section):
     """The table of sounds: stimulus_id, condition, path."""
 
     table: str
+    selected: bool = False  # chosen to differ, for models or the brain to be told apart: no sample of sounds
 
 
 class Network(Section):
@@ -90,32 +98,6 @@ OF_DESIGN = ("noise-only", "elapsed-time")
 """What `[rsa] control_for` takes beside acoustic models: RDMs of each participant's own order of events."""
 
 
-class Inference(Section):
-    """The tests over participants, conditions or both, and their correction over layers x ROIs."""
-
-    participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
-    correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
-    splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
-    bootstrap: int = Field(default=0, ge=0)  # resamples; 0 for none
-    over: Literal["both", "participants", "conditions"] = "both"  # what the bootstrap resamples
-    permutations: int = Field(default=2000, ge=0)  # relabelings of conditions, for one participant; 0 for none
-
-    @model_validator(mode="after")
-    def _enough_resamples(self) -> Inference:
-        for what, n in (("bootstrap", self.bootstrap), ("permutations", self.permutations)):
-            if 0 < n < 100:
-                raise ValueError(f"{what} = {n}: wanted at least 100, or 0 for none")
-        return self
-
-    @model_validator(mode="after")
-    def _flips_for_the_maximum(self) -> Inference:
-        if self.correction == "max-t" and self.participants != "sign-flip":
-            raise ValueError(
-                f"correction = 'max-t' flips signs: found participants = {self.participants!r}, wanted 'sign-flip'"
-            )
-        return self
-
-
 class Rsa(Section):
     """Level of the items, geometry of the brain, and how RDMs are compared."""
 
@@ -131,9 +113,12 @@ class Rsa(Section):
         if self.control_for and self.measure not in PARTIAL:
             raise ValueError(f"control_for: measure {self.measure!r} has no partial form that is 0 where layer and "
                              f"brain share the controls only; choose {some(PARTIAL)}")  # fmt: skip
-        if self.control_for and self.inference.bootstrap:
-            raise ValueError("control_for: partial scores are tested over participants, not by bootstrap; leave out "
-                             "control_for, or bootstrap")  # fmt: skip
+        asked = self.inference.asks_for_bootstrap and "bootstrap"
+        asked = asked or ("zero" in self.inference.model_fields_set and self.inference.zero == "relabeling" and "zero")
+        if self.control_for and asked:
+            how = "by bootstrap" if asked == "bootstrap" else "by relabeling"
+            raise ValueError(f"control_for: partial scores are tested over participants, not {how}; leave out "
+                             f"control_for, or {asked}")  # fmt: skip
         return self
 
     @property
@@ -246,7 +231,7 @@ class StudySettings(Section):
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
                 raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
-        if len(people) == 1 and self.rsa.inference.bootstrap and self.rsa.inference.over != "conditions":
+        if len(people) == 1 and self.rsa.inference.asks_for_bootstrap and self.rsa.inference.over != "conditions":
             raise ValueError(f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
                              "found one; set over = 'conditions'")  # fmt: skip
         if len({brain.on_surface for brain in self.brain}) > 1:

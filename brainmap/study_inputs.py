@@ -82,6 +82,54 @@ class Glm(Section):
     scale: Literal["signal", "percent", "noise"] = "signal"
 
 
+class Inference(Section):
+    """The tests of scores against 0 and of differences, and their correction over layers x ROIs.
+
+    The test over participants takes the sounds as fixed and stands beside every other one.
+    """
+
+    zero: Literal["relabeling", "bootstrap", "participants"] = "relabeling"
+    differences: Literal["bootstrap", "participants"] = "bootstrap"
+    participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
+    correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
+    splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
+    bootstrap: int = Field(default=1000, ge=0)  # resamples; 0 for none
+    over: Literal["both", "participants", "conditions"] = "both"  # what the bootstrap resamples
+    permutations: int = Field(default=2000, ge=0)  # relabelings of sounds, jointly for all participants; 0 for none
+
+    @property
+    def asks_for_bootstrap(self) -> bool:
+        """Whether the study file asks for a bootstrap, so that it is made of few sounds too, and never left out."""
+        said = self.model_fields_set
+        differ = "differences" in said and self.differences == "bootstrap"
+        return self.bootstrap > 0 and ("bootstrap" in said or self.zero == "bootstrap" or differ)
+
+    @model_validator(mode="after")
+    def _something_to_test_with(self) -> Inference:
+        said = self.model_fields_set
+        asks = self.zero == "bootstrap" or ("differences" in said and self.differences == "bootstrap")
+        if asks and not self.bootstrap:
+            raise ValueError("bootstrap = 0: found a test that asks for a bootstrap, wanted at least 100 resamples")
+        if not self.permutations and "zero" in said and self.zero == "relabeling":
+            raise ValueError("permutations = 0: found zero = 'relabeling', wanted at least 100 relabelings")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_resamples(self) -> Inference:
+        for what, n in (("bootstrap", self.bootstrap), ("permutations", self.permutations)):
+            if 0 < n < 100:
+                raise ValueError(f"{what} = {n}: wanted at least 100, or 0 for none")
+        return self
+
+    @model_validator(mode="after")
+    def _flips_for_the_maximum(self) -> Inference:
+        if self.correction == "max-t" and self.participants != "sign-flip":
+            raise ValueError(
+                f"correction = 'max-t' flips signs: found participants = {self.participants!r}, wanted 'sign-flip'"
+            )
+        return self
+
+
 class Brain(Section):
     """Participants whose files look alike; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
 

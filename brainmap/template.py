@@ -17,6 +17,7 @@ seed = 0                         # of everything random
 
 [stimuli]
 table = "stimuli.tsv"            # columns stimulus_id (unique), condition, path; or a folder with a folder a class
+# selected = false               # true: chosen to differ, and no sample of sounds; said beside every test
 
 [[network]]                      # repeat the block for more networks
 name = "ch32"
@@ -80,8 +81,13 @@ measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a
 #                                  rho-a, spearman: by splines, one control from 12 items, two from 20; of three
 #                                  (from 19) Pearson's correlation is taken. pearson: by straight lines
 inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
-# inference also takes bootstrap = 1000 (resamples), over = "both" ("participants", "conditions": what is drawn), and
-#                      permutations = 2000 (relabelings of conditions, where there is one participant)
+# inference also takes           # (the test over participants: signed-rank, t, sign-flip; fdr, bonferroni, max-t, none)
+#   zero = "relabeling"          # scores against 0: sounds relabeled jointly for all participants, whole conditions
+#                                  where sounds are their tokens; or "bootstrap"; or "participants": these sounds only
+#   differences = "bootstrap"    # of layers and networks, from 16 sounds on (fewer: "participants", these sounds only)
+#   permutations = 2000          # relabelings; 0 for none
+#   bootstrap = 1000             # resamples; 0 for none. Asked for, it is made of fewer than 16 sounds too
+#   over = "both"                # what is drawn anew: both, "participants", "conditions"
 
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0

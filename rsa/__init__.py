@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         fit_weights as fit_weights,
         score_models as score_models,
     )
+    from brainmap.rsa.relabeling import relabeling_test as relabeling_test
     from brainmap.rsa.reliability import (
         responsive_voxels as responsive_voxels,
         screen_voxels as screen_voxels,
@@ -167,6 +168,7 @@ _HOMES = {
     "shared_structure": ("residual_structure",),
     "_bootstrap": ("Bootstrap", "bootstrap"),
     "permutation": ("permutation_test",),
+    "relabeling": ("relabeling_test",),
     "inference": ("score_statistics", "split_half_best_layer"),
     "_ceiling_maps": ("CeilingMaps", "ceiling_maps"),
     "_searchlight": ("searchlight",),

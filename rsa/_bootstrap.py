@@ -16,6 +16,7 @@ from brainmap.rsa._resampling import Draw, check_varied, resample, sampler
 from brainmap.rsa.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.compare import Measure, measure_named
 from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.exchange import units_of
 from brainmap.rsa.inference import Correction, corrected
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Bootstrap:
         """A row a model: its score against 0 (one-sided).
 
         Columns model, score (of the data as they are), mean (of the resamples), standard_error, ci_low and ci_high (of
-        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less mean), which is not tested: the true
+        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less score), which is not tested: the true
         model may lie below the lower ceiling or above it (`brainmap.rsa.residual_structure` tests what a model lacks).
         p of bures, which is above 0 for any two RDMs, is NaN.
         """
@@ -95,7 +96,7 @@ class Bootstrap:
             "model": self.models, "score": self.scores, "mean": scores, "standard_error": error,
             "ci_low": scores - reach, "ci_high": scores + reach,
             "t": t, "p": p, "p_corrected": corrected(p, correction),
-            "below_ceiling": self.means[-2] - scores,
+            "below_ceiling": self.ceiling[0] - self.scores,
         })
 
     def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
@@ -121,7 +122,8 @@ def bootstrap(
     model_rdms : rsatoolbox RDMs
         One RDM a model, named by the RDM descriptor layer (with network where layers repeat) or name.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant, of one ROI; conditions are matched by label.
+        One RDM a participant, of one ROI; conditions are matched by label. Where items are stimuli of which several
+        share a condition, conditions are drawn with all of their stimuli.
     over : {"both", "participants", "conditions"}
         What is drawn anew with replacement, and so to what the result generalizes.
     n : int
@@ -143,8 +145,9 @@ def bootstrap(
 
     Notes
     -----
-    Pairs of a condition with its own copy are left out, as their dissimilarity of 0 would be no finding. A
-    participant drawn twice is never pooled against itself, and the ceilings average over the different participants
+    Pairs of a condition with its own copy are left out, as their dissimilarity of 0 would be no finding; so are all
+    pairs between the stimuli of two copies of one condition. A participant drawn twice is never pooled against itself,
+    and the ceilings average over the different participants
     drawn. Resamples in which a model or RDM is constant score 0, as in rsatoolbox, and a `BrainmapWarning`
     counts them. With over="both" the variance is n/(n-1) Vs + k/(k-1) Vc - nk/((n-1)(k-1)) (Vb - Vs - Vc) for n
     participants and k conditions and the variances over participants, conditions and both, at least the first and
@@ -179,20 +182,30 @@ def bootstrap(
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
     check_varied(data, range(1, len(data) + 1), "bootstrap: data RDMs", allow_equal=named == "cosine")
-    drawn = {"participants": len(data), "conditions": data_rdms.n_cond}
-    draws = {what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
-             for what, size in drawn.items()}  # fmt: skip
-    return bootstrap_of_draws(models, data, measure=named, names=names, **draws)
+    units = units_of(data_rdms)
+    return bootstrap_of_draws(
+        models, data, measure=named, names=names, units=units, **draws_of(len(data), units, over=over, n=n, rng=rng)
+    )  # fmt: skip
+
+
+def draws_of(
+    n_participants: int, units: Draw, *, over: Over, n: int, rng: np.random.Generator
+) -> dict[str, Draw | None]:
+    """The participants and conditions of every resample; None for what is not resampled."""
+    sizes = {"participants": n_participants, "conditions": int(units.max()) + 1}
+    return {what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
+            for what, size in sizes.items()}  # fmt: skip
 
 
 def bootstrap_of_draws(
     models: Floats, data: Floats, *, measure: Measure, participants: Draw | None = None,
-    conditions: Draw | None = None, names: tuple[str, ...] | None = None,
+    conditions: Draw | None = None, names: tuple[str, ...] | None = None, units: Draw | None = None,
 ) -> Bootstrap:
     """`bootstrap` of condensed vectors `(n_models, n_pairs)`, `(n_participants, n_pairs)` and given draws.
 
     `participants` `(n, n_participants)` and `conditions` `(n, n_conditions)` hold the indices drawn in each
-    resample; leave one out to resample the other alone.
+    resample; leave one out to resample the other alone. `units` `(n_items,)` holds the condition of each item, where
+    conditions have several items.
 
     Examples
     --------
@@ -203,25 +216,37 @@ def bootstrap_of_draws(
     """
     over: Over = "both" if participants is not None and conditions is not None else (
         "participants" if conditions is None else "conditions")  # fmt: skip
-    samples, n_flat = resample(models, data, measure=measure, participants=participants, conditions=conditions)
+    samples, n_flat = resample(
+        models, data, measure=measure, participants=participants, conditions=conditions, units=units
+    )  # fmt: skip
+    whole = sampler(models, data, measure, units)(None)
+    everyone = np.ones(len(data), dtype=np.intp)
+    ceiling = whole.ceiling(everyone) if len(data) > 1 else (np.nan, np.nan)
+    n_conditions = round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2) if units is None else int(units.max()) + 1
+    return bootstrap_of_samples(
+        samples, np.nanmean(whole.scores, axis=1), ceiling, over=over, measure=measure, n_flat=n_flat,
+        sizes=(len(data), n_conditions), names=names or tuple(f"model {k + 1}" for k in range(len(models))),
+    )  # fmt: skip
+
+
+def bootstrap_of_samples(
+    samples: Floats, scores: Floats, ceiling: tuple[float, float], *, over: Over, measure: Measure, n_flat: int,
+    sizes: tuple[int, int], names: tuple[str, ...],
+) -> Bootstrap:
+    """What resampled scores say, as `resample` gives them, of `sizes` participants and conditions."""
     used = np.asarray(np.isfinite(samples[0, :, :-2]).all(axis=1))
     if used.sum() < 2:
         raise InputError(f"bootstrap: {used.sum()} of {len(used)} resamples have three different conditions that all "
                          "participants share, wanted at least 2; take more conditions, or over='participants'")
     if n_flat:
         warnings.warn(f"bootstrap: in {n_flat} of {len(used)} resamples a model or a participant's RDM is constant "
-                      "and scores 0; more conditions make that rare", BrainmapWarning, stacklevel=3)
-    n_participants, n_conditions = len(data), round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2)
-    sizes = {"participants": (n_participants,), "conditions": (n_conditions,), "both": (n_participants, n_conditions)}
-    whole = sampler(models, data, measure)(None)
-    everyone = np.ones(n_participants, dtype=np.intp)
-    variances, differences = variances_of(covariances(samples[:, used, None]), sizes[over])
+                      "and scores 0; more conditions make that rare", BrainmapWarning, stacklevel=4)
+    drawn = {"participants": sizes[:1], "conditions": sizes[1:], "both": sizes}[over]
+    variances, differences = variances_of(covariances(samples[:, used, None]), drawn)
     return Bootstrap(
-        models=names or tuple(f"model {k + 1}" for k in range(len(models))), over=over, measure=measure,
-        n_participants=n_participants, n_conditions=n_conditions, scores=np.nanmean(whole.scores, axis=1),
-        ceiling=np.array(whole.ceiling(everyone) if n_participants > 1 else (np.nan, np.nan)), samples=samples,
-        means=samples[:, used].mean(axis=(0, 1)), variances=variances, difference_variances=differences,
-        df=min(sizes[over]) - 1,
+        models=names, over=over, measure=measure, n_participants=sizes[0], n_conditions=sizes[1], scores=scores,
+        ceiling=np.array(ceiling), samples=samples, means=samples[:, used].mean(axis=(0, 1)), variances=variances,
+        difference_variances=differences, df=min(drawn) - 1,
     )  # fmt: skip
 
 
@@ -241,9 +266,10 @@ def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floa
     if over != "conditions" and len(data) < 2:
         raise InputError(f"bootstrap over {over}: found {len(data)} participant, wanted at least 2; choose "
                          "over='conditions', or brainmap.rsa.permutation_test")
-    if data_rdms.n_cond < 4 and (over != "participants" or data_rdms.n_cond < 3):
+    n_conditions = data_rdms.n_cond if over == "participants" else int(units_of(data_rdms).max()) + 1
+    if n_conditions < (3 if over == "participants" else 4):
         least = 3 if over == "participants" else 4
-        raise InputError(f"bootstrap over {over}: found {data_rdms.n_cond} conditions, wanted at least {least}")
+        raise InputError(f"bootstrap over {over}: found {n_conditions} conditions, wanted at least {least}")
     return models, data
 
 

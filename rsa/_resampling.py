@@ -1,8 +1,10 @@
 """Scores and noise ceilings of resampled conditions and participants.
 
 A resample of conditions is integer weights on pairs of conditions: pair (i, j) occurs as often as i times j was
-drawn, and the pairs of a condition with itself have no place in it. A resample of participants is integer weights
-on their RDMs. So nothing is copied: a resample is one weighted matrix product.
+drawn, and the pairs of a condition with itself have no place in it. Where items are tokens of conditions, a
+condition is drawn with all of its tokens: pairs of its own tokens then occur as often as the condition, and pairs of
+two copies of it have no place. A resample of participants is integer weights on their RDMs. So nothing is copied: a
+resample is one weighted matrix product.
 
 Shapes: models `(n_models, n_pairs)`, data `(n_participants, n_pairs)`, both condensed over `n_conditions`.
 """
@@ -55,8 +57,9 @@ Sampler = Callable[[Draw | None], Sample]
 
 
 def resample(
-    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None, conditions: Draw | None
-) -> tuple[Floats, int]:
+    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None, conditions: Draw | None,
+    units: Draw | None = None,
+) -> tuple[Floats, int]:  # fmt: skip
     """Every resample's mean score of each model, with lower and upper ceiling in the last two columns.
 
     Parameters
@@ -66,6 +69,8 @@ def resample(
     participants : int array (n, n_participants) or None
         Which were drawn; None takes all as they are.
     conditions : int array (n, n_conditions) or None
+    units : int array (n_items,), optional
+        The condition of each item, where items are tokens of conditions; each item is its own if left out.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def resample(
     int
         Resamples in which something was constant and so scored 0.
     """
-    take = sampler(models, data, measure)
+    take = sampler(models, data, measure, units)
     whole, everyone = take(None), np.ones(len(data), dtype=np.intp)
     drawn = participants if participants is not None else conditions
     assert drawn is not None
@@ -97,13 +102,23 @@ def resample(
     return found, n_flat
 
 
-def sampler(models: Floats, data: Floats, measure: Measure) -> Sampler:
+def sampler(models: Floats, data: Floats, measure: Measure, units: Draw | None = None) -> Sampler:
     """What scores a resample: weighted products where every RDM lacks the same pairs and the measure allows it."""
-    n_items = round((1 + np.sqrt(1 + 8 * models.shape[1])) / 2)
     missing = np.isnan(np.vstack([models, data]))
-    if measure in ("pearson", "cosine", "spearman", "rho-a") and (missing == missing[0]).all():
-        return _Weighted(models, data, measure, n_items, ~missing[0])
-    return partial(_sample_of_any, models, data, measure)
+    units = np.arange(_n_items(models)) if units is None else units
+    if can_weigh(measure) and (missing == missing[0]).all():
+        return _Weighted(models, data, measure, units, ~missing[0])
+    return partial(_sample_of_any, models, data, measure, units)
+
+
+def can_weigh(measure: Measure) -> bool:
+    """Whether weights on pairs can express a resample in this measure."""
+    return measure in ("pearson", "cosine", "spearman", "rho-a")
+
+
+def _n_items(vectors: Floats) -> int:
+    n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
+    return n
 
 
 def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_equal: bool = False) -> None:
@@ -127,19 +142,20 @@ class _Weighted:
     """Pearson, cosine, spearman and rho-a under weights on pairs."""
 
     def __init__(
-        self, models: Floats, data: Floats, measure: Measure, n_items: int, use: NDArray[np.bool_]
+        self, models: Floats, data: Floats, measure: Measure, units: Draw, use: NDArray[np.bool_]
     ) -> None:
         vectors = np.vstack([models, data])[:, use]
-        self.n_models, self.n_items, self.measure = len(models), n_items, measure
-        self.i, self.j = (side[use] for side in np.triu_indices(n_items, 1))
+        self.n_models, self.n_units, self.measure = len(models), int(units.max()) + 1, measure
+        self.i, self.j = (units[side[use]] for side in np.triu_indices(len(units), 1))
+        self.within = self.i == self.j
         self.ranked = measure in ("spearman", "rho-a")
         # scaled once, so that sums of squares under any weights keep their precision
         self.vectors = vectors if self.ranked else unit_length(vectors, center=measure == "pearson")
         self.order = np.argsort(vectors, axis=1) if self.ranked else None
 
     def __call__(self, conditions: Draw | None) -> Sample:
-        often = np.ones(self.n_items) if conditions is None else np.bincount(conditions, minlength=self.n_items) * 1.0
-        weights = often[self.i] * often[self.j]
+        often = np.ones(self.n_units) if conditions is None else np.bincount(conditions, minlength=self.n_units) * 1.0
+        weights = np.where(self.within, often[self.i], often[self.i] * often[self.j])
         use = np.flatnonzero(weights)
         if self.order is not None:
             from brainmap.rsa._bootstrap_kernels import weighted_ranks
@@ -211,24 +227,27 @@ def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw)
 
 
 def _sample_of_any(
-    models: Floats, data: Floats, measure: Measure, conditions: Draw | None
+    models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None
 ) -> Sample:
     """A resample written out, for measures that weights cannot express and RDMs that lack different pairs."""
     x, y = models, data
     if conditions is not None:
-        x, y = (written_out(side, conditions, measure) for side in (x, y))
+        x, y = (written_out(side, conditions, measure, units) for side in (x, y))
     scores = compared(x, y, measure)
     enough = (np.isfinite(x) * 1.0) @ (np.isfinite(y) * 1.0).T > 1
     flat = np.isnan(scores) & enough
     return Sample(np.where(flat, 0.0, scores), partial(ceiling_of_any, y, measure), int(flat.sum()))
 
 
-def written_out(vectors: Floats, conditions: Draw, measure: Measure) -> Floats:
+def written_out(vectors: Floats, conditions: Draw, measure: Measure, units: Draw | None = None) -> Floats:
     """RDMs over conditions that were drawn, as often as they were, without pairs of one with its own copy."""
-    n_items = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
-    drawn = np.sort(conditions)
+    units = np.arange(_n_items(vectors)) if units is None else units
+    members = [np.flatnonzero(units == unit) for unit in np.sort(conditions)]
+    drawn, copy = np.concatenate(members), np.repeat(np.arange(len(members)), [len(m) for m in members])
     a, b = np.triu_indices(len(drawn), 1)
-    places, itself = pair_positions(drawn, n_items), drawn[a] == drawn[b]
+    itself = (units[drawn[a]] == units[drawn[b]]) & (copy[a] != copy[b])
+    # a pair of an item with itself has no place in the vector; it is among those left out
+    places = pair_positions(drawn, len(units))
     if measure.endswith("cov"):  # whitening needs to know whose pairs they are
         return np.where(itself, np.nan, vectors[:, places])
     return np.asarray(vectors[:, places[~itself]])

@@ -36,7 +36,7 @@ BOOTSTRAP_COLUMNS = {
     "t": "of the mean against 0",
     "p": "one-sided, uncorrected",
     "p_corrected": "corrected over all rows of the table: models x regions",
-    "below_ceiling": "how far the mean lies below the lower noise ceiling, a band to look at: not tested",
+    "below_ceiling": "how far the score lies below the lower noise ceiling, a band to look at: not tested",
 }
 DIFFERENCE_COLUMNS = {
     "model": "model",
@@ -50,6 +50,17 @@ DIFFERENCE_COLUMNS = {
     "p_corrected": "corrected over all rows of the table: pairs of models x regions",
     "n": "participants",
     "smallest_p": "smallest p that so many participants can reach",
+}
+RELABELING_COLUMNS = {
+    "model": "model",
+    "roi": "region of interest",
+    "mean": "mean score over participants, by the measure that relabelings are compared by",
+    "chance": "its mean over the relabelings of the sounds",
+    "statistic": "mean less chance, in standard deviations over the relabelings",
+    "p": "share of relabelings with a statistic as high, uncorrected",
+    "p_corrected": "corrected over all rows, by the highest statistic of each relabeling",
+    "n": "participants",
+    "smallest_p": "smallest p that relabelings of this model can reach",
 }
 PERMUTATION_COLUMNS = {
     "model": "model",

@@ -16,6 +16,7 @@ from brainmap.rsa.alignment import aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.dissimilarity import Floats
 from brainmap.rsa.partial import aligned_controls, compare_vectors_partial
+from brainmap.rsa.reach import fdr_reach
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -72,7 +73,8 @@ def score_statistics(
     DataFrame
         A row a test: the labels, mean, standard_error (both of the raw scores), statistic, p, p_corrected, n
         (participants), smallest_p (the smallest p that n can reach, 0 for t). `attrs["note"]` says test and
-        correction in words.
+        correction in words, and where fdr can find nothing. The sounds (items) are taken as fixed: the result speaks
+        of these only. `brainmap.rsa.relabeling_test` and `brainmap.rsa.bootstrap` do not take them so.
 
     Raises
     ------
@@ -118,6 +120,9 @@ def score_statistics(
     table["smallest_p"] = tested["smallest_p"].to_numpy()
     reach = float(table["smallest_p"].max())
     table.attrs["note"] = _note(test, correction, alternative, n_tests=len(flat), smallest=reach)
+    out_of_reach = fdr_reach(table["p"], reach) if correction == "fdr" else ""
+    if out_of_reach:
+        table.attrs["note"] += f"; {out_of_reach}"
     return table
 
 
@@ -384,4 +389,6 @@ def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int,
     over = {"none": "not corrected", "fdr": "false discovery rate (Benjamini-Hochberg)",
             "bonferroni": "Bonferroni", "max-t": "family-wise by the largest statistic"}[correction]
     reach = f"; the smallest p it can reach is {smallest:.3g}" if smallest > 0 else ""
-    return f"{name} over participants ({alternative}), {over} over {n_tests} tests{reach}"
+    side = {"greater": "one-sided", "less": "one-sided, below", "two-sided": "two-sided"}[alternative]
+    return (f"{name} over participants ({side}), which takes the sounds as fixed (these sounds only), {over} over "
+            f"{n_tests} tests{reach}")

@@ -17,6 +17,7 @@ from brainmap.rsa._resampling import check_varied
 from brainmap.rsa.alignment import aligned_vectors, pair_positions, rdm_names
 from brainmap.rsa.compare import Measure, by_missing, compare_vectors, measure_named, scaled
 from brainmap.rsa.dissimilarity import Floats, unit_length
+from brainmap.rsa.exchange import Exchange, place_of_pairs
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -38,7 +39,8 @@ def permutation_test(
 
     Under the null the conditions are exchangeable: any relabeling of the model is as good as the true one. Each data
     RDM (a participant, an ROI) is tested by itself, so one participant is enough; the result is about that
-    participant.
+    participant. Where items are stimuli of which several share a condition, whole conditions are exchanged
+    (`brainmap.rsa.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all participants.
 
     Parameters
     ----------
@@ -104,15 +106,15 @@ def permutation_test(
         items = _present(models, there, data_rdms.n_cond)
         use = pair_positions(items, data_rdms.n_cond)
         tested = _test(models[:, use], data[np.ix_(rows, use)], measure=named, names=names, alternative=alternative,
-                       permutations=permutations, rng=rng)  # fmt: skip
+                       permutations=permutations, rng=rng, exchange=Exchange.of(data_rdms, items))  # fmt: skip
         tested["data"] = rows[tested["data"]]
         tables.append(tested)
     table = pd.concat(tables).sort_values(["data", "order"], ignore_index=True).drop(columns="order")
-    at = table.pop("data").to_numpy()
+    at, exchanged = table.pop("data").to_numpy(), list(dict.fromkeys(table.pop("exchanged")))
     for key in ("participant", "roi"):
         if key in data_rdms.rdm_descriptors:
             table.insert(1, key, [str(data_rdms.rdm_descriptors[key][k]) for k in at])
-    table.attrs["note"] = _note(table, alternative)
+    table.attrs["note"] = _note(table, alternative, exchanged)
     return table
 
 
@@ -134,15 +136,19 @@ def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
 
 def _test(
     models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], alternative: Alternative,
-    permutations: int, rng: np.random.Generator,
+    permutations: int, rng: np.random.Generator, exchange: Exchange,
 ) -> pd.DataFrame:
     """All models against the data RDMs that hold the same conditions."""
     check_varied(models, names, "permutation_test: models")
-    n_items = round((1 + np.sqrt(1 + 8 * models.shape[1])) / 2)
-    classes = _alike(models, n_items)
-    enumerated = _relabelings(classes) <= permutations
-    orders = (np.array(list(_arrangements(classes, n_items))) if enumerated
-              else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1))  # fmt: skip
+    n_items = exchange.n_items
+    if exchange.tokens:
+        orders, enumerated = exchange.orders(permutations, rng)
+        orders = orders if enumerated else orders[1:]  # the true labels are counted below
+    else:
+        classes = _alike(models, n_items)
+        enumerated = _relabelings(classes) <= permutations
+        orders = (np.array(list(_arrangements(classes, n_items))) if enumerated
+                  else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1))  # fmt: skip
     sign = _SIDES[alternative]
     observed = sign(compare_vectors(models, data, measure=measure))
     hits, family = np.zeros(observed.shape), np.zeros(observed.shape)
@@ -151,7 +157,8 @@ def _test(
         hits += (null >= observed - _TIE).sum(axis=0)
         family += (null.max(axis=1)[:, None] >= observed - _TIE).sum(axis=0)
     extra, n = (0 if enumerated else 1), len(orders)
-    distinct = [_distinct(model[None], n_items, permutations) for model in models]
+    distinct = [_distinct_of(model, orders, enumerated, exchange) if exchange.tokens else
+                _distinct(model[None], n_items, permutations) for model in models]  # fmt: skip
     shape = observed.shape
     smallest = [max(1 / count, 1 / (n + extra)) for count in distinct]
     return pd.DataFrame({
@@ -159,7 +166,7 @@ def _test(
         "p": ((hits + extra) / (n + extra)).ravel(), "p_corrected": ((family + extra) / (n + extra)).ravel(), "n": n,
         "enumerated": enumerated, "distinct": np.repeat(np.array(distinct), shape[1]),
         "smallest_p": np.repeat(smallest, shape[1]), "data": np.tile(np.arange(shape[1]), shape[0]),
-        "order": np.repeat(np.arange(shape[0]), shape[1]),
+        "order": np.repeat(np.arange(shape[0]), shape[1]), "exchanged": exchange.words,
     })
 
 
@@ -239,9 +246,17 @@ def _distinct(model: Floats, n_items: int, most: int) -> float:
     return float(len(np.unique(moved, axis=0)))
 
 
-def _note(table: pd.DataFrame, alternative: str) -> str:
+def _distinct_of(model: Floats, orders: Order, enumerated: bool, exchange: Exchange) -> float:
+    """How many different RDMs the exchange of whole conditions makes of a model; all of them where it draws."""
+    if not enumerated:
+        return float(min(exchange.count, 10**300))
+    return float(len(np.unique(model[place_of_pairs(orders)], axis=0)))
+
+
+def _note(table: pd.DataFrame, alternative: str, exchanged: list[str]) -> str:
     how = "enumerated" if table["enumerated"].all() else "drawn"
+    alternative = "two-sided" if alternative == "two-sided" else f"one-sided, {alternative}"
     reach = float(table["smallest_p"].max())
     warn = "; no data can make that significant at .05" if reach > 0.05 else ""
-    return (f"condition permutation ({alternative}), {table['n'].max()} relabelings {how}, p_corrected family-wise "
-            f"over models; the smallest p it can reach is {reach:.3g}{warn}")
+    return (f"condition permutation ({alternative}; {' or '.join(exchanged)}), {table['n'].max()} relabelings {how}, "
+            f"p_corrected family-wise over models; the smallest p it can reach is {reach:.3g}{warn}")

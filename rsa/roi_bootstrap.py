@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 
 from brainmap.checks import one_of
-from brainmap.rsa._bootstrap import Over, bootstrap
-from brainmap.rsa.compare import Measure
+from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap, checked, draws_of
+from brainmap.rsa._region_bootstrap import bootstrap_regions, can_share
+from brainmap.rsa._resampling import check_varied
+from brainmap.rsa.alignment import rdm_names
+from brainmap.rsa.compare import Measure, measure_named
 from brainmap.rsa.crossvalidated import bootstrap_models
+from brainmap.rsa.exchange import units_of
 from brainmap.rsa.inference import OF_P, Correction, corrected
 
 if TYPE_CHECKING:
@@ -79,19 +83,44 @@ def bootstrap_rois(
     data: Any = data_rdms
     known = "roi" in data.rdm_descriptors
     seed = int(rng.integers(2**63))
+    rois = list(dict.fromkeys(data.rdm_descriptors["roi"] if known else ["all voxels"]))
+    parts = [data.subset("roi", roi) if known else data for roi in rois]
+    given: Any = {"over": over, "n": n, "measure": measure}
+    shared = None if isinstance(models, Mapping) else _shared(models, parts, seed=seed, **given)
     tables: list[pd.DataFrame] = []
     pairs: list[pd.DataFrame] = []
-    for roi in dict.fromkeys(data.rdm_descriptors["roi"] if known else ["all voxels"]):
-        mine = data.subset("roi", roi) if known else data
-        given: Any = {"over": over, "n": n, "measure": measure, "rng": np.random.default_rng(seed)}
-        if isinstance(models, Mapping):
-            found = bootstrap_models(models, mine, **given, **fitted)
+    for k, (roi, mine) in enumerate(zip(rois, parts, strict=True)):
+        if shared is not None:
+            found = shared[k]
+        elif isinstance(models, Mapping):
+            found = bootstrap_models(models, mine, **given, rng=np.random.default_rng(seed), **fitted)
         else:
-            found = bootstrap(models, mine, **given)
-        for kept, table in ((tables, found.table("none")), (pairs, found.pairs("none"))):
-            table.insert(1 + ("other" in table), "roi", str(roi))
-            kept.append(table)
+            found = bootstrap(models, mine, **given, rng=np.random.default_rng(seed))
+        for kept, one in ((tables, found.table("none")), (pairs, found.pairs("none"))):
+            one.insert(1 + ("other" in one), "roi", str(roi))
+            kept.append(one)
     every, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
     for table in (every, differences):
         table["p_corrected"] = corrected(table["p"], correction)
     return RoiBootstrap(models=every, pairs=differences)
+
+
+def _shared(
+    models: RDMs, parts: list[RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
+) -> list[Bootstrap] | None:
+    """The bootstrap of all regions from shared resamples; None where they cannot share them."""
+    named = measure_named(measure)
+    people = [[str(p) for p in part.rdm_descriptors.get("participant", range(part.n_rdm))] for part in parts]
+    if n < 2 or named == "bures" or any(one != people[0] for one in people):
+        return None
+    both = [checked(models, part, over) for part in parts]
+    vectors, data = both[0][0], np.stack([one for _, one in both])
+    if not can_share(vectors, data.reshape(-1, data.shape[-1]), named):
+        return None
+    names, equal = rdm_names(models), named == "cosine"
+    check_varied(vectors, names, "bootstrap: models", allow_equal=equal)
+    for one in data:
+        check_varied(one, range(1, len(one) + 1), "bootstrap: data RDMs", allow_equal=equal)
+    units = units_of(parts[0])
+    drawn = draws_of(data.shape[1], units, over=over, n=n, rng=np.random.default_rng(seed))
+    return bootstrap_regions(vectors, data, measure=named, names=names, units=units, **drawn)

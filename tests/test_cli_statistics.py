@@ -106,6 +106,16 @@ def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, 
     assert "--fit: it is of --kind bootstrap, found --kind participants" in refused
 
 
+def test_sounds_are_relabeled_jointly_for_all_participants(files, rdms, tmp_path, brainmap_command):
+    answer = brainmap_command("rsa", "test", *files, "--kind", "relabeling", "--n", 300, "--measure", "corr",
+                              "--seed", 4, "--out", tmp_path / "found.tsv")  # fmt: skip
+    assert answer.code == 0, answer.err
+    wanted = rsa.relabeling_test(*rdms, permutations=300, measure="corr", rng=np.random.default_rng(4))
+    found = pd.read_csv(tmp_path / "found.tsv", sep="\t")
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
+    assert "jointly for all participants" in json.loads((tmp_path / "found.json").read_text())["Test"]
+
+
 def test_one_participant_is_tested_by_relabeling_and_layers_by_halves(files, rdms, brainmap_command):
     one = table(brainmap_command("rsa", "test", *files[:2], "--kind", "permutation", "--n", 200, "--json"))
     wanted = rsa.permutation_test(rdms[0], rsa.load_rdms(files[1]), permutations=200, rng=np.random.default_rng(0))
@@ -139,7 +149,7 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
     (("--kind", "bootstrap", "--correction", "max-t"), "correction: found 'max-t', wanted one of 'fdr'"),
     (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
     (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
-    (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or permutation"),
+    (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or relabeling"),
     (("--test", "signed"), "--test"),
     (("--correction", "max-t"), "wanted test='sign-flip'"),
 ])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa._bootstrap import bootstrap, bootstrap_of_draws
 from brainmap.rsa.compare import Measure, compare_vectors
+from brainmap.rsa.exchange import units_of
 
 THEIRS = {"pearson": "corr", "cosine": "cosine", "spearman": "spearman", "rho-a": "rho-a", "tau-a": "tau-a",
           "corr_cov": "corr_cov", "cosine_cov": "cosine_cov"}
@@ -149,13 +151,35 @@ def test_written_out_resamples_equal_weighted_ones() -> None:
     rng = np.random.default_rng(2)
     models, data = planted(rng, 3, 5, 8, ties=True)
     measures: list[Measure] = ["pearson", "cosine", "spearman", "rho-a"]
-    for measure in measures:
-        fast = _resampling.sampler(models, data, measure)
-        for conditions in (None, rng.integers(0, 8, size=8)):
-            slow = _resampling._sample_of_any(models, data, measure, conditions)
+    alone, tokens = np.arange(8), np.array([0, 0, 1, 2, 2, 2, 3, 1])
+    for measure, units in product(measures, (alone, tokens)):
+        fast = _resampling.sampler(models, data, measure, units)
+        for conditions in (None, rng.integers(0, 8, size=8) if units is alone else np.array([3, 0, 2, 0])):
+            slow = _resampling._sample_of_any(models, data, measure, units, conditions)
             np.testing.assert_allclose(fast(conditions).scores, slow.scores, atol=1e-12)
             counts = np.array([2, 0, 1, 1, 1])
             np.testing.assert_allclose(fast(conditions).ceiling(counts), slow.ceiling(counts), atol=1e-12)
+
+
+def test_tokens_are_drawn_with_their_condition() -> None:
+    """Against every pair written down by hand: copies keep their own tokens' pairs and share none with each other."""
+    rng = np.random.default_rng(11)
+    models, data = planted(rng, 2, 4, 10)
+    words = ["cat", "cat", "dog", "dog", "dog", "eel", "fox", "fox", "gnu", "gnu"]
+    person = np.arange(4)[None].repeat(4, 0)
+    drawn = np.array([[0, 1, 2, 3, 4], [0, 0, 1, 1, 3], [4, 2, 2, 2, 0], [1, 3, 4, 1, 1]])
+    items = {"stimulus_id": [f"s{k}" for k in range(10)], "condition": words}
+    units = units_of(RDMs(data, pattern_descriptors=items))
+    assert units.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 4, 4]
+    found = bootstrap_of_draws(models, data, measure="pearson", conditions=drawn, participants=person, units=units)
+    assert (found.n_conditions, found.df) == (5, 3)
+    place = {pair: k for k, pair in enumerate(combinations(range(10), 2))}
+    for b in range(4):
+        tokens = [(copy, k) for copy, word in enumerate(drawn[b]) for k in np.flatnonzero(units == word)]
+        pairs = [place[min(i, j), max(i, j)] for (one, i), (two, j) in combinations(tokens, 2)
+                 if one == two or units[i] != units[j]]  # fmt: skip
+        wanted = compare_vectors(models[:, pairs], data[:, pairs], measure="pearson").mean(axis=1)
+        np.testing.assert_allclose(found.evaluations[b], wanted, atol=1e-12)
 
 
 def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:

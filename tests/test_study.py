@@ -30,8 +30,8 @@ def test_the_template_parses_and_names_every_key() -> None:
         found = set()
         for name, field in model.model_fields.items():
             found.add(field.alias or name)
-            for inner in re.findall(r"brainmap\.study\.(\w+)", str(field.annotation)):
-                found |= keys(getattr(__import__("brainmap.study", fromlist=[inner]), inner))
+            for home, inner in re.findall(r"(brainmap\.study(?:_inputs)?)\.(\w+)", str(field.annotation)):
+                found |= keys(getattr(__import__(home, fromlist=[inner]), inner))
         return found
 
     absent = [key for key in keys(StudySettings) - {"truth"} if not re.search(rf"\b{key}\b", TEMPLATE)]

@@ -12,7 +12,8 @@ import pytest
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa._bootstrap import Over
-from brainmap.study import load_study
+from brainmap.stages.generality import choose_differences, choose_zero
+from brainmap.study import Rsa, load_study
 
 QUICK = (
     ("[searchlight]\nradius_mm = 6.0\n", ""),
@@ -36,8 +37,12 @@ def table(study: Any, name: str) -> Any:
     return pd.read_csv(study.out / "group" / f"{name}.tsv", sep="\t", na_values="n/a", keep_default_na=False)
 
 
+def sidecar(study: Any, name: str) -> Any:
+    return json.loads((study.out / "group" / f"{name}.json").read_text())
+
+
 def note(study: Any, name: str) -> str:
-    return str(json.loads((study.out / "group" / f"{name}.json").read_text())["Test"])
+    return str(sidecar(study, name)["Test"])
 
 
 def rdms_of(study: Any) -> tuple[Any, Any]:
@@ -63,15 +68,99 @@ def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, ov
     assert list(pairs)[:5] == ["network", "layer", "other_network", "other_layer", "roi"]
     assert "100 bootstrap resamples of " + over.replace("both", "participants and conditions") in note(
         tiny_study, "differences")  # fmt: skip
+    wanted_here = rsa.score_differences(rsa.compare_rdms(models, brains.subset("roi", "belt"), measure="pearson"))
+    np.testing.assert_allclose(pairs.loc[pairs["roi"] == "belt", "p_these_sounds"], wanted_here["p"])
+    assert (pairs["test"] == "bootstrap").all()
     page = (tiny_study.out / "report.html").read_text()
     assert "100 bootstrap resamples" in page
     assert "Wilcoxon signed-rank test over participants" in page
+    assert "these sounds only" in page
     assert "below_ceiling" in page or "below ceiling" in page
     assert "What participants share that a layer lacks" in page
     assert "ceiling_p" not in found
     tiny_study.edit((f'bootstrap = 100, over = "{over}"', "bootstrap = 0"))
     assert "group_rois" in tiny_study.run()
     assert not (tiny_study.out / "group" / "bootstrap.tsv").exists(), "what lies on disk is what the study says"
+
+
+def test_scores_are_tested_by_relabeling_the_sounds_of_whole_words(tiny_results: Any) -> None:
+    models, brains = rdms_of(tiny_results)
+    study = load_study(tiny_results.file).settings
+    found = table(tiny_results, "statistics")
+    wanted = rsa.relabeling_test(models, brains, measure=study.rsa.measure)
+    assert wanted.attrs["relabelings"] == 48, "four words of two sounds: 4! x 2!"
+    for column in ("p", "p_corrected", "chance", "statistic", "smallest_p"):
+        np.testing.assert_allclose(found[column], wanted[column])
+    np.testing.assert_allclose(found["mean"], wanted["mean"])
+    scores = rsa.compare_rdms(models, brains.subset("roi", "belt"), measure=study.rsa.measure)
+    here = found[found["roi"] == "belt"]
+    np.testing.assert_allclose(here["p_these_sounds"], rsa.score_statistics(scores)["p"])
+    assert (found["test"] == "sounds relabeled").all()
+    assert "4 whole conditions exchanged, their 2 tokens alike in all" in note(tiny_results, "statistics")
+    about = sidecar(tiny_results, "statistics")
+    assert about["TheseSoundsOnly"] == (
+        "Wilcoxon signed-rank test over participants (one-sided), which takes the sounds as fixed (these sounds only), "
+        "false discovery rate (Benjamini-Hochberg) over 9 tests; the smallest p it can reach is 0.125; no p is under "
+        "0.125, so that fdr can find nothing"
+    )
+
+
+def test_few_sounds_give_no_claim_about_networks(tiny_results: Any) -> None:
+    """Eight sounds of four words are fewer than sixteen: differences are tested over participants alone."""
+    found, about = table(tiny_results, "differences"), sidecar(tiny_results, "differences")
+    np.testing.assert_array_equal(found["p"], found["p_these_sounds"])
+    assert (found["test"] == "these sounds only").all()
+    assert about["Generalizes"] == (
+        "4 conditions of several sounds are fewer than the 16 that a bootstrap wants, so that the test over "
+        "participants stands alone: these sounds only, with no claim about networks"
+    )
+    assert not (tiny_results.out / "group" / "bootstrap.tsv").exists()
+
+
+def test_partial_scores_are_tested_over_participants_and_say_so(tiny_study: Any) -> None:
+    tiny_study.edit(CONTROLLED, ('measure = "rho-a"', 'measure = "pearson"'), *QUICK)
+    tiny_study.run()
+    found, about = table(tiny_study, "statistics"), sidecar(tiny_study, "statistics")
+    np.testing.assert_array_equal(found["p"], found["p_these_sounds"])
+    assert about["Generalizes"].startswith("partial scores have no relabeling, so that the test over participants")
+
+
+@pytest.mark.parametrize(("text", "zero", "differences"), [
+    ('zero = "participants"', "these sounds only", "these sounds only"),
+    ('zero = "bootstrap", bootstrap = 100', "bootstrap", "bootstrap"),
+    ('differences = "participants", bootstrap = 100', "sounds relabeled", "these sounds only"),
+    ("permutations = 0", "these sounds only", "these sounds only"),
+])  # fmt: skip
+def test_every_test_can_be_chosen(tiny_study: Any, text: str, zero: str, differences: str) -> None:
+    tiny_study.edit(with_inference(text), *QUICK)
+    tiny_study.run()
+    found, pairs = table(tiny_study, "statistics"), table(tiny_study, "differences")
+    assert set(found["test"]) == {zero}
+    assert set(pairs["test"]) == {differences}
+    if zero == "bootstrap":
+        boot = table(tiny_study, "bootstrap").set_index(["network", "layer", "roi"])
+        keys = list(zip(found["network"], found["layer"], found["roi"], strict=True))
+        np.testing.assert_allclose(found["p_corrected"], boot.loc[keys, "p_corrected"])
+        assert not np.allclose(found["p"], found["p_these_sounds"])
+
+
+def test_three_words_leave_no_p_and_the_test_over_participants_stands_alone() -> None:
+    rng, settings = np.random.default_rng(0), Rsa()
+    three = rsa.compute_rdms(rng.normal(size=(3, 5)), descriptors={"stimulus_id": list("abc")})
+    assert choose_zero(settings, three) == (
+        "participants", "3 stimuli exchanged: 6 relabelings leave no p under 0.05")  # fmt: skip
+    four = rsa.compute_rdms(rng.normal(size=(4, 5)), descriptors={"stimulus_id": list("abcd")})
+    assert choose_zero(settings, four).kind == "relabeling"
+
+
+@pytest.mark.parametrize(("n", "words", "measure", "kind"), [
+    (16, 16, "rho-a", "bootstrap"), (15, 15, "rho-a", "participants"), (32, 16, "rho-a", "bootstrap"),
+    (16, 8, "rho-a", "participants"), (16, 16, "tau-a", "participants"),
+])  # fmt: skip
+def test_differences_are_bootstrapped_from_sixteen_sounds_on(n: int, words: int, measure: Any, kind: str) -> None:
+    items = {"stimulus_id": [f"s{k}" for k in range(n)], "condition": [f"w{k % words}" for k in range(n)]}
+    rdm = rsa.compute_rdms(np.random.default_rng(0).normal(size=(n, 5)), descriptors=items)
+    assert choose_differences(Rsa(measure=measure), rdm).kind == kind
 
 
 def test_without_a_bootstrap_layers_are_compared_over_participants(tiny_results: Any) -> None:
@@ -112,17 +201,16 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     tiny_study.run(page=True)
     models, brains = rdms_of(tiny_study)
     found = table(tiny_study, "statistics")
-    rng = np.random.default_rng(np.random.SeedSequence([load_study(tiny_study.file).settings.study.seed,
-                                                        *b"permutation"]))  # fmt: skip
-    wanted = rsa.permutation_test(models, brains, permutations=300, rng=rng)
-    np.testing.assert_allclose(found["p"], wanted["p"])
+    wanted = rsa.permutation_test(models, brains, permutations=300).set_index(["model", "roi"])
+    keys = list(zip(found["layer"], found["roi"], strict=True))
+    np.testing.assert_allclose(found["p"], wanted.loc[keys, "p"])
     assert found["standard_error"].isna().all()
     assert found["n"].eq(1).all()
-    assert "the smallest p it can reach is" in note(tiny_study, "statistics")
-    assert "300 relabelings drawn" in note(tiny_study, "statistics")
+    assert "the smallest p it can reach is 0.0208" in note(tiny_study, "statistics")
+    assert "48 relabelings enumerated" in note(tiny_study, "statistics")
     assert len(table(tiny_study, "bootstrap")) == len(found)
     page = (tiny_study.out / "report.html").read_text()
-    assert "tested by relabeling the conditions" in page
+    assert "by relabeling the sounds of the layers (at most 300 relabelings" in page
     assert "signed-rank test over participants" not in page
 
 
@@ -130,6 +218,9 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
     ([with_inference('over = "subjects"')], "over: wanted 'both', 'participants' or 'conditions'"),
     ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
+    ([with_inference('zero = "relabeling"'), CONTROLLED], "not by relabeling"),
+    ([with_inference('zero = "bootstrap", bootstrap = 0')], "bootstrap = 0: found a test that asks for a bootstrap"),
+    ([with_inference('zero = "relabeling", permutations = 0')], "permutations = 0: found zero = 'relabeling'"),
     ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "'corr_cov' has no partial form"),
 ])  # fmt: skip
 def test_what_cannot_be_tested_is_said(tiny_study: Any, changes: Any, words: str) -> None:

@@ -88,7 +88,7 @@ def test_one_participant_has_scores_tests_by_relabeling_and_a_page(tiny_study: A
     assert len(scores(tiny_study, "03")) == 9
     shown = content(tiny_study)
     assert shown.statistics["n"].eq(1).all()
-    assert shown.tested.startswith("condition permutation (greater), 2000 relabelings drawn")
+    assert shown.tested.startswith("relabeling test (4 whole conditions exchanged, their 2 tokens alike in all), ")
     assert len(shown.scores) == 9
     assert shown.maximization == []
 

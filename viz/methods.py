@@ -38,8 +38,9 @@ _GEOMETRIES = {
 _TESTS = {
     "signed-rank": "a one-sided Wilcoxon signed-rank test over participants",
     "t": "a one-sided t test over participants",
-    "sign-flip": "a sign-flip permutation test over participants",
+    "sign-flip": "a one-sided sign-flip permutation test over participants",
 }
+_PAIRED = {"signed-rank": "a Wilcoxon signed-rank test", "t": "a t test", "sign-flip": "a sign-flip permutation test"}
 _CORRECTIONS = {
     "fdr": "the false discovery rate over layers and regions was controlled at .05 "
     "(Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x)",
@@ -100,7 +101,9 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         found: `stimuli`, `conditions`, `participants`, `runs`, `mask_voxels`, `sphere_voxels` (numbers),
         `networks` (mapping name -> {"parameters", "layers", "accuracy"}), `simulated` (bool), `planted` (mapping
         roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
-        (bool: best layers were chosen on one half of the items), `version` (str).
+        (bool: best layers were chosen on one half of the items), `tests` (mapping "scores" and "differences" -> which
+        test came first: "relabeling", "bootstrap" or "participants"), `exchanged` (what relabeling exchanged, in
+        words), `version` (str).
 
     Returns
     -------
@@ -119,7 +122,8 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "several": _several, "measure": _said(_MEASURES), "geometry": _geometry, "test": _said(_TESTS),
-        "correction": _said(_CORRECTIONS), "partial": _partial, "thousands": lambda n: f"{n:,}",
+        "paired": _said(_PAIRED), "correction": _said(_CORRECTIONS), "partial": _partial,
+        "thousands": lambda n: f"{n:,}",
     }  # fmt: skip
     text = environment.get_template("methods.txt.j2").render(**settings)
     # Tags leave spaces before the stops that follow them; ".05" keeps its own.

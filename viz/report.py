@@ -29,8 +29,10 @@ _PEAKS = ("network", "layer", "hemisphere", "x", "y", "z", "voxels", "vertices",
           "peak_roi", "rois")  # fmt: skip
 _COLUMNS = {  # columns on the page; the file has all
     "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling"),
+    "statistics": ("network", "layer", "time", "roi", "mean", "chance", "standard_error", "statistic", "p_corrected",
+                   "p_these_sounds_corrected", "test", "n"),
     "differences": ("network", "layer", "other_network", "other_layer", "roi", "difference", "standard_error",
-                    "p_corrected"),
+                    "p_corrected", "p_these_sounds_corrected", "test"),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
@@ -107,6 +109,8 @@ class ReportContent:
         `network`, `layer`, `roi`, `mean`, `standard_error`, `p`, `p_corrected`.
     tested : str
         The test behind `statistics` in words: what a star means.
+    notes : mapping "statistics" or "differences" -> str
+        Sentences below these tables: their tests, and to what they generalize.
     bootstrap, differences : DataFrame
         Of `brainmap.rsa.bootstrap_rois` or `brainmap.rsa.score_differences`, with `network` and `layer`.
     ceilings : DataFrame
@@ -161,6 +165,7 @@ class ReportContent:
     scores: pd.DataFrame | None = None
     statistics: pd.DataFrame | None = None
     tested: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
     bootstrap: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None

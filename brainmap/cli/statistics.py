@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 _HELP = {
-    "kind": "participants (a test over their scores), bootstrap, permutation (of conditions, each participant alone), "
-    "or best-layer (chosen on one half of the items, scored on the other).",
+    "kind": "participants (a test over their scores, which takes the sounds as fixed), relabeling (of the sounds, "
+    "jointly for all participants), bootstrap, permutation (relabeling, each participant alone), or best-layer (chosen "
+    "on one half of the items, scored on the other).",
     "against": "Of participants: zero, or ceiling (whether 6 or more share structure that the model lacks).",
     "over": "Of bootstrap, what is resampled: both, participants or conditions.",
     "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
@@ -45,6 +46,7 @@ _HELP = {
 _TAKES = {  # the options of each kind, beside those that all take
     "participants": ("test", "against", "correction", "n", "differences"),
     "bootstrap": ("over", "fit", "correction", "n", "differences"),
+    "relabeling": ("n",),
     "permutation": ("n",),
     "best-layer": ("splits", "by"),
 }
@@ -236,6 +238,14 @@ def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, meas
     return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
 
 
+def _relabeled(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+    from brainmap.rsa.columns import RELABELING_COLUMNS
+    from brainmap.rsa.relabeling import relabeling_test
+
+    models, data = _rdms(files)
+    return [(relabeling_test(models, data, measure=measure, permutations=n, rng=rng), RELABELING_COLUMNS)]
+
+
 def _best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
@@ -247,7 +257,8 @@ def _best_layer(
 
 
 _KINDS: dict[str, Callable[..., Tables]] = {
-    "participants": _over_participants, "bootstrap": _bootstrapped, "permutation": _permuted, "best-layer": _best_layer,
+    "participants": _over_participants, "relabeling": _relabeled, "bootstrap": _bootstrapped, "permutation": _permuted,
+    "best-layer": _best_layer,
 }  # fmt: skip
 
 

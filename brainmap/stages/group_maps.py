@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.regions import Rois
 
 log = logging.getLogger("brainmap")
-VERSION = 2
+VERSION = 3
 SIGNIFICANT = 0.05
 
 
@@ -165,6 +165,7 @@ def _save_result(context: Context, result: GroupResult, version: Version, space:
         "Correction": settings.group.correction,
         "Critical": result.critical if np.isfinite(result.critical) else None,
         "SmallestP": result.smallest_p,
+        "Generalizes": "the test over participants takes the sounds as fixed: these sounds only",
     }
     kinds = {"mean": result.mean, "t": result.statistic, "pfwe": result.p_corrected, "thresholded": result.thresholded}
     if result.enhanced is not None:

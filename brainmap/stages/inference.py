@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from brainmap.errors import InputError
 from brainmap.rsa.alignment import rdm_names
 from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
 from brainmap.rsa.differences import score_differences
-from brainmap.rsa.inference import Correction, corrected, score_statistics
-from brainmap.rsa.permutation import permutation_test
-from brainmap.rsa.roi_bootstrap import bootstrap_rois
+from brainmap.rsa.exchange import Exchange
+from brainmap.rsa.inference import Correction, score_statistics
+from brainmap.rsa.reach import fdr_reach
+from brainmap.rsa.relabeling import relabeling_test
+from brainmap.rsa.roi_bootstrap import RoiBootstrap, bootstrap_rois
 from brainmap.rsa.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.stages.context import Context
+from brainmap.stages.generality import (
+    TEST_COLUMNS,
+    THESE_SOUNDS,
+    WORDS,
+    Choice,
+    beside,
+    choose_differences,
+    choose_zero,
+    said_of_participants,
+)
 from brainmap.stages.networks import layer_names
 
 if TYPE_CHECKING:
@@ -30,12 +43,8 @@ _PAIR = {
     "other_network": "network that it is compared with",
     "other_layer": "layer that it is compared with",
 }
-_ONE = {
-    "mean": "score",
-    "standard_error": "n/a: one participant",
-    "statistic": "score with the true labels",
-    "p": "share of relabelings of the conditions with a score as high, uncorrected",
-}
+_ONE = {"mean": "score", "standard_error": "n/a: one participant"}
+_RELABELED = {"chance": "mean score over the relabelings of the sounds"}
 
 
 class Inferred(NamedTuple):
@@ -50,18 +59,30 @@ class Inferred(NamedTuple):
 def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
     """What `[rsa] inference` asks for, from the scores `(n_models, n_brains)` and the RDMs they are of."""
     settings = context.study.settings.rsa
-    if len(set(map(str, brains.rdm_descriptors["participant"]))) > 1:
-        yield from _over_participants(context, models, brains, scores)
+    several = len(set(map(str, brains.rdm_descriptors["participant"]))) > 1
+    zero, between = choose_zero(settings, brains), choose_differences(settings, brains)
+    wanted = settings.inference.asks_for_bootstrap or zero.kind == "bootstrap" or (
+        several and len(scores) > 1 and between.kind == "bootstrap")  # fmt: skip
+    found = _bootstrapped(context, models, brains) if wanted else None
+    if found is None and wanted:
+        zero, between = (Choice("participants", "the bootstrap was not made") if one.kind == "bootstrap" else one
+                         for one in (zero, between))  # fmt: skip
+    if several:
+        yield from _over_participants(context, models, brains, scores, (zero, between), found)
         if not settings.control_for:
             yield _lacking(context, models, brains)
         yield _repeated(context, brains)
-    elif settings.control_for:
-        log.warning("group: one participant is tested by relabeling conditions, which has no partial form: scores are "
-                    "not tested; leave out [rsa] control_for")  # fmt: skip
-    elif settings.inference.permutations:
+    elif zero.kind == "participants":
+        why = zero.why or "[rsa] inference asks for a test over participants"
+        log.warning("group: one participant's scores are not tested: %s", why)
+    elif zero.kind == "relabeling":
         yield _relabeled(context, models, brains)
-    if settings.inference.bootstrap:
-        yield from _bootstrapped(context, models, brains)
+    if found is not None:
+        names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+        yield Inferred("bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context)})
+        if not several and len(found.pairs):
+            yield Inferred("differences", _named(found.pairs, names), DIFFERENCE_COLUMNS | _PAIR,
+                           {"Test": f"{_resampled(context)} (two-sided)"})  # fmt: skip
 
 
 def rng_of(context: Context, purpose: str) -> np.random.Generator:
@@ -69,69 +90,117 @@ def rng_of(context: Context, purpose: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
 
 
-def _over_participants(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
-    """The test of every layer in every region; controls are tested and corrected like the networks."""
+def _over_participants(
+    context: Context, models: RDMs, brains: RDMs, scores: Any, choices: tuple[Choice, Choice],
+    found: RoiBootstrap | None,
+) -> Iterator[Inferred]:  # fmt: skip
+    """The tests of every layer in every region, and of every pair; controls are tested like the networks."""
     settings = context.study.settings.rsa.inference
+    zero, between = choices
+    cube, rois = _cube(brains, scores)
+    labels = {"model": list(rdm_names(models)), "roi": rois}
+    given: dict[str, Any] = {"test": settings.participants, "correction": settings.correction, "labels": labels,
+                             "measure": context.study.settings.rsa.measure}  # fmt: skip
+    names = dict(zip(labels["model"], layer_names(models), strict=True))
+    selected = context.study.settings.stimuli.selected
+    table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
+    note, first = table.attrs["note"], table
+    if zero.kind == "relabeling":
+        first = _relabeled_table(context, models, brains)
+        note = first.attrs["note"]
+        first = pd.concat([table[["model", "roi", "mean", "standard_error"]],
+                           first[["chance", "statistic", "p", "p_corrected", "n", "smallest_p"]]], axis=1)  # fmt: skip
+    elif zero.kind == "bootstrap":
+        assert found is not None
+        ours = found.models.set_index(["model", "roi"]).loc[list(zip(table["model"], table["roi"], strict=True))]
+        first = table[["model", "roi", "mean"]].assign(
+            standard_error=ours["standard_error"].to_numpy(), statistic=ours["t"].to_numpy(), p=ours["p"].to_numpy(),
+            p_corrected=ours["p_corrected"].to_numpy(), n=table["n"], smallest_p=0.0)  # fmt: skip
+        note = f"{_resampled(context)} (one-sided)"
+    _say_reach("scores", table, settings.correction)
+    about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
+    if zero.kind == "relabeling":
+        about["Exchanged"] = Exchange.of(brains).words
+    columns = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS
+    yield Inferred("statistics", _named(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
+    if len(scores) < 2:
+        return
+    table = score_differences(cube, **given, rng=rng_of(context, "differences"))
+    note, first = table.attrs["note"], table
+    about = said_of_participants(note, between, of="differences", selected=selected)
+    if between.kind == "bootstrap":
+        assert found is not None
+        first, note = found.pairs, f"{_resampled(context)} (two-sided)"
+        where = table.set_index(["model", "other", "roi"])
+        table = where.loc[list(zip(first["model"], first["other"], first["roi"], strict=True))].reset_index()
+    elif between.why:
+        log.info("group: differences: %s, so that they are tested over participants: %s", between.why, THESE_SOUNDS)
+    columns = DIFFERENCE_COLUMNS | _PAIR | TEST_COLUMNS
+    yield Inferred("differences", _named(beside(first, table, between.kind), names), columns, {"Test": note, **about})
+
+
+def _cube(brains: RDMs, scores: Any) -> tuple[Any, list[str]]:
+    """Scores `(n_models, n_rois, n_participants)`, and the regions."""
     people, regions = ([str(v) for v in brains.rdm_descriptors[key]] for key in ("participant", "roi"))
     rois, columns = list(dict.fromkeys(regions)), list(dict.fromkeys(people))
     cube = np.full((len(scores), len(rois), len(columns)), np.nan)
     for k, (who, roi) in enumerate(zip(people, regions, strict=True)):
         cube[:, rois.index(roi), columns.index(who)] = scores[:, k]
-    labels = {"model": [str(k) for k in range(len(scores))], "roi": rois}
-    given: dict[str, Any] = {"test": settings.participants, "correction": settings.correction, "labels": labels,
-                             "measure": context.study.settings.rsa.measure}  # fmt: skip
-    names = dict(zip(labels["model"], layer_names(models), strict=True))
-    table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
-    yield Inferred("statistics", _named(table, names), STATISTICS_COLUMNS, {"Test": table.attrs["note"]})
-    if not settings.bootstrap and len(scores) > 1:
-        table = score_differences(cube, **given, rng=rng_of(context, "differences"))
-        yield Inferred("differences", _named(table, names), DIFFERENCE_COLUMNS | _PAIR, {"Test": table.attrs["note"]})
+    return cube, rois
+
+
+def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
+    settings = context.study.settings.rsa
+    return relabeling_test(models, brains, measure=settings.measure, permutations=settings.inference.permutations,
+                           rng=rng_of(context, "permutation"))  # fmt: skip
 
 
 def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
-    """One participant: every layer against relabeled conditions, as the table of a test over participants would be."""
-    settings = context.study.settings.rsa
-    found = permutation_test(models, brains, measure=settings.measure, permutations=settings.inference.permutations,
-                             rng=rng_of(context, "permutation"))  # fmt: skip
-    rois = found["roi"].nunique()
-    if settings.inference.correction == "max-t":  # over the layers by the largest score, over regions by Bonferroni
-        p_corrected, how = np.minimum(1.0, found["p_corrected"] * rois), "family-wise over layers and regions"
-    else:
-        p_corrected = corrected(found["p"], settings.inference.correction)
-        how = f"corrected over all rows: {settings.inference.correction}"
-    table = pd.DataFrame({
-        "model": found["model"], "roi": found["roi"], "mean": found["score"], "standard_error": np.nan,
-        "statistic": found["score"], "p": found["p"], "p_corrected": p_corrected, "n": 1,
-        "smallest_p": found["smallest_p"],
-    })
-    note = found.attrs["note"].replace(", p_corrected family-wise over models", f", {how}")
+    """One participant: every layer against relabeled sounds, as the table of several participants would be."""
+    found = _relabeled_table(context, models, brains)
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
-    return Inferred("statistics", _named(table, names), STATISTICS_COLUMNS | _ONE, {"Test": note})
+    table = found.assign(standard_error=np.nan, test=WORDS["relabeling"])
+    return Inferred("statistics", _named(table, names), STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
+                    {"Test": found.attrs["note"], "FirstTest": "relabeling", "Exchanged": Exchange.of(brains).words})
 
 
-def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> Iterator[Inferred]:
+def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap | None:
+    """The bootstrap of every region; one that nobody asked for may fail, and is then left out."""
     settings = context.study.settings.rsa
-    chosen = settings.inference.correction
-    correction: Correction = "bonferroni" if chosen == "max-t" else chosen  # both keep the family-wise error
-    found = bootstrap_rois(
-        models, brains, over=settings.inference.over, n=settings.inference.bootstrap, measure=settings.measure,
-        correction=correction, rng=rng_of(context, "bootstrap"),
-    )  # fmt: skip
-    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
-    what = {"both": "participants and conditions"}.get(settings.inference.over, settings.inference.over)
-    note = f"t tests on {settings.inference.bootstrap} bootstrap resamples of {what}, corrected: {correction}"
-    yield Inferred("bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": note})
-    if len(found.pairs):
-        pairs = _named(found.pairs, names)
-        yield Inferred("differences", pairs, DIFFERENCE_COLUMNS | _PAIR, {"Test": f"{note} (two-sided)"})
+    try:
+        return bootstrap_rois(
+            models, brains, over=settings.inference.over, n=settings.inference.bootstrap, measure=settings.measure,
+            correction=_correction(context), rng=rng_of(context, "bootstrap"),
+        )  # fmt: skip
+    except InputError as error:
+        if settings.inference.asks_for_bootstrap:
+            raise
+        log.warning("group: no bootstrap: %s", error)
+        return None
+
+
+def _correction(context: Context) -> Correction:
+    chosen = context.study.settings.rsa.inference.correction
+    return "bonferroni" if chosen == "max-t" else chosen  # both keep the family-wise error
+
+
+def _resampled(context: Context) -> str:
+    settings = context.study.settings.rsa.inference
+    what = {"both": "participants and conditions"}.get(settings.over, settings.over)
+    return f"t tests on {settings.bootstrap} bootstrap resamples of {what}, corrected: {_correction(context)}"
+
+
+def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
+    """Warn where the correction over participants can find nothing."""
+    reach = fdr_reach(table["p"], float(table["smallest_p"].max())) if correction == "fdr" else ""
+    if reach:
+        log.warning("group: %s over participants (%s): %s", what, THESE_SOUNDS, reach)
 
 
 def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
     """What participants share that a layer lacks, which the noise ceiling does not tell."""
     settings = context.study.settings.rsa
-    chosen = settings.inference.correction
-    correction: Correction = "bonferroni" if chosen == "max-t" else chosen
-    table = residual_structure(models, brains, measure=settings.measure, correction=correction,
+    table = residual_structure(models, brains, measure=settings.measure, correction=_correction(context),
                                rng=rng_of(context, "residuals"))  # fmt: skip
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
     return Inferred("residual_structure", _named(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})

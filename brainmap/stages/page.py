@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
 from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
+from brainmap.stages.generality import THESE_SOUNDS
 from brainmap.stages.group import brain_rdms
 from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
+from brainmap.stages.saying import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study import Network, Participant
 from brainmap.viz.profiles import decimals
@@ -79,7 +80,8 @@ def page_content(context: Context) -> ReportContent:
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
         scores=_with_best_baselines(context, scores),
         statistics=tables["statistics"],
-        tested=_tested(context),
+        tested=words_of_test(context),
+        notes=notes_of_tests(context),
         bootstrap=tables["bootstrap"],
         differences=_clearest_first(tables["differences"]),
         ceilings=tables["ceilings"],
@@ -119,12 +121,6 @@ def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame
     best = {str(roi): layer for roi, layer in mean.groupby("roi", sort=False).idxmax()}
     shown = found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
     return pd.concat([scores[~is_baseline], shown])
-
-
-def _tested(context: Context) -> str:
-    """The test behind the statistics in words, as their sidecar says it."""
-    path = context.table_file("statistics").with_suffix(".json")
-    return str(json.loads(path.read_text(encoding="utf-8")).get("Test", "")) if path.exists() else ""
 
 
 def _clearest_first(differences: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -239,7 +235,7 @@ def _key_results(
         sizes = trained.groupby(["network", "layer"], as_index=False)[[extent]].sum()
         most = sizes.sort_values(extent, ascending=False, kind="stable").iloc[0]
         which = f"{most['layer']} of {most['network']}"
-        said = f"{extent} significant for {which}, the most of any layer (p < .05, corrected)"
+        said = f"{extent} significant for {which}, the most of any layer (p < .05, corrected; {THESE_SOUNDS})"
         results.append((f"{int(most[extent]):,}", said))
     return results
 
@@ -258,6 +254,8 @@ def _of_one_network(
         best = statistics[(statistics["network"] == control) & (statistics["roi"] == top["roi"])]["mean"].max()
         said += f"; its {control.removeprefix(network + '-')} control reaches {decimals(best)} there"
     explained = f"regions that some layer of {network} explains, corrected over all layers and regions"
+    if "test" in mine and (mine["test"] == THESE_SOUNDS).all():
+        explained += f" ({THESE_SOUNDS})"
     return [(f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", explained), (decimals(top["mean"]), said)]
 
 
@@ -376,6 +374,7 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "runs": _n_runs(people),
         "between_runs": brains.descriptors.get("products") == "between runs",
         "halved": context.table_file("best_layers").exists(),
+        **facts_of_tests(context),
         "networks": networks,
         "simulated": context.study.settings.study.simulated,
         "surface": people[0].brain.on_surface,

@@ -1,0 +1,100 @@
+"""Which test the scores and differences of regions are given, and whether it speaks of other sounds than these.
+
+A test over participants takes the sounds as fixed. In a region whose geometry all participants share, it finds a
+network above 0, or two networks different, wherever these sounds happen to fall so: it speaks of these sounds only, and
+says nothing of networks. Relabeling the sounds does not take them as fixed, nor does a bootstrap over participants and
+sounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pandas as pd
+
+from brainmap.rsa._resampling import can_weigh
+from brainmap.rsa.compare import measure_named
+from brainmap.rsa.exchange import Exchange, units_of
+from brainmap.study import Rsa
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+Kind = Literal["relabeling", "bootstrap", "participants"]
+THESE_SOUNDS = "these sounds only"
+FEWEST = 16
+"""Sounds (conditions, where sounds are their tokens) from which on differences are bootstrapped unless asked for."""
+ALPHA = 0.05
+WORDS = {"relabeling": "sounds relabeled", "bootstrap": "bootstrap", "participants": THESE_SOUNDS}
+"""The tests in the column `test` of tables."""
+TEST_COLUMNS = {
+    "test": "test that p and p_corrected are of: sounds relabeled, bootstrap, or a test over participants, which takes "
+    "the sounds as fixed (these sounds only)",
+    "p_these_sounds": "p over participants, uncorrected: of these sounds only, which are taken as fixed",
+    "p_these_sounds_corrected": "the same, corrected over all rows of the table",
+    "smallest_p_these_sounds": "smallest p that so many participants can reach",
+}
+
+
+class Choice(NamedTuple):
+    """The test, and why it is not the one that would come first; empty where it is, or where it was chosen."""
+
+    kind: Kind
+    why: str = ""
+
+
+def choose_zero(settings: Rsa, brains: RDMs) -> Choice:
+    """Relabeling of the sounds, unless another test is chosen or relabeling can find nothing."""
+    chosen = settings.inference
+    if settings.control_for:
+        return Choice("participants", "partial scores have no relabeling")
+    if chosen.zero != "relabeling" or not chosen.permutations:
+        return Choice(chosen.zero if chosen.zero != "relabeling" else "participants")
+    exchange = Exchange.of(brains)
+    if exchange.count * ALPHA < 1:
+        return Choice("participants", f"{exchange.words}: {exchange.count} relabelings leave no p under {ALPHA:g}")
+    return Choice("relabeling")
+
+
+def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
+    """A bootstrap over participants and sounds from 16 sounds on, unless another test is chosen."""
+    chosen = settings.inference
+    if settings.control_for:
+        return Choice("participants", "partial scores have no bootstrap")
+    if chosen.differences != "bootstrap" or not chosen.bootstrap:
+        return Choice("participants")
+    if chosen.asks_for_bootstrap:
+        return Choice("bootstrap")
+    units = units_of(brains)
+    n = int(units.max()) + 1
+    if n < FEWEST:
+        what = "sounds" if n == len(units) else "conditions of several sounds"
+        return Choice("participants", f"{n} {what} are fewer than the {FEWEST} that a bootstrap wants")
+    if not can_weigh(measure_named(settings.measure)):
+        return Choice("participants", f"a bootstrap of {settings.measure} takes long; ask for it by bootstrap = "
+                                      f"{chosen.bootstrap}")  # fmt: skip
+    return Choice("bootstrap")
+
+
+def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """A table of tests with the test over participants, of the same rows, beside it."""
+    table = first.copy()
+    table["test"] = WORDS[kind]
+    for name in ("p", "p_corrected", "smallest_p"):
+        column = {"p_corrected": "p_these_sounds_corrected"}.get(name, f"{name}_these_sounds")
+        table[column] = over_participants[name].to_numpy()
+    return table
+
+
+def said_of_participants(note: str, choice: Choice, *, of: str, selected: bool) -> dict[str, str]:
+    """What a sidecar says beside the test: the test over participants, why it stands alone, and of what it speaks."""
+    found = {"FirstTest": str(choice.kind), "TheseSoundsOnly": note}
+    if choice.kind == "participants":
+        why = f"{choice.why}, so that " if choice.why else ""
+        nothing = ", with no claim about networks" if of == "differences" else ""
+        found["Generalizes"] = f"{why}the test over participants stands alone: {THESE_SOUNDS}{nothing}"
+    elif selected:
+        found["Generalizes"] = (
+            "the sounds were chosen to differ and are no sample of sounds: what is found holds for sounds so chosen"
+        )
+    return found

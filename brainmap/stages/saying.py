@@ -1,0 +1,46 @@
+"""What the tests of a study are called where people read them: on its page and in its methods section."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from brainmap.stages.context import Context
+
+TABLES = {"statistics": "scores", "differences": "differences"}
+
+
+def _sidecar(context: Context, name: str) -> dict[str, Any]:
+    path = context.table_file(name).with_suffix(".json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def words_of_test(context: Context) -> str:
+    """The test behind the statistics, as their sidecar says it."""
+    return str(_sidecar(context, "statistics").get("Test", ""))
+
+
+def notes_of_tests(context: Context) -> dict[str, str]:
+    """For each table of tests: its test, the one over participants, and to what the result generalizes."""
+    notes = {}
+    for name in TABLES:
+        about = _sidecar(context, name)
+        parts = [about.get("Test", "")]
+        if about.get("FirstTest") != "participants" and "TheseSoundsOnly" in about:
+            parts.append(f"beside it, {about['TheseSoundsOnly']}")
+        parts.append(about.get("Generalizes", ""))
+        said = ". ".join(part[0].upper() + part[1:] for part in parts if part)
+        if said:
+            notes[name] = f"{said}."
+    return notes
+
+
+def facts_of_tests(context: Context) -> dict[str, Any]:
+    """For the methods section: which test came first, what was exchanged, whether there was a bootstrap."""
+    about = {of: _sidecar(context, name) for name, of in TABLES.items()}
+    return {
+        "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
+        "exchanged": about["scores"].get("Exchanged", ""),
+        "bootstrapped": context.table_file("bootstrap").exists(),
+    }

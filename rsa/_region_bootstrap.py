@@ -1,0 +1,72 @@
+"""The bootstrap of all regions at once: every resample ranks models and data once and takes one product."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainmap.progress import progress
+from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap_of_samples
+from brainmap.rsa._resampling import FEWEST, Draw, can_weigh, sampler
+from brainmap.rsa.compare import Measure
+from brainmap.rsa.dissimilarity import Floats
+
+
+def can_share(models: Floats, data: Floats, measure: Measure) -> bool:
+    """Whether all regions can share a resample: weights express the measure, and all RDMs lack the same pairs."""
+    missing = np.isnan(np.vstack([models, data]))
+    return can_weigh(measure) and bool((missing == missing[0]).all())
+
+
+def bootstrap_regions(
+    models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], units: Draw,
+    participants: Draw | None, conditions: Draw | None,
+) -> list[Bootstrap]:
+    """`brainmap.rsa._bootstrap.bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
+
+    Parameters
+    ----------
+    models : array (n_models, n_pairs)
+    data : array (n_regions, n_participants, n_pairs)
+        The same participants in each region.
+    measure, names, units, participants, conditions
+        As there.
+    """
+    n_regions, n_people, n_pairs = data.shape
+    over: Over = "both" if participants is not None and conditions is not None else (
+        "participants" if conditions is None else "conditions")  # fmt: skip
+    drawn = participants if participants is not None else conditions
+    assert drawn is not None
+    take = sampler(models, data.reshape(-1, n_pairs), measure, units)
+    whole = take(None).scores.reshape(len(models), n_regions, n_people)
+    everyone = np.full(n_people, 1.0 / n_people)
+    found = np.full((n_regions, 3 if over == "both" else 1, len(drawn), len(models) + 2), np.nan)
+    n_flat = 0
+    with progress("bootstrap", len(drawn)) as step:
+        for b in range(len(drawn)):
+            often = everyone if participants is None else np.bincount(participants[b], minlength=n_people) / n_people
+            kinds: list[Floats] = []
+            if conditions is None:
+                kinds = [whole @ often]
+            elif len(np.unique(conditions[b])) >= FEWEST:
+                sample = take(conditions[b])
+                n_flat += sample.n_flat > 0
+                here = sample.scores.reshape(whole.shape)
+                kinds = [here @ often]
+                if participants is not None:
+                    kinds += [whole @ often, here @ everyone]
+            for kind, scores in enumerate(kinds):
+                found[:, kind, b, :-2] = scores.T
+            step.advance()
+    ceilings = [_ceiling(models, region, measure, units) for region in data]
+    return [
+        bootstrap_of_samples(samples, scores, ceiling, over=over, measure=measure, n_flat=n_flat if k == 0 else 0,
+                             sizes=(n_people, int(units.max()) + 1), names=names)
+        for k, (samples, scores, ceiling) in enumerate(zip(found, whole.mean(axis=2).T, ceilings, strict=True))
+    ]  # fmt: skip
+
+
+def _ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:
+    """Lower and upper ceiling of a region's data as they are."""
+    if len(data) < 2:
+        return float("nan"), float("nan")
+    return sampler(models[:1], data, measure, units)(None).ceiling(np.ones(len(data), dtype=np.intp))

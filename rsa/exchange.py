@@ -1,0 +1,147 @@
+"""What a test that relabels items may exchange: single items, or whole conditions where items are their tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.rsa.alignment import LABEL_OF, LEVELS, labels_of, level_of
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Places = NDArray[np.intp]
+
+
+def units_of(rdms: RDMs) -> Places:
+    """The unit `(n_items,)` that each item belongs to: its condition where several items share one, else itself.
+
+    What is drawn or exchanged is a whole unit, since the tokens of a condition resemble each other in any data.
+
+    Examples
+    --------
+    >>> from rsatoolbox.rdm.rdms import RDMs
+    >>> words = RDMs(np.ones((1, 6)), pattern_descriptors={
+    ...     "stimulus_id": ["cat1", "cat2", "dog1", "dog2"], "condition": ["cat", "cat", "dog", "dog"]})
+    >>> units_of(words).tolist()
+    [0, 0, 1, 1]
+    """
+    if level_of(rdms) != "stimulus" or LABEL_OF["condition"] not in rdms.pattern_descriptors:
+        return np.arange(rdms.n_cond)
+    labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF["condition"]]]
+    known = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+    return np.array([known[label] for label in labels], dtype=np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """The relabelings of items under which a model without any relation to the data would be as good as it is.
+
+    Conditions change places whole, each with another of as many tokens, and the tokens of all conditions of one size
+    change places alike. So tokens of a condition stay together, and so do tokens that stand at the same place in
+    several conditions, as those of one speaker do: what tells conditions apart, or speakers, is no evidence. Items
+    without tokens are conditions of one token.
+
+    Attributes
+    ----------
+    blocks : tuple of int arrays (n_conditions, n_tokens)
+        The items of the conditions of each size; tokens in order of their labels.
+    n_items : int
+    kind : str
+        What the items are, in the plural: stimuli or conditions.
+    """
+
+    blocks: tuple[Places, ...]
+    n_items: int
+    kind: str = "stimuli"
+
+    @classmethod
+    def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
+        """The exchange of the items of RDMs, or of some of them, numbered anew from 0."""
+        units, labels = units_of(rdms), labels_of(rdms)
+        kept = np.arange(rdms.n_cond) if items is None else items
+        members: dict[int, list[int]] = {}
+        for place, item in enumerate(kept):
+            members.setdefault(int(units[item]), []).append(place)
+        for tokens in members.values():
+            tokens.sort(key=lambda place: labels[kept[place]])
+        level = level_of(rdms)
+        return cls.among(list(members.values()), kind=LEVELS.get(level, level))
+
+    @classmethod
+    def among(cls, members: Sequence[Sequence[int]], *, kind: str = "stimuli") -> Exchange:
+        """The exchange of conditions with these items."""
+        sizes = sorted({len(tokens) for tokens in members}, reverse=True)
+        blocks = tuple(np.array([t for t in members if len(t) == size], dtype=np.intp) for size in sizes)
+        return cls(blocks, sum(map(len, members)), kind)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether some condition has several items."""
+        return any(block.shape[1] > 1 for block in self.blocks)
+
+    @property
+    def count(self) -> int:
+        """How many relabelings there are, with the true labels."""
+        return math.prod(math.factorial(side) for block in self.blocks for side in block.shape)
+
+    def orders(self, most: int, rng: np.random.Generator) -> tuple[Places, bool]:
+        """Relabelings `(n, n_items)`, the true labels first, and whether they are all there are.
+
+        All are enumerated when they are no more than `most`; else `most` are drawn beside the true labels.
+        """
+        if self.count <= most:
+            return np.array(list(self._all())), True
+        found = np.tile(np.arange(self.n_items), (most + 1, 1))
+        for block in self.blocks:
+            rows, columns = (rng.permuted(np.tile(np.arange(side), (most, 1)), axis=1) for side in block.shape)
+            found[1:, block] = block[rows[:, :, None], columns[:, None, :]]
+        return found, False
+
+    def _all(self) -> Iterator[Places]:
+        sides = [permutations(range(side)) for block in self.blocks for side in block.shape]
+        for chosen in product(*sides):
+            order = np.arange(self.n_items)
+            for block, rows, columns in zip(self.blocks, chosen[::2], chosen[1::2], strict=True):
+                order[block] = block[np.ix_(rows, columns)]
+            yield order
+
+    @property
+    def words(self) -> str:
+        """What is exchanged, for people.
+
+        Examples
+        --------
+        >>> Exchange.among([[0], [1], [2]]).words
+        '3 stimuli exchanged'
+        >>> Exchange.among([[0, 1], [2, 3], [4, 5], [6]]).words
+        'whole conditions exchanged with others of as many tokens (3 of 2 tokens, 1 of 1 token), tokens alike in all'
+        """
+        if not self.tokens:
+            return f"{self.n_items} {self.kind} exchanged"
+        sizes = [(len(block), block.shape[1]) for block in self.blocks]
+        if len(sizes) == 1:
+            return f"{sizes[0][0]} whole conditions exchanged, their {sizes[0][1]} tokens alike in all"
+        each = ", ".join(f"{n} of {size} token{'s' if size > 1 else ''}" for n, size in sizes)
+        return f"whole conditions exchanged with others of as many tokens ({each}), tokens alike in all"
+
+
+def place_of_pairs(orders: Places, *, diagonal: bool = False) -> Places:
+    """Where the pairs of relabeled items lie in a condensed vector, `(n_orders, n_pairs)`, or in one with a diagonal.
+
+    Examples
+    --------
+    >>> place_of_pairs(np.array([[0, 1, 2], [2, 1, 0]])).tolist()
+    [[0, 1, 2], [2, 1, 0]]
+    """
+    n = orders.shape[1]
+    a, b = np.triu_indices(n, 0 if diagonal else 1)
+    table = np.zeros((n, n), dtype=np.intp)
+    table[a, b] = table[b, a] = np.arange(len(a))
+    return np.asarray(table[orders[:, a], orders[:, b]])

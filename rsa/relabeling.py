@@ -1,0 +1,242 @@
+"""Relabeling of sounds, jointly for all participants: is a model's geometry that of a region beyond these sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.progress import progress
+from brainmap.rsa._resampling import compared
+from brainmap.rsa.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.compare import Measure, measure_named, scaled
+from brainmap.rsa.dissimilarity import Floats, unit_length
+from brainmap.rsa.exchange import Exchange, Places, place_of_pairs
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+Alternative = Literal["greater", "two-sided"]
+ALPHA = 0.05
+NEAR: dict[str, Measure] = {"tau-a": "rho-a", "tau-b": "spearman"}
+"""What relabelings are compared by in place of a measure that counts pairs of pairs: as valid, and a product."""
+
+# Two relabelings that give the same score in another order of addition count as equal.
+_TIE = 1e-9
+_BLOCK = 4_000_000  # numbers of relabeled RDMs that are held at once
+
+
+def relabeling_test(
+    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a", permutations: int = 2000,
+    alternative: Alternative = "greater", rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test each model's mean score in each region by relabeling the items, jointly for all participants.
+
+    Under the null a model's geometry has nothing to do with the sounds that the participants heard, so that the model
+    is as good under any other assignment of its items to the sounds. A geometry that all participants share and that
+    no model explains, however reliable, gives no false positives beyond the level: this test, unlike one over
+    participants, does not take the sounds as fixed.
+
+    Parameters
+    ----------
+    model_rdms, data_rdms : rsatoolbox RDMs
+        Of the same level and items, matched by label; the data one RDM a participant and region (RDM descriptor roi;
+        without it all are of one). A single participant is enough.
+    measure : str
+        As in `brainmap.rsa.compare_rdms`. Relabelings are compared by rho-a in place of tau-a and by Spearman in place
+        of tau-b, which would take hours; any statistic keeps the level. bures, and data that lack pairs, are slow.
+    permutations : int
+        All relabelings are enumerated when they are no more than this; else so many are drawn.
+    alternative : {"greater", "two-sided"}
+    rng : numpy Generator, optional
+        Used only when relabelings are drawn.
+
+    Returns
+    -------
+    DataFrame
+        A row a model and region: model, roi, mean (score over participants), chance (its mean over the relabelings),
+        statistic (mean less chance, in standard deviations over the relabelings), p, p_corrected (family-wise over all
+        rows, by the largest statistic of each relabeling), n (participants), smallest_p (that this model can reach).
+        p of a model that is constant or lacks a pair is NaN. `attrs["note"]` says the test in words, and
+        `attrs["relabelings"]` and `attrs["enumerated"]` how many were used and whether they are all there are.
+
+    Raises
+    ------
+    InputError
+        Fewer than three items, RDMs of different items, no participant with an RDM, fewer than one permutation.
+
+    Notes
+    -----
+    Where items are stimuli of which several share a condition, whole conditions are exchanged
+    (`brainmap.rsa.exchange.Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
+    standardized by mean and standard deviation over the same relabelings, so that regions of different reliability
+    and models that tell conditions apart to different degrees stand on one scale in the maximum.
+
+    References
+    ----------
+    Kriegeskorte et al. 2008, doi:10.3389/neuro.06.004.2008; Nichols and Holmes 2002, doi:10.1002/hbm.1058 (largest
+    statistic); Phipson and Smyth 2010, doi:10.2202/1544-6115.1585 (drawn permutations).
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms, stack_rdms
+    >>> rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    >>> truth = rng.normal(size=(8, 20))
+    >>> models = stack_rdms([compute_rdms(x, descriptors={**items, "layer": name})
+    ...                      for name, x in (("conv1", truth), ("conv2", rng.normal(size=(8, 20))))])
+    >>> brains = stack_rdms([compute_rdms(truth + rng.normal(size=(8, 20)), descriptors=items) for _ in range(6)])
+    >>> found = relabeling_test(models, brains, permutations=999, rng=rng)
+    >>> found["p_corrected"].tolist()[0], found.attrs["note"][:38]
+    (0.001, 'relabeling test (8 stimuli exchanged),')
+    """
+    one_of(alternative, get_args(Alternative), "alternative")
+    named = NEAR.get(measure, measure_named(measure))
+    if permutations < 1:
+        raise InputError(f"relabeling_test: found permutations={permutations}, wanted 1 or more")
+    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    if data_rdms.n_cond < 3:
+        raise InputError(f"relabeling_test: found {data_rdms.n_cond} items, wanted at least 3")
+    data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
+    names = rdm_names(model_rdms)
+    rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
+    regions = list(dict.fromkeys(rois))
+    of_region = np.array([regions.index(roi) for roi in rois])
+    tested, there = _varied(models) & ~np.isnan(models).any(axis=1), _varied(data)
+    if not tested.any() or not there.any():
+        raise InputError("relabeling_test: every model, or every participant's RDM, is constant or lacks pairs; "
+                         "nothing is left to test")
+    exchange = Exchange.of(data_rdms)
+    orders, enumerated = exchange.orders(permutations, rng or np.random.default_rng())
+    scores = relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
+    p, p_corrected, statistic, chance = _counted(scores, two_sided=alternative == "two-sided")
+    shape = (len(models), len(regions))
+    columns = {"mean": scores[0], "chance": chance, "statistic": statistic, "p": p, "p_corrected": p_corrected}
+    smallest = np.full(len(models), np.nan)
+    smallest[tested] = [_same(model, orders) / len(orders) for model in models[tested]]
+    n = np.bincount(of_region[there], minlength=len(regions))
+    table = pd.DataFrame({
+        "model": np.repeat(names, shape[1]), "roi": np.tile(regions, shape[0]),
+        **{key: _spread(values, tested, shape) for key, values in columns.items()},
+        "n": np.tile(n, shape[0]), "smallest_p": np.repeat(smallest, shape[1]),
+    })
+    table.attrs |= {"note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested]),
+                    "relabelings": len(orders), "enumerated": enumerated}
+    return table
+
+
+def relabeled_means(
+    models: Floats, data: Floats, of_region: Places, n_regions: int, orders: Places, *, measure: Measure
+) -> Floats:
+    """Mean scores over participants `(n_orders, n_models, n_regions)` under each relabeling of the models.
+
+    `models` `(n_models, n_pairs)` are whole, `data` `(n_data, n_pairs)` may lack pairs; `of_region` `(n_data,)` says
+    whose each is.
+    """
+    total = np.zeros((len(orders), len(models), n_regions))
+    count = np.zeros((len(models), n_regions))
+    whole = ~np.isnan(data).any(axis=1) & (measure != "bures")
+    if whole.any():
+        x, y = (_as_factors(side, measure) for side in (models, data[whole]))
+        # the mean over participants of inner products is one with the sum of their vectors
+        pooled = np.zeros((n_regions, x.shape[1]))
+        np.add.at(pooled, of_region[whole], y)
+        count += np.bincount(of_region[whole], minlength=n_regions)
+        for part in _parts(len(orders), pooled.size):
+            # to relabel the models is to relabel the data the other way round, and these are fewer
+            places = place_of_pairs(np.argsort(orders[part], axis=1), diagonal=measure.endswith("_cov"))
+            for region, vector in enumerate(pooled):
+                total[part, :, region] += vector[places] @ x.T
+    if not whole.all():
+        rest, of_rest = data[~whole], of_region[~whole]
+        with progress("relabeling", len(orders)) as shown:
+            for part in _parts(len(orders), models.size):
+                places = place_of_pairs(orders[part])
+                moved = models[:, places].reshape(-1, models.shape[1])
+                scores = np.nan_to_num(compared(moved, rest, measure)).reshape(len(models), len(places), len(rest))
+                for k, region in enumerate(of_rest):
+                    total[part, :, region] += scores[:, :, k].T
+                shown.advance(len(places))
+        count += np.bincount(of_rest, minlength=n_regions)
+    return total / np.where(count > 0, count, np.nan)
+
+
+def _as_factors(vectors: Floats, measure: Measure) -> Floats:
+    """Vectors whose inner products are the scores, and which a relabeling of items only reorders."""
+    every, n = np.ones(vectors.shape[1], dtype=bool), float(vectors.shape[1])
+    found = scaled(vectors, measure, use=every)
+    if measure.endswith("_cov"):
+        return _inner_products(found)  # of unit whitened length
+    if measure == "spearman":
+        return unit_length(found, center=False)
+    return found * np.sqrt(12.0 / (n**3 - n)) if measure == "rho-a" else found
+
+
+def _inner_products(vectors: Floats) -> Floats:
+    """Centered inner products of items `(n, n_items (n_items + 1) / 2)`, whose own products are whitened ones.
+
+    That is so for patterns with the identity as covariance, which every order of the items leaves as it is.
+    """
+    from scipy.spatial.distance import squareform
+
+    square = np.array([squareform(vector, checks=False) for vector in vectors])
+    products = -0.5 * (square - square.mean(axis=1, keepdims=True) - square.mean(axis=2, keepdims=True)
+                       + square.mean(axis=(1, 2), keepdims=True))  # fmt: skip
+    a, b = np.triu_indices(square.shape[1])
+    return np.asarray(products[:, a, b] * np.where(a == b, 1.0, np.sqrt(2.0)))
+
+
+def _counted(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats, Floats]:
+    """p, p by the largest statistic, the statistic of the true labels (the first), and chance; over all relabelings."""
+    chance, spread = scores.mean(axis=0), scores.std(axis=0)
+    moves = spread > _TIE * (1 + np.abs(chance))
+    z = (scores - chance) / np.where(moves, spread, np.nan)
+    z[:, ~moves] = np.where(np.isnan(chance[~moves]), np.nan, 0.0)  # no relabeling changes it: no evidence
+    size = np.abs(z) if two_sided else z
+    reached = size >= size[0] - _TIE * (1 + np.abs(size[0]))
+    p = np.where(np.isnan(z[0]), np.nan, reached.mean(axis=0))
+    largest = np.nanmax(size.reshape(len(size), -1), axis=1)
+    family = (largest[:, None, None] >= size[0] - _TIE * (1 + np.abs(size[0]))).mean(axis=0)
+    return p, np.where(np.isnan(z[0]), np.nan, family), z[0], chance
+
+
+def _same(model: Floats, orders: Places) -> int:
+    """How many of the relabelings leave a model as it is."""
+    if len(np.unique(model)) == len(model):  # without ties the true labels alone do
+        return int((orders == orders[0]).all(axis=1).sum())
+    return sum(int((model[place_of_pairs(orders[part])] == model).all(axis=1).sum())
+               for part in _parts(len(orders), len(model)))  # fmt: skip
+
+
+def _varied(vectors: Floats) -> NDArray[np.bool_]:
+    missing = np.isnan(vectors)
+    low, high = (np.where(missing, fill, vectors) for fill in (np.inf, -np.inf))
+    return np.asarray(high.max(axis=1) > low.min(axis=1))
+
+
+def _spread(values: Floats, tested: NDArray[np.bool_], shape: tuple[int, int]) -> Floats:
+    whole = np.full(shape, np.nan)
+    whole[tested] = values
+    return whole.ravel()
+
+
+def _parts(n: int, size: int) -> Iterator[slice]:
+    step = max(1, _BLOCK // max(size, 1))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _note(
+    exchange: Exchange, orders: Places, enumerated: bool, alternative: str, n_left: int, smallest: Floats
+) -> str:
+    side = "one-sided" if alternative == "greater" else "two-sided"
+    n = len(orders) if enumerated else len(orders) - 1
+    reach = float(smallest.max())
+    warn = "; no data can make that significant at .05" if smallest.min() > ALPHA else ""
+    left = f"; {n_left} models are constant or lack pairs and are not tested" if n_left else ""
+    return (f"relabeling test ({exchange.words}), jointly for all participants, {side}, {n:,} relabelings "
+            f"{'enumerated' if enumerated else 'drawn'}, family-wise over models and regions by the largest statistic; "
+            f"the smallest p it can reach is {reach:.3g}{warn}{left}")

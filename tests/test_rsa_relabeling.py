@@ -1,0 +1,225 @@
+"""Relabeling of sounds, jointly for all participants: right by brute force, at its level on what participants share.
+
+Noise brains are no test of it: the null here is a reliable geometry of all participants that no model explains.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+import pytest
+from rsatoolbox.rdm.rdms import RDMs
+
+from brainmap import rsa
+from brainmap.errors import InputError
+from brainmap.rsa.alignment import pair_positions
+from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
+from brainmap.rsa.exchange import Exchange, units_of
+
+
+def distances(points: Any) -> Any:
+    i, j = np.triu_indices(points.shape[-2], 1)
+    return ((points[..., i, :] - points[..., j, :]) ** 2).mean(axis=-1)
+
+
+def rdms(vectors: Any, words: Any = None, **descriptors: Any) -> RDMs:
+    n = round((1 + np.sqrt(1 + 8 * np.shape(vectors)[1])) / 2)
+    items: dict[str, Any] = {"stimulus_id": [f"s{k:02d}" for k in range(n)]}
+    return RDMs(np.array(vectors), rdm_descriptors=descriptors,
+                pattern_descriptors=items | ({} if words is None else {"condition": list(words)}))  # fmt: skip
+
+
+def by_brute_force(models: Any, data: Any, regions: Any, orders: Any, measure: Measure) -> tuple[Any, Any, Any]:
+    """Scores, p and family-wise p from every relabeling written out, one comparison at a time."""
+    names = list(dict.fromkeys(regions))
+    scores = np.empty((len(orders), len(models), len(names)))
+    for b, order in enumerate(orders):
+        moved = models[:, pair_positions(np.array(order), len(order))]
+        for r, name in enumerate(names):
+            mine = data[[k for k, one in enumerate(regions) if one == name]]
+            scores[b, :, r] = compare_vectors(moved, mine, measure=measure).mean(axis=1)
+    z = (scores - scores.mean(axis=0)) / scores.std(axis=0)
+    p = (z >= z[0] - 1e-9).mean(axis=0)
+    family = (z.max(axis=(1, 2))[:, None, None] >= z[0] - 1e-9).mean(axis=0)
+    return scores, p.ravel(), family.ravel()
+
+
+@pytest.mark.parametrize("measure", [m for m in MEASURES if m not in ("tau-a", "tau-b", "bures")])
+@pytest.mark.parametrize("missing", [False, True])
+def test_equals_every_relabeling_written_out(measure: Measure, missing: bool) -> None:
+    rng = np.random.default_rng(0)
+    models, data = rng.random((3, 10)), rng.random((4, 10))
+    if missing:  # pairs that one participant lacks: the models are relabeled in place of the data
+        data[1, :4] = np.nan
+    regions = ["a", "a", "b", "b"]
+    found = rsa.relabeling_test(rdms(models), rdms(data, roi=regions), measure=measure)
+    scores, p, family = by_brute_force(models, data, regions, list(permutations(range(5))), measure)
+    np.testing.assert_allclose(found["mean"], scores[0].ravel(), atol=1e-12)
+    np.testing.assert_allclose(found["chance"], scores.mean(axis=0).ravel(), atol=1e-12)
+    np.testing.assert_allclose(found["p"], p)
+    np.testing.assert_allclose(found["p_corrected"], family)
+    assert found.attrs["relabelings"] == 120
+    assert found["smallest_p"].eq(1 / 120).all()
+
+
+def test_whole_conditions_change_places_and_their_tokens_alike_in_all() -> None:
+    """Words of two tokens, and one of three that has nobody to change with: (3! x 2!) x 3! by hand."""
+    words = ["cat", "dog", "cat", "eel", "dog", "eel", "fox", "fox", "fox"]
+    data = rdms(np.random.default_rng(0).random((1, 36)), words)
+    exchange = Exchange.of(data)
+    orders, enumerated = exchange.orders(1000, np.random.default_rng(0))
+    assert enumerated
+    tokens = {"cat": (0, 2), "dog": (1, 4), "eel": (3, 5)}
+    wanted = set()
+    for names, two, three in product(permutations(tokens), permutations(range(2)), permutations((6, 7, 8))):
+        order = [0] * 9
+        for at, name in zip(tokens, names, strict=True):
+            for place, token in zip(tokens[at], two, strict=True):
+                order[place] = tokens[name][token]
+        order[6:] = three
+        wanted.add(tuple(order))
+    assert {tuple(order) for order in orders.tolist()} == wanted
+    assert len(orders) == exchange.count == 72
+    assert orders[0].tolist() == list(range(9)), "the true labels come first"
+    drawn, enumerated = exchange.orders(60, np.random.default_rng(1))
+    assert not enumerated
+    assert {tuple(order) for order in drawn.tolist()} <= wanted
+    assert len({tuple(order) for order in drawn.tolist()}) > 30
+    assert exchange.words == (
+        "whole conditions exchanged with others of as many tokens (1 of 3 tokens, 3 of 2 tokens), tokens alike in all"
+    )
+
+
+def test_items_that_are_conditions_or_share_none_are_units_of_their_own() -> None:
+    x = np.random.default_rng(0).random((1, 6))
+    assert units_of(rdms(x)).tolist() == [0, 1, 2, 3]
+    assert units_of(rdms(x, ["a", "b", "a", "b"])).tolist() == [0, 1, 0, 1]
+    conditions = RDMs(x, pattern_descriptors={"condition": list("abcd")}, descriptors={"level": "condition"})
+    assert units_of(conditions).tolist() == [0, 1, 2, 3]
+    assert Exchange.of(conditions).words == "4 conditions exchanged"
+
+
+def test_permutations_of_one_participant_exchange_whole_conditions_too() -> None:
+    rng = np.random.default_rng(3)
+    words = np.repeat(list("abcd"), 2)
+    models, data = rdms(rng.random((2, 28)), words, layer=["x", "y"]), rdms(rng.random((1, 28)), words)
+    one, joint = rsa.permutation_test(models, data), rsa.relabeling_test(models, data)
+    np.testing.assert_allclose(one["p"], joint["p"])
+    assert one["n"].eq(48).all()
+    assert "4 whole conditions exchanged, their 2 tokens alike in all" in one.attrs["note"]
+
+
+def test_a_model_with_ties_cannot_reach_what_others_can() -> None:
+    i, j = np.triu_indices(8, 1)
+    rng = np.random.default_rng(2)
+    apart = ((i == 0) != (j == 0)).astype(float)
+    found = rsa.relabeling_test(rdms([apart, rng.random(28)], layer=["apart", "any"]), rdms(rng.random((3, 28))),
+                                permutations=50_000)  # fmt: skip
+    np.testing.assert_allclose(found["smallest_p"], [1 / 8, 1 / 40320])
+    assert found["p"][0] >= 1 / 8
+
+
+def test_what_is_constant_or_lacks_pairs_has_no_p_and_costs_the_others_nothing() -> None:
+    rng = np.random.default_rng(4)
+    models, data = rng.random((3, 15)), rng.random((5, 15))
+    alone = rsa.relabeling_test(rdms(models[:1], layer=["a"]), rdms(data[:4]))
+    models[1], models[2, 3], data[4] = 0.5, np.nan, 1.0
+    found = rsa.relabeling_test(rdms(models, layer=["a", "b", "c"]), rdms(data))
+    np.testing.assert_allclose(found["p_corrected"], [alone["p_corrected"][0], np.nan, np.nan])
+    assert found["n"].eq(4).all()
+    assert "2 models are constant or lack pairs" in found.attrs["note"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"permutations": 0}, "permutations=0"), ({"alternative": "less"}, "alternative: found 'less'"),
+    ({"measure": "sperman"}, "did you mean 'spearman'"),
+])  # fmt: skip
+def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
+    x = np.random.default_rng(0).random((2, 10))
+    with pytest.raises(InputError, match=message):
+        rsa.relabeling_test(rdms(x), rdms(x), **change)
+
+
+def test_nothing_to_test_is_refused() -> None:
+    x = np.random.default_rng(0).random((2, 10))
+    with pytest.raises(InputError, match="constant or lacks pairs"):
+        rsa.relabeling_test(rdms(np.ones((1, 10))), rdms(x))
+    with pytest.raises(InputError, match="found 2 items"):
+        rsa.relabeling_test(rdms(x[:, :1]), rdms(x[:, :1]))
+
+
+def shared_geometry(
+    rng: np.random.Generator, n: int, *, words: int | None = None, layers: int = 4, of_truth: float = 0.0
+) -> tuple[Any, Any, Any]:
+    """Layers and brains: the brains share a reliable geometry, of which the first layer has the part `of_truth`.
+
+    With words, items are their tokens, and both sides merely tell the words apart.
+    """
+    def points(*shape: int) -> Any:
+        if words is None:
+            return rng.normal(size=(*shape, n, 20))
+        return np.repeat(rng.normal(size=(*shape, words, 20)), n // words, axis=-2) + 0.3 * rng.normal(
+            size=(*shape, n, 20))  # fmt: skip
+
+    truth, models = points(), points(layers)
+    models[0] = of_truth * truth + np.sqrt(1 - of_truth**2) * models[0]
+    labels = None if words is None else np.repeat([f"w{k:02d}" for k in range(words)], n // words)
+    return distances(models), distances(truth + 0.7 * rng.normal(size=(12, n, 20))), labels
+
+
+def rejected(n: int, simulations: int, *, relabelings: int = 199, **given: Any) -> float:
+    """Share of simulated studies in which some layer (the first, where it has a part of the truth) is found."""
+    rng = np.random.default_rng(n)
+    found = 0
+    for _ in range(simulations):
+        models, data, words = shared_geometry(rng, n, **given)
+        tested = rsa.relabeling_test(rdms(models, words), rdms(data, words), permutations=relabelings, rng=rng)
+        p = tested["p_corrected"]
+        found += bool((p[0] if given.get("of_truth") else p.min()) <= 0.05)
+    return found / simulations
+
+
+def limit(simulations: int) -> float:
+    return 0.06 + 2 * float(np.sqrt(0.06 * 0.94 / simulations))
+
+
+def test_a_geometry_that_participants_share_and_no_model_explains_is_not_taken_for_one() -> None:
+    assert rejected(16, 100) <= limit(100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [8, 16, 48])
+def test_the_level_holds_on_unrelated_reliable_geometry(n: int) -> None:
+    assert rejected(n, 400 if n < 48 else 200) <= limit(400 if n < 48 else 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "words"), [(24, 8), (32, 16), (24, 12)])
+def test_geometries_that_merely_tell_the_same_words_apart_are_not_alike(n: int, words: int) -> None:
+    assert rejected(n, 300, words=words) <= limit(300)
+
+
+@pytest.mark.slow
+def test_speakers_who_are_told_apart_in_both_are_no_evidence() -> None:
+    """Tokens of four speakers that both sides tell apart in directions of their own."""
+    rng, found, simulations = np.random.default_rng(5), 0, 300
+    words = np.repeat([f"w{k:02d}" for k in range(8)], 4)
+    for _ in range(simulations):
+        def points(*shape: int) -> Any:
+            speaker = np.tile(rng.normal(size=(*shape, 4, 20)), (8, 1))
+            return speaker + 0.5 * rng.normal(size=(*shape, 32, 20))
+
+        models, truth = distances(points(3)), points()
+        data = distances(truth + 0.5 * rng.normal(size=(8, 32, 20)))
+        p = rsa.relabeling_test(rdms(models, words), rdms(data, words), permutations=199, rng=rng)["p_corrected"]
+        found += bool(p.min() <= 0.05)
+    assert found / simulations <= limit(simulations)
+
+
+@pytest.mark.slow
+def test_a_layer_whose_true_score_is_a_half_is_found_in_sixteen_sounds() -> None:
+    assert 0.4 < np.mean([rsa.compare_rdms(rdms(m[:1]), rdms(d)).mean() for m, d, _ in (
+        shared_geometry(np.random.default_rng(seed), 16, of_truth=0.87) for seed in range(20))]) < 0.6  # fmt: skip
+    assert rejected(16, 100, of_truth=0.87) >= 0.8
