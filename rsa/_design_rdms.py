@@ -24,7 +24,13 @@ TYPICAL_AUTOCORRELATION = 0.3
 Floats = NDArray[np.float64]
 
 
-def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus") -> RDMs:
+ANGULAR = ("correlation", "cosine")
+"""Dissimilarities that divide each pattern by its length, and noise with it."""
+
+
+def design_rdms(
+    betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
+) -> RDMs:
     """Two RDMs that come from the design alone: `noise-only` and `elapsed-time`.
 
     Betas of events close in time share noise and regressors, so their patterns differ less (or more) than those
@@ -36,13 +42,16 @@ def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stim
     betas : Betas
     items : {"stimulus", "condition"}
         Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
+    dissimilarity : str
+        Of the brain RDMs that `noise-only` is meant for: see `in_geometry`.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        RDM descriptor `name`. `noise-only`: the squared distance per voxel expected of patterns averaged over
-        runs, in units of the noise variance, from the covariance of the estimates. `elapsed-time`: time from
-        one item to the other [s], averaged over the runs that have both; NaN where none has.
+        RDM descriptor `name`. `noise-only`: the dissimilarity expected of patterns of noise averaged over
+        runs, from the covariance of the estimates: a squared distance per voxel in units of the noise variance,
+        or one minus a correlation. `elapsed-time`: time from one item to the other [s], averaged over the runs
+        that have both; NaN where none has. Pattern descriptor `noise_variance`: of each item's average pattern.
 
     Raises
     ------
@@ -55,7 +64,36 @@ def design_rdms(betas: Betas, *, items: Literal["stimulus", "condition"] = "stim
     Alink et al. (2015), https://doi.org/10.1101/032391
     """
     onsets = betas.diagnostics["onset"].to_numpy(float)
-    return _from_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
+    found = _from_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
+    return in_geometry(found, dissimilarity)
+
+
+def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
+    """RDMs of a design with `noise-only` as brain RDMs of another dissimilarity show noise.
+
+    Parameters
+    ----------
+    design : rsatoolbox.rdm.RDMs
+        As `design_rdms` makes them by default.
+    dissimilarity : str
+        "correlation" and "cosine": one minus the correlation of the estimates. Others: as it is.
+
+    Raises
+    ------
+    InputError
+        RDMs that do not say the variance of each item's noise.
+    """
+    if dissimilarity not in ANGULAR:
+        return design
+    if "noise_variance" not in design.pattern_descriptors:
+        raise InputError("noise-only: these RDMs of a design do not say how noisy each item is; make the betas again")
+    variance = np.asarray(design.pattern_descriptors["noise_variance"], float)
+    i, j = np.triu_indices(len(variance), 1)
+    found = design.copy()
+    own = np.flatnonzero(np.array(found.rdm_descriptors["name"]) == "noise-only")
+    covariance = (variance[i] + variance[j] - found.dissimilarities[own]) / 2
+    found.dissimilarities[own] = 1 - covariance / np.sqrt(variance[i] * variance[j])
+    return found
 
 
 def planned_design_rdms(
@@ -123,10 +161,10 @@ def _from_parts(
     with np.errstate(invalid="ignore"):
         time = np.where(together > 0, elapsed / together, np.nan)
     pairs = np.triu_indices(n, 1)
-    described = {"condition": np.array(names)}
+    described = {"condition": np.array(names), "noise_variance": np.diag(covariance)}
     if items == "stimulus":
         condition = dict(zip(labels, conditions, strict=True))
-        described = {"stimulus_id": np.array(names), "condition": np.array([condition[name] for name in names])}
+        described |= {"stimulus_id": np.array(names), "condition": np.array([condition[name] for name in names])}
     return RDMs(
         np.stack([noise[pairs], time[pairs]]),
         dissimilarity_measure="expected from the design",

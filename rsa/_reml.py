@@ -52,8 +52,9 @@ class Likelihood:
         The determinants are those of X' R^-1 X and R: `dof * log(squares)` plus these is what 3dREMLfit minimizes
         (minus twice the logarithm of the restricted likelihood, but for a constant).
         """
-        design = noise.whitened(self.basis, self.starts)
-        left = noise.whitened(x, self.starts)
+        rank = self.basis.shape[1]
+        both = noise.whitened(np.hstack([self.basis, x]), self.starts)
+        design, left = both[:, :rank], both[:, rank:]
         triangle = np.linalg.cholesky(design.T @ design)
         explained = solve_triangular(triangle, design.T @ left, lower=True, check_finite=False)
         total = np.einsum("nv,nv->v", left, left) - np.einsum("nv,nv->v", explained, explained)

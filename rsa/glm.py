@@ -90,14 +90,16 @@ class Betas:
     settings: GlmSettings
     notes: tuple[str, ...]
 
-    def design_rdms(self, *, items: Literal["stimulus", "condition"] = "stimulus") -> RDMs:
+    def design_rdms(
+        self, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
+    ) -> RDMs:
         """What the design alone puts into an RDM: two RDMs, `noise-only` and `elapsed-time`.
 
         See `brainmap.rsa.design_rdms`.
         """
         from brainmap.rsa._design_rdms import design_rdms
 
-        return design_rdms(self, items=items)
+        return design_rdms(self, items=items, dissimilarity=dissimilarity)
 
 
 def fit_betas(

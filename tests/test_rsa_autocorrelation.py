@@ -277,6 +277,20 @@ def test_the_noise_of_an_afni_grid_is_each_voxel_s_own_and_noise_only_is_propaga
     assert np.corrcoef(measured, found.design_rdms().dissimilarities[0])[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("true", [AR, FMRI])
+def test_noise_only_takes_the_form_of_correlation_distances(true: Arma) -> None:
+    y = series(true, 50, 6000, np.random.default_rng(4))
+    found = rsa.fit_betas(image(y), trials(20, 4.0), model="lsa")
+    measured = 1 - np.corrcoef(values(found.image))[np.triu_indices(20, 1)]
+    noise_only, elapsed = found.design_rdms(dissimilarity="correlation").dissimilarities
+    assert np.corrcoef(measured, noise_only)[0, 1] > 0.95
+    assert np.abs(measured - noise_only).max() < 0.15
+    np.testing.assert_array_equal(elapsed, found.design_rdms().dissimilarities[1])
+    covariance = found.covariances[0]
+    sd = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(noise_only, (1 - covariance / np.outer(sd, sd))[np.triu_indices(20, 1)], atol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("true", [AR, FMRI])
 def test_controlling_for_noise_only_keeps_the_level_of_a_blocked_model_in_one_run(true: Arma) -> None:
@@ -287,23 +301,26 @@ def test_controlling_for_noise_only_keeps_the_level_of_a_blocked_model_in_one_ru
     rng = np.random.default_rng(0)
     model = rsa.category_rdm([f"t{k:02d}" for k in range(16)], np.repeat(list("abcd"), 4).tolist(), level="stimulus")
     events = trials(16, 6.0)
-    hits = {"without": 0, "with": 0}
-    n_studies, n_participants = 40, 8
+    kinds = ("euclidean", "correlation")
+    hits = dict.fromkeys(itertools.product(("without", "with"), kinds), 0)
+    n_studies, n_participants = 30, 8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(n_studies):
-            scores: dict[str, list[float]] = {"without": [], "with": []}
+            scores: dict[tuple[str, str], list[float]] = {key: [] for key in hits}
             for _ in range(n_participants):
                 found = rsa.fit_betas(image(series(true, 56, 150, rng)), events, model="lsa", keep_residuals=False)
-                brain = rsa.compute_rdms(
-                    values(found.image), dissimilarity="euclidean", descriptors={"stimulus_id": list(found.labels)}
-                )
-                control = found.design_rdms().subset("name", "noise-only")
-                scores["without"].append(float(rsa.compare_rdms(model, brain, measure="pearson")[0, 0]))
-                scores["with"].append(
-                    float(rsa.compare_rdms_partial(model, brain, control, measure="pearson")[0, 0])
-                )
-            for name, of_people in scores.items():
-                hits[name] += wilcoxon(of_people, alternative="greater").pvalue < 0.05
-    assert hits["without"] / n_studies > 0.5
-    assert hits["with"] / n_studies <= 0.15
+                for kind in kinds:
+                    brain = rsa.compute_rdms(
+                        values(found.image), dissimilarity=kind, descriptors={"stimulus_id": list(found.labels)}
+                    )
+                    control = found.design_rdms(dissimilarity=kind).subset("name", "noise-only")
+                    without = rsa.compare_rdms(model, brain, measure="pearson")
+                    partial = rsa.compare_rdms_partial(model, brain, control, measure="pearson")
+                    scores["without", kind].append(float(without[0, 0]))
+                    scores["with", kind].append(float(partial[0, 0]))
+            for key, of_people in scores.items():
+                hits[key] += wilcoxon(of_people, alternative="greater").pvalue < 0.05
+    for kind in kinds:
+        assert hits["without", kind] / n_studies > 0.5
+        assert hits["with", kind] / n_studies <= 0.15

@@ -17,7 +17,7 @@ from brainmap.record import content_key
 from brainmap.rsa._arma import Arma
 from brainmap.rsa._buckets import OWN, regressors_of
 from brainmap.rsa._design import GlmSettings
-from brainmap.rsa._design_rdms import planned_design_rdms
+from brainmap.rsa._design_rdms import in_geometry, planned_design_rdms
 from brainmap.rsa._plan import Plan, parameters_said, plan_betas
 from brainmap.rsa._timing import sidecars_of
 from brainmap.rsa.beta_files import coefficient_labels, save_betas
@@ -35,7 +35,7 @@ from brainmap.stages.networks import layer_names, model_rdms
 from brainmap.stages.order import Likeness, known_models, likenesses, told
 from brainmap.study_inputs import Participant
 
-VERSION = 2
+VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
 
 
@@ -81,11 +81,14 @@ def _design_of(context: Context, person: Participant) -> RDMs | None:
     items = context.study.settings.rsa.items
     if person.brain.kind == "betas":
         file = design_file(context, person)
-        return None if file is None else load_rdms(file)
+        return None if file is None else in_geometry(load_rdms(file), context.study.settings.rsa.dissimilarity)
     plan = plan_bold(person)
     there = {x for design in plan.designs for x in (design.labels if items == "stimulus" else design.conditions)}
     few = 3
-    return None if len(there) < few else planned_design_rdms(plan, glm_settings(person), items=items)
+    if len(there) < few:
+        return None
+    design = planned_design_rdms(plan, glm_settings(person), items=items)
+    return in_geometry(design, context.study.settings.rsa.dissimilarity)
 
 
 def _compare_design(context: Context, person: Participant) -> None:
@@ -93,7 +96,8 @@ def _compare_design(context: Context, person: Participant) -> None:
     (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
     models = model_rdms(context)
     names = [f"{network} {layer}" for network, layer in layer_names(models)]
-    for one in likenesses(models, names, load_rdms(path), controlled=context.study.settings.rsa.control_for):
+    design = in_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
+    for one in likenesses(models, names, design, controlled=context.study.settings.rsa.control_for):
         log.warning("note: participant %s: %s", person.label, one)
 
 

@@ -17,6 +17,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import file_digest
+from brainmap.rsa._design_rdms import in_geometry
 from brainmap.rsa.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.ceiling import noise_ceilings
 from brainmap.rsa.compare import compare_rdms
@@ -108,7 +109,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
             file = design_file(context, person)
             if file is None:
                 raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
-            design = load_rdms(file).subset("name", wanted)
+            design = in_geometry(load_rdms(file), settings.rsa.dissimilarity).subset("name", wanted)
             found.append(aligned_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
     return RDMs(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 4
+VERSION = 5
 
 
 def run_group(context: Context) -> None:
