@@ -83,7 +83,7 @@ def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
     InputError
         RDMs that do not say the variance of each item's noise.
     """
-    if dissimilarity not in ANGULAR:
+    if dissimilarity not in ANGULAR or "noise-only" not in design.rdm_descriptors["name"]:
         return design
     if "noise_variance" not in design.pattern_descriptors:
         raise InputError("noise-only: these RDMs of a design do not say how noisy each item is; make the betas again")

@@ -65,9 +65,11 @@ def test_controls_that_are_no_baselines_are_said(tiny_study: Any, section: str, 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: Any, known: bool) -> None:
+    """`noise-only` has the form of the brain's dissimilarity, here correlation."""
     light = ("[searchlight]\nradius_mm = 6.0\n", "")
     silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
-    tiny_study.edit(light, silent, PEARSON, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["elapsed-time"]\n'))
+    tiny_study.edit(light, silent, PEARSON, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["noise-only"]\n'),
+                    ('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'))
     text = tiny_study.file.read_text()
     first, third = text.index("[[brain]]"), text.rindex("[[brain]]")
     only = text[third:].replace("betas_run-{run}.nii", "s_run-{run}_desc-lsa_betas.nii")
@@ -77,33 +79,41 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
         image.rename(own / image.name.replace("betas_", "s_").replace(".nii", "_desc-lsa_betas.nii"))
     if not known:
         (problem,) = check_study(Context(load_study(tiny_study.file))).problems
-        assert "participant 03: [rsa] control_for: 'elapsed-time' needs the order of the events" in problem
+        assert "participant 03: [rsa] control_for: 'noise-only' needs the order of the events" in problem
         with pytest.raises(InputError, match="needs the order of the events"):
             tiny_study.run()
         return
     names, file = sound_ids(), own / "s_desc-lsa_designrdms.h5"
+    variance = np.linspace(2.0, 5.0, len(names))
 
-    def write(seed: int, level: str = "stimulus") -> None:
+    def write(seed: int, level: str = "stimulus", known: bool = True) -> None:
         vectors = np.random.default_rng(seed).random((2, len(names) * (len(names) - 1) // 2))
+        items = {"stimulus_id": names} | ({"noise_variance": variance} if known else {})
         rdms = RDMs(vectors, dissimilarity_measure="seconds", descriptors={"level": level},
                     rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
-                    pattern_descriptors={"stimulus_id": names})  # fmt: skip
+                    pattern_descriptors=items)  # fmt: skip
         rsa.save_rdms(rdms, file)
 
     write(0, "condition")
     (problem,) = check_study(Context(load_study(tiny_study.file))).problems
     assert "s_desc-lsa_designrdms.h5 is of conditions, and [rsa] items = 'stimulus'" in problem
+    write(0, known=False)
+    problems = check_study(Context(load_study(tiny_study.file))).problems
+    assert any("do not say how noisy each item is" in one for one in problems)
     write(0)
     assert check_study(Context(load_study(tiny_study.file))).problems == ()
     tiny_study.run(page=True)
     table = pd.read_csv(tiny_study.out / "group" / "scores.tsv", sep="\t", dtype={"participant": str})
     (path,) = (tiny_study.out / "sub-03").rglob("*rdms.h5")
     models = rsa.load_rdms(tiny_study.out / "rdms" / "network-net_rdms.h5")
-    control = rsa.load_rdms(file).subset("name", ["elapsed-time"])
+    control = rsa.load_rdms(file).subset("name", ["noise-only"])
+    i, j = np.triu_indices(len(names), 1)
+    covariance = (variance[i] + variance[j] - control.dissimilarities) / 2
+    control.dissimilarities = 1 - covariance / np.sqrt(variance[i] * variance[j])
     expected = rsa.compare_rdms_partial(models, rsa.load_rdms(path), control, measure="pearson")
     np.testing.assert_allclose(table["score"], expected.ravel())
     page = (tiny_study.out / "report.html").read_text()
-    assert "own order of events explains (the elapsed-time RDM" in page
+    assert "own order of events explains (the noise-only RDM" in page
     assert "What the acoustic models" not in page
     write(1)
     assert {"sub-03_rois", "group_rois"} <= tiny_study.run()

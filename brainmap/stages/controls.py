@@ -72,6 +72,7 @@ def check_controls(context: Context, person: Participant) -> None:
     if level_of(load_rdms(file)) != items:
         raise InputError(f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
                          f"{items!r}; make the betas again with --items {items}")  # fmt: skip
+    in_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
 
 
 def of_design(context: Context) -> list[str]:
@@ -109,7 +110,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
             file = design_file(context, person)
             if file is None:
                 raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
-            design = in_geometry(load_rdms(file), settings.rsa.dissimilarity).subset("name", wanted)
+            design = in_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
             found.append(aligned_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
     return RDMs(
