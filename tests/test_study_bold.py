@@ -22,6 +22,7 @@ from brainmap.rsa._design_rdms import planned_design_rdms
 from brainmap.rsa._plan import plan_betas
 from brainmap.rsa.alignment import aligned_vectors
 from brainmap.stages import Context, check_study
+from brainmap.stages.betas import noise_found
 from brainmap.study import load_study
 from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids
 
@@ -257,6 +258,13 @@ def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     np.testing.assert_allclose(table["score"], expected.ravel())
     bounds = pd.read_csv(bold_study.out / "group" / "ceilings.tsv", sep="\t")
     np.testing.assert_allclose(bounds["lower"], rsa.partial_ceilings(brains, own, measure="pearson")["lower"])
+
+    # The page's methods text says the noise that the sidecars of the betas say.
+    context = Context(load_study(bold_study.file))
+    sidecars = [json.loads(p.read_text()) for p in bold_study.out.glob("sub-*/**/*run-*_betas.json")]
+    a = [run["a"] for one in sidecars for run in one["NoiseParameters"]]
+    assert len(a) == len(sidecars) * len(RUNS) > 0
+    assert f"{min(a):.2f}" in noise_found(context, context.study.participants()).split(",")[0]
 
 
 def in_table_order(study: TinyStudy) -> None:

@@ -21,6 +21,8 @@ def said(**brain: Any) -> str:
     [
         ({}, ["one of each trial_type", "glover hemodynamic response", "AR(1)", "high-pass chosen so that"]),
         ({"model": "lss", "noise": "ols"}, ["least squares, separate", "by ordinary least squares"]),
+        ({"model": "lss"}, ["for ARMA(1,1) noise, whose parameters were found by restricted maximum likelihood"]),
+        ({"model": "lsa", "afni_grid": 4}, ["for ARMA(1,1) noise of each voxel", "of AFNI's 3dREMLfit (-Grid 4)"]),
         ({"polort": "A"}, ["Legendre polynomials"]),
         ({"high_pass": 100.0, "strategy": "motion6+csf-wm"}, ["high-pass 100.0 s", "regressors: motion6+csf-wm."]),
     ],
