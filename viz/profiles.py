@@ -136,7 +136,8 @@ def plot_layer_profile(
 
     Notes
     -----
-    The band spans lower and upper noise ceiling: a model inside it explains all the participants share.
+    The band spans lower and upper noise ceiling, to look at: what participants truly share would score near it, above or
+    below (`brainmap.rsa.residual_structure` tests what a model lacks).
 
     References
     ----------

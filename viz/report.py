@@ -33,6 +33,8 @@ _COLUMNS = {  # columns on the page; the file has all
                    "p_these_sounds_corrected", "test", "n"),
     "differences": ("network", "layer", "other_network", "other_layer", "roi", "difference", "standard_error",
                     "p_corrected", "p_these_sounds_corrected", "test"),
+    "best_layers": ("network", "roi", "layer", "chosen_share", "score", "standard_error", "p", "position",
+                    "position_sd", "n"),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
