@@ -136,8 +136,8 @@ def plot_layer_profile(
 
     Notes
     -----
-    The band spans lower and upper noise ceiling, to look at: what participants truly share would score near it, above or
-    below (`brainmap.rsa.residual_structure` tests what a model lacks).
+    The band spans lower and upper noise ceiling, to look at: what participants truly share would score near it, above
+    or below (`brainmap.rsa.residual_structure` tests what a model lacks).
 
     References
     ----------
