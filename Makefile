@@ -34,6 +34,11 @@ test-slow: $(VENV)/test.stamp ## the tests that take longer: whole studies, cali
 test-processors: $(VENV)/test.stamp ## the tests as other processors would compute; ONLY="-m bits": those of equality
 	@for set in $(PROCESSORS); do echo "== $$set"; env $$(echo $$set | tr , ' ') $(PYTEST) $(ONLY) || exit 1; done
 
+campaign: $(VENV)/test.stamp ## kills, damaged files and scarce memory, at length (an hour), and their table
+	@rm -f campaign.txt
+	BRAINMAP_CAMPAIGN_KILLS=100 BRAINMAP_CAMPAIGN_MUTATIONS=2000 BRAINMAP_CAMPAIGN_TABLE=campaign.txt $(TEST) -m campaign; \
+	    status=$$?; sort campaign.txt; exit $$status
+
 lint: $(VENV)/dev.stamp ## ruff, mypy --strict, and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -47,7 +52,7 @@ build: $(VENV)/dev.stamp ## wheel and sdist, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what was built or cached; .venv and studies stay
-	rm -rf build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist *.egg-info campaign.txt .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp is younger than what it was installed from, so that a second call does nothing.

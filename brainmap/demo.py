@@ -66,10 +66,12 @@ class DemoSettings:
 def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     """Write the demo's study: sounds, checkpoint, brain images of simulated participants, truth, and `study.toml`.
 
+    Where the same study lies there already, written by a demo that was stopped, nothing is written.
+
     Parameters
     ----------
     out : path
-        An empty or new folder.
+        An empty or new folder, or that of a demo with the same settings.
     settings : DemoSettings
 
     Returns
@@ -83,20 +85,34 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
         The folder holds something else.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
-        )
     # Written beside and moved when whole, so that a demo that was stopped leaves no half of a study behind.
     place = out.resolve()
     beside = place.with_name(f".{place.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    _write_into(beside, settings)
+    labels, n_afni = _labels(settings)
+    text = study_text(settings, labels[:n_afni], labels[n_afni:])
+    if _holds(out / "study.toml", text):
+        return out / "study.toml"
+    if not _holds(beside / "study.toml", text):  # else it was stopped while it moved what is whole
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
+            )
+        shutil.rmtree(beside, ignore_errors=True)
+        _write_into(beside, settings)
     out.mkdir(parents=True, exist_ok=True)
     for part in sorted(beside.iterdir(), key=lambda path: path.name == "study.toml"):
         part.rename(out / part.name)
     beside.rmdir()
     return out / "study.toml"
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
+
+
+def _labels(settings: DemoSettings) -> tuple[list[str], int]:
+    """Labels of the participants, and how many of them have AFNI files."""
+    return [f"{k:02d}" for k in range(1, settings.participants + 1)], (settings.participants + 1) // 2
 
 
 def _write_into(out: Path, settings: DemoSettings) -> None:
@@ -109,8 +125,7 @@ def _write_into(out: Path, settings: DemoSettings) -> None:
     planted = {name: PLANTED.get(name.split("-", 1)[1]) for name in regions}
     _write_regions(out, mask, regions, planted)
     layers = _layer_features(out)
-    labels = [f"{k:02d}" for k in range(1, settings.participants + 1)]
-    n_afni = (settings.participants + 1) // 2
+    labels, n_afni = _labels(settings)
     with progress("simulating participants", len(labels)) as step:
 
         def one(k: int) -> None:

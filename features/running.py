@@ -230,7 +230,7 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         return cast(Tensor, model(batch))
     except (RuntimeError, ValueError, IndexError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "out of memory" in said:
+        if "out of memory" in said or "allocate memory" in said:
             raise RunError(f"network: {said}; give a smaller batch_size") from error
         raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {said}") from error
 

@@ -65,8 +65,10 @@ class Forge:
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
     def _ask(self, **question: Any) -> dict[str, Any]:
         assert self.process.stdin is not None

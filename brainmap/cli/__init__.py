@@ -65,10 +65,22 @@ def load_commands(group: str | None = None) -> None:
         importlib.import_module(f"brainmap.cli.{module}")
 
 
+_OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map segment", "out of memory")
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether it was memory that was lacking: torch, threads and shared libraries say so in words."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
-    load_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     try:
+        load_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
         app()
     except BrainmapError as error:
         for line in str(error).splitlines():
@@ -76,6 +88,12 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except OSError as error:  # a folder that may not be written, a full disk
         typer.echo(f"brainmap: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+        raise SystemExit(1) from None
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _is_of_memory(error):
+            raise
+        typer.echo(f"brainmap: there is not enough memory ({_first_line(error)}); close other programs or take fewer "
+                   "--jobs; the same command goes on with what is done", err=True)  # fmt: skip
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("brainmap: stopped; run the same command again to go on", err=True)

@@ -94,8 +94,11 @@ class Context:
                 if path.is_dir():  # an array that calls itself complete would be taken as it is
                     remove(path)
             self.ledger.open(name)
-            with heartbeat(said), room_for(said, self.ledger.folder):
-                written = list(compute())
+            try:
+                with heartbeat(said), room_for(said, self.ledger.folder):
+                    written = list(compute())
+            finally:  # by it the folder is known as ours, even where somebody removed it meanwhile
+                (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
             for path in set(before) - set(written):
                 remove(path)
             self.ledger.close(name, self._said(key), written)
