@@ -151,16 +151,21 @@ class _Weighted:
         self.ranked = measure in ("spearman", "rho-a")
         # scaled once, so that sums of squares under any weights keep their precision
         self.vectors = vectors if self.ranked else unit_length(vectors, center=measure == "pearson")
-        self.order = np.argsort(vectors, axis=1) if self.ranked else None
+        self.order, self.tied = None, True
+        if self.ranked:
+            self.order = np.argsort(vectors, axis=1)
+            self.tied = bool((np.diff(np.take_along_axis(vectors, self.order, axis=1), axis=1) == 0).any())
 
     def __call__(self, conditions: Draw | None) -> Sample:
         often = np.ones(self.n_units) if conditions is None else np.bincount(conditions, minlength=self.n_units) * 1.0
         weights = np.where(self.within, often[self.i], often[self.i] * often[self.j])
         use = np.flatnonzero(weights)
         if self.order is not None:
-            from brainmap.rsa._bootstrap_kernels import weighted_ranks
+            from brainmap.rsa._bootstrap_kernels import weighted_ranks, weighted_ranks_of_different
 
-            x, weights = weighted_ranks(self.vectors, self.order, weights)[:, use], weights[use]
+            ranks = (weighted_ranks(self.vectors, self.order, weights) if self.tied else
+                     weighted_ranks_of_different(self.order, weights))  # fmt: skip
+            x, weights = ranks[:, use], weights[use]
         else:
             x, weights = self.vectors[:, use], weights[use]
             x = _centered(x, weights) if self.measure == "pearson" else x

@@ -18,6 +18,7 @@ from brainmap.rsa._places import Places, places_of
 from brainmap.rsa.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
 from brainmap.rsa.enhancement import Enhancement, cluster_threshold
 from brainmap.rsa.neighbors import Neighbors
+from brainmap.rsa.reach import fdr_reach
 from brainmap.rsa.signflip import Alternative, SignFlip, sign_flip_test
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class GroupResult:
         Whether all 2^n sign patterns were used.
     smallest_p : float
         No p can be smaller, whatever the maps hold: with a few participants nothing can be significant.
+    reach : str
+        What kept fdr from finding anything, in words (`brainmap.rsa.reach.fdr_reach`); empty where nothing did.
     differences : GroupResult, optional
         The same of the contrasts, two-sided, a family of their own.
     """
@@ -88,6 +91,7 @@ class GroupResult:
     n_flips: int
     enumerated: bool
     smallest_p: float
+    reach: str = ""
     differences: GroupResult | None = None
 
     @property
@@ -146,7 +150,8 @@ def group_test(
     The null of the maps: at every place and for every model participants' scores are symmetric about 0, so that
     signs may be flipped, a participant's whole brain at once. The null of the differences: participants' paired
     differences are. Family-wise p hold over all models (all contrasts) and places together. A place that max-t finds
-    is significant itself; of TFCE and cluster mass only the cluster around it is.
+    is significant itself; of TFCE and cluster mass only the cluster around it is. The sounds are taken as fixed: the
+    test speaks of these sounds only.
 
     Parameters
     ----------
@@ -156,7 +161,8 @@ def group_test(
     test : "sign-flip"
         See `brainmap.rsa.signflip.sign_flip_test`.
     correction : {"max-t", "cluster-mass", "tfce", "fdr"}
-        Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests.
+        Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests, which with few
+        participants finds many places or none (`reach`).
     contrasts : "all-pairs" or list of (model, model), optional
         Differences to test too, the first less the second (all-pairs: each model less each before it), two-sided.
     permutations : int
@@ -280,6 +286,7 @@ class _Family:
             for key, values in rows.items()
         }
         mass = self.correction == "cluster-mass"
+        smallest = found.smallest_p * (2 if two_sided and found.enumerated else 1)
         return GroupResult(
             names=names,
             **{"enhanced": None, **maps},
@@ -293,7 +300,8 @@ class _Family:
             n_excluded=self.n_excluded,
             n_flips=found.n_flips,
             enumerated=found.enumerated,
-            smallest_p=found.smallest_p * (2 if two_sided and found.enumerated else 1),
+            smallest_p=smallest,
+            reach=fdr_reach(found.p, smallest, alpha=self.threshold) if self.correction == "fdr" else "",
             differences=differences,
         )
 

@@ -124,6 +124,17 @@ def test_a_mask_restricts_the_family():
     np.testing.assert_array_equal(values_of(result.p)[chosen], values_of(whole.p)[chosen])
 
 
+def test_where_fdr_finds_nothing_for_want_of_participants_it_is_said():
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(10, 10, 5)) for _ in range(8)]
+    maps = [nib.Nifti1Image(one, np.eye(4)) for one in values]
+    found = group_test(maps, correction="fdr")
+    wanted = "no p is under 0.00391, so that fdr finds at least 40 of the 500 tests (8 %) together or none; here none"
+    assert found.reach == wanted
+    assert group_test(maps).reach == ""
+    assert group_test([nib.Nifti1Image(one + 3, np.eye(4)) for one in values], correction="fdr").reach == ""
+
+
 def test_fdr_is_benjamini_hochberg_over_the_same_tests():
     result = group_test(maps_with(planted()), correction="fdr")
     p = values_of(result.p).ravel().astype(float)

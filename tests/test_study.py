@@ -119,7 +119,7 @@ def test_names_parse_as_bids(tiny_results: Any) -> None:
     for path in results(tiny_results):
         if path.name in plain or path.suffix == ".wav":
             continue
-        if path.parent.name == "group" and "_" not in path.name.replace("best_layers", "").replace("layer_cor", ""):
+        if path.parent.name == "group" and "_" not in re.sub("best_layers|layer_cor|residual_s", "", path.name):
             continue  # tables of the group have plain names
         assert name.fullmatch(path.name), path.name
         for entity in ("sub", "space"):

@@ -105,6 +105,14 @@ def test_scores_are_tested_by_relabeling_the_sounds_of_whole_words(tiny_results:
     )
 
 
+def test_a_selection_of_sounds_is_said_beside_the_test(tiny_study: Any) -> None:
+    tiny_study.edit(('table = "stimuli.tsv"', 'table = "stimuli.tsv"\nselected = true'), *QUICK)
+    tiny_study.run(page=True)
+    assert "were chosen to differ and are no sample of sounds" in sidecar(tiny_study, "statistics")["Generalizes"]
+    page = (tiny_study.out / "report.html").read_text()
+    assert "The sounds were chosen to differ and are no sample of sounds" in page
+
+
 def test_few_sounds_give_no_claim_about_networks(tiny_results: Any) -> None:
     """Eight sounds of four words are fewer than sixteen: differences are tested over participants alone."""
     found, about = table(tiny_results, "differences"), sidecar(tiny_results, "differences")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from brainmap.study import Rsa
 from brainmap.study_inputs import Glm
 from brainmap.viz.methods import methods_paragraph
 
@@ -43,3 +44,33 @@ def test_noise_is_of_the_source_and_the_estimate_that_were_used() -> None:
     assert "shrunk" not in said(precision="full")
     both = [{"noise": "runs"}, {"noise": "none"}]
     assert "another way in some groups" in methods_paragraph({**CROSSNOBIS, "brain": both})
+
+
+def of_tests(facts: dict[str, Any], **inference: Any) -> str:
+    rsa = Rsa(inference=inference).model_dump()
+    return methods_paragraph({"rsa": rsa, "facts": {"participants": 12, **facts}})
+
+
+def test_the_first_test_is_told_with_the_one_over_participants_beside_it() -> None:
+    both = of_tests({"tests": {"scores": "relabeling", "differences": "bootstrap"}, "bootstrapped": True,
+                       "exchanged": "16 whole conditions exchanged"})  # fmt: skip
+    assert "one-sided, by relabeling the sounds of the layers, jointly for all participants" in both
+    assert "16 whole conditions exchanged" in both
+    assert "Beside it stands a one-sided Wilcoxon signed-rank test over participants" in both
+    assert "It takes the sounds as fixed and speaks of these sounds only." in both
+    assert "1,000 bootstrap resamples of participants and conditions at once" in both
+    assert "no claim about networks" not in both
+
+
+def test_where_the_test_over_participants_stands_alone_no_claim_is_made_about_networks() -> None:
+    alone = of_tests({"tests": {"scores": "participants", "differences": "participants"}, "bootstrapped": False},
+                       participants="sign-flip")  # fmt: skip
+    assert "Scores were tested against zero by a one-sided sign-flip permutation test over participants" in alone
+    assert "relabeling" not in alone
+    assert "bootstrap" not in alone
+    assert "over participants, two-sided: of these sounds only, with no claim about networks" in alone
+
+
+def test_sounds_that_were_chosen_to_differ_are_no_sample() -> None:
+    assert "no sample of sounds" in methods_paragraph({"stimuli": {"table": "s.tsv", "selected": True}})
+    assert "no sample" not in methods_paragraph({"stimuli": {"table": "s.tsv", "selected": False}})

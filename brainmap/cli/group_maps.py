@@ -204,7 +204,7 @@ def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
 
     def told(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
         critical = one.critical if np.isfinite(one.critical) else None
-        limits = {"critical": critical, "smallest_p": one.smallest_p}
+        limits = {"critical": critical, "smallest_p": one.smallest_p} | ({"reach": one.reach} if one.reach else {})
         return {what: list(one.names), **limits, "clusters": len(one.clusters)}
 
     result = results[0]
@@ -220,12 +220,14 @@ def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
     flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
     typer.echo(
         f"{result.n_participants} participants, {counted(len(result.names), 'model')}, {result.n_voxels:,} "
-        f"{_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips, "
+        f"{_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips (these sounds only), "
         f"{counted(len(result.clusters), 'cluster')}"
     )
     for one in results:
         if one.smallest_p > one.threshold:
             typer.echo(f"Nothing can be significant: with {flips} sign flips no p is under {one.smallest_p:.3g}")
+        elif one.reach:
+            typer.echo(f"Of {counted(len(one.names), 'map')}: {one.reach}")
         if len(one.clusters):
             show(one.clusters[[column for column in _SHOWN if column in one.clusters]], False)
         elif one is not result:

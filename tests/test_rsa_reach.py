@@ -1,0 +1,38 @@
+"""What the false discovery rate can find when p cannot be small: against Benjamini and Hochberg's method itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+
+from brainmap import rsa
+from brainmap.rsa.reach import fdr_needs, fdr_reach
+
+
+@pytest.mark.parametrize(("smallest", "n"), [(1 / 256, 1000), (1 / 256, 30), (1 / 32, 40), (1 / 64, 7), (1 / 32, 1)])
+def test_so_many_tests_at_the_smallest_p_are_found_and_one_fewer_is_not(smallest: float, n: int) -> None:
+    needed = fdr_needs(smallest, n)
+    for at_least, found in ((needed, True), (needed - 1, False)):
+        if at_least > 0:
+            p = np.r_[np.full(at_least, smallest), np.ones(n - at_least)]
+            assert (false_discovery_control(p) <= 0.05).any() == found
+            assert bool(fdr_reach(p, smallest)) != found
+
+
+def test_eight_participants_need_eight_percent_of_the_tests() -> None:
+    assert fdr_needs(1 / 256, 30_000) / 30_000 == pytest.approx(0.078, abs=0.001)
+    said = fdr_reach(np.r_[np.full(50, 1 / 256), np.ones(950)], 1 / 256)
+    wanted = "no p is under 0.00391, so that fdr finds at least 79 of the 1,000 tests (8 %) together or none; here none"
+    assert said == wanted
+
+
+def test_a_test_over_participants_says_so_and_says_its_side_and_its_sounds() -> None:
+    rng = np.random.default_rng(0)
+    note = rsa.score_statistics(rng.normal(size=(200, 8))).attrs["note"]
+    assert note.startswith("Wilcoxon signed-rank test over participants (one-sided), which takes the sounds as fixed "
+                           "(these sounds only)")  # fmt: skip
+    assert note.endswith("fdr finds at least 16 of the 200 tests (8 %) together or none; here none")
+    assert "together or none" not in rsa.score_statistics(rng.normal(size=(200, 8)) + 3).attrs["note"]
+    assert "two-sided" in rsa.score_differences(rng.normal(size=(3, 8))).attrs["note"]
+    assert "fdr can find nothing" in rsa.score_statistics(rng.normal(size=(3, 4))).attrs["note"]
