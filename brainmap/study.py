@@ -59,6 +59,7 @@ class Network(Section):
     align: Literal["start", "center"] | None = None
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Literal["mean", "max", "rms", "flatten", "none"] = "mean"
+    units_axis: int | None = None  # of layers where it cannot be told; -1 is the last
     dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
     units: Literal["zscore", "none"] = "zscore"
     controls: tuple[Literal["untrained", "permuted"], ...] = ()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainmap.features._am_settings import MaximizationSettings
+from brainmap.features._ear import Stage
 from brainmap.features._priors import LatentPrior, Prior
 from brainmap.features._site import Site, read
-from brainmap.features.layers import Stage
 
 LEVEL_WITHOUT_SOUNDS = 0.1  # RMS
 _LEAST_COSINE = 0.1  # below it a pattern that turns away from its direction would gain by being weak
@@ -57,7 +57,7 @@ class Task:
     def values(self, patterns: Tensor, stage: Stage) -> Tensor:
         """What the layer gives for patterns: (b, n_units, ...)."""
         place = self.site.before if stage == "before" else self.site.after
-        return read(self.model, patterns, place, fast=self.site.fast)[0]
+        return self.site.arranged(read(self.model, patterns, place, fast=self.site.fast)[0])
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
         """Objective of each pattern for its own unit: (b,)."""
@@ -71,13 +71,15 @@ class Task:
         texture = [self.site.texture] if diverse and self.site.texture is not None else []
         if stage == "before" or not self.silent_kind:
             found = read(self.model, patterns, place, *texture, fast=self.site.fast)
-            values = self._own(found[0], units)
+            own = self.site.arranged(found[0])
+            values = self._own(own, units)
         else:
             found = read(self.model, patterns, place, self.site.before, *texture, fast=self.site.fast)
-            values = self._awake(found[0], found[1], units)
+            own = self.site.arranged(found[0])
+            values = self._awake(own, self.site.arranged(found[1]), units)
         if not diverse:
             return values, None
-        features = found[-1] if texture else found[0].unsqueeze(2)
+        features = found[-1] if texture else own.unsqueeze(2)
         return values, self.settings.diversity * values.detach().abs() * likeness(features, units)
 
     def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:

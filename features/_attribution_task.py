@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers import OUTPUT, list_layers, tap
+from brainmap.features._ear import OUTPUT
+from brainmap.features.layers import list_layers, tap
 from brainmap.features.running import Sounds, broken_module, forward
 
 

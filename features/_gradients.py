@@ -16,14 +16,15 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features._attribution_task import Explainer, Found, Task
+from brainmap.features._ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.cam import class_activation_maps, upsample_maps
-from brainmap.features.layers import _NONLINEARITIES, _SOFTMAXES, list_layers
+from brainmap.features.layers import list_layers
 from brainmap.features.running import forward
 
 Rule = Literal["gauss-legendre", "trapezoid"]
 Backward = Literal["guided", "deconvolution"]
 
-_BENT = (_NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximum", "minimum"}
+_BENT = (NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximum", "minimum"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +299,7 @@ class _ReLUs(TorchFunctionMode):
                 return _Rectified.apply(x, self.backward)  # type: ignore[no-untyped-call]
             return x.copy_(_Rectified.apply(x.clone(), self.backward))  # type: ignore[no-untyped-call]
         out = func(*args, **given)
-        if name in _BENT or name in _SOFTMAXES:
+        if name in _BENT or name in SOFTMAXES:
             self.others.append((name, out))
         return out
 
@@ -306,7 +307,7 @@ class _ReLUs(TorchFunctionMode):
         """Refuse a network that is bent by anything else, a softmax at its end aside, or by nothing."""
         name = "guided backpropagation" if self.backward == "guided" else "deconvolution"
         for other, given in self.others:
-            if not (other in _SOFTMAXES and given is out):
+            if not (other in SOFTMAXES and given is out):
                 raise InputError(
                     f"{name}: the network uses {other}, and the method says only what a ReLU does on the way back; "
                     "elsewhere it would silently be the plain gradient: use 'integrated-gradients' or 'lrp'"

@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features._am_fast import Shortcut, shortcuts
-from brainmap.features.layers import _NONLINEARITIES, _NORMS, _SOFTMAXES, _WEIGHTED, OUTPUT
+from brainmap.features._ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
+from brainmap.features.layers import layers_named
 from brainmap.features.running import evaluating
 
 _POOLS = (
@@ -40,8 +41,9 @@ _WEIGHTINGS = frozenset(
 class Site:
     """Numbers of the operations around a layer's nonlinearity.
 
-    `before` and `after` are the same where it has none; `shape` is that of one item, `head` whether no
-    weighted layer follows, `texture` the last operation up to `after` whose result has positions (its number, or
+    `before` and `after` are the same where it has none; `shape` is that of one item (units first), `order` the axes of
+    the network's own tensors that are items, units and positions, `head` whether no weighted layer follows,
+    `texture` the last operation up to `after` whose result has positions (its number, or
     None), `fast` what can be done in place of some operations, `notes` what the user should be told.
     """
 
@@ -50,9 +52,15 @@ class Site:
     after: int
     shape: tuple[int, ...]
     head: bool
+    order: tuple[int, ...]
     texture: int | None = None
     fast: Mapping[int, Shortcut] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+
+    def arranged(self, value: Tensor) -> Tensor:
+        """What an operation of the site gives, as (items, units, positions)."""
+        plain = value.ndim != len(self.order) or self.order == tuple(range(value.ndim))
+        return value if plain else value.permute(self.order)
 
 
 class _Reached(Exception):
@@ -251,17 +259,26 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         )
     notes: tuple[str, ...] = ()
     operation = record.operations[place]
-    logits = record.producer(operation.first, place) if operation.name in _SOFTMAXES else None
+    logits = record.producer(operation.first, place) if operation.name in SOFTMAXES else None
     if logits is None:
         _refuse_softmax(layer, value)
     else:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
+    order = _order(model, layer, example, record.operations[place].out)
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
-    before, after = (place, place) if head else _around(record, place, follows=isinstance(target, _WEIGHTED))
-    texture = record.last_map(after)
+    before, after = (place, place) if head else _around(record, place, follows=isinstance(target, WEIGHTED))
+    texture = record.last_map(after) if order == tuple(range(len(order))) else None  # its channels are second
     kept = {one for one in (before, after, texture) if one is not None}
     fast = shortcuts(record.operations[: max(kept) + 1], kept)
-    return Site(layer, before, after, tuple(value.shape[1:]), head, texture, fast, notes)
+    shape = tuple(record.operations[place].out.shape[k] for k in order[1:])
+    return Site(layer, before, after, shape, head, order, texture, fast, notes)
+
+
+def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor) -> tuple[int, ...]:
+    """The axes of a layer's tensor that are items, units and positions; refused where that is not known."""
+    found = layers_named(model, example, [layer])[layer]
+    found.arranged(value, len(example))
+    return found.order
 
 
 def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:
@@ -285,15 +302,15 @@ def _around(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
     back: int | None = place
     while back is not None and record.operations[back].name.startswith(_POOLS):
         back = record.producer(record.operations[back].first, back)
-    if back is not None and record.operations[back].name in _NONLINEARITIES:
+    if back is not None and record.operations[back].name in NONLINEARITIES:
         source = record.producer(record.operations[back].first, back)
         return (place, place) if source is None else (source, place)
     ahead: int | None = place
     while follows and ahead is not None:
         behind = record.consumer(ahead)
-        if behind is None or record.operations[behind].name not in _NORMS | _NONLINEARITIES:
+        if behind is None or record.operations[behind].name not in NORMS | NONLINEARITIES:
             break
-        if record.operations[behind].name in _NONLINEARITIES:
+        if record.operations[behind].name in NONLINEARITIES:
             return ahead, behind
         ahead = behind
     return place, place

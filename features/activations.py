@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
+from brainmap.features._ear import Stage
 from brainmap.features._sealed import StoredArray, group_attributes, readable, refuse
-from brainmap.features.layers import Stage, list_layers, select_layers, tap
+from brainmap.features.layers import Layer, layers_named, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
 from brainmap.progress import Progress, log, progress
@@ -109,6 +110,7 @@ def extract_activations(
     key: str | None = None,
     rate: float | None = None,
     threads: int | None = None,
+    units_axis: int | Mapping[str, int] | None = None,
 ) -> Activations:
     """Run sounds through a model and keep what its layers say.
 
@@ -121,7 +123,8 @@ def extract_activations(
         "all" (every convolution and linear layer, the logits as "output"), names, globs, kinds, places, depths: see
         `brainmap.features.selection`.
     pooling : {"mean", "max", "rms", "none", "flatten"}
-        Over time, or height and width; "none" keeps `(channels, frames)`, "flatten" makes one row of it.
+        Over time, or height and width, and never over units, on whichever axis of the network's own tensors these lie;
+        "none" keeps `(channels, frames)`, "flatten" makes one row of it.
     stage : {"after", "before"}
         The nonlinearity; "after" is what the next layer gets, before pooling.
     reduce : {"sparse-projection", "pca"} or Reduction, optional
@@ -144,6 +147,9 @@ def extract_activations(
     threads : int, optional
         Batches side by side, by default as many as there are cores and at most four, since each takes memory. No number
         depends on it: every batch runs on one torch thread. On another device than the CPU they follow one another.
+    units_axis : int or mapping of str to int, optional
+        Axis of the network's own tensor that holds the units, counted as Python does and with the items as axis 0: of
+        every layer where it is not known, or of each layer that a mapping names.
 
     Returns
     -------
@@ -152,7 +158,8 @@ def extract_activations(
     Raises
     ------
     InputError
-        An unknown layer or setting, a sound the network refuses.
+        An unknown layer or setting, a sound the network refuses, a layer of which it is not known which axis holds its
+        units.
     RunError
         A non-finite activation: which layer, which item.
 
@@ -179,14 +186,17 @@ def extract_activations(
             "version": _VERSION,
         }  # fmt: skip
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
+        about |= {} if units_axis is None else {"units_axis": units_axis}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
+        timed = pooling == "none" and reduction is None
+        found = _with_units(layers_named(model, sounds, names), units_axis) if todo or timed else {}
         if todo:
-            new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction)
+            new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
             count = _side_by_side(device, threads)
             new.run(model, lambda: tensors(sounds, batch_size, device=device), threads=count)
-        if pooling == "none" and reduction is None:
-            _note_times(root, keys, model, sounds, rate=getattr(sounds, "rate", rate))
+        if timed:
+            _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
     stores.set_current(root, KIND, keys, network=network)
     return _opened(root)
 
@@ -224,29 +234,45 @@ def _opened(root: zarr.Group) -> Activations:
         )
 
 
+def _with_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
+    """The layers with their units where the caller says they are."""
+    if axis is None:
+        return dict(layers)
+    if isinstance(axis, int):
+        return {name: one if one.order else one.with_units(axis) for name, one in layers.items()}
+    for name in axis:
+        one_of(name, list(layers), "units_axis: layer")
+    return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}
+
+
 def _note_times(
-    root: zarr.Group, keys: Mapping[str, str], model: nn.Module, sounds: Sounds, *, rate: float | None
+    root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None
 ) -> None:
     """Keep with each array when its frames are, where that is known."""
     if rate is None:
         return
-    for layer in list_layers(model, sounds, also=[name.partition("#")[0] for name in keys]):
-        if layer.name not in keys or layer.stride is None or layer.center is None:
+    for name, layer in layers.items():
+        if layer.stride is None or layer.center is None:
             continue
         step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
         first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
         if step and len(layer.shape) > 1:  # a step of 0: it hears everything at once
             time = {"first": first / rate, "step": step / rate}
-            stores.note(root, KIND, layer.name, keys[layer.name], {"time": time})
+            stores.note(root, KIND, name, keys[name], {"time": time})
 
 
 class _Extraction:
     """Sounds through a model, into the store: once, or twice where a reduction is fitted first."""
 
     def __init__(
-        self, root: zarr.Group, keys: Mapping[str, str], about: Mapping[str, Any], reduction: Reduction | None
+        self,
+        root: zarr.Group,
+        keys: Mapping[str, str],
+        about: Mapping[str, Any],
+        reduction: Reduction | None,
+        layers: Mapping[str, Layer],
     ) -> None:
-        self.root, self.keys, self.about, self.reduction = root, keys, about, reduction
+        self.root, self.keys, self.about, self.reduction, self.layers = root, keys, about, reduction, layers
         self.items: Sequence[str] = about["items"]
         self.writers: dict[str, stores.ArrayWriter] = {}
         self.reducers: dict[str, Reducer] = {}
@@ -282,7 +308,7 @@ class _Extraction:
             done, batch = item
             with torch.no_grad(), tap(own, layers, stage=self.about["stage"]) as heard:
                 forward(own, batch)
-                rows = {layer: self._rows(layer, heard[layer], done) for layer in layers}
+                rows = {layer: self._rows(layer, heard[layer], done, len(batch)) for layer in layers}
             advance(len(batch))
             return rows
 
@@ -291,7 +317,7 @@ class _Extraction:
     def _prepare(self, reduction: Reduction, heard: Mapping[str, Tensor]) -> None:
         whole = []
         for layer in self.keys:
-            self.units[layer] = pool(heard[layer], self.about["pooling"]).flatten(1).shape[1]
+            self.units[layer] = self._pooled(layer, heard[layer], 1).flatten(1).shape[1]
             reducer = make_reducer(reduction, layer, n_items=len(self.items), n_units=self.units[layer])
             if reducer is None:
                 whole.append(layer)
@@ -301,8 +327,14 @@ class _Extraction:
             asked = reduction.wanted(len(self.items))
             log.info("activations: %s kept as they are, with no more than %d units", some(whole), asked)
 
-    def _rows(self, layer: str, activation: Tensor, done: int) -> NDArray[Any]:
-        rows: NDArray[Any] = pool(activation, self.about["pooling"]).cpu().numpy()
+    def _pooled(self, layer: str, activation: Tensor, n: int) -> Tensor:
+        pooling = self.about["pooling"]
+        if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == n:
+            return activation if pooling == "none" else activation.flatten(1)  # whatever its axes are, they stay
+        return pool(self.layers[layer].arranged(activation, n), pooling)
+
+    def _rows(self, layer: str, activation: Tensor, done: int, n: int) -> NDArray[Any]:
+        rows: NDArray[Any] = self._pooled(layer, activation, n).cpu().numpy()
         if layer in self.reducers:
             rows = rows.reshape(len(rows), -1)
         return self._finite(rows, layer, done)

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features._ear import OUTPUT
 from brainmap.features.geometry import upsample as upsample_courses
-from brainmap.features.layers import OUTPUT, Layer, list_layers, tap
+from brainmap.features.layers import Layer, list_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.features.selection import choose
 from brainmap.progress import progress
@@ -165,7 +166,7 @@ def class_activation_maps(
 
         for batch in tensors(sounds, batch_size, device=device):
             logits = logits_of(batch)
-            activation = heard[target.name]
+            activation = target.arranged(heard[target.name], len(batch))
             if not done:
                 chosen = choose_classes(logits, classes, class_names or getattr(model, "class_names", None))
                 shape = tuple(batch.shape[2:]) if upsample else target.shape[1:]
@@ -179,7 +180,7 @@ def class_activation_maps(
             elif method == "score-cam":
                 found = _score_cam(logits_of, batch, activation, target, chosen)
             else:
-                found = _by_gradient(method, activation, logits, chosen)
+                found = _by_gradient(method, heard[target.name], logits, chosen, target)
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # before upsampling: that is much more
             maps[rows] = upsample_maps(found, batch.shape[2:], target) if upsample else found
@@ -275,20 +276,21 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
 
 
 def _by_gradient(
-    method: str, activation: Tensor, logits: Tensor, chosen: Classes
+    method: str, tensor: Tensor, logits: Tensor, chosen: Classes, target: Layer
 ) -> NDArray[np.float32]:
-    combine, kept = _BY_GRADIENT[method], activation.detach().flatten(2)
+    activation = target.arranged(tensor.detach(), len(logits))
+    combine, kept = _BY_GRADIENT[method], activation.flatten(2)
     maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
     for i, column in enumerate(chosen.columns):
         gradient = None
         if logits.requires_grad:
             # items do not meet in eval mode, so that one backward pass serves the batch
             (gradient,) = torch.autograd.grad(
-                logits[:, column].sum(), activation, retain_graph=True, allow_unused=True
+                logits[:, column].sum(), tensor, retain_graph=True, allow_unused=True
             )
         if gradient is None:
             raise RunError("class activation maps: the layer does not influence the logits; name another")
-        maps[:, i] = combine(kept, gradient.flatten(2))
+        maps[:, i] = combine(kept, target.arranged(gradient, len(logits)).flatten(2))
     return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).cpu())
 
 

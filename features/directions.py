@@ -11,8 +11,8 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
+from brainmap.features._ear import Stage
 from brainmap.features._site import find_site, frozen, read
-from brainmap.features.layers import Stage
 from brainmap.features.running import Sounds, labels, tensors
 
 
@@ -82,7 +82,7 @@ def condition_direction(
         site = None
         for batch in tensors(sounds, batch_size, device=device):
             site = site or find_site(net, layer, batch[:1])
-            values = read(net, batch, site.before if stage == "before" else site.after)[0]
+            values = site.arranged(read(net, batch, site.before if stage == "before" else site.after)[0])
             means.append(values.flatten(2).mean(2) if values.ndim > 2 else values)
     mean = torch.cat(means).double().cpu().numpy()
     sides = [np.isin(named, side) for side in (near, far)]

@@ -21,9 +21,10 @@ from torch import nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features._ear import OUTPUT, Stage
 from brainmap.features._fields import Fields
 from brainmap.features.filters import named_layer
-from brainmap.features.layers import OUTPUT, Layer, Stage, list_layers, select_layers, tap
+from brainmap.features.layers import Layer, list_layers, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.names import file_name
 from brainmap.progress import progress
@@ -211,7 +212,8 @@ def find_exemplars(
             done = 0
             for batch in tensors(sounds, batch_size, device=device):
                 forward(model, batch)
-                values = heard[found.name][:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
+                arranged = found.arranged(heard[found.name], len(batch))
+                values = arranged[:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
                 finite = np.isfinite(values).all(axis=(1, 2))
                 if not finite.all():
                     bad = items[done + int(finite.argmin())]

@@ -254,10 +254,10 @@ def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Lay
     """The layer asked for, by the name of its module: a convolution at the end is listed as the output."""
     convs = [one for one, module in model.named_modules() if isinstance(module, nn.modules.conv._ConvNd)]
     unlisted = [one for one in convs if one not in {layer.name for layer in listed}]
-    if listed[-1].kind.startswith("Conv") and len(unlisted) == 1:
+    if listed[-1].is_convolution and len(unlisted) == 1:
         listed = (*listed[:-1], replace(listed[-1], name=unlisted[0]))
     found = listed[0] if name == "first" else named_layer(listed, name, "filters")
-    if found.kind.startswith("Conv"):
+    if found.is_convolution:
         return found
     raise InputError(f"filters: layer {found.name!r} is no convolution; its units have no frequency response")
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainmap.features.axes import ITEMS, UNITS, AxisNames
+
 # argument names in the order in which torch takes them
 _WINDOWS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv1d", "conv2d"), ("input", "weight", "bias", "stride", "padding", "dilation")),
@@ -20,7 +22,8 @@ _WINDOWS: dict[str, tuple[str, ...]] = {
 # keep the shape and still mix positions: nothing honest can be said about what a unit sees afterwards
 _MIXING = frozenset({
     "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention", "flip", "roll", "cumsum", "sort",
-    "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_fft", "fft_ifft",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_fft", "fft_ifft", "multi_head_attention_forward",
+    "transformer_encoder_layer_fwd",
 })  # fmt: skip
 _FEW_FRAMES = 200
 
@@ -59,9 +62,12 @@ class Geometry:
     ----------
     example : Tensor (n, c, t) or (n, c, h, w)
         What goes into the network.
+    axes : AxisNames
+        Told of every operation before the geometry is.
     """
 
-    def __init__(self, example: Tensor) -> None:
+    def __init__(self, example: Tensor, axes: AxisNames) -> None:
+        self.axes = axes
         self.lengths = tuple(example.shape[2:])
         # the tensors are kept, so that an id is never used twice
         self._known: dict[int, tuple[Tensor, Place]] = {}
@@ -92,17 +98,30 @@ class Geometry:
     def _after(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor], out: Tensor
     ) -> Place:
-        place, spatial = self.of(inputs[0]), tuple(out.shape[2:])
-        if name in _WINDOWS and place is not None and len(spatial) == len(place):
+        place, spatial = self.of(inputs[0]), self._spatial(out)
+        along = self._positions_last(inputs[0]) and self._positions_last(out)
+        if name in _WINDOWS and place is not None and len(spatial) == len(place) and along:
             return _windowed(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
-        if name == "pad" and place is not None:
+        if name == "pad" and place is not None and along:
             return _padded(place, args[1] if len(args) > 1 else kwargs["pad"])
         if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
             return self.whole
-        if name in _MIXING or len(spatial) != len(self.lengths):
+        mixing = name in _MIXING or (name == "linear" and self._positions_last(inputs[0]))
+        if mixing or len(spatial) != len(self.lengths):
             return None
-        same = [self.of(i) for i in inputs if tuple(i.shape[2:]) in (spatial, (1,) * len(spatial))]
+        same = [self.of(i) for i in inputs if self._spatial(i) in (spatial, (1,) * len(spatial))]
         return _joined(same) if len(same) == len(inputs) else None
+
+    def _spatial(self, tensor: Tensor) -> tuple[int, ...]:
+        """Lengths of the axes that hold positions; where they are not known, of all behind the second."""
+        names = self.axes.of(tensor)
+        if names is None:
+            return tuple(tensor.shape[2:])
+        return tuple(n for n, role in zip(tensor.shape, names, strict=True) if role not in (ITEMS, UNITS))
+
+    def _positions_last(self, tensor: Tensor) -> bool:
+        names = self.axes.of(tensor)
+        return names is None or names[-1] != UNITS
 
 
 def _each(value: Any, n: int) -> tuple[int, ...]:

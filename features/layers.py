@@ -7,36 +7,25 @@ from operation to operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast, get_args
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.utils import parametrize
 
 from brainmap.checks import nearest, one_of, some
-from brainmap.errors import InputError, RunError
+from brainmap.errors import InputError
+from brainmap.features._ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
+from brainmap.features.axes import ITEMS, UNITS, AxisNames, order_of
 from brainmap.features.geometry import Geometry, Place
 from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
 from brainmap.features.selection import choose
 
-Stage = Literal["after", "before"]
-OUTPUT = "output"
 T = TypeVar("T")
-
-_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-_NORMS = frozenset({
-    "batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout",
-})  # fmt: skip
-_NONLINEARITIES = frozenset({
-    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish",
-    "softplus", "softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid",
-    "tanhshrink", "softshrink", "hardshrink", "threshold",
-})  # fmt: skip
-_SOFTMAXES = frozenset({"softmax", "log_softmax"})
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -47,9 +36,10 @@ class Layer:
     name : str
         Dotted name of the convolution or linear module; "output" is what the network gives, the logits.
     kind : str
-        Class of that module.
+        Class of that module; a parametrized one (weight norm, say) has the name of the class that it parametrizes.
     shape : tuple of int
-        Of one item: `(channels, frames)`, `(channels, height, width)` or `(units,)`.
+        Of one item: `(channels, frames)`, `(channels, height, width)` or `(units,)`, whatever order the network keeps
+        them in; as the network keeps them where that is not known.
     receptive_field : int [samples], or a tuple (height, width)
         How much of the input a unit sees, parts beyond its ends included; None where an operation has no
         rule.
@@ -59,6 +49,11 @@ class Layer:
         Center of the first frame; frame i lies at `center + i * stride`.
     parameters : int
         Trainable ones, those of the normalization and the nonlinearity included.
+    order : tuple of int
+        The axes of the network's own tensor (items included) that are the items, the units and the positions; empty
+        where that is not known.
+    classes : tuple of str
+        Class of the module and what it is derived from.
     """
 
     name: str
@@ -68,142 +63,43 @@ class Layer:
     stride: int | tuple[int, ...] | None
     center: float | tuple[float, ...] | None
     parameters: int
+    order: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
 
+    @property
+    def is_convolution(self) -> bool:
+        """Whether its module is a convolution, of torch or derived from one."""
+        return "_ConvNd" in self.classes
 
-@dataclass
-class _Heard:
-    """A tapped layer on its way through one forward pass."""
+    def arranged(self, activation: Tensor, n_items: int) -> Tensor:
+        """A tensor of the network as (items, units, positions), without copying it.
 
-    name: str
-    module: nn.Module
-    tensor: Tensor
-    passed: Tensor  # what the network goes on with: the same, or its copy
-    moving: bool  # a normalization or nonlinearity may still follow
-    parameters: set[nn.Parameter] = field(default_factory=set)
+        Raises
+        ------
+        InputError
+            It is not known which axis is which.
+        """
+        if len(self.order) == activation.ndim and activation.shape[self.order[0]] == n_items:
+            return activation if self.order == tuple(range(activation.ndim)) else activation.permute(self.order)
+        raise InputError(
+            f"layer {self.name!r} ({self.kind}) gives {tuple(activation.shape)} for {n_items} items, and which of "
+            "these axes holds its units is not known; name a layer inside it, or say which where activations are "
+            "extracted: units_axis (in a study, [network] units_axis; on the command line, --units-axis)"
+        )
 
+    def with_units(self, axis: int) -> Layer:
+        """The layer with its units on an axis of the network's own tensor, its items on the first that is left.
 
-class _Follow(TorchFunctionMode):
-    """Sees every operation of one forward pass."""
-
-    def __init__(self, ear: _Ear) -> None:
-        super().__init__()
-        self.ear = ear
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return self.ear.operation(func, args, kwargs or {})
-
-
-class _Ear:
-    """Listens to the named modules of one model during its forward passes."""
-
-    def __init__(self, names: Collection[str], *, stage: Stage, gradient: bool, cut: bool) -> None:
-        self.names, self.stage, self.gradient, self.cut = names, stage, gradient, cut
-        self.values: dict[str, Tensor] = {}
-        self.geometry: Geometry | None = None
-        self.heard: list[_Heard] = []
-        self.logits: Tensor | None = None
-        self._calls: dict[str, int] = {}
-        self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
-        self._watch: _Follow | None = None
-
-    def start(self, *_: Any) -> None:
-        self.values.clear()
-        self.heard.clear()
-        self._calls.clear()
-        if self.cut:
-            torch.set_grad_enabled(False)
-        self._watch = _Follow(self)
-        self._watch.__enter__()  # type: ignore[no-untyped-call]
-
-    def stop(self, *_: Any) -> None:
-        self._softmax.clear()
-        if self._watch is not None:
-            self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._watch = None
-
-    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        raw = getattr(func, "__name__", "").split(".")[0]
-        name = raw.strip("_")
-        first = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
-        mine = [h for h in self.heard if h.passed is first] if first is not None else []
-        changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")
-        moving = [h for h in mine if h.moving and self._carries(name)]
-        for h in mine if changes else ():
-            if h not in moving:
-                h.moving = False
-                if not self.gradient:  # with gradient the network goes on with a copy already
-                    kept = h.tensor.clone()
-                    if self.geometry is not None:
-                        self.geometry.set(kept, self.geometry.of(h.tensor))
-                    h.tensor = kept
-        out = func(*args, **kwargs)
-        if self.geometry is not None:
-            self.geometry.follow(name, args, kwargs, out)
-        if name in _SOFTMAXES and first is not None:
-            self._softmax[id(out)] = (out, first)
-        for h in moving:
-            h.tensor = h.passed = out
-            h.moving = name in _NORMS
-            h.parameters.update(p for p in (*args, *kwargs.values()) if isinstance(p, nn.Parameter))
-        if moving and self.gradient:
-            out = self._rooted(moving)
-        return out
-
-    def _carries(self, name: str) -> bool:
-        return name in _NORMS or (name in _NONLINEARITIES and self.stage == "after")
-
-    def _rooted(self, heard: Sequence[_Heard]) -> Tensor:
-        """Keep a tensor that a gradient can be taken for; pass on a copy: an in-place change may follow."""
-        tensor = heard[0].tensor
-        if not tensor.requires_grad:
-            tensor = tensor.detach().requires_grad_()
-            if self.cut:
-                torch.set_grad_enabled(True)
-        passed = tensor.clone()
-        for h in heard:
-            h.tensor, h.passed = tensor, passed
-        return passed
-
-    def hear(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def hook(module: nn.Module, _: Any, out: Any) -> Tensor | None:
-            if not isinstance(out, Tensor):
-                kind = type(out).__name__
-                raise InputError(f"layer {name!r} gives {kind}, wanted one tensor; name another layer")
-            count = self._calls[name] = self._calls.get(name, 0) + 1
-            called = name if count == 1 else f"{name}#{count}"
-            weighted = isinstance(module, _WEIGHTED)
-            self.heard.append(_Heard(called, module, out, out, weighted, set(module.parameters())))
-            return self._rooted(self.heard[-1:]) if self.gradient else None
-
-        return hook
-
-    def finish(self, _: nn.Module, __: Any, out: Any) -> None:
-        if not isinstance(out, Tensor):
-            raise InputError(f"network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
-        self.logits = self._softmax[id(out)][1] if id(out) in self._softmax else out
-        self.values.update({h.name: h.tensor for h in self.heard})
-        if OUTPUT in self.names:
-            self.values[OUTPUT] = self.logits
-        missing = [name for name in self.names if name not in self.values]
-        if missing:
-            raise RunError(f"layers {some(missing)} took no part in this forward pass; leave them out")
-
-
-@contextmanager
-def _listening(model: nn.Module, ear: _Ear) -> Iterator[None]:
-    modules = dict(model.named_modules())
-    with ExitStack() as stack:
-        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-        stack.callback(ear.stop)
-        stack.callback(model.register_forward_pre_hook(ear.start).remove)
-        for plain in dict.fromkeys(name.partition("#")[0] for name in ear.names if name != OUTPUT):
-            stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)  # once, or calls count double
-        stack.callback(model.register_forward_hook(ear.finish).remove)
-        # called even when the forward pass fails, so that nothing goes on watching
-        stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)
-        yield
+        Raises
+        ------
+        InputError
+            No such axis.
+        """
+        n = len(self.shape) + 1
+        if not -n <= axis < n or axis % n == 0:
+            raise InputError(f"units_axis: found {axis} for layer {self.name!r}, whose activations have {n} axes, of "
+                             f"which the first holds the items; wanted 1 to {n - 1}, or -1 for the last")
+        return replace(self, order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)))
 
 
 @contextmanager
@@ -258,8 +154,8 @@ def tap(
         if name != OUTPUT and name.partition("#")[0] not in known:
             hint = nearest(name, known)
             raise InputError(f"layer: no {name!r} in the network{hint}; it has {some(known, 24)}")
-    ear = _Ear(wanted, stage=stage, gradient=gradient, cut=cut)
-    with _listening(model, ear):
+    ear = Ear(wanted, stage=stage, gradient=gradient, cut=cut)
+    with listening(model, ear):
         yield ear.values
 
 
@@ -292,37 +188,112 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     [('0', (2, 36), 5), ('output', (4, 8), 19)]
     """
     example = next(tensors(sounds, 1, device=device_of(model)))
-    weighted = [n for n, module in model.named_modules() if n and (isinstance(module, _WEIGHTED) or n in also)]
-    ear = _Ear([], stage="after", gradient=False, cut=False)
-    ear.geometry = Geometry(example)
-    with evaluating(model), torch.no_grad(), _listening(model, ear), ExitStack() as stack:
-        modules = dict(model.named_modules())
-        for name in weighted:
+    weighted = [n for n, module in model.named_modules() if n and (isinstance(module, WEIGHTED) or n in also)]
+    ear = _heard_by(model, example, weighted, followed=True)
+    _name_output(model, ear)
+    axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
+    shapes: dict[str, list[tuple[int, tuple[int, ...]]]] = {heard.name: [] for heard in ear.heard}
+    if not all(_plain(heard, axes) for heard in ear.heard):
+        for probe in _probes(example, axes=len(example.shape) - 2):
+            _probe(model, probe, weighted, shapes)
+    orders = {
+        heard.name: order_of(heard.tensor.shape, axes.of(heard.tensor), shapes[heard.name]) for heard in ear.heard
+    }
+    return tuple(_layer(heard, geometry, orders[heard.name]) for heard in ear.heard)
+
+
+def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
+    """What an ear at those modules hears of one batch; of a batch that the network cannot take, what came before."""
+    ear = Ear([], stage="after", gradient=False, cut=False)
+    if followed:
+        ear.axes = AxisNames(batch)
+        ear.geometry = Geometry(batch, ear.axes)
+    modules = dict(model.named_modules())
+    with evaluating(model), torch.no_grad(), listening(model, ear), ExitStack() as stack:
+        for name in names:
             stack.callback(modules[name].register_forward_hook(ear.hear(name)).remove)
-        forward(model, example)
+        if followed:
+            forward(model, batch)
+        else:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            with suppress(Exception):  # the network of somebody else, at a length that it was not made for
+                model(batch)
+    return ear
+
+
+def _name_output(model: nn.Module, ear: Ear) -> None:
+    """Call the layer that gives the logits the output, or add the output as one more."""
     logits = cast(Tensor, ear.logits)
     if ear.heard and ear.heard[-1].tensor is logits:
         ear.heard[-1].name = OUTPUT
     else:
-        ear.heard.append(_Heard(OUTPUT, model, logits, logits, False))
-    return tuple(_layer(heard, ear.geometry) for heard in ear.heard)
+        ear.heard.append(Heard(OUTPUT, model, logits, logits, False))
 
 
-def _layer(heard: _Heard, geometry: Geometry) -> Layer:
+def _plain(heard: Heard, axes: AxisNames) -> bool:
+    """Whether the axes of a layer need no further look: items and units, or a convolution over the input's items."""
+    names = axes.of(heard.tensor)
+    if heard.tensor.ndim == 2:
+        return heard.tensor.shape[0] == 1
+    return isinstance(heard.module, nn.modules.conv._ConvNd) and names is not None and names[:2] == (ITEMS, UNITS)
+
+
+def _probes(example: Tensor, *, axes: int) -> Iterator[Tensor]:
+    """The example three times over, with each of its axes half as long, and then with all of them twice as long."""
+    several = example.expand(3, *example.shape[1:])
+    for axis in range(2, 2 + axes):
+        yield several.narrow(axis, 0, max(1, example.shape[axis] // 2)).clone()
+    yield several.repeat(1, 1, *(2,) * axes)
+
+
+def _probe(
+    model: nn.Module, batch: Tensor, names: Sequence[str], shapes: dict[str, list[tuple[int, tuple[int, ...]]]]
+) -> None:
+    """Note the shapes of layers at another length of the input, of those that it gets to."""
+    if all(len(found) >= batch.ndim - 2 for found in shapes.values()):
+        return  # every layer took the shorter lengths
+    ear = _heard_by(model, batch, names, followed=False)
+    if ear.logits is not None:
+        _name_output(model, ear)
+    for heard in ear.heard:
+        if heard.name in shapes:
+            shapes[heard.name].append((len(batch), tuple(heard.tensor.shape)))
+
+
+def _layer(heard: Heard, geometry: Geometry, order: tuple[int, ...]) -> Layer:
     place: Place = geometry.of(heard.tensor)
+    classes = tuple(one.__name__ for one in type(heard.module).__mro__ if issubclass(one, nn.Module))
+    shape = [heard.tensor.shape[k] for k in order] if order else list(heard.tensor.shape)
     return Layer(
         name=heard.name,
-        kind=type(heard.module).__name__,
-        shape=tuple(heard.tensor.shape[1:]),
+        kind=classes[1] if parametrize.is_parametrized(heard.module) else classes[0],
+        shape=tuple(shape[1:]),
         receptive_field=None if place is None else _one_or_all([a.size for a in place]),
         stride=None if place is None else _one_or_all([a.stride for a in place]),
         center=None if place is None else _one_or_all([a.center for a in place]),
         parameters=sum(p.numel() for p in heard.parameters if p.requires_grad),
+        order=order,
+        classes=classes,
     )
 
 
 def _one_or_all(values: list[T]) -> T | tuple[T, ...]:
     return values[0] if len(values) == 1 else tuple(values)
+
+
+def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
+    """The layers of those names, as `select_layers` gives them, whether or not `list_layers` lists them by itself.
+
+    Raises
+    ------
+    InputError
+        A sound that the network refuses.
+    """
+    listed = list_layers(model, sounds, also=[name.partition("#")[0] for name in names])
+    known = {layer.name: layer for layer in listed}
+    last = listed[-1]  # the module whose activations are the logits is listed as the output
+    return {name: known[name] if name in known else replace(last, name=name) for name in names}
 
 
 def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:

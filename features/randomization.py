@@ -21,9 +21,9 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features._ear import WEIGHTED
 from brainmap.features._explaining import explain
 from brainmap.features.controls import _norms, _redraw, recalibrate
-from brainmap.features.layers import _WEIGHTED
 from brainmap.features.running import Sounds, device_of, evaluating, forward, labels, tensors
 from brainmap.progress import progress
 
@@ -178,7 +178,7 @@ def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]
         forward(model, next(tensors(sounds, 1, device=device_of(model))))
     stages: list[tuple[str, list[nn.Module]]] = []
     for name, module in dict(called).items():
-        if isinstance(module, _WEIGHTED) or not stages:
+        if isinstance(module, WEIGHTED) or not stages:
             stages.append((name or "network", [module]))
         else:
             stages[-1][1].append(module)

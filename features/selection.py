@@ -64,12 +64,12 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
 
 
 def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules: Mapping[str, Any]) -> Sequence[str]:
-    convolutions = [layer.name for layer in listed if layer.kind.startswith("Conv")]
+    convolutions = [layer.name for layer in listed if layer.is_convolution]
     groups = {
         "all": names,
         "last-conv": convolutions[-1:],
         "conv": convolutions,
-        "linear": [layer.name for layer in listed if layer.kind == "Linear"],
+        "linear": [layer.name for layer in listed if "Linear" in layer.classes],
     }
     if pattern in names or (pattern and pattern in modules):
         return [pattern]
@@ -81,8 +81,9 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
         return names[slice(*(int(part) if part else None for part in places.groups()))]
     if any(mark in pattern for mark in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    of_kind = [layer.name for layer in listed if layer.kind == pattern]
-    return of_kind or [name for name, module in modules.items() if name and type(module).__name__ == pattern]
+    of_kind = [layer.name for layer in listed if pattern in layer.classes]
+    return of_kind or [name for name, module in modules.items()
+                       if name and pattern in [one.__name__ for one in type(module).__mro__[:-2]]]  # fmt: skip
 
 
 def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:

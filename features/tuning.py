@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
+from brainmap.features._ear import Stage
 from brainmap.features.filters import HALF_POWER, named_layer, passbands, waveform_of
-from brainmap.features.layers import Layer, Stage, list_layers, select_layers, tap
+from brainmap.features.layers import Layer, list_layers, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward
 from brainmap.features.sounds import RMS_LEVEL
 from brainmap.progress import progress
@@ -244,13 +245,14 @@ def measure_tuning(
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)
         listed = list_layers(model, sounds)
-        windows = {name: _window(named_layer(listed, name, "tuning"), sweep) for name in names}
+        placed = {name: named_layer(listed, name, "tuning") for name in names}
+        windows = {name: _window(layer, sweep) for name, layer in placed.items()}
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         with tap(model, names, stage=stage) as heard, progress(f"tuning by {chosen.stimulus}s", len(sweep)) as step:
             for batch in sweep.batches(batch_size):
                 forward(model, torch.as_tensor(batch, device=device))
                 for name in names:
-                    rows = _measured(heard[name], windows[name][0], chosen.measure)
+                    rows = _measured(placed[name].arranged(heard[name], len(batch)), windows[name][0], chosen.measure)
                     if not np.isfinite(rows).all():
                         raise RunError(f"tuning: layer {name!r} is not finite for a {chosen.stimulus}; see its weights")
                     found[name].append(rows)

@@ -24,7 +24,10 @@ def activations(
     layers: Annotated[
         str, typer.Option(help="all, last-conv, names, 'conv*', conv, Conv1d, 1:4, depth:0.5; parted by commas.")
     ] = "all",
-    pooling: Annotated[str, typer.Option(help="Over time: mean, max, rms, none or flatten.")] = "mean",
+    pooling: Annotated[str, typer.Option(help="Over time, not units: mean, max, rms, none or flatten.")] = "mean",
+    units_axis: Annotated[
+        int | None, typer.Option(help="Of layers whose units lie where cannot be told: -1 is the last axis.")
+    ] = None,
     stage: Annotated[str, typer.Option(help="after or before the nonlinearity.")] = "after",
     reduce: Annotated[str, typer.Option(help="Fewer dimensions: none, sparse-projection or pca.")] = "none",
     dimensions: Annotated[int | None, typer.Option(help="Default: 50 of pca, else by --tolerance.")] = None,
@@ -48,6 +51,7 @@ def activations(
     found = extract_activations(
         model, one.sounds, layers=names(layers), pooling=pooling, stage=stage, store=out,  # type: ignore[arg-type]
         reduce=reduction, dtype=dtype, batch_size=batch_size, device=one.device, network=name,  # type: ignore[arg-type]
+        units_axis=units_axis,
     )  # fmt: skip
     if figure is not None:
         from brainmap.viz.activations import plot_activations

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from brainmap.features import store as stores
+from brainmap.features._ear import OUTPUT
 from brainmap.features.activations import open_activations
 from brainmap.features.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
-from brainmap.features.layers import OUTPUT, list_layers
+from brainmap.features.layers import list_layers
 from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
 from brainmap.names import slug
 from brainmap.record import content_key
@@ -76,7 +77,7 @@ def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[i
     n_classes = known[OUTPUT].shape[0]
     most = n_classes if settings.maximization.classes == "all" else min(settings.maximization.classes, n_classes)
     wanted = {OUTPUT: list(range(most))} if most else {}
-    layers = [name for name in activations.layers if name in known and known[name].kind.startswith("Conv")]
+    layers = [name for name in activations.layers if name in known and known[name].is_convolution]
     for layer in best_layers(context, version, layers, settings.maximization.best_layers):
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue

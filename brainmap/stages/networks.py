@@ -31,7 +31,7 @@ from brainmap.study import Baselines, Network
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-VERSION = 1
+VERSION = 2  # 2: units are never averaged, and sounds have their level after they are cut
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def heard_key(context: Context, loaded: Loaded, version: Version) -> str:
 
 def network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """What the RDMs of a network depend on."""
-    settings = version.network.model_dump(include={"name", "layers", "pooling", "dissimilarity", "units"})
+    settings = version.network.model_dump(include={"name", "layers", "pooling", "units_axis", "dissimilarity", "units"})
     items = context.study.settings.rsa.items
     return content_key(VERSION, heard_key(context, loaded, version), settings, items, loaded.sounds.conditions)
 
@@ -205,6 +205,7 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         network=version.name,
         key=heard_key(context, loaded, version),
         threads=context.threads,
+        units_axis=network.units_axis if isinstance(network, Network) else None,
     )
     rdms = compute_rdms(
         activations,

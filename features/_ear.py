@@ -1,0 +1,188 @@
+"""How layers are listened to: hooks at modules, and every operation of a forward pass in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from brainmap.checks import some
+from brainmap.errors import InputError, RunError
+from brainmap.features.axes import AxisNames
+from brainmap.features.geometry import Geometry
+
+Stage = Literal["after", "before"]
+OUTPUT = "output"
+
+_FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they give their activations and something besides
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+NORMS = frozenset({
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout",
+})  # fmt: skip
+NONLINEARITIES = frozenset({
+    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish",
+    "softplus", "softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid",
+    "tanhshrink", "softshrink", "hardshrink", "threshold",
+})  # fmt: skip
+SOFTMAXES = frozenset({"softmax", "log_softmax"})
+
+
+@dataclass
+class Heard:
+    """A tapped layer on its way through one forward pass."""
+
+    name: str
+    module: nn.Module
+    tensor: Tensor
+    passed: Tensor  # what the network goes on with: the same, or its copy
+    moving: bool  # a normalization or nonlinearity may still follow
+    parameters: set[nn.Parameter] = field(default_factory=set)
+
+
+class _Follow(TorchFunctionMode):
+    """Sees every operation of one forward pass."""
+
+    def __init__(self, ear: Ear) -> None:
+        super().__init__()
+        self.ear = ear
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.ear.operation(func, args, kwargs or {})
+
+
+class Ear:
+    """Listens to the named modules of one model during its forward passes."""
+
+    def __init__(self, names: Collection[str], *, stage: Stage, gradient: bool, cut: bool) -> None:
+        self.names, self.stage, self.gradient, self.cut = names, stage, gradient, cut
+        self.values: dict[str, Tensor] = {}
+        self.geometry: Geometry | None = None
+        self.axes: AxisNames | None = None
+        self.heard: list[Heard] = []
+        self.logits: Tensor | None = None
+        self._calls: dict[str, int] = {}
+        self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
+        self._watch: _Follow | None = None
+
+    def start(self, *_: Any) -> None:
+        self.values.clear()
+        self.heard.clear()
+        self._calls.clear()
+        if self.cut:
+            torch.set_grad_enabled(False)
+        self._watch = _Follow(self)
+        self._watch.__enter__()  # type: ignore[no-untyped-call]
+
+    def stop(self, *_: Any) -> None:
+        self._softmax.clear()
+        if self._watch is not None:
+            self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._watch = None
+
+    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        raw = getattr(func, "__name__", "").split(".")[0]
+        name = raw.strip("_")
+        first = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
+        mine = [h for h in self.heard if h.passed is first] if first is not None else []
+        changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")
+        moving = [h for h in mine if h.moving and self._carries(name)]
+        for h in mine if changes else ():
+            if h not in moving:
+                h.moving = False
+                if not self.gradient:  # with gradient the network goes on with a copy already
+                    kept = h.tensor.clone()
+                    if self.geometry is not None:
+                        self.geometry.set(kept, self.geometry.of(h.tensor))
+                    if self.axes is not None:
+                        self.axes.set(kept, self.axes.of(h.tensor))
+                    h.tensor = kept
+        out = func(*args, **kwargs)
+        if self.axes is not None:
+            self.axes.follow(name, args, kwargs, out)
+        if self.geometry is not None:
+            self.geometry.follow(name, args, kwargs, out)
+        if name in SOFTMAXES and first is not None:
+            self._softmax[id(out)] = (out, first)
+        for h in moving:
+            h.tensor = h.passed = out
+            h.moving = name in NORMS
+            h.parameters.update(p for p in (*args, *kwargs.values()) if isinstance(p, nn.Parameter))
+        if moving and self.gradient:
+            out = self._rooted(moving)
+        return out
+
+    def _carries(self, name: str) -> bool:
+        return name in NORMS or (name in NONLINEARITIES and self.stage == "after")
+
+    def _rooted(self, heard: Sequence[Heard]) -> Tensor:
+        """Keep a tensor that a gradient can be taken for; pass on a copy: an in-place change may follow."""
+        tensor = heard[0].tensor
+        if not tensor.requires_grad:
+            tensor = tensor.detach().requires_grad_()
+            if self.cut:
+                torch.set_grad_enabled(True)
+        passed = tensor.clone()
+        for h in heard:
+            h.tensor, h.passed = tensor, passed
+        return passed
+
+    def hear(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, _: Any, out: Any) -> Any:
+            tensor = _activation(name, module, out)
+            count = self._calls[name] = self._calls.get(name, 0) + 1
+            called = name if count == 1 else f"{name}#{count}"
+            weighted = isinstance(module, WEIGHTED)
+            self.heard.append(Heard(called, module, tensor, tensor, weighted, set(module.parameters())))
+            if not self.gradient:
+                return None
+            passed = self._rooted(self.heard[-1:])
+            return passed if out is tensor else type(out)(passed if one is tensor else one for one in out)
+
+        return hook
+
+    def finish(self, _: nn.Module, __: Any, out: Any) -> None:
+        if not isinstance(out, Tensor):
+            raise InputError(f"network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
+        self.logits = self._softmax[id(out)][1] if id(out) in self._softmax else out
+        self.values.update({h.name: h.tensor for h in self.heard})
+        if OUTPUT in self.names:
+            self.values[OUTPUT] = self.logits
+        missing = [name for name in self.names if name not in self.values]
+        if missing:
+            raise RunError(f"layers {some(missing)} took no part in this forward pass; leave them out")
+
+
+def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
+    """The tensor that a module gives; of an attention or a recurrent layer, that of every moment."""
+    found = [out] if isinstance(out, Tensor) else []
+    if isinstance(out, tuple | list):
+        found = [one for one in out if isinstance(one, Tensor)]
+        if isinstance(module, _FIRST_OF_SEVERAL) and out and isinstance(out[0], Tensor):
+            found = found[:1]
+    if len(found) != 1:
+        kind = f"{type(out).__name__} of {len(found)} tensors" if found else type(out).__name__
+        who = f"layer {name!r} ({type(module).__name__})"
+        raise InputError(f"{who} gives {kind}, wanted one tensor; name another layer")
+    return found[0]
+
+
+@contextmanager
+def listening(model: nn.Module, ear: Ear) -> Iterator[None]:
+    modules = dict(model.named_modules())
+    with ExitStack() as stack:
+        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+        stack.callback(ear.stop)
+        stack.callback(model.register_forward_pre_hook(ear.start).remove)
+        for plain in dict.fromkeys(name.partition("#")[0] for name in ear.names if name != OUTPUT):
+            stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)  # once, or calls count double
+        stack.callback(model.register_forward_hook(ear.finish).remove)
+        # called even when the forward pass fails, so that nothing goes on watching
+        stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)
+        yield

@@ -1,0 +1,176 @@
+"""Which axis of an activation holds the items, which the units, and which are positions (time, or height and width).
+
+Convolutions have units second, `(n, units, time)`; linear layers, normalizations and blocks of transformers have them
+last, `(n, time, units)`, and some keep time first, `(time, n, units)`. So axes are followed from operation to
+operation, and a network is run once more on other lengths: an axis that changes with the length of the input holds
+positions, and one that changes with the number of items holds items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Names = tuple[str, ...]
+ITEMS, UNITS, PLACES, UNKNOWN = "items", "units", "positions", "?"
+
+_UNITS_SECOND = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "batch_norm", "instance_norm", "group_norm",
+})  # fmt: skip
+_UNITS_LAST = frozenset({"linear", "lstm", "gru", "rnn_tanh", "rnn_relu"})
+_ATTENTIONS = {
+    "multi_head_attention_forward": (PLACES, ITEMS, UNITS),  # torch brings its input to this order
+    "transformer_encoder_layer_fwd": (ITEMS, PLACES, UNITS),
+}
+_REDUCTIONS = frozenset({
+    "mean", "sum", "amax", "amin", "max", "min", "median", "std", "var", "norm", "logsumexp", "argmax", "prod",
+})  # fmt: skip
+_SWAPS = frozenset({"transpose", "swapaxes", "swapdims"})
+_MIXING = frozenset({"matmul", "bmm", "baddbmm", "mm", "addmm", "einsum", "reshape", "view", "get", "tensordot"})
+
+
+class AxisNames:
+    """The role of every axis of every tensor of one forward pass, told operation by operation.
+
+    Parameters
+    ----------
+    example : Tensor (n, c, t) or (n, c, h, w)
+        What goes into the network.
+    """
+
+    def __init__(self, example: Tensor) -> None:
+        # the tensors are kept, so that an id is never used twice
+        self._known: dict[int, tuple[Tensor, Names]] = {}
+        self.set(example, (ITEMS, UNITS, *(PLACES,) * (example.ndim - 2)))
+
+    def set(self, tensor: Tensor, names: Names | None) -> None:
+        if names is not None and len(names) == tensor.ndim:
+            self._known[id(tensor)] = (tensor, names)
+
+    def of(self, tensor: Tensor) -> Names | None:
+        """The roles of a tensor's axes; None where nothing is known of it."""
+        found = self._known.get(id(tensor))
+        return None if found is None else found[1]
+
+    def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Note the axes of what an operation gives; of several tensors, of the first."""
+        first = out[0] if isinstance(out, tuple | list) and len(out) else out
+        given = args[0] if args else kwargs.get("input")
+        if isinstance(given, tuple | list) and given:  # torch.cat([x, y])
+            args, given = (*given, *args[1:]), given[0]
+        if isinstance(first, Tensor) and isinstance(given, Tensor):
+            names = self._after(name, given, args, kwargs, first)
+            self._known.pop(id(first), None)  # of before it was changed in place
+            self.set(first, names)
+
+    def _after(
+        self, name: str, given: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor
+    ) -> Names | None:
+        known = self._known.get(id(given), (given, None))[1]
+        if name in _UNITS_SECOND and out.ndim > 2:
+            return (known[0] if known else UNKNOWN, UNITS, *(PLACES,) * (out.ndim - 2))
+        if name in _UNITS_LAST or (known is None and name == "layer_norm"):
+            before = known[:-1] if known else (UNKNOWN,) * (out.ndim - 1)
+            return (*(PLACES if one == UNITS else one for one in before), UNITS)
+        if known is None and name in _ATTENTIONS:
+            return _ATTENTIONS[name]
+        if name == "embedding":
+            return (*(self.of(given) or (UNKNOWN,) * given.ndim), UNITS)
+        if name in _MIXING:
+            return None
+        if known is None:
+            return self._alike(args, kwargs, out)
+        moved = _moved(name, known, given, args[1:], kwargs, out)
+        return moved if moved is not None else self._alike(args, kwargs, out)
+
+    def _alike(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Names | None:
+        """The roles of the inputs that have the shape of the output, or differ from it only in lengths of axes."""
+        inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+        same = {self.of(one) for one in inputs if one.shape == out.shape}
+        found = same or {self.of(one) for one in inputs if one.ndim == out.ndim}
+        found.discard(None)
+        return found.pop() if len(found) == 1 else None
+
+
+def _moved(
+    name: str, known: Names, given: Tensor, rest: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor
+) -> Names | None:
+    """The roles after an operation that moves, adds, joins or drops axes; None for any other."""
+    n = len(known)
+    if name in _SWAPS:
+        pair = [*rest, *kwargs.values()]
+        order = list(range(n))
+        a, b = (int(k) % n for k in pair[:2])
+        order[a], order[b] = b, a
+        return tuple(known[k] for k in order)
+    if name == "permute":
+        dims = rest[0] if rest and isinstance(rest[0], tuple | list) else rest or kwargs.get("dims", ())
+        return tuple(known[int(k) % n] for k in dims)
+    if name in ("squeeze", "unsqueeze"):
+        at = rest[0] if rest else kwargs.get("dim")
+        if name == "unsqueeze":
+            place = int(at) % (n + 1)  # type: ignore[arg-type]
+            return (*known[:place], UNKNOWN, *known[place:])
+        gone = range(n) if at is None else [int(k) % n for k in (at if isinstance(at, tuple | list) else (at,))]
+        return tuple(one for k, one in enumerate(known) if not (k in gone and given.shape[k] == 1))
+    if name == "flatten":
+        start, end = (*rest, *kwargs.values(), *(0, -1)[len(rest) + len(kwargs) :])[:2]
+        joined = known[int(start) % n : int(end) % n + 1]
+        role = joined[0] if len(set(joined)) == 1 else UNITS if ITEMS not in joined else UNKNOWN
+        return (*known[: int(start) % n], role, *known[int(end) % n + 1 :])
+    if name in _REDUCTIONS and out.ndim < n:
+        dim = rest[0] if rest else kwargs.get("dim")
+        gone = [int(k) % n for k in (dim if isinstance(dim, tuple | list) else (dim,))] if dim is not None else []
+        return tuple(one for k, one in enumerate(known) if k not in gone)
+    if name == "getitem" and rest:
+        index = rest[0] if isinstance(rest[0], tuple) else (rest[0],)
+        if not all(isinstance(one, slice | int) for one in index):
+            return ()
+        return tuple(one for k, one in enumerate(known) if k >= len(index) or not isinstance(index[k], int))
+    return None
+
+
+def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[int, Sequence[int]]]) -> tuple[int, ...]:
+    """The order that brings axes to (items, units, positions), or nothing where that is not known.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the activation of one item.
+    names : tuple of str, optional
+        Roles of its axes, where they could be followed.
+    probes : sequence of (int, sequence of int)
+        How many items were run at another length of the input, and the activation's shape then.
+
+    Examples
+    --------
+    >>> order_of((1, 79, 12), None, [(3, (3, 39, 12))])
+    (0, 2, 1)
+    >>> order_of((1, 12, 79), ("items", "units", "positions"), [])
+    (0, 1, 2)
+    >>> order_of((1, 8, 8), None, [])
+    ()
+    """
+    probes = [(n, other) for n, other in probes if len(other) == len(shape)]
+    axes = range(len(shape))
+    moving = {k for n, other in probes for k in axes if other[k] != shape[k]}
+    if probes:
+        scaled = [k for k in axes if shape[k] == 1 and all(other[k] == n for n, other in probes)]
+    else:
+        roles = names or (UNKNOWN,) * len(shape)
+        scaled = [k for role in (ITEMS, UNKNOWN) for k in axes if shape[k] == 1 and roles[k] == role][:1]
+    if len(scaled) != 1:
+        return ()
+    items = scaled[0]
+    if len(shape) == 2:
+        return (items, 1 - items)
+    moving.discard(items)
+    said = [k for k in axes if names is not None and names[k] == UNITS and k not in moving and k != items]
+    left = [k for k in axes if k != items and k not in moving]
+    units = said if len(said) == 1 else left if moving else []
+    if len(units) != 1:
+        return ()
+    return (items, units[0], *(k for k in axes if k not in (items, units[0])))
