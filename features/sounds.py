@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
+from brainmap.features.sound_report import Look, SoundReport, look_at, report_of
 
 Level = Literal["rms", "peak", "none"]
 Align = Literal["start", "center"]
 
 EXTENSIONS = (".wav", ".flac", ".ogg")
+OTHERS = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd", ".mp4", ".webm", ".caf")
+"""Endings of audio that is not read, and must not be missed silently."""
 RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
 PEAK_LEVEL = 0.5  # of full scale (-6 dB)
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
@@ -41,10 +44,12 @@ class Sounds:
     n_samples : int [samples]
         Length of every sound after padding with zeros or trimming.
     level : {"rms", "peak", "none"}
-        "rms" brings each whole sound to 0.05 of full scale, "peak" its largest sample to 0.5; before padding, so that
-        added silence does not count, and before trimming.
+        "rms" brings each sound to 0.05 of full scale, "peak" its largest sample to 0.5; after trimming, so that what a
+        network does not hear does not count, and before padding, so that added silence does not count.
     align : {"start", "center"}
         Where a sound shorter than `n_samples` lies.
+    skipped : tuple of str
+        Audio files that lie among the sounds of a folder and are of a kind that is not read.
     """
 
     table: pd.DataFrame
@@ -52,6 +57,7 @@ class Sounds:
     n_samples: int
     level: Level = "rms"
     align: Align = "start"
+    skipped: tuple[str, ...] = ()
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -106,8 +112,25 @@ class Sounds:
             sha.update(batch.tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def report(self) -> SoundReport:
+        """Which sounds are cut, padded, silent and so on, from a look at every file."""
+
+        def looks() -> Iterator[tuple[str, float, Look]]:
+            for row, item in enumerate(self.items):
+                if self._given is not None:
+                    yield item, self.n_samples / self.rate, look_at(self._given[row].T, self._given[row, 0])
+                    continue
+                channels, rate = read_channels(Path(self.table["path"].iloc[row]))
+                wanted = max(1, round(self.n_samples * rate / self.rate))
+                kept = trimmed(channels.mean(axis=1), wanted, align=self.align)
+                yield item, len(channels) / rate, look_at(channels, kept)
+
+        return report_of(looks(), seconds=self.n_samples / self.rate, tolerance=1 / self.rate, skipped=self.skipped)
+
     def _prepare(self, path: Path) -> NDArray[np.float32]:
-        return fit_length(set_level(read_sound(path, rate=self.rate), self.level), self.n_samples, align=self.align)
+        kept = trimmed(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
+        return fit_length(set_level(kept, self.level), self.n_samples, align=self.align)
 
 
 def load_sounds(
@@ -154,7 +177,8 @@ def load_sounds(
     table = _find(source, part)
     for path in table["path"]:
         check_sound(Path(path))
-    return Sounds(table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align)
+    return Sounds(table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align,
+                  skipped=_skipped(source))  # fmt: skip
 
 
 def sounds_from_array(
@@ -188,15 +212,7 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
     InputError
         The file is missing, is no audio, is cut short, has no samples or holds NaN.
     """
-    check_sound(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            wanted, found_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise _unreadable(path, error) from None
-    if len(samples) < wanted:
-        raise _cut_short(path, f"{wanted} samples", len(samples))
+    samples, found_rate = read_channels(path)
     mono: NDArray[np.float32] = samples.mean(axis=1)
     if not (np.abs(mono) < 1e15).all():  # the square of more would overflow
         raise InputError(f"sounds: {path} holds NaN, infinite or senselessly large samples")
@@ -205,6 +221,26 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
     if not len(mono):
         raise InputError(f"sounds: {path} is shorter than one sample at {rate} Hz")
     return mono
+
+
+def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Read one file as it is: float32 `(n_samples, n_channels)`, and its rate [Hz].
+
+    Raises
+    ------
+    InputError
+        The file is missing, is no audio or is cut short.
+    """
+    check_sound(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            wanted, rate = file.frames, file.samplerate
+            samples = file.read(wanted, dtype="float32", always_2d=True)  # a GSM file must be told how many
+    except (soundfile.SoundFileError, ValueError, TypeError, MemoryError) as error:
+        raise _unreadable(path, error) from None
+    if len(samples) < wanted:
+        raise _cut_short(path, f"{wanted} samples", len(samples))
+    return samples, rate
 
 
 def check_sound(path: Path) -> None:
@@ -270,11 +306,17 @@ def fit_length(sound: NDArray[np.float32], n_samples: int, *, align: Align = "st
     >>> fit_length(np.ones(2, np.float32), 5, align="center")
     array([0., 1., 1., 0., 0.], dtype=float32)
     """
+    sound = trimmed(sound, n_samples, align=align)
     spare = n_samples - len(sound)
     before = spare // 2 if align == "center" else 0
-    if spare < 0:
-        return sound[-before if before else 0 :][:n_samples]
     return np.pad(sound, (before, spare - before))
+
+
+def trimmed(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
+    """The first `n_samples` of a sound that has more, or with "center" those in its middle."""
+    spare = n_samples - len(sound)
+    before = spare // 2 if align == "center" else 0
+    return sound if spare >= 0 else sound[-before if before else 0 :][:n_samples]
 
 
 def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
@@ -356,6 +398,15 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
         raise InputError(f"sounds: {folder} has no {' or '.join(LISTS.values())}; ask for part='all'")
     chosen = [listed.get(n, "training") == part for n in names]
     return _checked_table(table[chosen].reset_index(drop=True), Path(), f"{folder} ({part})")
+
+
+def _skipped(source: object) -> tuple[str, ...]:
+    """Audio in the class folders of a data set that is not read, as `<class>/<file>`."""
+    if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
+        return ()
+    folder = Path(source)
+    return tuple(sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/*") if p.suffix.lower() in OTHERS
+                        and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))))  # fmt: skip
 
 
 def read_lists(folder: Path) -> dict[str, str]:

@@ -149,6 +149,8 @@ class ReportContent:
         `waveforms`, `rate`, `items`, `conditions`; `maps` (n_items, n_classes, t), `class_names`.
     counts : DataFrame
         Voxels used and left out, a row a region and participant.
+    sounds_notes : sequence of str
+        What is said of the sounds and of what networks call them, a line each.
     methods : str
         Paragraphs, parted by an empty line; `methods_paragraph` writes them from settings.
     provenance : mapping
@@ -193,6 +195,7 @@ class ReportContent:
     sounds: Any = None
     cams: Any = None
     counts: pd.DataFrame | None = None
+    sounds_notes: Sequence[str] = ()
     methods: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -256,6 +259,7 @@ class _View:
     tables: dict[str, Table]
     panels: list[tuple[PatternPanel, list[Card], Table | None]]
     cams: list[Card]
+    sounds_notes: list[str]
     methods: list[Markup]
     provenance: list[tuple[str, Any]]
 
@@ -333,6 +337,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         tables=tables,
         panels=[(panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization],
         cams=cards,
+        sounds_notes=list(content.sounds_notes),
         methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
         provenance=list(content.provenance.items()),
     )

@@ -10,6 +10,7 @@ import typer
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, SoundsAt, Store, store_free
 from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, save_figure
+from brainmap.progress import log
 
 
 @commands.command()
@@ -38,6 +39,8 @@ def acoustics(
     heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)  # type: ignore[arg-type]
     shown = heard.items[0] if item is None else one_of(item, heard.items, "--item")
     chosen = "all" if models == "all" else names(models)
+    for line in heard.report.lines():
+        log.warning("note: %s", line)
     found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)  # type: ignore[arg-type]
     if figure is not None:
         from brainmap.viz.acoustics import plot_acoustics

@@ -14,6 +14,7 @@ import typer
 from brainmap.checks import one_of
 from brainmap.cli.shared import Device, device_named, names
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,6 +142,8 @@ def load(
         level=fed.level,  # type: ignore[arg-type]
         align=fed.align,  # type: ignore[arg-type]
     )
+    for line in heard.report.lines():
+        log.warning("note: %s", line)
     return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint)
 
 

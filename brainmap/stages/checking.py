@@ -31,6 +31,7 @@ from brainmap.rsa.reliability import responsive_voxels
 from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
+from brainmap.stages.calls import calls_line
 from brainmap.stages.context import Context
 from brainmap.stages.controls import check_controls, check_pairs
 from brainmap.stages.explain import explained
@@ -85,8 +86,10 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         _gather(problems, lambda: check_output(context))
         problems += _check_sounds(context)
         layers: dict[str, tuple[str, ...]] = {}
+        heard: list[str] = []
         for network in context.study.settings.network:
             _gather(problems, partial(_check_network, context, network, layers))
+            _gather(problems, partial(_hear, context, network, heard))
         _gather(problems, lambda: _check_baselines(context))
         people = _people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # who, by note
@@ -108,7 +111,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             _gather(problems, lambda: check_differences(context, every))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
-    told = tuple(dict.fromkeys([*notes, *ordered, *said]))
+    told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told)
 
 
@@ -246,6 +249,15 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
+
+
+def _hear(context: Context, network: Network, notes: list[str]) -> None:
+    """Note what is said of the sounds as a network takes them, and how many it calls by their condition."""
+    loaded = load(context, network)
+    notes += loaded.sounds.report.lines()
+    line = calls_line(context, loaded)
+    if line is not None:
+        notes.append(line)
 
 
 def _check_baselines(context: Context) -> None:

@@ -16,6 +16,7 @@ from brainmap.record import content_key
 from brainmap.rsa.images import load_image
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.betas import noise_found
+from brainmap.stages.calls import kept_line
 from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
 from brainmap.stages.common import common_space
 from brainmap.stages.context import Context
@@ -30,7 +31,7 @@ from brainmap.study import Network, Participant
 from brainmap.viz.profiles import decimals
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 5
+VERSION = 6
 TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
           "recovery", "clusters", "difference_clusters")  # fmt: skip
 
@@ -106,8 +107,17 @@ def page_content(context: Context) -> ReportContent:
         methods=methods_paragraph(
             {**context.study.settings.model_dump(by_alias=True), "facts": _facts(context, scores, version)}
         ),
+        sounds_notes=_sounds_notes(context),
         provenance=_provenance(context),
     )
+
+
+def _sounds_notes(context: Context) -> list[str]:
+    """What is said of the sounds, and how many each network calls by their condition."""
+    networks = context.study.settings.network
+    said = [line for one in networks for line in _sounds(context, Version(one, "")).report.lines()]
+    calls = [kept_line(context, one) for one in networks]
+    return list(dict.fromkeys([*(line for line in calls if line), *said]))
 
 
 def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:

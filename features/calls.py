@@ -1,0 +1,93 @@
+"""What a network calls the sounds, against their conditions: a wrong rate, level or order of names shows here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from brainmap.checks import some
+
+_LIMIT = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """How many sounds a network calls by their condition.
+
+    Attributes
+    ----------
+    network : str
+    right, n : int
+        Sounds called by their condition, of those whose condition is a class of the network.
+    chance : float
+        Sounds that would be right by chance: by a guess among all classes, or by calling classes as often as this
+        network does, whichever is more.
+    p : float
+        One-sided binomial test of `right` against chance; NaN without sounds.
+    strange : tuple of str
+        Conditions that are no classes.
+    """
+
+    network: str
+    right: int
+    n: int
+    chance: float
+    p: float
+    strange: tuple[str, ...] = ()
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether a network that knows nothing would be as good."""
+        return self.n > 0 and not self.p <= _LIMIT
+
+    def line(self) -> str:
+        """The count in words, with a warning where it is near chance."""
+        if not self.n:
+            return (f"network {self.network}: no condition of the sounds is one of its classes "
+                    f"({some(self.strange, 4)}), so what it calls them cannot be checked")  # fmt: skip
+        of = f"{self.right} of {self.n} sounds by their condition (chance {self.chance:.3g})"
+        said = f"network {self.network} calls {of}"
+        if self.strange:
+            said += f"; {len(self.strange)} conditions are no classes of it ({some(self.strange, 4)})"
+        if self.near_chance:
+            said += (f"; that is near chance (binomial test, p = {self.p:.2f}): check the rate and level of the sounds "
+                     "and the order of its class names")  # fmt: skip
+        return said
+
+
+def count_calls(
+    network: str, logits: NDArray[np.floating], conditions: Sequence[str], class_names: Sequence[str]
+) -> Calls:
+    """Count the sounds whose largest logit is that of their condition.
+
+    Parameters
+    ----------
+    network : str
+    logits : ndarray (n_items, n_classes)
+    conditions : sequence of str
+        Of each item.
+    class_names : sequence of str
+        In the order of the logits.
+
+    Examples
+    --------
+    >>> count_calls("net", np.eye(3)[[0, 1, 2, 0]], ["a", "b", "c", "b"], ["a", "b", "c"]).line()[:70]
+    'network net calls 3 of 4 sounds by their condition (chance 1.33); that'
+    """
+    names = [str(name) for name in class_names]
+    strange = tuple(dict.fromkeys(one for one in conditions if one not in names))
+    rows = np.array([k for k, one in enumerate(conditions) if one in names], dtype=np.intp)
+    if not len(rows):
+        return Calls(network=network, right=0, n=0, chance=0.0, p=float("nan"), strange=strange)
+    true = np.array([names.index(conditions[k]) for k in rows])
+    called = np.asarray(logits)[rows].argmax(axis=1)
+    n, k = len(rows), len(names)
+    both = float(np.bincount(true, minlength=k) @ np.bincount(called, minlength=k)) / n**2
+    chance = min(max(1 / k, both), 1.0)
+    right = int((true == called).sum())
+    p = float(binomtest(right, n, chance, alternative="greater").pvalue)
+    return Calls(network=network, right=right, n=n, chance=chance * n, p=p, strange=strange)

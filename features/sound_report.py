@@ -1,0 +1,144 @@
+"""What happened to sounds on their way into a network, counted and named: cut, padded, skipped, or hardly a sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+
+_CANCELS = 0.1  # RMS of the mean of the channels against that of the channels: -20 dB
+_OFFSET = 0.2  # mean of the samples against their RMS
+_SILENT = 1e-5  # RMS of full scale: -100 dB
+_FULL = 0.99  # of full scale, from which equal samples in a row are clipped ones
+_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundReport:
+    """Which sounds were changed, or are not what they should be.
+
+    Attributes
+    ----------
+    n : int
+        Sounds looked at.
+    seconds : float [s]
+        Length that each was brought to.
+    skipped : tuple of str
+        Files beside the sounds that are audio of a kind that is not read.
+    cut, padded : tuple of (str, float)
+        Ids of sounds that were longer and shorter, and how long they were [s].
+    antiphase, offset, silent, clipped : tuple of str
+        Ids of sounds whose channels cancel in their mean; whose mean is far from 0; of which nothing is left; with
+        samples in a row at full scale.
+    """
+
+    n: int
+    seconds: float
+    skipped: tuple[str, ...] = ()
+    cut: tuple[tuple[str, float], ...] = ()
+    padded: tuple[tuple[str, float], ...] = ()
+    antiphase: tuple[str, ...] = ()
+    offset: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    clipped: tuple[str, ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each thing that was found, for a terminal or a page; none where all is well.
+
+        Examples
+        --------
+        >>> SoundReport(n=8, seconds=1.0, cut=(("yes", 600.0),), silent=("no",)).lines()[0]
+        "sounds: 1 of 8 is longer than 1 s and cut to it (the longest lasts 600 s): 'yes'"
+        """
+        found = [self._lengths("longer", "cut", self.cut), self._lengths("shorter", "padded with zeros", self.padded)]
+        if self.skipped:
+            found.insert(0, f"sounds: {len(self.skipped)} audio {'file is' if len(self.skipped) == 1 else 'files are'} "
+                            f"skipped, as only WAV, FLAC and OGG are read: {some(self.skipped, 4)}; convert them")
+        for ids, what, way in (
+            (self.silent, "silent", "look at the files"),
+            (self.antiphase, "stereo with channels that cancel in their mean", "keep one channel"),
+            (self.offset, "far from zero on average (a DC offset)", "remove the mean"),
+            (self.clipped, "clipped at full scale", "record them again, or leave them out"),
+        ):
+            if ids:
+                found.append(f"sounds: {self._count(ids)} {what}: {some(ids, 4)}; {way}")
+        return tuple(line for line in found if line)
+
+    def _count(self, ids: Sequence[object]) -> str:
+        return f"{len(ids)} of {self.n} {'is' if len(ids) == 1 else 'are'}"
+
+    def _lengths(self, than: str, done: str, changed: Sequence[tuple[str, float]]) -> str:
+        if not changed:
+            return ""
+        lengths = [seconds for _, seconds in changed]
+        extreme, most = ("longest", max(lengths)) if than == "longer" else ("shortest", min(lengths))
+        return (f"sounds: {self._count(changed)} {than} than {self.seconds:g} s and {done}"
+                f"{' to it' if than == 'longer' else ''} (the {extreme} lasts {most:.4g} s): "
+                f"{some([name for name, _ in changed], 4)}")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one sound is like before anything is done to it."""
+
+    samples: int
+    antiphase: bool
+    offset: bool
+    silent: bool
+    clipped: bool
+
+
+def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> Look:
+    """Look at a sound `(n_samples, n_channels)` as it lies in its file, and at what of it the network will hear.
+
+    Examples
+    --------
+    >>> wave = np.sin(np.arange(400) / 5)[:, None]
+    >>> look_at(np.hstack([wave, -wave]), np.zeros(400)).antiphase
+    True
+    """
+    wave = np.asarray(channels, dtype=np.float64)
+    loud = float(np.sqrt(np.mean(wave**2)))
+    together = float(np.sqrt(np.mean(wave.mean(axis=1) ** 2)))
+    heard = np.asarray(kept, dtype=np.float64)
+    power = float(np.sqrt(np.mean(heard**2))) if heard.size else 0.0
+    antiphase = wave.shape[1] > 1 and loud > _SILENT and together < _CANCELS * loud
+    return Look(
+        samples=len(kept),
+        antiphase=antiphase,
+        offset=bool(not antiphase and power > _SILENT and abs(float(heard.mean())) > _OFFSET * power),
+        silent=power <= _SILENT and not antiphase,
+        clipped=any(_is_clipped(channel) for channel in wave.T),
+    )
+
+
+def _is_clipped(channel: NDArray[np.float64]) -> bool:
+    """Whether some samples in a row stand at full scale."""
+    if not len(channel) or np.abs(channel).max() < _FULL:
+        return False
+    for high in (channel >= _FULL, channel <= -_FULL):
+        rows = np.convolve(high.astype(int), np.ones(_IN_A_ROW, int), "valid") if len(high) >= _IN_A_ROW else high[:0]
+        ends = np.flatnonzero(rows == _IN_A_ROW)
+        if any(np.ptp(channel[start : start + _IN_A_ROW]) < 1e-4 for start in ends.tolist()):
+            return True
+    return False
+
+
+def report_of(
+    looks: Iterable[tuple[str, float, Look]], *, seconds: float, tolerance: float, skipped: Sequence[str] = ()
+) -> SoundReport:
+    """Count what was found of sounds `(id, length [s], look)`; lengths within `tolerance` [s] count as equal."""
+    listed = list(looks)
+    return SoundReport(
+        n=len(listed),
+        seconds=seconds,
+        skipped=tuple(skipped),
+        cut=tuple((name, length) for name, length, _ in listed if length > seconds + tolerance),
+        padded=tuple((name, length) for name, length, _ in listed if length < seconds - tolerance),
+        **{what: tuple(name for name, _, look in listed if getattr(look, what))
+           for what in ("antiphase", "offset", "silent", "clipped")},
+    )  # fmt: skip
