@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
+from brainmap.features._ends import Ends
 from brainmap.features.axes import AxisNames
 from brainmap.features.geometry import Geometry
 
@@ -68,7 +69,8 @@ class Ear:
         self.heard: list[Heard] = []
         self.logits: Tensor | None = None
         self._calls: dict[str, int] = {}
-        self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
+        self.taken_off = ""
+        self._ends = Ends()
         self._watch: _Follow | None = None
 
     def start(self, *_: Any) -> None:
@@ -81,7 +83,7 @@ class Ear:
         self._watch.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self, *_: Any) -> None:
-        self._softmax.clear()
+        self._ends.clear()
         if self._watch is not None:
             self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._watch = None
@@ -108,14 +110,15 @@ class Ear:
             self.axes.follow(name, args, kwargs, out)
         if self.geometry is not None:
             self.geometry.follow(name, args, kwargs, out)
-        if name in SOFTMAXES and first is not None:
-            self._softmax[id(out)] = (out, first)
+        self._ends.follow(func, name, args, kwargs, out)
         for h in moving:
             h.tensor = h.passed = out
             h.moving = name in NORMS
             h.parameters.update(p for p in (*args, *kwargs.values()) if isinstance(p, nn.Parameter))
         if moving and self.gradient:
-            out = self._rooted(moving)
+            passed = self._rooted(moving)
+            self._ends.rename(out, passed)
+            out = passed
         return out
 
     def _carries(self, name: str) -> bool:
@@ -150,7 +153,10 @@ class Ear:
     def finish(self, _: nn.Module, __: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise InputError(f"network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
-        self.logits = self._softmax[id(out)][1] if id(out) in self._softmax else out
+        self.logits, self.taken_off = self._ends.of(out)
+        for h in self.heard if self.taken_off in ("sigmoid", "logsigmoid") else ():
+            if self._ends.of(h.tensor)[0] is self.logits:  # the end is no nonlinearity of the layer before it
+                h.tensor = self.logits
         self.values.update({h.name: h.tensor for h in self.heard})
         if OUTPUT in self.names:
             self.values[OUTPUT] = self.logits

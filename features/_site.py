@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features._am_fast import Shortcut, shortcuts
 from brainmap.features._ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
+from brainmap.features._ends import ENDS, RESHAPES
 from brainmap.features.layers import layers_named
 from brainmap.features.running import evaluating
 
@@ -248,7 +249,8 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
             f"layer {layer!r}: {plain!r} is called {len(record.given)} times in a forward pass; name another layer"
         )
     done, value = record.given[call - 1]
-    if not isinstance(value, Tensor) or value.ndim < 2:
+    squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # of one item, all axes but the units
+    if not isinstance(value, Tensor) or (value.ndim < 2 and not squeezed):
         raise InputError(
             f"layer {layer!r} gives {_described(value)}, wanted a tensor (n, units, ...); name another layer"
         )
@@ -258,9 +260,16 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
             f"layer {layer!r}: its operations cannot be followed (compiled, scripted?); give the plain module"
         )
     notes: tuple[str, ...] = ()
-    operation = record.operations[place]
-    logits = record.producer(operation.first, place) if operation.name in SOFTMAXES else None
-    if logits is None:
+    end: int | None = place
+    while end is not None and record.operations[end].name in RESHAPES:
+        end = record.producer(record.operations[end].first, end)
+    ends = ENDS if layer == OUTPUT else SOFTMAXES
+    end = place if end is None or record.operations[end].name not in ends else end
+    operation = record.operations[end]
+    logits = record.producer(operation.first, end) if operation.name in ends else None
+    if logits is None and squeezed and record.operations[place].name == "squeeze":
+        place = cast(int, record.producer(record.operations[place].first, place))
+    elif logits is None:
         _refuse_softmax(layer, value)
     else:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
@@ -277,6 +286,9 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
 def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor) -> tuple[int, ...]:
     """The axes of a layer's tensor that are items, units and positions; refused where that is not known."""
     found = layers_named(model, example, [layer])[layer]
+    if len(found.shape) == 1 and value.ndim > 2:  # logits that are squeezed only behind a softmax
+        units = [k for k in range(1, value.ndim) if value.shape[k] == found.shape[0]][:1]
+        return (0, *units, *(k for k in range(1, value.ndim) if k not in units))
     found.arranged(value, len(example))
     return found.order
 

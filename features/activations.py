@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
-from brainmap.features._ear import Stage
+from brainmap.features._ear import OUTPUT, Stage
 from brainmap.features._sealed import StoredArray, group_attributes, readable, refuse
-from brainmap.features.layers import Layer, layers_named, select_layers, tap
+from brainmap.features.layers import Layer, layers_named, say_taken_off, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
 from brainmap.progress import Progress, log, progress
@@ -191,6 +191,8 @@ def extract_activations(
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
         found = _with_units(layers_named(model, sounds, names), units_axis) if todo or timed else {}
+        if OUTPUT in found:
+            say_taken_off(found[OUTPUT])
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
             count = _side_by_side(device, threads)

@@ -37,6 +37,7 @@ from brainmap.features._gradients import (
     SmoothGrad,
 )
 from brainmap.features.cam import choose_classes
+from brainmap.features.layers import list_layers, say_taken_off
 from brainmap.features.lime import Lime
 from brainmap.features.occlusion import Occlusion
 from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
@@ -242,6 +243,7 @@ def attribute(
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
         logits = torch.cat([logits_of(model, batch) for batch in tensors(sounds, batch_size, device=device)])
+        say_taken_off(list_layers(model, sounds)[-1])
         names = choose_classes(logits, "all", class_names or getattr(model, "class_names", None)).names
         _check_finite(logits, items, "logit")
         targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)

@@ -33,7 +33,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features._ear import OUTPUT
 from brainmap.features.geometry import upsample as upsample_courses
-from brainmap.features.layers import Layer, list_layers, tap
+from brainmap.features.layers import Layer, list_layers, say_taken_off, tap
 from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.features.selection import choose
 from brainmap.progress import progress
@@ -157,6 +157,7 @@ def class_activation_maps(
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
         target = map_layer(model, sounds, layer)
+        say_taken_off(list_layers(model, sounds)[-1])
         heard = stack.enter_context(tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient))
         step = stack.enter_context(progress("class activation maps", len(items)))
 
@@ -235,6 +236,8 @@ def choose_classes(
     n = logits.shape[1]
     if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
         raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
+    if n > 1 and bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(len(logits))):
+        raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
     known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
     if len(known) != n:
         raise InputError(f"class_names: found {len(known)}, wanted one for each of the {n} outputs")

@@ -24,6 +24,7 @@ from brainmap.features.axes import ITEMS, UNITS, AxisNames, order_of
 from brainmap.features.geometry import Geometry, Place
 from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
 from brainmap.features.selection import choose
+from brainmap.progress import log
 
 T = TypeVar("T")
 
@@ -54,6 +55,8 @@ class Layer:
         where that is not known.
     classes : tuple of str
         Class of the module and what it is derived from.
+    without : str
+        Of the output: the softmax, log_softmax or sigmoid that is taken off, or nothing.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Layer:
     parameters: int
     order: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    without: str = ""
 
     @property
     def is_convolution(self) -> bool:
@@ -199,7 +203,8 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     orders = {
         heard.name: order_of(heard.tensor.shape, axes.of(heard.tensor), shapes[heard.name]) for heard in ear.heard
     }
-    return tuple(_layer(heard, geometry, orders[heard.name]) for heard in ear.heard)
+    listed = [_layer(heard, geometry, orders[heard.name]) for heard in ear.heard]
+    return (*listed[:-1], replace(listed[-1], without=ear.taken_off))
 
 
 def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
@@ -280,6 +285,13 @@ def _layer(heard: Heard, geometry: Geometry, order: tuple[int, ...]) -> Layer:
 
 def _one_or_all(values: list[T]) -> T | tuple[T, ...]:
     return values[0] if len(values) == 1 else tuple(values)
+
+
+def say_taken_off(output: Layer) -> None:
+    """Say that a network ends with a softmax or sigmoid that is taken off."""
+    if output.without:
+        log.warning("note: the %s at the end of the network is taken off: 'output' means the logits before it",
+                    output.without)  # fmt: skip
 
 
 def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:

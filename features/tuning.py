@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
-from brainmap.features._ear import Stage
+from brainmap.features._ear import OUTPUT, Stage
 from brainmap.features.filters import HALF_POWER, named_layer, passbands, waveform_of
-from brainmap.features.layers import Layer, list_layers, select_layers, tap
+from brainmap.features.layers import Layer, list_layers, say_taken_off, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward
 from brainmap.features.sounds import RMS_LEVEL
 from brainmap.progress import progress
@@ -246,6 +246,8 @@ def measure_tuning(
         names = select_layers(model, sounds, layers)
         listed = list_layers(model, sounds)
         placed = {name: named_layer(listed, name, "tuning") for name in names}
+        if OUTPUT in names:
+            say_taken_off(placed[OUTPUT])
         windows = {name: _window(layer, sweep) for name, layer in placed.items()}
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         with tap(model, names, stage=stage) as heard, progress(f"tuning by {chosen.stimulus}s", len(sweep)) as step:

@@ -13,10 +13,11 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.features._explaining import all_logits
 from brainmap.features.calls import count_calls
+from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.stages.context import Context, ready
 from brainmap.stages.networks import Loaded, Version, class_names, heard_key, inputs_of
-from brainmap.study import Network, slug
+from brainmap.study import Network
 
 VERSION = 1
 CALLS_COLUMNS = {

@@ -31,7 +31,7 @@ from brainmap.study import Network, Participant
 from brainmap.viz.profiles import decimals
 from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
-VERSION = 6
+VERSION = 7
 TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
           "recovery", "clusters", "difference_clusters")  # fmt: skip
 
