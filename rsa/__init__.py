@@ -119,6 +119,7 @@ if TYPE_CHECKING:
         load_rois as load_rois,
         sphere_rois as sphere_rois,
     )
+    from brainmap.rsa.run_noise import RunNoise as RunNoise
     from brainmap.rsa.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.simulate import (
         SimulatedParticipant as SimulatedParticipant,
@@ -147,6 +148,7 @@ _HOMES = {
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
+    "run_noise": ("RunNoise",),
     "residuals": ("Residuals", "load_residuals"),
     "glm": ("Betas", "fit_betas"),
     "_design_rdms": ("design_rdms",),

@@ -36,7 +36,7 @@ def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _standardize(x, present, center, mean, scale, floor):  # type: ignore[no-untyped-def]
+def _standardize(x, there, center, mean, scale, floor):  # type: ignore[no-untyped-def]
     """Scale each column of `x` (n_voxels, n_items) to unit length, centered if asked.
 
     A missing item's column is zero and stays so; False when another one is constant.
@@ -63,7 +63,7 @@ def _standardize(x, present, center, mean, scale, floor):  # type: ignore[no-unt
             scale[i] = 1.0 / np.sqrt(scale[i])
         else:
             scale[i] = 0.0
-            sound = sound and not present[i]
+            sound = sound and not there[i] > 0.0
     for k in range(n):
         for i in range(items):
             x[k, i] *= scale[i]
@@ -71,43 +71,82 @@ def _standardize(x, present, center, mean, scale, floor):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _products(x, later, weight, gram):  # type: ignore[no-untyped-def]
-    """Inner products of items (n_items, n_items): between runs only where there are two or more.
+def _products(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
+    """Inner products of items (n_items, n_items): between the chosen runs only where there are two or more.
 
-    The sum over runs m < l of X_m' X_l is one matrix product of the runs with the sums of the runs after
-    them; `weight` is 1 over the ordered pairs of runs that a pair of items has.
+    The sum over runs m < l of X_m' X_l is one matrix product of the runs with the sums of the runs after them. Where
+    each run has weights of its own, it is one of the runs with the weighted sums of all others.
     """
     runs, n, items = x.shape
     if runs == 1:
         flat = x.reshape(n, items)
         np.dot(flat.T, flat, gram)
         return
-    for k in range(n):
-        for i in range(items):
-            later[runs - 2, k, i] = x[runs - 1, k, i]
-    for m in range(runs - 2, 0, -1):
-        for k in range(n):
-            for i in range(items):
-                later[m - 1, k, i] = later[m, k, i] + x[m, k, i]
-    first = x[: runs - 1].reshape((runs - 1) * n, items)
-    np.dot(first.T, later.reshape((runs - 1) * n, items), gram)
-    for i in range(items):
-        for j in range(i, items):
-            gram[i, j] = (gram[i, j] + gram[j, i]) * weight[i, j]
+    weighted = weights.shape[0] > 0
+    blocks = runs if weighted else runs - 1
+    total = later[runs]
+    total[:] = 0.0
+    for m in range(runs - 1, -1, -1):
+        if not weighted and m < runs - 1:
+            for k in range(n):
+                for i in range(items):
+                    later[m, k, i] = total[k, i] if chosen[m] else 0.0
+        if chosen[m]:
+            for k in range(n):
+                for i in range(items):
+                    total[k, i] += x[m, k, i]
+    if weighted:
+        for m in range(runs):
+            for k in range(n):
+                w = weights[k, m] if chosen[m] else 0.0
+                for i in range(items):
+                    later[m, k, i] = w * (total[k, i] - x[m, k, i])
+    first = x[:blocks].reshape(blocks * n, items)
+    np.dot(first.T, later[:blocks].reshape(blocks * n, items), gram)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _distances(gram, factor, own, out):  # type: ignore[no-untyped-def]
-    """Upper triangle of `factor` (G_ii + G_jj - 2 G_ij)."""
+def _distances(gram, factor, which, shared, own, out):  # type: ignore[no-untyped-def]
+    """`factor` (G_ii + G_jj - G_ij - G_ji) of the pairs that share this set of runs; of all where it is the first."""
     items = gram.shape[0]
     for i in range(items):
-        own[i] = gram[i, i] * factor
+        own[i] = gram[i, i]
     start = 0
     for i in range(items - 1):
         ahead = items - 1 - i
         for j in range(ahead):
-            out[start + j] = own[i] + own[i + 1 + j] - 2.0 * factor * gram[i, i + 1 + j]
+            if which == 0 or shared.of_pair[start + j] == which:
+                value = own[i] + own[i + 1 + j] - gram[i, i + 1 + j] - gram[i + 1 + j, i]
+                out[start + j] = factor * shared.inverse[start + j] * value
         start += ahead
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def]
+    """Distances of the pairs that no matrix product gives: D_m the difference of two items in run m, 0 unless both are
+    there, the sum over runs of w_m D_m (sum D - D_m) is sum D sum wD - sum wD^2."""
+    runs, n, items = x.shape
+    weighted = weights.shape[0] > 0
+    for i in shared.rows:
+        sums[3] = 0.0
+        for k in range(n):
+            sums[:3] = 0.0
+            for m in range(runs):
+                if not shared.there[m, i] > 0.0:
+                    continue
+                w, own = weights[k, m] if weighted else 1.0, x[m, k, i]
+                for j in range(items):
+                    d = shared.there[m, j] * own - x[m, k, j]
+                    sums[0, j] += d
+                    sums[1, j] += w * d
+                    sums[2, j] += w * d * d
+            for j in range(items):
+                sums[3, j] += sums[0, j] * sums[1, j] - sums[2, j]
+        for j in range(items):
+            low, high = min(i, j), max(i, j)
+            p = low * items - low * (low + 1) // 2 + high - low - 1
+            if low < high and shared.of_pair[p] < 0:
+                out[p] = factor * shared.inverse[p] * sums[3, j]
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
@@ -263,18 +302,32 @@ def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _rdm(patterns, present, weight, patch, geometry, space, later_space, small, gram, out):  # type: ignore[no-untyped-def]
+def _rdm(given, patch, geometry, space, later_space, own_weights, small, gram, out):  # type: ignore[no-untyped-def]
     """The condensed RDM of a patch; False where a pattern is constant."""
+    patterns, weights, shared, parts = given
     runs, n, items = patterns.shape[1], patch.size, patterns.shape[2]
     x = space[: runs * n * items].reshape(runs, n, items)
-    later = later_space[: max(runs - 1, 1) * n * items].reshape(max(runs - 1, 1), n, items)
+    later = later_space[: (runs + 1) * n * items].reshape(runs + 1, n, items)
     _gather(patterns, patch, x)
+    here = own_weights[:0]
+    if weights.shape[0] > 0:
+        here = own_weights[:n]
+        for k in range(n):
+            here[k] = weights[patch[k]]
     if geometry != EUCLIDEAN:
+        each = n // parts
         for m in range(runs):
-            if not _standardize(x[m], present[m], geometry == CORRELATION, small[0], small[1], small[2]):
-                return False
-    _products(x, later, weight, gram)
-    _distances(gram, 1.0 / n if geometry == EUCLIDEAN else 0.5, small[0], out)
+            for part in range(parts):
+                piece = x[m, part * each : (part + 1) * each]
+                if not _standardize(piece, shared.there[m], geometry == CORRELATION, small[0], small[1], small[2]):
+                    return False
+    factor = 1.0 / n if geometry == EUCLIDEAN else 0.5
+    scale = 2.0 * factor if runs > 1 and weights.shape[0] == 0 else factor
+    for which in range(shared.sets.shape[0]):
+        _products(x, here, shared.sets[which], later, gram)
+        _distances(gram, scale, which, shared, small[0], out)
+    if shared.rows.size > 0:
+        _rows(x, here, factor, shared, small, out)
     return True
 
 
@@ -290,20 +343,21 @@ def _members(row, patch):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def patch_rdms(patterns, present, weight, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
+def patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
     """The RDM of every patch; `rdms` (n_patches, n_kept) of a patch without one stay as they are.
 
     Parameters are those of `score_patches`.
     """
-    runs, items, most = patterns.shape[1], patterns.shape[2], patches.shape[1]
-    space, later_space = np.empty(runs * most * items), np.empty(max(runs - 1, 1) * most * items)
-    small, gram, found = np.empty((3, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    runs, items, most = given[0].shape[1], given[0].shape[2], patches.shape[1]
+    space, later_space = np.empty(runs * most * items), np.empty((runs + 1) * most * items)
+    small, gram, found = np.empty((4, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    own_weights = np.empty((most, runs))
     patch, distances = np.empty(most, np.int32), np.empty(kept.size)
     for row in range(patches.shape[0]):
         near = _members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _rdm(patterns, present, weight, near, geometry, space, later_space, small, gram, found):
+        if not _rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
             continue
         if np.isfinite(_take(found, kept, distances)):
             rdms[row] = distances
@@ -311,18 +365,16 @@ def patch_rdms(patterns, present, weight, patches, kept, geometry, minimum, rdms
 
 @njit(nogil=True, cache=True)
 def score_patches(  # type: ignore[no-untyped-def]
-    patterns, present, weight, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores
+    given, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores
 ):
     """Score every patch of voxels against every model; `scores` of a patch without a score stay as they are.
 
     Parameters
     ----------
-    patterns : float64 (n_voxels, n_runs, n_items), C order
-        Between-run products are taken when n_runs > 1. A missing item is zero in all voxels of its run.
-    present : bool (n_runs, n_items)
-        Which items are not missing.
-    weight : float64 (n_items, n_items)
-        1 over the ordered pairs of different runs that hold both items.
+    given : tuple of float64 (n_voxels, n_runs, n_items), float64 (n_voxels or 0, n_runs), SharedRuns, int
+        Patterns in C order, of which between-run products are taken when n_runs > 1; a missing item is zero in all
+        voxels of its run. What weights each run's products with all other runs, where there are such weights. Which
+        runs pairs of items share. In how many parts of equal size a patch's voxels are standardized.
     patches : int32 (n_patches, n_most)
         Voxel indices; -1 is no voxel.
     kept : int64 (n_kept,)
@@ -338,10 +390,11 @@ def score_patches(  # type: ignore[no-untyped-def]
     scores : float64 (n_patches, n_models)
         Filled here.
     """
-    runs, items, most = patterns.shape[1], patterns.shape[2], patches.shape[1]
+    runs, items, most = given[0].shape[1], given[0].shape[2], patches.shape[1]
     n_kept = kept.size
-    space, later_space = np.empty(runs * most * items), np.empty(max(runs - 1, 1) * most * items)
-    small, gram, found = np.empty((3, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    space, later_space = np.empty(runs * most * items), np.empty((runs + 1) * most * items)
+    small, gram, found = np.empty((4, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
+    own_weights = np.empty((most, runs))
     patch, distances, products = np.empty(most, np.int32), np.empty(n_kept), np.empty(len(models))
     keys, source = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
     starts, rows = np.empty(2 * n_kept + 2, np.int32), np.empty(pairs.max() + 1)
@@ -351,7 +404,7 @@ def score_patches(  # type: ignore[no-untyped-def]
         near = _members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _rdm(patterns, present, weight, near, geometry, space, later_space, small, gram, found):
+        if not _rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
             continue
         # beyond the loops that follow lies no check: a value that overflowed must not reach them
         if not np.isfinite(_take(found, kept, distances)):

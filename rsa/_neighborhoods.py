@@ -32,9 +32,11 @@ from brainmap.rsa._kernels import (
     patch_rdms,
     score_patches,
 )  # fmt: skip
+from brainmap.rsa._rdm_sources import refuse_own_noise
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.compare import ALIASES, RANKED, Measure as Measure, _compare
-from brainmap.rsa.searchlight_input import Models, Prepared, prepare_models, prepare_patterns
+from brainmap.rsa.run_noise import RunNoise, run_names
+from brainmap.rsa.searchlight_input import Given, Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -106,6 +108,8 @@ def prepare(
     one_of(runs, ("between", "average"), "searchlight runs")
     if items is not None:
         one_of(items, tuple(LABEL_OF), "searchlight items")
+    if runs == "between" and len(run_names(data)) > 1:
+        refuse_own_noise(data)
     prepared = prepare_patterns(
         data, model_rdms, n_mask_voxels=n_voxels, items=items, average=runs == "average", labels=labels
     )
@@ -135,10 +139,12 @@ def noise_of(
     Raises
     ------
     InputError
-        Noise of other voxels, or that the dissimilarity takes no account of.
+        Noise of other voxels, or that the dissimilarity takes no account of; noise from fewer than three runs.
     """
     if noise is None:
         return prepared, None
+    if isinstance(noise, RunNoise) and noise.method == "diag":
+        return prepared.with_weights(noise, run_names(data), dissimilarity), None
     if isinstance(noise, np.ndarray) and noise.ndim < 2:
         return prepared.with_noise(noise, dissimilarity), None
     if GEOMETRY[dissimilarity] != EUCLIDEAN and not pooled:
@@ -182,19 +188,19 @@ class Scoring:
         are singular; NaN where there is no score."""
         scores = np.full((len(centers), len(self.models.names)), np.nan)
         done, n_singular = 0, 0
-        for patterns, table, bad in self._patterns(centers):
-            self._fill(patterns, table, scores[done : done + len(table)])
+        for given, table, bad in self._patterns(centers):
+            self._fill(given, table, scores[done : done + len(table)])
             done, n_singular = done + len(table), n_singular + bad
         return scores, n_singular
 
-    def _fill(self, patterns: Floats, table: Ints, scores: Floats) -> None:
+    def _fill(self, given: Given, table: Ints, scores: Floats) -> None:
         """Scores of some neighborhoods, `(n_patches, n_models)`, in place."""
         models, how = self.models, self.prepared
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
         if models.compiled(self.measure):
             score_patches(
-                patterns, how.present, how.weight, table, how.pairs, models.items, models.vectors,
-                geometry, self.measure in RANKED, NORM[self.measure], minimum, scores,
+                given, table, how.pairs, models.items, models.vectors, geometry, self.measure in RANKED,
+                NORM[self.measure], minimum, scores,
             )  # fmt: skip
             scores *= models.factor
             return
@@ -203,7 +209,7 @@ class Scoring:
         use = np.isin(np.arange(n_items * (n_items - 1) // 2), how.pairs)
         step = max(1, _MOST_NUMBERS // len(use))
         for start in range(0, len(table), step):
-            rdms = self._rdms(patterns, table[start : start + step])
+            rdms = self._rdms(given, table[start : start + step])
             found = np.flatnonzero(~np.isnan(rdms[:, 0]))
             if len(found):
                 scores[start + found] = compared(models.plain, rdms[found], use, self.measure).T
@@ -211,14 +217,14 @@ class Scoring:
     def rdms(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
         """RDMs `(n_centers, n_pairs)` of these usable voxels, which lie close by, over the pairs of `prepared`, and how
         many noise covariances are singular; NaN where there is none."""
-        parts, singular = zip(*((self._rdms(x, table), bad) for x, table, bad in self._patterns(centers)), strict=True)
-        return np.concatenate(parts), sum(singular)
+        found = [(self._rdms(given, table), bad) for given, table, bad in self._patterns(centers)]
+        return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
-    def _rdms(self, patterns: Floats, table: Ints) -> Floats:
+    def _rdms(self, given: Given, table: Ints) -> Floats:
         how = self.prepared
         rdms = np.full((len(table), len(how.pairs)), np.nan)
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
-        patch_rdms(patterns, how.present, how.weight, table, how.pairs, geometry, minimum, rdms)
+        patch_rdms(given, table, how.pairs, geometry, minimum, rdms)
         return rdms
 
     def tasks(self) -> Iterator[NDArray[np.intp]]:
@@ -228,8 +234,9 @@ class Scoring:
         n = self.hoods.n_voxels
         return (np.arange(start, min(start + SHARE, n)) for start in range(0, n, SHARE))
 
-    def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Floats, Ints, int]]:
-        """Patterns, neighborhoods as their rows, and how many are left out because their noise is singular."""
+    def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
+        """What kernels are given of the patterns, neighborhoods as rows of these, and how many are left out because
+        their noise is singular."""
         table, geometry = neighbors_of(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
             yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
@@ -288,8 +295,8 @@ def neighbors_of(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
     return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
 
 
-def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats, Ints]:
-    """Patterns `(n_some_voxels, n_runs, n_items)`, and neighborhoods as their rows.
+def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given, Ints]:
+    """What kernels are given of some voxels' patterns, and neighborhoods as their rows.
 
     Only voxels that these reach are copied; a neighborhood's lie close by in C order.
     """
@@ -300,10 +307,11 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Floats
         if 2 * len(reached) < last - first:
             near = np.full(table.shape, -1, dtype=np.int32)
             near[held] = place
-            return prepared.at(reached.astype(np.intp), centered=centered), near
+            voxels = reached.astype(np.intp)
+            return prepared.given(prepared.at(voxels, centered=centered), voxels), near
     near = table - np.int32(first)
     near[~held] = -1
-    return prepared.block(first, last, centered=centered), near
+    return prepared.given(prepared.block(first, last, centered=centered), slice(first, last)), near
 
 
 def on_threads(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa._blocks import Blocks, numeric, zscored
 from brainmap.rsa.alignment import LABEL_OF, Level
-from brainmap.rsa.dissimilarity import Dissimilarity, Floats, between_runs, within_one
+from brainmap.rsa.dissimilarity import WHITENED, Dissimilarity, Floats, between_runs, within_one
+from brainmap.rsa.run_noise import RunNoise, normalizations
 
 NO_ROI = ("", "nan", "None")
 """Labels of voxels that lie in no region."""
@@ -27,6 +28,7 @@ class Source:
     labels: dict[str, list[str]]
     name: str
     rdm_descriptors: dict[str, Any]
+    runs: tuple[str, ...] = ()
 
     @property
     def between_runs(self) -> bool:
@@ -38,11 +40,13 @@ class Source:
         dissimilarity: Dissimilarity,
         *,
         zscore: bool,
-        precision: NDArray[np.floating] | None,
+        precision: NDArray[np.floating] | RunNoise | None,
         prior: tuple[float, float],
     ) -> tuple[Floats, list[str], int]:
         """Its dissimilarities, the labels of its constant patterns, and how many constant units were dropped."""
-        x, dropped = self.patterns, 0
+        x, dropped, weights = self.patterns, 0, None
+        if isinstance(precision, RunNoise):
+            precision, weights = self._weighted(precision, dissimilarity)
         if isinstance(x, Blocks):
             found, undirected = within_one(x, dissimilarity, precision=precision, prior=prior)
             dropped = x.dropped
@@ -52,9 +56,25 @@ class Source:
                 x, dropped = zscored(x)
                 if dropped == n_units:
                     raise InputError(f"compute_rdms: all {n_units} units of {self.name} are constant over items")
-            found, undirected = between_runs(x, dissimilarity, precision=precision, prior=prior)
+            found, undirected = between_runs(x, dissimilarity, precision=precision, prior=prior, weights=weights)
         labels = next(iter(self.labels.values()))
         return found, [labels[k] for k in np.flatnonzero(undirected)], dropped
+
+    def _weighted(
+        self, noise: RunNoise, dissimilarity: Dissimilarity
+    ) -> tuple[NDArray[np.floating] | None, Iterator[Floats] | None]:
+        """One precision for patterns without runs; the weights of each run, made one by one, for those with."""
+        if dissimilarity not in WHITENED:
+            raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
+        if isinstance(self.patterns, Blocks):
+            return noise.pooled(), None
+        n_units = self.patterns.shape[-1]
+        if n_units != noise.n_units:
+            raise InputError(
+                f"noise precision: found noise of {noise.n_units} voxels for the {n_units} of {self.name}; take it "
+                "from the same voxels as the patterns"
+            )
+        return None, (noise.weights(run) for run in self.runs)
 
 
 def from_features(
@@ -146,6 +166,8 @@ def from_dataset(
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
     which = np.unique(run)
     between = runs == "between" and len(which) > 1
+    if between:
+        refuse_own_noise(data)
     if data.descriptors.get("participant"):
         descriptors.setdefault("participant", str(data.descriptors["participant"]))
 
@@ -157,7 +179,10 @@ def from_dataset(
             patterns = np.stack([_of_run(own[run == r], what, groups, run == r) for r in which])
         else:
             patterns = Blocks(own, what, average=groups.mean, zscore=zscore)
-        return Source(patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors})
+        return Source(
+            patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors},
+            runs=tuple(str(r) for r in which),
+        )  # fmt: skip
 
     if rois is None:
         return [source("all voxels", slice(None), {})]
@@ -167,6 +192,21 @@ def from_dataset(
     known = [name for name in np.unique(of_voxel).tolist() if name not in NO_ROI]
     wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
     return [source(roi, of_voxel == one_of(roi, known, "roi"), {"roi": roi}) for roi in wanted]
+
+
+def refuse_own_noise(data: Any) -> None:
+    """Refuse products of different runs whose voxels were divided by the noise of these very runs: they are biased.
+
+    Raises
+    ------
+    InputError
+    """
+    if "noise-runs" in normalizations(data):
+        raise InputError(
+            "patterns normalized by 'noise-runs': found several runs, wanted patterns averaged over runs, as the noise "
+            "of all runs biases products of different runs; leave 'noise-runs' out and take crossnobis with "
+            "noise_precision(method='diag') (in a study: noise = 'runs', precision = 'diag'), or runs='average'"
+        )
 
 
 def _of_run(x: Floats, what: str, groups: Groups, chosen: NDArray[np.bool_]) -> Floats:

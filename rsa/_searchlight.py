@@ -158,19 +158,21 @@ def searchlight(
         Between: with two or more runs only products of different runs enter. Average: over runs, before.
     labels : sequence of str
         Items of an array, by which it is aligned with the models.
-    noise : array (n_channels,), array (n_volumes, n_channels) or a sequence of these, Residuals, or "runs", optional
-        One number a voxel: its noise standard deviation, for crossnobis; patterns are divided by it. Residuals
-        of the GLM (a run each; columns are the data's channels, or all voxels of the mask), or "runs", the
-        patterns' deviations from each item's mean over runs: every sphere is whitened by the noise precision
-        of its own voxels, as by `noise_precision`. Euclidean distances then are Mahalanobis distances; for
-        correlation the root of the precision is symmetric, so that voxels stay what they are.
+    noise : array (n_channels,), (n_volumes, n_channels) or a sequence of these, Residuals, RunNoise, "runs", optional
+        One number a voxel: its noise standard deviation, for crossnobis; patterns are divided by it. It must come from
+        other data than the patterns, the GLM's residuals say; from the runs `noise_precision(data, method="diag")`
+        tells it, for each run by the others. Residuals of the GLM (a run each; columns are the data's channels, or all
+        voxels of the mask), or "runs", the patterns' deviations from each item's mean over runs, for each run by the
+        others (three runs or more): every sphere is whitened by the noise precision of its own voxels, as by
+        `noise_precision`. Euclidean distances then are Mahalanobis distances; for correlation the root of the
+        precision is symmetric, so that voxels stay what they are.
     shrinkage : {"diag", "eye", "none"}
         Of a sphere's covariance: to its diagonal (Schäfer and Strimmer 2005) or to the identity (Ledoit and Wolf
         2004), as rsatoolbox's `shrinkage_diag` and `shrinkage_eye`; "none" wants more degrees of freedom than
         voxels.
     pooled : bool
-        One covariance from all runs (each demeaned by itself), or one a run: a pair of runs then uses the inverse
-        of the mean of its two. For crossnobis and euclidean; residuals come in the sorted order of the runs.
+        Of residuals: one covariance from all runs (each demeaned by itself), or one a run: a pair of runs then uses the
+        inverse of the mean of its two. For crossnobis and euclidean; residuals come in the sorted order of the runs.
     minimum_voxels : int
         Smaller spheres have no score.
     threads : int, optional

@@ -16,22 +16,58 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
+from brainmap.rsa._shared_runs import SharedRuns, shared_runs
 from brainmap.rsa._sphere_kernels import whiten_patches
 from brainmap.rsa.residuals import Residuals
+from brainmap.rsa.run_noise import NoiseMethod, RunNoise, deviations_from_runs
+from brainmap.rsa.searchlight_input import NO_WEIGHTS, Given, Prepared
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa.searchlight_input import Prepared
-
 Floats = NDArray[np.float64]
 Shrinkage = Literal["diag", "eye", "none"]
-NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals | Literal["runs"]
+NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals | RunNoise | Literal["runs"]
 
+_OF_METHOD: dict[NoiseMethod, Shrinkage] = {"shrinkage": "diag", "shrinkage-eye": "eye", "full": "none"}
 # Voxels that neighborhoods scored together may hold among them: their covariance is then 34 MB.
 _MOST_VOXELS = 2048
 # Numbers of whitened patterns made at a time: 32 MB.
 _MOST_NUMBERS = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Deviations:
+    """How patterns differ from their items' means over runs, made of some voxels when they are needed.
+
+    Attributes
+    ----------
+    measurements : ndarray (n_rows, n_columns)
+    rows : ndarray (n_patterns,)
+        The patterns that are used.
+    centering : ndarray (n_patterns, n_patterns)
+        Takes the mean of each pattern's item away.
+    """
+
+    measurements: NDArray[np.floating]
+    rows: NDArray[np.intp]
+    centering: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Patterns and columns."""
+        return len(self.rows), self.measurements.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, columns: NDArray[np.intp]) -> Floats:
+        """Those of these columns."""
+        x = np.take(self.measurements, columns, axis=1)[self.rows]
+        return np.asarray(self.centering @ x.astype(np.float64, copy=False))
+
+
+Part = NDArray[np.floating] | Deviations
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +76,15 @@ class SphereNoise:
 
     Attributes
     ----------
-    parts : tuple of ndarray (n_volumes, n_columns)
-        Residuals, a run or a source each.
+    parts : tuple of ndarray (n_volumes, n_columns), or of Deviations
+        Residuals, a run or a source each; or the patterns' own deviations, without one run each.
     columns : ndarray (n_usable_voxels,)
         The column of each usable voxel.
     sources : tuple of tuple of int
         The parts of each covariance: one with all of them, or one a run, in the order of the patterns' runs.
+    left_out : bool
+        Whether the covariance of a run comes from all other runs, and weights its products with them; else one a run
+        is that run's own, and a pair of runs takes the mean of its two.
     dof : tuple of float
         Degrees of freedom of each covariance.
     sd : ndarray (n_usable_voxels,)
@@ -53,12 +92,13 @@ class SphereNoise:
     shrinkage : {"diag", "eye", "none"}
     """
 
-    parts: tuple[NDArray[np.floating], ...]
+    parts: tuple[Part, ...]
     columns: NDArray[np.intp]
     sources: tuple[tuple[int, ...], ...]
     dof: tuple[float, ...]
     sd: Floats
     shrinkage: Shrinkage
+    left_out: bool = False
 
     def check_size(self, n_most: int) -> None:
         """Refuse neighborhoods whose covariance is sure to have no inverse.
@@ -68,7 +108,7 @@ class SphereNoise:
         InputError
             More voxels than degrees of freedom, without shrinkage.
         """
-        fewest = sum(sorted(self.dof)[:2])  # of one covariance, or of the mean of two
+        fewest = min(self.dof) if self.left_out else sum(sorted(self.dof)[:2])  # of one, or of the mean of two
         if self.shrinkage == "none" and fewest < n_most:
             raise InputError(
                 f"searchlight: the noise covariance of {n_most} voxels cannot be inverted from {fewest:g} degrees of "
@@ -77,7 +117,7 @@ class SphereNoise:
 
     def whitened(
         self, prepared: Prepared, patches: NDArray[np.int32], *, minimum: int, centered: bool, symmetric: bool
-    ) -> Iterator[tuple[Floats, NDArray[np.int32], int]]:
+    ) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
         """Patterns of each neighborhood in units of its noise, some neighborhoods at a time.
 
         Parameters
@@ -88,14 +128,15 @@ class SphereNoise:
         minimum : int
             Voxels a neighborhood must have.
         centered : bool
-            Whether each run's mean over items is taken away first.
+            Whether each run's mean over items is taken away first, as Euclidean distances allow.
         symmetric : bool
             Whether the root of the precision is symmetric, so that voxels stay what they are: for measures that
             look at each voxel, as correlation does when it takes the mean over voxels away.
 
         Yields
         ------
-        patterns : ndarray (n_rows, n_runs, n_items)
+        given : Given
+            Patterns `(n_rows, n_runs, n_items)` and what else kernels take of them.
         table : ndarray of int32 (n_some_patches, n_some)
             The rows that take the place of each neighborhood's voxels; -1 throughout where there are too few, or
             their covariance is singular.
@@ -111,19 +152,48 @@ class SphereNoise:
         covariance, kept, ridge = (np.stack([one[k] for one in estimates]) for k in range(3))
         x = prepared.at(voxels, centered=centered) / self.sd[voxels, None, None]
         if symmetric:
-            yield from _symmetric(x, local, (covariance[0], kept[0], ridge[0]), self.sd[voxels], minimum)
+            yield from _symmetric(x, local, (covariance, kept, ridge), self.sd[voxels], minimum, prepared.shared)
             return
-        sets, pairs, shape = _sets(x, len(self.sources))
-        step = max(1, _MOST_NUMBERS // (len(sets) * patches.shape[1] * sets.shape[2]))
+        sets = self._sets(x, prepared, euclidean=centered)
+        n_sets, n_columns = len(sets.pairs), sets.patterns.shape[2]
+        step = max(1, _MOST_NUMBERS // (n_sets * patches.shape[1] * n_columns))
         for start in range(0, len(patches), step):
             some_of = slice(start, start + step)
             n = len(local[some_of])
-            white = np.empty((n * len(sets) * patches.shape[1], sets.shape[2]))
-            table = np.empty((n, len(sets) * patches.shape[1]), dtype=np.int32)
+            white = np.empty((n * n_sets * patches.shape[1], n_columns))
+            table = np.empty((n, n_sets * patches.shape[1]), dtype=np.int32)
             n_singular = whiten_patches(
-                sets, local[some_of], covariance, kept[:, some_of], ridge[:, some_of], pairs, minimum, white, table
-            )
-            yield white.reshape(-1, *shape), table, n_singular
+                sets.patterns, local[some_of], covariance, kept[:, some_of], ridge[:, some_of], sets.pairs, minimum,
+                white, table,
+            )  # fmt: skip
+            weights = NO_WEIGHTS if sets.weights is None else sets.weights[_set_of_rows(table, n_sets)]
+            yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
+
+    def _sets(self, x: Floats, prepared: Prepared, *, euclidean: bool) -> _Sets:
+        """What is whitened by which covariances: sets of patterns whose voxels stand beside each other as if all were
+        different voxels."""
+        n_voxels, n_runs, n_items = x.shape
+        shared, whole = prepared.shared, bool(prepared.present.all())
+        if len(self.sources) == 1:
+            return _Sets(x.reshape(1, n_voxels, -1), np.zeros((1, 2), dtype=np.int64), (n_runs, n_items), shared)
+        two = shared_runs(np.ones((2, n_items), dtype=bool))
+        own = np.repeat(np.arange(n_runs)[:, None], 2, axis=1)
+        if self.left_out and euclidean and whole:  # each run beside the mean of all others
+            others = (x.sum(axis=1, keepdims=True) - x) / (n_runs - 1)
+            both = np.stack([x, others], axis=2).transpose(1, 0, 2, 3).reshape(n_runs, n_voxels, 2 * n_items)
+            return _Sets(np.ascontiguousarray(both), own, (2, n_items), two)
+        if self.left_out:  # all runs in each set, of which one is weighted
+            all_runs = np.repeat(x.reshape(1, n_voxels, -1), n_runs, axis=0)
+            weights = np.eye(n_runs) * (n_runs if euclidean else 1)
+            return _Sets(all_runs, own, (n_runs, n_items), shared, weights, 1 if euclidean else n_runs)
+        pairs = np.array(list(combinations(range(n_runs), 2)))
+        if whole:
+            both = x[:, pairs].transpose(1, 0, 2, 3).reshape(len(pairs), n_voxels, 2 * n_items)
+            return _Sets(np.ascontiguousarray(both), pairs, (2, n_items), two)
+        of_pair = np.zeros((len(pairs), n_voxels, n_runs, n_items))
+        for k, pair in enumerate(pairs):
+            of_pair[k][:, pair] = x[:, pair] * np.sqrt(len(pairs))
+        return _Sets(of_pair.reshape(len(pairs), n_voxels, -1), pairs, (n_runs, n_items), shared)
 
     def _estimate(self, which: int, voxels: NDArray[np.intp], members: Floats) -> tuple[Floats, Floats, Floats]:
         """Covariance `(n_voxels, n_voxels)`, and what shrinkage keeps and adds in each neighborhood.
@@ -141,6 +211,28 @@ class SphereNoise:
         return covariance, kept, np.ascontiguousarray(ridge)
 
 
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """Patterns `(n_sets, n_voxels, n_columns)`, the two covariances of each set, runs and items of its columns, and
+    what kernels take beside them; weights `(n_sets, n_runs)` are those of a set's rows."""
+
+    patterns: Floats
+    pairs: NDArray[np.int64]
+    shape: tuple[int, int]
+    shared: SharedRuns
+    weights: Floats | None = None
+    parts: int = 1
+
+
+def _set_of_rows(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
+    """The set of each whitened row, of all neighborhoods one after the other."""
+    sizes = (table >= 0).sum(axis=1) // n_sets
+    found = np.repeat(np.tile(np.arange(n_sets), len(table)), np.repeat(sizes, n_sets))
+    whole = np.zeros(table.size, dtype=np.intp)
+    whole[: len(found)] = found
+    return whole
+
+
 def sphere_noise(
     noise: NoiseSource,
     data: Dataset | NDArray[np.floating],
@@ -153,9 +245,9 @@ def sphere_noise(
 
     Parameters
     ----------
-    noise : array (n_volumes, n_columns), a sequence of these (or one array), Residuals, or "runs"
+    noise : array (n_volumes, n_columns), a sequence of these (or one array), Residuals, RunNoise, or "runs"
         Columns are the data's channels, or all voxels of the mask. "runs": the patterns' deviations from each
-        item's mean over runs.
+        item's mean over runs, for each run from the others.
     data, prepared
         What is searched, as given and as prepared.
     shrinkage : {"diag", "eye", "none"}
@@ -166,10 +258,15 @@ def sphere_noise(
     Raises
     ------
     InputError
-        Residuals of other voxels, with NaN, without variance, or of another number of runs.
+        Residuals of other voxels, with NaN, without variance, or of another number of runs; too few runs.
     """
     one_of(shrinkage, get_args(Shrinkage), "searchlight shrinkage")
-    parts, whole_mask, freedom = _parts(noise, data)
+    if isinstance(noise, RunNoise):
+        shrinkage, noise = _OF_METHOD[noise.method], "runs"
+    if isinstance(noise, str):
+        one_of(noise, ("runs",), "searchlight noise")
+        return _noise_of_runs(data, prepared, shrinkage, pooled=pooled)
+    parts, whole_mask, freedom = _parts(noise)
     n_channels, n_mask = prepared.measurements.shape[1], len(prepared.usable)
     widths = sorted({part.shape[1] for part in parts})
     if len(widths) > 1 or widths[0] not in ({n_mask} if whole_mask else {n_channels, n_mask}):
@@ -181,15 +278,30 @@ def sphere_noise(
     columns = np.flatnonzero(prepared.usable) if of_mask else prepared.channels
     sources: tuple[tuple[int, ...], ...] = (tuple(range(len(parts))),)
     dof: tuple[float, ...] = (freedom or sum(len(part) - 1 for part in parts),)
-    sd = _deviations(parts, columns, dof[0])
-    largest = np.zeros(n_channels)
-    for row in prepared.measurements:
-        np.fmax(largest, np.abs(row), out=largest)
+    sd = _varying(_deviations(parts, columns, dof[0]), prepared)
     if not pooled:
-        sources = tuple((k,) for k in _run_order(noise, data, len(parts), len(prepared.rows)))
+        sources = tuple((k,) for k in _run_order(data, len(parts), len(prepared.rows)))
         share = dof[0] / sum(len(part) - 1 for part in parts)
         dof = tuple(share * (len(parts[k]) - 1) for (k,) in sources)
-    return SphereNoise(tuple(parts), columns, sources, dof, _varying(sd, 1e-12 * largest[prepared.channels]), shrinkage)
+    return SphereNoise(tuple(parts), columns, sources, dof, sd, shrinkage)
+
+
+def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, pooled: bool) -> SphereNoise:
+    """What the patterns tell of their noise: for each run the other runs do, where products of runs are taken."""
+    dataset, n_runs = _as_dataset(data), len(prepared.rows)
+    if not pooled:
+        raise InputError("searchlight: found the runs' own deviations, wanted residuals of each run (and two runs or "
+                         "more) for a noise precision a run; or take pooled=True")  # fmt: skip
+    x, sources = np.asarray(dataset.measurements), [None] if n_runs < 2 else RunNoise(dataset, "diag").check_runs()
+    made = [deviations_from_runs(dataset, without=run) for run in sources]
+    parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]
+    if min(dof) < 1:
+        raise InputError(f"searchlight: the runs leave {min(dof):g} degrees of freedom for noise, wanted 1 or more")
+    # in their own runs' units only: what is divided out of patterns comes back with the covariance
+    rows, centering, freedom = deviations_from_runs(dataset)
+    sd = _varying(_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)
+    each = tuple((k,) for k in range(len(parts)))
+    return SphereNoise(parts, prepared.channels, each, tuple(dof), sd, shrinkage, left_out=n_runs > 1)
 
 
 def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.intp]]:
@@ -222,19 +334,11 @@ def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.i
 
 
 def _parts(
-    noise: NoiseSource, data: Dataset | NDArray[np.floating]
+    noise: NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals,
 ) -> tuple[list[NDArray[np.floating]], bool, float | None]:
     """Residuals of each run or source, whether their columns are all voxels of the mask, and degrees of freedom."""
     if isinstance(noise, Residuals):
         return list(noise.parts), True, noise.dof
-    if isinstance(noise, str):
-        from brainmap.rsa.normalize import run_residuals
-
-        one_of(noise, ("runs",), "searchlight noise")
-        residuals, freedom = run_residuals(_as_dataset(data))
-        if freedom < 1:
-            raise InputError(f"searchlight: the runs leave {freedom} degrees of freedom for noise, wanted 1 or more")
-        return [residuals], False, freedom
     parts = [noise] if isinstance(noise, np.ndarray) and noise.ndim == 2 else [np.asarray(part) for part in noise]
     bad = [str(part.shape) for part in parts if part.ndim != 2 or len(part) < 2]
     if bad or not parts:
@@ -257,25 +361,26 @@ def _as_dataset(data: Any) -> Any:
     return Dataset(x.reshape(n_runs * n_items, -1), obs_descriptors=described)
 
 
-def _run_order(noise: Any, data: Any, n_parts: int, n_runs: int) -> list[int]:
+def _run_order(data: Any, n_parts: int, n_runs: int) -> list[int]:
     """The part that belongs to each prepared run: parts are sorted as `compute_rdms` sorts runs."""
-    if isinstance(noise, str) or n_runs < 2 or n_parts != n_runs:
-        found = "the runs' own deviations" if isinstance(noise, str) else f"residuals of {n_parts}"
+    if n_runs < 2 or n_parts != n_runs:
         raise InputError(
-            f"searchlight: found {found} for {n_runs} runs, wanted residuals of each run (and two runs or more) for "
-            "a noise precision a run; or take pooled=True"
+            f"searchlight: found residuals of {n_parts} for {n_runs} runs, wanted residuals of each run (and two runs "
+            "or more) for a noise precision a run; or take pooled=True"
         )
     described = getattr(data, "obs_descriptors", {}).get("run", np.arange(n_runs))
     names = [str(run) for run in np.unique(np.asarray(described))]
     return [names.index(name) for name in sorted(names)]
 
 
-def _demeaned(part: NDArray[np.floating], columns: NDArray[np.intp]) -> Floats:
+def _demeaned(part: Part, columns: NDArray[np.intp]) -> Floats:
+    if isinstance(part, Deviations):
+        return part.at(columns)
     x = np.take(part, columns, axis=1).astype(np.float64, copy=False)
     return np.asarray(x - x.mean(axis=0))
 
 
-def _deviations(parts: Sequence[NDArray[np.floating]], columns: NDArray[np.intp], dof: float) -> Floats:
+def _deviations(parts: Sequence[Part], columns: NDArray[np.intp], dof: float) -> Floats:
     """Noise standard deviation of each of these columns."""
     squares = np.zeros(len(columns))
     for start in range(0, len(columns), 4096):
@@ -284,13 +389,16 @@ def _deviations(parts: Sequence[NDArray[np.floating]], columns: NDArray[np.intp]
     return np.sqrt(squares / dof)
 
 
-def _varying(sd: Floats, floor: Floats) -> Floats:
+def _varying(sd: Floats, prepared: Prepared) -> Floats:
+    largest = np.zeros(prepared.measurements.shape[1])
+    for row in prepared.measurements:
+        np.fmax(largest, np.abs(row), out=largest)
     if not np.isfinite(sd).all():
         raise InputError(
             f"searchlight: the residuals of {np.count_nonzero(~np.isfinite(sd))} usable voxels hold NaN or infinite "
             "values; leave those volumes out"
         )
-    flat = np.count_nonzero(~(sd > floor))
+    flat = np.count_nonzero(~(sd > 1e-12 * largest[prepared.channels]))
     if flat:
         raise InputError(
             f"searchlight: {flat} of {len(sd)} usable voxels do not vary in the residuals; were they masked otherwise? "
@@ -337,37 +445,43 @@ def _within(values: Floats, members: Floats) -> Floats:
     return np.asarray(np.einsum("pv,pv->p", members @ values, members))
 
 
-def _sets(x: Floats, n_covariances: int) -> tuple[Floats, NDArray[np.int64], tuple[int, int]]:
-    """Patterns as sets that one covariance whitens, its two sources, and the shape (n_runs, n_items) of the rows.
-
-    With a covariance a run each pair of runs is a set: as if the pairs' voxels were all different voxels of two
-    runs, scaled so that the mean over pairs is the mean over voxels.
-    """
-    n_voxels, n_runs, n_items = x.shape
-    if n_covariances == 1:
-        return x.reshape(1, n_voxels, -1), np.zeros((1, 2), dtype=np.int64), (n_runs, n_items)
-    pairs = np.array(list(combinations(range(n_runs), 2)))
-    sets = x[:, pairs].transpose(1, 0, 2, 3).reshape(len(pairs), n_voxels, 2 * n_items)
-    return np.ascontiguousarray(sets) * np.sqrt(len(pairs)), pairs, (2, n_items)
-
-
 def _symmetric(
-    x: Floats, patches: NDArray[np.int32], noise: tuple[Floats, Floats, Floats], sd: Floats, minimum: int
-) -> Iterator[tuple[Floats, NDArray[np.int32], int]]:
-    """Neighborhoods one by one, whitened by the symmetric root of the precision (Walther et al. 2016)."""
+    x: Floats,
+    patches: NDArray[np.int32],
+    noise: tuple[Floats, Floats, Floats],
+    sd: Floats,
+    minimum: int,
+    shared: SharedRuns,
+) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
+    """Neighborhoods one by one, whitened by the symmetric root of the precision (Walther et al. 2016).
+
+    With a covariance a run, that of the other runs, the patterns of all runs are whitened by each, as sets of voxels
+    beside each other of which one run is weighted.
+    """
     covariance, kept, ridge = noise
+    n_sets = len(covariance)
     for row, patch in enumerate(patches):
         near = patch[patch >= 0]
-        table = np.full((1, patches.shape[1]), -1, dtype=np.int32)
+        table = np.full((1, n_sets * patches.shape[1]), -1, dtype=np.int32)
+        weights = NO_WEIGHTS if n_sets == 1 else np.repeat(np.eye(n_sets), len(near), axis=0)
         if len(near) < minimum:
-            yield x[:0], table, 0
+            yield (x[:0], weights[:0], shared, n_sets), table, 0
             continue
-        own = kept[row] * covariance[np.ix_(near, near)] + np.diag(ridge[row, near])
-        values, vectors = np.linalg.eigh(own * np.outer(sd[near], sd[near]))
-        if not values[0] > 1e-12 * values[-1]:
-            yield x[:0], table, 1
+        roots = [
+            _root_of(kept[k, row] * covariance[k][np.ix_(near, near)] + np.diag(ridge[k, row, near]), sd[near])
+            for k in range(n_sets)
+        ]
+        sound = [root for root in roots if root is not None]
+        if len(sound) < n_sets:
+            yield (x[:0], weights[:0], shared, n_sets), table, 1
             continue
-        root = (vectors / np.sqrt(values)) @ vectors.T
-        table[0, : len(near)] = np.arange(len(near))
-        white = np.tensordot(root, x[near] * sd[near, None, None], axes=1)
-        yield np.ascontiguousarray(white), table, 0
+        table[0, : n_sets * len(near)] = np.arange(n_sets * len(near))
+        scaled = x[near] * sd[near, None, None]
+        white = np.concatenate([np.tensordot(root, scaled, axes=1) for root in sound])
+        yield (np.ascontiguousarray(white), weights, shared, n_sets), table, 0
+
+
+def _root_of(covariance: Floats, sd: Floats) -> Floats | None:
+    """The symmetric root of the precision, where there is one."""
+    values, vectors = np.linalg.eigh(covariance * np.outer(sd, sd))
+    return np.asarray((vectors / np.sqrt(values)) @ vectors.T) if values[0] > 1e-12 * values[-1] else None

@@ -246,9 +246,11 @@ def surface_searchlight(
     )  # fmt: skip
     centers = np.flatnonzero(prepared.usable)
     order = np.argsort(_places_in_line(cortex)[centers])
-    centers, noise_of_each = centers[order], prepared.noise
+    centers = centers[order]
     prepared = replace(
-        prepared, channels=prepared.channels[order], noise=None if noise_of_each is None else noise_of_each[order]
+        prepared, channels=prepared.channels[order],
+        noise=None if prepared.noise is None else prepared.noise[order],
+        weights=None if prepared.weights is None else prepared.weights[order],
     )  # fmt: skip
     radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
     discs = discs_on(
@@ -306,7 +308,10 @@ def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int
     if whole:
         return mesh, values, asked
     described = {key: np.asarray(value) for key, value in data.obs_descriptors.items()}
-    return mesh, Dataset(values, obs_descriptors=described, channel_descriptors={"voxel": place}), asked
+    placed = Dataset(
+        values, descriptors=dict(data.descriptors), obs_descriptors=described, channel_descriptors={"voxel": place}
+    )
+    return mesh, placed, asked
 
 
 def _inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Dissimilarities of patterns as arrays: within one set of patterns, or between independent runs.
 
-Everything is a kernel first (inner products of patterns) and distances after, so that a run costs one matrix
-product and nothing is looped over pairs of runs. Within one set `brainmap.rsa._one_pass` gathers the products.
+Within one set `brainmap.rsa._one_pass` gathers inner products of patterns first and makes distances of them after;
+between runs `brainmap.rsa._run_pairs` takes for each pair of items the runs that both have.
 
 Shapes: patterns are `(n_items, n_units)`, or `(n_runs, n_items, n_units)` for between-run products; a missing
 pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `n_items * (n_items - 1) / 2`.
@@ -9,6 +9,7 @@ pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa._one_pass import CONSTANT, Blocks, log_rates, within
+from brainmap.rsa._run_pairs import paired_distances, weighted_distances
 
 Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)
 CROSS_VALIDATED = ("crossnobis", "poisson_cv")
+WHITENED = ("crossnobis", "mahalanobis")  # those that take a noise precision
 PRIOR = (1.0, 0.1)
 """Lambda and weight of the prior of poisson rates, as in rsatoolbox."""
 
@@ -47,8 +50,9 @@ def dissimilarities(
         crossnobis are squared. crossnobis and poisson_cv are euclidean (mahalanobis) and poisson between runs and
         refuse a single set.
     precision : array (n_units, n_units) or (n_runs, n_units, n_units), optional
-        Noise precision for mahalanobis and crossnobis. With one a run, a pair of runs uses the inverse of
-        the mean of its two covariances.
+        Noise precision for mahalanobis and crossnobis, from other data than the patterns (residuals of the GLM): one
+        that their own deviations give biases products of different runs, and `noise_precision` of runs avoids it. With
+        one a run, a pair of runs uses the inverse of the mean of its two covariances, as in rsatoolbox.
     prior_lambda, prior_weight : float
         Of poisson: rates are `(x + lambda * weight) / (1 + weight)`.
 
@@ -65,11 +69,12 @@ def dissimilarities(
 
     Notes
     -----
-    Between runs, with G_ij the mean over ordered pairs of runs m != l of x_i^m' S^-1 x_j^l (/ n_units):
-    d_ij = G_ii + G_jj - 2 G_ij. For correlation each run's pattern is first centered over units and scaled
-    to unit length (for cosine only scaled), and d_ij = (G_ii + G_jj) / 2 - G_ij. Were both factors of the
-    same run, this would be exactly 1 - r. Between runs it is unbiased by noise that runs do not share: pure
-    noise gives 0 on average, whatever its order in time, while 1 - r within a run makes neighbors in time
+    Between runs d_ij is the mean over ordered pairs of runs m != l of (x_i - x_j)_m' S^-1 (x_i - x_j)_l (/ n_units),
+    over exactly the runs that have both items; with fewer than two it is NaN. So whatever all patterns of a run share,
+    an offset or a response that wanes, stays out, also where items lack runs. For correlation each run's pattern is
+    first centered over units and scaled to unit length (for cosine only scaled), and the mean is halved. Were both
+    factors of the same run, this would be exactly 1 - r. Between runs it is unbiased by noise that runs do not share:
+    pure noise gives 0 on average, whatever its order in time, while 1 - r within a run makes neighbors in time
     look alike. Single values may be negative and are kept. As each pattern is scaled together with its
     noise, distances of noisy patterns are shrunk by their reliability.
 
@@ -123,11 +128,17 @@ def within_one(
 
 
 def between_runs(
-    x: Floats, dissimilarity: Dissimilarity, *, precision: NDArray[np.floating] | None, prior: tuple[float, float]
+    x: Floats,
+    dissimilarity: Dissimilarity,
+    *,
+    precision: NDArray[np.floating] | None,
+    prior: tuple[float, float],
+    weights: Iterable[Floats] | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Condensed dissimilarities of `(n_runs, n_items, n_units)` from products of different runs alone.
 
-    Also which patterns have no direction in some run.
+    Also which patterns have no direction in some run. In place of a precision each run may have weights of its own,
+    `(n_units, n_units)` or a diagonal `(n_units,)`, for its products with all other runs: those of `RunNoise`.
 
     Raises
     ------
@@ -135,56 +146,32 @@ def between_runs(
         As `dissimilarities`.
     """
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    if weights is not None:
+        weighted = np.stack([run @ own if own.ndim == 2 else run * own for run, own in zip(x, weights, strict=True)])
+        return paired_distances(weighted, x, symmetric=False) / x.shape[-1], np.zeros(x.shape[1], bool)
     metric = _checked_precision(precision, dissimilarity, x)
     undirected: NDArray[np.bool_] = np.zeros(x.shape[1], bool)
     if dissimilarity in ("correlation", "cosine"):
         unit = unit_length(x, center=dissimilarity == "correlation")
         undirected = np.any(np.isnan(unit[..., 0]) & ~np.isnan(x[..., 0]), axis=0)
-        return _distances(between_run_kernel(unit), 2), undirected
+        return paired_distances(unit) / 2.0, undirected
     if dissimilarity in ("poisson", "poisson_cv"):
         rates, logs = log_rates(x, prior)
-        return _distances(between_run_kernel(rates, other=logs), x.shape[-1]), undirected
-    return _distances(between_run_kernel(x, metric), x.shape[-1]), undirected
+        found = paired_distances(rates, logs, symmetric=False)
+    elif metric is None:
+        found = paired_distances(x)
+    elif metric.ndim == 2:
+        found = paired_distances(x @ metric, x)
+    else:
+        covariance = _inverse(metric)
+        found = weighted_distances(x, lambda m, n: _inverse((covariance[m] + covariance[n]) / 2.0))
+    return found / x.shape[-1], undirected
 
 
 def _distances(kernel: Floats, scale: float) -> Floats:
     i, j = np.triu_indices(len(kernel), 1)
     own = np.diagonal(kernel)
     return np.asarray((own[i] + own[j] - kernel[i, j] - kernel[j, i]) / scale)
-
-
-def between_run_kernel(x: Floats, precision: Floats | None = None, *, other: Floats | None = None) -> Floats:
-    """Mean inner products of patterns over ordered pairs of different runs: `(n_items, n_items)`.
-
-    `x` is `(n_runs, n_items, n_units)`, and so is `other`, with which its products are taken (itself if left out);
-    rows of NaN are left out. The sum over pairs of different runs is the product of the sums less the products within
-    runs: the cost grows with the runs, not with their pairs.
-    """
-    whole = ~np.isnan(x.sum(axis=-1))
-    filled = np.where(whole[..., None], x, 0.0)
-    present = whole.astype(np.float64)
-    if precision is not None and precision.ndim == 3:
-        total = _pairwise_precisions(filled, precision)
-    else:
-        second = filled if other is None else np.where(whole[..., None], other, 0.0)
-        summed = filled.sum(axis=0)
-        total = (summed if precision is None else summed @ precision) @ second.sum(axis=0).T
-        for run, its in zip(filled, second, strict=True):
-            total -= (run if precision is None else run @ precision) @ its.T
-    n_present = present.sum(axis=0)
-    count = np.outer(n_present, n_present) - present.T @ present
-    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
-
-
-def _pairwise_precisions(filled: Floats, precision: Floats) -> Floats:
-    """The sum over ordered pairs of runs when each run has a noise precision of its own."""
-    covariance = _inverse(precision)
-    total = np.zeros((filled.shape[1], filled.shape[1]))
-    for m in range(len(filled)):
-        for n in range(m + 1, len(filled)):
-            product = filled[m] @ _inverse((covariance[m] + covariance[n]) / 2.0) @ filled[n].T
-            total += product + product.T
-    return total
 
 
 def _inverse(matrix: Floats) -> Floats:
@@ -227,9 +214,11 @@ def _checked_precision(
         if dissimilarity == "mahalanobis":
             raise InputError("mahalanobis: found no noise precision; give one, or choose 'euclidean'")
         return None
-    if dissimilarity not in ("mahalanobis", "crossnobis"):
+    if dissimilarity not in WHITENED:
         raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
     matrix: Floats = np.asarray(precision, dtype=np.float64)
+    if matrix.ndim > 1 and matrix.shape[-1] == matrix.shape[-2]:
+        matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2.0  # what is not symmetric cancels in distances
     if not np.isfinite(matrix).all():
         raise InputError("noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "
                          "NaN: shrink it (method='shrinkage'), or leave those voxels out")

@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
-from brainmap.errors import BrainmapWarning
-from brainmap.rsa._rdm_sources import Source, from_array, from_dataset, from_features
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa._rdm_sources import NO_ROI, Source, from_array, from_dataset, from_features
 from brainmap.rsa._windows import from_windows
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.dissimilarity import DISSIMILARITIES, PRIOR, Dissimilarity, Floats
+from brainmap.rsa.run_noise import RunNoise
 from brainmap.types import FeatureSet
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-Precision = NDArray[np.floating] | Mapping[str, NDArray[np.floating]]
+Precision = NDArray[np.floating] | RunNoise | Literal["runs"] | Mapping[str, NDArray[np.floating] | RunNoise]
 
 __all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms"]
 
@@ -69,8 +70,12 @@ def compute_rdms(
     runs : {"between", "average"}
         Between: with two or more runs only products of different runs enter, so that noise which neighbors in
         time share makes no geometry. Average: patterns are averaged over runs first, as in rsatoolbox.
-    noise_precision : array (n_units, n_units), (n_runs, n_units, n_units), or a mapping ROI -> such an array
-        For mahalanobis and crossnobis.
+    noise_precision : "runs", RunNoise, array (n_units, n_units), (n_runs, n_units, n_units), or a mapping ROI -> these
+        For mahalanobis and crossnobis. "runs": from how the patterns vary over runs, shrunk, each run weighted by what
+        the other runs tell (three runs or more; `brainmap.rsa.noise_precision` makes it of other kinds). Arrays are
+        of other data than the patterns, the residuals of a GLM: whatever the patterns themselves say of their noise
+        biases products of different runs where a run weights itself. With one a run, a pair of runs uses the
+        inverse of the mean of its two covariances.
     prior_lambda, prior_weight : float
         For poisson and poisson_cv: rates are `(x + lambda * weight) / (1 + weight)`.
     over : "time", optional
@@ -122,8 +127,9 @@ def compute_rdms(
     else:
         sets = [from_array(data, items=items, zscore=zscore, descriptors=given)]
     vectors, notes = [], _Notes()
+    noise = resolved(noise_precision, data, None if rois is None else [one.name for one in sets])
     for one in sets:
-        precision = _precision_for(one.name, noise_precision)
+        precision = _precision_for(one.name, noise)
         found, notes.constants[one.name], notes.dropped[one.name] = one.vector(
             dissimilarity, zscore=zscore, precision=precision, prior=(prior_lambda, prior_weight)
         )
@@ -165,7 +171,35 @@ def _some(told: Sequence[str]) -> str:
     return "; ".join([*told[:8], *([f"and {len(told) - 8} RDMs more"] if len(told) > 8 else [])])
 
 
-def _precision_for(name: str, given: Precision | None) -> NDArray[np.floating] | None:
+def resolved(
+    given: Precision | None, data: Any, rois: Sequence[str] | str | None
+) -> NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None:
+    """Noise precisions as given, or from the patterns' runs: of each region that is named, or of all voxels.
+
+    Raises
+    ------
+    InputError
+        Another word than "runs", data without runs, and what `brainmap.rsa.noise_precision` refuses.
+    """
+    if not isinstance(given, str):
+        return given
+    from brainmap.rsa.normalize import noise_precision
+    from brainmap.rsa.patterns import select_roi
+
+    one_of(given, ("runs",), "noise_precision")
+    if not hasattr(data, "measurements"):
+        raise InputError("compute_rdms: noise_precision='runs' is for patterns with runs, found none; leave it out")
+    if rois is None:
+        return noise_precision(data)
+    known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str))
+    every = [str(name) for name in known if name not in NO_ROI]
+    names = every if rois == "all" else [rois] if isinstance(rois, str) else rois
+    return {name: noise_precision(select_roi(data, name)) for name in names}
+
+
+def _precision_for(
+    name: str, given: NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None
+) -> NDArray[np.floating] | RunNoise | None:
     if isinstance(given, Mapping):
         return given[one_of(name, list(given), "noise_precision for")]
     return given

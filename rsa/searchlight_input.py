@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
+from brainmap.rsa._shared_runs import SharedRuns, shared_runs
 from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
 from brainmap.rsa.compare import Measure, scaled
 from brainmap.rsa.dissimilarity import unit_length
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
+    from brainmap.rsa.run_noise import RunNoise
+
 Floats = NDArray[np.float64]
+Given = tuple[Floats, Floats, SharedRuns, int]
+"""What kernels are given: patterns, weights of each run, the runs that pairs share, parts that are standardized."""
+NO_WEIGHTS: Floats = np.zeros((0, 0))
 WHITENED = ("corr_cov", "cosine_cov")
 
 
@@ -33,31 +39,34 @@ class Prepared:
     rows : ndarray (n_runs, n_items)
         The row of each item in each run, items in the order of the models; any row where it is missing.
     present : ndarray of bool (n_runs, n_items)
-    weight : ndarray (n_items, n_items)
-        1 over the ordered pairs of different runs that hold both items (one run: 1).
+    shared : SharedRuns
+        Which runs each pair of items shares.
     pairs : ndarray (n_pairs,)
         Condensed indices of the pairs that have a dissimilarity.
     usable : ndarray of bool (n_mask_voxels,)
     channels : ndarray (n_usable_voxels,)
         The channel of each usable voxel, in the mask's C order.
     noise : ndarray (n_usable_voxels,), optional
+        What patterns are divided by.
+    weights : ndarray (n_usable_voxels, n_runs), optional
+        What weights each run's products with other runs: the precision of each voxel that leaves the run out.
     """
 
     measurements: NDArray[np.floating]
     rows: NDArray[np.intp]
     present: NDArray[np.bool_]
-    weight: Floats
+    shared: SharedRuns
     pairs: NDArray[np.intp]
     usable: NDArray[np.bool_]
     channels: NDArray[np.intp]
     noise: Floats | None = None
+    weights: Floats | None = None
 
     def block(self, first: int, last: int, *, centered: bool) -> Floats:
         """Patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1, missing ones 0.
 
-        `centered` takes each run's mean over items away, which leaves Euclidean distances as they are and
-        keeps their digits when patterns ride on a large common value. Not where a run misses an item: means would
-        then be over other items in other runs, and what differs between them would enter the distances.
+        `centered` takes each run's mean over its items away, which leaves Euclidean distances as they are and
+        keeps their digits when patterns ride on a large common value.
         """
         return self.at(np.arange(first, last), centered=centered)
 
@@ -70,18 +79,24 @@ class Prepared:
         else:
             x = self.measurements[self.rows[..., None], channels]
         block = np.ascontiguousarray(x.transpose(2, 0, 1), dtype=np.float64)
-        if not self.present.all():
+        whole = self.present.all()
+        if not whole:
             block[:, ~self.present] = 0.0
-        elif centered:
-            block -= block.mean(axis=2, keepdims=True)
+        if centered:
+            block -= block.sum(axis=2, keepdims=True) / np.maximum(self.present.sum(axis=1), 1)[:, None]
+            if not whole:
+                block[:, ~self.present] = 0.0
         if self.noise is not None:
             block /= self.noise[voxels, None, None]
         return block
 
+    def given(self, patterns: Floats, voxels: slice | NDArray[np.intp]) -> Given:
+        """What kernels take of the patterns of these voxels."""
+        return patterns, NO_WEIGHTS if self.weights is None else self.weights[voxels], self.shared, 1
+
     def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
         """The same, with patterns divided by each channel's noise standard deviation."""
-        if dissimilarity != "crossnobis":
-            raise InputError(f"searchlight: {dissimilarity} takes no noise; choose 'crossnobis'")
+        _takes_noise(dissimilarity)
         given = np.asarray(noise, dtype=np.float64)
         if given.shape != self.measurements.shape[1:]:
             raise InputError(
@@ -91,6 +106,22 @@ class Prepared:
         if not (np.isfinite(given[self.channels]) & (given[self.channels] > 0)).all():
             raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
         return replace(self, noise=given[self.channels])
+
+    def with_weights(self, noise: RunNoise, runs: Sequence[str], dissimilarity: str) -> Prepared:
+        """The same, with each run's products weighted by the voxels' noise that the other runs tell."""
+        _takes_noise(dissimilarity)
+        if noise.n_units != self.measurements.shape[1]:
+            raise InputError(f"searchlight: noise of {noise.n_units} channels, wanted that of the data's "
+                             f"{self.measurements.shape[1]}")  # fmt: skip
+        weights = np.ascontiguousarray(np.stack([noise.weights(run)[self.channels] for run in runs], axis=1))
+        if not np.isfinite(weights).all():
+            raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
+        return replace(self, weights=weights)
+
+
+def _takes_noise(dissimilarity: str) -> None:
+    if dissimilarity != "crossnobis":
+        raise InputError(f"searchlight: {dissimilarity} takes no noise; choose 'crossnobis'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +196,8 @@ def prepare_patterns(
     if not usable.any():
         raise InputError("searchlight: every voxel of the data is NaN or constant")
     channels = np.flatnonzero(sound)[np.argsort(voxels[sound])]
-    weight, pairs = _pairs(present)
-    return Prepared(measurements, rows, present, weight, pairs, usable, channels)
+    shared = shared_runs(present)
+    return Prepared(measurements, rows, present, shared, np.flatnonzero(shared.inverse > 0), usable, channels)
 
 
 def _from_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any, list[str], list[Any], Any]:
@@ -263,19 +294,6 @@ def _arrange(
     rows = np.zeros(n_runs * n_items, dtype=np.intp)
     rows[cell] = source
     return measurements, rows.reshape(n_runs, n_items), (count > 0).reshape(n_runs, n_items)
-
-
-def _pairs(present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.intp]]:
-    """Weights of between-run products, and the pairs of items that have two independent runs (or one set)."""
-    there = present.astype(np.float64)
-    i, j = np.triu_indices(present.shape[1], 1)
-    if len(present) == 1:
-        return np.ones((present.shape[1],) * 2), np.flatnonzero(present[0, i] & present[0, j])
-    held = there.sum(axis=0)
-    count = np.outer(held, held) - there.T @ there
-    own = np.diagonal(count)
-    usable = (count[i, j] > 0) & (own[i] > 0) & (own[j] > 0)
-    return np.where(count > 0, 1.0 / np.maximum(count, 1.0), 0.0), np.flatnonzero(usable)
 
 
 def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) -> Models:

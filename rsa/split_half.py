@@ -19,6 +19,7 @@ from brainmap.rsa.alignment import check_items, labels_of, pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named
 from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.run_noise import RunNoise
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -54,7 +55,8 @@ def rdm_reliability(
     splits : int
         All different halvings where they are no more than this; else so many are drawn.
     noise_precision
-        Of patterns, as in `brainmap.rsa.compute_rdms`; with one a run, each half takes those of its runs.
+        Of patterns, as in `brainmap.rsa.compute_rdms`; with one a run, each half takes those of its runs. Noise from
+        the runs weights each run by what all other runs tell, those of the other half included.
     rng : numpy Generator, optional
         Used only where halvings are drawn.
     **settings
@@ -124,7 +126,7 @@ def _over_runs(
 ) -> pd.DataFrame:
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa.rdm import compute_rdms
+    from brainmap.rsa.rdm import compute_rdms, resolved
 
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
     every = np.unique(run)
@@ -136,6 +138,7 @@ def _over_runs(
         raise InputError(f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
                          "'correlation' or 'mahalanobis'")
     settings = {"runs": "between" if n >= 4 else "average", **settings}
+    precision = resolved(precision, data, settings.get("rois"))
     voxels = np.ones(data.n_channel, dtype=bool)
     if settings.get("rois") is not None and "roi" in data.channel_descriptors:  # others would be copied for every half
         voxels = ~np.isin(np.asarray(data.channel_descriptors["roi"]).astype(str), NO_ROI)
@@ -149,7 +152,7 @@ def _over_runs(
             obs_descriptors={key: np.asarray(v)[kept] for key, v in data.obs_descriptors.items()},
         )  # fmt: skip
         own = {name: _of_runs(one, chosen) for name, one in precision.items()} if isinstance(precision, Mapping) else (
-            None if precision is None else _of_runs(precision, chosen))  # fmt: skip
+            _of_runs(precision, chosen))  # fmt: skip
         return compute_rdms(part, noise_precision=own, **settings)
 
     chosen, enumerated = _halvings(n, splits, rng)
@@ -166,8 +169,10 @@ def _over_runs(
     return _table(described, np.array(scores), "runs", n, enumerated)
 
 
-def _of_runs(precision: NDArray[np.floating], chosen: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """The precisions of a half's runs, where there is one a run."""
+def _of_runs(precision: Any, chosen: NDArray[np.bool_]) -> Any:
+    """The precisions of a half's runs, where there is one a run; noise from runs knows them by name."""
+    if precision is None or isinstance(precision, RunNoise):
+        return precision
     return precision[chosen] if np.ndim(precision) == 3 else precision
 
 

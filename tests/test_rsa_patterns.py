@@ -16,6 +16,7 @@ from rsatoolbox.data.noise import prec_from_residuals, prec_from_unbalanced
 from rsatoolbox.rdm.calc import calc_rdm
 
 from brainmap.errors import InputError
+from brainmap.rsa import compute_rdms
 from brainmap.rsa.images import save_image
 from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
 from brainmap.rsa.patterns import check_patterns, load_patterns, select_roi, voxel_report
@@ -373,10 +374,20 @@ def test_demeaning_runs_leaves_crossnobis_as_it_is(rng: np.random.Generator) -> 
 @pytest.mark.parametrize(
     ("ours", "theirs"), [("diag", "diag"), ("shrinkage", "shrinkage_diag"), ("full", "full")]
 )
-def test_noise_precision_from_runs_is_that_of_rsatoolbox(rng: np.random.Generator, ours: Any, theirs: str) -> None:
+def test_noise_precision_of_a_run_is_that_of_rsatoolbox_for_the_other_runs(
+    rng: np.random.Generator, ours: Any, theirs: str
+) -> None:
     data = made(rng)
+    noise = noise_precision(data, method=ours)
     expected = prec_from_unbalanced(data, "stimulus_id", method=theirs)
-    np.testing.assert_allclose(noise_precision(data, method=ours), expected, rtol=1e-10)
+    np.testing.assert_allclose(noise.pooled(), expected, rtol=1e-10)
+    assert noise.runs == tuple(sorted({str(run) for run in data.obs_descriptors["run"]}))
+    for run in noise.runs:
+        others = data.subset_obs("run", [r for r in np.unique(data.obs_descriptors["run"]) if str(r) != run])
+        expected = prec_from_unbalanced(others, "stimulus_id", method=theirs)
+        np.testing.assert_allclose(
+            noise.weights(run), np.diag(expected) if ours == "diag" else expected, rtol=1e-10
+        )
 
 
 def test_noise_precision_from_residuals_takes_the_voxels_that_were_kept(rng: np.random.Generator) -> None:
@@ -409,7 +420,10 @@ def test_demeaned_runs_cost_their_degrees_of_freedom(rng: np.random.Generator) -
     ("change", "options", "message"),
     [
         (lambda d: d.subset_obs("run", "0"), {}, "nothing is repeated over runs"),
-        (lambda d: d, {"method": "full", "dof": 5}, "6 voxels cannot be inverted from 5"),
+        (lambda d: d, {"method": "full", "dof": 5, "source": np.ones((9, 1)) * np.arange(9)[:, None] * np.ones(6)},
+         "6 voxels cannot be inverted from 5"),
+        (lambda d: d, {"dof": 5}, "dof=5 is of residuals"),
+        (lambda d: d.subset_obs("run", ["0", "1"]), {}, "found 2 runs, wanted 3 or more.*residuals.*noise = 'none'"),
         (lambda d: d, {"method": "ledoit"}, "wanted one of 'diag', 'shrinkage', 'shrinkage-eye', 'full'"),
         (lambda d: d, {"source": "residuals"}, "source of noise"),
         (lambda d: d, {"source": np.full((20, 6), np.nan)}, "hold NaN"),
@@ -510,22 +524,21 @@ def test_real_patterns_identify_categories_across_halves_and_set_houses_apart() 
     assert np.diag(r).mean() == pytest.approx(0.450, abs=0.001)
     assert r[others].mean() == pytest.approx(-0.060, abs=0.001)
 
-    def distances(**options: Any) -> pd.Series:
-        rdm: Any = calc_rdm(data, "crossnobis", descriptor="condition", cv_descriptor="run",
-                            noise=noise_precision(data, **options))  # fmt: skip
+    def distances(noise: Any) -> pd.Series:
+        rdm: Any = compute_rdms(data, dissimilarity="crossnobis", items="condition", noise_precision=noise)
         labels = rdm.pattern_descriptors["condition"]
         pairs = [f"{labels[i]}-{labels[j]}" for i in range(8) for j in range(i + 1, 8)]
-        return pd.Series(rdm.get_vectors()[0], index=pairs).sort_values()
+        return pd.Series(rdm.dissimilarities[0], index=pairs).sort_values()
 
-    # The published figures count one degree of freedom for all items together, ours by default one for each.
-    for found, nearest, house in (
-        (distances(dof=95), 0.26, (0.52, 0.84)),
-        (distances(), 0.21, (0.42, 0.69)),
-    ):
-        assert (found > 0).all()
-        assert found.index[0] == "bottle-shoe"
-        assert found.iloc[0] == pytest.approx(nearest, abs=0.005)
-        of_house = found[found.index.str.contains("house")]
-        assert (of_house.min(), of_house.max()) == pytest.approx(house, abs=0.01)
-        assert found.index[-3:].str.contains("house").all()
-        assert found.groupby(found.index.str.contains("house")).mean().idxmax()
+    # Each run weighted by the others. With one precision of all runs, as published, near pairs are twice as far apart
+    # (bottle and shoe, .21, are then the nearest): the patterns' own deviations are in their weights.
+    found, biased = distances("runs"), distances(noise_precision(data).pooled())
+    assert (found > 0).all()
+    assert set(found.index[:2]) == {"bottle-chair", "bottle-shoe"}
+    assert found.iloc[:2].to_numpy() == pytest.approx(0.105, abs=0.002)
+    assert biased.index[0] == "bottle-shoe"
+    assert biased.iloc[0] == pytest.approx(0.211, abs=0.002)
+    house = found.index.str.contains("house")
+    assert house[-5:].all()
+    assert (found[house].min(), found[house].max()) == pytest.approx((0.31, 0.61), abs=0.005)
+    assert (found[house].mean(), found[~house].mean()) == pytest.approx((0.518, 0.229), abs=0.002)

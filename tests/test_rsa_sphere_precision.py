@@ -257,7 +257,7 @@ def test_whitening_finds_what_shared_noise_hides(mask, models):
         ({"noise": np.ones((1, 123))}, "two volumes or more"),
         ({"noise": []}, "wanted residuals"),
         ({"noise": "residual"}, "wanted one of 'runs'"),
-        ({"noise": "runs", "pooled": False}, "own deviations for 3 runs"),
+        ({"noise": "runs", "pooled": False}, "the runs' own deviations, wanted residuals"),
         ({"shrinkage": "oas"}, "wanted one of 'diag', 'eye', 'none'"),
         ({"pooled": False, "drop": 1}, "residuals of 2 for 3 runs"),
         ({"pooled": False, "dissimilarity": "correlation"}, "one precision a run is for"),

@@ -35,9 +35,9 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def runs(tmp_path: Path, rng: np.random.Generator) -> list[str]:
-    """Two runs of four maps on two small hemispheres; vertex 3 of the left is NaN, 5 of the right constant."""
+    """Three runs of four maps on two small hemispheres; vertex 3 of the left is NaN, 5 of the right constant."""
     names = []
-    for run in (1, 2):
+    for run in (1, 2, 3):
         for letter, side in (("L", "CortexLeft"), ("R", "CortexRight")):
             maps = rng.normal(size=(4, N)).astype("f4")
             if letter == "L":
@@ -135,7 +135,7 @@ def test_label_files_are_regions_of_each_hemisphere_or_of_both(runs: list[str], 
     assert sorted(part.channel_descriptors["vertex"]) == [v for v in range(15) if v != 5]
     rdms = rsa.compute_rdms(data, rois="all", dissimilarity="crossnobis")
     assert sorted(rdms.rdm_descriptors["roi"]) == sorted(rois.names)
-    assert rsa.noise_precision(part).shape == (14, 14)
+    assert rsa.noise_precision(part).weights("1").shape == (14, 14)
 
 
 def test_roi_rsa_runs_from_the_command_line(runs: list[str], labels: str, tmp_path: Path, lines_of: Any) -> None:

@@ -16,7 +16,6 @@ from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
 from brainmap.rsa.discs import discs_on
 from brainmap.rsa.meshes import Mesh, joined, load_mesh
-from brainmap.rsa.normalize import run_residuals
 
 WORDS = [f"w{k}" for k in range(8)]
 
@@ -311,9 +310,9 @@ def test_data_of_no_mesh_or_another_one_are_refused(mesh: Mesh, models: RDMs, rn
 
 @pytest.fixture
 def files(mesh: Mesh, models: RDMs, rng: np.random.Generator, tmp_path: Path) -> dict[str, Any]:
-    """Names of two runs on a mesh of its own, the mesh, and RDMs, all on disk."""
+    """Names of three runs on a mesh of its own, the mesh, and RDMs, all on disk."""
     names = []
-    for k, run in enumerate(runs_on(mesh, rng, n_runs=2)):
+    for k, run in enumerate(runs_on(mesh, rng, n_runs=3)):
         names.append(str(tmp_path / f"run-{k}_hemi-{{hemi}}.func.gii"))
         rsa.save_surface(run, names[-1])
     for side, hemi in (("left", "lh"), ("right", "rh")):
@@ -336,10 +335,9 @@ def test_maps_and_their_picture_come_from_the_command_line(
     assert said[1:] == [f"Wrote {tmp_path}/{name}" for name in (
         "x_L.func.gii", "x_R.func.gii", "best_L.shape.gii", "best_R.shape.gii", "x.png")]  # fmt: skip
     data = rsa.load_surface_patterns(files["betas"])
-    residuals, freedom = run_residuals(data)
     maps = surface_searchlight(
         data, rsa.load_rdms(files["models"]), mesh=files["mesh"], radius_mm=6, metric="geodesic",
-        dissimilarity="crossnobis", noise=np.sqrt((residuals**2).sum(axis=0) / freedom),
+        dissimilarity="crossnobis", noise=rsa.noise_precision(data, method="diag"),
     )  # fmt: skip
     found = rsa.load_surface(str(out))
     assert found.labels == maps.names

@@ -180,10 +180,10 @@ def noise_per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
 
 
 def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:
-    """The noise standard deviation of each voxel, for crossnobis."""
+    """The noise of each voxel, for crossnobis: a standard deviation, or what other runs tell for each run."""
     import numpy as np
 
-    from brainmap.rsa.normalize import run_residuals
+    from brainmap.rsa.normalize import noise_precision
 
     if dissimilarity != "crossnobis" or noise == "none":
         return None
@@ -191,8 +191,7 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
         return left.deviations(np.asarray(data.channel_descriptors["voxel"], int))
     if len(set(data.obs_descriptors["run"])) < 2:
         return None
-    residuals, freedom = run_residuals(data)
-    return np.sqrt((residuals**2).sum(axis=0) / freedom)
+    return noise_precision(data, method="diag")
 
 
 def image_free(path: str, overwrite: bool, option: str) -> None:

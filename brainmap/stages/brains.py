@@ -11,12 +11,13 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.coordinates import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.layouts import pattern_arguments as arguments_of
-from brainmap.rsa.normalize import noise_precision, normalize_patterns, run_residuals
+from brainmap.rsa.normalize import noise_precision, normalize_patterns
 from brainmap.rsa.patterns import load_patterns, select_roi
 from brainmap.rsa.regions import load_mask
 from brainmap.rsa.reliability import screen_voxels
 from brainmap.rsa.residuals import Residuals, load_residuals
 from brainmap.rsa.rois import choose_rois, load_rois, pool_hemispheres
+from brainmap.rsa.run_noise import RunNoise
 from brainmap.rsa.surface_patterns import load_surface_patterns, load_surface_rois
 from brainmap.study_inputs import Participant
 
@@ -129,8 +130,10 @@ def residuals_of(person: Participant) -> Residuals:
     return load_residuals(person.residuals, mask=mask_of(person), designs=designs)
 
 
-def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, NDArray[np.float64]] | None:
-    """The noise precision of each region, None where the study takes none."""
+def roi_precision(
+    person: Participant, data: Dataset, names: list[str]
+) -> dict[str, NDArray[np.float64] | RunNoise] | None:
+    """The noise precision of each region, from runs for each run by the others; None where the study takes none."""
     brain = person.brain
     if brain.noise == "none":
         return None
@@ -146,13 +149,12 @@ def map_noise(person: Participant, data: Dataset, settings: Searchlight) -> Nois
     return voxel_noise(person, data) if settings.dissimilarity == "crossnobis" else None
 
 
-def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | None:
-    """The noise standard deviation of each voxel, for the searchlight's crossnobis."""
+def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | RunNoise | None:
+    """The noise of each voxel, for the searchlight's crossnobis: a standard deviation, or what other runs tell."""
     if person.brain.noise == "none":
         return None
     if person.brain.noise == "runs":
-        residuals, freedom = run_residuals(data)
-        return np.asarray(np.sqrt((residuals**2).sum(axis=0) / freedom))
+        return noise_precision(data, method="diag")
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     sd = residuals_of(person).deviations(voxel)
     if not (sd > 0).all():

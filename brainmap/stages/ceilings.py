@@ -13,7 +13,7 @@ from brainmap.stages.context import Context
 from brainmap.stages.participants import Person, people_of
 
 log = logging.getLogger("brainmap")
-VERSION = 1
+VERSION = 2
 MEANINGS = {
     "lowerceiling": "lower noise ceiling: each participant's RDM against the pooled others', mean over participants",
     "upperceiling": "upper noise ceiling: each participant's RDM against all pooled, mean over participants",

@@ -28,6 +28,7 @@ from brainmap.rsa.pattern_table import Pattern, read_table
 from brainmap.rsa.patterns import check_patterns
 from brainmap.rsa.regions import Rois, grid_of
 from brainmap.rsa.reliability import responsive_voxels
+from brainmap.rsa.run_noise import FEWEST_RUNS
 from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
@@ -356,10 +357,26 @@ def _check_design(
             f"{' and '.join(needs)} needs two or more runs, found one in {Path(person.files[0]).name}; give betas a "
             "run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
         )
+    yield from _check_run_noise(person, needs, len({row.run for row in there}))
     if light is not None and light.precision == "sphere" and person.brain.noise == "none":
         yield "[searchlight] precision = 'sphere' needs [brain] noise = 'runs' or 'residuals'; set it, or take 'voxel'"
     if rsa.dissimilarity == "mahalanobis" and person.brain.noise == "none":
         yield "[rsa] dissimilarity = 'mahalanobis' needs [brain] noise = 'runs'; set it, or choose 'euclidean'"
+
+
+def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> Iterator[str]:
+    """Whether products of different runs are free of the noise of the runs that they are of."""
+    if needs and 1 < n_runs < FEWEST_RUNS and person.brain.noise == "runs":
+        yield (
+            f"[brain] noise = 'runs' needs {FEWEST_RUNS} or more runs, found {n_runs}: what weights a run must come "
+            "from others; take noise = 'residuals' (of the GLM), or noise = 'none'"
+        )
+    if n_runs > 1 and "noise-runs" in person.brain.normalize:
+        yield (
+            f"[brain] normalize = 'noise-runs' divides patterns by the noise of all {n_runs} runs, which biases "
+            "products of different runs; leave it out, and take dissimilarity = 'crossnobis' with noise = 'runs' and "
+            "precision = 'diag'"
+        )
 
 
 def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[str]:

@@ -1,0 +1,87 @@
+"""Which runs each pair of items shares, as the kernels of a searchlight take it: what by matrix products, what by rows.
+
+A matrix product gives all pairs of items at once over one set of runs. Pairs that share other runs need a product of
+their own, or are summed up item by item, whichever is the cheaper.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_ROW = 6.0  # multiplications of a matrix product that take as long as one of a sum item by item
+_MOST_SETS = 32
+
+
+class SharedRuns(NamedTuple):
+    """What a kernel needs to know of the runs of each pair of items.
+
+    Attributes
+    ----------
+    there : ndarray (n_runs, n_items)
+        1 where a run has an item, else 0.
+    sets : ndarray of bool (n_sets, n_runs)
+        Runs over which matrix products are taken.
+    of_pair : ndarray of int32 (n_pairs,)
+        The set of each pair of items; -1 where it is found item by item, or not at all.
+    inverse : ndarray (n_pairs,)
+        1 over the ordered pairs of different runs that both items have (one run: 1); 0 where there are none.
+    rows : ndarray of int64 (n_rows,)
+        The items that are compared with all others one by one.
+    """
+
+    there: Floats
+    sets: NDArray[np.bool_]
+    of_pair: NDArray[np.int32]
+    inverse: Floats
+    rows: NDArray[np.int64]
+
+
+def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
+    """From which run has which item, `(n_runs, n_items)`; pairs with a distance are those whose inverse is above 0.
+
+    Examples
+    --------
+    >>> found = shared_runs(np.array([[True, True, True], [True, True, True], [True, True, False]]))
+    >>> found.inverse.round(2).tolist(), found.of_pair.tolist(), found.sets.tolist()
+    ([0.17, 0.5, 0.5], [0, -1, -1], [[True, True, True]])
+    """
+    n_runs, n_items = present.shape
+    i, j = np.triu_indices(n_items, 1)
+    there = present.astype(np.float64)
+    both = present[:, i] & present[:, j]
+    n = both.sum(axis=0)
+    needed = np.flatnonzero(n > (1 if n_runs > 1 else 0))
+    count = n * (n - 1.0) if n_runs > 1 else n.astype(float)
+    inverse = np.where(count > 0, 1.0 / np.maximum(count, 1.0), 0.0)
+    of_pair = np.full(len(i), -1, dtype=np.int32)
+    if not len(needed):
+        return SharedRuns(there, np.ones((1, n_runs), bool), of_pair, inverse, np.zeros(0, np.int64))
+    sets, which = np.unique(both[:, needed], axis=1, return_inverse=True)
+    order = np.argsort(-np.bincount(which.ravel()), kind="stable")
+    place = np.argsort(order)[which.ravel()]
+    best, rows = 1, np.zeros(0, np.int64)
+    least = np.inf
+    for k in range(1, min(sets.shape[1], _MOST_SETS) + 1):
+        left = np.zeros((n_items, n_items), bool)
+        late = needed[place >= k]
+        left[i[late], j[late]] = left[j[late], i[late]] = True
+        cover = _covering(left)
+        cost = k * max(n_runs - 1, 1) * n_items**2 + _ROW * len(cover) * n_runs * n_items
+        if cost < least:
+            least, best, rows = cost, k, cover
+    of_pair[needed] = np.where(place < best, place, -1)
+    return SharedRuns(there, np.ascontiguousarray(sets[:, order[:best]].T), of_pair, inverse, rows)
+
+
+def _covering(left: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Items that between them are in every pair that is left, few of them."""
+    rows = []
+    while left.any():
+        most = int(left.sum(axis=0).argmax())
+        rows.append(most)
+        left[most] = left[:, most] = False
+    return np.array(sorted(rows), dtype=np.int64)

@@ -1,0 +1,286 @@
+"""The noise that patterns show by how they differ from run to run, kept apart from the patterns that it weights.
+
+Weights that come from all runs know the noise of each: where two runs happen to agree the estimated noise is small and
+the weight large, so that products of different runs are above 0 on average though nothing is there. What weights a
+run here is told by the other runs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import some
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+
+Floats = NDArray[np.float64]
+NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
+_ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
+FEWEST_RUNS = 3
+"""Runs that weights from the runs themselves take: one that they weight, and two that differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunNoise:
+    """Noise precisions from how patterns vary over runs, one for each run from the other runs alone.
+
+    `compute_rdms`, `rdm_reliability` and the searchlights take it as their noise: a run's patterns are weighted by the
+    precision that leaves their own deviations out, so that the mean distance of pure noise is 0 whatever the noise.
+    It is no array, and refuses to be made one: one precision of all runs would bring the bias back.
+
+    Attributes
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        The patterns, of one region where whole covariances are taken.
+    method : {"diag", "shrinkage", "shrinkage-eye", "full"}
+    """
+
+    dataset: Dataset = field(repr=False)
+    method: NoiseMethod = "shrinkage"
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The names of the runs that have patterns, sorted."""
+        return tuple(np.unique(runs_of(self.dataset)[present(self.dataset)]).tolist())
+
+    @property
+    def n_units(self) -> int:
+        """Voxels of the patterns."""
+        return int(self.dataset.n_channel)
+
+    def weights(self, run: str) -> Floats:
+        """The precision that leaves this run out, `(n_voxels, n_voxels)`; with "diag" its diagonal, `(n_voxels,)`.
+
+        Raises
+        ------
+        InputError
+            No such run, too few others, or a voxel that does not vary in them.
+        """
+        known = np.unique(runs_of(self.dataset)).tolist()
+        if run not in known:
+            raise InputError(
+                f"noise from runs: found no run {run!r} in the patterns that tell the noise, whose runs are "
+                f"{some(known)}; take the noise from the patterns that the RDM is of"
+            )
+        return self._estimated(run)
+
+    def pooled(self) -> Floats:
+        """The precision from all runs, for patterns that are averaged over runs; `weights` otherwise."""
+        return self._estimated(None)
+
+    def check(self) -> RunNoise:
+        """The same, if there are runs enough to leave one out.
+
+        Raises
+        ------
+        InputError
+            Nothing repeats over runs, fewer than three runs, or no degree of freedom without some run.
+        """
+        self.check_runs()
+        for one in self.runs:
+            varying(self._variances[one] ** 0.5, self.dataset.measurements, f"the runs but {one}")
+        return self
+
+    def check_runs(self) -> list[str]:
+        """The names of the runs, if there are enough to leave any of them out.
+
+        Raises
+        ------
+        InputError
+            As `check`, but for voxels that do not vary.
+        """
+        labels, there = repeated(self.dataset)
+        if len(self.runs) < FEWEST_RUNS:
+            raise InputError(
+                f"noise from runs: found {len(self.runs)} runs, wanted {FEWEST_RUNS} or more, as what weights a run "
+                "must come from others; take the noise from residuals of the GLM (noise = 'residuals', --noise "
+                "residuals, source=...), or none (noise = 'none', --noise none)"
+            )
+        run = runs_of(self.dataset)
+        for one in self.runs:
+            freedom = _freedom(self.dataset, labels, there & (run != one))
+            if freedom < 1:
+                raise InputError(
+                    f"noise from runs: without run {one} the patterns leave {freedom} degrees of freedom, wanted 1 or "
+                    "more; take residuals of the GLM, or no noise"
+                )
+            check_freedom(self.method, freedom, self.n_units)
+        return run_names(self.dataset)
+
+    def _estimated(self, without: str | None) -> Floats:
+        if self.method == "diag" and without is not None:
+            return np.asarray(1.0 / self._variances[without])
+        residuals, freedom = run_residuals(self.dataset, without=without)
+        return estimated(residuals, freedom, self.method)
+
+    @cached_property
+    def _variances(self) -> dict[str, Floats]:
+        """The variance of each voxel `(n_voxels,)` without each run, from one pass over the patterns.
+
+        Without k of the n patterns of an item, with deviations e from its mean, its sum of squares is smaller by
+        the sum of their e^2 and (sum e)^2 / (n - k).
+        """
+        labels, there = repeated(self.dataset)
+        residuals, _ = run_residuals(self.dataset)
+        total = (residuals**2).sum(axis=0)
+        run, names = runs_of(self.dataset), labels[there]
+        found = {}
+        for one in np.unique(run).tolist():
+            out = run[there] == one
+            gone = residuals[out]
+            squares = total - (gone**2).sum(axis=0)
+            for label in np.unique(names[out]).tolist():
+                rest = np.count_nonzero(names[~out] == label)
+                if rest:
+                    squares -= gone[names[out] == label].sum(axis=0) ** 2 / rest
+            freedom = _freedom(self.dataset, labels, there & (run != one))
+            found[one] = squares / freedom if freedom > 0 else np.full(self.n_units, np.nan)
+        return found
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(
+            "noise from runs: is one precision a run, each from the other runs, and no single matrix; give it to "
+            "compute_rdms, rdm_reliability or a searchlight as it is, or take .pooled() where the patterns are "
+            "averaged over runs"
+        )
+
+
+def run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floats, int]:
+    """How each pattern differs from its item's mean over runs, `(n_patterns, n_voxels)`; degrees of freedom.
+
+    Items are stimuli where stimuli come in two runs or more, else conditions; patterns that are missing (NaN)
+    are left out, and so are those of the run `without`.
+
+    Raises
+    ------
+    InputError
+        No item comes in two runs.
+    """
+    labels, there = repeated(dataset)
+    if without is not None:
+        there = there & (runs_of(dataset) != without)
+    names, item = np.unique(labels[there], return_inverse=True)
+    x = dataset.measurements[there].astype(float)
+    for k in range(len(names)):
+        x[item == k] -= x[item == k].mean(axis=0)
+    return x, _freedom(dataset, labels, there)
+
+
+def deviations_from_runs(dataset: Dataset, *, without: str | None = None) -> tuple[NDArray[np.intp], Floats, int]:
+    """As `run_residuals`, as what makes residuals of some voxels when they are needed: the patterns that are used, the
+    matrix `(n_patterns, n_patterns)` that takes their items' means away, and the degrees of freedom."""
+    labels, there = repeated(dataset)
+    if without is not None:
+        there = there & (runs_of(dataset) != without)
+    same = labels[there][:, None] == labels[there]
+    return np.flatnonzero(there), np.eye(len(same)) - same / same.sum(axis=1), _freedom(dataset, labels, there)
+
+
+def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """The item of each pattern, stimuli where these come in two runs or more, else conditions; which are not missing.
+
+    Raises
+    ------
+    InputError
+        No item comes in two runs.
+    """
+    run, there = runs_of(dataset), present(dataset)
+    for key in ("stimulus_id", "condition"):
+        if key not in dataset.obs_descriptors:
+            continue
+        names = described(dataset, key)
+        if len(set(zip(names[there], run[there], strict=True))) > len(set(names[there])):
+            return names, there
+    raise InputError(
+        f"noise from runs: nothing is repeated over runs (found {len(np.unique(run))} runs); wanted "
+        f"{FEWEST_RUNS} runs or more, or residuals of the GLM"
+    )
+
+
+def _freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_]) -> int:
+    """Degrees of freedom of deviations from items' means: one less a run where runs were demeaned."""
+    demeaned = {"demean-runs", "cocktail-blank", "zscore-runs"} & normalizations(dataset)
+    n_runs = len(np.unique(runs_of(dataset)[there]))
+    return int(there.sum()) - len(np.unique(labels[there])) - (n_runs - 1 if demeaned else 0)
+
+
+def estimated(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
+    """The inverse of the covariance of residuals, `(n_voxels, n_voxels)`."""
+    from rsatoolbox.data.noise import prec_from_residuals
+
+    return np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
+
+
+def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
+    """Refuse a covariance that has no inverse.
+
+    Raises
+    ------
+    InputError
+    """
+    if dof < 1:
+        raise InputError(f"noise precision: {dof} degrees of freedom, wanted at least 1")
+    if method == "full" and dof < n_units:
+        raise InputError(
+            f"noise precision: the full covariance of {n_units} voxels cannot be inverted from "
+            f'{dof} degrees of freedom; use "shrinkage" or "diag"'
+        )
+
+
+def varying(sd: Floats, measurements: Floats, where: str) -> Floats:
+    """The standard deviations, none of which may be 0 but for rounding.
+
+    Raises
+    ------
+    InputError
+    """
+    vanishing = ~(sd > 1e-12 * np.nanmax(np.abs(measurements), axis=0))
+    if vanishing.any():
+        raise InputError(
+            f"noise: {np.count_nonzero(vanishing)} of {sd.size} voxels do not vary in {where}; load the "
+            "patterns with load_patterns, which leaves such voxels out, or take out runs that are copies"
+        )
+    return sd
+
+
+def normalizations(dataset: Dataset) -> set[str]:
+    """What `normalize_patterns` has done to the patterns."""
+    return set(str(getattr(dataset, "descriptors", {}).get("normalization", "")).split("+")) - {""}
+
+
+def present(dataset: Dataset) -> NDArray[np.bool_]:
+    """Which patterns are not missing."""
+    return np.asarray(~np.isnan(dataset.measurements).all(axis=1))
+
+
+def described(dataset: Dataset, key: str) -> NDArray[np.str_]:
+    """The labels of the patterns, if there are any.
+
+    Raises
+    ------
+    InputError
+    """
+    if key not in dataset.obs_descriptors:
+        raise InputError(
+            f"patterns: no {key!r} descriptor; found {', '.join(map(repr, dataset.obs_descriptors))}"
+        )
+    return np.asarray(dataset.obs_descriptors[key]).astype(str)
+
+
+def runs_of(dataset: Dataset) -> NDArray[np.str_]:
+    """The run of each pattern; without a run descriptor, all patterns are of one run."""
+    return np.asarray(dataset.obs_descriptors.get("run", np.full(dataset.n_obs, "1"))).astype(str)
+
+
+def run_names(data: Any) -> list[str]:
+    """The names of the runs of a data set, sorted; those of an array `(n_runs, n_items, n_units)` count from 0."""
+    if hasattr(data, "measurements"):
+        return [str(name) for name in np.unique(runs_of(data))]
+    return sorted(str(k) for k in range(len(data) if np.ndim(data) == 3 else 1))
