@@ -63,8 +63,9 @@ rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the t
 # rois also takes names = ["A1"], hemispheres = "separate" (or "pooled") and minimum_voxels = 10
 space = "native"                 # or a template's name; group maps need one grid for all
 # missing = "error"              # or "nan": a condition may be missing in a run
-# normalize = []                 # in order: demean-runs, cocktail-blank, zscore-runs, noise-runs
-# noise = "runs"                 # noise precision from the differences between runs; residuals; or none
+# normalize = []                 # in order: demean-runs, cocktail-blank, zscore-runs; noise-runs where there is one run
+# noise = "runs"                 # noise precision from the differences between runs (3 or more; each run by what the
+#                                  others tell), "residuals" of the GLM, or "none"
 # precision = "shrinkage"        # or diag, full
 # residuals = "sub-{participant}/errts+tlrc"         # where no layout finds them
 # screen = { reliability = 0.1 } # of ROIs' voxels: split-half; sound = "stats+tlrc[sound#0_Tstat]", p = 0.001

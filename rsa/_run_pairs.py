@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_Side = tuple[slice, NDArray[np.bool_]]  # items that stand together, and the runs that they have
 _CALL = 50_000  # multiplications that a product of small matrices costs beside its own
 _PASS = 8  # multiplications of a matrix product that one number read from memory takes the time of
 
@@ -33,12 +34,19 @@ def paired_distances(first: Floats, second: Floats | None = None, *, symmetric: 
         NaN where two items share fewer than two runs.
     """
     there = ~np.isnan(first.sum(axis=-1))
+    if there.all():
+        sets, which, order = there[:, :1], np.zeros(there.shape[1], np.intp), None
+    else:
+        sets, which = np.unique(there, axis=1, return_inverse=True)
+        which = which.ravel()
+        order = np.argsort(which, kind="stable")
+    by_pairs, by_sets = _costs(there, sets, which, first.shape[-1], sides=1 if symmetric else 2)
+    if by_sets <= by_pairs:
+        one = _free_of_shared(first, there, order)
+        other = one if second is None else _free_of_shared(second, there, order)
+        return _by_sets(one, other, sets, which, order, symmetric=symmetric)
     one = _free_of_shared(first, there)
     other = one if second is None else _free_of_shared(second, there)
-    sets, which = np.unique(there, axis=1, return_inverse=True)
-    by_pairs, by_sets = _costs(there, sets, which.ravel(), first.shape[-1], sides=1 if symmetric else 2)
-    if by_sets <= by_pairs:
-        return _by_sets(one, other, sets, which.ravel(), symmetric=symmetric)
 
     def products(m: int, n: int, items: NDArray[np.intp]) -> Iterator[Floats]:
         yield one[m, items] @ other[n, items].T
@@ -59,14 +67,17 @@ def weighted_distances(x: Floats, metric: Callable[[int, int], Floats]) -> Float
     return _mean_over_run_pairs(there, products)
 
 
-def _free_of_shared(x: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Each run's patterns less the first that it has, missing ones 0: differences stay, and keep their digits."""
-    free = np.where(there[..., None], x, 0.0)
-    for run, present in zip(free, there, strict=True):
-        if present.any():
-            run -= run[int(np.argmax(present))].copy()
-            run[~present] = 0.0
-    return free
+def _free_of_shared(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp] | None = None) -> Floats:
+    """Each run's patterns, in an order, less the first that it has, missing ones 0: differences keep their digits."""
+    shared = x[np.arange(len(x)), there.argmax(axis=1)][:, None]
+    if order is None:
+        free = x - shared
+    else:
+        free, there = x[:, order], there[:, order]
+        free -= shared
+    if not there.all():
+        free[~there] = 0.0
+    return np.asarray(free)
 
 
 def _costs(
@@ -107,59 +118,74 @@ def _mean_over_run_pairs(
 
 
 def _by_sets(
-    one: Floats, other: Floats, sets: NDArray[np.bool_], which: NDArray[np.intp], *, symmetric: bool
+    one: Floats,
+    other: Floats,
+    sets: NDArray[np.bool_],
+    which: NDArray[np.intp],
+    order: NDArray[np.intp] | None,
+    *,
+    symmetric: bool,
 ) -> Floats:
-    """Items with the same runs are taken together: of two such sets the sum over pairs of the shared runs is the
-    product of the sums over runs less the products within runs.
+    """Items with the same runs are taken together, and stand together: of two such sets the sum over pairs of the runs
+    that they share is the product of the sums over these runs less the products within them.
     """
     n_items, n_sets = one.shape[1], sets.shape[1]
-    order = np.argsort(which, kind="stable")
-    if n_sets > 1:
-        one, other = one[:, order], (one if other is one else other)[:, order]
+    sums = _Sums(one, other)
+    if order is None:
+        order = np.arange(n_items)
     edges = np.searchsorted(which[order], np.arange(n_sets + 1))
     found = np.full((n_items, n_items), np.nan)
     for a in range(n_sets):
         for b in range(a, n_sets):
-            runs = np.flatnonzero(sets[:, a] & sets[:, b])
+            shared = sets[:, a] & sets[:, b]
             left, right = slice(edges[a], edges[a + 1]), slice(edges[b], edges[b + 1])
-            if len(runs) < 2 or (a == b and edges[a + 1] - edges[a] < 2):
+            n = int(shared.sum())
+            if n < 2 or (a == b and edges[a + 1] - edges[a] < 2):
                 continue
-            block = _of_two_sets(one, other, runs, (left, right), symmetric) / (len(runs) * (len(runs) - 1))
+            if a == b:
+                kernel = sums.across(shared, (left, shared), (left, shared))
+                own = np.diagonal(kernel)
+                block = own[:, None] + own - kernel - kernel.T
+            else:
+                one_side, other_side = (left, sets[:, a]), (right, sets[:, b])
+                kernel = sums.across(shared, one_side, other_side)
+                back = kernel if symmetric else sums.across(shared, other_side, one_side).T
+                own = sums.own(shared, *one_side)[:, None] + sums.own(shared, *other_side)
+                block = own - kernel - back
+            block = block / (n * (n - 1))
             found[np.ix_(order[left], order[right])] = block
-            found[np.ix_(order[right], order[left])] = block.T
+            if a != b:
+                found[np.ix_(order[right], order[left])] = block.T
     return np.asarray(found[np.triu_indices(n_items, 1)])
 
 
-def _of_two_sets(
-    one: Floats, other: Floats, runs: NDArray[np.intp], sides: tuple[slice, slice], symmetric: bool
-) -> Floats:
-    """The sums over ordered pairs of these runs `(n_left, n_right)`."""
+class _Sums:
+    """Sums over runs of patterns that are 0 where they are missing, and of their products."""
 
-    def summed(x: Floats, side: slice) -> Floats:
-        total = x[runs[0], side].copy()
-        for run in runs[1:]:
-            total += x[run, side]
-        return total
+    def __init__(self, one: Floats, other: Floats) -> None:
+        self.factors = one, other
+        total = one.sum(axis=0)
+        self.totals = total, (total if other is one else other.sum(axis=0))
+        self.powers: Floats | None = None
 
-    def across(left: slice, right: slice) -> Floats:
-        total = sums[left.start][0] @ sums[right.start][1].T
-        for run in runs:
-            total -= one[run, left] @ other[run, right].T
-        return total
-
-    def own(side: slice) -> Floats:
-        total = np.einsum("iu,iu->i", *sums[side.start])
-        for run in runs:
-            total -= np.einsum("iu,iu->i", one[run, side], other[run, side])
+    def across(self, shared: NDArray[np.bool_], one: _Side, other: _Side) -> Floats:
+        """Products of different runs of the items of one side with those of the other, `(n_one, n_other)`."""
+        x, y = self.factors
+        total = self._summed(0, shared, *one) @ self._summed(1, shared, *other).T
+        for run in np.flatnonzero(shared):
+            total -= x[run, one[0]] @ y[run, other[0]].T
         return np.asarray(total)
 
-    left, right = sides
-    sums = {}
-    for side in {left.start: left, right.start: right}.values():
-        mine = summed(one, side)
-        sums[side.start] = (mine, mine if other is one else summed(other, side))
-    kernel = across(left, right)
-    if left == right:
-        diagonal = np.diagonal(kernel)
-        return np.asarray(diagonal[:, None] + diagonal - kernel - kernel.T)
-    return np.asarray(own(left)[:, None] + own(right) - kernel - (kernel if symmetric else across(right, left).T))
+    def own(self, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
+        """Products of different runs of each item with itself."""
+        if self.powers is None:
+            self.powers = np.einsum("riu,riu->ri", *self.factors)
+        first, second = (self._summed(k, shared, items, runs) for k in (0, 1))
+        return np.asarray(np.einsum("iu,iu->i", first, second) - self.powers[shared, items].sum(axis=0))
+
+    def _summed(self, factor: int, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
+        """Patterns summed over the shared runs, from the sum over the runs that the items have."""
+        total: Floats = self.totals[factor][items]
+        for run in np.flatnonzero(runs & ~shared):
+            total = total - self.factors[factor][run, items]
+        return total

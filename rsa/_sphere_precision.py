@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._shared_runs import SharedRuns, shared_runs
 from brainmap.rsa._sphere_kernels import whiten_patches
+from brainmap.rsa._sphere_sets import set_of_rows, sets_of, symmetric_sets
 from brainmap.rsa.residuals import Residuals
 from brainmap.rsa.run_noise import NoiseMethod, RunNoise, deviations_from_runs
 from brainmap.rsa.searchlight_input import NO_WEIGHTS, Given, Prepared
@@ -152,9 +151,11 @@ class SphereNoise:
         covariance, kept, ridge = (np.stack([one[k] for one in estimates]) for k in range(3))
         x = prepared.at(voxels, centered=centered) / self.sd[voxels, None, None]
         if symmetric:
-            yield from _symmetric(x, local, (covariance, kept, ridge), self.sd[voxels], minimum, prepared.shared)
+            yield from symmetric_sets(x, local, (covariance, kept, ridge), self.sd[voxels], minimum, prepared.shared)
             return
-        sets = self._sets(x, prepared, euclidean=centered)
+        sets = sets_of(
+            x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered
+        )  # fmt: skip
         n_sets, n_columns = len(sets.pairs), sets.patterns.shape[2]
         step = max(1, _MOST_NUMBERS // (n_sets * patches.shape[1] * n_columns))
         for start in range(0, len(patches), step):
@@ -166,34 +167,8 @@ class SphereNoise:
                 sets.patterns, local[some_of], covariance, kept[:, some_of], ridge[:, some_of], sets.pairs, minimum,
                 white, table,
             )  # fmt: skip
-            weights = NO_WEIGHTS if sets.weights is None else sets.weights[_set_of_rows(table, n_sets)]
+            weights = NO_WEIGHTS if sets.weights is None else sets.weights[set_of_rows(table, n_sets)]
             yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
-
-    def _sets(self, x: Floats, prepared: Prepared, *, euclidean: bool) -> _Sets:
-        """What is whitened by which covariances: sets of patterns whose voxels stand beside each other as if all were
-        different voxels."""
-        n_voxels, n_runs, n_items = x.shape
-        shared, whole = prepared.shared, bool(prepared.present.all())
-        if len(self.sources) == 1:
-            return _Sets(x.reshape(1, n_voxels, -1), np.zeros((1, 2), dtype=np.int64), (n_runs, n_items), shared)
-        two = shared_runs(np.ones((2, n_items), dtype=bool))
-        own = np.repeat(np.arange(n_runs)[:, None], 2, axis=1)
-        if self.left_out and euclidean and whole:  # each run beside the mean of all others
-            others = (x.sum(axis=1, keepdims=True) - x) / (n_runs - 1)
-            both = np.stack([x, others], axis=2).transpose(1, 0, 2, 3).reshape(n_runs, n_voxels, 2 * n_items)
-            return _Sets(np.ascontiguousarray(both), own, (2, n_items), two)
-        if self.left_out:  # all runs in each set, of which one is weighted
-            all_runs = np.repeat(x.reshape(1, n_voxels, -1), n_runs, axis=0)
-            weights = np.eye(n_runs) * (n_runs if euclidean else 1)
-            return _Sets(all_runs, own, (n_runs, n_items), shared, weights, 1 if euclidean else n_runs)
-        pairs = np.array(list(combinations(range(n_runs), 2)))
-        if whole:
-            both = x[:, pairs].transpose(1, 0, 2, 3).reshape(len(pairs), n_voxels, 2 * n_items)
-            return _Sets(np.ascontiguousarray(both), pairs, (2, n_items), two)
-        of_pair = np.zeros((len(pairs), n_voxels, n_runs, n_items))
-        for k, pair in enumerate(pairs):
-            of_pair[k][:, pair] = x[:, pair] * np.sqrt(len(pairs))
-        return _Sets(of_pair.reshape(len(pairs), n_voxels, -1), pairs, (n_runs, n_items), shared)
 
     def _estimate(self, which: int, voxels: NDArray[np.intp], members: Floats) -> tuple[Floats, Floats, Floats]:
         """Covariance `(n_voxels, n_voxels)`, and what shrinkage keeps and adds in each neighborhood.
@@ -209,28 +184,6 @@ class SphereNoise:
         shrink = _to_diagonal if self.shrinkage == "diag" else _to_identity
         kept, ridge = shrink(x, covariance, members, sd, dof)
         return covariance, kept, np.ascontiguousarray(ridge)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sets:
-    """Patterns `(n_sets, n_voxels, n_columns)`, the two covariances of each set, runs and items of its columns, and
-    what kernels take beside them; weights `(n_sets, n_runs)` are those of a set's rows."""
-
-    patterns: Floats
-    pairs: NDArray[np.int64]
-    shape: tuple[int, int]
-    shared: SharedRuns
-    weights: Floats | None = None
-    parts: int = 1
-
-
-def _set_of_rows(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
-    """The set of each whitened row, of all neighborhoods one after the other."""
-    sizes = (table >= 0).sum(axis=1) // n_sets
-    found = np.repeat(np.tile(np.arange(n_sets), len(table)), np.repeat(sizes, n_sets))
-    whole = np.zeros(table.size, dtype=np.intp)
-    whole[: len(found)] = found
-    return whole
 
 
 def sphere_noise(
@@ -443,45 +396,3 @@ def _to_identity(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
 def _within(values: Floats, members: Floats) -> Floats:
     """The sum of `values` (n_voxels, n_voxels) over all pairs of each neighborhood's voxels."""
     return np.asarray(np.einsum("pv,pv->p", members @ values, members))
-
-
-def _symmetric(
-    x: Floats,
-    patches: NDArray[np.int32],
-    noise: tuple[Floats, Floats, Floats],
-    sd: Floats,
-    minimum: int,
-    shared: SharedRuns,
-) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
-    """Neighborhoods one by one, whitened by the symmetric root of the precision (Walther et al. 2016).
-
-    With a covariance a run, that of the other runs, the patterns of all runs are whitened by each, as sets of voxels
-    beside each other of which one run is weighted.
-    """
-    covariance, kept, ridge = noise
-    n_sets = len(covariance)
-    for row, patch in enumerate(patches):
-        near = patch[patch >= 0]
-        table = np.full((1, n_sets * patches.shape[1]), -1, dtype=np.int32)
-        weights = NO_WEIGHTS if n_sets == 1 else np.repeat(np.eye(n_sets), len(near), axis=0)
-        if len(near) < minimum:
-            yield (x[:0], weights[:0], shared, n_sets), table, 0
-            continue
-        roots = [
-            _root_of(kept[k, row] * covariance[k][np.ix_(near, near)] + np.diag(ridge[k, row, near]), sd[near])
-            for k in range(n_sets)
-        ]
-        sound = [root for root in roots if root is not None]
-        if len(sound) < n_sets:
-            yield (x[:0], weights[:0], shared, n_sets), table, 1
-            continue
-        table[0, : n_sets * len(near)] = np.arange(n_sets * len(near))
-        scaled = x[near] * sd[near, None, None]
-        white = np.concatenate([np.tensordot(root, scaled, axes=1) for root in sound])
-        yield (np.ascontiguousarray(white), weights, shared, n_sets), table, 0
-
-
-def _root_of(covariance: Floats, sd: Floats) -> Floats | None:
-    """The symmetric root of the precision, where there is one."""
-    values, vectors = np.linalg.eigh(covariance * np.outer(sd, sd))
-    return np.asarray((vectors / np.sqrt(values)) @ vectors.T) if values[0] > 1e-12 * values[-1] else None

@@ -7,7 +7,7 @@ run here is told by the other runs alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,10 +40,13 @@ class RunNoise:
     dataset : rsatoolbox.data.Dataset
         The patterns, of one region where whole covariances are taken.
     method : {"diag", "shrinkage", "shrinkage-eye", "full"}
+    kept : dict of run to weights, optional
+        Weights that were made once, where they are wanted again and again; by default none are kept.
     """
 
     dataset: Dataset = field(repr=False)
     method: NoiseMethod = "shrinkage"
+    kept: dict[str, Floats] | None = field(default=None, repr=False)
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -69,7 +72,15 @@ class RunNoise:
                 f"noise from runs: found no run {run!r} in the patterns that tell the noise, whose runs are "
                 f"{some(known)}; take the noise from the patterns that the RDM is of"
             )
-        return self._estimated(run)
+        if self.kept is None:
+            return self._estimated(run)
+        if run not in self.kept:
+            self.kept[run] = self._estimated(run)
+        return self.kept[run]
+
+    def keeping(self) -> RunNoise:
+        """The same, which keeps each run's weights once they are made: `n_runs` matrices."""
+        return replace(self, kept={})
 
     def pooled(self) -> Floats:
         """The precision from all runs, for patterns that are averaged over runs; `weights` otherwise."""

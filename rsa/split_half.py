@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa._rdm_sources import NO_ROI
@@ -145,7 +145,7 @@ def _over_runs(
     measurements = np.asarray(data.measurements)[:, voxels]
     channels = {key: np.asarray(v)[voxels] for key, v in data.channel_descriptors.items()}
 
-    def half(chosen: NDArray[np.bool_]) -> RDMs:
+    def half(chosen: NDArray[np.bool_], rois: Any, precision: Any) -> RDMs:
         kept = chosen[np.searchsorted(every, run)]
         part = Dataset(
             measurements[kept], descriptors=dict(data.descriptors), channel_descriptors=channels,
@@ -153,20 +153,43 @@ def _over_runs(
         )  # fmt: skip
         own = {name: _of_runs(one, chosen) for name, one in precision.items()} if isinstance(precision, Mapping) else (
             _of_runs(precision, chosen))  # fmt: skip
-        return compute_rdms(part, noise_precision=own, **settings)
+        return compute_rdms(part, noise_precision=own, rois=rois, **settings)
 
     chosen, enumerated = _halvings(n, splits, rng)
-    scores = []
-    with progress("reliability", len(chosen)) as step:
-        for first in chosen:
-            one, other = half(first), half(~first)
-            x, y = _shared(one, other)
-            scores.append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
-            step.advance()
-    described = {key: [str(v) for v in one.rdm_descriptors[key]] for key in ("participant", "roi")
-                 if key in one.rdm_descriptors}  # fmt: skip
+    parts = list(_regions(settings.pop("rois", None), precision, data))
+    scores: list[list[list[float]]] = []
+    described: dict[str, list[str]] = {}
+    with progress("reliability", len(parts) * len(chosen)) as step:
+        for rois, own in parts:
+            scores.append([])
+            for first in chosen:
+                one, other = half(first, rois, own), half(~first, rois, own)
+                x, y = _shared(one, other)
+                scores[-1].append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
+                step.advance()
+            for key in ("participant", "roi"):
+                if key in one.rdm_descriptors:
+                    described.setdefault(key, []).extend(str(v) for v in one.rdm_descriptors[key])
     described.setdefault("roi", ["all voxels"] * one.n_rdm)
-    return _table(described, np.array(scores), "runs", n, enumerated)
+    return _table(described, np.concatenate([np.array(rows) for rows in scores], axis=1), "runs", n, enumerated)
+
+
+def _regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, Any]]:
+    """Regions whose RDMs are made together, with their noise: one by one where weights of each run are kept for all
+    halvings, so that those of one region are in memory at a time."""
+    if isinstance(precision, RunNoise):
+        yield rois, _kept(precision)
+    elif rois is not None and isinstance(precision, Mapping):
+        known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str)).tolist()
+        every = [name for name in known if name not in NO_ROI]
+        for name in every if rois == "all" else [rois] if isinstance(rois, str) else rois:
+            yield [name], {name: _kept(precision[one_of(name, list(precision), "noise_precision for")])}
+    else:
+        yield rois, precision
+
+
+def _kept(precision: Any) -> Any:
+    return precision.keeping() if isinstance(precision, RunNoise) else precision
 
 
 def _of_runs(precision: Any, chosen: NDArray[np.bool_]) -> Any:

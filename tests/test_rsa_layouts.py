@@ -485,4 +485,8 @@ def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study:
     assert table["run"].value_counts().to_dict() == {"1": 16, "2": 16}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)
-        assert check_study(context).problems == ()
+        (problem,) = check_study(context).problems
+    assert "noise = 'runs' needs 3 or more runs, found 2" in problem
+    assert "noise = 'residuals' (of the GLM), or noise = 'none'" in problem
+    tiny_study.edit(('folder = "afni"', 'folder = "afni"\nnoise = "none"'))
+    assert check_study(Context(load_study(tiny_study.file))).problems == ()

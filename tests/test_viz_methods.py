@@ -40,7 +40,7 @@ def test_the_general_linear_model_is_described_where_a_study_begins_with_bold(
 
 def test_noise_is_of_the_source_and_the_estimate_that_were_used() -> None:
     assert "residuals of the general linear models, shrunk" in said(noise="residuals", precision="shrinkage")
-    assert "over runs; only variances" in said(precision="diag")
+    assert "over runs, for each run from those of the other runs; only variances" in said(precision="diag")
     assert "shrunk" not in said(precision="full")
     both = [{"noise": "runs"}, {"noise": "none"}]
     assert "another way in some groups" in methods_paragraph({**CROSSNOBIS, "brain": both})

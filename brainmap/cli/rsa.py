@@ -44,7 +44,7 @@ Cams = Annotated[
 Normalize = Annotated[
     str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
 ]
-Noise = Annotated[str, typer.Option(help="Noise normalization of crossnobis: runs, residuals, or none.")]
+Noise = Annotated[str, typer.Option(help="Of crossnobis: runs (3 or more, each by the others), residuals, or none.")]
 Dissimilarity = Annotated[
     str | None,
     typer.Option(
