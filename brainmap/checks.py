@@ -9,6 +9,8 @@ from pathlib import Path
 
 from brainmap.errors import InputError
 
+MISSING = frozenset({"", "n/a", "N/A", "NaN", "nan", "NA", "<NA>", "None", "NaT"})  # "no", "na" and "null" are words
+
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A `; did you mean 'x'?` for a misspelt word, or nothing; upper and lower case count as the same.

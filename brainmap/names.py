@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.#+=, ")
@@ -92,3 +93,22 @@ def _stays(character: str) -> bool:
 
 def _percent(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def sound_names(paths: Iterable[str]) -> dict[str, str]:
+    """The id of each sound file: its path without ending, and without the folders that all of them share.
+
+    So files of one name in different folders stay different, and are called as a folder of class folders calls them.
+
+    Examples
+    --------
+    >>> sound_names(["words/cat/0a.wav", "words/dog/0a.wav"])
+    {'words/cat/0a.wav': 'cat/0a', 'words/dog/0a.wav': 'dog/0a'}
+    >>> sound_names(["words/cat_anna.wav", "words/dog_ben.wav"])["words/dog_ben.wav"]
+    'dog_ben'
+    """
+    parts = {path: re.split(r"[/\\]+", re.sub(r"(?<=[^/\\])\.\w+$", "", path)) for path in paths}
+    shared = 0
+    while parts and all(len(p) > shared + 1 for p in parts.values()) and len({p[shared] for p in parts.values()}) == 1:
+        shared += 1
+    return {path: "/".join(p[shared:]) for path, p in parts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -142,7 +142,7 @@ class Brain(Section):
     confounds: str | None = None
     raw: str | None = None  # the BIDS folder that holds the events, where it is not the one around `folder`
     glm: Glm = Glm()
-    labels: str = "sub-brick"
+    labels: str | tuple[str, ...] = "sub-brick"  # several: one a run, in their order
     mask: str | None = None
     rois: Regions
     task: str | None = None
@@ -291,7 +291,7 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
     def given(name: str | None) -> str | None:
         return None if name is None else resolve(name)
 
-    labels = None if "labels" not in brain.model_fields_set else brain.labels
+    labels = brain.labels if "labels" in brain.model_fields_set and isinstance(brain.labels, str) else None
     found = find_inputs(
         resolve(where), layout=brain.layout, participants=[label], kind=brain.kind, task=brain.task,
         space=brain.space if brain.layout == "bids" or brain.space != "native" else None, desc=brain.desc,
@@ -300,6 +300,15 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
         labels=labels if labels == "sub-brick" else given(labels),
     )  # fmt: skip
     person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)
+    if not isinstance(brain.labels, str):
+        if len(brain.labels) != len(found):
+            raise InputError(
+                f"participant {label}: {len(brain.labels)} files of labels for {len(found)} images; wanted one for all,"
+                " one for each (a run), or a name with {run}"
+            )
+        named = [person.fill(name, one) for one, name in zip(found, brain.labels, strict=True)]
+        found = [replace(one, labels=name, volumes=()) for one, name in zip(found, named, strict=True)]
+        person = replace(person, found=tuple(found))
     if not (person.masks or brain.on_surface):
         raise InputError(
             f"participant {label}: no brain mask beside {Path(found[0].image).name}; name one in [brain] mask"

@@ -54,7 +54,8 @@ files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participan
 #                                  afni_grid (3dREMLfit's -Grid), high_pass ("design", or s), polort, t_r,
 #                                  strategy (of the confounds), slice_time_ref, duration, leave_out, nuisance,
 #                                  others, scale
-labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run
+labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run; with
+#                                  {run} in its name, or ["a.tsv", "b.tsv"]: one a run
 mask = "sub-{participant}/mask.nii.gz"
 rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the table: index, name
 # rois = { masks = { A1 = "a1.nii.gz", belt = "belt.nii.gz" } }

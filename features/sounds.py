@@ -16,9 +16,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sound_report import Look, SoundReport, look_at, report_of
+from brainmap.names import sound_names
 
 Level = Literal["rms", "peak", "none"]
 Align = Literal["start", "center"]
@@ -321,7 +322,7 @@ def trimmed(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start
 
 def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
-        return _checked_table(source, Path(), "the table")
+        return _checked_table(source, Path(), "the table", typed=True)
     if not isinstance(source, str | Path):
         return _from_files([Path(p) for p in source])
     path = Path(source)
@@ -339,28 +340,29 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
             table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"sounds: {path} cannot be read as a table: {str(error).strip().splitlines()[0]}") from None
-    return _checked_table(table, path.parent, str(path))
+    return _checked_table(table, path.parent, str(path), typed=True)
 
 
-def _checked_table(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+def _checked_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = False) -> pd.DataFrame:
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             hint = nearest(column, [str(c) for c in table.columns])
             raise InputError(f"sounds: {name} has no column {column!r}, found {some(map(str, table.columns))}{hint}")
     if table.empty:
         raise InputError(f"sounds: {name} has no rows")
-    _check_cells(table, name)
+    _check_cells(table, name, typed=typed)
     found = table.reset_index(drop=True)
     found["path"] = [str((folder / str(p)).absolute()) for p in found["path"]]
     return found
 
 
-def _check_cells(table: pd.DataFrame, name: str) -> None:
+def _check_cells(table: pd.DataFrame, name: str, *, typed: bool = False) -> None:
+    """Refuse empty cells and ids twice; only in a table that somebody typed is a name like `NaN` no name."""
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             continue
         cells = table[column]
-        empty = np.flatnonzero(cells.isna() | cells.astype(str).str.strip().isin(["", "n/a"]))
+        empty = np.flatnonzero(cells.isna() | cells.astype(str).str.strip().isin(MISSING if typed else {"", "n/a"}))
         if len(empty):
             raise InputError(f"sounds: {name} has an empty {column} in row {some((empty + 1).tolist())}")
     ids = table["stimulus_id"].astype(str)
@@ -373,6 +375,9 @@ def _from_files(paths: list[Path]) -> pd.DataFrame:
     if not paths:
         raise InputError("sounds: the list of files is empty")
     names = [p.stem for p in paths]
+    if len(set(names)) < len(names):  # one name in several folders: as a folder of class folders calls them
+        called = sound_names([str(p.absolute()) for p in paths])
+        names = [called[str(p.absolute())] for p in paths]
     return _checked_table(pd.DataFrame({"stimulus_id": names, "condition": names, "path": [str(p) for p in paths]}),
                           Path(), "the list of files")
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.images import (
         check_same_grid as check_same_grid,
+        grid_tolerance as grid_tolerance,
         image_info as image_info,
         load_image as load_image,
         resample as resample,
@@ -142,7 +143,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_volumes": ("ImageInfo", "Stat"),
-    "images": ("load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "resample"),
+    "images": (
+        "load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "grid_tolerance", "resample",
+    ),
     "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),

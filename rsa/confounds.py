@@ -171,7 +171,7 @@ def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.
     patterns = _FIXED.get(word, (word,))
     columns = [c for pattern in patterns for c in fnmatch.filter(table.columns, pattern)]
     lacking = [p for p in patterns if "*" not in p and p not in table.columns]
-    if word in ("non-steady", "aroma", "cosine") and not columns:
+    if word in ("non-steady", "cosine") and not columns:
         return table[[]]  # a run may have none
     if lacking or not columns:
         hint = nearest(word, [*STRATEGIES, *table.columns])
@@ -185,7 +185,8 @@ def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.
 
 def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
     """The first components of an anatomical or temporal CompCor; of several masks the combined one."""
-    names = sorted(c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c))
+    numbered = [c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c)]
+    names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 before 100
     beside = path.with_suffix(".json") if path is not None else None
     if kind == "a" and beside is not None and beside.is_file():
         about = json.loads(beside.read_text(encoding="utf-8"))

@@ -12,6 +12,8 @@ import pandas as pd
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.names import sound_names
+from brainmap.rsa._cells import cells, one_condition
 from brainmap.rsa.pattern_table import read_table
 
 Table = str | Path | pd.DataFrame
@@ -19,7 +21,7 @@ StimTimes = Mapping[str, str | Path]
 EventSource = Table | Sequence[Table] | StimTimes
 
 EARLIEST = -24.0  # [s]; nilearn's regressors do not look further back
-_NAMELESS = ("", "n/a", "nan", "None", "<NA>")
+_LONG = 20.0  # [s]; shorter durations than this are not asked whether they are milliseconds, but beyond the run
 
 
 def read_events(
@@ -42,7 +44,9 @@ def read_events(
     run_seconds : sequence of float [s]
         Time from the first volume of each run to the end of its last.
     column : str
-        The column that names what is estimated: `trial_type`, `stimulus_id`, `stim_file`, ...
+        The column that names what is estimated: `trial_type`, `stimulus_id`, `stim_file`, ... Sound files are named
+        by their path without ending and without the folders that all share (`cat/0a7c_nohash_0`). A cell that is
+        empty, n/a, NaN or NA is missing.
     duration : float or mapping of condition to float [s], optional
         For stim_times without durations of their own.
     leave_out : sequence of str
@@ -58,7 +62,8 @@ def read_events(
     ------
     InputError
         No such file or column, a run without events, onsets that are no numbers, events after the end of a run
-        or far before its start, negative durations, amplitudes.
+        or far before its start, negative durations or such in milliseconds, rows twice, one name with two conditions,
+        amplitudes.
 
     Warns
     -----
@@ -72,16 +77,23 @@ def read_events(
     ['cat', 'dog']
     """
     if isinstance(source, Mapping):
-        named = [name for name in source if name not in leave_out]
+        named, seen = [name for name in source if name not in leave_out], set(source)
         tables = _stim_times({name: source[name] for name in named}, run_seconds, duration)
     else:
-        tables = [_from_bids(t, what, column) for t, what in _a_table_a_run(source, len(run_seconds))]
+        given = [(_named(t, what, column), what) for t, what in _a_table_a_run(source, len(run_seconds))]
+        if column == "stim_file":
+            names = sound_names(dict.fromkeys(name for table, _ in given for name in table["name"]))
+            given = [(table.assign(name=[names[name] for name in table["name"]]), what) for table, what in given]
+        seen = {name for table, _ in given for name in table["name"]}
+        tables = [_timed(table[~table["name"].isin(leave_out)], what) for table, what in given]
+    pairs = ((n, c) for table in tables for n, c in zip(table["name"], table["condition"], strict=True))
+    condition = one_condition(pairs, "events")
     runs = []
     for k, (table, seconds) in enumerate(zip(tables, run_seconds, strict=True), start=1):
-        kept = table[~table["name"].isin(leave_out)].sort_values("onset", kind="stable", ignore_index=True)
+        kept = table.assign(condition=[condition[name] for name in table["name"]])
+        kept = kept.sort_values("onset", kind="stable", ignore_index=True)
         _check_run(kept, seconds, f"events of run {k}")
         runs.append(kept)
-    seen = {str(name) for table in tables for name in table["name"]}
     unknown = [name for name in leave_out if name not in seen and not isinstance(source, Mapping)]
     if unknown:
         hint = nearest(unknown[0], seen)
@@ -108,7 +120,8 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
     raise InputError(f"events: found {found} for {n_runs} runs, wanted one a run{hint}")
 
 
-def _from_bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
+def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
+    """Name and condition of every row that has a name, beside the text of its times."""
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
             found = some([str(c) for c in table.columns])
@@ -119,25 +132,32 @@ def _from_bids(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
     if "modulation" in table.columns:
         warnings.warn(f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning,
                       stacklevel=4)
-    names = table[column].astype(str).str.strip()
-    nameless = names.isin(_NAMELESS)
-    if nameless.any():
-        warnings.warn(f"{what}: {int(nameless.sum())} of {len(table)} rows have no {column} and are left out",
-                      BrainmapWarning, stacklevel=4)
-    if column == "stim_file":  # as the table of stimuli names them: without folder and ending
-        names = names.map(lambda name: Path(name).stem)
-    condition = table["trial_type"].astype(str).str.strip() if "trial_type" in table.columns else names
-    numbers = {key: _numbers(table[key][~nameless], f"{what}, column {key!r}") for key in ("onset", "duration")}
-    kept = {"name": names[~nameless].to_numpy(), "condition": condition[~nameless].to_numpy()}
-    return pd.DataFrame({**numbers, **kept})
+    names = cells(table[column])
+    nameless = names.count("")
+    if nameless:
+        warnings.warn(f"{what}: {nameless} of {len(table)} rows have no {column} and are left out", BrainmapWarning,
+                      stacklevel=4)
+    conditions = cells(table["trial_type"]) if "trial_type" in table.columns else names
+    times = {key: cells(table[key]) for key in ("onset", "duration")}
+    made = pd.DataFrame({**times, "name": names, "condition": conditions}, dtype=object)
+    return made[made["name"] != ""].reset_index(drop=True)
 
 
-def _numbers(column: pd.Series, what: str) -> np.ndarray:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+def _timed(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The times as numbers."""
+    return table.assign(**{key: _numbers(table, key, what) for key in ("onset", "duration")})
+
+
+def _numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
+    values = pd.to_numeric(table[key], errors="coerce").to_numpy(float)
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
-        found = [str(column.iloc[k]) for k in wrong]
-        raise InputError(f"{what}: {wrong.size} of {len(values)} are no numbers ({some(found, 3)}); wanted seconds")
+        first = table.iloc[wrong[0]]
+        other = "duration" if key == "onset" else "onset"
+        raise InputError(
+            f"{what}, column {key!r}: {wrong.size} of {len(values)} are no numbers (first: {first[key] or 'n/a'!r}, of "
+            f"{first['name']!r}, {other} {first[other] or 'n/a'}); wanted seconds"
+        )
     return values
 
 
@@ -158,6 +178,12 @@ def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
     unit = "; are the onsets milliseconds?" if len(onset) and np.median(onset) > 20 * seconds else ""
     refuse(onset >= seconds, f"events begin after the end of the run at {seconds:g} s{unit}")
     refuse(onset < EARLIEST, f"events begin more than {-EARLIEST:g} s before the first volume")
+    refuse(duration > seconds, f"events last longer than the run, {seconds:g} s; are the durations milliseconds?")
+    steps = np.diff(np.unique(onset))
+    many = len(steps) > 0 and np.median(duration) > max(_LONG, 2 * float(np.median(steps)))
+    refuse(np.full(len(table), many), "events last far into those that follow; are the durations milliseconds?")
+    twice = table.duplicated(["name", "onset", "duration"]).to_numpy()
+    refuse(twice, "rows repeat another row, and their responses would add up; remove them")
 
 
 def _say(runs: Sequence[pd.DataFrame]) -> None:
@@ -224,7 +250,15 @@ def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, floa
         rows = [[row[0] for row in rows]]
     if len(rows) != n_runs:
         raise InputError(f"stim_times {path}: {len(rows)} rows for {n_runs} runs, wanted a row a run ('*': no event)")
-    return [(run, *_event(text, path)) for run, row in enumerate(rows) for text in row if text != "*"]
+    none = [run for run, row in enumerate(rows) if {text.split(":")[0] for text in row} - {"*"} == {"-1"}]
+    if none:
+        said = some([run + 1 for run in none])
+        warnings.warn(f"stim_times {path}: -1 alone in the row of run {said} is taken for no event ('*')",
+                      BrainmapWarning, stacklevel=5)  # fmt: skip
+    return [
+        (run, *_event(text, path))
+        for run, row in enumerate(rows) if run not in none for text in row if text != "*"
+    ]  # fmt: skip
 
 
 def _event(text: str, path: Path) -> tuple[float, float | None]:

@@ -7,7 +7,8 @@ space travel in its header as AFNI's extension, so that saving it again keeps th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -294,9 +295,43 @@ def _check_free(files: Sequence[Path], overwrite: bool) -> None:
         raise InputError(f"save_image: {taken[0]} exists; say overwrite=True or choose another name")
 
 
+GRID_TOLERANCE = 0.01  # [voxels]
+_NUMERICAL = 1e-3  # [mm]; what headers of one grid differ by through rounding
+_tolerance = GRID_TOLERANCE
+
+
+@contextmanager
+def grid_tolerance(voxels: float) -> Iterator[None]:
+    """How far grids may lie apart and be taken for one, within this block; the value before is given back.
+
+    Parameters
+    ----------
+    voxels : float [voxels]
+        Of the smallest side; 0.01 unless it is said.
+
+    Raises
+    ------
+    InputError
+        A number below 0 or from half a voxel on, where voxels are no longer the same.
+
+    Examples
+    --------
+    >>> with grid_tolerance(0.05):
+    ...     pass
+    """
+    global _tolerance
+    if not 0 <= voxels < 0.5:
+        raise InputError(f"grid tolerance: found {voxels:g}, wanted 0 to less than 0.5 of a voxel; resample the image")
+    before, _tolerance = _tolerance, voxels
+    try:
+        yield
+    finally:
+        _tolerance = before
+
+
 def check_same_grid(
     image: nib.Nifti1Image, reference: nib.Nifti1Image, *, what: str = "image", wanted: str = "reference",
-    atol_mm: float = 1e-3,
+    tolerance: float | None = None,
 ) -> None:  # fmt: skip
     """Raise an `InputError` unless both images have the same voxels in the same places.
 
@@ -304,16 +339,30 @@ def check_same_grid(
     ----------
     what, wanted : str
         What the two images are called in the message.
-    atol_mm : float [mm]
-        How far the corners of the two grids may be apart.
+    tolerance : float, optional [voxels]
+        How far the corners of the two grids may be apart, of the smallest side of a voxel. Default: that of
+        `grid_tolerance`, 0.01 unless it is said.
+
+    Warns
+    -----
+    BrainmapWarning
+        Grids that differ by more than rounding and less than the tolerance: they are taken for one.
     """
     one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
     off = _nifti.corner_distance(image.affine, reference.affine, other)
-    if one == other and off <= atol_mm:
+    side = float(np.linalg.norm(reference.affine[:3, :3], axis=0).min())
+    most = _tolerance if tolerance is None else tolerance
+    if one == other and off <= _NUMERICAL:
+        return
+    if one == other and off < most * side:
+        warnings.warn(  # the same words for all images of a run of the program, so that they are said once
+            f"grids less than {most:g} of a voxel apart are taken for one (here {off:.1g} mm from the {wanted}'s)",
+            BrainmapWarning, stacklevel=2,
+        )  # fmt: skip
         return
     mirrored = np.linalg.det(image.affine[:3, :3]) * np.linalg.det(reference.affine[:3, :3]) < 0
     flip = " (one is stored mirrored, left/right)" if mirrored else ""
-    apart = f"corners up to {off:.4g} mm apart" if off > atol_mm else "their affines are the same"
+    apart = f"corners up to {off:.4g} mm apart" if off > _NUMERICAL else "their affines are the same"
     raise InputError(
         f"{what}: grid {one} differs from the {wanted}'s grid {other}, {apart}{flip}"
         f"; resample it first (brainmap.rsa.resample)"

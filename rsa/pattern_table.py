@@ -6,6 +6,7 @@ Nothing here touches voxels, so that `check_patterns` finds a study's mistakes f
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, some
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa._buckets import Regressor, stimuli_in
+from brainmap.rsa._cells import by_folders, cells, one_condition
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
@@ -63,7 +65,7 @@ class Source:
 
 
 def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
-    """A TSV as strings; 'no', 'null' and 'NA' stay the words they are.
+    """A TSV as strings, as they stand there; `cells` says which are missing.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
         The file is missing, empty, or not a table of tab-separated text.
     """
     if isinstance(table, pd.DataFrame):
-        return table.astype(str)
+        return table.astype(object).where(table.notna(), "").map(str)
     path = existing_file(table, what)
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -90,7 +92,7 @@ def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     if name not in table.columns:
         found = some([str(c) for c in table.columns])
         raise InputError(f"{what}: no column {name!r}; found {found}{nearest(name, map(str, table.columns))}")
-    return [str(value) for value in table[name]]
+    return cells(table[name])
 
 
 def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
@@ -107,10 +109,14 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
         return {str(stimulus): str(condition) for stimulus, condition in stimuli.items()}
     table = read_table(stimuli, "stimuli")
     ids = _column(table, "stimulus_id", "stimuli")
+    conditions = _column(table, "condition", "stimuli")
+    for column, texts in (("stimulus_id", ids), ("condition", conditions)):
+        if "" in texts:
+            raise InputError(f"stimuli: row {texts.index('') + 1} has no {column}; wanted one in every row")
     twice = [stimulus for stimulus, count in Counter(ids).items() if count > 1]
     if twice:
         raise InputError(f"stimuli: stimulus_id must be unique, found more than once: {some(twice)}")
-    return dict(zip(ids, _column(table, "condition", "stimuli"), strict=True))
+    return dict(zip(ids, conditions, strict=True))
 
 
 def label_patterns(source: Source) -> list[tuple[int, str, str]]:
@@ -168,21 +174,23 @@ def _table_patterns(
         conditions = _column(table, "condition", what) if "condition" in table.columns else stimuli
     else:
         stimuli = conditions = _column(table, "condition", what)
-    if "volume" in table.columns:
-        volumes = [_volume(text, source) for text in _column(table, "volume", what)]
-    elif len(table) != source.n_volumes:
+    if "volume" not in table.columns and len(table) != source.n_volumes:
         raise InputError(
             f"{what}: {len(table)} rows for the {source.n_volumes} volumes of {source.name}; "
             "wanted a row a volume, or a column 'volume' (0-based)"
         )
-    else:
-        volumes = list(range(source.n_volumes))
+    numbers = _column(table, "volume", what) if "volume" in table.columns else [str(k) for k in range(len(table))]
+    named = [k for k, stimulus in enumerate(stimuli) if stimulus]
+    if len(named) < len(stimuli):
+        said = f"{what}: {len(stimuli) - len(named)} of {len(stimuli)} rows ({source.name}) name nothing"
+        warnings.warn(f"{said} and are left out", BrainmapWarning, stacklevel=6)
+    volumes = [_volume(numbers[k], source) for k in named]
     twice = [volume for volume, count in Counter(volumes).items() if count > 1]
     if twice:
         raise InputError(f"{what}: volume {some(twice)} of {source.name} is named more than once")
     return [
-        (volume, stimulus, known.get(stimulus, condition), run_)
-        for volume, stimulus, condition, run_ in zip(volumes, stimuli, conditions, runs, strict=True)
+        (volume, stimuli[k], known.get(stimuli[k], conditions[k]), runs[k])
+        for volume, k in zip(volumes, named, strict=True)
     ]
 
 
@@ -281,6 +289,10 @@ def plan_patterns(
         for volume, stimulus, condition, run in _source_rows(conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
+    condition_of = one_condition(((row.stimulus_id, row.condition) for row in rows), "conditions")
+    rows = [row._replace(condition=condition_of[row.stimulus_id]) for row in rows]
+    called = by_folders({_untried(row) for row in rows if row.stimulus_id not in known} - set(known.values()), known)
+    rows = [row._replace(stimulus_id=_renamed(row, called)) for row in rows]
     _refuse_repeats(rows, sources)
     rows = _with_conditions(rows, known, sources)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
@@ -289,7 +301,20 @@ def plan_patterns(
     gaps = _gaps(rows)
     if gaps and missing == "error":
         raise InputError(_gap_message(gaps, rows, sources))
+    _say_one_for_all(conditions, sources)
     return rows + gaps
+
+
+def _say_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
+    """Warn where a table without runs serves several images: were their orders different, patterns would be mixed."""
+    if len(sources) < 2 or (isinstance(conditions, str) and conditions == "sub-brick"):
+        return
+    if isinstance(conditions, str | Path | pd.DataFrame) and "run" not in read_table(conditions, "conditions").columns:
+        name = "table" if isinstance(conditions, pd.DataFrame) else str(conditions)
+        warnings.warn(
+            f"conditions: {name} has no column 'run' and serves all {len(sources)} images, as if the order of their "
+            "volumes were the same; give one a run, or a column 'run', where it is not", BrainmapWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def _source_rows(
@@ -335,6 +360,11 @@ def _with_conditions(
 def _untried(row: Pattern) -> str:
     """The name without the number of a trial."""
     return re.sub(r"#\d+$", "", row.stimulus_id)
+
+
+def _renamed(row: Pattern, called: Mapping[str, str]) -> str:
+    name = _untried(row)
+    return called.get(name, name) + row.stimulus_id[len(name) :]
 
 
 def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:

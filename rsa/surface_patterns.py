@@ -35,7 +35,7 @@ def load_surface_rois(
     -------
     Rois
         `left-<name>` and `right-<name>` unless the names tell the side (`<name>` where pooled); `labels`
-        `(n_vertices,)` with the left hemisphere first. Unknown and the medial wall are left out.
+        `(n_vertices,)` with the left hemisphere first. Unknown, the medial wall and vertices of -1 are left out.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def load_surface_rois(
     values = data.values
     if values.shape[1] != 1:
         raise InputError(f"{data.name}: {values.shape[1]} maps, wanted one map of labels")
-    flat = values[:, 0]
+    flat = np.where(values[:, 0] == -1, 0, values[:, 0])  # FreeSurfer's vertices without a label
     if not (np.isfinite(flat) & (flat == np.round(flat)) & (flat >= 0)).all():
         raise InputError(f"{data.name}: values that are no whole numbers from 0; wanted labels (.label.gii)")
     names_of, numbers = [], np.zeros(len(flat), np.int32)

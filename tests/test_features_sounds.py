@@ -333,3 +333,26 @@ def test_sounds_compare_by_identity() -> None:
     one: Sounds = sounds_from_array(waves, rate=16_000)
     assert one in [one]
     assert one != sounds_from_array(waves, rate=16_000)
+
+
+def test_ids_of_one_file_name_in_two_folders_are_those_that_events_give(tmp_path: Path) -> None:
+    from brainmap.rsa import read_events
+
+    files = [write(tmp_path / word / "0a7c_nohash_0.wav", tone(16_000)) for word in ("cat", "dog")]
+    wanted = ["cat/0a7c_nohash_0", "dog/0a7c_nohash_0"]
+    assert load_sounds(tmp_path).items == wanted
+    assert load_sounds(files).items == wanted
+    events = pd.DataFrame({
+        "onset": [1.0, 5.0], "duration": 1.0, "trial_type": ["cat", "dog"],
+        "stim_file": [f"{word}/0a7c_nohash_0.wav" for word in ("cat", "dog")],
+    })  # fmt: skip
+    assert read_events(events, run_seconds=[20.0], column="stim_file")[0]["name"].tolist() == wanted
+
+
+@pytest.mark.parametrize("missing", ["n/a", "NaN", "NA", "", None, np.nan, pd.NA])
+def test_an_empty_cell_is_refused_however_it_is_written(tmp_path: Path, missing: object) -> None:
+    path = str(write(tmp_path / "a.wav", tone(16_000)))
+    condition = pd.Series(["x", missing], dtype="object")
+    table = pd.DataFrame({"stimulus_id": ["a", "b"], "condition": condition, "path": path})
+    with pytest.raises(InputError, match="empty condition in row 2"):
+        load_sounds(table)

@@ -32,9 +32,60 @@ class TestTables:
         assert found["onset"].tolist() == [2.0, 12.0, 30.0]
 
     def test_words_that_look_missing_are_words(self, tmp_path: Path) -> None:
-        (tmp_path / "e.tsv").write_text("onset\tduration\ttrial_type\n1\t1\tno\n5\t1\tnull\n9\t1\tNA\n")
+        (tmp_path / "e.tsv").write_text("onset\tduration\ttrial_type\n1\t1\tno\n5\t1\tnull\n9\t1\tna\n")
         (found,) = read_events(tmp_path / "e.tsv", run_seconds=[20.0])
-        assert found["name"].tolist() == ["no", "null", "NA"]
+        assert found["name"].tolist() == ["no", "null", "na"]
+
+    @pytest.mark.parametrize("missing", ["n/a", "NaN", "NA", "", None, np.nan, pd.NA, pd.NaT])
+    @pytest.mark.parametrize("dtype", ["object", "string", "str"])
+    def test_missing_names_are_the_same_from_a_file_and_from_a_table(
+        self, tmp_path: Path, missing: object, dtype: str
+    ) -> None:
+        names = pd.Series(["cat", missing, "dog"], dtype="object")
+        table = EVENTS.assign(trial_type=names if dtype == "object" or missing is pd.NaT else names.astype(dtype))
+        text = missing if isinstance(missing, str) else "n/a"
+        EVENTS.assign(trial_type=["cat", text, "dog"]).to_csv(tmp_path / "e.tsv", sep="\t", index=False)
+        for source in (table, tmp_path / "e.tsv"):
+            with pytest.warns(BrainmapWarning, match="1 of 3 rows have no trial_type"):
+                (found,) = read_events(source, run_seconds=[60.0])
+            assert found["name"].tolist() == ["cat", "dog"]
+
+    def test_numbers_as_names_stay_whole_beside_a_gap(self, tmp_path: Path) -> None:
+        table = EVENTS.assign(trial_type=[1, np.nan, 12])
+        table.to_csv(tmp_path / "e.tsv", sep="\t", index=False)
+        for source in (table, tmp_path / "e.tsv", EVENTS.assign(trial_type=pd.array([1, None, 12], dtype="Int64"))):
+            with pytest.warns(BrainmapWarning, match="1 of 3 rows"):
+                (found,) = read_events(source, run_seconds=[60.0])
+            assert found["name"].tolist() == ["1", "12"]
+
+    def test_what_is_left_out_needs_no_numbers_and_what_stays_is_named(self) -> None:
+        table = EVENTS.assign(onset=["n/a", 2.0, 30.0], duration=["n/a", 1.5, 1.5])
+        (found,) = read_events(table, run_seconds=[60.0], leave_out=["dog"])
+        assert found["name"].tolist() == ["cat", "cat"]
+        with pytest.raises(InputError, match=r"column 'onset': 1 of 3 are no numbers \(first: 'n/a', of 'dog'"):
+            read_events(table, run_seconds=[60.0])
+
+    def test_sounds_of_one_name_in_two_folders_stay_two(self) -> None:
+        files = [f"stimuli/{word}/0a7c_nohash_0.wav" for word in ("dog", "cat")] + ["stimuli/cat/1b.wav"]
+        (found,) = read_events(EVENTS.assign(stim_file=files), run_seconds=[60.0], column="stim_file")
+        assert found["name"].tolist() == ["cat/0a7c_nohash_0", "dog/0a7c_nohash_0", "cat/1b"]
+
+    def test_one_name_with_two_conditions_is_refused_in_a_run_and_over_runs(self) -> None:
+        table = EVENTS.assign(stim_file=["a.wav", "b.wav", "a.wav"])
+        for source, seconds in ((table, [60.0]), ([table[:2], table[2:]], [60.0, 60.0])):
+            with pytest.raises(InputError, match="'a' has two conditions, 'cat', 'dog'"):
+                read_events(source, run_seconds=seconds, column="stim_file")
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [({"duration": 1500.0}, "last longer than the run, 60 s; are the durations milliseconds"),
+         ({"duration": 50.0}, "are the durations milliseconds"),
+         ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat", "duration": 0.0}, "rows repeat another row"),
+         ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat"}, r"1 of 3 rows repeat another row.*'cat', onset 2 s")],
+    )  # fmt: skip
+    def test_milliseconds_and_rows_twice_are_refused(self, change: dict[str, Any], said: str) -> None:
+        with pytest.raises(InputError, match=said):
+            read_events(EVENTS.assign(**change), run_seconds=[60.0])
 
     def test_one_table_with_a_column_run_serves_all_runs_in_natural_order(self) -> None:
         table = pd.concat([EVENTS.assign(run=run, trial_type=f"r{run}") for run in (10, 2)])
@@ -99,6 +150,13 @@ class TestStimTimes:
             [("dog", 3.0, 2.0), ("cat", 7.0, 1.5)],
         ]  # fmt: skip
 
+    def test_minus_one_alone_in_a_row_is_no_event(self, tmp_path: Path) -> None:
+        for text in ("2.5 20\n-1\n7\n", "2.5 20\n-1 *\n7\n", "2.5 20\n-1:1 *\n7\n"):
+            files = stim(tmp_path, text) | stim(tmp_path, "1\n2 *\n3\n", "dog")
+            with pytest.warns(BrainmapWarning, match=r"-1 alone in the row of run 2 is taken for no event"):
+                runs = read_events(files, run_seconds=[60.0] * 3, duration=1.0)
+            assert [run["name"].tolist().count("cat") for run in runs] == [2, 0, 1]
+
     def test_one_time_a_row_is_from_the_start_of_the_first_run(self, tmp_path: Path) -> None:
         runs = read_events(stim(tmp_path, "5\n55\n65\n110\n"), run_seconds=[60.0, 60.0], duration=1.0)
         assert [r["onset"].tolist() for r in runs] == [[5.0, 55.0], [5.0, 50.0]]
@@ -146,7 +204,7 @@ class TestConfounds:
         ("strategy", "n"),
         [("motion6", 6), ("motion12", 12), ("motion24", 24), ("csf-wm", 2), ("motion6+global", 7), ("acompcor", 5),
          ("acompcor8", 8), ("tcompcor3", 3), ("scrub", 2), ("scrub1.0", 1), ("cosine", 1), ("non-steady", 1),
-         (["csf", "trans_*"], 13), ("aroma", 0), ("motion6,trans_x", 6)],
+         (["csf", "trans_*"], 13), ("motion6,trans_x", 6)],
     )  # fmt: skip
     @pytest.mark.filterwarnings("ignore:confounds of run 1. .* no value in the first")
     def test_strategies_choose_fmriprep_s_columns(self, tmp_path: Path, strategy: object, n: int) -> None:
@@ -167,6 +225,13 @@ class TestConfounds:
         path.with_suffix(".json").write_text(json.dumps(masks))
         found = read_confounds(path, n_volumes=20, strategy="acompcor3")
         assert found.columns.tolist() == [f"a_comp_cor_{k:02d}" for k in (4, 5, 6)]
+
+    @pytest.mark.parametrize("count", [20, 99, 100, 150])
+    def test_the_first_components_are_taken_however_many_there_are(self, count: int) -> None:
+        names = [f"a_comp_cor_{k:02d}" for k in range(count)]
+        table = pd.DataFrame(np.random.default_rng(0).normal(size=(20, count)), columns=names)
+        found = read_confounds(table[sorted(names)], n_volumes=20, strategy="acompcor20")
+        assert found.columns.tolist() == [f"a_comp_cor_{k:02d}" for k in range(20)]
 
     def test_scrubbed_volumes_have_a_regressor_each(self) -> None:
         found = read_confounds(fmriprep(), n_volumes=20, strategy="scrub")
@@ -192,6 +257,7 @@ class TestConfounds:
         late.loc[5, "csf"] = np.nan
         for source, given, said in (
             (fmriprep(), {}, "choose some: strategy="),
+            (fmriprep(), {"strategy": "aroma"}, "'aroma' wants the columns 'aroma_motion_"),
             (fmriprep(), {"strategy": "motion7"}, "did you mean 'motion"),
             (fmriprep().drop(columns="csf"), {"strategy": "csf-wm"}, "wants the columns 'csf'"),
             (fmriprep(), {"strategy": "acompcor20"}, "20 columns a_comp_cor"),

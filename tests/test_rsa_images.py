@@ -396,3 +396,24 @@ def test_a_statistic_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
     with pytest.raises(InputError, match=r"found the statistic \('Ttest', 20\), wanted a text like"):
         rsa.save_image(image, tmp_path / "x.nii", stats=[("Ttest", 20)])  # type: ignore[list-item]
+
+
+def test_grids_less_than_a_hundredth_of_a_voxel_apart_are_one_and_the_tolerance_is_an_option() -> None:
+    def shifted(mm: float) -> nib.Nifti1Image:
+        affine = np.diag([3.0, 3.0, 3.0, 1.0])
+        affine[0, 3] = mm
+        return nib.Nifti1Image(np.zeros((4, 4, 4), "f4"), affine)
+
+    rsa.check_same_grid(shifted(5e-4), shifted(0))  # rounding of headers: nothing is said
+    with pytest.warns(BrainmapWarning, match="less than 0.01 of a voxel apart are taken for one"):
+        rsa.check_same_grid(shifted(0.029), shifted(0))
+    with pytest.raises(InputError, match=r"corners up to 0\.031 mm apart"):
+        rsa.check_same_grid(shifted(0.031), shifted(0))
+    with rsa.grid_tolerance(0.02), pytest.warns(BrainmapWarning, match="less than 0.02"):
+        rsa.check_same_grid(shifted(0.031), shifted(0))
+    with rsa.grid_tolerance(0), pytest.raises(InputError, match="apart"):
+        rsa.check_same_grid(shifted(0.029), shifted(0))
+    with pytest.raises(InputError, match="apart"):
+        rsa.check_same_grid(shifted(0.031), shifted(0))
+    with pytest.raises(InputError, match=r"found 0\.5"), rsa.grid_tolerance(0.5):
+        pass

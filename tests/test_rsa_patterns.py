@@ -15,7 +15,7 @@ from rsatoolbox.data.dataset import Dataset, load_dataset
 from rsatoolbox.data.noise import prec_from_residuals, prec_from_unbalanced
 from rsatoolbox.rdm.calc import calc_rdm
 
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms
 from brainmap.rsa.images import save_image
 from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
@@ -109,13 +109,13 @@ def test_single_trial_coefficients_are_tokens_of_their_condition(rng: np.random.
 def test_a_table_says_volume_stimulus_condition_and_run(rng: np.random.Generator, tmp_path: Path) -> None:
     whole = image(rng.normal(size=(*SHAPE, 10)))
     table = pd.DataFrame({
-        "volume": [9, 1, 2, 4, 5, 6], "stimulus_id": ["no_a", "yes_a", "NA_a"] * 2,
-        "condition": ["no", "yes", "NA"] * 2, "run": ["01"] * 3 + ["02"] * 3,
+        "volume": [9, 1, 2, 4, 5, 6], "stimulus_id": ["no_a", "yes_a", "null_a"] * 2,
+        "condition": ["no", "yes", "null"] * 2, "run": ["01"] * 3 + ["02"] * 3,
     })  # fmt: skip
     table.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
     for conditions in (tmp_path / "labels.tsv", str(tmp_path / "labels.tsv"), table):
         data = load_patterns(whole, mask=image(half_mask()), conditions=conditions)
-        assert list(data.obs_descriptors["condition"][:3]) == ["no", "yes", "NA"]
+        assert list(data.obs_descriptors["condition"][:3]) == ["no", "yes", "null"]
         assert list(data.obs_descriptors["run"]) == ["01"] * 3 + ["02"] * 3
         np.testing.assert_array_equal(data.measurements, whole.get_fdata()[half_mask() > 0].T[table["volume"]])
         assert data.descriptors["volumes_left_out"] == 4
@@ -542,3 +542,34 @@ def test_real_patterns_identify_categories_across_halves_and_set_houses_apart() 
     assert house[-5:].all()
     assert (found[house].min(), found[house].max()) == pytest.approx((0.31, 0.61), abs=0.005)
     assert (found[house].mean(), found[~house].mean()) == pytest.approx((0.518, 0.229), abs=0.002)
+
+
+@pytest.mark.parametrize("missing", ["n/a", "NaN", "NA", "", None, np.nan, pd.NA])
+def test_a_row_of_a_table_without_a_name_is_left_out_and_said(
+    rng: np.random.Generator, tmp_path: Path, missing: object
+) -> None:
+    whole = image(rng.normal(size=(*SHAPE, 4)))
+    table = pd.DataFrame({"stimulus_id": pd.Series(["a", missing, "b", "c"], dtype="object")})
+    file = table.assign(stimulus_id=["a", missing if isinstance(missing, str) else "n/a", "b", "c"])
+    file.to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    for conditions in (table, tmp_path / "t.tsv"):
+        with pytest.warns(BrainmapWarning, match="1 of 4 rows .* name nothing"):
+            data = load_patterns(whole, mask=image(half_mask()), conditions=conditions)
+        assert data.obs_descriptors["stimulus_id"].tolist() == ["a", "b", "c"]
+        np.testing.assert_array_equal(data.measurements, whole.get_fdata()[half_mask() > 0].T[[0, 2, 3]])
+
+
+def test_one_stimulus_with_two_conditions_is_refused_in_a_table(rng: np.random.Generator) -> None:
+    runs = betas(rng, runs=2)
+    table = pd.DataFrame({"stimulus_id": list("abcd") * 2, "condition": list("xxyyxxyx"), "run": [1] * 4 + [2] * 4})
+    with pytest.raises(InputError, match="'d' has two conditions, 'x', 'y'"):
+        load_patterns(runs, mask=image(half_mask()), conditions=table)
+
+
+def test_ids_that_differ_in_folders_only_are_those_of_the_stimuli_table(rng: np.random.Generator) -> None:
+    stimuli = {"cat/0a": "cat", "dog/0a": "dog", "dog/1b": "dog", "x": "cat"}
+    labels = ["stimuli/cat/0a", "stimuli/dog/0a", "1b", "snd/x"]
+    data = load_patterns(betas(rng, runs=1), mask=image(half_mask()), conditions=labels, stimuli=stimuli)
+    assert data.obs_descriptors["stimulus_id"].tolist() == list(stimuli)
+    with pytest.raises(InputError, match="'0a'"):  # of which folder?
+        load_patterns(betas(rng, runs=1), mask=image(half_mask()), conditions=["0a", *labels[1:]], stimuli=stimuli)

@@ -317,3 +317,15 @@ def test_a_flipped_byte_in_gifti_is_refused_or_read(
     assert data.left.dtype == np.float32
     assert data.left.ndim == 2
     assert len(data.labels) == data.left.shape[1]
+
+
+def test_a_label_of_minus_one_is_background_and_other_negative_ones_are_refused(tmp_path: Path) -> None:
+    values = np.full(N, -1, np.int32)
+    values[:15] = 1
+    for letter, side in (("L", "CortexLeft"), ("R", "CortexRight")):
+        gifti(tmp_path / f"a_{letter}.label.gii", [values], side, intent="NIFTI_INTENT_LABEL")
+    rois = rsa.load_surface_rois(str(tmp_path / "a_{hemi}.label.gii"))
+    assert rois.sizes == {"left-1": 15, "right-1": 15}
+    data = np.where(values == -1, -2, values)[:, None].astype("f4")
+    with pytest.raises(InputError, match="no whole numbers from 0"):
+        rsa.load_surface_rois(rsa.SurfaceData(data, data))

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from brainmap import __version__
+from brainmap.cli.once import Commands
 from brainmap.errors import BrainmapError, BrainmapWarning
 
-app = typer.Typer(
+app = Commands(
     name="brainmap",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Audio CNNs and the brain: what each layer hears, and where in the brain the same geometry lives.",
     epilog="Begin with: brainmap demo my-demo",
 )
@@ -31,7 +31,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
+    grid_tolerance: Annotated[
+        float | None, typer.Option(help="How far grids of images may lie apart and be one, of a voxel (0.01).")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -42,6 +46,10 @@ def _options(
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     warnings.showwarning = _one_line
+    if grid_tolerance is not None:
+        from brainmap.rsa.images import grid_tolerance as within
+
+        context.with_resource(within(grid_tolerance))
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

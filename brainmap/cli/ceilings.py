@@ -23,8 +23,9 @@ def ceiling(
     mask: Annotated[str, typer.Option(help=f"Voxels to read, for all or with {PLACE}; all on one grid.")],
     out: Annotated[str, typer.Option("--out", help="Lower and upper ceiling: .nii.gz, or x+tlrc for AFNI.")],
     labels: Annotated[
-        str, typer.Option(help=f"Of the volumes: sub-brick, or a TSV (with {PLACE} where they differ).")
-    ] = "sub-brick",
+        list[str] | None,
+        typer.Option(help=f"Of the volumes: sub-brick, or a TSV (with {PLACE} and {{run}} where they differ)."),
+    ] = None,
     stimuli: Stimuli = None,
     missing: Missing = "error",
     radius: Annotated[float, typer.Option(min=0.1, help="Of the spheres, in mm; voxels at just this count.")] = 9.0,
@@ -33,7 +34,8 @@ def ceiling(
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: Annotated[
-        list[str] | None, typer.Option(help=f"Of the GLM, with {PLACE}, one a run, for --noise residuals.")
+        list[str] | None,
+        typer.Option(metavar="FILE...", help=f"Of the GLM, with {PLACE}, files or a pattern, for --noise residuals."),
     ] = None,
     precision: Precision = "voxel",
     shrinkage: Shrinkage = None,
@@ -53,6 +55,7 @@ def ceiling(
     import numpy as np
 
     from brainmap.checks import some
+    from brainmap.cli.images import expanded
     from brainmap.rsa._ceiling_maps import ceiling_maps
     from brainmap.rsa.images import image_info
 
@@ -68,9 +71,12 @@ def ceiling(
     per_sphere = noise_per_sphere(precision, noise, shrinkage)
     data, known, masks = {}, {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:
-        left = left_over(noise, [name.replace(PLACE, who) for name in residuals or []], masks[who])
+        files = expanded([name.replace(PLACE, who) for name in betas], "--betas")
+        left = left_over(
+            noise, expanded([name.replace(PLACE, who) for name in residuals or []], "--residuals"), masks[who]
+        )
         data[who] = patterns_of(
-            [name.replace(PLACE, who) for name in betas], masks[who], conditions=labels.replace(PLACE, who),
+            files, masks[who], conditions=[label.replace(PLACE, who) for label in labels or ["sub-brick"]],
             stimuli=stimuli, missing=missing,
         )  # fmt: skip
         known[who] = (left or "runs") if per_sphere else voxel_noise(data[who], dissimilarity, noise, left)

@@ -56,8 +56,10 @@ def group_maps(
     """Where scores are above 0 over participants, and where models differ: sign flips, corrected over the brain."""
     import numpy as np
 
+    from brainmap.cli.images import refuse_repeated
     from brainmap.rsa.group import group_test
 
+    refuse_repeated(maps, "rsa group")
     surface = _on_surface(maps, mesh, connectivity, roi_table)
     keep = _Files(surface, "" if surface else space or _space(maps[0]), overwrite)
     keep.check({"--out": out, "--thresholded": thresholded, "--best": best})

@@ -46,7 +46,7 @@ def searchlight(
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
-    labels: Labels = "sub-brick",
+    labels: Labels = None,
     stimuli: Stimuli = None,
     missing: Missing = "error",
     radius: Annotated[

@@ -25,14 +25,19 @@ commands = group("rsa", "What network and brain share: RDMs, their comparison, s
 app.add_typer(commands)
 
 Betas = Annotated[
-    list[str] | None, typer.Option("--betas", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz")
+    list[str] | None,
+    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz"),
 ]
 More = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
 ]
 Mask = Annotated[str | None, typer.Option(help="Voxels to read, on the grid of the images.")]
 Labels = Annotated[
-    str, typer.Option(help="Of the volumes: sub-brick, or a TSV (stimulus_id or condition; volume; run).")
+    list[str] | None,
+    typer.Option(
+        help="Of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for all runs, "
+        "one a run (repeat it), or a name with {run}."
+    ),
 ]
 Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition of each stimulus_id.")]
 Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
@@ -53,15 +58,18 @@ Dissimilarity = Annotated[
     ),
 ]
 LeftOver = Annotated[
-    list[str] | None, typer.Option("--residuals", help="Of the GLM, a file a run, for --noise residuals.")
+    list[str] | None,
+    typer.Option("--residuals", metavar="FILE...", help="Of the GLM, for --noise residuals: files, or a pattern."),
 ]
 
 
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
+    from brainmap.cli.images import labels_of, runs_named
     from brainmap.rsa.patterns import load_patterns
     from brainmap.rsa.surface import is_surface
 
+    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
     if any(is_surface(name) for name in betas):
         from brainmap.rsa.surface_patterns import load_surface_patterns
 
@@ -96,7 +104,7 @@ def rdm(
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     hemispheres: Annotated[str, typer.Option(help="separate, or pooled.")] = "separate",
     minimum_voxels: Annotated[int, typer.Option(min=1, help="A smaller ROI is refused.")] = 10,
-    labels: Labels = "sub-brick",
+    labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
     missing: Missing = "error",

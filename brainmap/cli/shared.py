@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,11 +21,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
 
 
-def group(name: str, words: str) -> typer.Typer:
+def group(name: str, words: str) -> Commands:
     """A group of commands; called alone it shows its help."""
-    return typer.Typer(
-        name=name, help=words, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
-    )
+    return Commands(name=name, help=words, no_args_is_help=True)
 
 
 def names(text: str) -> list[str]:

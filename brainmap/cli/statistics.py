@@ -272,7 +272,7 @@ def reliability(
     mask: Mask = None,
     rois: Annotated[str | None, typer.Option(help="Label image: a row an ROI; else one of the whole mask.")] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
-    labels: Labels = "sub-brick",
+    labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
     missing: Missing = "error",

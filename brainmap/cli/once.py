@@ -1,0 +1,130 @@
+"""How words of the command line are taken: an option of one value once, files in the order of their numbers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from brainmap.errors import InputError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+log = logging.getLogger("brainmap")
+
+
+def refuse_twice(command: Any, ctx: Any, args: Sequence[str]) -> None:
+    """Refuse an option of one value that is given twice, under whichever of its names: the last would count.
+
+    Raises
+    ------
+    InputError
+    """
+    _, _, order = command.make_parser(ctx).parse_args(args=list(args))
+    once = [param for param in order if param.param_type_name == "option" and not param.multiple]
+    twice = next((param for k, param in enumerate(once) if param in once[:k]), None)
+    if twice is not None:
+        names = " or ".join(twice.opts)
+        raise InputError(f"{names} is given {once.count(twice)} times, wanted once; leave out all but one")
+
+
+class OnceCommand(TyperCommand):
+    """A command that takes each option of one value once, and lists of files in numeric order."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            args = _spread(self, args)
+            refuse_twice(self, ctx, args)
+        rest = super().parse_args(ctx, args)
+        for param in self.params:
+            value = ctx.params.get(str(param.name))
+            if isinstance(value, list | tuple):
+                ctx.params[str(param.name)] = type(value)(numbered(_expanded(value, param), param.opts[0]))
+        return rest
+
+
+class OnceGroup(TyperGroup):
+    """A group of commands whose own options are given once."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            refuse_twice(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+class Commands(typer.Typer):
+    """A group to which commands are added that take each option of one value once."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(cls=OnceGroup, context_settings={"help_option_names": ["-h", "--help"]}, **given)
+
+    def command(self, name: str | None = None, **given: Any) -> Callable[[_Function], _Function]:
+        """As `typer.Typer.command`."""
+        return super().command(name, cls=OnceCommand, **given)
+
+
+def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
+    """Words that follow an option of several values (whose metavar ends in dots) belong to it, as a shell spreads them.
+
+    `--residuals a b` becomes `--residuals a --residuals b`: else `b` would be one of the other files.
+    """
+    several = {name for param in command.params for name in param.opts if (param.metavar or "").endswith("...")
+               and param.param_type_name == "option"}  # fmt: skip
+    found: list[str] = []
+    option = None
+    for at, word in enumerate(args):
+        if word == "--":
+            return [*found, *args[at:]]
+        if word.startswith("-"):
+            option = word if word in several else None
+        elif option is not None and found[-1] != option:
+            found.append(option)
+        found.append(word)
+    return found
+
+
+def _expanded(values: Sequence[Any], param: Any) -> list[Any]:
+    """Files in place of quoted patterns; a name with places is filled by the command."""
+    from brainmap.cli.images import expanded
+
+    patterns = [str(value) for value in values if re.search(r"[*?]", str(value)) and not re.search(r"[{=]", str(value))]
+    if not patterns:
+        return list(values)
+    option = param.opts[0] if param.param_type_name == "option" else str(param.metavar or param.name).upper()
+    return [type(values[0])(name) for name in expanded([str(value) for value in values], option)]
+
+
+def numbered(files: Sequence[Any], option: str) -> list[Any]:
+    """Files that a shell has sorted as text (run-1, run-10, run-2), in the order of their numbers; others as given.
+
+    Examples
+    --------
+    >>> numbered(["conv1", "conv10", "conv2"], "--layer")
+    ['conv1', 'conv10', 'conv2']
+    """
+    from brainmap.rsa._inputs import natural
+
+    words = [str(file) for file in files]
+    order = sorted(words, key=natural)
+    as_text = (sorted(words), sorted(words, key=lambda word: re.sub(r"[^a-z0-9/]", "", word.lower())))  # C, en_US
+    if words not in as_text or words == order or not all(map(_is_file, words)):
+        return list(files)
+    log.info("note: %s: files are taken in numeric order, %s before %s", option, *_pair(order, words))
+    return sorted(files, key=lambda file: natural(str(file)))
+
+
+def _pair(order: Sequence[str], words: Sequence[str]) -> tuple[str, str]:
+    """The first two names whose order numbers change."""
+    at = next(k for k, (one, other) in enumerate(zip(order, words, strict=True)) if one != other)
+    return Path(order[at]).name, Path(words[at]).name
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word names a file, an AFNI dataset, or files put side by side with `+`."""
+    name = re.sub(r"[\[<].*$", "", word)
+    whole = (name, f"{name}.HEAD", f"{name}HEAD")
+    return any(Path(one).exists() for one in whole) or all(Path(part).is_file() for part in name.split("+"))

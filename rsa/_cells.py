@@ -1,0 +1,83 @@
+"""Cells of tables as text: what is missing is the same in a file, in a DataFrame, in pandas 2 and in pandas 3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from brainmap.checks import MISSING, some
+from brainmap.errors import InputError
+
+
+def cells(column: pd.Series) -> list[str]:
+    """The text of each cell, empty where it is missing; whole numbers stay whole, as a gap makes 1.0 of 1.
+
+    Examples
+    --------
+    >>> cells(pd.Series([1, None, 3])), cells(pd.Series(["NA", "no", " n/a"], dtype="object"))
+    (['1', '', '3'], ['', 'no', ''])
+    >>> cells(pd.Series(["1.5", "2.0"]))
+    ['1.5', '2.0']
+    """
+    given = ["" if absent else str(value).strip() for value, absent in zip(column, column.isna(), strict=True)]
+    texts = ["" if text in MISSING else text for text in given]
+    whole = all(re.fullmatch(r"-?\d+\.0+", text) for text in texts if text)
+    return [text.split(".")[0] for text in texts] if whole else texts
+
+
+def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
+    """The condition of each name; a name without one is its own.
+
+    Raises
+    ------
+    InputError
+        One name with two conditions.
+
+    Examples
+    --------
+    >>> one_condition([("cat_anna", ""), ("cat_anna", "cat"), ("beep", "")], "events")
+    {'cat_anna': 'cat', 'beep': 'beep'}
+    """
+    found: dict[str, set[str]] = {}
+    for name, condition in pairs:
+        found.setdefault(name, set()).update([condition] if condition else [])
+    several = {name: sorted(conditions) for name, conditions in found.items() if len(conditions) > 1}
+    if several:
+        name, conditions = next(iter(several.items()))
+        raise InputError(
+            f"{what}: {name!r} has two conditions, {some(conditions, 3)}" + (f" (and {len(several) - 1} more names)"
+            if len(several) > 1 else "") + "; a name has one, give what differs a name of its own"
+        )  # fmt: skip
+    return {name: next(iter(conditions), name) for name, conditions in found.items()}
+
+
+def by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """What known ids call names of which only folders differ; nothing where that could be two of either side.
+
+    Examples
+    --------
+    >>> by_folders(["cat/0a", "snd/dog/1b", "0a"], ["0a", "dog/1b", "cat/2c"]) == {"snd/dog/1b": "dog/1b"}
+    True
+    >>> by_folders(["2c"], ["0a", "dog/1b", "cat/2c"])
+    {'2c': 'cat/2c'}
+    """
+    ids = set(known)
+    ends: dict[str, set[str]] = {}
+    for one in ids:
+        for end in _tails(one):
+            ends.setdefault(end, set()).add(one)
+    found: dict[str, str] = {}
+    given = list(names)
+    for name in given:
+        fits = next((ends[tail] for tail in _tails(name) if tail in ends), set())
+        if len(fits) == 1:
+            found[name] = next(iter(fits))
+    called = list(found.values())
+    return {name: to for name, to in found.items() if called.count(to) == 1 and name != to}
+
+
+def _tails(name: str) -> list[str]:
+    """A path, and what is left of it without its first folders."""
+    return [name, *(name[match.end() :] for match in re.finditer("/", name))]
