@@ -313,8 +313,15 @@ def _gathered(
         if keep_residuals:
             residuals.append(_spread(fit.residuals, there) * factor)
     noises = [fit.noise.pooled for fit, _ in fits]
-    said = noise_said([fit.noise for fit, _ in fits], settings)
-    log.info("%s", said)
+    said = [noise_said([fit.noise for fit, _ in fits], settings)]
+    if scale == "noise":
+        freedom = sum(fit.dof for fit, _ in fits)
+        said.append(
+            f"scale: betas in standard deviations of each voxel's residuals, pooled over runs {some(plan.run_names)} "
+            f"({freedom:g} degrees of freedom); betas of runs that are fit apart have other units"
+        )
+    for note in said:
+        log.info("%s", note)
     runs = zip(plan.run_names, plan.designs, strict=True)
     table = pd.concat(
         [
@@ -340,7 +347,7 @@ def _gathered(
         autocorrelation=tuple(noise.lag1 for noise in noises),
         scale=scale,
         settings=settings,
-        notes=(*plan.notes, said),
+        notes=(*plan.notes, *said),
     )
 
 

@@ -206,6 +206,8 @@ def test_scales_are_percent_of_the_mean_and_units_of_noise() -> None:
     np.testing.assert_allclose(voxels(percent.image), 100 * voxels(plain.image) / mean, rtol=1e-5)
     sd = np.sqrt((plain.residuals[0] ** 2).sum(axis=0) / plain.dof[0])
     np.testing.assert_allclose(voxels(noise.image), voxels(plain.image) / sd, rtol=1e-4)
+    assert f"pooled over runs '1' ({plain.dof[0]:g} degrees of freedom)" in noise.notes[-1]
+    assert not any(note.startswith("scale") for note in plain.notes)
     low = np.asarray(bold.dataobj).copy()
     low[0, 0, 0] -= 2000
     with pytest.warns(BrainmapWarning, match="1 voxels .* have a mean of 0 or less"):

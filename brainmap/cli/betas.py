@@ -25,7 +25,7 @@ _HELP = {
     "hrf": "glover or spm, also 'glover + derivative', 'glover + derivative + dispersion'.",
     "noise": "arma11 (as 3dREMLfit), ar1, or ols; auto: arma11 for single trials, ar1 for conditions.",
     "grid": "3dREMLfit's -Grid, 3 to 7: each voxel has an a and b of its own from AFNI's grid, with --noise arma11.",
-    "scale": "Units of betas: signal, percent (of the voxel's mean), or noise (standard deviations of the residuals).",
+    "scale": "Units: signal, percent (of a voxel's mean), noise (sd of a voxel's residuals over all runs given).",
     "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
     "times": "File with the time of every volume in seconds (sparse sampling).",
 }
