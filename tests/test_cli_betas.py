@@ -227,8 +227,9 @@ def test_betas_make_a_folder_of_bids_derivatives(
     small: Path, lines_of: Callable[..., tuple[int, list[str], list[str]]]
 ) -> None:
     for _ in range(2):  # the second time the description is there, and stays
-        out = ("--out", f"{small}/derivatives/sub-01/func/sub-01_task-words", "--overwrite")
-        code, _, err = lines_of(*afni_words(small, *out))
+        words = afni_words(small, "--overwrite")
+        words[words.index("--out") + 1] = f"{small}/derivatives/sub-01/func/sub-01_task-words"
+        code, _, err = lines_of(*words)
         assert code == 0, err
     about = json.loads((small / "derivatives" / "dataset_description.json").read_text())
     assert (about["DatasetType"], about["GeneratedBy"][0]["Name"]) == ("derivative", "brainmap")
