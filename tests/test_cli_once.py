@@ -118,11 +118,11 @@ def test_other_numbers_or_orders_of_tables_are_refused(
 
 
 def test_one_table_without_runs_that_serves_several_runs_is_said(runs: Path, brainmap_command: Any) -> None:
-    betas = [runs / f"run-{k}_betas.nii.gz" for k in (1, 2)]
+    betas = [runs / f"run-{k}_betas.nii.gz" for k in (1, 2, 3)]
     words = ["rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", "--labels", runs / "run-1_labels.tsv"]
     answer = brainmap_command(*words, "--out", runs / "x.h5")
     assert answer.code == 0
-    assert "run-1_labels.tsv has no column 'run' and serves all 2 images" in answer.err
+    assert "run-1_labels.tsv has no column 'run' and serves all 3 images" in answer.err
 
 
 def test_runs_are_called_as_their_files_say(runs: Path, brainmap_command: Any) -> None:
