@@ -36,7 +36,7 @@ test-processors: $(VENV)/test.stamp ## the tests as other processors would compu
 
 campaign: $(VENV)/test.stamp ## kills, damaged files and scarce memory, at length (an hour), and their table
 	@rm -f campaign.txt
-	BRAINMAP_CAMPAIGN_KILLS=100 BRAINMAP_CAMPAIGN_MUTATIONS=2000 BRAINMAP_CAMPAIGN_TABLE=campaign.txt $(TEST) -m campaign; \
+	BRAINMAP_CAMPAIGN_KILLS=100 BRAINMAP_CAMPAIGN_MUTATIONS=2000 BRAINMAP_CAMPAIGN_TABLE=$(CURDIR)/campaign.txt $(TEST) -m campaign; \
 	    status=$$?; sort campaign.txt; exit $$status
 
 lint: $(VENV)/dev.stamp ## ruff, mypy --strict, and the direction of imports

@@ -35,11 +35,12 @@ class Ended:
 
 
 class Forge:
-    """Runs `brainmap` commands in children of a process that has everything imported."""
+    """Runs `brainmap` commands in children of a process that has everything imported; libraries take `threads`."""
 
-    def __init__(self) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-               "MPLBACKEND": "agg", "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200"}  # fmt: skip
+    def __init__(self, threads: int = 1) -> None:
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        env = {**os.environ, **counts, "MPLBACKEND": "agg", "PYTHONPATH": str(Path(__file__).parents[1]),
+               "COLUMNS": "200"}  # fmt: skip
         self.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=env)  # fmt: skip
         self._answer()
@@ -146,8 +147,6 @@ def serve() -> None:
     """Import, then answer."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
-    import torch
-
     import brainmap.cli
     import brainmap.demo
     import brainmap.features.training
@@ -155,7 +154,6 @@ def serve() -> None:
 
     brainmap.cli.load_commands()
     brainmap.stages.page.write_report = _stand_in
-    torch.set_num_threads(1)
     started: dict[int, tuple[float, str]] = {}
 
     def answer(**content: Any) -> None:

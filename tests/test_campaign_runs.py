@@ -153,6 +153,16 @@ def test_a_demo_killed_at_random_moments_ends_the_same(forge: Forge, tmp_path: P
                    kills=KILLS if KILLS > 50 else KILLS // 2)  # fmt: skip
 
 
+def test_the_threads_of_libraries_change_no_byte(study: Command, tmp_path: Path) -> None:
+    four = Forge(threads=4)
+    try:
+        ended = four.run(study.fresh(tmp_path / "study"), "run", "study.toml", "--jobs", "2", "--device", "cpu")
+        assert ended.code == 0, ended.said
+        assert differing(study.found(tmp_path / "study"), study.wanted) == []
+    finally:
+        four.close()
+
+
 # disturbed
 
 

@@ -63,7 +63,10 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     augmentation: Annotated[bool, typer.Option(help="Speed, room, equalizer, band, noise, gain and shift.")] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: its own choice.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of torch; default: its own choice. They change weights by rounding."),
+    ] = None,
     compile_steps: Annotated[bool, typer.Option("--compile", help="Fuse the steps; needs a C++ compiler.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again where OUT exists.")] = False,
 ) -> None:
