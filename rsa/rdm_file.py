@@ -1,29 +1,34 @@
-"""RDMs on disk: HDF5 in the layout of rsatoolbox, in any alphabet, whole or not at all."""
+"""RDMs on disk: HDF5 in the layout of rsatoolbox, in any alphabet, whole or not at all, and noticed when damaged."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from brainmap.checks import existing_file, some
 from brainmap.errors import InputError
 from brainmap.record import atomic
+from brainmap.rsa._hdf5 import ABSENT, FAILURES, Refused, check_heaps, read_group
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-ABSENT = "absent"
-"""Attribute of a descriptor: the places where it is None, as rsatoolbox leaves it where RDMs are put together."""
+_BLOCK = 512
+"""Bytes before the HDF5 part: the format leaves them to its writers, and every reader of HDF5 skips them."""
+_MARK = b"brainmap sha256 "
+_LISTS = ("descriptors", "rdm_descriptors", "pattern_descriptors")
 
 
 def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     """Write RDMs as HDF5 in the layout of rsatoolbox (its `load_rdm` reads it), whole or not at all.
 
-    Labels are stored as UTF-8, so any alphabet survives `load_rdms`.
+    Labels are stored as UTF-8, so any alphabet survives `load_rdms`. The file begins with a digest of all that
+    follows, by which `load_rdms` knows whether anything was changed.
 
     Raises
     ------
@@ -35,40 +40,102 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"save_rdms: the folder {path.parent} does not exist; make it first")
-    with atomic(path) as beside, h5py.File(beside, "w") as file:
-        file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
-        _write(file, rdms.to_dict())
+    with atomic(path) as beside:
+        with h5py.File(beside, "w", userblock_size=_BLOCK) as file:
+            file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
+            _write(file, rdms.to_dict())
+        with beside.open("r+b") as raw:
+            raw.seek(_BLOCK)
+            digest = hashlib.file_digest(raw, "sha256").hexdigest()
+            raw.seek(0)
+            raw.write(_MARK + digest.encode() + b"\n")
     return path
 
 
 def load_rdms(path: str | Path) -> RDMs:
     """Read RDMs that `save_rdms` or rsatoolbox wrote.
 
+    Only what lies in the file itself is read, and no more than its size allows for.
+
     Raises
     ------
     InputError
-        No such file, or not RDMs.
+        No such file, or not RDMs; a file of brainmap's with any byte changed; links or data outside of the file.
     """
     import h5py
     from rsatoolbox.rdm.rdms import rdms_from_dict
 
     path = existing_file(path, "RDMs")
+    _check_bytes(path)
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
-            found = _read(file)
+            found = read_group(file, path.stat().st_size)
+    except Refused as error:
+        _refuse(path, str(error))
     except OSError as error:
         raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again") from error
+    except FAILURES as error:
+        _refuse(path, f"{type(error).__name__}: {error}")
     if "dissimilarities" not in found:
         raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
-    wanted = {key: found.get(key, {}) for key in ("descriptors", "rdm_descriptors", "pattern_descriptors")}
-    rdms: RDMs = rdms_from_dict(
-        {
-            "dissimilarities": found["dissimilarities"],
-            "dissimilarity_measure": found.get("dissimilarity_measure"),
-            **wanted,
-        }
-    )
+    vectors = np.asarray(found["dissimilarities"])
+    _check_shape(path, vectors, {key: found.get(key, {}) for key in _LISTS})
+    try:
+        rdms: RDMs = rdms_from_dict(
+            {
+                "dissimilarities": vectors,
+                "dissimilarity_measure": found.get("dissimilarity_measure"),
+                **{key: found.get(key, {}) for key in _LISTS},
+            }
+        )
+    except (AttributeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        _refuse(path, str(error))
     return rdms
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    raise InputError(f"RDMs: {path} holds no RDMs that can be trusted: {' '.join(why.split())}; make it again")
+
+
+def _check_bytes(path: Path) -> None:
+    """Refuse a file of brainmap's that is not as it was written; others have HDF5's own mark at the beginning."""
+    with path.open("rb") as raw:
+        block = raw.read(_BLOCK)
+        if block.startswith(b"\x89HDF\r\n\x1a\n"):
+            return
+        raw.seek(_BLOCK)
+        ours = raw.read(8) == b"\x89HDF\r\n\x1a\n" or block.startswith(_MARK)
+        if not ours:
+            raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again")
+        raw.seek(_BLOCK)
+        said = _MARK + hashlib.file_digest(raw, "sha256").hexdigest().encode() + b"\n"
+    if block != said.ljust(_BLOCK, b"\0"):
+        _refuse(path, "its bytes changed since it was written")
+
+
+def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> None:
+    """Refuse what cannot be RDMs: other kinds of numbers or counts of pairs, descriptors of another length."""
+    if vectors.dtype.kind not in "fiu" or vectors.ndim not in (1, 2, 3) or not vectors.size:
+        _refuse(path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, wanted numbers (n_rdms, n_pairs)")
+    if vectors.ndim == 3:
+        n_rdms, n_items = vectors.shape[:2]
+        square = vectors.shape[2] == n_items
+    else:
+        n_rdms, n_pairs = (1, *vectors.shape)[-2:]
+        n_items = (1 + round((1 + 8 * n_pairs) ** 0.5)) // 2
+        square = n_items * (n_items - 1) // 2 == n_pairs
+    if not square:
+        _refuse(path, f"dissimilarities of shape {vectors.shape} are not those of all pairs of some items")
+    if np.isinf(vectors).any():
+        _refuse(path, "dissimilarities are infinite")
+    for kind, count in zip(_LISTS, (None, n_rdms, n_items), strict=True):
+        if not isinstance(descriptors[kind], Mapping):
+            _refuse(path, f"{kind} is no group")
+        for name, values in descriptors[kind].items():
+            length = len(values) if isinstance(values, np.ndarray) and values.ndim else 1
+            if count is not None and length != count:
+                _refuse(path, f"{kind} {name!r} has {length} values, wanted {count}")
 
 
 def _write(group: Any, entries: Mapping[str, Any]) -> None:
@@ -87,19 +154,3 @@ def _write(group: Any, entries: Mapping[str, Any]) -> None:
             group[key] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
             if absent:
                 group[key].attrs[ABSENT] = absent
-
-
-def _read(group: Any) -> dict[str, Any]:
-    import h5py
-
-    found: dict[str, Any] = dict(group.attrs)
-    for key, value in group.items():
-        if isinstance(value, h5py.Group):
-            found[key] = _read(value)
-        elif value.shape is not None:
-            array = value[()]
-            found[key] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
-            if ABSENT in value.attrs:
-                found[key] = found[key].astype(object)
-                found[key][value.attrs[ABSENT]] = None
-    return found
