@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import pickle
@@ -9,7 +10,6 @@ import pickletools
 import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.exported import is_exported, load_exported
+from brainmap.features.exported import is_exported, load_exported, names_in_zip
 from brainmap.features.networks import build_network, network_names
 from brainmap.record import atomic
 
@@ -77,7 +77,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) 
     """Write weights and metadata as one safetensors file, whole or not at all."""
     path = Path(path)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
-    metadata = {"brainmap": json.dumps(asdict(checkpoint), sort_keys=True)}
+    about = json.dumps(asdict(checkpoint), sort_keys=True)
+    metadata = {"brainmap": about, "sha256": _digest(weights, about)}
     with atomic(path) as beside:  # bytes, because save_file would make the file readable by its owner only
         beside.write_bytes(safetensors.torch.save(weights, metadata=metadata))
     return path
@@ -171,7 +172,7 @@ def call_builder(reference: str) -> nn.Module:
     sys.path.insert(0, added)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the module is the user's, and so is whatever it raises
+    except (Exception, SystemExit) as error:  # the module is the user's, and so is whatever it raises
         raise InputError(f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
                          f"{_first_line(error)}); is it installed or in this folder?") from None
     finally:
@@ -182,7 +183,7 @@ def call_builder(reference: str) -> nn.Module:
                          f"{nearest(function_name, dir(module))}")
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
                          "wanted a function that needs no arguments") from None
     if not isinstance(model, nn.Module):
@@ -192,15 +193,10 @@ def call_builder(reference: str) -> nn.Module:
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise _damaged(path, "safetensors file", error) from None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(n.endswith("/constants.pkl") for n in archive.namelist()):
-                raise InputError(f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
-                                 "export the network with torch.export, or save model.state_dict()")
+        return _read_safetensors(path)
+    if any(n.endswith("/constants.pkl") for n in names_in_zip(path)):
+        raise InputError(f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
+                         "export the network with torch.export, or save model.state_dict()")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats and protocols: they load or are refused all the same
@@ -218,6 +214,28 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # on a damaged file torch raises whatever its zip, tar and pickle readers raise
         raise _damaged(path, "file of torch.save", error) from None
     return _state_dict_in(path, found)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a safetensors file; of brainmap's own only as they were written."""
+    try:
+        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except Exception as error:  # on a damaged file safetensors raises whatever torch and json raise
+        raise _damaged(path, "safetensors file", error) from None
+    if "sha256" in about and about["sha256"] != _digest(weights, about.get("brainmap", "")):
+        raise _damaged(path, "safetensors file", ValueError("its weights or metadata changed since it was written"))
+    return weights
+
+
+def _digest(weights: Mapping[str, torch.Tensor], about: str) -> str:
+    """SHA-256 of weights and of what is said of them."""
+    digest = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _called_by_pickle(path: Path) -> str:
@@ -242,7 +260,7 @@ def _damaged(path: Path, what: str, error: Exception) -> InputError:
                       "copy it again")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 

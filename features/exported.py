@@ -13,7 +13,9 @@ import json
 import logging
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,10 +72,20 @@ class ExportedNetwork(nn.Module):
 
 def is_exported(path: Path) -> bool:
     """Whether a file is an archive of `torch.export.save`, whatever its name."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(n.endswith("/archive_format") for n in archive.namelist())
+    return any(n.endswith("/archive_format") for n in names_in_zip(path))
+
+
+DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, zlib.error)
+"""What zipfile raises on a damaged archive."""
+
+
+def names_in_zip(path: Path) -> list[str]:
+    """Names of the members of an archive; none of what is no archive, or cannot be read as one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except DAMAGED:
+        return []
 
 
 def load_exported(path: Path) -> nn.Module:

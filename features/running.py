@@ -228,6 +228,8 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
     """Run a batch; what torch says about a misfitting input becomes one line."""
     try:
         return cast(Tensor, model(batch))
+    except SystemExit:
+        raise InputError("network: its code ends the program (sys.exit) where it should give logits") from None
     except (RuntimeError, ValueError, IndexError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "out of memory" in said or "allocate memory" in said:

@@ -30,6 +30,8 @@ OTHERS = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff", ".aifc", ".a
 RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
 PEAK_LEVEL = 0.5  # of full scale (-6 dB)
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+LONGEST = 4 * 3600  # s; what claims to last longer is damaged, or no stimulus
+_BLOCK = 1 << 22  # samples of all channels that are decoded at once
 UNKNOWN_SIZE = 0x7FFF0000  # bytes; programs that write WAV into a pipe promise this much or more
 
 
@@ -227,6 +229,8 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
 def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
     """Read one file as it is: float32 `(n_samples, n_channels)`, and its rate [Hz].
 
+    Memory is taken for what the file holds, whatever its header promises.
+
     Raises
     ------
     InputError
@@ -236,24 +240,31 @@ def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(path) as file:
             wanted, rate = file.frames, file.samplerate
-            samples = file.read(wanted, dtype="float32", always_2d=True)  # a GSM file must be told how many
+            blocks, left = [np.empty((0, file.channels), np.float32)], wanted
+            most = max(1, _BLOCK // file.channels)
+            while left and len(block := file.read(min(most, left), dtype="float32", always_2d=True)):
+                blocks.append(block)  # a GSM file must be told how many
+                left -= len(block)
     except (soundfile.SoundFileError, ValueError, TypeError, MemoryError) as error:
         raise _unreadable(path, error) from None
-    if len(samples) < wanted:
-        raise _cut_short(path, f"{wanted} samples", len(samples))
-    return samples, rate
+    if left:
+        raise _cut_short(path, f"{wanted} samples", wanted - left)
+    return np.concatenate(blocks), rate
 
 
 def check_sound(path: Path) -> None:
     """Look at one file without decoding it; raise an `InputError` where it cannot be a whole sound."""
     existing_file(path, "sounds")
     try:
-        frames = soundfile.info(path).frames
+        about = soundfile.info(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a .raw file, which says nothing about itself
         raise _unreadable(path, error) from None
     _check_whole(path)
-    if not frames:
+    if not about.frames:
         raise InputError(f"sounds: {path} holds no samples")
+    if about.frames > LONGEST * about.samplerate:
+        raise InputError(f"sounds: {path} ({path.stat().st_size} bytes) says that it lasts "
+                         f"{about.frames / about.samplerate / 3600:.3g} h, wanted at most {LONGEST // 3600} h; cut it")
 
 
 def _check_whole(path: Path) -> None:

@@ -21,7 +21,8 @@ from tests.mutations import mutate
 def rdms() -> RDMs:
     vectors = np.random.default_rng(0).random((2, 6))
     return RDMs(vectors, dissimilarity_measure="corr", descriptors={"session": "a"},
-                rdm_descriptors={"roi": ["x", "y"]}, pattern_descriptors={"stimulus": list("abcd"), "order": [1.0, 2.0, 3.0, 4.0]})  # fmt: skip
+                rdm_descriptors={"roi": ["x", "y"]},
+                pattern_descriptors={"stimulus": list("abcd"), "order": [1.0, 2.0, 3.0, 4.0]})  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -383,3 +383,21 @@ def test_a_whole_study_fits_on_one_page(tmp_path: Any) -> None:
     wanted = ["known", "sheet", "layers", "geometry", "brain", "hears", "attends", "data", "methods", "provenance"]
     assert re.findall(r'<h2 id="([^"]+)"', html) == wanted
     assert html.count("<audio") == 16 + 3 * 8 + 16
+
+
+def test_a_browser_is_told_to_run_the_page_s_own_script_and_to_load_nothing(page: Any) -> None:
+    import hashlib
+    import re
+
+    html = page[1]
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    assert policy is not None
+    said = policy[1].replace("&#39;", "'")
+    assert said.startswith("default-src 'none'")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts}
+    assert set(re.findall(r"'sha256-([^']+)'", said)) == hashes
+    assert len(scripts) == html.count("<script")
+    assert "http" not in said
+    assert html.index("Content-Security-Policy") < html.index("<style>")
+    assert not re.search(r"\son\w+=", re.sub(r"<script>.*?</script>|<style>.*?</style>", "", html, flags=re.DOTALL))

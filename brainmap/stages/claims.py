@@ -79,14 +79,14 @@ def _take(path: Path) -> bool:
 
 def _holder(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split()
+        return path.read_text(encoding="utf-8", errors="replace").split()
     except FileNotFoundError:
         return []
 
 
 def _is_abandoned(path: Path, after: float) -> bool:
     holder = _holder(path)
-    if len(holder) == 2 and holder[0] == HOST:
+    if len(holder) == 2 and holder[0] == HOST and holder[1].isdecimal():
         return not lives(int(holder[1]))
     beside = unfinished(path)  # the file system's clock may not be this machine's
     beside.touch()

@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import RunError
-from brainmap.record import atomic
+from brainmap.record import atomic, content_key
 from brainmap.rsa._searchlight import SearchlightPlan
 
 log = logging.getLogger("brainmap")
@@ -84,20 +87,26 @@ def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
     with atomic(piece.file) as beside:
         np.savez(
             beside, voxels=scored.voxels, scores=scored.scores, counts=scored.counts, key=np.array(piece.key),
-            share=np.array(share),
+            share=np.array(share), digest=np.array(content_key(replace(scored, key=piece.key, share=share))),
         )  # fmt: skip
     return piece.file
 
 
 def read_piece(file: Path) -> Scored | None:
-    """What a file of scores holds; None where there is no such file, or it is none of ours."""
+    """What a file of scores holds; None where there is none, or it is not as it was written."""
     try:
-        with np.load(file, allow_pickle=False) as found:
-            return Scored(
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as found:
+            scored = Scored(
                 found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"])
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return scored if str(found["digest"]) == content_key(scored) else None
+    except _FAILURES:
         return None
+
+
+_FAILURES = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError,
+             OverflowError, SyntaxError, struct.error, zlib.error, tokenize.TokenError, zipfile.BadZipFile)  # fmt: skip
+"""What numpy raises on a damaged archive."""
 
 
 def lacking(pieces: Sequence[Piece]) -> list[Piece]:
