@@ -107,7 +107,7 @@ def _metadata(path: Path) -> Checkpoint | None:
     try:
         stored = {k: v for k, v in json.loads(text).items() if k in known}
         return Checkpoint(**{**stored, "classes": tuple(stored.get("classes", ()))})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"checkpoint: {path} carries brainmap metadata that cannot be read ({error})") from None
 
 

@@ -75,7 +75,7 @@ def raw_of(folder: Path) -> Path | None:
     try:
         about = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
         links = [about.get("DatasetLinks", {}).get("raw"), *(s.get("URL") for s in about.get("SourceDatasets", []))]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         links = []
     for link in (str(link).removeprefix("file://") for link in links if link):
         if (folder / link).is_dir() and participants_in(folder / link):
@@ -115,7 +115,7 @@ def sidecar(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths:
         try:
             said |= dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: no JSON of a sidecar ({error})") from None
     return said
 

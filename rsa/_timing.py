@@ -191,6 +191,6 @@ def sidecars_of(path: Path | None) -> list[Path]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"sidecar {path}: is no JSON ({error})") from None
     return content if isinstance(content, dict) else {}

@@ -189,7 +189,10 @@ def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what:
     names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 before 100
     beside = path.with_suffix(".json") if path is not None else None
     if kind == "a" and beside is not None and beside.is_file():
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        try:
+            about = dict(json.loads(beside.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"confounds of {what}: the sidecar {beside} is no JSON object ({error})") from None
         combined = [c for c in names if isinstance(about.get(c), dict) and about[c].get("Mask") == "combined"]
         names = combined or names
     if len(names) < n:
