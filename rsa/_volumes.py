@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.places import room_for
 from brainmap.record import unfinished
 
 # By AFNI's and NIfTI's common code of a distribution: its name in AFNI and its number of parameters.
@@ -167,7 +168,7 @@ def written(target: Path) -> Iterator[IO[bytes]]:
     """Write beside `target`, gzipped when its name says so, and put it in place when all went well."""
     part = unfinished(target)
     try:
-        with part.open("wb") as file:
+        with room_for(target.name, target.parent), part.open("wb") as file:
             if target.suffix == ".gz":
                 # No time and no name inside: the same image gives the same bytes.
                 with gzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:

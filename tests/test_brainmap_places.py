@@ -140,6 +140,22 @@ def test_a_full_disk_names_the_folder_and_the_file_and_says_how_to_go_on(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_have_their_own_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nibabel as nib
+    import numpy as np
+
+    from brainmap.rsa import _nifti
+    from brainmap.rsa.images import save_image
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_nifti, "for_file", full)
+    with pytest.raises(RunError, match=r"while a\.nii\.gz was being written"):
+        save_image(nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_hdf5_says_in_words_only_that_a_disk_is_full(tmp_path: Path) -> None:
     def fails() -> None:
         with atomic(tmp_path / "a.h5"):

@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
+from brainmap.places import room_for
 from brainmap.record import unfinished
 from brainmap.viz.cards import Card, cam_cards, pattern_cards
 from brainmap.viz.methods import methods_paragraph
@@ -297,8 +298,9 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()
-        beside.write_text(html, encoding="utf-8")
-        beside.replace(path)
+        with room_for(path.name, path.parent):
+            beside.write_text(html, encoding="utf-8")
+            beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink()
