@@ -181,6 +181,7 @@ def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
 
 @contextmanager
 def listening(model: nn.Module, ear: Ear) -> Iterator[None]:
+    """Let an ear listen to every forward pass of a model; when the block ends no hook is left."""
     modules = dict(model.named_modules())
     with ExitStack() as stack:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())

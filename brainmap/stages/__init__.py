@@ -11,7 +11,6 @@ from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
 from brainmap.stages.betas import run_betas
-from brainmap.stages.calls import run_calls
 from brainmap.stages.checking import check_output, check_study
 from brainmap.stages.cluster import compute_on_dask
 from brainmap.stages.context import Context, log, one_thread_each
@@ -127,7 +126,6 @@ def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Load
         clear_pieces(chunk_folder(context))
     run_description(context)
     loaded = run_networks(context)
-    run_calls(context, loaded)
     run_maps_table(context)
     run_betas(context, participants)
     return loaded

@@ -37,7 +37,7 @@ from brainmap.stages.context import Context
 from brainmap.stages.controls import check_controls, check_pairs
 from brainmap.stages.explain import explained
 from brainmap.stages.group_maps import check_differences
-from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines
+from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
 from brainmap.stages.participants import WHITENED
 from brainmap.stages.surfaces import check_same_meshes, surface_problems, surface_row
 from brainmap.study import Network, Participant
@@ -261,9 +261,10 @@ def _hear(context: Context, network: Network, notes: list[str]) -> None:
     """Note what is said of the sounds as a network takes them, and how many it calls by their condition."""
     loaded = load(context, network)
     notes += loaded.sounds.report.lines()
-    line = calls_line(context, loaded)
-    if line is not None:
-        notes.append(line)
+    names = class_names(loaded)
+    if names is not None:
+        done = context.is_done(f"network-{network.name}", network_key(context, loaded, Version(network, "")))
+        notes.append(calls_line(context, loaded, names, done=done))
 
 
 def _check_baselines(context: Context) -> None:

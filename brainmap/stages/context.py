@@ -58,6 +58,7 @@ class Context:
     shared: bool = False
     idle: list[str] = field(default_factory=list)  # stages that had nothing to do
     networks: dict[str, Any] = field(default_factory=dict)  # what `stages.networks.load` has loaded
+    calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # what each network calls the sounds
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property

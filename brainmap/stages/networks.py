@@ -25,6 +25,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import load_rdms, save_rdms
+from brainmap.stages.calls import write_calls
 from brainmap.stages.context import Context, ready
 from brainmap.study import Baselines, Network
 
@@ -174,7 +175,8 @@ def network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """What the RDMs of a network depend on."""
     settings = version.network.model_dump(include={"name", "layers", "pooling", "units_axis", "dissimilarity", "units"})
     items = context.study.settings.rsa.items
-    return content_key(VERSION, heard_key(context, loaded, version), settings, items, loaded.sounds.conditions)
+    heard = heard_key(context, loaded, version)
+    return content_key(VERSION, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
 
 
 def check_items(context: Context, loaded: Loaded) -> None:
@@ -224,7 +226,11 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         },
         inputs_of(context, version),
     )
-    return [path, context.sidecar(path, about), *array_paths(context, version, "activations")]
+    names = class_names(loaded)
+    calls = [] if names is None or version.control or not isinstance(network, Network) else list(
+        write_calls(context, loaded, names, about)
+    )  # fmt: skip
+    return [path, context.sidecar(path, about), *calls, *array_paths(context, version, "activations")]
 
 
 def inputs_of(context: Context, version: Version) -> list[str]:
