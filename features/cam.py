@@ -288,9 +288,9 @@ def _by_gradient(
         gradient = None
         if logits.requires_grad:
             # items do not meet in eval mode, so that one backward pass serves the batch
-            (gradient,) = torch.autograd.grad(
-                logits[:, column].sum(), tensor, retain_graph=True, allow_unused=True
-            )
+            with torch.enable_grad():  # a forward pass under no_grad leaves gradients off
+                total = logits[:, column].sum()
+            (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
         if gradient is None:
             raise RunError("class activation maps: the layer does not influence the logits; name another")
         maps[:, i] = combine(kept, target.arranged(gradient, len(logits)).flatten(2))

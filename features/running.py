@@ -114,6 +114,9 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
     InputError
         A device that this machine does not have.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise InputError("network: is scripted (TorchScript), and nothing within it can be listened to; give the plain "
+                         "module, or export it with torch.export")
     flags = [(module, module.training) for module in model.modules()]
     home = device_of(model)
     if device is not None:
