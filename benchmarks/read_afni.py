@@ -21,7 +21,7 @@ import numpy as np
 from clock import in_turn
 
 from brainmap import rsa
-from brainmap.rsa.afni import brik_attributes, format_head, grid_attributes
+from brainmap.rsa.images.afni import brik_attributes, format_head, grid_attributes
 
 SHAPE = (61, 73, 61)
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         SurfaceMaps as SurfaceMaps,
         surface_searchlight as surface_searchlight,
     )
-    from brainmap.rsa._volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.beta_files import save_betas as save_betas
     from brainmap.rsa.ceiling import (
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
         group_test as group_test,
         threshold_map as threshold_map,
     )
-    from brainmap.rsa.images import (
+    from brainmap.rsa.images.files import (
         check_same_grid as check_same_grid,
         grid_tolerance as grid_tolerance,
         image_info as image_info,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
         save_image as save_image,
         sub_brick_labels as sub_brick_labels,
     )
+    from brainmap.rsa.images.volumes import ImageInfo as ImageInfo, Stat as Stat
     from brainmap.rsa.inference import (
         score_statistics as score_statistics,
         split_half_best_layer as split_half_best_layer,
@@ -142,8 +142,8 @@ if TYPE_CHECKING:
     from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
 
 _HOMES = {
-    "_volumes": ("ImageInfo", "Stat"),
-    "images": (
+    "images.volumes": ("ImageInfo", "Stat"),
+    "images.files": (
         "load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "grid_tolerance", "resample",
     ),
     "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),

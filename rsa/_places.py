@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.neighbors import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.regions import Rois, grid_of
 from brainmap.rsa.surface import SurfaceData, is_surface, load_surface

@@ -22,7 +22,7 @@ from brainmap.rsa._reml import RunNoise
 from brainmap.rsa._timing import Timing, timing_of
 from brainmap.rsa.confounds import Confounds, Strategy, read_confounds
 from brainmap.rsa.events import EventSource, read_events
-from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.regions import Image, grid_of
 
 log = logging.getLogger("brainmap")

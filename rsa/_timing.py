@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._volumes import ImageInfo
+from brainmap.rsa.images.volumes import ImageInfo
 
 Floats = NDArray[np.float64]
 

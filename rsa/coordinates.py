@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa._selectors import afni_base, split_name
-from brainmap.rsa.images import image_info, load_image
+from brainmap.rsa.images.files import image_info, load_image
+from brainmap.rsa.images.names import afni_base, split_name
 from brainmap.rsa.regions import Image, Mask, Rois, cut_rois, space_family
 from brainmap.rsa.spheres import TOLERANCE_MM
 

@@ -189,7 +189,7 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     import nibabel as nib
     import pandas as pd
 
-    from brainmap.rsa.images import image_info
+    from brainmap.rsa.images.files import image_info
 
     rows = []
     for one in inputs:
@@ -221,7 +221,7 @@ def repetition_time(one: RunInputs) -> float | None:
     InputError
         The two contradict each other.
     """
-    from brainmap.rsa.images import image_info
+    from brainmap.rsa.images.files import image_info
 
     header = image_info(one.image).t_r
     if header and one.t_r and abs(header - one.t_r) > 1e-3 * one.t_r:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._selectors import hemisphere_files
+from brainmap.rsa.images.names import hemisphere_files
 from brainmap.rsa.surface import HEMISPHERES, MESHES
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ from rsatoolbox.data.dataset import Dataset
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa._buckets import regressors_of
-from brainmap.rsa.images import check_same_grid, image_info, load_image
+from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions import Image, Mask, Rois, grid_of, load_mask
 from brainmap.rsa.rois import load_rois

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa._nifti import code_of_space
-from brainmap.rsa.images import check_same_grid, load_image
+from brainmap.rsa.images.files import check_same_grid, load_image
+from brainmap.rsa.images.nifti import code_of_space
 
 Image = str | Path | nib.Nifti1Image
 Mask = Image | Sequence[Image]

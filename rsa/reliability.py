@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
-from brainmap.rsa.images import check_same_grid, image_info, load_image
+from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.normalize import average_patterns
 from brainmap.rsa.regions import Image, Mask, load_mask
 

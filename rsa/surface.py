@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from brainmap.checks import existing_file, one_of, some
 from brainmap.errors import InputError
 from brainmap.record import atomic
-from brainmap.rsa._selectors import hemisphere_files
-from brainmap.rsa.images import image_info, load_image
+from brainmap.rsa.images.files import image_info, load_image
+from brainmap.rsa.images.names import hemisphere_files
 from brainmap.rsa.regions import Image, space_family
 
 Floats = NDArray[np.float32]

@@ -180,7 +180,7 @@ def write_checkpoint(path: Path, seed: int = 0) -> None:
 
 def write_brain(folder: Path, participant: str, *, afni: bool, seed: int = 0) -> None:
     """Three runs of betas in random order, and a mask without the last slice."""
-    from brainmap.rsa.images import save_image
+    from brainmap.rsa.images.files import save_image
 
     own = folder / f"sub-{participant}"
     own.mkdir(exist_ok=True)
@@ -200,7 +200,7 @@ def write_brain(folder: Path, participant: str, *, afni: bool, seed: int = 0) ->
 
 def write_rois(folder: Path) -> None:
     """Three regions and their table."""
-    from brainmap.rsa.images import save_image
+    from brainmap.rsa.images.files import save_image
 
     labels = np.zeros(SHAPE, np.int16)
     labels[:2, :, :4], labels[4:, :, :4], labels[2:4, :4, :4] = 1, 2, 3

@@ -144,8 +144,8 @@ def test_images_have_their_own_line_too(tmp_path: Path, monkeypatch: pytest.Monk
     import nibabel as nib
     import numpy as np
 
-    from brainmap.rsa import _nifti
-    from brainmap.rsa.images import save_image
+    from brainmap.rsa.images import nifti as _nifti
+    from brainmap.rsa.images.files import save_image
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brainmap import rsa
-from brainmap.rsa.images import image_info
+from brainmap.rsa.images.files import image_info
 
 
 @pytest.fixture

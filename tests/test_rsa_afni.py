@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
-from brainmap.rsa.afni import parse_head
+from brainmap.rsa.images.afni import parse_head
 
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "afni"
 written_by_afni = pytest.mark.skipif(not DATA.is_dir(), reason=f"no files written by AFNI in {DATA}")

@@ -17,7 +17,7 @@ from rsatoolbox.rdm.calc import calc_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms
-from brainmap.rsa.images import save_image
+from brainmap.rsa.images.files import save_image
 from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
 from brainmap.rsa.patterns import check_patterns, load_patterns, select_roi, voxel_report
 from brainmap.rsa.reliability import screen_voxels, voxel_reliability

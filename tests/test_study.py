@@ -153,7 +153,7 @@ def test_every_map_and_rdm_carries_its_provenance(tiny_results: Any) -> None:
 
 
 def test_maps_say_inside_what_they_are(tiny_results: Any) -> None:
-    from brainmap.rsa.images import image_info
+    from brainmap.rsa.images.files import image_info
 
     (path,) = tiny_results.out.glob("sub-01/func/*trainedconv3*statmap.nii.gz")
     info = image_info(path)

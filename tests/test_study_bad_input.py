@@ -143,7 +143,7 @@ def condition_missing_in_a_run(study: Any) -> None:
 
 
 def label_text(path: Path) -> list[str]:
-    from brainmap.rsa.images import sub_brick_labels
+    from brainmap.rsa.images.files import sub_brick_labels
 
     return sub_brick_labels(path)
 

@@ -179,7 +179,7 @@ def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
     import torch
 
     from brainmap.features.checkpoints import load_network
-    from brainmap.rsa.images import sub_brick_labels
+    from brainmap.rsa.images.files import sub_brick_labels
 
     for participant in ("01", "02", "03"):
         for run in (1, 2, 3):

@@ -47,7 +47,7 @@ def _options(
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     warnings.showwarning = _one_line
     if grid_tolerance is not None:
-        from brainmap.rsa.images import grid_tolerance as within
+        from brainmap.rsa.images.files import grid_tolerance as within
 
         context.with_resource(within(grid_tolerance))
 

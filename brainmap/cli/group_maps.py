@@ -154,7 +154,7 @@ def surface_maps(path: str) -> dict[str, SurfaceData]:
 
 
 def _space(path: str) -> str:
-    from brainmap.rsa.images import image_info
+    from brainmap.rsa.images.files import image_info
 
     return image_info(path).space
 

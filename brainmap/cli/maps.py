@@ -80,7 +80,7 @@ def searchlight(
     """
     from brainmap.rsa._searchlight import searchlight as search
     from brainmap.rsa._searchlight_maps import layers_over_time
-    from brainmap.rsa.images import image_info
+    from brainmap.rsa.images.files import image_info
     from brainmap.rsa.rdm_file import load_rdms
     from brainmap.rsa.surface import is_surface
 
@@ -196,7 +196,7 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
 
 def image_free(path: str, overwrite: bool, option: str) -> None:
     """Refuse an image that exists before anything is computed."""
-    from brainmap.rsa._selectors import afni_base
+    from brainmap.rsa.images.names import afni_base
 
     base = afni_base(path)
     free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
@@ -210,7 +210,7 @@ def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **
     import numpy as np
 
     from brainmap.record import command_line
-    from brainmap.rsa.images import save_image
+    from brainmap.rsa.images.files import save_image
 
     volumes = [np.asarray(image.dataobj) for image in images]
     joined = images[0]  # as it is, with its time axis, where it is the only one
@@ -225,7 +225,7 @@ def sub_bricks(path: str) -> dict[str, Nifti1Image]:
     import numpy as np
 
     from brainmap.checks import some
-    from brainmap.rsa.images import load_image, sub_brick_labels
+    from brainmap.rsa.images.files import load_image, sub_brick_labels
 
     image = load_image(path)
     values = np.asarray(image.dataobj)

@@ -85,7 +85,7 @@ def device_named(device: str) -> str:
 def provenance(parameters: Mapping[str, Any], inputs: Iterable[str | Path], *, seed: int = 0) -> dict[str, Any]:
     """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs."""
     from brainmap.record import Ledger, content_key, file_digest
-    from brainmap.rsa._selectors import image_files
+    from brainmap.rsa.images.names import image_files
 
     digests = {}
     for name in inputs:

@@ -206,7 +206,7 @@ def brain(
         raise InputError("--view best and --layers go together: the names that 1, 2, ... stand for")
 
     def make() -> Figure:
-        from brainmap.rsa.images import load_image
+        from brainmap.rsa.images.files import load_image
         from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
 
         if view == "surface":
@@ -237,7 +237,7 @@ def _on_surface(path: str, layers: str | None, **given: Any) -> Figure:
 
 def _one_volume(path: str) -> Nifti1Image:
     from brainmap.checks import some
-    from brainmap.rsa.images import load_image, sub_brick_labels
+    from brainmap.rsa.images.files import load_image, sub_brick_labels
 
     loaded = load_image(path)
     if len(loaded.shape) > 3:

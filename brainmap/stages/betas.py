@@ -22,7 +22,7 @@ from brainmap.rsa._plan import Plan, parameters_said, plan_betas
 from brainmap.rsa._timing import sidecars_of
 from brainmap.rsa.beta_files import coefficient_labels, save_betas
 from brainmap.rsa.glm import fit_betas
-from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.pattern_table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns import planned_patterns
 from brainmap.rsa.rdm_file import load_rdms

@@ -21,7 +21,7 @@ from brainmap.features.layers import select_layers
 from brainmap.features.running import evaluating
 from brainmap.features.sounds import read_sound
 from brainmap.places import refuse_links_out
-from brainmap.rsa.images import check_same_grid, image_info
+from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.layouts import repetition_time
 from brainmap.rsa.normalize import MOST_CHANNELS
 from brainmap.rsa.pattern_table import Pattern, read_table

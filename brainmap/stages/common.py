@@ -6,7 +6,7 @@ from pathlib import Path
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa._selectors import image_files
+from brainmap.rsa.images.names import image_files
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version
 from brainmap.stages.participants import map_path

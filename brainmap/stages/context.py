@@ -20,8 +20,8 @@ from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa._neighborhoods import one_blas_thread
-from brainmap.rsa._selectors import image_files
-from brainmap.rsa.images import save_image
+from brainmap.rsa.images.files import save_image
+from brainmap.rsa.images.names import image_files
 from brainmap.rsa.surface import SurfaceData, save_surface
 from brainmap.stages.claims import claimed
 from brainmap.study import Participant, Study

@@ -15,7 +15,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
-from brainmap.rsa.images import check_same_grid
+from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.regions import grid_of
 from brainmap.rsa.surface import SurfaceData
 from brainmap.stages.brains import regions_of

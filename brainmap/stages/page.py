@@ -13,7 +13,7 @@ from brainmap.features.checkpoints import Checkpoint
 from brainmap.features.explanations import open_maximizations
 from brainmap.places import inside
 from brainmap.record import content_key
-from brainmap.rsa.images import load_image
+from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.stages.betas import noise_found
 from brainmap.stages.calls import kept_line

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._selectors import VIEWS
-from brainmap.rsa._volumes import ImageInfo, Stat, Stored, check_size
+from brainmap.rsa.images.names import VIEWS
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size
 
 Value = str | tuple[int, ...] | tuple[float, ...]
 Attributes = dict[str, Value]

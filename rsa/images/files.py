@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa import _nifti, afni
-from brainmap.rsa._selectors import VIEWS, afni_base, find_pair, pick, split_name, value_range
-from brainmap.rsa._volumes import ImageInfo, Stat, Stored, check_held, read_sub_bricks, written
+from brainmap.rsa.images import afni, nifti as _nifti
+from brainmap.rsa.images.names import VIEWS, afni_base, find_pair, pick, split_name, value_range
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_held, read_sub_bricks, written
 
 _NIFTI = (".nii", ".nii.gz", ".nii.bz2")
 Interpolation = Literal["continuous", "label"]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._volumes import ImageInfo, Stat, Stored, check_size, opened
-from brainmap.rsa.afni import Attributes, attributes_of, describe
+from brainmap.rsa.images.afni import Attributes, attributes_of, describe
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size, opened
 
 _FORMATS = {348: (nib.Nifti1Header, b"n+1\0", 352), 540: (nib.Nifti2Header, b"n+2\0", 544)}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
