@@ -21,9 +21,9 @@ from brainmap.features.checkpoints import load_checkpoint, load_network
 from brainmap.features.sounds import load_sounds
 from brainmap.progress import progress
 from brainmap.record import atomic, command_line, versions, write_json, write_table
-from brainmap.rsa.coordinates import AUDITORY_CENTERS
 from brainmap.rsa.images.files import save_image
-from brainmap.rsa.rois import sphere_rois
+from brainmap.rsa.regions.centers import AUDITORY_CENTERS
+from brainmap.rsa.regions.labels import sphere_rois
 from brainmap.rsa.simulate import SimulatedParticipant, simulate_participant
 from brainmap.rsa.synthetic_bold import simulate_bold
 

@@ -100,6 +100,13 @@ if TYPE_CHECKING:
     from brainmap.rsa.rdm import compute_rdms as compute_rdms
     from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
     from brainmap.rsa.recovery import recovery_table as recovery_table
+    from brainmap.rsa.regions.labels import (
+        AUDITORY_CENTERS as AUDITORY_CENTERS,
+        Rois as Rois,
+        load_mask as load_mask,
+        load_rois as load_rois,
+        sphere_rois as sphere_rois,
+    )
     from brainmap.rsa.regression import (
         ModelScores as ModelScores,
         fit_weights as fit_weights,
@@ -113,13 +120,6 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.residuals import Residuals as Residuals, load_residuals as load_residuals
     from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-    from brainmap.rsa.rois import (
-        AUDITORY_CENTERS as AUDITORY_CENTERS,
-        Rois as Rois,
-        load_mask as load_mask,
-        load_rois as load_rois,
-        sphere_rois as sphere_rois,
-    )
     from brainmap.rsa.run_noise import RunNoise as RunNoise
     from brainmap.rsa.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.simulate import (
@@ -146,7 +146,7 @@ _HOMES = {
     "images.files": (
         "load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "grid_tolerance", "resample",
     ),
-    "rois": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
+    "regions.labels": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),

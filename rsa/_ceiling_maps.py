@@ -34,7 +34,7 @@ from brainmap.rsa._shared_mask import on_shared_mask
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.ceiling import APPROXIMATE, noise_ceiling_of_vectors
 from brainmap.rsa.compare import RANKED, Measure
-from brainmap.rsa.regions import load_mask
+from brainmap.rsa.regions.rois import load_mask
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset

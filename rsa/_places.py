@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.neighbors import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
-from brainmap.rsa.regions import Rois, grid_of
+from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.surface import SurfaceData, is_surface, load_surface
 
 Floats = NDArray[np.float64]
@@ -110,7 +110,7 @@ class Voxels:
 
     def regions(self, rois: Any) -> Rois:
         """Regions on the same grid."""
-        from brainmap.rsa.rois import load_rois
+        from brainmap.rsa.regions.labels import load_rois
 
         found = rois if isinstance(rois, Rois) else load_rois(rois, minimum_voxels=1)
         grid = grid_of(found.labels.shape, found.affine)

@@ -23,7 +23,7 @@ from brainmap.rsa._timing import Timing, timing_of
 from brainmap.rsa.confounds import Confounds, Strategy, read_confounds
 from brainmap.rsa.events import EventSource, read_events
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.regions import Image, grid_of
+from brainmap.rsa.regions.rois import Image, grid_of
 
 log = logging.getLogger("brainmap")
 NOISES = {"ar1": "AR(1)", "arma11": "ARMA(1,1)", "ols": "white noise"}

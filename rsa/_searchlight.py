@@ -28,7 +28,7 @@ from brainmap.rsa._neighborhoods import (
 from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
 from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
-from brainmap.rsa.regions import load_mask
+from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.spheres import Spheres, spheres_in
 
 if TYPE_CHECKING:

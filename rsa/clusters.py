@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from brainmap.rsa._places import Places
     from brainmap.rsa.neighbors import Neighbors
-    from brainmap.rsa.regions import Rois
+    from brainmap.rsa.regions.rois import Rois
 
 Floats = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from brainmap.rsa._plan import Plan, RunConfounds, noise_said, plan_betas
 from brainmap.rsa.confounds import Strategy
 from brainmap.rsa.events import EventSource
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.regions import Image, load_mask
+from brainmap.rsa.regions.rois import Image, load_mask
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

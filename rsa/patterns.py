@@ -19,8 +19,8 @@ from brainmap.errors import InputError
 from brainmap.rsa._buckets import regressors_of
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.regions import Image, Mask, Rois, grid_of, load_mask
-from brainmap.rsa.rois import load_rois
+from brainmap.rsa.regions.labels import load_rois
+from brainmap.rsa.regions.rois import Image, Mask, Rois, grid_of, load_mask
 
 Missing = Literal["error", "nan"]
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa._afni_proc import read_design
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.regions import grid_of
+from brainmap.rsa.regions.rois import grid_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import hemisphere_files
-from brainmap.rsa.regions import Image, space_family
+from brainmap.rsa.regions.rois import Image, space_family
 
 Floats = NDArray[np.float32]
 HEMISPHERES = ("left", "right")

@@ -10,7 +10,7 @@ from scipy import stats
 from brainmap.errors import InputError
 from brainmap.rsa.group import CLUSTER_COLUMNS, group_test, threshold_map
 from brainmap.rsa.meshes import Mesh
-from brainmap.rsa.regions import Rois
+from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.signflip import sign_flip_test
 from brainmap.rsa.surface import SurfaceData
 

@@ -20,8 +20,8 @@ from brainmap.rsa import compute_rdms
 from brainmap.rsa.images.files import save_image
 from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
 from brainmap.rsa.patterns import check_patterns, load_patterns, select_roi, voxel_report
+from brainmap.rsa.regions.labels import Rois
 from brainmap.rsa.reliability import screen_voxels, voxel_reliability
-from brainmap.rsa.rois import Rois
 
 SHAPE = (4, 3, 5)
 AFFINE = np.diag([3.0, 3, 4, 1])

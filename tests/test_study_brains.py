@@ -13,7 +13,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.coordinates import AUDITORY_CENTERS
+from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.stages import Context, check_study, run_study
 from brainmap.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
 from brainmap.study import load_study

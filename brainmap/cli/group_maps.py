@@ -166,7 +166,7 @@ def _contrasts(given: list[str] | None) -> Any:
 
 
 def _regions(rois: str | None, table: Path | None, surface: bool) -> Any:
-    from brainmap.rsa.rois import load_rois
+    from brainmap.rsa.regions.labels import load_rois
 
     if table is not None and rois is None:
         raise InputError("rsa group: --roi-table names the regions of --rois, which is not given")

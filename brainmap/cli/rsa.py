@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
-    from brainmap.rsa.regions import Rois
+    from brainmap.rsa.regions.rois import Rois
     from brainmap.rsa.residuals import Residuals
 
 commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
@@ -219,7 +219,7 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
 
 def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
     """The ROIs of a label image, or of a surface's labels; none where no image is given."""
-    from brainmap.rsa.rois import load_rois
+    from brainmap.rsa.regions.labels import load_rois
     from brainmap.rsa.surface import is_surface
 
     if image is not None and is_surface(image):
@@ -245,7 +245,7 @@ def left_over(noise: str, residuals: Sequence[str] | None, mask: str | None) -> 
         raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
     if not residuals:
         return None
-    from brainmap.rsa.regions import load_mask
+    from brainmap.rsa.regions.rois import load_mask
     from brainmap.rsa.residuals import load_residuals
 
     if mask is None:

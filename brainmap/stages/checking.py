@@ -26,7 +26,7 @@ from brainmap.rsa.layouts import repetition_time
 from brainmap.rsa.normalize import MOST_CHANNELS
 from brainmap.rsa.pattern_table import Pattern, read_table
 from brainmap.rsa.patterns import check_patterns
-from brainmap.rsa.regions import Rois, grid_of
+from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.reliability import responsive_voxels
 from brainmap.rsa.run_noise import FEWEST_RUNS
 from brainmap.rsa.spheres import sphere_offsets

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
-from brainmap.rsa.regions import grid_of
+from brainmap.rsa.regions.rois import grid_of
 from brainmap.rsa.surface import SurfaceData
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map
@@ -27,7 +27,7 @@ from brainmap.study import Participant
 
 if TYPE_CHECKING:
 
-    from brainmap.rsa.regions import Rois
+    from brainmap.rsa.regions.rois import Rois
 
 log = logging.getLogger("brainmap")
 VERSION = 3

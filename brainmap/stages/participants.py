@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from brainmap.rsa._surface_searchlight import SurfaceMaps
     from brainmap.rsa.rdm import Precision
-    from brainmap.rsa.regions import Rois
+    from brainmap.rsa.regions.rois import Rois
 
 VERSION = 2
 HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all where there are fewer

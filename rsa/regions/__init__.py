@@ -1,0 +1,1 @@
+"""Regions of interest: label images, masks, and spheres at coordinates."""
