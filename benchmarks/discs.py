@@ -22,8 +22,8 @@ from numpy.typing import NDArray  # noqa: E402
 from scipy.sparse import coo_matrix  # noqa: E402
 from scipy.sparse.csgraph import dijkstra  # noqa: E402
 
-from brainmap.rsa.discs import Discs, discs_on  # noqa: E402
-from brainmap.rsa.meshes import edge_lengths, load_mesh, mesh_edges  # noqa: E402
+from brainmap.rsa.surface.discs import Discs, discs_on  # noqa: E402
+from brainmap.rsa.surface.meshes import edge_lengths, load_mesh, mesh_edges  # noqa: E402
 
 
 def largest_difference(discs: Discs, rows: NDArray[np.float64], centers: NDArray[np.intp], radius: float) -> float:

@@ -78,8 +78,8 @@ def discs(metric: str) -> Callable[[], Any]:
     import numpy as np
     from scipy.spatial import ConvexHull
 
-    from brainmap.rsa.discs import discs_on
-    from brainmap.rsa.meshes import Mesh
+    from brainmap.rsa.surface.discs import discs_on
+    from brainmap.rsa.surface.meshes import Mesh
 
     rng = np.random.default_rng(0)
     points = rng.normal(size=(300, 3))

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from brainmap.rsa.confounds import read_confounds as read_confounds
     from brainmap.rsa.crossvalidated import bootstrap_models as bootstrap_models
     from brainmap.rsa.differences import score_differences as score_differences
-    from brainmap.rsa.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
     from brainmap.rsa.events import read_events as read_events
     from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
@@ -61,7 +60,6 @@ if TYPE_CHECKING:
         inputs_table as inputs_table,
         load_inputs as load_inputs,
     )
-    from brainmap.rsa.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
     from brainmap.rsa.model_rdms import (
         category_rdm as category_rdm,
         phonetic_rdm as phonetic_rdm,
@@ -129,12 +127,14 @@ if TYPE_CHECKING:
         simulate_participant as simulate_participant,
     )
     from brainmap.rsa.split_half import rdm_reliability as rdm_reliability
-    from brainmap.rsa.surface import (
+    from brainmap.rsa.surface.data import (
         SurfaceData as SurfaceData,
         load_surface as load_surface,
         project_to_surface as project_to_surface,
         save_surface as save_surface,
     )
+    from brainmap.rsa.surface.discs import Discs as Discs, discs_on as discs_on
+    from brainmap.rsa.surface.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
     from brainmap.rsa.surface_patterns import (
         load_surface_patterns as load_surface_patterns,
         load_surface_rois as load_surface_rois,
@@ -183,10 +183,10 @@ _HOMES = {
     "enhancement": ("cluster_mass", "tfce"),
     "neighbors": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
-    "discs": ("Discs", "discs_on"),
-    "meshes": ("Mesh", "load_mesh", "mesh_edges"),
+    "surface.discs": ("Discs", "discs_on"),
+    "surface.meshes": ("Mesh", "load_mesh", "mesh_edges"),
     "split_half": ("rdm_reliability",),
-    "surface": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
+    "surface.data": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),
     "recovery": ("recovery_table",),

@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.neighbors import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.regions.rois import Rois, grid_of
-from brainmap.rsa.surface import SurfaceData, is_surface, load_surface
+from brainmap.rsa.surface.data import SurfaceData, is_surface, load_surface
 
 Floats = NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class Vertices:
 
     def touching(self, neighbors: Any) -> Neighbors:
         """By the edges of a mesh, areas being those of its triangles."""
-        from brainmap.rsa.meshes import Mesh, load_mesh
+        from brainmap.rsa.surface.meshes import Mesh, load_mesh
 
         if neighbors is None or isinstance(neighbors, int | np.integer):
             raise InputError('group_test: maps lie on a surface; say neighbors="fsaverage5", or its mesh')

@@ -22,9 +22,9 @@ from brainmap.rsa._neighborhoods import (
 )
 from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
-from brainmap.rsa.discs import Metric, discs_on
-from brainmap.rsa.meshes import Mesh, MeshLike, load_mesh, mesh_edges
-from brainmap.rsa.surface import HEMISPHERES, SurfaceData, as_surface, save_surface
+from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
+from brainmap.rsa.surface.discs import Metric, discs_on
+from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
 from brainmap.rsa.surface_patterns import Surface
 
 if TYPE_CHECKING:

@@ -151,13 +151,13 @@ def mesh_neighbors(mesh: Any) -> Neighbors:
 
     Examples
     --------
-    >>> from brainmap.rsa.meshes import Mesh
+    >>> from brainmap.rsa.surface.meshes import Mesh
     >>> corners = np.array([[0.0, 0, 0], [2, 0, 0], [0, 2, 0], [2, 2, 0]])
     >>> square = Mesh(corners, np.array([[0, 1, 2], [1, 3, 2]]), (4, 0))
     >>> mesh_neighbors(square).sizes.round(3).tolist()
     [0.667, 1.333, 1.333, 0.667]
     """
-    from brainmap.rsa.meshes import load_mesh, mesh_edges
+    from brainmap.rsa.surface.meshes import load_mesh, mesh_edges
 
     loaded = load_mesh(mesh)
     corners = loaded.points[loaded.triangles]

@@ -16,7 +16,7 @@ from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimul
 from brainmap.rsa.patterns import Missing, patterns_in
 from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres, side_of
 from brainmap.rsa.regions.rois import Rois
-from brainmap.rsa.surface import SurfaceData, as_surface, same_mesh
+from brainmap.rsa.surface.data import SurfaceData, as_surface, same_mesh
 
 Surface = SurfaceData | str | Path | Mapping[str, str | Path]
 _BACKGROUND = re.compile(r"(?i)unknown|medial[ _]?wall|\?+|")

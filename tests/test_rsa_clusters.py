@@ -12,9 +12,9 @@ from scipy import ndimage, sparse, stats
 from brainmap.errors import InputError
 from brainmap.rsa.enhancement import Enhancement, cluster_mass, cluster_threshold, tfce
 from brainmap.rsa.group import group_test
-from brainmap.rsa.meshes import Mesh
 from brainmap.rsa.neighbors import edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.signflip import sign_flip_test
+from brainmap.rsa.surface.meshes import Mesh
 
 SHAPE = (7, 6, 5)
 RANK = {6: 1, 18: 2, 26: 3}

@@ -14,8 +14,8 @@ from scipy.spatial import Delaunay
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.discs import Discs, discs_on
-from brainmap.rsa.meshes import Mesh, edge_lengths, joined, load_mesh, mesh_edges
+from brainmap.rsa.surface.discs import Discs, discs_on
+from brainmap.rsa.surface.meshes import Mesh, edge_lengths, joined, load_mesh, mesh_edges
 
 
 @pytest.fixture

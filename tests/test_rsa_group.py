@@ -9,10 +9,10 @@ from scipy import stats
 
 from brainmap.errors import InputError
 from brainmap.rsa.group import CLUSTER_COLUMNS, group_test, threshold_map
-from brainmap.rsa.meshes import Mesh
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.signflip import sign_flip_test
-from brainmap.rsa.surface import SurfaceData
+from brainmap.rsa.surface.data import SurfaceData
+from brainmap.rsa.surface.meshes import Mesh
 
 # stored right to left, as AFNI and many scanners do
 AFFINE = np.array([[-3.0, 0, 0, 12], [0, 3, 0, -9], [0, 0, 4, -6], [0, 0, 0, 1]])

@@ -20,7 +20,7 @@ from brainmap.errors import InputError
 from brainmap.rsa import _shared_runs
 from brainmap.rsa._searchlight import plan_searchlight
 from brainmap.rsa.dissimilarity import unit_length
-from brainmap.rsa.meshes import Mesh
+from brainmap.rsa.surface.meshes import Mesh
 
 N_RUNS, N_ITEMS, RADIUS = 5, 7, 4.5
 LABELS = [f"s{k}" for k in range(N_ITEMS)]

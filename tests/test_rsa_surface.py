@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainmap import rsa, viz
 from brainmap.errors import BrainmapError, InputError
-from brainmap.rsa.surface import MESHES
+from brainmap.rsa.surface.data import MESHES
 
 N = 40  # vertices of a small hemisphere
 WORDS = ("cat", "dog", "tree", "yes")

@@ -14,8 +14,8 @@ from scipy.spatial import Delaunay
 from brainmap import rsa, viz
 from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
-from brainmap.rsa.discs import discs_on
-from brainmap.rsa.meshes import Mesh, joined, load_mesh
+from brainmap.rsa.surface.discs import discs_on
+from brainmap.rsa.surface.meshes import Mesh, joined, load_mesh
 
 WORDS = [f"w{k}" for k in range(8)]
 
@@ -366,7 +366,7 @@ def test_commands_refuse_what_does_not_fit_a_surface(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if "fsaverage" in options:  # nilearn would download it
-        monkeypatch.setattr("brainmap.rsa.meshes.load_mesh", lambda name: load_mesh("fsaverage5"))
+        monkeypatch.setattr("brainmap.rsa.surface.meshes.load_mesh", lambda name: load_mesh("fsaverage5"))
     code, _, errors = lines_of("rsa", "searchlight", "--betas", *files["betas"], "--models", files["models"], *options)
     assert code == 2
     assert message in errors[-1]

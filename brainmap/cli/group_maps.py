@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from brainmap.rsa.group import GroupResult
-    from brainmap.rsa.surface import SurfaceData
+    from brainmap.rsa.surface.data import SurfaceData
 
 _SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi")
 
@@ -92,7 +92,7 @@ class _Files:
 
     def check(self, targets: dict[str, str | None]) -> None:
         """Refuse files that may not be written, before anything is computed."""
-        from brainmap.rsa.surface import taken_surface
+        from brainmap.rsa.surface.data import taken_surface
 
         for option, path in targets.items():
             if path is not None and self.surface:
@@ -110,7 +110,7 @@ class _Files:
         import numpy as np
 
         from brainmap.record import command_line
-        from brainmap.rsa.surface import SurfaceData, save_surface
+        from brainmap.rsa.surface.data import SurfaceData, save_surface
 
         left, right = (np.concatenate([getattr(one, side) for one in maps], axis=1) for side in ("left", "right"))
         save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=self.overwrite, history=command_line())
@@ -118,7 +118,7 @@ class _Files:
 
 def _on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
     """Whether maps are GIFTI; an option of the other kind is a mistake."""
-    from brainmap.rsa.surface import is_surface
+    from brainmap.rsa.surface.data import is_surface
 
     surface = [is_surface(path) for path in maps]
     if any(surface) and not all(surface):
@@ -141,7 +141,7 @@ def surface_maps(path: str) -> dict[str, SurfaceData]:
     InputError
         A file that is no surface data, or that names two maps alike.
     """
-    from brainmap.rsa.surface import SurfaceData, load_surface
+    from brainmap.rsa.surface.data import SurfaceData, load_surface
 
     data = load_surface(path)
     if len(set(data.labels)) < len(data.labels):

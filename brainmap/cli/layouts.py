@@ -53,7 +53,7 @@ def project(
     as_json: Json = False,
 ) -> None:
     """Bring maps in MNI space to fsaverage5, as GIFTI."""
-    from brainmap.rsa.surface import project_to_surface, save_surface, taken_surface
+    from brainmap.rsa.surface.data import project_to_surface, save_surface, taken_surface
 
     taken_surface(out, overwrite)
     if labels != out.endswith(".label.gii"):

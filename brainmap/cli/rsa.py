@@ -67,7 +67,7 @@ def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
     from brainmap.cli.images import labels_of, runs_named
     from brainmap.rsa.patterns import load_patterns
-    from brainmap.rsa.surface import is_surface
+    from brainmap.rsa.surface.data import is_surface
 
     given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
     if any(is_surface(name) for name in betas):
@@ -220,7 +220,7 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
 def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
     """The ROIs of a label image, or of a surface's labels; none where no image is given."""
     from brainmap.rsa.regions.labels import load_rois
-    from brainmap.rsa.surface import is_surface
+    from brainmap.rsa.surface.data import is_surface
 
     if image is not None and is_surface(image):
         from brainmap.rsa.surface_patterns import load_surface_rois

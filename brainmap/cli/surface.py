@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
 
     from brainmap.rsa._surface_searchlight import SurfaceMaps
-    from brainmap.rsa.surface import SurfaceData
+    from brainmap.rsa.surface.data import SurfaceData
 
 Mesh = Annotated[
     str | None,
@@ -67,9 +67,9 @@ def search_surface(
     """
     from brainmap.cli.rsa import counted, patterns_of
     from brainmap.rsa._surface_searchlight import surface_searchlight
-    from brainmap.rsa.meshes import load_mesh
     from brainmap.rsa.rdm_file import load_rdms
-    from brainmap.rsa.surface import taken_surface
+    from brainmap.rsa.surface.data import taken_surface
+    from brainmap.rsa.surface.meshes import load_mesh
 
     for option, name in (("--out", out), ("--best", best), ("--counts", counts)):
         if name is not None:
@@ -95,7 +95,7 @@ def search_surface(
 
 def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
     from brainmap.record import command_line
-    from brainmap.rsa.surface import save_surface
+    from brainmap.rsa.surface.data import save_surface
 
     return save_surface(data, name, overwrite=overwrite, history=command_line())
 

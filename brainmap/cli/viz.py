@@ -226,7 +226,7 @@ def brain(
 
 
 def _on_surface(path: str, layers: str | None, **given: Any) -> Figure:
-    from brainmap.rsa.surface import is_surface, load_surface, project_to_surface
+    from brainmap.rsa.surface.data import is_surface, load_surface, project_to_surface
     from brainmap.viz.surface import plot_surface
 
     best = layers is not None

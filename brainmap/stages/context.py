@@ -22,7 +22,7 @@ from brainmap.record import Ledger, command_line, content_key, file_digest, writ
 from brainmap.rsa._neighborhoods import one_blas_thread
 from brainmap.rsa.images.files import save_image
 from brainmap.rsa.images.names import image_files
-from brainmap.rsa.surface import SurfaceData, save_surface
+from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.stages.claims import claimed
 from brainmap.study import Participant, Study
 

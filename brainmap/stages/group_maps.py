@@ -17,7 +17,7 @@ from brainmap.record import content_key
 from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.regions.rois import grid_of
-from brainmap.rsa.surface import SurfaceData
+from brainmap.rsa.surface.data import SurfaceData
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map
 from brainmap.stages.context import Context, image_digest

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa._disc_kernels import lines_of_sight, nearest_vertices
-from brainmap.rsa.meshes import Mesh, edge_lengths, mesh_edges
+from brainmap.rsa.surface.disc_kernels import lines_of_sight, nearest_vertices
+from brainmap.rsa.surface.meshes import Mesh, edge_lengths, mesh_edges
 
 Floats = NDArray[np.float64]
 Metric = Literal["dijkstra", "geodesic"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import hemisphere_files
-from brainmap.rsa.surface import HEMISPHERES, MESHES
+from brainmap.rsa.surface.data import HEMISPHERES, MESHES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
