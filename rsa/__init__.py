@@ -14,7 +14,6 @@ if __name__ != "brainmap.rsa":
 if TYPE_CHECKING:
     from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa._ceiling_maps import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
-    from brainmap.rsa._design_rdms import design_rdms as design_rdms
     from brainmap.rsa._searchlight import searchlight as searchlight
     from brainmap.rsa._searchlight_maps import SearchlightMaps as SearchlightMaps
     from brainmap.rsa._surface_searchlight import (
@@ -22,19 +21,20 @@ if TYPE_CHECKING:
         surface_searchlight as surface_searchlight,
     )
     from brainmap.rsa.alignment import stack_rdms as stack_rdms
-    from brainmap.rsa.beta_files import save_betas as save_betas
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
         noise_ceilings as noise_ceilings,
     )
     from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
-    from brainmap.rsa.confounds import read_confounds as read_confounds
     from brainmap.rsa.crossvalidated import bootstrap_models as bootstrap_models
     from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
-    from brainmap.rsa.events import read_events as read_events
-    from brainmap.rsa.glm import Betas as Betas, fit_betas as fit_betas
+    from brainmap.rsa.glm.betas import Betas as Betas, fit_betas as fit_betas
+    from brainmap.rsa.glm.confounds import read_confounds as read_confounds
+    from brainmap.rsa.glm.design_rdms import design_rdms as design_rdms
+    from brainmap.rsa.glm.events import read_events as read_events
+    from brainmap.rsa.glm.files import save_betas as save_betas
     from brainmap.rsa.group import (
         GroupResult as GroupResult,
         group_test as group_test,
@@ -153,11 +153,11 @@ _HOMES = {
     "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
     "run_noise": ("RunNoise",),
     "residuals": ("Residuals", "load_residuals"),
-    "glm": ("Betas", "fit_betas"),
-    "_design_rdms": ("design_rdms",),
-    "beta_files": ("save_betas",),
-    "events": ("read_events",),
-    "confounds": ("read_confounds",),
+    "glm.betas": ("Betas", "fit_betas"),
+    "glm.design_rdms": ("design_rdms",),
+    "glm.files": ("save_betas",),
+    "glm.events": ("read_events",),
+    "glm.confounds": ("read_confounds",),
     "rdm": ("compute_rdms",),
     "rdm_file": ("load_rdms", "save_rdms"),
     "alignment": ("stack_rdms",),

@@ -204,7 +204,7 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
 
 def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
-    from brainmap.rsa._buckets import Regressor, design_regressors
+    from brainmap.rsa.glm.afni_buckets import Regressor, design_regressors
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.pattern_table import label_patterns
     from brainmap.rsa.patterns import source_of

@@ -16,7 +16,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._buckets import regressors_of
+from brainmap.rsa.glm.afni_buckets import regressors_of
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois

@@ -21,7 +21,7 @@ from brainmap import features, rsa
 from brainmap.errors import BrainmapError
 from brainmap.features.checkpoints import load_network
 from brainmap.features.sounds import load_sounds
-from brainmap.rsa.events import read_events
+from brainmap.rsa.glm.events import read_events
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.stages import Context, check_study
 from brainmap.study import load_study

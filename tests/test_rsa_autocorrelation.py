@@ -15,10 +15,10 @@ from scipy.stats import wilcoxon
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._arma import Arma, afni_grid
-from brainmap.rsa._lss import fit_run
-from brainmap.rsa._plan import plan_betas
-from brainmap.rsa._reml import Likelihood, best_of_grid, pooled_noise, run_noise
+from brainmap.rsa.glm.arma import Arma, afni_grid
+from brainmap.rsa.glm.estimators import fit_run
+from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.glm.reml import Likelihood, best_of_grid, pooled_noise, run_noise
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:design. :brainmap.errors.BrainmapWarning"),

@@ -13,7 +13,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa._buckets import regressors_of, stimuli_in
+from brainmap.rsa.glm.afni_buckets import regressors_of, stimuli_in
 
 SHAPE = (3, 3, 3)
 WORDS = ["cat", "dog", "tree"]

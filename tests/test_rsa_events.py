@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.confounds import read_confounds
-from brainmap.rsa.events import read_events
+from brainmap.rsa.glm.confounds import read_confounds
+from brainmap.rsa.glm.events import read_events
 
 EVENTS = pd.DataFrame({"onset": [12.0, 2.0, 30.0], "duration": 1.5, "trial_type": ["dog", "cat", "cat"]})
 

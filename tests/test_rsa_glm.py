@@ -15,11 +15,11 @@ from nilearn.glm.first_level import FirstLevelModel, compute_regressor, make_fir
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
-from brainmap.rsa._design import GlmSettings, dependent_columns, event_regressors
-from brainmap.rsa._drifts import cosines
-from brainmap.rsa._plan import plan_betas
-from brainmap.rsa._reml import lag1_of_residuals
-from brainmap.rsa._timing import Timing
+from brainmap.rsa.glm.design import GlmSettings, dependent_columns, event_regressors
+from brainmap.rsa.glm.drifts import cosines
+from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.glm.reml import lag1_of_residuals
+from brainmap.rsa.glm.timing import Timing
 
 # Runs are short here, so that any drift term takes much of them; the warning itself is tested below.
 pytestmark = pytest.mark.filterwarnings("ignore:design. drift terms:brainmap.errors.BrainmapWarning")

@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 from brainmap.viz.style import SOFT, bare, colormap, styled
 
 if TYPE_CHECKING:
-    from brainmap.rsa.glm import Betas
+    from brainmap.rsa.glm.betas import Betas
 
 _MOST_LABELS = 48
 _MOST_NAMED = 24  # items of an RDM whose names can be read

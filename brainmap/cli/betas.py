@@ -15,7 +15,7 @@ from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, provenanc
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.rsa.glm import Betas
+    from brainmap.rsa.glm.betas import Betas
 
 _HELP = {
     "events": "events.tsv, one a run or one with a column run; or AFNI's stim_times: cat=cat.1D. Repeat it.",
@@ -66,8 +66,8 @@ def betas(
 ) -> None:
     """From BOLD time series and events to betas, an image a run, which `brainmap rsa rdm --betas` reads."""
     from brainmap.checks import one_of
-    from brainmap.rsa.beta_files import save_betas
-    from brainmap.rsa.glm import fit_betas
+    from brainmap.rsa.glm.betas import fit_betas
+    from brainmap.rsa.glm.files import save_betas
 
     one_of(items, ("stimulus", "condition"), "--items")
     free(figure, overwrite, option="--figure", kinds=FORMATS)
@@ -156,7 +156,7 @@ def _degree(text: str | None) -> Any:
 
 
 def _times(files: list[Path] | None) -> Any:
-    from brainmap.rsa.confounds import one_d
+    from brainmap.rsa.glm.confounds import one_d
 
     return None if not files else [one_d(file).to_numpy().ravel() for file in files]
 

@@ -14,14 +14,14 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
-from brainmap.rsa._arma import Arma
-from brainmap.rsa._buckets import OWN, regressors_of
-from brainmap.rsa._design import GlmSettings
-from brainmap.rsa._design_rdms import in_geometry, planned_design_rdms
-from brainmap.rsa._plan import Plan, parameters_said, plan_betas
-from brainmap.rsa._timing import sidecars_of
-from brainmap.rsa.beta_files import coefficient_labels, save_betas
-from brainmap.rsa.glm import fit_betas
+from brainmap.rsa.glm.afni_buckets import OWN, regressors_of
+from brainmap.rsa.glm.arma import Arma
+from brainmap.rsa.glm.betas import fit_betas
+from brainmap.rsa.glm.design import GlmSettings
+from brainmap.rsa.glm.design_rdms import in_geometry, planned_design_rdms
+from brainmap.rsa.glm.files import coefficient_labels, save_betas
+from brainmap.rsa.glm.plan import Plan, parameters_said, plan_betas
+from brainmap.rsa.glm.timing import sidecars_of
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.pattern_table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns import planned_patterns

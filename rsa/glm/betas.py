@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa._design import GlmSettings, Hrf, Model, NoiseModel, Others
-from brainmap.rsa._lss import RunFit, fit_run
-from brainmap.rsa._plan import Plan, RunConfounds, noise_said, plan_betas
-from brainmap.rsa.confounds import Strategy
-from brainmap.rsa.events import EventSource
+from brainmap.rsa.glm.confounds import Strategy
+from brainmap.rsa.glm.design import GlmSettings, Hrf, Model, NoiseModel, Others
+from brainmap.rsa.glm.estimators import RunFit, fit_run
+from brainmap.rsa.glm.events import EventSource
+from brainmap.rsa.glm.plan import Plan, RunConfounds, noise_said, plan_betas
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
 
@@ -97,7 +97,7 @@ class Betas:
 
         See `brainmap.rsa.design_rdms`.
         """
-        from brainmap.rsa._design_rdms import design_rdms
+        from brainmap.rsa.glm.design_rdms import design_rdms
 
         return design_rdms(self, items=items, dissimilarity=dissimilarity)
 

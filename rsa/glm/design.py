@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._drifts import USUAL, cosines, drift_orders, explained, legendre
-from brainmap.rsa._timing import Timing
-from brainmap.rsa.events import EARLIEST
+from brainmap.rsa.glm.drifts import USUAL, cosines, drift_orders, explained, legendre
+from brainmap.rsa.glm.events import EARLIEST
+from brainmap.rsa.glm.timing import Timing
 
 Floats = NDArray[np.float64]
 Model = Literal["condition", "lsa", "lss"]

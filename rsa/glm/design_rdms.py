@@ -14,9 +14,9 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa._design import GlmSettings
-    from brainmap.rsa._plan import Plan
-    from brainmap.rsa.glm import Betas
+    from brainmap.rsa.glm.betas import Betas
+    from brainmap.rsa.glm.design import GlmSettings
+    from brainmap.rsa.glm.plan import Plan
 
 TYPICAL_AUTOCORRELATION = 0.3
 """Of noise from volume to volume, where no data have said it yet."""
@@ -110,8 +110,8 @@ def planned_design_rdms(
     InputError
         Fewer than 3 items.
     """
-    from brainmap.rsa._arma import WHITE, Arma
-    from brainmap.rsa._lss import FEW_PAIRS, estimator
+    from brainmap.rsa.glm.arma import WHITE, Arma
+    from brainmap.rsa.glm.estimators import FEW_PAIRS, estimator
 
     labels = [label for design in plan.designs for label in design.labels]
     conditions = [condition for design in plan.designs for condition in design.conditions]

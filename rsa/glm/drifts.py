@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa._timing import Timing
+from brainmap.rsa.glm.timing import Timing
 
 Floats = NDArray[np.float64]
 

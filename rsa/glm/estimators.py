@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from brainmap.errors import InputError
-from brainmap.rsa._arma import WHITE, Arma, afni_grid
-from brainmap.rsa._design import GlmSettings, RunDesign, dependent_columns, orthogonal
-from brainmap.rsa._reml import MOST_POOLED, Kind, Likelihood, RunNoise, best_of_grid, run_noise
+from brainmap.rsa.glm.arma import WHITE, Arma, afni_grid
+from brainmap.rsa.glm.design import GlmSettings, RunDesign, dependent_columns, orthogonal
+from brainmap.rsa.glm.reml import MOST_POOLED, Kind, Likelihood, RunNoise, best_of_grid, run_noise
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import write_json, write_table
-from brainmap.rsa._buckets import OWN
-from brainmap.rsa.glm import Betas
+from brainmap.rsa.glm.afni_buckets import OWN
+from brainmap.rsa.glm.betas import Betas
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.rdm_file import save_rdms

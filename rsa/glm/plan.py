@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._arma import LARGEST, Arma
-from brainmap.rsa._design import GlmSettings, RunDesign, dependent_columns, make_designs
-from brainmap.rsa._lss import FEW_PAIRS, FEWEST_FREE
-from brainmap.rsa._reml import RunNoise
-from brainmap.rsa._timing import Timing, timing_of
-from brainmap.rsa.confounds import Confounds, Strategy, read_confounds
-from brainmap.rsa.events import EventSource, read_events
+from brainmap.rsa.glm.arma import LARGEST, Arma
+from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
+from brainmap.rsa.glm.design import GlmSettings, RunDesign, dependent_columns, make_designs
+from brainmap.rsa.glm.estimators import FEW_PAIRS, FEWEST_FREE
+from brainmap.rsa.glm.events import EventSource, read_events
+from brainmap.rsa.glm.reml import RunNoise
+from brainmap.rsa.glm.timing import Timing, timing_of
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.regions.rois import Image, grid_of
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize, minimize_scalar
 
-from brainmap.rsa._arma import LARGEST, WHITE, Arma, Floats, Starts
+from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Floats, Starts
 
 Kind = Literal["ar1", "arma11"]
 
