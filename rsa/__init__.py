@@ -71,11 +71,6 @@ if TYPE_CHECKING:
         grid_neighbors as grid_neighbors,
         mesh_neighbors as mesh_neighbors,
     )
-    from brainmap.rsa.normalize import (
-        average_patterns as average_patterns,
-        noise_precision as noise_precision,
-        normalize_patterns as normalize_patterns,
-    )
     from brainmap.rsa.partial import (
         compare_rdms_partial as compare_rdms_partial,
         compare_vectors_partial as compare_vectors_partial,
@@ -86,7 +81,22 @@ if TYPE_CHECKING:
         partition_statistics as partition_statistics,
         partition_variance as partition_variance,
     )
-    from brainmap.rsa.patterns import (
+    from brainmap.rsa.patterns.normalize import (
+        average_patterns as average_patterns,
+        noise_precision as noise_precision,
+        normalize_patterns as normalize_patterns,
+    )
+    from brainmap.rsa.patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
+    from brainmap.rsa.patterns.screen import (
+        responsive_voxels as responsive_voxels,
+        screen_voxels as screen_voxels,
+        voxel_reliability as voxel_reliability,
+    )
+    from brainmap.rsa.patterns.surface import (
+        load_surface_patterns as load_surface_patterns,
+        load_surface_rois as load_surface_rois,
+    )
+    from brainmap.rsa.patterns.volume import (
         check_patterns as check_patterns,
         load_patterns as load_patterns,
         select_roi as select_roi,
@@ -111,12 +121,6 @@ if TYPE_CHECKING:
         score_models as score_models,
     )
     from brainmap.rsa.relabeling import relabeling_test as relabeling_test
-    from brainmap.rsa.reliability import (
-        responsive_voxels as responsive_voxels,
-        screen_voxels as screen_voxels,
-        voxel_reliability as voxel_reliability,
-    )
-    from brainmap.rsa.residuals import Residuals as Residuals, load_residuals as load_residuals
     from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
     from brainmap.rsa.run_noise import RunNoise as RunNoise
     from brainmap.rsa.shared_structure import residual_structure as residual_structure
@@ -135,10 +139,6 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.surface.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.surface.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
-    from brainmap.rsa.surface_patterns import (
-        load_surface_patterns as load_surface_patterns,
-        load_surface_rois as load_surface_rois,
-    )
     from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
 
 _HOMES = {
@@ -147,12 +147,12 @@ _HOMES = {
         "load_image", "save_image", "sub_brick_labels", "image_info", "check_same_grid", "grid_tolerance", "resample",
     ),
     "regions.labels": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
-    "patterns": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
+    "patterns.volume": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
     "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
-    "normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
-    "reliability": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
+    "patterns.normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
+    "patterns.screen": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
     "run_noise": ("RunNoise",),
-    "residuals": ("Residuals", "load_residuals"),
+    "patterns.residuals": ("Residuals", "load_residuals"),
     "glm.betas": ("Betas", "fit_betas"),
     "glm.design_rdms": ("design_rdms",),
     "glm.files": ("save_betas",),
@@ -187,7 +187,7 @@ _HOMES = {
     "surface.meshes": ("Mesh", "load_mesh", "mesh_edges"),
     "split_half": ("rdm_reliability",),
     "surface.data": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
-    "surface_patterns": ("load_surface_patterns", "load_surface_rois"),
+    "patterns.surface": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),
     "recovery": ("recovery_table",),
     "planted_rdms": ("simulate_rdms",),

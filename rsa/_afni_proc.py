@@ -206,8 +206,8 @@ def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, 
     """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
     from brainmap.rsa.glm.afni_buckets import Regressor, design_regressors
     from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.pattern_table import label_patterns
-    from brainmap.rsa.patterns import source_of
+    from brainmap.rsa.patterns.table import label_patterns
+    from brainmap.rsa.patterns.volume import source_of
 
     source, labels = source_of(path), image_info(path).labels
     known = design_regressors(design)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid
+from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.regions.rois import load_mask
-from brainmap.rsa.residuals import Residuals
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -239,7 +239,7 @@ def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
     InputError
         As `load_patterns`; inputs of several participants, of BOLD, or without a mask.
     """
-    from brainmap.rsa.patterns import load_patterns
+    from brainmap.rsa.patterns.volume import load_patterns
 
     arguments: dict[str, Any] = {**pattern_arguments(inputs), **given}
     if arguments.get("mask") is None:

@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 from brainmap.rsa._phonemes import PRONUNCIATIONS, phoneme_features
 from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.dissimilarity import Dissimilarity, Floats, dissimilarities
-from brainmap.rsa.pattern_table import read_table
+from brainmap.rsa.patterns.table import read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -148,7 +148,7 @@ def test_residuals_are_several_files_or_a_pattern_and_never_betas(runs: Path, br
         runs / "run-{run}_labels.tsv", "--noise", "residuals", *residuals, "--out", runs / "x.h5",
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    from brainmap.rsa.residuals import load_residuals
+    from brainmap.rsa.patterns.residuals import load_residuals
 
     order = [str(runs / f"run-{k}_res.nii.gz") for k in range(1, 13)]
     left = load_residuals(order, mask=rsa.load_image(runs / "mask.nii.gz"))

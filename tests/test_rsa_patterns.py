@@ -18,10 +18,10 @@ from rsatoolbox.rdm.calc import calc_rdm
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms
 from brainmap.rsa.images.files import save_image
-from brainmap.rsa.normalize import average_patterns, noise_precision, normalize_patterns
-from brainmap.rsa.patterns import check_patterns, load_patterns, select_roi, voxel_report
+from brainmap.rsa.patterns.normalize import average_patterns, noise_precision, normalize_patterns
+from brainmap.rsa.patterns.screen import screen_voxels, voxel_reliability
+from brainmap.rsa.patterns.volume import check_patterns, load_patterns, select_roi, voxel_report
 from brainmap.rsa.regions.labels import Rois
-from brainmap.rsa.reliability import screen_voxels, voxel_reliability
 
 SHAPE = (4, 3, 5)
 AFFINE = np.diag([3.0, 3, 4, 1])
@@ -309,7 +309,7 @@ def test_checking_finds_several_problems_at_once_and_reads_no_voxel(
     def refuse(*args: object) -> None:
         raise AssertionError("a check read the images")
 
-    monkeypatch.setattr("brainmap.rsa.patterns.load_image", refuse)
+    monkeypatch.setattr("brainmap.rsa.patterns.volume.load_image", refuse)
     runs = [*betas(rng, runs=1), image(np.ones((4, 3, 6, 4))), image(np.ones((2, 2, 2, 4)))]
     problems = check_patterns(runs, mask=image(half_mask()), conditions=WORDS,
                               rois=Rois(("a",), np.ones((3, 3, 3), np.int32), AFFINE))  # fmt: skip

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
 
     from brainmap.rsa._searchlight_maps import SearchlightMaps
-    from brainmap.rsa.residuals import Residuals
+    from brainmap.rsa.patterns.residuals import Residuals
 
 PLACE = "{layer}"
 Precision = Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
@@ -183,7 +183,7 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
     """The noise of each voxel, for crossnobis: a standard deviation, or what other runs tell for each run."""
     import numpy as np
 
-    from brainmap.rsa.normalize import noise_precision
+    from brainmap.rsa.patterns.normalize import noise_precision
 
     if dissimilarity != "crossnobis" or noise == "none":
         return None

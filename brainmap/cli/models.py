@@ -61,7 +61,7 @@ def model(
     from brainmap.record import write_json
     from brainmap.rsa.alignment import LABEL_OF, LEVELS, stack_rdms
     from brainmap.rsa.model_rdms import category_rdm, phonetic_rdm, read_model_rdms
-    from brainmap.rsa.pattern_table import read_table
+    from brainmap.rsa.patterns.table import read_table
     from brainmap.rsa.rdm_file import save_rdms
 
     free(out, overwrite, kinds=(".h5", ".hdf5"))

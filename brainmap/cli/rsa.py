@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
+    from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
-    from brainmap.rsa.residuals import Residuals
 
 commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
 app.add_typer(commands)
@@ -66,12 +66,12 @@ LeftOver = Annotated[
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
     from brainmap.cli.images import labels_of, runs_named
-    from brainmap.rsa.patterns import load_patterns
+    from brainmap.rsa.patterns.volume import load_patterns
     from brainmap.rsa.surface.data import is_surface
 
     given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
     if any(is_surface(name) for name in betas):
-        from brainmap.rsa.surface_patterns import load_surface_patterns
+        from brainmap.rsa.patterns.surface import load_surface_patterns
 
         return load_surface_patterns(list(betas), mask=mask, **given)
     if mask is None:
@@ -189,8 +189,8 @@ def _prepared(
     data: Dataset, methods: str | None, *, reliability: float | None, sound: str | None, p: float, mask: str | None
 ) -> Dataset:
     """Patterns of the voxels that the screens keep, normalized."""
-    from brainmap.rsa.normalize import normalize_patterns
-    from brainmap.rsa.reliability import screen_voxels
+    from brainmap.rsa.patterns.normalize import normalize_patterns
+    from brainmap.rsa.patterns.screen import screen_voxels
 
     if reliability is not None or sound is not None:
         data = screen_voxels(data, minimum_reliability=reliability, sound=sound, p=p, mask=mask)
@@ -202,7 +202,7 @@ def _prepared(
 def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
     from brainmap.record import write_table
     from brainmap.rsa.columns import VOXEL_COLUMNS
-    from brainmap.rsa.patterns import voxel_report
+    from brainmap.rsa.patterns.volume import voxel_report
 
     if path is not None:
         write_table(voxel_report(data), path, columns=VOXEL_COLUMNS, about=provenance({}, inputs))
@@ -223,7 +223,7 @@ def regions_from(image: str | None, table: Path | None, mask: str | None, **sett
     from brainmap.rsa.surface.data import is_surface
 
     if image is not None and is_surface(image):
-        from brainmap.rsa.surface_patterns import load_surface_rois
+        from brainmap.rsa.patterns.surface import load_surface_rois
 
         least, sides = settings["minimum_voxels"], settings["hemispheres"]
         return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
@@ -245,8 +245,8 @@ def left_over(noise: str, residuals: Sequence[str] | None, mask: str | None) -> 
         raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
     if not residuals:
         return None
+    from brainmap.rsa.patterns.residuals import load_residuals
     from brainmap.rsa.regions.rois import load_mask
-    from brainmap.rsa.residuals import load_residuals
 
     if mask is None:
         raise InputError("--residuals: give --mask too, an image of the voxels to read")
@@ -262,8 +262,8 @@ def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals
 
 def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, left: Residuals | None) -> Any:
     """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
-    from brainmap.rsa.normalize import noise_precision
-    from brainmap.rsa.patterns import select_roi
+    from brainmap.rsa.patterns.normalize import noise_precision
+    from brainmap.rsa.patterns.volume import select_roi
 
     if dissimilarity not in ("crossnobis", "mahalanobis"):
         return None

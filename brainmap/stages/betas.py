@@ -23,11 +23,11 @@ from brainmap.rsa.glm.files import coefficient_labels, save_betas
 from brainmap.rsa.glm.plan import Plan, parameters_said, plan_betas
 from brainmap.rsa.glm.timing import sidecars_of
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.pattern_table import Pattern, Source, plan_patterns
-from brainmap.rsa.patterns import planned_patterns
+from brainmap.rsa.patterns.surface import planned_surface_patterns
+from brainmap.rsa.patterns.table import Pattern, Source, plan_patterns
+from brainmap.rsa.patterns.volume import planned_patterns
 from brainmap.rsa.rdm_file import load_rdms
 from brainmap.rsa.regions.rois import grid_of
-from brainmap.rsa.surface_patterns import planned_surface_patterns
 from brainmap.stages.brains import mask_of, pattern_arguments
 from brainmap.stages.context import Context, log, ready
 from brainmap.stages.controls import design_file

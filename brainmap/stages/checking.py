@@ -23,11 +23,11 @@ from brainmap.features.sounds import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.layouts import repetition_time
-from brainmap.rsa.normalize import MOST_CHANNELS
-from brainmap.rsa.pattern_table import Pattern, read_table
-from brainmap.rsa.patterns import check_patterns
+from brainmap.rsa.patterns.normalize import MOST_CHANNELS
+from brainmap.rsa.patterns.screen import responsive_voxels
+from brainmap.rsa.patterns.table import Pattern, read_table
+from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.regions.rois import Rois, grid_of
-from brainmap.rsa.reliability import responsive_voxels
 from brainmap.rsa.run_noise import FEWEST_RUNS
 from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned

@@ -18,7 +18,7 @@ from brainmap.rsa._searchlight import SearchlightPlan, pieces_of, plan_searchlig
 from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
 from brainmap.rsa.alignment import rdm_names
 from brainmap.rsa.columns import VOXEL_COLUMNS
-from brainmap.rsa.patterns import voxel_report
+from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm import compute_rdms
 from brainmap.rsa.rdm_file import save_rdms
 from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability

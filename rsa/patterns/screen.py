@@ -12,7 +12,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.normalize import average_patterns
+from brainmap.rsa.patterns.normalize import average_patterns
 from brainmap.rsa.regions.rois import Image, Mask, load_mask
 
 Floats = NDArray[np.float64]

@@ -12,8 +12,8 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.patterns import Missing, patterns_in
+from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.patterns.volume import Missing, patterns_in
 from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres, side_of
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface, same_mesh

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._cells import by_folders, cells, one_condition
 from brainmap.rsa.glm.afni_buckets import Regressor, stimuli_in
+from brainmap.tables import by_folders, cells, one_condition
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]

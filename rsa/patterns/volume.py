@@ -18,7 +18,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_buckets import regressors_of
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.pattern_table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, grid_of, load_mask
 
