@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from brainmap.errors import InputError
-from brainmap.rsa._inputs import RunInputs, fill
-from brainmap.rsa.layouts import find_inputs
+from brainmap.rsa.inputs.layouts import find_inputs
+from brainmap.rsa.inputs.runs import RunInputs, fill
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         score_statistics as score_statistics,
         split_half_best_layer as split_half_best_layer,
     )
-    from brainmap.rsa.layouts import (
+    from brainmap.rsa.inputs.layouts import (
         RunInputs as RunInputs,
         find_inputs as find_inputs,
         inputs_table as inputs_table,
@@ -148,7 +148,7 @@ _HOMES = {
     ),
     "regions.labels": ("Rois", "load_rois", "load_mask", "sphere_rois", "AUDITORY_CENTERS"),
     "patterns.volume": ("load_patterns", "check_patterns", "select_roi", "voxel_report"),
-    "layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
+    "inputs.layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "patterns.normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "patterns.screen": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
     "run_noise": ("RunNoise",),

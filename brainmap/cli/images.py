@@ -22,7 +22,7 @@ def expanded(names: Sequence[str], option: str) -> list[str]:
     InputError
         A pattern that no file fits, or a file named twice.
     """
-    from brainmap.rsa._inputs import natural
+    from brainmap.rsa.inputs.runs import natural
 
     found: list[str] = []
     for name in names:

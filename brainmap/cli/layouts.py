@@ -26,7 +26,7 @@ def inputs(
     as_json: Json = False,
 ) -> None:
     """What a folder of fMRIPrep, of another BIDS pipeline or of afni_proc holds, a row a run."""
-    from brainmap.rsa.layouts import find_inputs, inputs_table
+    from brainmap.rsa.inputs.layouts import find_inputs, inputs_table
 
     people = [label.removeprefix("sub-") for label in participant or []]
     found = find_inputs(

@@ -106,7 +106,7 @@ def numbered(files: Sequence[Any], option: str) -> list[Any]:
     >>> numbered(["conv1", "conv10", "conv2"], "--layer")
     ['conv1', 'conv10', 'conv2']
     """
-    from brainmap.rsa._inputs import natural
+    from brainmap.rsa.inputs.runs import natural
 
     words = [str(file) for file in files]
     order = sorted(words, key=natural)

@@ -9,7 +9,7 @@ import numpy as np
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.layouts import pattern_arguments as arguments_of
+from brainmap.rsa.inputs.layouts import pattern_arguments as arguments_of
 from brainmap.rsa.patterns.normalize import noise_precision, normalize_patterns
 from brainmap.rsa.patterns.residuals import Residuals, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels

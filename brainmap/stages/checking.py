@@ -22,7 +22,7 @@ from brainmap.features.running import evaluating
 from brainmap.features.sounds import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.layouts import repetition_time
+from brainmap.rsa.inputs.layouts import repetition_time
 from brainmap.rsa.patterns.normalize import MOST_CHANNELS
 from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern, read_table

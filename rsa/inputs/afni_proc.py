@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._inputs import RunInputs, natural
+from brainmap.rsa.inputs.runs import RunInputs, natural
 
 _STATS = re.compile(
     r"stats\.(?P<who>.+?)(?:[._](?:r|run-?)(?P<run>\d+))?(?P<reml>_REML)?(?:\+(?P<view>orig|acpc|tlrc)\.HEAD|\.nii(?:\.gz)?)"

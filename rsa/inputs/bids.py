@@ -16,7 +16,7 @@ from typing import Any
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa._inputs import Kind, RunInputs, natural
+from brainmap.rsa.inputs.runs import Kind, RunInputs, natural
 
 _IMAGES = ("nii", "nii.gz", "HEAD")
 _NATIVE = ("", "T1w", "boldref", "func")  # values of `space` that "native" stands for

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa import _afni_proc, _bids
-from brainmap.rsa._inputs import Kind, RunInputs as RunInputs, fill, in_order, match_files
+from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
+from brainmap.rsa.inputs.runs import Kind, RunInputs as RunInputs, fill, in_order, match_files
 
 if TYPE_CHECKING:
     import pandas as pd
