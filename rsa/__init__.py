@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         SurfaceMaps as SurfaceMaps,
         surface_searchlight as surface_searchlight,
     )
-    from brainmap.rsa.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.ceiling import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
@@ -59,11 +58,6 @@ if TYPE_CHECKING:
         find_inputs as find_inputs,
         inputs_table as inputs_table,
         load_inputs as load_inputs,
-    )
-    from brainmap.rsa.model_rdms import (
-        category_rdm as category_rdm,
-        phonetic_rdm as phonetic_rdm,
-        read_model_rdms as read_model_rdms,
     )
     from brainmap.rsa.neighbors import (
         Neighbors as Neighbors,
@@ -105,8 +99,15 @@ if TYPE_CHECKING:
     from brainmap.rsa.permutation import permutation_test as permutation_test
     from brainmap.rsa.planted_rdms import simulate_rdms as simulate_rdms
     from brainmap.rsa.power import PowerAnalysis as PowerAnalysis, power_analysis as power_analysis
-    from brainmap.rsa.rdm import compute_rdms as compute_rdms
-    from brainmap.rsa.rdm_file import load_rdms as load_rdms, save_rdms as save_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms as stack_rdms
+    from brainmap.rsa.rdm.compute import compute_rdms as compute_rdms
+    from brainmap.rsa.rdm.files import load_rdms as load_rdms, save_rdms as save_rdms
+    from brainmap.rsa.rdm.hypotheses import (
+        category_rdm as category_rdm,
+        phonetic_rdm as phonetic_rdm,
+        read_model_rdms as read_model_rdms,
+    )
+    from brainmap.rsa.rdm.run_noise import RunNoise as RunNoise
     from brainmap.rsa.recovery import recovery_table as recovery_table
     from brainmap.rsa.regions.labels import (
         AUDITORY_CENTERS as AUDITORY_CENTERS,
@@ -122,7 +123,6 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.relabeling import relabeling_test as relabeling_test
     from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-    from brainmap.rsa.run_noise import RunNoise as RunNoise
     from brainmap.rsa.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.simulate import (
         SimulatedParticipant as SimulatedParticipant,
@@ -151,21 +151,21 @@ _HOMES = {
     "inputs.layouts": ("RunInputs", "find_inputs", "inputs_table", "load_inputs"),
     "patterns.normalize": ("average_patterns", "noise_precision", "normalize_patterns"),
     "patterns.screen": ("responsive_voxels", "screen_voxels", "voxel_reliability"),
-    "run_noise": ("RunNoise",),
+    "rdm.run_noise": ("RunNoise",),
     "patterns.residuals": ("Residuals", "load_residuals"),
     "glm.betas": ("Betas", "fit_betas"),
     "glm.design_rdms": ("design_rdms",),
     "glm.files": ("save_betas",),
     "glm.events": ("read_events",),
     "glm.confounds": ("read_confounds",),
-    "rdm": ("compute_rdms",),
-    "rdm_file": ("load_rdms", "save_rdms"),
-    "alignment": ("stack_rdms",),
+    "rdm.compute": ("compute_rdms",),
+    "rdm.files": ("load_rdms", "save_rdms"),
+    "rdm.alignment": ("stack_rdms",),
     "compare": ("compare_rdms", "compare_vectors"),
     "partial": ("compare_rdms_partial", "compare_vectors_partial", "partial_ceilings"),
     "partition": ("Partition", "partition_statistics", "partition_variance"),
     "regression": ("ModelScores", "fit_weights", "score_models"),
-    "model_rdms": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
+    "rdm.hypotheses": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
     "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
     "crossvalidated": ("bootstrap_models",),

@@ -32,10 +32,10 @@ from brainmap.rsa._kernels import (
     patch_rdms,
     score_patches,
 )  # fmt: skip
-from brainmap.rsa._rdm_sources import refuse_own_noise
-from brainmap.rsa.alignment import LABEL_OF, Level
 from brainmap.rsa.compare import ALIASES, RANKED, Measure as Measure, _compare
-from brainmap.rsa.run_noise import RunNoise, run_names
+from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.rdm.run_noise import RunNoise, run_names
+from brainmap.rsa.rdm.sources import refuse_own_noise
 from brainmap.rsa.searchlight_input import Given, Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:

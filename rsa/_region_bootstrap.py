@@ -8,7 +8,7 @@ from brainmap.progress import progress
 from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap_of_samples
 from brainmap.rsa._resampling import FEWEST, Draw, can_weigh, sampler
 from brainmap.rsa.compare import Measure
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.dissimilarity import Floats
 
 
 def can_share(models: Floats, data: Floats, measure: Measure) -> bool:

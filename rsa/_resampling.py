@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.alignment import pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors
-from brainmap.rsa.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.alignment import pair_positions
+from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 
 Draw = NDArray[np.intp]
 Ceiling = Callable[[Draw], tuple[float, float]]

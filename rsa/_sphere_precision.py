@@ -18,7 +18,7 @@ from brainmap.errors import InputError
 from brainmap.rsa._sphere_kernels import whiten_patches
 from brainmap.rsa._sphere_sets import set_of_rows, sets_of, symmetric_sets
 from brainmap.rsa.patterns.residuals import Residuals
-from brainmap.rsa.run_noise import NoiseMethod, RunNoise, deviations_from_runs
+from brainmap.rsa.rdm.run_noise import NoiseMethod, RunNoise, deviations_from_runs
 from brainmap.rsa.searchlight_input import NO_WEIGHTS, Given, Prepared
 
 if TYPE_CHECKING:

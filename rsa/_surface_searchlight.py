@@ -20,9 +20,9 @@ from brainmap.rsa._neighborhoods import (
     score_neighborhoods,
     searched,
 )
-from brainmap.rsa.alignment import Level
 from brainmap.rsa.compare import Measure
 from brainmap.rsa.patterns.surface import Surface
+from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
 from brainmap.rsa.surface.discs import Metric, discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges

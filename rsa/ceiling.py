@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import check_items
 from brainmap.rsa.compare import RANKED, Measure, by_missing, compare_vectors, measure_named, scaled
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.alignment import check_items
+from brainmap.rsa.rdm.dissimilarity import Floats
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors, check_items
-from brainmap.rsa.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.alignment import aligned_vectors, check_items
+from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.rsa.alignment import LABEL_OF, LEVELS, labels_of, level_of
+from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

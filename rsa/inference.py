@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.compare import ALIASES, Measure, compare_vectors, rank_rows
-from brainmap.rsa.dissimilarity import Floats
 from brainmap.rsa.partial import aligned_controls, compare_vectors_partial
+from brainmap.rsa.rdm.alignment import aligned_vectors, groups_of, pair_positions
+from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.reach import fdr_reach
 
 if TYPE_CHECKING:

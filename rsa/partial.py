@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors
 from brainmap.rsa.compare import Measure, by_missing, measure_named, rank_rows
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.splines import PARTIAL, Form, allowed, columns_of, form_of, items_needed, n_columns, partial_name
 
 if TYPE_CHECKING:

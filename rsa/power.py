@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
-from brainmap.rsa.alignment import pair_positions, rdm_names
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named
 from brainmap.rsa.inference import TESTS, Test, score_statistics
 from brainmap.rsa.planted_rdms import (
@@ -26,6 +25,7 @@ from brainmap.rsa.planted_rdms import (
     lower_ceilings,
     signal_of_ceiling,
 )
+from brainmap.rsa.rdm.alignment import pair_positions, rdm_names
 from brainmap.types import FeatureSet
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def _order_of(a: str) -> Any:
 
 
 def _model_rdms(models: RDMs | FeatureSet) -> RDMs:
-    from brainmap.rsa.rdm import compute_rdms
+    from brainmap.rsa.rdm.compute import compute_rdms
 
     return compute_rdms(models, units="zscore") if isinstance(models, FeatureSet) else models
 

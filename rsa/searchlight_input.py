@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa._shared_runs import SharedRuns, shared_runs
-from brainmap.rsa.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
 from brainmap.rsa.compare import Measure, scaled
-from brainmap.rsa.dissimilarity import unit_length
+from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
+from brainmap.rsa.rdm.dissimilarity import unit_length
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.run_noise import RunNoise
+    from brainmap.rsa.rdm.run_noise import RunNoise
 
 Floats = NDArray[np.float64]
 Given = tuple[Floats, Floats, SharedRuns, int]

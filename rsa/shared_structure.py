@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.compare import RANKED, Measure, by_missing, measure_named, rank_rows
-from brainmap.rsa.dissimilarity import Floats
 from brainmap.rsa.inference import Correction, corrected
 from brainmap.rsa.partial import rest_of
+from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.signflip import TIE, all_signs, drawn_signs
 from brainmap.rsa.splines import Form, columns_of
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.compare import Measure, rank_rows
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.dissimilarity import Floats
 
 Form = Literal["ranks", "additive", "linear"]
 """How controls are removed: a spline of their ranks from ranks, a sum of splines from values, straight lines."""

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa._rdm_sources import NO_ROI
-from brainmap.rsa.alignment import check_items, labels_of, pair_positions
 from brainmap.rsa.ceiling import pools
 from brainmap.rsa.compare import Measure, compare_vectors, measure_named
-from brainmap.rsa.dissimilarity import Floats
-from brainmap.rsa.run_noise import RunNoise
+from brainmap.rsa.rdm.alignment import check_items, labels_of, pair_positions
+from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.rsa.rdm.sources import NO_ROI
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.rdm import Precision
+    from brainmap.rsa.rdm.compute import Precision
 
 RELIABILITY_COLUMNS = {
     "participant": "label of the participant",
@@ -126,7 +126,7 @@ def _over_runs(
 ) -> pd.DataFrame:
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa.rdm import compute_rdms, resolved
+    from brainmap.rsa.rdm.compute import compute_rdms, resolved
 
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
     every = np.unique(run)

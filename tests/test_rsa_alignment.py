@@ -12,7 +12,7 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare, concat, load_rdm
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors, labels_of, stack_rdms
+from brainmap.rsa.rdm.alignment import aligned_vectors, labels_of, stack_rdms
 
 N = 7
 ORDER = np.random.default_rng(1).permutation(N)

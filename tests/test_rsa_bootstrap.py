@@ -189,7 +189,7 @@ def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:
 
 
 def test_conditions_are_matched_by_label() -> None:
-    from brainmap.rsa.alignment import pair_positions
+    from brainmap.rsa.rdm.alignment import pair_positions
 
     rng = np.random.default_rng(3)
     models, data = planted(rng, 2, 4, 7)

@@ -19,9 +19,9 @@ from brainmap.rsa import compute_rdms, score_statistics, split_half_best_layer, 
 from brainmap.rsa._bootstrap import bootstrap_of_draws
 from brainmap.rsa._noise import autoregress
 from brainmap.rsa.compare import compare_vectors
-from brainmap.rsa.dissimilarity import dissimilarities
 from brainmap.rsa.planted_rdms import Measurement, draw_group, embed_rdm, geometry_of, signal_of_ceiling
 from brainmap.rsa.power import detection_rates
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.ceiling import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
 from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
-from brainmap.rsa.dissimilarity import dissimilarities
-from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 
 def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np.ndarray:

@@ -14,9 +14,9 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.compare import MEASURES, Measure, compare_rdms, compare_vectors, rank_rows
-from brainmap.rsa.dissimilarity import dissimilarities
 from brainmap.rsa.inference import score_statistics
-from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
 OF_PAIRS = [measure for measure in MEASURES if measure != "bures"]  # a geometry needs every pair

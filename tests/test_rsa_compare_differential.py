@@ -12,9 +12,9 @@ from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.ceiling import noise_ceiling, noise_ceilings
 from brainmap.rsa.compare import MEASURES, Measure, compare_rdms
+from brainmap.rsa.rdm.alignment import stack_rdms
 
 THEIRS = {"pearson": "corr", "tau-b": "kendall"}
 DIFFERENTLY_POOLED = ("corr_cov", "cosine_cov", "bures")  # rsatoolbox takes plain lengths, or nothing

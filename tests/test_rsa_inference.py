@@ -12,10 +12,10 @@ import scipy.stats
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.compare import compare_vectors
 from brainmap.rsa.inference import corrected, score_statistics, split_half_best_layer
-from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.rsa.rdm.compute import compute_rdms
 
 
 @pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])

@@ -11,8 +11,15 @@ from scipy.spatial.distance import pdist
 
 from brainmap.data.make_words import WORDS
 from brainmap.errors import InputError
-from brainmap.rsa._phonemes import _CONSONANTS, _DIPHTHONGS, _MONOPHTHONGS, FEATURES, PRONUNCIATIONS, phoneme_features
-from brainmap.rsa.model_rdms import category_rdm, phonetic_rdm, read_model_rdms
+from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
+from brainmap.rsa.rdm.phonemes import (
+    _CONSONANTS,
+    _DIPHTHONGS,
+    _MONOPHTHONGS,
+    FEATURES,
+    PRONUNCIATIONS,
+    phoneme_features,
+)
 
 
 def distance(rdms: object, one: str, other: str) -> float:

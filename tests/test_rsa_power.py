@@ -14,10 +14,8 @@ from scipy import stats
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
-from brainmap.rsa.alignment import pair_positions
 from brainmap.rsa.ceiling import noise_ceiling_of_vectors
 from brainmap.rsa.compare import Measure
-from brainmap.rsa.dissimilarity import dissimilarities
 from brainmap.rsa.planted_rdms import (
     Measurement,
     draw_group,
@@ -27,6 +25,8 @@ from brainmap.rsa.planted_rdms import (
     signal_of_ceiling,
 )
 from brainmap.rsa.power import detection_rates, wilson
+from brainmap.rsa.rdm.alignment import pair_positions
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 from brainmap.rsa.simulate import simulate_participant
 
 

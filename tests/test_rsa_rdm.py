@@ -14,11 +14,11 @@ from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
 from rsatoolbox.rdm.rdms import RDMs, load_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors, labels_of, pair_positions, stack_rdms
 from brainmap.rsa.compare import compare_vectors
-from brainmap.rsa.dissimilarity import dissimilarities
-from brainmap.rsa.rdm import compute_rdms
-from brainmap.rsa.rdm_file import load_rdms, save_rdms
+from brainmap.rsa.rdm.alignment import aligned_vectors, labels_of, pair_positions, stack_rdms
+from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.files import load_rdms, save_rdms
 
 WORDS = ["b10", "b9", "b1", "tree", "cat", "b2"]  # sorted by label, b10 comes before b9
 

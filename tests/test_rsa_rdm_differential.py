@@ -16,9 +16,9 @@ from rsatoolbox.rdm.calc import calc_rdm
 from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors
-from brainmap.rsa.dissimilarity import dissimilarities
-from brainmap.rsa.rdm import compute_rdms
+from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)

@@ -14,7 +14,7 @@ from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm.rdms import load_rdm
 
 from brainmap.errors import BrainmapError, InputError
-from brainmap.rsa.rdm_file import load_rdms, save_rdms
+from brainmap.rsa.rdm.files import load_rdms, save_rdms
 from tests.mutations import mutate
 
 

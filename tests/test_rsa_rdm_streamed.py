@@ -12,13 +12,13 @@ import pytest
 import torch
 import zarr
 
-import brainmap.rsa._blocks as blocks
+import brainmap.rsa.rdm.blocks as blocks
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features import extract_activations
 from brainmap.features.activations import open_activations
 from brainmap.rsa import compare_rdms, compute_rdms
-from brainmap.rsa._blocks import slabs
-from brainmap.rsa.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.blocks import slabs
 
 ITEMS = [f"s{k}" for k in range(12)]
 WORDS = [f"w{k // 2}" for k in range(12)]

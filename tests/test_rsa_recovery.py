@@ -155,7 +155,7 @@ def analyze(participants, models, planted):
 
     from brainmap.demo import brain_mask
     from brainmap.rsa import compare_rdms, compute_rdms, group_test, noise_ceiling, noise_precision, searchlight
-    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
 
     items = list(models.pattern_descriptors["stimulus_id"])
     rdms, maps = {region: [] for region in planted}, []
@@ -183,7 +183,7 @@ def analyze(participants, models, planted):
 def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
     from brainmap.demo import PLANTED as LAYER_OF, brain_mask, demo_regions
     from brainmap.rsa import compute_rdms, simulate_participant
-    from brainmap.rsa.alignment import stack_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
 
     mask = brain_mask()
     regions = demo_regions(mask)

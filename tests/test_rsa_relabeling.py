@@ -14,9 +14,9 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import pair_positions
 from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
 from brainmap.rsa.exchange import Exchange, units_of
+from brainmap.rsa.rdm.alignment import pair_positions
 
 
 def distances(points: Any) -> Any:

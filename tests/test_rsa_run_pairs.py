@@ -15,16 +15,9 @@ from rsatoolbox.data.noise import prec_from_residuals
 from scipy import stats
 
 from brainmap.errors import InputError
-from brainmap.rsa import (
-    RunNoise,
-    _run_pairs,
-    compare_vectors,
-    compute_rdms,
-    noise_precision,
-    normalize_patterns,
-    rdm_reliability,
-)
-from brainmap.rsa.dissimilarity import dissimilarities, unit_length
+from brainmap.rsa import RunNoise, compare_vectors, compute_rdms, noise_precision, normalize_patterns, rdm_reliability
+from brainmap.rsa.rdm import run_pairs as _run_pairs
+from brainmap.rsa.rdm.dissimilarity import dissimilarities, unit_length
 
 Metric = Callable[[int, int], np.ndarray]
 

@@ -19,7 +19,7 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa import _shared_runs
 from brainmap.rsa._searchlight import plan_searchlight
-from brainmap.rsa.dissimilarity import unit_length
+from brainmap.rsa.rdm.dissimilarity import unit_length
 from brainmap.rsa.surface.meshes import Mesh
 
 N_RUNS, N_ITEMS, RADIUS = 5, 7, 4.5

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.compare import compare_vectors
-from brainmap.rsa.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 
 def geometry(rng: np.random.Generator, n_items: int, n_voxels: int) -> np.ndarray:

@@ -18,9 +18,9 @@ from scipy.stats import spearmanr
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.alignment import aligned_vectors
 from brainmap.rsa.glm.design_rdms import planned_design_rdms
 from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.stages import Context, check_study
 from brainmap.stages.betas import noise_found
 from brainmap.study import load_study

@@ -81,7 +81,7 @@ def searchlight(
     from brainmap.rsa._searchlight import searchlight as search
     from brainmap.rsa._searchlight_maps import layers_over_time
     from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.surface.data import is_surface
 
     images = [*(betas or []), *(more or [])]

@@ -59,10 +59,10 @@ def model(
     """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
     from brainmap.checks import one_of
     from brainmap.record import write_json
-    from brainmap.rsa.alignment import LABEL_OF, LEVELS, stack_rdms
-    from brainmap.rsa.model_rdms import category_rdm, phonetic_rdm, read_model_rdms
     from brainmap.rsa.patterns.table import read_table
-    from brainmap.rsa.rdm_file import save_rdms
+    from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
+    from brainmap.rsa.rdm.files import save_rdms
+    from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
 
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     label = LABEL_OF[one_of(items, tuple(LABEL_OF), "--items")]
@@ -113,8 +113,8 @@ def fit(
     import numpy as np
 
     from brainmap.record import write_table
-    from brainmap.rsa.alignment import stack_rdms
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.regression import score_models
 
     for option, path in (("--out", out), ("--weights", weights)):
@@ -163,10 +163,10 @@ def partition(
 
     from brainmap.cli.shared import FORMATS
     from brainmap.record import write_table
-    from brainmap.rsa.alignment import stack_rdms
     from brainmap.rsa.columns import STATISTICS_COLUMNS
     from brainmap.rsa.partition import partition_statistics, partition_variance
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
 
     for option, path in (("--out", out), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
@@ -208,7 +208,7 @@ def partition(
 def _named(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
     """RDMs by the names they were given, and their files."""
     from brainmap.checks import one_of
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.files import load_rdms
 
     found: dict[str, RDMs] = {}
     files = []

@@ -50,7 +50,7 @@ def power(
     import numpy as np
 
     from brainmap.rsa.power import POWER_COLUMNS, power_analysis
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.viz.power import plot_power
 
     at = None if pilot is None else _numbers(pilot, "--pilot")

@@ -132,7 +132,7 @@ def rdm(
     from brainmap.checks import one_of
     from brainmap.cli.stores import features_in
     from brainmap.record import write_json
-    from brainmap.rsa.rdm_file import save_rdms
+    from brainmap.rsa.rdm.files import save_rdms
 
     images = [*(betas or []), *(more or [])]
     given = {"activations": activations, "patterns": patterns, "cams": cams, "attributions": attributions}
@@ -177,7 +177,7 @@ def _windows(over: str | None, window: float, step: float | None, activations: P
 
 
 def _say(rdms: RDMs, out: Path) -> None:
-    from brainmap.rsa.alignment import LEVELS, level_of
+    from brainmap.rsa.rdm.alignment import LEVELS, level_of
 
     typer.echo(
         f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
@@ -210,7 +210,7 @@ def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> Non
 
 
 def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
-    from brainmap.rsa.rdm import compute_rdms
+    from brainmap.rsa.rdm.compute import compute_rdms
 
     chosen = "all" if layers == "all" else names(layers)
     network = {"network": found.network} if hasattr(found, "network") else {}
@@ -254,7 +254,7 @@ def left_over(noise: str, residuals: Sequence[str] | None, mask: str | None) -> 
 
 
 def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any) -> RDMs:
-    from brainmap.rsa.rdm import compute_rdms
+    from brainmap.rsa.rdm.compute import compute_rdms
 
     precision = None if noise == "none" else _precision(data, regions, settings["dissimilarity"], left)
     return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
@@ -316,12 +316,12 @@ def compare(
 ) -> None:
     """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
     from brainmap.record import write_table
-    from brainmap.rsa.alignment import stack_rdms
     from brainmap.rsa.ceiling import noise_ceilings
     from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
     from brainmap.rsa.compare import compare_rdms
     from brainmap.rsa.partial import aligned_controls, compare_rdms_partial, partial_ceilings, partial_measure
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.splines import partial_name
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):

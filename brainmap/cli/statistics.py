@@ -120,8 +120,8 @@ Tables = list[tuple["pd.DataFrame", dict[str, str]]]
 
 
 def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
-    from brainmap.rsa.alignment import stack_rdms
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
 
     if len(files) < 2:
         raise InputError(f"rsa test: found {len(files)} file, wanted RDMs of the models and of the data")
@@ -157,8 +157,8 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
     """Scores `(n_models, n_rois, n_participants)` and their labels."""
     import numpy as np
 
-    from brainmap.rsa.alignment import rdm_names
     from brainmap.rsa.compare import compare_rdms
+    from brainmap.rsa.rdm.alignment import rdm_names
 
     if files[0].suffix == ".tsv":
         if len(files) > 1 or ceiling:
@@ -305,8 +305,8 @@ def reliability(
             data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given
         )
     elif inputs:
-        from brainmap.rsa.alignment import stack_rdms
-        from brainmap.rsa.rdm_file import load_rdms
+        from brainmap.rsa.rdm.alignment import stack_rdms
+        from brainmap.rsa.rdm.files import load_rdms
 
         table = rdm_reliability(stack_rdms([load_rdms(path) for path in inputs]), **given)
     else:

@@ -67,7 +67,7 @@ def search_surface(
     """
     from brainmap.cli.rsa import counted, patterns_of
     from brainmap.rsa._surface_searchlight import surface_searchlight
-    from brainmap.rsa.rdm_file import load_rdms
+    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.surface.data import taken_surface
     from brainmap.rsa.surface.meshes import load_mesh
 

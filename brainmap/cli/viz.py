@@ -53,8 +53,8 @@ def rdm(
     """RDMs side by side; a layer's beside a region's (--brain); how alike they are (--correlations)."""
 
     def make() -> Figure:
-        from brainmap.rsa.alignment import stack_rdms
-        from brainmap.rsa.rdm_file import load_rdms
+        from brainmap.rsa.rdm.alignment import stack_rdms
+        from brainmap.rsa.rdm.files import load_rdms
         from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
 
         found = _chosen(load_rdms(rdms), "layer", layers, "--layers")

@@ -26,7 +26,7 @@ from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.patterns.surface import planned_surface_patterns
 from brainmap.rsa.patterns.table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns.volume import planned_patterns
-from brainmap.rsa.rdm_file import load_rdms
+from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.stages.brains import mask_of, pattern_arguments
 from brainmap.stages.context import Context, log, ready

@@ -27,8 +27,8 @@ from brainmap.rsa.patterns.normalize import MOST_CHANNELS
 from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern, read_table
 from brainmap.rsa.patterns.volume import check_patterns
+from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
 from brainmap.rsa.regions.rois import Rois, grid_of
-from brainmap.rsa.run_noise import FEWEST_RUNS
 from brainmap.rsa.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of

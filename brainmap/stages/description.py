@@ -12,7 +12,7 @@ import pandas as pd
 from brainmap import __version__
 from brainmap.names import slug
 from brainmap.record import content_key, write_json
-from brainmap.rsa.rdm_file import load_rdms
+from brainmap.rsa.rdm.files import load_rdms
 from brainmap.stages.ceilings import MEANINGS as CEILINGS
 from brainmap.stages.context import Context
 from brainmap.stages.group_maps import contrasts_of, difference_slug

@@ -13,12 +13,12 @@ import pandas as pd
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
-from brainmap.rsa.alignment import stack_rdms
 from brainmap.rsa.columns import BEST_COLUMNS, CEILING_COLUMNS
 from brainmap.rsa.compare import compare_rdms
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference import split_half_best_layer
-from brainmap.rsa.rdm_file import load_rdms
+from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
 from brainmap.stages.ceilings import run_ceiling_maps

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.alignment import rdm_names
 from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
 from brainmap.rsa.differences import score_differences
 from brainmap.rsa.exchange import Exchange
 from brainmap.rsa.inference import Correction, score_statistics
+from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.reach import fdr_reach
 from brainmap.rsa.relabeling import relabeling_test
 from brainmap.rsa.roi_bootstrap import RoiBootstrap, bootstrap_rois

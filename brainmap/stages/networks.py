@@ -22,9 +22,9 @@ from brainmap.features.sounds import Sounds
 from brainmap.features.store import current_arrays, open_store, weights_digest
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
-from brainmap.rsa.alignment import stack_rdms
-from brainmap.rsa.rdm import compute_rdms
-from brainmap.rsa.rdm_file import load_rdms, save_rdms
+from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.files import load_rdms, save_rdms
 from brainmap.stages.calls import write_calls
 from brainmap.stages.context import Context, ready
 from brainmap.study import Baselines, Network

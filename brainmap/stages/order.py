@@ -13,9 +13,9 @@ import numpy as np
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import some
-from brainmap.rsa.alignment import labels_of, level_of
 from brainmap.rsa.compare import compare_rdms
-from brainmap.rsa.model_rdms import category_rdm
+from brainmap.rsa.rdm.alignment import labels_of, level_of
+from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.stages.context import Context
 from brainmap.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 

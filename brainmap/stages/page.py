@@ -14,7 +14,7 @@ from brainmap.features.explanations import open_maximizations
 from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
-from brainmap.rsa.rdm_file import load_rdms
+from brainmap.rsa.rdm.files import load_rdms
 from brainmap.stages.betas import noise_found
 from brainmap.stages.calls import kept_line
 from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings

@@ -20,7 +20,7 @@ from brainmap.rsa.glm.afni_buckets import OWN
 from brainmap.rsa.glm.betas import Betas
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.images.names import image_files
-from brainmap.rsa.rdm_file import save_rdms
+from brainmap.rsa.rdm.files import save_rdms
 
 Format = Literal["nifti", "afni"]
 

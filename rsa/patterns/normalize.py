@@ -11,7 +11,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.run_noise import (
+from brainmap.rsa.rdm.run_noise import (
     NoiseMethod,
     RunNoise,
     check_freedom,

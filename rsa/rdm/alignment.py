@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.dissimilarity import Floats
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._rdm_sources import NO_ROI, Source, from_array, from_dataset, from_features
-from brainmap.rsa._windows import from_windows
-from brainmap.rsa.alignment import LABEL_OF, Level
-from brainmap.rsa.dissimilarity import DISSIMILARITIES, PRIOR, Dissimilarity, Floats
-from brainmap.rsa.run_noise import RunNoise
+from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR, Dissimilarity, Floats
+from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.rsa.rdm.sources import NO_ROI, Source, from_array, from_dataset, from_features
+from brainmap.rsa.rdm.windows import from_windows
 from brainmap.types import FeatureSet
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def compute_rdms(
         voxel, roi) gives one RDM, or one an ROI. An array gives one and needs its labels in `descriptors`. Features
         on disk (zarr, memmap) are read in blocks and may be larger than memory.
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
-        See `brainmap.rsa.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
+        See `brainmap.rsa.rdm.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
     items : {"stimulus", "condition"}
         What the rows of the RDM are. Tokens of a condition are averaged *before* the RDM, within each run. The items
         of a feature set that says so are classes or units (maximizing patterns); "condition" then says that they

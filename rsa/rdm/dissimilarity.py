@@ -1,7 +1,7 @@
 """Dissimilarities of patterns as arrays: within one set of patterns, or between independent runs.
 
-Within one set `brainmap.rsa._one_pass` gathers inner products of patterns first and makes distances of them after;
-between runs `brainmap.rsa._run_pairs` takes for each pair of items the runs that both have.
+Within one set `brainmap.rsa.rdm.one_pass` gathers inner products of patterns first and makes distances of them after;
+between runs `brainmap.rsa.rdm.run_pairs` takes for each pair of items the runs that both have.
 
 Shapes: patterns are `(n_items, n_units)`, or `(n_runs, n_items, n_units)` for between-run products; a missing
 pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `n_items * (n_items - 1) / 2`.
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa._one_pass import CONSTANT, Blocks, log_rates, within
-from brainmap.rsa._run_pairs import paired_distances, weighted_distances
+from brainmap.rsa.rdm.one_pass import CONSTANT, Blocks, log_rates, within
+from brainmap.rsa.rdm.run_pairs import paired_distances, weighted_distances
 
 Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)

@@ -13,7 +13,7 @@ import numpy as np
 from brainmap.checks import existing_file, some
 from brainmap.errors import InputError
 from brainmap.record import atomic
-from brainmap.rsa._hdf5 import ABSENT, FAILURES, Refused, check_heaps, read_group
+from brainmap.rsa.rdm.hdf5 import ABSENT, FAILURES, Refused, check_heaps, read_group
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

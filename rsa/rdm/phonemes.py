@@ -12,7 +12,7 @@ import numpy as np
 
 from brainmap.checks import nearest
 from brainmap.errors import InputError
-from brainmap.rsa.dissimilarity import Floats
+from brainmap.rsa.rdm.dissimilarity import Floats
 
 PRONUNCIATIONS = {
     "zero": "Z IH R OW", "one": "W AH N", "two": "T UW", "three": "TH R IY", "four": "F AO R", "five": "F AY V",

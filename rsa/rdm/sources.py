@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._blocks import Blocks, numeric, zscored
-from brainmap.rsa.alignment import LABEL_OF, Level
-from brainmap.rsa.dissimilarity import WHITENED, Dissimilarity, Floats, between_runs, within_one
-from brainmap.rsa.run_noise import RunNoise, normalizations
+from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.rdm.blocks import Blocks, numeric, zscored
+from brainmap.rsa.rdm.dissimilarity import WHITENED, Dissimilarity, Floats, between_runs, within_one
+from brainmap.rsa.rdm.run_noise import RunNoise, normalizations
 
 NO_ROI = ("", "nan", "None")
 """Labels of voxels that lie in no region."""

@@ -1,0 +1,1 @@
+"""Representational dissimilarity matrices: how patterns, layers and hypotheses become RDMs, and their files."""
