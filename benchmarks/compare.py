@@ -25,7 +25,7 @@ import scipy.sparse.linalg  # noqa: E402
 from clock import in_turn  # noqa: E402
 from rsatoolbox.rdm.compare import compare as rsatoolbox_compare  # noqa: E402
 
-from brainmap.rsa.compare import compare_vectors  # noqa: E402
+from brainmap.rsa.comparison.measures import compare_vectors  # noqa: E402
 
 DATA, CONDITIONS = 1000, 64
 WANTED = {"spearman": 5.0, "tau-a": 1.8, "corr_cov": 100.0}

@@ -94,7 +94,7 @@ class Baselines(Section):
 
 
 PARTIAL = ("rho-a", "spearman", "pearson")
-"""Measures that `[rsa] control_for` goes with, as `brainmap.rsa.splines` says."""
+"""Measures that `[rsa] control_for` goes with, as `brainmap.rsa.comparison.splines` says."""
 OF_DESIGN = ("noise-only", "elapsed-time")
 """What `[rsa] control_for` takes beside acoustic models: RDMs of each participant's own order of events."""
 
@@ -127,7 +127,7 @@ class Rsa(Section):
         """What scores of regions are, in tables and figures."""
         if not self.control_for:
             return self.measure
-        from brainmap.rsa.splines import partial_name
+        from brainmap.rsa.comparison.splines import partial_name
 
         return partial_name(self.measure, len(self.control_for))
 

@@ -20,12 +20,28 @@ if TYPE_CHECKING:
         SurfaceMaps as SurfaceMaps,
         surface_searchlight as surface_searchlight,
     )
-    from brainmap.rsa.ceiling import (
+    from brainmap.rsa.comparison.ceilings import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
         noise_ceilings as noise_ceilings,
     )
-    from brainmap.rsa.compare import compare_rdms as compare_rdms, compare_vectors as compare_vectors
+    from brainmap.rsa.comparison.fits import (
+        ModelScores as ModelScores,
+        fit_weights as fit_weights,
+        score_models as score_models,
+    )
+    from brainmap.rsa.comparison.measures import compare_rdms as compare_rdms, compare_vectors as compare_vectors
+    from brainmap.rsa.comparison.partial import (
+        compare_rdms_partial as compare_rdms_partial,
+        compare_vectors_partial as compare_vectors_partial,
+        partial_ceilings as partial_ceilings,
+    )
+    from brainmap.rsa.comparison.partition import (
+        Partition as Partition,
+        partition_statistics as partition_statistics,
+        partition_variance as partition_variance,
+    )
+    from brainmap.rsa.comparison.reliability import rdm_reliability as rdm_reliability
     from brainmap.rsa.crossvalidated import bootstrap_models as bootstrap_models
     from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
@@ -64,16 +80,6 @@ if TYPE_CHECKING:
         edge_neighbors as edge_neighbors,
         grid_neighbors as grid_neighbors,
         mesh_neighbors as mesh_neighbors,
-    )
-    from brainmap.rsa.partial import (
-        compare_rdms_partial as compare_rdms_partial,
-        compare_vectors_partial as compare_vectors_partial,
-        partial_ceilings as partial_ceilings,
-    )
-    from brainmap.rsa.partition import (
-        Partition as Partition,
-        partition_statistics as partition_statistics,
-        partition_variance as partition_variance,
     )
     from brainmap.rsa.patterns.normalize import (
         average_patterns as average_patterns,
@@ -116,11 +122,6 @@ if TYPE_CHECKING:
         load_rois as load_rois,
         sphere_rois as sphere_rois,
     )
-    from brainmap.rsa.regression import (
-        ModelScores as ModelScores,
-        fit_weights as fit_weights,
-        score_models as score_models,
-    )
     from brainmap.rsa.relabeling import relabeling_test as relabeling_test
     from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
     from brainmap.rsa.shared_structure import residual_structure as residual_structure
@@ -130,7 +131,6 @@ if TYPE_CHECKING:
         plant_patterns as plant_patterns,
         simulate_participant as simulate_participant,
     )
-    from brainmap.rsa.split_half import rdm_reliability as rdm_reliability
     from brainmap.rsa.surface.data import (
         SurfaceData as SurfaceData,
         load_surface as load_surface,
@@ -161,12 +161,12 @@ _HOMES = {
     "rdm.compute": ("compute_rdms",),
     "rdm.files": ("load_rdms", "save_rdms"),
     "rdm.alignment": ("stack_rdms",),
-    "compare": ("compare_rdms", "compare_vectors"),
-    "partial": ("compare_rdms_partial", "compare_vectors_partial", "partial_ceilings"),
-    "partition": ("Partition", "partition_statistics", "partition_variance"),
-    "regression": ("ModelScores", "fit_weights", "score_models"),
+    "comparison.measures": ("compare_rdms", "compare_vectors"),
+    "comparison.partial": ("compare_rdms_partial", "compare_vectors_partial", "partial_ceilings"),
+    "comparison.partition": ("Partition", "partition_statistics", "partition_variance"),
+    "comparison.fits": ("ModelScores", "fit_weights", "score_models"),
     "rdm.hypotheses": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
-    "ceiling": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
+    "comparison.ceilings": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
     "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
     "crossvalidated": ("bootstrap_models",),
     "differences": ("score_differences",),
@@ -185,7 +185,7 @@ _HOMES = {
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
     "surface.discs": ("Discs", "discs_on"),
     "surface.meshes": ("Mesh", "load_mesh", "mesh_edges"),
-    "split_half": ("rdm_reliability",),
+    "comparison.reliability": ("rdm_reliability",),
     "surface.data": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "patterns.surface": ("load_surface_patterns", "load_surface_rois"),
     "synthetic_bold": ("SimulatedBold", "simulate_bold"),

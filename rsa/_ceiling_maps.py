@@ -31,8 +31,8 @@ from brainmap.rsa._neighborhoods import (
 from brainmap.rsa._searchlight import spheres_of
 from brainmap.rsa._searchlight_maps import volume
 from brainmap.rsa._shared_mask import on_shared_mask
-from brainmap.rsa.ceiling import APPROXIMATE, noise_ceiling_of_vectors
-from brainmap.rsa.compare import RANKED, Measure
+from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vectors
+from brainmap.rsa.comparison.measures import RANKED, Measure
 from brainmap.rsa.rdm.alignment import LABEL_OF, Level
 from brainmap.rsa.regions.rois import load_mask
 

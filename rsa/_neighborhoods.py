@@ -32,7 +32,7 @@ from brainmap.rsa._kernels import (
     patch_rdms,
     score_patches,
 )  # fmt: skip
-from brainmap.rsa.compare import ALIASES, RANKED, Measure as Measure, _compare
+from brainmap.rsa.comparison.measures import ALIASES, RANKED, Measure as Measure, _compare
 from brainmap.rsa.rdm.alignment import LABEL_OF, Level
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise

@@ -7,7 +7,7 @@ import numpy as np
 from brainmap.progress import progress
 from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap_of_samples
 from brainmap.rsa._resampling import FEWEST, Draw, can_weigh, sampler
-from brainmap.rsa.compare import Measure
+from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.rdm.dissimilarity import Floats
 
 

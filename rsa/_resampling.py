@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.ceiling import pools
-from brainmap.rsa.compare import Measure, compare_vectors
+from brainmap.rsa.comparison.ceilings import pools
+from brainmap.rsa.comparison.measures import Measure, compare_vectors
 from brainmap.rsa.rdm.alignment import pair_positions
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 

@@ -26,7 +26,7 @@ from brainmap.rsa._neighborhoods import (
     warn_of_singular,
 )
 from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
-from brainmap.rsa.compare import Measure
+from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.spheres import Spheres, spheres_in

@@ -20,7 +20,7 @@ from brainmap.rsa._neighborhoods import (
     score_neighborhoods,
     searched,
 )
-from brainmap.rsa.compare import Measure
+from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.patterns.surface import Surface
 from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface

@@ -14,11 +14,11 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa._bootstrap import Bootstrap, Over, checked, covariances, variances_of
 from brainmap.rsa._resampling import Draw, ceiling_of_any, check_varied, compared, written_out
-from brainmap.rsa.ceiling import pools
-from brainmap.rsa.compare import Measure, measure_named
+from brainmap.rsa.comparison.ceilings import pools
+from brainmap.rsa.comparison.fits import KINDS, Kind, check_family, fit_weights, root_mean_square
+from brainmap.rsa.comparison.measures import Measure, measure_named
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors
 from brainmap.rsa.rdm.dissimilarity import Floats
-from brainmap.rsa.regression import KINDS, Kind, check_family, fit_weights, root_mean_square
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.compare import Measure
+from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.inference import Correction, Test, score_statistics
 
 

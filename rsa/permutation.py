@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa._resampling import check_varied
-from brainmap.rsa.compare import Measure, by_missing, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.measures import Measure, by_missing, compare_vectors, measure_named, scaled
 from brainmap.rsa.exchange import Exchange, place_of_pairs
 from brainmap.rsa.rdm.alignment import aligned_vectors, pair_positions, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length

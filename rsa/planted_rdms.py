@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.ceiling import noise_ceiling_of_vectors, pools
-from brainmap.rsa.compare import RANKED, Measure, compare_vectors, measure_named, rank_rows, scaled
+from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pools
+from brainmap.rsa.comparison.measures import RANKED, Measure, compare_vectors, measure_named, rank_rows, scaled
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 if TYPE_CHECKING:

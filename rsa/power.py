@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
-from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
 from brainmap.rsa.inference import TESTS, Test, score_statistics
 from brainmap.rsa.planted_rdms import (
     Geometry,

@@ -13,7 +13,7 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa._resampling import compared
-from brainmap.rsa.compare import Measure, measure_named, scaled
+from brainmap.rsa.comparison.measures import Measure, measure_named, scaled
 from brainmap.rsa.exchange import Exchange, Places, place_of_pairs
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length

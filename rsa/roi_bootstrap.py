@@ -13,7 +13,7 @@ from brainmap.checks import one_of
 from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap, checked, draws_of
 from brainmap.rsa._region_bootstrap import bootstrap_regions, can_share
 from brainmap.rsa._resampling import check_varied
-from brainmap.rsa.compare import Measure, measure_named
+from brainmap.rsa.comparison.measures import Measure, measure_named
 from brainmap.rsa.crossvalidated import bootstrap_models
 from brainmap.rsa.exchange import units_of
 from brainmap.rsa.inference import OF_P, Correction, corrected

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.compare import RANKED, Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.measures import RANKED, Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.partial import rest_of
+from brainmap.rsa.comparison.splines import Form, columns_of
 from brainmap.rsa.inference import Correction, corrected
-from brainmap.rsa.partial import rest_of
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.signflip import TIE, all_signs, drawn_signs
-from brainmap.rsa.splines import Form, columns_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -14,7 +14,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa._bootstrap import bootstrap, bootstrap_of_draws
-from brainmap.rsa.compare import Measure, compare_vectors
+from brainmap.rsa.comparison.measures import Measure, compare_vectors
 from brainmap.rsa.exchange import units_of
 
 THEIRS = {"pearson": "corr", "cosine": "cosine", "spearman": "spearman", "rho-a": "rho-a", "tau-a": "tau-a",

@@ -10,8 +10,8 @@ from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.ceiling import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
-from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
+from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
+from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.dissimilarity import dissimilarities

@@ -12,8 +12,8 @@ from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.rsa.ceiling import noise_ceiling, noise_ceilings
-from brainmap.rsa.compare import MEASURES, Measure, compare_rdms
+from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceilings
+from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_rdms
 from brainmap.rsa.rdm.alignment import stack_rdms
 
 THEIRS = {"pearson": "corr", "tau-b": "kendall"}

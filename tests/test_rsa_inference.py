@@ -12,7 +12,7 @@ import scipy.stats
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.inference import corrected, score_statistics, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms

@@ -13,11 +13,11 @@ from rsatoolbox.rdm.rdms import RDMs
 from scipy.spatial.distance import pdist
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.ceiling import noise_ceilings
-from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.comparison.ceilings import noise_ceilings
+from brainmap.rsa.comparison.measures import compare_vectors
+from brainmap.rsa.comparison.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
+from brainmap.rsa.comparison.splines import items_needed
 from brainmap.rsa.inference import score_statistics, split_half_best_layer
-from brainmap.rsa.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
-from brainmap.rsa.splines import items_needed
 
 
 def tied(rng: np.random.Generator, n: int, pairs: int = 45) -> np.ndarray:

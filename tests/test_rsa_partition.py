@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 from brainmap.errors import InputError
-from brainmap.rsa.partition import Partition, partition_statistics, partition_variance
+from brainmap.rsa.comparison.partition import Partition, partition_statistics, partition_variance
 
 N = 12
 PAIRS = N * (N - 1) // 2

@@ -12,7 +12,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from scipy.spatial.distance import squareform
 
 from brainmap.errors import InputError
-from brainmap.rsa.compare import MEASURES, Measure, compare_vectors
+from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
 from brainmap.rsa.permutation import permutation_test
 
 

@@ -14,8 +14,8 @@ from scipy import stats
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
-from brainmap.rsa.ceiling import noise_ceiling_of_vectors
-from brainmap.rsa.compare import Measure
+from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors
+from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.planted_rdms import (
     Measurement,
     draw_group,

@@ -14,7 +14,7 @@ from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
 from rsatoolbox.rdm.rdms import RDMs, load_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.rdm.alignment import aligned_vectors, labels_of, pair_positions, stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.dissimilarity import dissimilarities

@@ -12,9 +12,9 @@ from rsatoolbox.model.fitter import fit_interpolate, fit_optimize_positive, fit_
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa import regression
-from brainmap.rsa.compare import compare_vectors
-from brainmap.rsa.regression import fit_weights, score_models
+from brainmap.rsa.comparison import fits as regression
+from brainmap.rsa.comparison.fits import fit_weights, score_models
+from brainmap.rsa.comparison.measures import compare_vectors
 
 THEIRS = {"pearson": "corr", "cosine": "cosine", "cosine_cov": "cosine_cov", "corr_cov": "corr_cov", "rho-a": "rho-a"}
 

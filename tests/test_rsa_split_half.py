@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.compare import compare_vectors
+from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 

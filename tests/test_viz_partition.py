@@ -8,7 +8,7 @@ import pytest
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.partition import Partition, partition_statistics, partition_variance
+from brainmap.rsa.comparison.partition import Partition, partition_statistics, partition_variance
 from brainmap.viz.partition import plot_partition
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
-from brainmap.rsa.compare import measure_named
-from brainmap.rsa.splines import form_of, n_columns, partial_name
+from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.comparison.splines import form_of, n_columns, partial_name
 
 _FOLDER = Path(__file__).with_name("templates")
 _MEASURES = {

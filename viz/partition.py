@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.rsa.partition import Partition
+from brainmap.rsa.comparison.partition import Partition
 from brainmap.viz.profiles import decimals, needs_columns
 from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, styled
 

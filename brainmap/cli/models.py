@@ -113,9 +113,9 @@ def fit(
     import numpy as np
 
     from brainmap.record import write_table
+    from brainmap.rsa.comparison.fits import score_models
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
-    from brainmap.rsa.regression import score_models
 
     for option, path in (("--out", out), ("--weights", weights)):
         free(path, overwrite, option=option, kinds=(".tsv",))
@@ -164,7 +164,7 @@ def partition(
     from brainmap.cli.shared import FORMATS
     from brainmap.record import write_table
     from brainmap.rsa.columns import STATISTICS_COLUMNS
-    from brainmap.rsa.partition import partition_statistics, partition_variance
+    from brainmap.rsa.comparison.partition import partition_statistics, partition_variance
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
 

@@ -316,13 +316,18 @@ def compare(
 ) -> None:
     """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
     from brainmap.record import write_table
-    from brainmap.rsa.ceiling import noise_ceilings
     from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
-    from brainmap.rsa.compare import compare_rdms
-    from brainmap.rsa.partial import aligned_controls, compare_rdms_partial, partial_ceilings, partial_measure
+    from brainmap.rsa.comparison.ceilings import noise_ceilings
+    from brainmap.rsa.comparison.measures import compare_rdms
+    from brainmap.rsa.comparison.partial import (
+        aligned_controls,
+        compare_rdms_partial,
+        partial_ceilings,
+        partial_measure,
+    )
+    from brainmap.rsa.comparison.splines import partial_name
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
-    from brainmap.rsa.splines import partial_name
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))

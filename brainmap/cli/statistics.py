@@ -157,7 +157,7 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
     """Scores `(n_models, n_rois, n_participants)` and their labels."""
     import numpy as np
 
-    from brainmap.rsa.compare import compare_rdms
+    from brainmap.rsa.comparison.measures import compare_rdms
     from brainmap.rsa.rdm.alignment import rdm_names
 
     if files[0].suffix == ".tsv":
@@ -291,7 +291,7 @@ def reliability(
     import numpy as np
 
     from brainmap.record import write_table
-    from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
+    from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 
     free(out, overwrite, kinds=(".tsv",))
     given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}

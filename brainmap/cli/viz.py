@@ -102,7 +102,7 @@ def _alike(rdms: RDMs) -> pd.DataFrame:
     """Spearman correlations between RDMs, named by their layer or ROI."""
     import pandas as pd
 
-    from brainmap.rsa.compare import compare_rdms
+    from brainmap.rsa.comparison.measures import compare_rdms
 
     keys = [key for key in ("participant", "network", "layer", "time", "roi") if key in rdms.rdm_descriptors]
     keys = [key for key in keys if len(set(rdms.rdm_descriptors[key])) > 1] or keys

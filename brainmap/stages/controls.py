@@ -17,14 +17,14 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import file_digest
-from brainmap.rsa.ceiling import noise_ceilings
-from brainmap.rsa.compare import compare_rdms
+from brainmap.rsa.comparison.ceilings import noise_ceilings
+from brainmap.rsa.comparison.measures import compare_rdms
+from brainmap.rsa.comparison.partial import compare_rdms_partial, partial_ceilings, told_of_switch
+from brainmap.rsa.comparison.splines import form_of, items_needed, n_columns
 from brainmap.rsa.glm.design_rdms import in_geometry
-from brainmap.rsa.partial import compare_rdms_partial, partial_ceilings, told_of_switch
 from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.rsa.splines import form_of, items_needed, n_columns
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version, layer_names, rdm_path
 from brainmap.study import OF_DESIGN

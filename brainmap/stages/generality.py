@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pandas as pd
 
 from brainmap.rsa._resampling import can_weigh
-from brainmap.rsa.compare import measure_named
+from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.exchange import Exchange, units_of
 from brainmap.study import Rsa
 

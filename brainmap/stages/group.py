@@ -14,7 +14,7 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.columns import BEST_COLUMNS, CEILING_COLUMNS
-from brainmap.rsa.compare import compare_rdms
+from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference import split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms

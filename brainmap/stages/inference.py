@@ -11,6 +11,7 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
+from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.differences import score_differences
 from brainmap.rsa.exchange import Exchange
 from brainmap.rsa.inference import Correction, score_statistics
@@ -19,7 +20,6 @@ from brainmap.rsa.reach import fdr_reach
 from brainmap.rsa.relabeling import relabeling_test
 from brainmap.rsa.roi_bootstrap import RoiBootstrap, bootstrap_rois
 from brainmap.rsa.shared_structure import RESIDUAL_COLUMNS, residual_structure
-from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.stages.context import Context
 from brainmap.stages.generality import (
     TEST_COLUMNS,

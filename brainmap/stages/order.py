@@ -13,7 +13,7 @@ import numpy as np
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import some
-from brainmap.rsa.compare import compare_rdms
+from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.rdm.alignment import labels_of, level_of
 from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.stages.context import Context

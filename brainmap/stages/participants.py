@@ -17,11 +17,11 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa._searchlight import SearchlightPlan, pieces_of, plan_searchlight
 from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
 from brainmap.rsa.columns import VOXEL_COLUMNS
+from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
-from brainmap.rsa.split_half import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
 from brainmap.stages.context import Context, ready

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.ceiling import pools
-from brainmap.rsa.compare import Measure, compare_vectors, measure_named, whitened
+from brainmap.rsa.comparison.ceilings import pools
+from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named, whitened
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.rdm.dissimilarity import Floats
 

@@ -155,7 +155,7 @@ def scaled(
     if measure in ("pearson", "cosine"):
         return unit_length(vectors, center=measure == "pearson")
     if measure == "bures":
-        from brainmap.rsa._bures import sizes
+        from brainmap.rsa.comparison.bures import sizes
 
         size = sizes(vectors)
         return vectors / np.where(size > 0, size, np.nan)
@@ -170,11 +170,11 @@ def _compare(
 ) -> Floats:
     x, y = (models, data) if use.all() else (models[:, use], data[:, use])
     if measure in ("tau-a", "tau-b"):
-        from brainmap.rsa._kendall import kendall
+        from brainmap.rsa.comparison.kendall import kendall
 
         return np.asarray(kendall(x, y, variant=measure))
     if measure == "bures":
-        from brainmap.rsa._bures import bures
+        from brainmap.rsa.comparison.bures import bures
 
         return bures(x, y)
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
@@ -216,7 +216,7 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     """
     rows = np.asarray(rows, dtype=np.float64)
     if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel takes no infinity, nor NaN
-        from brainmap.rsa._ranks import bucket_ranks
+        from brainmap.rsa.comparison.ranks import bucket_ranks
 
         return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
     from scipy.stats import rankdata

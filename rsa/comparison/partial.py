@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.compare import Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.measures import Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.splines import (
+    PARTIAL,
+    Form,
+    allowed,
+    columns_of,
+    form_of,
+    items_needed,
+    n_columns,
+    partial_name,
+)
 from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.rsa.rdm.dissimilarity import Floats
-from brainmap.rsa.splines import PARTIAL, Form, allowed, columns_of, form_of, items_needed, n_columns, partial_name
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -307,7 +316,7 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     over all participants, or over the others. The mean is compared with each participant after that one's controls are
     removed from it, as from a model; with the same controls for all that changes nothing.
     """
-    from brainmap.rsa.ceiling import pools
+    from brainmap.rsa.comparison.ceilings import pools
 
     named, controls = partial_measure(measure), aligned_controls(control_rdms, data_rdms)
     vectors = np.asarray(data_rdms.dissimilarities, dtype=np.float64)

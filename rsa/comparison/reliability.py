@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.ceiling import pools
-from brainmap.rsa.compare import Measure, compare_vectors, measure_named
+from brainmap.rsa.comparison.ceilings import pools
+from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
 from brainmap.rsa.rdm.alignment import check_items, labels_of, pair_positions
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.run_noise import RunNoise

@@ -1,7 +1,7 @@
 """Representational dissimilarity matrices (RDMs) from features, brain patterns or arrays.
 
 Network and brain keep geometries of their own: this module is called once for each with its own settings, and
-`brainmap.rsa.compare` then brings both together by label.
+`brainmap.rsa.comparison.measures` then brings both together by label.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How alike two RDMs are: measures, ranks, noise ceilings, partial correlations and fitted models."""
