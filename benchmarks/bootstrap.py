@@ -24,8 +24,8 @@ from rsatoolbox.inference import eval_dual_bootstrap, evaluate  # noqa: E402
 from rsatoolbox.model import ModelFixed  # noqa: E402
 from rsatoolbox.rdm.rdms import RDMs  # noqa: E402
 
-from brainmap.rsa._bootstrap import bootstrap_of_draws  # noqa: E402
 from brainmap.rsa.comparison.measures import measure_named  # noqa: E402
+from brainmap.rsa.inference.bootstrap import bootstrap_of_draws  # noqa: E402
 
 N, MODELS, PARTICIPANTS, CONDITIONS = 1000, 10, 12, 64
 WANTED = {"corr": 30, "spearman": 50}

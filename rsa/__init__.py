@@ -12,7 +12,6 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
-    from brainmap.rsa._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
     from brainmap.rsa._ceiling_maps import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
     from brainmap.rsa._searchlight import searchlight as searchlight
     from brainmap.rsa._searchlight_maps import SearchlightMaps as SearchlightMaps
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
         partition_variance as partition_variance,
     )
     from brainmap.rsa.comparison.reliability import rdm_reliability as rdm_reliability
-    from brainmap.rsa.crossvalidated import bootstrap_models as bootstrap_models
-    from brainmap.rsa.differences import score_differences as score_differences
     from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
     from brainmap.rsa.glm.betas import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.glm.confounds import read_confounds as read_confounds
@@ -65,10 +62,17 @@ if TYPE_CHECKING:
         sub_brick_labels as sub_brick_labels,
     )
     from brainmap.rsa.images.volumes import ImageInfo as ImageInfo, Stat as Stat
-    from brainmap.rsa.inference import (
+    from brainmap.rsa.inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
+    from brainmap.rsa.inference.crossvalidation import bootstrap_models as bootstrap_models
+    from brainmap.rsa.inference.differences import score_differences as score_differences
+    from brainmap.rsa.inference.permutation import permutation_test as permutation_test
+    from brainmap.rsa.inference.relabeling import relabeling_test as relabeling_test
+    from brainmap.rsa.inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
+    from brainmap.rsa.inference.scores import (
         score_statistics as score_statistics,
         split_half_best_layer as split_half_best_layer,
     )
+    from brainmap.rsa.inference.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.inputs.layouts import (
         RunInputs as RunInputs,
         find_inputs as find_inputs,
@@ -102,7 +106,6 @@ if TYPE_CHECKING:
         select_roi as select_roi,
         voxel_report as voxel_report,
     )
-    from brainmap.rsa.permutation import permutation_test as permutation_test
     from brainmap.rsa.planted_rdms import simulate_rdms as simulate_rdms
     from brainmap.rsa.power import PowerAnalysis as PowerAnalysis, power_analysis as power_analysis
     from brainmap.rsa.rdm.alignment import stack_rdms as stack_rdms
@@ -122,9 +125,6 @@ if TYPE_CHECKING:
         load_rois as load_rois,
         sphere_rois as sphere_rois,
     )
-    from brainmap.rsa.relabeling import relabeling_test as relabeling_test
-    from brainmap.rsa.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-    from brainmap.rsa.shared_structure import residual_structure as residual_structure
     from brainmap.rsa.simulate import (
         SimulatedParticipant as SimulatedParticipant,
         matched_geometry as matched_geometry,
@@ -167,14 +167,14 @@ _HOMES = {
     "comparison.fits": ("ModelScores", "fit_weights", "score_models"),
     "rdm.hypotheses": ("category_rdm", "phonetic_rdm", "read_model_rdms"),
     "comparison.ceilings": ("NoiseCeiling", "noise_ceiling", "noise_ceilings"),
-    "roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
-    "crossvalidated": ("bootstrap_models",),
-    "differences": ("score_differences",),
-    "shared_structure": ("residual_structure",),
-    "_bootstrap": ("Bootstrap", "bootstrap"),
-    "permutation": ("permutation_test",),
-    "relabeling": ("relabeling_test",),
-    "inference": ("score_statistics", "split_half_best_layer"),
+    "inference.roi_bootstrap": ("RoiBootstrap", "bootstrap_rois"),
+    "inference.crossvalidation": ("bootstrap_models",),
+    "inference.differences": ("score_differences",),
+    "inference.shared_structure": ("residual_structure",),
+    "inference.bootstrap": ("Bootstrap", "bootstrap"),
+    "inference.permutation": ("permutation_test",),
+    "inference.relabeling": ("relabeling_test",),
+    "inference.scores": ("score_statistics", "split_half_best_layer"),
     "_ceiling_maps": ("CeilingMaps", "ceiling_maps"),
     "_searchlight": ("searchlight",),
     "_searchlight_maps": ("SearchlightMaps",),

@@ -17,9 +17,9 @@ from brainmap.errors import InputError
 from brainmap.rsa._places import Places, places_of
 from brainmap.rsa.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
 from brainmap.rsa.enhancement import Enhancement, cluster_threshold
+from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.sign_flips import Alternative, SignFlip, sign_flip_test
 from brainmap.rsa.neighbors import Neighbors
-from brainmap.rsa.reach import fdr_reach
-from brainmap.rsa.signflip import Alternative, SignFlip, sign_flip_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ class GroupResult:
     smallest_p : float
         No p can be smaller, whatever the maps hold: with a few participants nothing can be significant.
     reach : str
-        What kept fdr from finding anything, in words (`brainmap.rsa.reach.fdr_reach`); empty where nothing did.
+        What kept fdr from finding anything, in words (`brainmap.rsa.inference.reach.fdr_reach`); empty where nothing did.
     differences : GroupResult, optional
         The same of the contrasts, two-sided, a family of their own.
     """
@@ -159,7 +159,7 @@ def group_test(
         One map a participant, all of the same places: images or paths on one grid; `SurfaceData` or `.gii` paths of
         one mesh; or arrays (n_places,). Several models are corrected together.
     test : "sign-flip"
-        See `brainmap.rsa.signflip.sign_flip_test`.
+        See `brainmap.rsa.inference.sign_flips.sign_flip_test`.
     correction : {"max-t", "cluster-mass", "tfce", "fdr"}
         Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests, which with few
         participants finds many places or none (`reach`).

@@ -15,7 +15,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
-from brainmap.rsa.inference import TESTS, Test, score_statistics
+from brainmap.rsa.inference.scores import TESTS, Test, score_statistics
 from brainmap.rsa.planted_rdms import (
     Geometry,
     Measurement,

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.signflip import sign_flip_test
+from brainmap.rsa.inference.sign_flips import sign_flip_test
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -13,9 +13,9 @@ from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._bootstrap import bootstrap, bootstrap_of_draws
 from brainmap.rsa.comparison.measures import Measure, compare_vectors
-from brainmap.rsa.exchange import units_of
+from brainmap.rsa.inference.bootstrap import bootstrap, bootstrap_of_draws
+from brainmap.rsa.inference.exchange import units_of
 
 THEIRS = {"pearson": "corr", "cosine": "cosine", "spearman": "spearman", "rho-a": "rho-a", "tau-a": "tau-a",
           "corr_cov": "corr_cov", "cosine_cov": "cosine_cov"}
@@ -146,7 +146,7 @@ def test_pairs_that_one_participant_lacks_are_left_out_for_that_one_alone() -> N
 
 def test_written_out_resamples_equal_weighted_ones() -> None:
     """A pair missing in one participant sends everything the slow way: without it both ways agree."""
-    from brainmap.rsa import _resampling
+    from brainmap.rsa.inference import resampling as _resampling
 
     rng = np.random.default_rng(2)
     models, data = planted(rng, 3, 5, 8, ties=True)

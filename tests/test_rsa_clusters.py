@@ -12,8 +12,8 @@ from scipy import ndimage, sparse, stats
 from brainmap.errors import InputError
 from brainmap.rsa.enhancement import Enhancement, cluster_mass, cluster_threshold, tfce
 from brainmap.rsa.group import group_test
+from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.rsa.neighbors import edge_neighbors, grid_neighbors, mesh_neighbors
-from brainmap.rsa.signflip import sign_flip_test
 from brainmap.rsa.surface.meshes import Mesh
 
 SHAPE = (7, 6, 5)

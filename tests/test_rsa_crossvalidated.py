@@ -14,7 +14,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.crossvalidated import Fold, bootstrap_models, crossvalidated_of_draws, random_folds
+from brainmap.rsa.inference.crossvalidation import Fold, bootstrap_models, crossvalidated_of_draws, random_folds
 
 pytestmark = pytest.mark.filterwarnings("ignore:bootstrap_models:brainmap.errors.BrainmapWarning")
 

@@ -13,7 +13,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.inference import corrected, score_statistics, split_half_best_layer
+from brainmap.rsa.inference.scores import corrected, score_statistics, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 
@@ -239,7 +239,7 @@ def test_a_best_layer_has_a_position_with_its_spread_and_none_where_nothing_is_e
 
 
 def test_tokens_of_a_word_stay_on_one_side() -> None:
-    from brainmap.rsa.inference import _halves
+    from brainmap.rsa.inference.scores import _halves
 
     _, brains = planted(np.random.default_rng(12))
     i, j = np.triu_indices(brains.n_cond, 1)

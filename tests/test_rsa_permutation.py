@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
-from brainmap.rsa.permutation import permutation_test
+from brainmap.rsa.inference.permutation import permutation_test
 
 
 def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:

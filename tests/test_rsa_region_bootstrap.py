@@ -9,8 +9,8 @@ import pytest
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
-from brainmap.rsa import roi_bootstrap
-from brainmap.rsa._bootstrap import Over
+from brainmap.rsa.inference import roi_bootstrap
+from brainmap.rsa.inference.bootstrap import Over
 
 
 def distances(points: Any) -> Any:

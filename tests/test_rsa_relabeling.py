@@ -15,7 +15,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
-from brainmap.rsa.exchange import Exchange, units_of
+from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.rdm.alignment import pair_positions
 
 

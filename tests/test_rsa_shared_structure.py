@@ -11,7 +11,7 @@ from rsatoolbox.rdm.rdms import RDMs
 from scipy.spatial.distance import pdist
 
 from brainmap.errors import InputError
-from brainmap.rsa.shared_structure import residual_structure
+from brainmap.rsa.inference.shared_structure import residual_structure
 
 
 def labelled(vectors: np.ndarray, **described: list[str]) -> RDMs:

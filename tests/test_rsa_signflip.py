@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from brainmap.errors import InputError
-from brainmap.rsa.signflip import sign_flip_test
+from brainmap.rsa.inference.sign_flips import sign_flip_test
 
 
 def brute_force(x, two_sided):

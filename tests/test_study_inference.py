@@ -11,7 +11,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa._bootstrap import Over
+from brainmap.rsa.inference.bootstrap import Over
 from brainmap.stages.generality import choose_differences, choose_zero
 from brainmap.study import Rsa, load_study
 

@@ -415,7 +415,7 @@ def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, se
     """The scores' test over participants, a row a model and region."""
     import numpy as np
 
-    from brainmap.rsa.inference import score_statistics
+    from brainmap.rsa.inference.scores import score_statistics
 
     if "participant" not in table or table["participant"].nunique() < 2:
         raise InputError(

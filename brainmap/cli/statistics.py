@@ -133,8 +133,8 @@ def _over_participants(
     correction: Any, n: int,
 ) -> Tables:  # fmt: skip
     from brainmap.rsa.columns import DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
-    from brainmap.rsa.differences import score_differences
-    from brainmap.rsa.inference import score_statistics
+    from brainmap.rsa.inference.differences import score_differences
+    from brainmap.rsa.inference.scores import score_statistics
 
     cube, labels = _cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
@@ -142,7 +142,7 @@ def _over_participants(
     }  # fmt: skip
     tables: Tables
     if against == "ceiling":
-        from brainmap.rsa.shared_structure import RESIDUAL_COLUMNS, residual_structure
+        from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 
         shared = residual_structure(*_rdms(files), measure=measure, correction=correction, permutations=n, rng=rng)
         tables = [(shared, RESIDUAL_COLUMNS)]
@@ -212,7 +212,7 @@ def _bootstrapped(
     n: int,
 ) -> Tables:  # fmt: skip
     from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS
-    from brainmap.rsa.roi_bootstrap import bootstrap_rois
+    from brainmap.rsa.inference.roi_bootstrap import bootstrap_rois
 
     models, data = _rdms(files)
     given: dict[str, Any] = {"over": over, "n": n, "measure": measure, "correction": correction, "rng": rng}
@@ -232,7 +232,7 @@ def _families(models: Any) -> dict[str, RDMs]:
 
 def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.columns import PERMUTATION_COLUMNS
-    from brainmap.rsa.permutation import permutation_test
+    from brainmap.rsa.inference.permutation import permutation_test
 
     models, data = _rdms(files)
     return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
@@ -240,7 +240,7 @@ def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, meas
 
 def _relabeled(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.columns import RELABELING_COLUMNS
-    from brainmap.rsa.relabeling import relabeling_test
+    from brainmap.rsa.inference.relabeling import relabeling_test
 
     models, data = _rdms(files)
     return [(relabeling_test(models, data, measure=measure, permutations=n, rng=rng), RELABELING_COLUMNS)]
@@ -250,7 +250,7 @@ def _best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
     from brainmap.rsa.columns import BEST_COLUMNS
-    from brainmap.rsa.inference import split_half_best_layer
+    from brainmap.rsa.inference.scores import split_half_best_layer
 
     models, data = _rdms(files)
     return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]

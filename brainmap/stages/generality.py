@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pandas as pd
 
-from brainmap.rsa._resampling import can_weigh
 from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.exchange import Exchange, units_of
+from brainmap.rsa.inference.exchange import Exchange, units_of
+from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study import Rsa
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pandas as pd
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa._resampling import Draw, check_varied, resample, sampler
 from brainmap.rsa.comparison.measures import Measure, measure_named
-from brainmap.rsa.exchange import units_of
-from brainmap.rsa.inference import Correction, corrected
+from brainmap.rsa.inference.exchange import units_of
+from brainmap.rsa.inference.resampling import Draw, check_varied, resample, sampler
+from brainmap.rsa.inference.scores import Correction, corrected
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats
 

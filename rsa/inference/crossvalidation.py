@@ -12,11 +12,11 @@ import numpy as np
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa._bootstrap import Bootstrap, Over, checked, covariances, variances_of
-from brainmap.rsa._resampling import Draw, ceiling_of_any, check_varied, compared, written_out
 from brainmap.rsa.comparison.ceilings import pools
 from brainmap.rsa.comparison.fits import KINDS, Kind, check_family, fit_weights, root_mean_square
 from brainmap.rsa.comparison.measures import Measure, measure_named
+from brainmap.rsa.inference.bootstrap import Bootstrap, Over, checked, covariances, variances_of
+from brainmap.rsa.inference.resampling import Draw, ceiling_of_any, check_varied, compared, written_out
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors
 from brainmap.rsa.rdm.dissimilarity import Floats
 

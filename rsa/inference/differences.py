@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.inference import Correction, Test, score_statistics
+from brainmap.rsa.inference.scores import Correction, Test, score_statistics
 
 
 def score_differences(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa._resampling import check_varied
 from brainmap.rsa.comparison.measures import Measure, by_missing, compare_vectors, measure_named, scaled
-from brainmap.rsa.exchange import Exchange, place_of_pairs
+from brainmap.rsa.inference.exchange import Exchange, place_of_pairs
+from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import aligned_vectors, pair_positions, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 
@@ -40,7 +40,7 @@ def permutation_test(
     Under the null the conditions are exchangeable: any relabeling of the model is as good as the true one. Each data
     RDM (a participant, an ROI) is tested by itself, so one participant is enough; the result is about that
     participant. Where items are stimuli of which several share a condition, whole conditions are exchanged
-    (`brainmap.rsa.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all participants.
+    (`brainmap.rsa.inference.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all participants.
 
     Parameters
     ----------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.progress import progress
-from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap_of_samples
-from brainmap.rsa._resampling import FEWEST, Draw, can_weigh, sampler
 from brainmap.rsa.comparison.measures import Measure
+from brainmap.rsa.inference.bootstrap import Bootstrap, Over, bootstrap_of_samples
+from brainmap.rsa.inference.resampling import FEWEST, Draw, can_weigh, sampler
 from brainmap.rsa.rdm.dissimilarity import Floats
 
 
@@ -21,7 +21,7 @@ def bootstrap_regions(
     models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], units: Draw,
     participants: Draw | None, conditions: Draw | None,
 ) -> list[Bootstrap]:
-    """`brainmap.rsa._bootstrap.bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
+    """`brainmap.rsa.inference.bootstrap.bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
 
     Parameters
     ----------

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa._resampling import compared
 from brainmap.rsa.comparison.measures import Measure, measure_named, scaled
-from brainmap.rsa.exchange import Exchange, Places, place_of_pairs
+from brainmap.rsa.inference.exchange import Exchange, Places, place_of_pairs
+from brainmap.rsa.inference.resampling import compared
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 
@@ -73,7 +73,7 @@ def relabeling_test(
     Notes
     -----
     Where items are stimuli of which several share a condition, whole conditions are exchanged
-    (`brainmap.rsa.exchange.Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
+    (`brainmap.rsa.inference.exchange.Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
     standardized by mean and standard deviation over the same relabelings, so that regions of different reliability
     and models that tell conditions apart to different degrees stand on one scale in the maximum.
 

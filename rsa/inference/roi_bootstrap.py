@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from brainmap.checks import one_of
-from brainmap.rsa._bootstrap import Bootstrap, Over, bootstrap, checked, draws_of
-from brainmap.rsa._region_bootstrap import bootstrap_regions, can_share
-from brainmap.rsa._resampling import check_varied
 from brainmap.rsa.comparison.measures import Measure, measure_named
-from brainmap.rsa.crossvalidated import bootstrap_models
-from brainmap.rsa.exchange import units_of
-from brainmap.rsa.inference import OF_P, Correction, corrected
+from brainmap.rsa.inference.bootstrap import Bootstrap, Over, bootstrap, checked, draws_of
+from brainmap.rsa.inference.crossvalidation import bootstrap_models
+from brainmap.rsa.inference.exchange import units_of
+from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
+from brainmap.rsa.inference.resampling import check_varied
+from brainmap.rsa.inference.scores import OF_P, Correction, corrected
 from brainmap.rsa.rdm.alignment import rdm_names
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import ALIASES, Measure, compare_vectors, rank_rows
 from brainmap.rsa.comparison.partial import aligned_controls, compare_vectors_partial
+from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.rdm.alignment import aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.rdm.dissimilarity import Floats
-from brainmap.rsa.reach import fdr_reach
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -374,7 +374,7 @@ def _t(difference: Floats, alternative: Alternative) -> pd.DataFrame:
 def _sign_flips(
     difference: Floats, alternative: Alternative, permutations: int, rng: np.random.Generator | None
 ) -> pd.DataFrame:
-    from brainmap.rsa.signflip import sign_flip_test
+    from brainmap.rsa.inference.sign_flips import sign_flip_test
 
     sign = -1.0 if alternative == "less" else 1.0
     side: Literal["two-sided", "greater"] = "two-sided" if alternative == "two-sided" else "greater"

@@ -12,10 +12,10 @@ from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import RANKED, Measure, by_missing, measure_named, rank_rows
 from brainmap.rsa.comparison.partial import rest_of
 from brainmap.rsa.comparison.splines import Form, columns_of
-from brainmap.rsa.inference import Correction, corrected
+from brainmap.rsa.inference.scores import Correction, corrected
+from brainmap.rsa.inference.sign_flips import TIE, all_signs, drawn_signs
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
 from brainmap.rsa.rdm.dissimilarity import Floats
-from brainmap.rsa.signflip import TIE, all_signs, drawn_signs
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -1,0 +1,1 @@
+"""Tests of scores: over participants, by bootstrap, and by exchanging sounds."""
