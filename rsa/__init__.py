@@ -41,13 +41,19 @@ if TYPE_CHECKING:
         partition_variance as partition_variance,
     )
     from brainmap.rsa.comparison.reliability import rdm_reliability as rdm_reliability
-    from brainmap.rsa.enhancement import cluster_mass as cluster_mass, tfce as tfce
     from brainmap.rsa.glm.betas import Betas as Betas, fit_betas as fit_betas
     from brainmap.rsa.glm.confounds import read_confounds as read_confounds
     from brainmap.rsa.glm.design_rdms import design_rdms as design_rdms
     from brainmap.rsa.glm.events import read_events as read_events
     from brainmap.rsa.glm.files import save_betas as save_betas
-    from brainmap.rsa.group import (
+    from brainmap.rsa.group.adjacency import (
+        Neighbors as Neighbors,
+        edge_neighbors as edge_neighbors,
+        grid_neighbors as grid_neighbors,
+        mesh_neighbors as mesh_neighbors,
+    )
+    from brainmap.rsa.group.enhancement import cluster_mass as cluster_mass, tfce as tfce
+    from brainmap.rsa.group.maps import (
         GroupResult as GroupResult,
         group_test as group_test,
         threshold_map as threshold_map,
@@ -78,12 +84,6 @@ if TYPE_CHECKING:
         find_inputs as find_inputs,
         inputs_table as inputs_table,
         load_inputs as load_inputs,
-    )
-    from brainmap.rsa.neighbors import (
-        Neighbors as Neighbors,
-        edge_neighbors as edge_neighbors,
-        grid_neighbors as grid_neighbors,
-        mesh_neighbors as mesh_neighbors,
     )
     from brainmap.rsa.patterns.normalize import (
         average_patterns as average_patterns,
@@ -179,9 +179,9 @@ _HOMES = {
     "_searchlight": ("searchlight",),
     "_searchlight_maps": ("SearchlightMaps",),
     "_surface_searchlight": ("SurfaceMaps", "surface_searchlight"),
-    "group": ("GroupResult", "group_test", "threshold_map"),
-    "enhancement": ("cluster_mass", "tfce"),
-    "neighbors": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),
+    "group.maps": ("GroupResult", "group_test", "threshold_map"),
+    "group.enhancement": ("cluster_mass", "tfce"),
+    "group.adjacency": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),
     "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
     "surface.discs": ("Discs", "discs_on"),
     "surface.meshes": ("Mesh", "load_mesh", "mesh_edges"),

@@ -10,10 +10,10 @@ import pytest
 from scipy import ndimage, sparse, stats
 
 from brainmap.errors import InputError
-from brainmap.rsa.enhancement import Enhancement, cluster_mass, cluster_threshold, tfce
-from brainmap.rsa.group import group_test
+from brainmap.rsa.group.adjacency import edge_neighbors, grid_neighbors, mesh_neighbors
+from brainmap.rsa.group.enhancement import Enhancement, cluster_mass, cluster_threshold, tfce
+from brainmap.rsa.group.maps import group_test
 from brainmap.rsa.inference.sign_flips import sign_flip_test
-from brainmap.rsa.neighbors import edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.surface.meshes import Mesh
 
 SHAPE = (7, 6, 5)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from brainmap.errors import InputError
-from brainmap.rsa.group import CLUSTER_COLUMNS, group_test, threshold_map
+from brainmap.rsa.group.maps import CLUSTER_COLUMNS, group_test, threshold_map
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData

@@ -15,7 +15,7 @@ from brainmap.cli.shared import Jobs, Json, Overwrite, free, names, provenance, 
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.rsa.group import GroupResult
+    from brainmap.rsa.group.maps import GroupResult
     from brainmap.rsa.surface.data import SurfaceData
 
 _SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi")
@@ -57,7 +57,7 @@ def group_maps(
     import numpy as np
 
     from brainmap.cli.images import refuse_repeated
-    from brainmap.rsa.group import group_test
+    from brainmap.rsa.group.maps import group_test
 
     refuse_repeated(maps, "rsa group")
     surface = _on_surface(maps, mesh, connectivity, roi_table)
@@ -180,7 +180,7 @@ def _label(name: str, kind: str) -> str:
 
 def _bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
     """Label, map and AFNI's statistic of every sub-brick."""
-    from brainmap.rsa.group import ENHANCED
+    from brainmap.rsa.group.maps import ENHANCED
 
     kinds: list[tuple[str, Any, str | None]] = [
         ("mean", result.mean, None), ("t", result.statistic, f"Ttest({result.n_participants - 1})")
@@ -194,7 +194,7 @@ def _table(results: list[GroupResult], path: Path, about: dict[str, Any]) -> Non
     import pandas as pd
 
     from brainmap.record import write_table
-    from brainmap.rsa.group import CLUSTER_COLUMNS
+    from brainmap.rsa.group.maps import CLUSTER_COLUMNS
 
     found = [one.clusters for one in results if len(one.clusters)] or [results[0].clusters]
     write_table(pd.concat(found, ignore_index=True), path, columns=CLUSTER_COLUMNS, about=about)

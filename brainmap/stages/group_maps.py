@@ -14,7 +14,7 @@ import pandas as pd
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.record import content_key
-from brainmap.rsa.group import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
+from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.rsa.surface.data import SurfaceData

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-    from brainmap.rsa._places import Places
-    from brainmap.rsa.neighbors import Neighbors
+    from brainmap.rsa.group.adjacency import Neighbors
+    from brainmap.rsa.group.places import Places
     from brainmap.rsa.regions.rois import Rois
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,7 @@ def cluster_table(
 
 def _connected(significant: NDArray[np.bool_], statistic: Floats, neighbors: Neighbors) -> list[NDArray[np.intp]]:
     """The places of each cluster, the largest cluster first."""
-    from brainmap.rsa._cluster_kernels import components
+    from brainmap.rsa.group.cluster_kernels import components
 
     sets: list[NDArray[np.intp]] = []
     for sign in (1, -1):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.neighbors import Neighbors
+from brainmap.rsa.group.adjacency import Neighbors
 
 Floats = NDArray[np.float64]
 EXTENT, HEIGHT = 0.5, 2.0
@@ -45,7 +45,7 @@ class Enhancement:
         InputError
             A `cluster_p` that is no p.
         """
-        from brainmap.rsa._cluster_kernels import mass_rows, tfce_rows
+        from brainmap.rsa.group.cluster_kernels import mass_rows, tfce_rows
 
         graph = self.neighbors.graph
         if self.kind == "tfce":
@@ -99,7 +99,7 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
     --------
     A cluster of two, of height 3: one third of 3 cubed, times the root of its extent.
 
-    >>> from brainmap.rsa.neighbors import edge_neighbors
+    >>> from brainmap.rsa.group.adjacency import edge_neighbors
     >>> tfce([3.0, 3.0, 0.0], edge_neighbors([[0, 1], [1, 2]], 3)).round(3).tolist()
     [12.728, 12.728, 0.0]
     """
@@ -131,11 +131,11 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
 
     Examples
     --------
-    >>> from brainmap.rsa.neighbors import edge_neighbors
+    >>> from brainmap.rsa.group.adjacency import edge_neighbors
     >>> cluster_mass([3.0, 4.0, 1.0, -5.0], edge_neighbors([[0, 1], [1, 2], [2, 3]], 4), threshold=2.5).tolist()
     [2.0, 2.0, 0.0, -2.5]
     """
-    from brainmap.rsa._cluster_kernels import mass_rows
+    from brainmap.rsa.group.cluster_kernels import mass_rows
 
     if not threshold >= 0:
         raise InputError(f"cluster_mass: found threshold={threshold}, wanted one from 0")

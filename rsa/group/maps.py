@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some, threads_of
 from brainmap.errors import InputError
-from brainmap.rsa._places import Places, places_of
-from brainmap.rsa.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
-from brainmap.rsa.enhancement import Enhancement, cluster_threshold
+from brainmap.rsa.group.adjacency import Neighbors
+from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
+from brainmap.rsa.group.enhancement import Enhancement, cluster_threshold
+from brainmap.rsa.group.places import Places, places_of
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.inference.sign_flips import Alternative, SignFlip, sign_flip_test
-from brainmap.rsa.neighbors import Neighbors
 
 if TYPE_CHECKING:
     import pandas as pd

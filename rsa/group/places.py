@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.group.adjacency import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.neighbors import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.surface.data import SurfaceData, is_surface, load_surface
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.enhancement import Enhancement
+from brainmap.rsa.group.enhancement import Enhancement
 
 Floats = NDArray[np.float64]
 
@@ -210,7 +210,7 @@ def _enhance(
     threads: int | None,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """The enhanced maps `(n_tests,)`, and each flip's largest over all maps, sorted."""
-    from brainmap.rsa._cluster_kernels import t_of_flips
+    from brainmap.rsa.group.cluster_kernels import t_of_flips
 
     n, places = len(unit), len(enhancement.neighbors)
     if not places or unit.shape[1] % places:
