@@ -29,7 +29,7 @@ from numpy.typing import NDArray  # noqa: E402
 from rsatoolbox.data.noise import prec_from_residuals  # noqa: E402
 
 from brainmap.rsa import searchlight  # noqa: E402
-from brainmap.rsa.spheres import spheres_in  # noqa: E402
+from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
 
 Floats = NDArray[np.float64]
 ITEMS, RUNS, VOLUMES, RADIUS = 64, 8, 100, 11.4

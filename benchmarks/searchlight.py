@@ -31,7 +31,7 @@ from nilearn.datasets import load_mni152_brain_mask  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from brainmap.rsa import searchlight  # noqa: E402
-from brainmap.rsa.spheres import spheres_in  # noqa: E402
+from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
 
 Floats = NDArray[np.float64]
 ITEMS = 64

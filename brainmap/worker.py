@@ -11,7 +11,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.record import versions
 
 if TYPE_CHECKING:
-    from brainmap.rsa._searchlight import SearchlightPlan
+    from brainmap.rsa.searchlights.volume import SearchlightPlan
     from brainmap.stages.pieces import Scored
 
 ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
@@ -19,7 +19,7 @@ ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions chang
 
 def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightPlan:
     """Read a participant's data and prepare the searchlight; `person` is a pickled `Person`."""
-    from brainmap.rsa._neighborhoods import one_blas_thread
+    from brainmap.rsa.searchlights.scoring import one_blas_thread
 
     check_versions(wanted)
     with one_blas_thread():
@@ -29,7 +29,7 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightP
 
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
     """The scores of a piece, and what was noted on the way."""
-    from brainmap.rsa._neighborhoods import one_blas_thread
+    from brainmap.rsa.searchlights.scoring import one_blas_thread
     from brainmap.stages.pieces import Scored
 
     check_versions(wanted)

@@ -12,13 +12,6 @@ if __name__ != "brainmap.rsa":
     raise ImportError("import brainmap.rsa, not rsa")
 
 if TYPE_CHECKING:
-    from brainmap.rsa._ceiling_maps import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
-    from brainmap.rsa._searchlight import searchlight as searchlight
-    from brainmap.rsa._searchlight_maps import SearchlightMaps as SearchlightMaps
-    from brainmap.rsa._surface_searchlight import (
-        SurfaceMaps as SurfaceMaps,
-        surface_searchlight as surface_searchlight,
-    )
     from brainmap.rsa.comparison.ceilings import (
         NoiseCeiling as NoiseCeiling,
         noise_ceiling as noise_ceiling,
@@ -125,6 +118,13 @@ if TYPE_CHECKING:
         load_rois as load_rois,
         sphere_rois as sphere_rois,
     )
+    from brainmap.rsa.searchlights.ceilings import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
+    from brainmap.rsa.searchlights.maps import SearchlightMaps as SearchlightMaps
+    from brainmap.rsa.searchlights.surface import (
+        SurfaceMaps as SurfaceMaps,
+        surface_searchlight as surface_searchlight,
+    )
+    from brainmap.rsa.searchlights.volume import searchlight as searchlight
     from brainmap.rsa.simulate import (
         SimulatedParticipant as SimulatedParticipant,
         matched_geometry as matched_geometry,
@@ -175,10 +175,10 @@ _HOMES = {
     "inference.permutation": ("permutation_test",),
     "inference.relabeling": ("relabeling_test",),
     "inference.scores": ("score_statistics", "split_half_best_layer"),
-    "_ceiling_maps": ("CeilingMaps", "ceiling_maps"),
-    "_searchlight": ("searchlight",),
-    "_searchlight_maps": ("SearchlightMaps",),
-    "_surface_searchlight": ("SurfaceMaps", "surface_searchlight"),
+    "searchlights.ceilings": ("CeilingMaps", "ceiling_maps"),
+    "searchlights.volume": ("searchlight",),
+    "searchlights.maps": ("SearchlightMaps",),
+    "searchlights.surface": ("SurfaceMaps", "surface_searchlight"),
     "group.maps": ("GroupResult", "group_test", "threshold_map"),
     "group.enhancement": ("cluster_mass", "tfce"),
     "group.adjacency": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),

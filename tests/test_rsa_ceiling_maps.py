@@ -9,7 +9,7 @@ import rsatoolbox
 
 from brainmap.errors import InputError
 from brainmap.rsa import ceiling_maps, compute_rdms, noise_ceiling, noise_precision, stack_rdms
-from brainmap.rsa._neighborhoods import MEASURES
+from brainmap.rsa.searchlights.scoring import MEASURES
 
 LABELS = [*"abcdefgh", "b10"]
 RUNS, PEOPLE, STEP, RADIUS = 3, 5, 7, 6.0
@@ -94,7 +94,7 @@ def test_noise_of_every_sphere(mask, people):
 
 @pytest.mark.bits
 def test_threads_change_no_bit_and_chunks_no_number(mask, people, monkeypatch):
-    from brainmap.rsa import _ceiling_maps
+    from brainmap.rsa.searchlights import ceilings as _ceiling_maps
 
     monkeypatch.setattr(_ceiling_maps, "SHARE", 40)  # more parts than threads
     one, three = (mapped(people, mask, threads=n) for n in (1, 3))

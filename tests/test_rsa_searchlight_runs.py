@@ -17,9 +17,9 @@ from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa import _shared_runs
-from brainmap.rsa._searchlight import plan_searchlight
 from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.searchlights import shared_runs as _shared_runs
+from brainmap.rsa.searchlights.volume import plan_searchlight
 from brainmap.rsa.surface.meshes import Mesh
 
 N_RUNS, N_ITEMS, RADIUS = 5, 7, 4.5

@@ -12,8 +12,9 @@ from rsatoolbox.data.noise import cov_from_residuals, prec_from_residuals
 from scipy.linalg import sqrtm
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa import _sphere_precision, compare_rdms, compute_rdms, noise_precision, searchlight
+from brainmap.rsa import compare_rdms, compute_rdms, noise_precision, searchlight
 from brainmap.rsa.patterns.residuals import Residuals
+from brainmap.rsa.searchlights import noise as _sphere_precision
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])
 LABELS = [f"b{k}" for k in range(1, 10)]

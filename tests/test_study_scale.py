@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import brainmap.rsa._searchlight as searchlight_module
+import brainmap.rsa.searchlights.volume as searchlight_module
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.stages.claims import claimed
 from brainmap.stages.cluster import connected, warn_of_strangers
@@ -290,7 +290,7 @@ def test_dask_workers_compute_what_threads_compute(
 
 def test_what_fails_on_a_worker_is_one_line(chunked: Any, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from brainmap.errors import RunError
-    from brainmap.rsa._searchlight import SearchlightPlan
+    from brainmap.rsa.searchlights.volume import SearchlightPlan
 
     def broken(self: object, start: int, stop: int) -> None:
         raise ZeroDivisionError(f"at {start}")
@@ -338,12 +338,12 @@ import os, signal, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
-import brainmap.rsa._searchlight
+import brainmap.rsa.searchlights.volume
 import brainmap.stages.page
 from brainmap.stages import Context, run_study
 from brainmap.study import load_study
 
-brainmap.rsa._searchlight.CHUNK = 64
+brainmap.rsa.searchlights.volume.CHUNK = 64
 replace, left = Path.replace, [2]
 
 def counted(self, target):

@@ -56,8 +56,8 @@ def ceiling(
 
     from brainmap.checks import some
     from brainmap.cli.images import expanded
-    from brainmap.rsa._ceiling_maps import ceiling_maps
     from brainmap.rsa.images.files import image_info
+    from brainmap.rsa.searchlights.ceilings import ceiling_maps
 
     for option, path in {"--out": out, "--counts": counts}.items():
         if path is not None:

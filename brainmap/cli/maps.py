@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
 
-    from brainmap.rsa._searchlight_maps import SearchlightMaps
     from brainmap.rsa.patterns.residuals import Residuals
+    from brainmap.rsa.searchlights.maps import SearchlightMaps
 
 PLACE = "{layer}"
 Precision = Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
@@ -78,10 +78,10 @@ def searchlight(
     On the surface names hold {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii, and so
     --best and --counts.
     """
-    from brainmap.rsa._searchlight import searchlight as search
-    from brainmap.rsa._searchlight_maps import layers_over_time
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.rsa.searchlights.maps import layers_over_time
+    from brainmap.rsa.searchlights.volume import searchlight as search
     from brainmap.rsa.surface.data import is_surface
 
     images = [*(betas or []), *(more or [])]

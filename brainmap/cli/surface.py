@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
 
-    from brainmap.rsa._surface_searchlight import SurfaceMaps
+    from brainmap.rsa.searchlights.surface import SurfaceMaps
     from brainmap.rsa.surface.data import SurfaceData
 
 Mesh = Annotated[
@@ -66,8 +66,8 @@ def search_surface(
         Arguments of `load_surface_patterns` and `surface_searchlight`.
     """
     from brainmap.cli.rsa import counted, patterns_of
-    from brainmap.rsa._surface_searchlight import surface_searchlight
     from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.rsa.searchlights.surface import surface_searchlight
     from brainmap.rsa.surface.data import taken_surface
     from brainmap.rsa.surface.meshes import load_mesh
 
@@ -101,7 +101,7 @@ def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
 
 
 def _drawn(maps: SurfaceMaps, searching: dict[str, Any]) -> Any:
-    from brainmap.rsa._surface_searchlight import RADIUS_MM
+    from brainmap.rsa.searchlights.surface import RADIUS_MM
     from brainmap.viz.surface import plot_surface_maps
 
     n, radius = searching["n_vertices"], searching["radius_mm"]

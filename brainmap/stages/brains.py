@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rsatoolbox.data import Dataset
 
-    from brainmap.rsa._sphere_precision import NoiseSource
     from brainmap.rsa.regions.rois import Rois
+    from brainmap.rsa.searchlights.noise import NoiseSource
     from brainmap.study import Searchlight
 
 

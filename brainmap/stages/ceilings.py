@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brainmap.record import content_key
-from brainmap.rsa._ceiling_maps import ceiling_maps
+from brainmap.rsa.searchlights.ceilings import ceiling_maps
 from brainmap.stages.brains import map_noise, mask_of
 from brainmap.stages.context import Context
 from brainmap.stages.participants import Person, people_of

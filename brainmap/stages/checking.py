@@ -29,7 +29,7 @@ from brainmap.rsa.patterns.table import Pattern, read_table
 from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
 from brainmap.rsa.regions.rois import Rois, grid_of
-from brainmap.rsa.spheres import sphere_offsets
+from brainmap.rsa.searchlights.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.calls import calls_line

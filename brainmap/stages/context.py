@@ -19,9 +19,9 @@ from brainmap.names import slug
 from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
-from brainmap.rsa._neighborhoods import one_blas_thread
 from brainmap.rsa.images.files import save_image
 from brainmap.rsa.images.names import image_files
+from brainmap.rsa.searchlights.scoring import one_blas_thread
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.stages.claims import claimed
 from brainmap.study import Participant, Study

@@ -14,14 +14,14 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
-from brainmap.rsa._searchlight import SearchlightPlan, pieces_of, plan_searchlight
-from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
 from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
+from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
+from brainmap.rsa.searchlights.volume import SearchlightPlan, pieces_of, plan_searchlight
 from brainmap.stages.betas import with_betas
 from brainmap.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
 from brainmap.stages.context import Context, ready
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
-    from brainmap.rsa._surface_searchlight import SurfaceMaps
     from brainmap.rsa.rdm.compute import Precision
     from brainmap.rsa.regions.rois import Rois
+    from brainmap.rsa.searchlights.surface import SurfaceMaps
 
 VERSION = 2
 HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all where there are fewer

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import RunError
 from brainmap.record import atomic, content_key
-from brainmap.rsa._searchlight import SearchlightPlan
+from brainmap.rsa.searchlights.volume import SearchlightPlan
 
 log = logging.getLogger("brainmap")
 

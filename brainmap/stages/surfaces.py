@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainmap.errors import InputError
-from brainmap.rsa._surface_searchlight import SurfaceMaps, check_mesh, surface_searchlight
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.patterns.surface import load_surface_patterns
+from brainmap.rsa.searchlights.surface import SurfaceMaps, check_mesh, surface_searchlight
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.compiled import njit
-from brainmap.rsa._kernels import _REACH, _rank
+from brainmap.rsa.searchlights.kernels import _REACH, _rank
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import afni_base, split_name
 from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, space_family
-from brainmap.rsa.spheres import TOLERANCE_MM
+from brainmap.rsa.searchlights.spheres import TOLERANCE_MM
 
 AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa._kernels import _REACH, CENTERED, PLAIN, WHITE, _rank, _scaled
+from brainmap.rsa.searchlights.kernels import _REACH, CENTERED, PLAIN, WHITE, _rank, _scaled
 
 
 @njit(nogil=True, cache=True)
@@ -53,7 +53,7 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
     pairs : int32 (n_pairs, 2)
         The items of each pair.
     ranked, norm : bool, int
-        As `brainmap.rsa._kernels.score_patches` takes them.
+        As `brainmap.rsa.searchlights.kernels.score_patches` takes them.
     lower, upper : float64 (n_neighborhoods,)
         Filled here.
     """

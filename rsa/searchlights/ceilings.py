@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some, threads_of
 from brainmap.errors import InputError
-from brainmap.rsa._ceiling_kernels import ceilings
-from brainmap.rsa._neighborhoods import (
+from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vectors
+from brainmap.rsa.comparison.measures import RANKED, Measure
+from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.searchlights.ceiling_kernels import ceilings
+from brainmap.rsa.searchlights.maps import volume
+from brainmap.rsa.searchlights.scoring import (
     NORM,
     SHARE,
     Dissimilarity,
@@ -28,19 +33,14 @@ from brainmap.rsa._neighborhoods import (
     searched,
     warn_of_singular,
 )  # fmt: skip
-from brainmap.rsa._searchlight import spheres_of
-from brainmap.rsa._searchlight_maps import volume
-from brainmap.rsa._shared_mask import on_shared_mask
-from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vectors
-from brainmap.rsa.comparison.measures import RANKED, Measure
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
-from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.searchlights.shared_mask import on_shared_mask
+from brainmap.rsa.searchlights.volume import spheres_of
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
 
 Floats = NDArray[np.float64]
 _MOST_NUMBERS = 4_000_000  # of RDMs that a thread holds: 32 MB
@@ -255,7 +255,7 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
     most = max(1, min(SHARE, _MOST_NUMBERS // (len(people) * shared.n_pairs)))
     groups = [np.arange(n)]
     if first.noise is not None:
-        from brainmap.rsa._sphere_precision import bricks
+        from brainmap.rsa.searchlights.noise import bricks
 
         where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
         groups = bricks(where, n_most=first.hoods.n_most, radius_mm=radius_mm)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import rdm_names
-from brainmap.rsa.searchlight_input import times_of
+from brainmap.rsa.searchlights.preparation import times_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa._sphere_kernels import whiten_patches
-from brainmap.rsa._sphere_sets import set_of_rows, sets_of, symmetric_sets
 from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.rdm.run_noise import NoiseMethod, RunNoise, deviations_from_runs
-from brainmap.rsa.searchlight_input import NO_WEIGHTS, Given, Prepared
+from brainmap.rsa.searchlights.noise_kernels import whiten_patches
+from brainmap.rsa.searchlights.noise_sets import set_of_rows, sets_of, symmetric_sets
+from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset

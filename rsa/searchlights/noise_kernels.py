@@ -1,6 +1,6 @@
 """Compiled kernel: patterns of many small patches of voxels, whitened by a noise covariance of their own.
 
-As `brainmap.rsa._kernels`: `nogil`, single-threaded, and a patch is a row of voxel indices.
+As `brainmap.rsa.searchlights.kernels`: `nogil`, single-threaded, and a patch is a row of voxel indices.
 """
 
 from __future__ import annotations

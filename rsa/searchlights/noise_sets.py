@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.rsa._shared_runs import SharedRuns, shared_runs
-from brainmap.rsa.searchlight_input import NO_WEIGHTS, Given, Prepared
+from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
+from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
 
 Floats = NDArray[np.float64]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa._shared_runs import SharedRuns, shared_runs
 from brainmap.rsa.comparison.measures import Measure, scaled
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
 from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset

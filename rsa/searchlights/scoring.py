@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa._kernels import (
+from brainmap.rsa.comparison.measures import ALIASES, RANKED, Measure as Measure, _compare
+from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.rdm.run_noise import RunNoise, run_names
+from brainmap.rsa.rdm.sources import refuse_own_noise
+from brainmap.rsa.searchlights.kernels import (
     CENTERED,
     CORRELATION,
     COSINE,
@@ -32,17 +36,13 @@ from brainmap.rsa._kernels import (
     patch_rdms,
     score_patches,
 )  # fmt: skip
-from brainmap.rsa.comparison.measures import ALIASES, RANKED, Measure as Measure, _compare
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
-from brainmap.rsa.rdm.run_noise import RunNoise, run_names
-from brainmap.rsa.rdm.sources import refuse_own_noise
-from brainmap.rsa.searchlight_input import Given, Models, Prepared, prepare_models, prepare_patterns
+from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage, SphereNoise
+    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage, SphereNoise
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -149,7 +149,7 @@ def noise_of(
         return prepared.with_noise(noise, dissimilarity), None
     if GEOMETRY[dissimilarity] != EUCLIDEAN and not pooled:
         raise InputError(f"searchlight: one precision a run is for crossnobis, not {dissimilarity}; pool the runs")
-    from brainmap.rsa._sphere_precision import sphere_noise  # heavier than most searchlights need
+    from brainmap.rsa.searchlights.noise import sphere_noise  # heavier than most searchlights need
 
     return prepared, sphere_noise(noise, data, prepared, shrinkage=shrinkage, pooled=pooled)
 

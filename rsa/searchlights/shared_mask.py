@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa._sphere_precision import NoiseSource
+    from brainmap.rsa.searchlights.noise import NoiseSource
 
 
 def on_shared_mask(

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa._neighborhoods import (
+from brainmap.rsa.comparison.measures import Measure
+from brainmap.rsa.patterns.surface import Surface
+from brainmap.rsa.rdm.alignment import Level
+from brainmap.rsa.searchlights.scoring import (
     Dissimilarity,
     Scoring,
     noise_of,
@@ -20,9 +23,6 @@ from brainmap.rsa._neighborhoods import (
     score_neighborhoods,
     searched,
 )
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.patterns.surface import Surface
-from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
 from brainmap.rsa.surface.discs import Metric, discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
 
 Floats = NDArray[np.float64]
 RADIUS_MM = 10.0
@@ -263,7 +263,7 @@ def surface_searchlight(
         )
     scoring = Scoring(prepared, models, discs, dissimilarity, searched(measure), minimum_vertices)
     if spatial is not None:
-        from brainmap.rsa._sphere_precision import bricks  # heavier than most searchlights need
+        from brainmap.rsa.searchlights.noise import bricks  # heavier than most searchlights need
 
         spatial.check_size(discs.n_most)
         spatial = replace(spatial, columns=spatial.columns[order], sd=spatial.sd[order])

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from brainmap.checks import threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa._neighborhoods import (
+from brainmap.rsa.comparison.measures import Measure
+from brainmap.rsa.rdm.alignment import Level
+from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
+from brainmap.rsa.searchlights.scoring import (
     CHUNK,
     Dissimilarity,
     Scoring,
@@ -25,17 +29,13 @@ from brainmap.rsa._neighborhoods import (
     searched,
     warn_of_singular,
 )
-from brainmap.rsa._searchlight_maps import SearchlightMaps, maps_of
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.rdm.alignment import Level
-from brainmap.rsa.regions.rois import load_mask
-from brainmap.rsa.spheres import Spheres, spheres_in
+from brainmap.rsa.searchlights.spheres import Spheres, spheres_in
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa._sphere_precision import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
 
 Floats = NDArray[np.float64]
 _MOST_PIECES = 64  # of a searchlight that is computed in pieces: files of some size, tasks of some seconds
@@ -254,7 +254,7 @@ def plan_searchlight(
     scoring = Scoring(prepared, models, spheres, dissimilarity, searched(measure), minimum_voxels, spatial)
     if spatial is None:
         return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.arange(len(prepared.usable)))
-    from brainmap.rsa._sphere_precision import bricks
+    from brainmap.rsa.searchlights.noise import bricks
 
     spatial.check_size(spheres.n_most)
     where = np.argwhere(inside) @ np.asarray(mask_image.affine)[:3, :3].T
