@@ -24,8 +24,8 @@ from brainmap.record import atomic, command_line, versions, write_json, write_ta
 from brainmap.rsa.images.files import save_image
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.rsa.regions.labels import sphere_rois
-from brainmap.rsa.simulate import SimulatedParticipant, simulate_participant
-from brainmap.rsa.synthetic_bold import simulate_bold
+from brainmap.rsa.simulation.bold import simulate_bold
+from brainmap.rsa.simulation.participants import SimulatedParticipant, simulate_participant
 
 log = logging.getLogger("brainmap")
 

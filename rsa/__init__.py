@@ -99,8 +99,6 @@ if TYPE_CHECKING:
         select_roi as select_roi,
         voxel_report as voxel_report,
     )
-    from brainmap.rsa.planted_rdms import simulate_rdms as simulate_rdms
-    from brainmap.rsa.power import PowerAnalysis as PowerAnalysis, power_analysis as power_analysis
     from brainmap.rsa.rdm.alignment import stack_rdms as stack_rdms
     from brainmap.rsa.rdm.compute import compute_rdms as compute_rdms
     from brainmap.rsa.rdm.files import load_rdms as load_rdms, save_rdms as save_rdms
@@ -110,7 +108,6 @@ if TYPE_CHECKING:
         read_model_rdms as read_model_rdms,
     )
     from brainmap.rsa.rdm.run_noise import RunNoise as RunNoise
-    from brainmap.rsa.recovery import recovery_table as recovery_table
     from brainmap.rsa.regions.labels import (
         AUDITORY_CENTERS as AUDITORY_CENTERS,
         Rois as Rois,
@@ -125,12 +122,16 @@ if TYPE_CHECKING:
         surface_searchlight as surface_searchlight,
     )
     from brainmap.rsa.searchlights.volume import searchlight as searchlight
-    from brainmap.rsa.simulate import (
+    from brainmap.rsa.simulation.bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
+    from brainmap.rsa.simulation.participants import (
         SimulatedParticipant as SimulatedParticipant,
         matched_geometry as matched_geometry,
         plant_patterns as plant_patterns,
         simulate_participant as simulate_participant,
     )
+    from brainmap.rsa.simulation.power import PowerAnalysis as PowerAnalysis, power_analysis as power_analysis
+    from brainmap.rsa.simulation.rdms import simulate_rdms as simulate_rdms
+    from brainmap.rsa.simulation.recovery import recovery_table as recovery_table
     from brainmap.rsa.surface.data import (
         SurfaceData as SurfaceData,
         load_surface as load_surface,
@@ -139,7 +140,6 @@ if TYPE_CHECKING:
     )
     from brainmap.rsa.surface.discs import Discs as Discs, discs_on as discs_on
     from brainmap.rsa.surface.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
-    from brainmap.rsa.synthetic_bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
 
 _HOMES = {
     "images.volumes": ("ImageInfo", "Stat"),
@@ -182,16 +182,16 @@ _HOMES = {
     "group.maps": ("GroupResult", "group_test", "threshold_map"),
     "group.enhancement": ("cluster_mass", "tfce"),
     "group.adjacency": ("Neighbors", "edge_neighbors", "grid_neighbors", "mesh_neighbors"),
-    "simulate": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
+    "simulation.participants": ("SimulatedParticipant", "matched_geometry", "plant_patterns", "simulate_participant"),
     "surface.discs": ("Discs", "discs_on"),
     "surface.meshes": ("Mesh", "load_mesh", "mesh_edges"),
     "comparison.reliability": ("rdm_reliability",),
     "surface.data": ("SurfaceData", "load_surface", "save_surface", "project_to_surface"),
     "patterns.surface": ("load_surface_patterns", "load_surface_rois"),
-    "synthetic_bold": ("SimulatedBold", "simulate_bold"),
-    "recovery": ("recovery_table",),
-    "planted_rdms": ("simulate_rdms",),
-    "power": ("PowerAnalysis", "power_analysis"),
+    "simulation.bold": ("SimulatedBold", "simulate_bold"),
+    "simulation.recovery": ("recovery_table",),
+    "simulation.rdms": ("simulate_rdms",),
+    "simulation.power": ("PowerAnalysis", "power_analysis"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

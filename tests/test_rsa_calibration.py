@@ -16,12 +16,12 @@ from rsatoolbox.rdm.rdms import RDMs
 from scipy import stats
 
 from brainmap.rsa import compute_rdms, score_statistics, split_half_best_layer, stack_rdms
-from brainmap.rsa._noise import autoregress
 from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.inference.bootstrap import bootstrap_of_draws
-from brainmap.rsa.planted_rdms import Measurement, draw_group, embed_rdm, geometry_of, signal_of_ceiling
-from brainmap.rsa.power import detection_rates
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.simulation.noise import autoregress
+from brainmap.rsa.simulation.power import detection_rates
+from brainmap.rsa.simulation.rdms import Measurement, draw_group, embed_rdm, geometry_of, signal_of_ceiling
 
 pytestmark = pytest.mark.slow
 

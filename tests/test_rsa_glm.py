@@ -127,7 +127,7 @@ def test_lss_with_others_by_condition_is_lsa_where_every_trial_is_its_own_condit
 
 
 def test_a_simulated_participant_s_time_series_give_back_the_planted_patterns() -> None:
-    from brainmap.rsa.synthetic_bold import simulate_bold
+    from brainmap.rsa.simulation.bold import simulate_bold
 
     rng = np.random.default_rng(0)
     mask = image_of(np.ones((8, 8, 6)), None)

@@ -16,7 +16,11 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
 from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors
 from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.planted_rdms import (
+from brainmap.rsa.rdm.alignment import pair_positions
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.simulation.participants import simulate_participant
+from brainmap.rsa.simulation.power import detection_rates, wilson
+from brainmap.rsa.simulation.rdms import (
     Measurement,
     draw_group,
     embed_rdm,
@@ -24,10 +28,6 @@ from brainmap.rsa.planted_rdms import (
     lower_ceilings,
     signal_of_ceiling,
 )
-from brainmap.rsa.power import detection_rates, wilson
-from brainmap.rsa.rdm.alignment import pair_positions
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
-from brainmap.rsa.simulate import simulate_participant
 
 
 def layers(n_items: int = 12, names: tuple[str, ...] = ("conv2", "conv4"), alike: float = 0.0) -> RDMs:
@@ -72,7 +72,7 @@ def test_the_ceiling_that_is_told_is_that_of_all_studies(monkeypatch: Any) -> No
         seen.extend(found)
         return found
 
-    monkeypatch.setattr("brainmap.rsa.power.lower_ceilings", watched)
+    monkeypatch.setattr("brainmap.rsa.simulation.power.lower_ceilings", watched)
     table = power_analysis(layers(), a="conv4", participants=(6,), simulations=60, rng=np.random.default_rng(0)).table
     assert len(seen) == 60
     assert table["ceiling_lower"][0] == pytest.approx(np.mean(seen))

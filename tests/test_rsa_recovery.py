@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
+from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
 
 LAYERS = ["conv1", "conv2", "conv3", "conv4"]
 PLANTED = {"core": "conv2", "belt": "conv4", "visual": None}

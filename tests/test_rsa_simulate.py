@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulate import matched_geometry, plant_patterns, simulate_participant
-from brainmap.rsa.synthetic_bold import simulate_bold
+from brainmap.rsa.simulation.bold import simulate_bold
+from brainmap.rsa.simulation.participants import matched_geometry, plant_patterns, simulate_participant
 
 PAIRS = np.triu_indices(12, 1)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainmap.rsa.power import WANTED, PowerAnalysis
+from brainmap.rsa.simulation.power import WANTED, PowerAnalysis
 from brainmap.viz.profiles import decimals
 from brainmap.viz.style import INK, MUTED, headline, layer_colors, styled
 

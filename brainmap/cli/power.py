@@ -13,7 +13,7 @@ from brainmap.cli.shared import names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.rsa.power import PowerAnalysis
+    from brainmap.rsa.simulation.power import PowerAnalysis
 
 SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "high", "wrong", "d", "ceiling_lower"]
 
@@ -49,8 +49,8 @@ def power(
     """Participants, runs and conditions needed to tell two layers apart: power by simulation."""
     import numpy as np
 
-    from brainmap.rsa.power import POWER_COLUMNS, power_analysis
     from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.rsa.simulation.power import POWER_COLUMNS, power_analysis
     from brainmap.viz.power import plot_power
 
     at = None if pilot is None else _numbers(pilot, "--pilot")

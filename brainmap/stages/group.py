@@ -19,7 +19,7 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.scores import split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.rsa.recovery import RECOVERY_COLUMNS, recovery_table
+from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.stages.brains import regions_of
 from brainmap.stages.ceilings import run_ceiling_maps
 from brainmap.stages.common import common_space, to_transform

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa._noise import autoregress, smooth_noise
-from brainmap.rsa.simulate import SimulatedParticipant
+from brainmap.rsa.simulation.noise import autoregress, smooth_noise
+from brainmap.rsa.simulation.participants import SimulatedParticipant
 
 if TYPE_CHECKING:
     import pandas as pd

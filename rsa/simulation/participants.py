@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa._noise import autoregress, smooth_noise, smooth_weights
+from brainmap.rsa.simulation.noise import autoregress, smooth_noise, smooth_weights
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -16,7 +16,8 @@ from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
 from brainmap.rsa.inference.scores import TESTS, Test, score_statistics
-from brainmap.rsa.planted_rdms import (
+from brainmap.rsa.rdm.alignment import pair_positions, rdm_names
+from brainmap.rsa.simulation.rdms import (
     Geometry,
     Measurement,
     Planted,
@@ -25,7 +26,6 @@ from brainmap.rsa.planted_rdms import (
     lower_ceilings,
     signal_of_ceiling,
 )
-from brainmap.rsa.rdm.alignment import pair_positions, rdm_names
 from brainmap.types import FeatureSet
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class PowerAnalysis:
     signal : float [noise variances]
         What was planted to have it, as in `brainmap.rsa.simulate_participant`.
     lost : float
-        Share of the planted RDM that no points in space can have (see `brainmap.rsa.planted_rdms.embed_rdm`).
+        Share of the planted RDM that no points in space can have (see `brainmap.rsa.simulation.rdms.embed_rdm`).
     measure, test : str
     alpha : float
     simulations : int
@@ -155,7 +155,7 @@ def power_analysis(
     alpha : float
         Of one test. Where many layers and regions will be corrected for, take it smaller.
     dissimilarity, n_voxels, specific, explained, variation
-        As `brainmap.rsa.planted_rdms.Measurement`.
+        As `brainmap.rsa.simulation.rdms.Measurement`.
     rng : numpy Generator
 
     Returns

@@ -178,7 +178,7 @@ def simulate_rdms(
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     n_runs, n_voxels, dissimilarity, specific, explained, variation
-        As `brainmap.rsa.planted_rdms.Measurement`: a region's white noise, independent between runs.
+        As `brainmap.rsa.simulation.rdms.Measurement`: a region's white noise, independent between runs.
     rng : numpy Generator
 
     Returns

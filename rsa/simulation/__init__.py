@@ -1,0 +1,1 @@
+"""Simulated data with a known answer: participants, BOLD, RDMs, power and recovery."""
