@@ -18,7 +18,7 @@ from brainmap import data
 from brainmap.errors import InputError
 from brainmap.features.activations import extract_activations
 from brainmap.features.checkpoints import load_checkpoint, load_network
-from brainmap.features.sounds import load_sounds
+from brainmap.features.sounds.files import load_sounds
 from brainmap.progress import progress
 from brainmap.record import atomic, command_line, versions, write_json, write_table
 from brainmap.rsa.images.files import save_image

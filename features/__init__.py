@@ -93,7 +93,8 @@ if TYPE_CHECKING:
         SoftmaxSaturation as SoftmaxSaturation,
         softmax_saturation as softmax_saturation,
     )
-    from brainmap.features.sounds import Sounds as Sounds, load_sounds as load_sounds
+    from brainmap.features.sounds.files import Sounds as Sounds, load_sounds as load_sounds
+    from brainmap.features.sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
     from brainmap.features.training import (
         TrainingSettings as TrainingSettings,
         evaluate_network as evaluate_network,
@@ -109,14 +110,13 @@ if TYPE_CHECKING:
         VoicedAttention as VoicedAttention,
         voiced_attention as voiced_attention,
     )
-    from brainmap.features.voicing import Voicing as Voicing, find_voicing as find_voicing
 
 _HOMES = {
     "acoustics": ("AcousticModels", "acoustic_features"),
     "voiced_shares": ("VoicedAttention", "voiced_attention"),
     "voiced_maps": ("attention_to_voicing",),
-    "voicing": ("Voicing", "find_voicing"),
-    "sounds": ("Sounds", "load_sounds"),
+    "sounds.voicing": ("Voicing", "find_voicing"),
+    "sounds.files": ("Sounds", "load_sounds"),
     "networks": ("build_network", "network_names", "describe_network"),
     "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
     "training": ("TrainingSettings", "train_network", "evaluate_network"),

@@ -20,7 +20,7 @@ from brainmap.features._site import Site, find_site
 from brainmap.features.layers import list_layers
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 Shape: TypeAlias = tuple[int, ...]
 Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floating] | Tensor"

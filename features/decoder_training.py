@@ -32,7 +32,7 @@ from brainmap.features.generative import (
     pulse_train,
     save_decoder,
 )
-from brainmap.features.sounds import Sounds, load_sounds
+from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.progress import progress
 
 RESOLUTIONS = ((256, 24), (512, 40), (1024, 64))  # window [samples], mel bands

@@ -26,7 +26,7 @@ from brainmap.features.running import SoundSource, labels, one_torch_thread, sid
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 BATCH = 16  # sounds that go through the network together where nothing is optimized
 

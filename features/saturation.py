@@ -24,7 +24,7 @@ from brainmap.features.running import one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 CLIMBED = ("softmax", "logit")
 SATURATED = 0.999

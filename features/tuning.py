@@ -24,7 +24,7 @@ from brainmap.features._ear import OUTPUT, Stage
 from brainmap.features.filters import HALF_POWER, named_layer, passbands, waveform_of
 from brainmap.features.layers import Layer, list_layers, say_taken_off, select_layers, tap
 from brainmap.features.running import Sounds, evaluating, forward
-from brainmap.features.sounds import RMS_LEVEL
+from brainmap.features.sounds.files import RMS_LEVEL
 from brainmap.progress import progress
 
 Stimulus = Literal["tone", "noise"]

@@ -15,9 +15,9 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention import own_class
 from brainmap.features.cam import class_activation_maps
 from brainmap.features.layers import Layer, list_layers, select_layers
-from brainmap.features.sounds import Sounds
+from brainmap.features.sounds.files import Sounds
+from brainmap.features.sounds.voicing import find_voicing
 from brainmap.features.voiced_shares import VoicedAttention, voiced_attention
-from brainmap.features.voicing import find_voicing
 
 COARSEST_MS = 20.0  # steps between frames of a map that still tell a consonant from its vowel
 WIDEST_MS = 60.0  # windows wider than that mix them
@@ -64,7 +64,7 @@ def attention_to_voicing(
     """
     if not isinstance(sounds, Sounds):
         raise InputError("voiced attention: wants sounds that know their words and rate; wrap an array with "
-                         "brainmap.features.sounds.sounds_from_array(..., rate=..., conditions=...)")  # fmt: skip
+                         "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)")  # fmt: skip
     told = find_voicing(sounds)
     if method == "occlusion":
         from brainmap.features.attribution import attribute

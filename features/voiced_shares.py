@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention import Alternative, own_class
-from brainmap.features.voicing import KINDS, Kind, Voicing
+from brainmap.features.sounds.voicing import KINDS, Kind, Voicing
 
 Correction = Literal["fdr", "bonferroni", "none"]
 
@@ -138,7 +138,7 @@ def voiced_attention(
 
     Examples
     --------
-    >>> from brainmap.features.voicing import find_voicing
+    >>> from brainmap.features.sounds.voicing import find_voicing
     >>> rng, t = np.random.default_rng(0), np.arange(8000) / 16_000
     >>> half = np.where(t < 0.25, np.sin(2 * np.pi * 120 * t), 0.3 * rng.standard_normal(8000))[None, None]
     >>> found = voiced_attention((t > 0.25)[None], find_voicing(half, rate=16_000), energy=False, rng=rng)

@@ -20,7 +20,7 @@ import pytest
 from brainmap import features, rsa
 from brainmap.errors import BrainmapError
 from brainmap.features.checkpoints import load_network
-from brainmap.features.sounds import load_sounds
+from brainmap.features.sounds.files import load_sounds
 from brainmap.rsa.glm.events import read_events
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.stages import Context, check_study

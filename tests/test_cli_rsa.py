@@ -47,7 +47,7 @@ def models(tmp_path):
 def test_rdms_of_patterns_and_maps_are_those_of_the_library(tmp_path, tiny_inputs, brainmap_command):
     from brainmap.features.explanations import open_cams, open_maximizations
     from brainmap.features.representations import map_features, pattern_features
-    from brainmap.features.sounds import load_sounds
+    from brainmap.features.sounds.files import load_sounds
 
     table = tiny_inputs.folder / "stimuli.tsv"
     given = ("--checkpoint", tiny_inputs.folder / "net.safetensors", "--sounds", table, "--out", tmp_path / "a.zarr")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from brainmap import features, rsa
 from brainmap.errors import InputError
-from brainmap.features import cochlea
 from brainmap.features.acoustics import MODELS
-from brainmap.features.sounds import sounds_from_array
+from brainmap.features.sounds import cochlea
+from brainmap.features.sounds.files import sounds_from_array
 
 Array = NDArray[Any]
 RATE = 16_000

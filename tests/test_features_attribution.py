@@ -18,7 +18,7 @@ from brainmap.features import lrp
 from brainmap.features.attribution import METHODS, Attributions, attribute
 from brainmap.features.explanations import open_attributions, save_attributions, stored_layers
 from brainmap.features.lime import fit_linear
-from brainmap.features.sounds import sounds_from_array
+from brainmap.features.sounds.files import sounds_from_array
 
 Array = NDArray[np.float32]
 RELU_ONLY = ("deconvolution", "guided-backpropagation", "guided-grad-cam")

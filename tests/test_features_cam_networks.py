@@ -15,7 +15,7 @@ from brainmap import features
 from brainmap.errors import InputError, RunError
 from brainmap.features.cam import Method, map_layer
 from brainmap.features.networks import build_network, initialize
-from brainmap.features.spectrogram import log_mel
+from brainmap.features.sounds.spectrogram import log_mel
 
 Array = NDArray[np.float32]
 NETWORKS = Path(__file__).resolve().parents[1] / "data" / "networks"

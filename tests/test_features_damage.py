@@ -18,7 +18,7 @@ from torch import nn
 from brainmap.errors import BrainmapError, InputError
 from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from brainmap.features.running import forward
-from brainmap.features.sounds import load_sounds, read_sound
+from brainmap.features.sounds.files import load_sounds, read_sound
 from brainmap.stages.pieces import Piece, Scored, read_piece, save_piece
 from tests.mutations import mutate
 
@@ -115,7 +115,7 @@ def test_long_sounds_are_the_same_in_blocks(tmp_path: Path, monkeypatch: pytest.
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", stereo, 16_000, subtype="FLOAT")
     whole = read_sound(tmp_path / "a.wav", rate=16_000)
-    monkeypatch.setattr("brainmap.features.sounds._BLOCK", 512)
+    monkeypatch.setattr("brainmap.features.sounds.files._BLOCK", 512)
     np.testing.assert_array_equal(read_sound(tmp_path / "a.wav", rate=16_000), whole)
     np.testing.assert_array_equal(whole, stereo.mean(axis=1))
 

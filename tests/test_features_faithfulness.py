@@ -15,9 +15,9 @@ from brainmap.features.faithfulness import deletion_curves, map_agreement
 from brainmap.features.localization import found_intervals, localization_summary, localize
 from brainmap.features.networks import build_network
 from brainmap.features.randomization import cascading_randomization, randomization_table
-from brainmap.features.sounds import sounds_from_array
-from brainmap.features.spans import interval_marks, plant_sounds, sounding_intervals, voicing_marks
-from brainmap.features.voicing import find_voicing
+from brainmap.features.sounds.files import sounds_from_array
+from brainmap.features.sounds.intervals import interval_marks, plant_sounds, sounding_intervals, voicing_marks
+from brainmap.features.sounds.voicing import find_voicing
 
 Array = NDArray[np.float32]
 WINDOW = slice(40, 60)  # all that the planted network hears

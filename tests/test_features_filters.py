@@ -169,7 +169,7 @@ def test_a_mistake_is_one_line(sounds: np.ndarray, options: dict[str, object], s
 
 
 def test_a_rate_that_contradicts_the_sounds_is_refused() -> None:
-    from brainmap.features.sounds import sounds_from_array
+    from brainmap.features.sounds.files import sounds_from_array
 
     with pytest.raises(InputError, match="found rate 8000 Hz, wanted 16000"):
         features.layer_filters(nn.Sequential(bank(np.ones((1, 3)))), sounds_from_array(X, rate=16_000), rate=8000)

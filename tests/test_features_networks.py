@@ -152,7 +152,7 @@ def test_the_two_dimensional_counterpart_has_the_parameters_of_base_stage_by_sta
 def test_log_mel_spectrograms_have_tones_in_their_band_and_clicks_in_their_frame() -> None:
     import librosa
 
-    from brainmap.features.spectrogram import log_mel
+    from brainmap.features.sounds.spectrogram import log_mel
 
     t = np.arange(16_000) / 16_000
     hertz = librosa.mel_frequencies(n_mels=66, fmax=8000)[1:-1]

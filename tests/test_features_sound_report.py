@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from brainmap.features.sounds import load_sounds, read_sound, sounds_from_array
+from brainmap.features.sounds.files import load_sounds, read_sound, sounds_from_array
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).standard_normal(RATE) * 0.1

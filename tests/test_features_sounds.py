@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.sounds import (
+from brainmap.features.sounds.files import (
     Sounds,
     fit_length,
     load_sounds,

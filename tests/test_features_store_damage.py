@@ -16,7 +16,7 @@ from brainmap import features, rsa
 from brainmap.errors import BrainmapError, InputError
 from brainmap.features import _sealed, explanations, store as stores
 from brainmap.features.cam import ClassActivationMaps
-from brainmap.features.sounds import sounds_from_array
+from brainmap.features.sounds.files import sounds_from_array
 from tests.mutations import copy_of, mutate_folder
 
 LAYERS = {"0": 12, "..": 5, "yes/no": 5, "../..": 5, "CON": 4, "a\nb": 3}

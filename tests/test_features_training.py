@@ -15,9 +15,9 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features import training
-from brainmap.features.augmentation import Augmentation, augment
 from brainmap.features.checkpoints import load_checkpoint, load_network, save_checkpoint
-from brainmap.features.sounds import load_sounds, sounds_from_array
+from brainmap.features.sounds.augmentation import Augmentation, augment
+from brainmap.features.sounds.files import load_sounds, sounds_from_array
 from brainmap.features.training import (
     TrainingSettings,
     evaluate_model,

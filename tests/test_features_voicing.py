@@ -17,9 +17,9 @@ from torch import nn
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.layers import Layer
-from brainmap.features.sounds import Sounds, load_sounds, sounds_from_array
+from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
+from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
 from brainmap.features.voiced_maps import check_resolution
-from brainmap.features.voicing import KINDS, Voicing, find_voicing
 
 Array = NDArray[np.float32]
 RATE = 16_000
@@ -311,7 +311,7 @@ def test_the_command_leaves_a_table_and_a_picture(tmp_path: Path, brainmap_comma
 
     from brainmap.features.checkpoints import Checkpoint, save_checkpoint
     from brainmap.features.networks import build_network
-    from brainmap.features.sounds import load_sounds as load
+    from brainmap.features.sounds.files import load_sounds as load
 
     words = load(WORDS)
     words = words.take([k for k, c in enumerate(words.conditions) if c in ("six", "cat")][:6])

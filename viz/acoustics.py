@@ -32,7 +32,7 @@ def _ticks(axes: Axes, centers: NDArray[np.float64], hertz: tuple[int, ...]) -> 
 
 def _modulation(axes: Axes, found: NDArray[np.float32]) -> Any:
     """Downward sweeps to the left, upward ones to the right."""
-    from brainmap.features.cochlea import RATES, SCALES
+    from brainmap.features.sounds.cochlea import RATES, SCALES
 
     both = np.concatenate([found[0, ::-1], found[1]]).T
     image = axes.imshow(both, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=0)
@@ -64,7 +64,8 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
     InputError
         Not one waveform, or a shorter one.
     """
-    from brainmap.features import acoustics, cochlea
+    from brainmap.features import acoustics
+    from brainmap.features.sounds import cochlea
 
     sound = waves(wave, "plot_acoustics")[:1]
     if sound.shape[1] < SHORTEST_S * rate:

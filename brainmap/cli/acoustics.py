@@ -32,7 +32,7 @@ def acoustics(
     """Acoustic models of a set of sounds, which a claim about a network has to beat, as .zarr."""
     from brainmap.checks import one_of
     from brainmap.features.acoustics import NAME, acoustic_features
-    from brainmap.features.sounds import load_sounds
+    from brainmap.features.sounds.files import load_sounds
 
     store_free(out, "activations", None, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)

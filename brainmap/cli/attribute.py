@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from brainmap.features.attribution import Attributions
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 METHODS = (
     "saliency, input-x-gradient, integrated-gradients, smoothgrad, deconvolution, guided-backpropagation, "

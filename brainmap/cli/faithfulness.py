@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from brainmap.features.faithfulness import Curves
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 TITLE = "Where each word is (shaded) and where maps place it"
 log = logging.getLogger("brainmap")
@@ -105,8 +105,8 @@ def _curve_means(both: list[Any]) -> dict[str, float]:
 def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Pointing game and IoU over the sounds that have voiced frames, with what a map without knowledge would get."""
     from brainmap.features.faithfulness import map_agreement
-    from brainmap.features.spans import voicing_marks
-    from brainmap.features.voicing import find_voicing
+    from brainmap.features.sounds.intervals import voicing_marks
+    from brainmap.features.sounds.voicing import find_voicing
 
     marks = voicing_marks(find_voicing(sounds))
     there = marks.any(axis=1)
@@ -210,7 +210,7 @@ def _placed(
     import pandas as pd
 
     from brainmap.checks import existing_file
-    from brainmap.features.spans import plant_sounds
+    from brainmap.features.sounds.intervals import plant_sounds
 
     if plant is not None:
         return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=np.random.default_rng(seed))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from brainmap.features.checkpoints import Checkpoint
-    from brainmap.features.sounds import Sounds
+    from brainmap.features.sounds.files import Sounds
 
 OTHERS = "Networks trained elsewhere"
 CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="A trained network: .safetensors, .pt or .pt2.")]
@@ -125,7 +125,7 @@ def load(
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
     from brainmap.features.checkpoints import load_network
-    from brainmap.features.sounds import load_sounds
+    from brainmap.features.sounds.files import load_sounds
 
     classes = tuple(names(class_names)) if class_names else None
     model = load_network(

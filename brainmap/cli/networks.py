@@ -73,7 +73,7 @@ def train(
     """Train a network; a training that was stopped goes on when the same command is given again."""
     import torch
 
-    from brainmap.features.augmentation import Augmentation
+    from brainmap.features.sounds.augmentation import Augmentation
     from brainmap.features.training import TrainingSettings, train_network
 
     if threads is not None:

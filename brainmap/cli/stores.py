@@ -65,7 +65,7 @@ def _one(store: Path, kind: str, layers: str) -> str | None:
 
 
 def _waveforms(path: Path, maps: Any, *, rate: int, align: str) -> Any:
-    from brainmap.features.sounds import load_sounds
+    from brainmap.features.sounds.files import load_sounds
 
     found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)  # type: ignore[arg-type]
     place = {item: row for row, item in enumerate(found.items)}

@@ -291,7 +291,7 @@ def cam(
 
     def make() -> Figure:
         from brainmap.features.explanations import open_cams
-        from brainmap.features.sounds import load_sounds
+        from brainmap.features.sounds.files import load_sounds
         from brainmap.viz.attention import plot_target_attention
         from brainmap.viz.sounds import plot_cam
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.sound_report import Look, SoundReport, look_at, report_of
+from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
 from brainmap.names import sound_names
 
 Level = Literal["rms", "peak", "none"]

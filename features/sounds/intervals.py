@@ -15,8 +15,8 @@ from brainmap.errors import InputError
 from brainmap.features.running import Sounds, labels, tensors
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds import Sounds as LabelledSounds
-    from brainmap.features.voicing import Kind, Voicing
+    from brainmap.features.sounds.files import Sounds as LabelledSounds
+    from brainmap.features.sounds.voicing import Kind, Voicing
 
 COLUMNS = {
     "stimulus_id": "sound",
@@ -188,7 +188,7 @@ def plant_sounds(
     InputError
         A sound that is silent, or longer than `seconds`.
     """
-    from brainmap.features.sounds import sounds_from_array
+    from brainmap.features.sounds.files import sounds_from_array
 
     n_samples, rate = round(seconds * sounds.rate), sounds.rate
     spans = sounding_intervals(sounds, rate=rate)

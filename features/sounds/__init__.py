@@ -1,0 +1,1 @@
+"""Audio in: files, batches, intervals, voicing, spectrograms, cochleagrams and augmentation."""
