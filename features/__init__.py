@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         pattern_spectra as pattern_spectra,
     )
     from brainmap.features.generative import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
-    from brainmap.features.layers import Layer as Layer, list_layers as list_layers, tap as tap
+    from brainmap.features.layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.localization import localize as localize
     from brainmap.features.lrp import (
         Composite as Composite,
@@ -120,7 +120,7 @@ _HOMES = {
     "networks": ("build_network", "network_names", "describe_network"),
     "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
     "training": ("TrainingSettings", "train_network", "evaluate_network"),
-    "layers": ("Layer", "list_layers", "tap"),
+    "layers.tap": ("Layer", "list_layers", "tap"),
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "directions": ("condition_direction",),

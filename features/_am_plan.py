@@ -17,7 +17,7 @@ from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task
 from brainmap.features._priors import LatentPrior, Prior, band_mask, fourier_scale
 from brainmap.features._site import Site, find_site
-from brainmap.features.layers import list_layers
+from brainmap.features.layers.tap import list_layers
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds

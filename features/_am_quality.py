@@ -15,7 +15,7 @@ from torch import Tensor
 from brainmap.errors import InputError
 from brainmap.features._am_plan import loudest_level
 from brainmap.features._am_task import Task, batches
-from brainmap.features._ear import Stage
+from brainmap.features.layers.ear import Stage
 from brainmap.names import file_name
 from brainmap.record import atomic
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features._ear import Stage
 from brainmap.features._priors import Parameterization
+from brainmap.features.layers.ear import Stage
 
 Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
 Optimizer = Literal["gradient-rms", "adam"]

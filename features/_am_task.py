@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._ear import Stage
 from brainmap.features._priors import LatentPrior, Prior
 from brainmap.features._site import Site, read
+from brainmap.features.layers.ear import Stage
 
 LEVEL_WITHOUT_SOUNDS = 0.1  # RMS
 _LEAST_COSINE = 0.1  # below it a pattern that turns away from its direction would gain by being weak

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features._ear import OUTPUT
-from brainmap.features.layers import list_layers, tap
-from brainmap.features.running import Sounds, broken_module, forward
+from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.running import Sounds, broken_module, forward
+from brainmap.features.layers.tap import list_layers, tap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from brainmap.errors import InputError
 from brainmap.features._attribution_task import logits_of
 from brainmap.features.attribution import METHODS, attribute
 from brainmap.features.cam import Method as CamMethod, class_activation_maps
-from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
+from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
 
 ALL_METHODS = (*get_args(CamMethod), *METHODS)
 

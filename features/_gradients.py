@@ -16,10 +16,10 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features._attribution_task import Explainer, Found, Task
-from brainmap.features._ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.cam import class_activation_maps, upsample_maps
-from brainmap.features.layers import list_layers
-from brainmap.features.running import forward
+from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
+from brainmap.features.layers.running import forward
+from brainmap.features.layers.tap import list_layers
 
 Rule = Literal["gauss-legendre", "trapezoid"]
 Backward = Literal["guided", "deconvolution"]

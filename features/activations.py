@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features import store as stores
-from brainmap.features._ear import OUTPUT, Stage
 from brainmap.features._sealed import StoredArray, group_attributes, readable, refuse
-from brainmap.features.layers import Layer, layers_named, say_taken_off, select_layers, tap
+from brainmap.features.layers.ear import OUTPUT, Stage
+from brainmap.features.layers.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
+from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, select_layers, tap
 from brainmap.features.reduction import Kind, Reducer, Reduction, make_reducer
-from brainmap.features.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
 
@@ -121,7 +121,7 @@ def extract_activations(
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     layers : str or sequence of str
         "all" (every convolution and linear layer, the logits as "output"), names, globs, kinds, places, depths: see
-        `brainmap.features.selection`.
+        `brainmap.features.layers.selection`.
     pooling : {"mean", "max", "rms", "none", "flatten"}
         Over time, or height and width, and never over units, on whichever axis of the network's own tensors these lie;
         "none" keeps `(channels, frames)`, "flatten" makes one row of it.

@@ -37,10 +37,10 @@ from brainmap.features._gradients import (
     SmoothGrad,
 )
 from brainmap.features.cam import choose_classes
-from brainmap.features.layers import list_layers, say_taken_off
+from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
+from brainmap.features.layers.tap import list_layers, say_taken_off
 from brainmap.features.lime import Lime
 from brainmap.features.occlusion import Occlusion
-from brainmap.features.running import Sounds, SoundSource, evaluating, labels, tensors
 from brainmap.progress import progress
 
 

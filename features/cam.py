@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features._ear import OUTPUT
-from brainmap.features.geometry import upsample as upsample_courses
-from brainmap.features.layers import Layer, list_layers, say_taken_off, tap
-from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
-from brainmap.features.selection import choose
+from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.receptive_fields import upsample as upsample_courses
+from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.layers.selection import choose
+from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.progress import progress
 
 Method = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
@@ -200,7 +200,7 @@ class Classes:
 
 
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
-    """The one convolution that a name, kind, place or depth means (`brainmap.features.selection`), or a module by name.
+    """The one convolution that a name, kind, place or depth means (`brainmap.features.layers.selection`), or a module by name.
 
     Raises
     ------

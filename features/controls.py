@@ -11,7 +11,7 @@ from torch import nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
 
 Kind = Literal["untrained", "permuted"]
 

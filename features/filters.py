@@ -20,8 +20,8 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers import Layer, list_layers, tap
-from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.tap import Layer, list_layers, tap
 
 HALF_POWER = float(np.sqrt(0.5))  # of the amplitude: -3 dB
 _GRID = 4097

@@ -20,7 +20,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features._lrp_graph import Follow
 from brainmap.features._lrp_rules import COMPOSITES as COMPOSITES, Composite as Composite, Rule as Rule, composite_of
 from brainmap.features._lrp_steps import RULES
-from brainmap.features.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.progress import progress
 
 

@@ -21,10 +21,10 @@ from brainmap.features._am_plan import Directions, Wish, find_input, plain_wavef
 from brainmap.features._am_quality import measure_quality, save_waveforms, scores
 from brainmap.features._am_settings import MaximizationSettings as MaximizationSettings
 from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches
-from brainmap.features._ear import Stage
 from brainmap.features._priors import penalty, shifted
 from brainmap.features._site import frozen
-from brainmap.features.running import one_torch_thread, side_by_side
+from brainmap.features.layers.ear import Stage
+from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from brainmap.features._am_ascent import ascend, ascents, not_finite
 from brainmap.features._am_plan import plain_waveforms
 from brainmap.features._am_quality import save_waveforms
 from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._ear import OUTPUT
 from brainmap.features._priors import Prior, fourier_scale, penalty, shifted
 from brainmap.features._site import Site, find_site, frozen, read
-from brainmap.features.running import SoundSource, labels, one_torch_thread, side_by_side
+from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.running import SoundSource, labels, one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.features._am_quality import HIGH_HZ, spectral_moments
 from brainmap.features._site import find_site, frozen, read
-from brainmap.features.running import Sounds, tensors
+from brainmap.features.layers.running import Sounds, tensors
 
 WINDOW = 512  # samples
 TONE_DB = 6.0  # a line this far above its surroundings counts as a tone

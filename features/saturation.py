@@ -20,7 +20,7 @@ from brainmap.features._am_settings import MaximizationSettings
 from brainmap.features._am_task import Task
 from brainmap.features._priors import penalty, shifted
 from brainmap.features._site import frozen
-from brainmap.features.running import one_torch_thread, side_by_side
+from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

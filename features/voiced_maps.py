@@ -14,7 +14,7 @@ from torch import nn
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention import own_class
 from brainmap.features.cam import class_activation_maps
-from brainmap.features.layers import Layer, list_layers, select_layers
+from brainmap.features.layers.tap import Layer, list_layers, select_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
 from brainmap.features.voiced_shares import VoicedAttention, voiced_attention

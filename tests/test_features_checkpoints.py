@@ -22,8 +22,8 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.checkpoints import Checkpoint, call_builder, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.layers.running import evaluating
 from brainmap.features.networks import build_network
-from brainmap.features.running import evaluating
 
 CH32 = Checkpoint(
     architecture="ch32", variant="bn", classes=("no", "yes", "maybe"), n_samples=4_000, training={"seed": 3}

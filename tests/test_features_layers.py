@@ -6,10 +6,10 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.geometry import Axis, upsample
-from brainmap.features.layers import select_layers
+from brainmap.features.layers.receptive_fields import Axis, upsample
+from brainmap.features.layers.running import broken_module
+from brainmap.features.layers.tap import select_layers
 from brainmap.features.networks import build_network
-from brainmap.features.running import broken_module
 
 FIELDS_OF_CH32 = [5, 19, 61, 187, 565, 1699, 5101, 15307]
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.layers import Layer
+from brainmap.features.layers.tap import Layer
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
 from brainmap.features.voiced_maps import check_resolution

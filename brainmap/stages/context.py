@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from brainmap.features.running import one_torch_thread
+from brainmap.features.layers.running import one_torch_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.names import slug
 from brainmap.places import remove, room_for

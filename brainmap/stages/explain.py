@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from brainmap.features import store as stores
-from brainmap.features._ear import OUTPUT
 from brainmap.features.activations import open_activations
 from brainmap.features.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
-from brainmap.features.layers import list_layers
+from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.tap import list_layers
 from brainmap.features.maximization import Maximization, MaximizationSettings, maximize_activation
 from brainmap.names import slug
 from brainmap.record import content_key

@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._ends import Ends
-from brainmap.features.axes import AxisNames
-from brainmap.features.geometry import Geometry
+from brainmap.features.layers.axes import AxisNames
+from brainmap.features.layers.ends import Ends
+from brainmap.features.layers.receptive_fields import Geometry
 
 Stage = Literal["after", "before"]
 OUTPUT = "output"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainmap.features.axes import ITEMS, UNITS, AxisNames
+from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames
 
 # argument names in the order in which torch takes them
 _WINDOWS: dict[str, tuple[str, ...]] = {

@@ -24,7 +24,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.features.layers import Layer
+    from brainmap.features.layers.tap import Layer
 
 _SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"
 _DEPTH = re.compile(rf"depth:({_SHARE})(?:-({_SHARE}))?")

@@ -19,11 +19,11 @@ from torch.nn.utils import parametrize
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features._ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
-from brainmap.features.axes import ITEMS, UNITS, AxisNames, order_of
-from brainmap.features.geometry import Geometry, Place
-from brainmap.features.running import Sounds, device_of, evaluating, forward, tensors
-from brainmap.features.selection import choose
+from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames, order_of
+from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
+from brainmap.features.layers.receptive_fields import Geometry, Place
+from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.selection import choose
 from brainmap.progress import log
 
 T = TypeVar("T")
@@ -318,7 +318,7 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
         Only the first is used.
     layers : str or sequence of str
         "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
-        `brainmap.features.selection`.
+        `brainmap.features.layers.selection`.
 
     Raises
     ------
