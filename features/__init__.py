@@ -30,13 +30,6 @@ if TYPE_CHECKING:
         ClassActivationMaps as ClassActivationMaps,
         class_activation_maps as class_activation_maps,
     )
-    from brainmap.features.checkpoints import (
-        Checkpoint as Checkpoint,
-        load_checkpoint as load_checkpoint,
-        load_network as load_network,
-        save_checkpoint as save_checkpoint,
-    )
-    from brainmap.features.controls import control_network as control_network
     from brainmap.features.directions import condition_direction as condition_direction
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
@@ -68,7 +61,19 @@ if TYPE_CHECKING:
     )
     from brainmap.features.metamers import Metamers as Metamers, match_activation as match_activation
     from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
-    from brainmap.features.networks import (
+    from brainmap.features.networks.checkpoints import (
+        Checkpoint as Checkpoint,
+        load_checkpoint as load_checkpoint,
+        load_network as load_network,
+        save_checkpoint as save_checkpoint,
+    )
+    from brainmap.features.networks.controls import control_network as control_network
+    from brainmap.features.networks.training import (
+        TrainingSettings as TrainingSettings,
+        evaluate_network as evaluate_network,
+        train_network as train_network,
+    )
+    from brainmap.features.networks.zoo import (
         build_network as build_network,
         describe_network as describe_network,
         network_names as network_names,
@@ -95,11 +100,6 @@ if TYPE_CHECKING:
     )
     from brainmap.features.sounds.files import Sounds as Sounds, load_sounds as load_sounds
     from brainmap.features.sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
-    from brainmap.features.training import (
-        TrainingSettings as TrainingSettings,
-        evaluate_network as evaluate_network,
-        train_network as train_network,
-    )
     from brainmap.features.tuning import (
         Tuning as Tuning,
         TuningSettings as TuningSettings,
@@ -117,9 +117,9 @@ _HOMES = {
     "voiced_maps": ("attention_to_voicing",),
     "sounds.voicing": ("Voicing", "find_voicing"),
     "sounds.files": ("Sounds", "load_sounds"),
-    "networks": ("build_network", "network_names", "describe_network"),
-    "checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
-    "training": ("TrainingSettings", "train_network", "evaluate_network"),
+    "networks.zoo": ("build_network", "network_names", "describe_network"),
+    "networks.checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
+    "networks.training": ("TrainingSettings", "train_network", "evaluate_network"),
     "layers.tap": ("Layer", "list_layers", "tap"),
     "activations": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
@@ -128,7 +128,7 @@ _HOMES = {
     "metamers": ("Metamers", "match_activation"),
     "saturation": ("SoftmaxSaturation", "softmax_saturation"),
     "pattern_comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
-    "controls": ("control_network",),
+    "networks.controls": ("control_network",),
     "reduction": ("Reduction",),
     "attention": (
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",

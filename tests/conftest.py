@@ -168,8 +168,8 @@ def write_checkpoint(path: Path, seed: int = 0) -> None:
     """An untrained network that says how it is fed."""
     import torch
 
-    from brainmap.features.checkpoints import Checkpoint, save_checkpoint
-    from brainmap.features.networks import build_network
+    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.zoo import build_network
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -149,7 +149,7 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     import brainmap.cli
     import brainmap.demo
-    import brainmap.features.training
+    import brainmap.features.networks.training
     import brainmap.stages.page
 
     brainmap.cli.load_commands()

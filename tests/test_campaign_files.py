@@ -19,7 +19,7 @@ import pytest
 
 from brainmap import features, rsa
 from brainmap.errors import BrainmapError
-from brainmap.features.checkpoints import load_network
+from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.sounds.files import load_sounds
 from brainmap.rsa.glm.events import read_events
 from brainmap.rsa.surface.data import SurfaceData, save_surface
@@ -98,7 +98,7 @@ def read_sounds(path: Path) -> Any:
 
 
 def write_network(folder: Path) -> Path:
-    from brainmap.features.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
 
     model = features.build_network("ch32", n_classes=4, n_samples=2_187)
     about = Checkpoint(architecture="ch32", classes=WORDS[:4], rate=16_000, n_samples=2_187)

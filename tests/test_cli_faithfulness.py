@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from brainmap.features.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from brainmap.features.networks import build_network
+from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from brainmap.features.networks.zoo import build_network
 
 Run = Callable[..., Any]
 WORDS = ("low", "high")

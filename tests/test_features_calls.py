@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from brainmap.features.calls import count_calls
+from brainmap.features.networks.calls import count_calls
 
 NAMES = list("abcdefgh")
 

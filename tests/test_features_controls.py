@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.controls import Kind, control_network
-from brainmap.features.networks import build_network
+from brainmap.features.networks.controls import Kind, control_network
+from brainmap.features.networks.zoo import build_network
 
 Array = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from brainmap.features.attribution import attribute
 from brainmap.features.cam import class_activation_maps
 from brainmap.features.faithfulness import deletion_curves, map_agreement
 from brainmap.features.localization import found_intervals, localization_summary, localize
-from brainmap.features.networks import build_network
+from brainmap.features.networks.zoo import build_network
 from brainmap.features.randomization import cascading_randomization, randomization_table
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.sounds.intervals import interval_marks, plant_sounds, sounding_intervals, voicing_marks

@@ -9,7 +9,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.receptive_fields import Axis, upsample
 from brainmap.features.layers.running import broken_module
 from brainmap.features.layers.tap import select_layers
-from brainmap.features.networks import build_network
+from brainmap.features.networks.zoo import build_network
 
 FIELDS_OF_CH32 = [5, 19, 61, 187, 565, 1699, 5101, 15307]
 

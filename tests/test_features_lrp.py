@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.lrp import COMPOSITES, Composite, Rule, relevance
-from brainmap.features.networks import build_network
+from brainmap.features.networks.zoo import build_network
 
 Array = NDArray[np.floating[Any]]
 ALL = np.tile(np.arange(3), (4, 1))

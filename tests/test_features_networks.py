@@ -12,8 +12,8 @@ from torch import nn
 
 from brainmap.data import make_words
 from brainmap.errors import InputError
-from brainmap.features import networks
-from brainmap.features.networks import (
+from brainmap.features.networks import zoo as networks
+from brainmap.features.networks.zoo import (
     ARCHITECTURES,
     build_network,
     count_parameters,

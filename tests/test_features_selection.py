@@ -4,7 +4,7 @@ from torch import nn
 from brainmap.errors import InputError
 from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import Layer
-from brainmap.features.networks import build_network, stage_names
+from brainmap.features.networks.zoo import build_network, stage_names
 
 NAMES = (*(f"conv{i}" for i in range(1, 9)), "output")
 MODULES = dict(build_network("ch32").named_modules())

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features import training
-from brainmap.features.checkpoints import load_checkpoint, load_network, save_checkpoint
-from brainmap.features.sounds.augmentation import Augmentation, augment
-from brainmap.features.sounds.files import load_sounds, sounds_from_array
-from brainmap.features.training import (
+from brainmap.features.networks import training
+from brainmap.features.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.training import (
     TrainingSettings,
     evaluate_model,
     evaluate_network,
     split_sounds,
     train_network,
 )
+from brainmap.features.sounds.augmentation import Augmentation, augment
+from brainmap.features.sounds.files import load_sounds, sounds_from_array
 
 RATE = 16_000
 TINY = TrainingSettings(network="ch32", variant="do+bn", epochs=3, batch_size=4, seconds=0.15, learning_rate=5e-3)

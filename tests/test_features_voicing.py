@@ -309,8 +309,8 @@ def test_a_network_is_heard_and_left_as_it_was(sounds: Sounds) -> None:
 def test_the_command_leaves_a_table_and_a_picture(tmp_path: Path, brainmap_command: Callable[..., Any]) -> None:
     import json
 
-    from brainmap.features.checkpoints import Checkpoint, save_checkpoint
-    from brainmap.features.networks import build_network
+    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.zoo import build_network
     from brainmap.features.sounds.files import load_sounds as load
 
     words = load(WORDS)

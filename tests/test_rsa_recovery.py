@@ -130,7 +130,7 @@ def layer_features():
 
     from brainmap import data, features
     from brainmap.demo import NETWORK, VOICES
-    from brainmap.features.controls import recalibrate
+    from brainmap.features.networks.controls import recalibrate
 
     folder = data.folder()
     table = pd.read_csv(folder / "words" / "stimuli.tsv", sep="\t")

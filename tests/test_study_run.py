@@ -178,7 +178,7 @@ def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
 ) -> None:
     import torch
 
-    from brainmap.features.checkpoints import load_network
+    from brainmap.features.networks.checkpoints import load_network
     from brainmap.rsa.images.files import sub_brick_labels
 
     for participant in ("01", "02", "03"):
@@ -187,7 +187,7 @@ def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
             table.to_csv(tiny_study.folder / f"labels_{participant}_{run}.tsv", sep="\t", index=False)
     torch.save(load_network(tiny_study.folder / "net.safetensors").state_dict(), tiny_study.folder / "net.pt")
     (tiny_study.folder / "mynet.py").write_text(
-        "from brainmap.features.networks import build_network\n"
+        "from brainmap.features.networks.zoo import build_network\n"
         f"def build():\n    return build_network('ch32', n_classes=4, n_samples={2400})\n"
     )
     fed = 'checkpoint = "net.pt"\narchitecture = "mynet:build"\nrate = 16000\nseconds = 0.15'

@@ -223,7 +223,7 @@ def _placed(
 
 def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
     """Further networks, which must know the same classes and be fed alike."""
-    from brainmap.features.checkpoints import load_checkpoint, load_network
+    from brainmap.features.networks.checkpoints import load_checkpoint, load_network
 
     found = {}
     for path in paths:

@@ -84,7 +84,7 @@ def _controlled(one: Listener, control: str, seed: int) -> tuple[Any, str]:
     import numpy as np
 
     from brainmap.checks import one_of
-    from brainmap.features.controls import control_network
+    from brainmap.features.networks.controls import control_network
 
     if one_of(control, ("none", "untrained", "permuted"), "--control") == "none":
         return one.model, one.name

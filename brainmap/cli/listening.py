@@ -19,7 +19,7 @@ from brainmap.progress import log
 if TYPE_CHECKING:
     from torch import nn
 
-    from brainmap.features.checkpoints import Checkpoint
+    from brainmap.features.networks.checkpoints import Checkpoint
     from brainmap.features.sounds.files import Sounds
 
 OTHERS = "Networks trained elsewhere"
@@ -124,7 +124,7 @@ def load(
     InputError
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
-    from brainmap.features.checkpoints import load_network
+    from brainmap.features.networks.checkpoints import load_network
     from brainmap.features.sounds.files import load_sounds
 
     classes = tuple(names(class_names)) if class_names else None
@@ -148,7 +148,7 @@ def load(
 
 
 def _feeding(path: Path, *, architecture: str | None, seconds: float | None, **given: Any) -> Checkpoint:
-    from brainmap.features.checkpoints import Checkpoint, load_checkpoint
+    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint
 
     said = {key: value for key, value in given.items() if value is not None}
     if path.suffix != ".safetensors" or not _ours(path):

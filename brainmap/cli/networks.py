@@ -18,7 +18,7 @@ def networks(
 ) -> None:
     """List the zoo: parameters, input, layers, receptive fields."""
     from brainmap.checks import one_of
-    from brainmap.features.networks import describe_network, network_names
+    from brainmap.features.networks.zoo import describe_network, network_names
 
     chosen = [one_of(name, network_names(), "network")] if name else list(network_names())
     found = [describe_network(n) for n in chosen]
@@ -73,8 +73,8 @@ def train(
     """Train a network; a training that was stopped goes on when the same command is given again."""
     import torch
 
+    from brainmap.features.networks.training import TrainingSettings, train_network
     from brainmap.features.sounds.augmentation import Augmentation
-    from brainmap.features.training import TrainingSettings, train_network
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -96,7 +96,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Accuracy and confusion table of a checkpoint."""
-    from brainmap.features.training import evaluate_network
+    from brainmap.features.networks.training import evaluate_network
 
     found = evaluate_network(data, checkpoint, part=part, device=device)
     if as_json:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.features._explaining import all_logits
-from brainmap.features.calls import count_calls
+from brainmap.features.networks.calls import count_calls
 from brainmap.names import slug
 from brainmap.stages.context import Context, ready
 

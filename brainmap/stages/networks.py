@@ -16,8 +16,8 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.features.acoustics import AcousticModels
 from brainmap.features.activations import extract_activations
-from brainmap.features.checkpoints import Checkpoint, load_checkpoint, load_network
-from brainmap.features.controls import control_network
+from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network
+from brainmap.features.networks.controls import control_network
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.store import current_arrays, open_store, weights_digest
 from brainmap.names import slug

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.checkpoints import Checkpoint
 from brainmap.features.explanations import open_maximizations
+from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image

@@ -22,8 +22,8 @@ from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.exported import is_exported, load_exported, names_in_zip
-from brainmap.features.networks import build_network, network_names
+from brainmap.features.networks.exported import is_exported, load_exported, names_in_zip
+from brainmap.features.networks.zoo import build_network, network_names
 from brainmap.record import atomic
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given

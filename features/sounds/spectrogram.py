@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.networks import HOP, MELS, RATE
+from brainmap.features.networks.zoo import HOP, MELS, RATE
 
 _FLOOR = 1e-6  # of power: 16-bit playback is silent below
 

@@ -1,0 +1,1 @@
+"""Networks: the zoo, checkpoints of anybody, exported programs, training and controls."""
