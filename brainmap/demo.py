@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap import data
 from brainmap.errors import InputError
-from brainmap.features.activations import extract_activations
+from brainmap.features.activations.extract import extract_activations
 from brainmap.features.networks.checkpoints import load_checkpoint, load_network
 from brainmap.features.sounds.files import load_sounds
 from brainmap.progress import progress

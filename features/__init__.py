@@ -12,12 +12,16 @@ if __name__ != "brainmap.features":
     raise ImportError("import brainmap.features, not features")
 
 if TYPE_CHECKING:
-    from brainmap.features.acoustics import AcousticModels as AcousticModels, acoustic_features as acoustic_features
-    from brainmap.features.activations import (
+    from brainmap.features.activations.acoustics import (
+        AcousticModels as AcousticModels,
+        acoustic_features as acoustic_features,
+    )
+    from brainmap.features.activations.extract import (
         Activations as Activations,
         extract_activations as extract_activations,
         open_activations as open_activations,
     )
+    from brainmap.features.activations.reduction import Reduction as Reduction
     from brainmap.features.attention import (
         AttentionCover as AttentionCover,
         CoverSettings as CoverSettings,
@@ -87,7 +91,6 @@ if TYPE_CHECKING:
         Randomization as Randomization,
         cascading_randomization as cascading_randomization,
     )
-    from brainmap.features.reduction import Reduction as Reduction
     from brainmap.features.representations import (
         Representation as Representation,
         map_features as map_features,
@@ -112,7 +115,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "acoustics": ("AcousticModels", "acoustic_features"),
+    "activations.acoustics": ("AcousticModels", "acoustic_features"),
     "voiced_shares": ("VoicedAttention", "voiced_attention"),
     "voiced_maps": ("attention_to_voicing",),
     "sounds.voicing": ("Voicing", "find_voicing"),
@@ -121,7 +124,7 @@ _HOMES = {
     "networks.checkpoints": ("Checkpoint", "load_checkpoint", "load_network", "save_checkpoint"),
     "networks.training": ("TrainingSettings", "train_network", "evaluate_network"),
     "layers.tap": ("Layer", "list_layers", "tap"),
-    "activations": ("Activations", "extract_activations", "open_activations"),
+    "activations.extract": ("Activations", "extract_activations", "open_activations"),
     "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
     "directions": ("condition_direction",),
     "generative": ("SpeechDecoder", "load_decoder"),
@@ -129,7 +132,7 @@ _HOMES = {
     "saturation": ("SoftmaxSaturation", "softmax_saturation"),
     "pattern_comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
     "networks.controls": ("control_network",),
-    "reduction": ("Reduction",),
+    "activations.reduction": ("Reduction",),
     "attention": (
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
     ),

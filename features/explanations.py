@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features import store as stores
-from brainmap.features._sealed import group_attributes, readable
+from brainmap.features.activations import store as stores
+from brainmap.features.activations.sealed import group_attributes, readable
 from brainmap.features.attribution import Attributions
 from brainmap.features.cam import ClassActivationMaps
 from brainmap.features.maximization import Maximization

@@ -20,8 +20,8 @@ from brainmap.features import (
     maximize_activation,
     softmax_saturation,
 )
+from brainmap.features.activations.reduction import Reduction
 from brainmap.features.layers.running import side_by_side
-from brainmap.features.reduction import Reduction
 
 pytestmark = pytest.mark.bits
 THREADS = (1, 2, 5)

@@ -77,7 +77,7 @@ def test_rdms_of_patterns_and_maps_are_those_of_the_library(tmp_path, tiny_input
 
 
 def test_rdms_of_activations_are_those_of_the_library(tmp_path, brainmap_command):
-    from brainmap.features.activations import extract_activations
+    from brainmap.features.activations.extract import extract_activations
     from brainmap.features.networks.zoo import build_network
 
     sounds = np.random.default_rng(1).normal(size=(5, 1, 2400)).astype(np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap import features, rsa
 from brainmap.errors import InputError
-from brainmap.features.acoustics import MODELS
+from brainmap.features.activations.acoustics import MODELS
 from brainmap.features.sounds import cochlea
 from brainmap.features.sounds.files import sounds_from_array
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.activations import Pooling
+from brainmap.features.activations.extract import Pooling
 from brainmap.features.layers.running import SoundSource
 from brainmap.types import FeatureSet
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.reduction import IncrementalPCA, Reduction, SparseProjection, projection_dimensions
+from brainmap.features.activations.reduction import IncrementalPCA, Reduction, SparseProjection, projection_dimensions
 
 Array = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features import store as stores
+from brainmap.features.activations import store as stores
 
 WHERE = ("activations", "conv1", "abc")
 

@@ -64,7 +64,7 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
     InputError
         Not one waveform, or a shorter one.
     """
-    from brainmap.features import acoustics
+    from brainmap.features.activations import acoustics
     from brainmap.features.sounds import cochlea
 
     sound = waves(wave, "plot_acoustics")[:1]

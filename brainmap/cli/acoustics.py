@@ -31,7 +31,7 @@ def acoustics(
 ) -> None:
     """Acoustic models of a set of sounds, which a claim about a network has to beat, as .zarr."""
     from brainmap.checks import one_of
-    from brainmap.features.acoustics import NAME, acoustic_features
+    from brainmap.features.activations.acoustics import NAME, acoustic_features
     from brainmap.features.sounds.files import load_sounds
 
     store_free(out, "activations", None, overwrite)

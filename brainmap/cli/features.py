@@ -41,7 +41,7 @@ def activations(
     as_json: Json = False,
 ) -> None:
     """Activations of every layer for a set of sounds, as .zarr; a run that was killed goes on."""
-    from brainmap.features.activations import extract_activations
+    from brainmap.features.activations.extract import extract_activations
 
     reduction = _reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
@@ -71,7 +71,7 @@ def activations(
 
 def _reduction(kind: str, **given: Any) -> Any:
     from brainmap.checks import one_of
-    from brainmap.features.reduction import Reduction
+    from brainmap.features.activations.reduction import Reduction
 
     one_of(kind, ("none", "sparse-projection", "pca"), "--reduce")
     if kind == "none" and given["dimensions"] is not None:

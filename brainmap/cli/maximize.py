@@ -202,7 +202,7 @@ def metamers(
     """Noise changed until a layer hears it as a given sound (model metamers), as .zarr, WAV and a picture."""
     import numpy as np
 
-    from brainmap.features import store as stores
+    from brainmap.features.activations import store as stores
     from brainmap.features.metamers import match_activation
 
     settings = _settings("metamer", locals())

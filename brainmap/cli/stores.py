@@ -21,7 +21,7 @@ def features_in(
     InputError
         Nothing of that kind, or several (layers of patterns and maps, methods of attributions) and none named.
     """
-    from brainmap.features.activations import open_activations
+    from brainmap.features.activations.extract import open_activations
     from brainmap.features.representations import map_features, pattern_features
 
     if kind == "activations":

@@ -177,7 +177,7 @@ def exemplars(
 
 
 def _activations(one: Listener, layers: str) -> Any:
-    from brainmap.features.activations import extract_activations
+    from brainmap.features.activations.extract import extract_activations
 
     return extract_activations(one.model, one.sounds, layers=names(layers), device=one.device, network=one.name)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainmap.features import store as stores
-from brainmap.features.activations import open_activations
+from brainmap.features.activations import store as stores
+from brainmap.features.activations.extract import open_activations
 from brainmap.features.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.features.layers.ear import OUTPUT

@@ -14,12 +14,12 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.acoustics import AcousticModels
-from brainmap.features.activations import extract_activations
+from brainmap.features.activations.acoustics import AcousticModels
+from brainmap.features.activations.extract import extract_activations
+from brainmap.features.activations.store import current_arrays, open_store, weights_digest
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network
 from brainmap.features.networks.controls import control_network
 from brainmap.features.sounds.files import Sounds
-from brainmap.features.store import current_arrays, open_store, weights_digest
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms

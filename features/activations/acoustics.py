@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.activations import Activations, extract_activations
+from brainmap.features.activations.extract import Activations, extract_activations
 from brainmap.features.layers.running import Sounds
 from brainmap.features.sounds import cochlea
 

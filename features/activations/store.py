@@ -2,7 +2,7 @@
 
 An array lies under `<kind>/<layer>/<key>`, is NaN where nothing was written yet, and gets its `complete`
 attribute last. Its key is a hash of content, so that an array is exactly what is asked for or another one; damage
-since is noticed (see `brainmap.features._sealed`). A layer's name is escaped by `brainmap.names.file_name`.
+since is noticed (see `brainmap.features.activations.sealed`). A layer's name is escaped by `brainmap.names.file_name`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._sealed import (
+from brainmap.features.activations.sealed import (
     COMPRESSORS,
     StoredArray,
     check_array,

@@ -1,0 +1,1 @@
+"""Activations of every layer: extraction, stores on disk, reduction and acoustic baselines."""
