@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         ClassActivationMaps as ClassActivationMaps,
         class_activation_maps as class_activation_maps,
     )
-    from brainmap.features.directions import condition_direction as condition_direction
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
     from brainmap.features.faithfulness import (
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
         layer_filters as layer_filters,
         pattern_spectra as pattern_spectra,
     )
-    from brainmap.features.generative import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
     from brainmap.features.layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.localization import localize as localize
     from brainmap.features.lrp import (
@@ -58,12 +56,23 @@ if TYPE_CHECKING:
         Rule as Rule,
         relevance as relevance,
     )
-    from brainmap.features.maximization import (
+    from brainmap.features.maximization.comparison import (
+        PatternComparison as PatternComparison,
+        compare_patterns as compare_patterns,
+        gradient_share as gradient_share,
+    )
+    from brainmap.features.maximization.decoder import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
+    from brainmap.features.maximization.directions import condition_direction as condition_direction
+    from brainmap.features.maximization.maximize import (
         Maximization as Maximization,
         MaximizationSettings as MaximizationSettings,
         maximize_activation as maximize_activation,
     )
-    from brainmap.features.metamers import Metamers as Metamers, match_activation as match_activation
+    from brainmap.features.maximization.metamers import Metamers as Metamers, match_activation as match_activation
+    from brainmap.features.maximization.saturation import (
+        SoftmaxSaturation as SoftmaxSaturation,
+        softmax_saturation as softmax_saturation,
+    )
     from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
     from brainmap.features.networks.checkpoints import (
         Checkpoint as Checkpoint,
@@ -82,11 +91,6 @@ if TYPE_CHECKING:
         describe_network as describe_network,
         network_names as network_names,
     )
-    from brainmap.features.pattern_comparison import (
-        PatternComparison as PatternComparison,
-        compare_patterns as compare_patterns,
-        gradient_share as gradient_share,
-    )
     from brainmap.features.randomization import (
         Randomization as Randomization,
         cascading_randomization as cascading_randomization,
@@ -96,10 +100,6 @@ if TYPE_CHECKING:
         map_features as map_features,
         pattern_features as pattern_features,
         pattern_reliability as pattern_reliability,
-    )
-    from brainmap.features.saturation import (
-        SoftmaxSaturation as SoftmaxSaturation,
-        softmax_saturation as softmax_saturation,
     )
     from brainmap.features.sounds.files import Sounds as Sounds, load_sounds as load_sounds
     from brainmap.features.sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
@@ -125,12 +125,12 @@ _HOMES = {
     "networks.training": ("TrainingSettings", "train_network", "evaluate_network"),
     "layers.tap": ("Layer", "list_layers", "tap"),
     "activations.extract": ("Activations", "extract_activations", "open_activations"),
-    "maximization": ("Maximization", "MaximizationSettings", "maximize_activation"),
-    "directions": ("condition_direction",),
-    "generative": ("SpeechDecoder", "load_decoder"),
-    "metamers": ("Metamers", "match_activation"),
-    "saturation": ("SoftmaxSaturation", "softmax_saturation"),
-    "pattern_comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
+    "maximization.maximize": ("Maximization", "MaximizationSettings", "maximize_activation"),
+    "maximization.directions": ("condition_direction",),
+    "maximization.decoder": ("SpeechDecoder", "load_decoder"),
+    "maximization.metamers": ("Metamers", "match_activation"),
+    "maximization.saturation": ("SoftmaxSaturation", "softmax_saturation"),
+    "maximization.comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
     "networks.controls": ("control_network",),
     "activations.reduction": ("Reduction",),
     "attention": (

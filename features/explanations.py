@@ -18,7 +18,7 @@ from brainmap.features.activations import store as stores
 from brainmap.features.activations.sealed import group_attributes, readable
 from brainmap.features.attribution import Attributions
 from brainmap.features.cam import ClassActivationMaps
-from brainmap.features.maximization import Maximization
+from brainmap.features.maximization.maximize import Maximization
 
 
 @dataclass(frozen=True, kw_only=True)

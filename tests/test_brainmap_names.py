@@ -52,7 +52,7 @@ def test_slugs_hold_letters_and_digits_only_and_are_not_empty(text: str) -> None
 
 
 def test_class_names_do_not_choose_where_sounds_are_written(tmp_path: Path) -> None:
-    from brainmap.features._am_quality import save_waveforms
+    from brainmap.features.maximization.quality import save_waveforms
 
     folder = tmp_path / "deep" / "deeper" / "wavs"
     sounds = np.zeros((len(HOSTILE), 1, 64), np.float32)

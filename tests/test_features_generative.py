@@ -10,7 +10,13 @@ import safetensors.torch
 import torch
 
 from brainmap.errors import InputError
-from brainmap.features.generative import DecoderDescription, SpeechDecoder, load_decoder, pulse_train, save_decoder
+from brainmap.features.maximization.decoder import (
+    DecoderDescription,
+    SpeechDecoder,
+    load_decoder,
+    pulse_train,
+    save_decoder,
+)
 
 SMALL = DecoderDescription(n_latent=5, n_samples=3200, width=8, bands=12)
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_quality import as_heard, seed_agreement, spectral_moments
-from brainmap.features._priors import Prior, fourier_scale, mean_spectrum
-from brainmap.features._site import find_site
-from brainmap.features.maximization import MaximizationSettings, maximize_activation
+from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
+from brainmap.features.maximization.priors import Prior, fourier_scale, mean_spectrum
+from brainmap.features.maximization.quality import as_heard, seed_agreement, spectral_moments
+from brainmap.features.maximization.site import find_site
 
 RATE = 16_000
 Waveforms = NDArray[np.float32]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_task import likeness
-from brainmap.features._priors import mean_spectrum, power_mean
-from brainmap.features.directions import condition_direction
-from brainmap.features.maximization import MaximizationSettings, maximize_activation
+from brainmap.features.maximization.directions import condition_direction
+from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
+from brainmap.features.maximization.priors import mean_spectrum, power_mean
+from brainmap.features.maximization.task import likeness
 
 RATE = 16_000
 Waveforms = NDArray[np.float32]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainmap.features import _am_fast
-from brainmap.features._site import find_site, frozen, read
+from brainmap.features.maximization import shortcuts as _am_fast
+from brainmap.features.maximization.site import find_site, frozen, read
 
 
 def one_d(norm: bool = True) -> nn.Sequential:

@@ -15,10 +15,10 @@ from torch import nn
 
 from brainmap import viz
 from brainmap.errors import InputError
-from brainmap.features.maximization import MaximizationSettings
-from brainmap.features.metamers import match_activation
-from brainmap.features.pattern_comparison import compare_patterns, gradient_share, noise_measures
-from brainmap.features.saturation import softmax_saturation
+from brainmap.features.maximization.comparison import compare_patterns, gradient_share, noise_measures
+from brainmap.features.maximization.maximize import MaximizationSettings
+from brainmap.features.maximization.metamers import match_activation
+from brainmap.features.maximization.saturation import softmax_saturation
 from brainmap.viz.style import figure_png
 
 RATE = 16_000

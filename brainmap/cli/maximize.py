@@ -17,7 +17,7 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from brainmap.features.maximization import MaximizationSettings
+    from brainmap.features.maximization.maximize import MaximizationSettings
 
 HOW = "How patterns are grown (defaults: of the audio preset)"
 BOUNDS = "What holds patterns back (default: nothing but full scale)"
@@ -117,7 +117,7 @@ def _settings(preset: str, given: dict[str, Any]) -> MaximizationSettings:
     """A preset with what was said beside it."""
     from dataclasses import fields
 
-    from brainmap.features.maximization import MaximizationSettings
+    from brainmap.features.maximization.maximize import MaximizationSettings
 
     said = {f.name: given[f.name] for f in fields(MaximizationSettings) if given.get(f.name) is not None}
     return MaximizationSettings.of(preset, **said)  # type: ignore[arg-type]
@@ -136,9 +136,9 @@ def _maximized(
 ) -> Any:  # fmt: skip
     import numpy as np
 
-    from brainmap.features.directions import condition_direction
-    from brainmap.features.generative import load_decoder
-    from brainmap.features.maximization import maximize_activation
+    from brainmap.features.maximization.decoder import load_decoder
+    from brainmap.features.maximization.directions import condition_direction
+    from brainmap.features.maximization.maximize import maximize_activation
 
     directions = None
     if away is not None and toward is None:
@@ -203,7 +203,7 @@ def metamers(
     import numpy as np
 
     from brainmap.features.activations import store as stores
-    from brainmap.features.metamers import match_activation
+    from brainmap.features.maximization.metamers import match_activation
 
     settings = _settings("metamer", locals())
     store_free(out, "metamer", layer, overwrite)
@@ -248,7 +248,7 @@ def saturation(
     """Why logits are maximized: classes climbed by softmax and by logit, step by step, as a picture."""
     import numpy as np
 
-    from brainmap.features.saturation import softmax_saturation
+    from brainmap.features.maximization.saturation import softmax_saturation
     from brainmap.viz.maximization import plot_softmax_saturation
 
     settings = _settings(preset, locals())
@@ -285,7 +285,7 @@ def compare(
     """Patterns of the same classes in several networks: how alike their spectra are, and how noisy each is."""
     from brainmap.checks import one_of
     from brainmap.features.explanations import open_maximizations
-    from brainmap.features.pattern_comparison import compare_patterns
+    from brainmap.features.maximization.comparison import compare_patterns
     from brainmap.record import write_table
 
     free(figure, overwrite, option="--figure", kinds=FORMATS)

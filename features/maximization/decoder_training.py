@@ -1,8 +1,8 @@
 """Train the decoder that activation maximization uses as its generative prior: a variational autoencoder of the words.
 
-    python -m brainmap.features.decoder_training corpus data/networks/decoder.safetensors    about 20 minutes, one core
+    python -m brainmap.features.maximization.decoder_training corpus data/networks/decoder.safetensors    about 20 minutes, one core
 
-The encoder hears a log-mel spectrogram and the pitch; the decoder is `brainmap.features.generative.SpeechDecoder`.
+The encoder hears a log-mel spectrogram and the pitch; the decoder is `brainmap.features.maximization.decoder.SpeechDecoder`.
 Loss: log-mel spectrograms and fine magnitudes at three resolutions, the pitch of voiced frames, and the divergence of
 the latent from the standard normal. Only the decoder is kept. The same seed gives the same weights on one machine.
 """
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainmap.features.generative import (
+from brainmap.features.maximization.decoder import (
     HIGHEST_PITCH,
     LOWEST_PITCH,
     DecoderDescription,

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import Job, ascend, ascents, not_finite, starts
-from brainmap.features._am_plan import Directions, Wish, find_input, plain_waveforms, plan
-from brainmap.features._am_quality import measure_quality, save_waveforms, scores
-from brainmap.features._am_settings import MaximizationSettings as MaximizationSettings
-from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task, batches
-from brainmap.features._priors import penalty, shifted
-from brainmap.features._site import frozen
 from brainmap.features.layers.ear import Stage
 from brainmap.features.layers.running import one_torch_thread, side_by_side
+from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
+from brainmap.features.maximization.plan import Directions, Wish, find_input, plain_waveforms, plan
+from brainmap.features.maximization.priors import penalty, shifted
+from brainmap.features.maximization.quality import measure_quality, save_waveforms, scores
+from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
+from brainmap.features.maximization.site import frozen
+from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, batches
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._am_task import LEVEL_WITHOUT_SOUNDS, Task
-from brainmap.features._priors import LatentPrior, Prior, band_mask, fourier_scale
-from brainmap.features._site import Site, find_site
 from brainmap.features.layers.tap import list_layers
+from brainmap.features.maximization.priors import LatentPrior, Prior, band_mask, fourier_scale
+from brainmap.features.maximization.settings import MaximizationSettings
+from brainmap.features.maximization.site import Site, find_site
+from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.features._am_settings import MaximizationSettings
+    from brainmap.features.maximization.settings import MaximizationSettings
 
 Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
 # 1/f rises no further below: a pattern with all its power at 1 Hz, held at a level, never gets anywhere

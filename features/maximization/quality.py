@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainmap.errors import InputError
-from brainmap.features._am_plan import loudest_level
-from brainmap.features._am_task import Task, batches
 from brainmap.features.layers.ear import Stage
+from brainmap.features.maximization.plan import loudest_level
+from brainmap.features.maximization.task import Task, batches
 from brainmap.names import file_name
 from brainmap.record import atomic
 

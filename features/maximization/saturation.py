@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features._am_ascent import Job, ascend, ascents, not_finite, starts
-from brainmap.features._am_plan import Wish, find_input, plain_waveforms, plan
-from brainmap.features._am_settings import MaximizationSettings
-from brainmap.features._am_task import Task
-from brainmap.features._priors import penalty, shifted
-from brainmap.features._site import frozen
 from brainmap.features.layers.running import one_torch_thread, side_by_side
+from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
+from brainmap.features.maximization.plan import Wish, find_input, plain_waveforms, plan
+from brainmap.features.maximization.priors import penalty, shifted
+from brainmap.features.maximization.settings import MaximizationSettings
+from brainmap.features.maximization.site import frozen
+from brainmap.features.maximization.task import Task
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features._priors import Parameterization
 from brainmap.features.layers.ear import Stage
+from brainmap.features.maximization.priors import Parameterization
 
 Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
 Optimizer = Literal["gradient-rms", "adam"]

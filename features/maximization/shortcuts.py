@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from brainmap.features._site import Operation
+    from brainmap.features.maximization.site import Operation
 
 # Bytes of a map beyond which a batch goes through a convolution item by item: an allocator gives pages of large maps
 # back at once, and fetching them anew took four times as long as the convolution itself.
@@ -184,7 +184,7 @@ _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
 def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     """Compiled at their first use: importing numba takes longer than a small maximization."""
     if not _COMPILED:
-        from brainmap.features._am_kernels import pool, spread
+        from brainmap.features.maximization.pool_kernels import pool, spread
 
         _COMPILED.append((pool, spread))
     return _COMPILED[0]

@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features._am_fast import Shortcut, shortcuts
 from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
 from brainmap.features.layers.ends import ENDS, RESHAPES
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import layers_named
+from brainmap.features.maximization.shortcuts import Shortcut, shortcuts
 
 _POOLS = (
     "max_pool",

@@ -1,0 +1,1 @@
+"""Activation maximization: sounds that drive a unit, a channel, a layer or a class most."""
