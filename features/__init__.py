@@ -29,11 +29,17 @@ if TYPE_CHECKING:
         attention_cover as attention_cover,
         target_attention as target_attention,
     )
-    from brainmap.features.attribution import Attributions as Attributions, attribute as attribute
-    from brainmap.features.cam import (
+    from brainmap.features.attribution.cam import (
         ClassActivationMaps as ClassActivationMaps,
         class_activation_maps as class_activation_maps,
     )
+    from brainmap.features.attribution.lrp import (
+        Composite as Composite,
+        Relevance as Relevance,
+        Rule as Rule,
+        relevance as relevance,
+    )
+    from brainmap.features.attribution.methods import Attributions as Attributions, attribute as attribute
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
     from brainmap.features.faithfulness import (
@@ -50,12 +56,6 @@ if TYPE_CHECKING:
     )
     from brainmap.features.layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.localization import localize as localize
-    from brainmap.features.lrp import (
-        Composite as Composite,
-        Relevance as Relevance,
-        Rule as Rule,
-        relevance as relevance,
-    )
     from brainmap.features.maximization.comparison import (
         PatternComparison as PatternComparison,
         compare_patterns as compare_patterns,
@@ -136,10 +136,10 @@ _HOMES = {
     "attention": (
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
     ),
-    "cam": ("ClassActivationMaps", "class_activation_maps"),
+    "attribution.cam": ("ClassActivationMaps", "class_activation_maps"),
     "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
-    "attribution": ("Attributions", "attribute"),
-    "lrp": ("Composite", "Relevance", "Rule", "relevance"),
+    "attribution.methods": ("Attributions", "attribute"),
+    "attribution.lrp": ("Composite", "Relevance", "Rule", "relevance"),
     "faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),
     "randomization": ("Randomization", "cascading_randomization"),
     "localization": ("localize",),

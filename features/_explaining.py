@@ -12,9 +12,9 @@ from torch import nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features._attribution_task import logits_of
-from brainmap.features.attribution import METHODS, attribute
-from brainmap.features.cam import Method as CamMethod, class_activation_maps
+from brainmap.features.attribution.cam import Method as CamMethod, class_activation_maps
+from brainmap.features.attribution.methods import METHODS, attribute
+from brainmap.features.attribution.task import logits_of
 from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
 
 ALL_METHODS = (*get_args(CamMethod), *METHODS)

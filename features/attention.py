@@ -20,7 +20,7 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 
 if TYPE_CHECKING:
-    from brainmap.features.cam import ClassActivationMaps
+    from brainmap.features.attribution.cam import ClassActivationMaps
 
 Measure = Literal["entropy", "area"]
 Scale = Literal["map", "sound"]

@@ -16,8 +16,8 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.sealed import group_attributes, readable
-from brainmap.features.attribution import Attributions
-from brainmap.features.cam import ClassActivationMaps
+from brainmap.features.attribution.cam import ClassActivationMaps
+from brainmap.features.attribution.methods import Attributions
 from brainmap.features.maximization.maximize import Maximization
 
 

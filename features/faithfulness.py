@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features._attribution_task import logits_of
+from brainmap.features.attribution.task import logits_of
 from brainmap.features.layers.running import Sounds, evaluating, labels, tensors
 from brainmap.features.sounds.intervals import above, smoothed
 from brainmap.progress import progress

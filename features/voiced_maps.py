@@ -13,7 +13,7 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention import own_class
-from brainmap.features.cam import class_activation_maps
+from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.tap import Layer, list_layers, select_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
@@ -67,7 +67,7 @@ def attention_to_voicing(
                          "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)")  # fmt: skip
     told = find_voicing(sounds)
     if method == "occlusion":
-        from brainmap.features.attribution import attribute
+        from brainmap.features.attribution.methods import attribute
 
         if window_ms > WIDEST_MS:
             raise InputError(f"window_ms: {window_ms:g} ms cannot tell voiced from unvoiced sound; wanted at most "

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features import lrp
-from brainmap.features.attribution import METHODS, Attributions, attribute
+from brainmap.features.attribution import lrp
+from brainmap.features.attribution.lime import fit_linear
+from brainmap.features.attribution.methods import METHODS, Attributions, attribute
 from brainmap.features.explanations import open_attributions, save_attributions, stored_layers
-from brainmap.features.lime import fit_linear
 from brainmap.features.sounds.files import sounds_from_array
 
 Array = NDArray[np.float32]

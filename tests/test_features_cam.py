@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.cam import Method
+from brainmap.features.attribution.cam import Method
 
 Array = NDArray[np.float32]
 GRADIENT_METHODS: tuple[Method, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam")

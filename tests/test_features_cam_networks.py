@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.cam import Method, map_layer
+from brainmap.features.attribution.cam import Method, map_layer
 from brainmap.features.networks.zoo import build_network, initialize
 from brainmap.features.sounds.spectrogram import log_mel
 

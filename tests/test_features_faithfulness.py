@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features._explaining import explain
-from brainmap.features.attribution import attribute
-from brainmap.features.cam import class_activation_maps
+from brainmap.features.attribution.cam import class_activation_maps
+from brainmap.features.attribution.methods import attribute
 from brainmap.features.faithfulness import deletion_curves, map_agreement
 from brainmap.features.localization import found_intervals, localization_summary, localize
 from brainmap.features.networks.zoo import build_network

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.lrp import COMPOSITES, Composite, Rule, relevance
+from brainmap.features.attribution.lrp import COMPOSITES, Composite, Rule, relevance
 from brainmap.features.networks.zoo import build_network
 
 Array = NDArray[np.floating[Any]]

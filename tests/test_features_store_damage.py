@@ -16,7 +16,7 @@ from brainmap import features, rsa
 from brainmap.errors import BrainmapError, InputError
 from brainmap.features import explanations
 from brainmap.features.activations import sealed as _sealed, store as stores
-from brainmap.features.cam import ClassActivationMaps
+from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.features.sounds.files import sounds_from_array
 from tests.mutations import copy_of, mutate_folder
 

@@ -10,7 +10,7 @@ import pytest
 from brainmap import viz
 from brainmap.errors import InputError
 from brainmap.features.attention import attention_cover
-from brainmap.features.cam import ClassActivationMaps
+from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.viz.attention import mean_attention
 
 NAMES = ("bed", "cat", "dog")

@@ -34,7 +34,7 @@ def cam(
 ) -> None:
     """Where in each sound the evidence for each class lies (class activation maps), as .zarr."""
     from brainmap.checks import one_of
-    from brainmap.features.cam import class_activation_maps, map_layer
+    from brainmap.features.attribution.cam import class_activation_maps, map_layer
     from brainmap.features.explanations import save_cams
 
     one_of(view, ("sounds", "attention"), "--view")
@@ -90,7 +90,7 @@ def attention(
     import numpy as np
 
     from brainmap.features.attention import COVER_COLUMNS, CoverSettings, attention_cover
-    from brainmap.features.cam import class_activation_maps
+    from brainmap.features.attribution.cam import class_activation_maps
     from brainmap.viz.attention import plot_cover
 
     settings = {"measure": measure, "scale": scale, "threshold": threshold, "empty": empty, "alternative": alternative}

@@ -15,7 +15,7 @@ from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, sav
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.features.attribution import Attributions
+    from brainmap.features.attribution.methods import Attributions
     from brainmap.features.sounds.files import Sounds
 
 METHODS = (
@@ -64,7 +64,7 @@ def attribute(
     """What each moment of each sound does to the logits of classes, by one or several methods, as .zarr."""
     import numpy as np
 
-    from brainmap.features.attribution import attribute as attribute_sounds
+    from brainmap.features.attribution.methods import attribute as attribute_sounds
     from brainmap.features.explanations import save_attributions
 
     given = {"steps": steps, "samples": samples, "noise": noise, "rules": rules, "segments": segments,
@@ -103,7 +103,7 @@ def _bands(text: str | None) -> Any:
 def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of each method; a setting that no method takes is refused."""
     from brainmap.checks import one_of
-    from brainmap.features.attribution import METHODS as KNOWN
+    from brainmap.features.attribution.methods import METHODS as KNOWN
 
     if given.get("window_ms") == 0:
         given["window_ms"] = None

@@ -192,7 +192,7 @@ def localize(
 
 def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
     """CAM, Grad-CAM and saliency; without CAM, and saying so, where a network has no pooled linear head."""
-    from brainmap.features.cam import class_activation_maps
+    from brainmap.features.attribution.cam import class_activation_maps
 
     try:
         for model in models.values():

@@ -16,7 +16,7 @@ import torch
 
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.cam import class_activation_maps
+from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import select_layers
 from brainmap.features.sounds.files import read_sound

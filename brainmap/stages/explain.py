@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.extract import open_activations
-from brainmap.features.cam import ClassActivationMaps, class_activation_maps
+from brainmap.features.attribution.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.tap import list_layers

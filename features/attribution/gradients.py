@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features._attribution_task import Explainer, Found, Task
-from brainmap.features.cam import class_activation_maps, upsample_maps
+from brainmap.features.attribution.cam import class_activation_maps, upsample_maps
+from brainmap.features.attribution.task import Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.running import forward
 from brainmap.features.layers.tap import list_layers

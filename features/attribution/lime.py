@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainmap.errors import InputError
-from brainmap.features._attribution_task import Explainer, Found, Task
+from brainmap.features.attribution.task import Explainer, Found, Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation: a logit handed down, layer by layer, to the samples that it came from.
 
-The rules are those of `brainmap.features._lrp_rules`; a composite says which layer takes which. A batch normalization
+The rules are those of `brainmap.features.attribution.lrp_rules`; a composite says which layer takes which. A batch normalization
 is joined with the convolution or linear layer before it, on the way, so that the network itself stays as it is.
 """
 
@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features._lrp_graph import Follow
-from brainmap.features._lrp_rules import COMPOSITES as COMPOSITES, Composite as Composite, Rule as Rule, composite_of
-from brainmap.features._lrp_steps import RULES
+from brainmap.features.attribution.lrp_graph import Follow
+from brainmap.features.attribution.lrp_operations import RULES
+from brainmap.features.attribution.lrp_rules import (
+    COMPOSITES as COMPOSITES,
+    Composite as Composite,
+    Rule as Rule,
+    composite_of,
+)
 from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
 from brainmap.progress import progress
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from brainmap.errors import InputError
-from brainmap.features._lrp_rules import Composite, Rule, parts_of
+from brainmap.features.attribution.lrp_rules import Composite, Rule, parts_of
 
 Linear = Callable[[Tensor, Tensor], Tensor]
 

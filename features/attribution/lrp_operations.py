@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brainmap.features._lrp_graph import Call, Follow, tensors_in
-from brainmap.features._lrp_rules import Rule
+from brainmap.features.attribution.lrp_graph import Call, Follow, tensors_in
+from brainmap.features.attribution.lrp_rules import Rule
 
 _MEANS = {  # pooling by maximum, and the mean over the same windows
     "max_pool1d": functional.avg_pool1d,

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features._attribution_task import Explainer, Found, Method, Task, logits_of, where_not_finite
-from brainmap.features._gradients import (
+from brainmap.features.attribution.cam import choose_classes
+from brainmap.features.attribution.gradients import (
     Deconvolution,
     GuidedBackpropagation,
     GuidedGradCam,
@@ -36,17 +36,17 @@ from brainmap.features._gradients import (
     Saliency,
     SmoothGrad,
 )
-from brainmap.features.cam import choose_classes
+from brainmap.features.attribution.lime import Lime
+from brainmap.features.attribution.occlusion import Occlusion
+from brainmap.features.attribution.task import Explainer, Found, Method, Task, logits_of, where_not_finite
 from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
 from brainmap.features.layers.tap import list_layers, say_taken_off
-from brainmap.features.lime import Lime
-from brainmap.features.occlusion import Occlusion
 from brainmap.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lrp:
-    """Relevance handed down from layer to layer, as `brainmap.features.lrp` says.
+    """Relevance handed down from layer to layer, as `brainmap.features.attribution.lrp` says.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Lrp:
 
     def begin(self, task: Task) -> Explainer:
         """Make ready."""
-        from brainmap.features.lrp import relevance
+        from brainmap.features.attribution.lrp import relevance
 
         given = {} if self.rules is None else {"rules": self.rules}
 

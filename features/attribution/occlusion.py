@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features._attribution_task import Explainer, Found, Task
+from brainmap.features.attribution.task import Explainer, Found, Task
 
 Bands = Literal["mel", "octave"] | Sequence[float]
 Box: TypeAlias = Any  # a tuple of slices; torch's types know no index that begins with ...
