@@ -41,13 +41,18 @@ if TYPE_CHECKING:
     )
     from brainmap.features.attribution.methods import Attributions as Attributions, attribute as attribute
     from brainmap.features.embedding import Embedding as Embedding, embed as embed
-    from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
-    from brainmap.features.faithfulness import (
+    from brainmap.features.evaluation.faithfulness import (
         Agreement as Agreement,
         Curves as Curves,
         deletion_curves as deletion_curves,
         map_agreement as map_agreement,
     )
+    from brainmap.features.evaluation.localization import localize as localize
+    from brainmap.features.evaluation.randomization import (
+        Randomization as Randomization,
+        cascading_randomization as cascading_randomization,
+    )
+    from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
     from brainmap.features.filters import (
         Filters as Filters,
         Spectra as Spectra,
@@ -55,7 +60,6 @@ if TYPE_CHECKING:
         pattern_spectra as pattern_spectra,
     )
     from brainmap.features.layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
-    from brainmap.features.localization import localize as localize
     from brainmap.features.maximization.comparison import (
         PatternComparison as PatternComparison,
         compare_patterns as compare_patterns,
@@ -90,10 +94,6 @@ if TYPE_CHECKING:
         build_network as build_network,
         describe_network as describe_network,
         network_names as network_names,
-    )
-    from brainmap.features.randomization import (
-        Randomization as Randomization,
-        cascading_randomization as cascading_randomization,
     )
     from brainmap.features.representations import (
         Representation as Representation,
@@ -140,9 +140,9 @@ _HOMES = {
     "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
     "attribution.methods": ("Attributions", "attribute"),
     "attribution.lrp": ("Composite", "Relevance", "Rule", "relevance"),
-    "faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),
-    "randomization": ("Randomization", "cascading_randomization"),
-    "localization": ("localize",),
+    "evaluation.faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),
+    "evaluation.randomization": ("Randomization", "cascading_randomization"),
+    "evaluation.localization": ("localize",),
     "filters": ("Filters", "Spectra", "layer_filters", "pattern_spectra"),
     "tuning": ("Tuning", "TuningSettings", "measure_tuning"),
     "exemplars": ("Exemplars", "find_exemplars"),

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features._explaining import explain
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.methods import attribute
-from brainmap.features.faithfulness import deletion_curves, map_agreement
-from brainmap.features.localization import found_intervals, localization_summary, localize
+from brainmap.features.evaluation.explain import explain
+from brainmap.features.evaluation.faithfulness import deletion_curves, map_agreement
+from brainmap.features.evaluation.localization import found_intervals, localization_summary, localize
+from brainmap.features.evaluation.randomization import cascading_randomization, randomization_table
 from brainmap.features.networks.zoo import build_network
-from brainmap.features.randomization import cascading_randomization, randomization_table
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.sounds.intervals import interval_marks, plant_sounds, sounding_intervals, voicing_marks
 from brainmap.features.sounds.voicing import find_voicing

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.features.faithfulness import Curves
-from brainmap.features.localization import COLUMNS
-from brainmap.features.randomization import Randomization
+from brainmap.features.evaluation.faithfulness import Curves
+from brainmap.features.evaluation.localization import COLUMNS
+from brainmap.features.evaluation.randomization import Randomization
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.viz.faithfulness import plot_deletion, plot_localization, plot_randomization
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from brainmap.features.faithfulness import Curves
+    from brainmap.features.evaluation.faithfulness import Curves
     from brainmap.features.sounds.files import Sounds
 
 TITLE = "Where each word is (shaded) and where maps place it"
@@ -34,13 +34,13 @@ MapLayer = Annotated[str | None, typer.Option("--layer", help="Of class activati
 
 
 def _methods(text: str) -> list[str]:
-    from brainmap.features._explaining import ALL_METHODS
+    from brainmap.features.evaluation.explain import ALL_METHODS
 
     return [one_of(name, ALL_METHODS, "--method") for name in names(text)]
 
 
 def _targets(one: Listener, classes: str) -> NDArray[np.intp]:
-    from brainmap.features._explaining import all_logits, targets_of
+    from brainmap.features.evaluation.explain import all_logits, targets_of
 
     return targets_of(classes, all_logits(one.model, one.sounds, device=one.device), one.sounds, one.classes)
 
@@ -65,8 +65,8 @@ def faithfulness(
     import numpy as np
     import pandas as pd
 
-    from brainmap.features._explaining import explain
-    from brainmap.features.faithfulness import CURVE_COLUMNS, deletion_curves
+    from brainmap.features.evaluation.explain import explain
+    from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
     from brainmap.viz.faithfulness import plot_deletion
 
     methods = _methods(method)
@@ -104,7 +104,7 @@ def _curve_means(both: list[Any]) -> dict[str, float]:
 
 def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Pointing game and IoU over the sounds that have voiced frames, with what a map without knowledge would get."""
-    from brainmap.features.faithfulness import map_agreement
+    from brainmap.features.evaluation.faithfulness import map_agreement
     from brainmap.features.sounds.intervals import voicing_marks
     from brainmap.features.sounds.voicing import find_voicing
 
@@ -132,7 +132,7 @@ def randomization(
     """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
     import numpy as np
 
-    from brainmap.features.randomization import COLUMNS, cascading_randomization, randomization_table
+    from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, randomization_table
     from brainmap.viz.faithfulness import plot_randomization
 
     methods = _methods(method)
@@ -173,7 +173,7 @@ def localize(
     seed: Annotated[int, typer.Option(min=0, help="Of planting.")] = 0,
 ) -> None:
     """Where networks that learned words place them in time, against known boundaries."""
-    from brainmap.features.localization import COLUMNS, localization_summary, localize as place
+    from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place
     from brainmap.viz.faithfulness import plot_localization
 
     if (boundaries is None) == (plant is None):

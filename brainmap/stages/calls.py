@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.features._explaining import all_logits
+from brainmap.features.evaluation.explain import all_logits
 from brainmap.features.networks.calls import count_calls
 from brainmap.names import slug
 from brainmap.stages.context import Context, ready

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features._explaining import all_logits, explain, targets_of
+from brainmap.features.evaluation.explain import all_logits, explain, targets_of
 from brainmap.features.layers.running import Sounds, labels, tensors
 from brainmap.features.sounds.intervals import above, check_intervals, longest_stretch, smoothed
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features._explaining import explain
+from brainmap.features.evaluation.explain import explain
 from brainmap.features.layers.ear import WEIGHTED
 from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, labels, tensors
 from brainmap.features.networks.controls import _norms, _redraw, recalibrate
