@@ -22,7 +22,12 @@ if TYPE_CHECKING:
         open_activations as open_activations,
     )
     from brainmap.features.activations.reduction import Reduction as Reduction
-    from brainmap.features.attention import (
+    from brainmap.features.attention.voiced import attention_to_voicing as attention_to_voicing
+    from brainmap.features.attention.voiced_shares import (
+        VoicedAttention as VoicedAttention,
+        voiced_attention as voiced_attention,
+    )
+    from brainmap.features.attention.words import (
         AttentionCover as AttentionCover,
         CoverSettings as CoverSettings,
         TargetAttention as TargetAttention,
@@ -108,16 +113,11 @@ if TYPE_CHECKING:
         TuningSettings as TuningSettings,
         measure_tuning as measure_tuning,
     )
-    from brainmap.features.voiced_maps import attention_to_voicing as attention_to_voicing
-    from brainmap.features.voiced_shares import (
-        VoicedAttention as VoicedAttention,
-        voiced_attention as voiced_attention,
-    )
 
 _HOMES = {
     "activations.acoustics": ("AcousticModels", "acoustic_features"),
-    "voiced_shares": ("VoicedAttention", "voiced_attention"),
-    "voiced_maps": ("attention_to_voicing",),
+    "attention.voiced_shares": ("VoicedAttention", "voiced_attention"),
+    "attention.voiced": ("attention_to_voicing",),
     "sounds.voicing": ("Voicing", "find_voicing"),
     "sounds.files": ("Sounds", "load_sounds"),
     "networks.zoo": ("build_network", "network_names", "describe_network"),
@@ -133,7 +133,7 @@ _HOMES = {
     "maximization.comparison": ("PatternComparison", "compare_patterns", "gradient_share"),
     "networks.controls": ("control_network",),
     "activations.reduction": ("Reduction",),
-    "attention": (
+    "attention.words": (
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
     ),
     "attribution.cam": ("ClassActivationMaps", "class_activation_maps"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from brainmap import features
-from brainmap.features.attention import CoverSettings
+from brainmap.features.attention.words import CoverSettings
 from brainmap.features.explanations import stored_layers
 
 

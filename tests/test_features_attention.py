@@ -6,7 +6,14 @@ from numpy.typing import NDArray
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention import CoverSettings, attention_cover, cover, mean_by_word, own_class, target_attention
+from brainmap.features.attention.words import (
+    CoverSettings,
+    attention_cover,
+    cover,
+    mean_by_word,
+    own_class,
+    target_attention,
+)
 from brainmap.features.attribution.cam import ClassActivationMaps
 
 NAMES = ("bed", "cat", "dog", "six")

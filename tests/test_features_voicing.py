@@ -16,10 +16,10 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.attention.voiced import check_resolution
 from brainmap.features.layers.tap import Layer
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
-from brainmap.features.voiced_maps import check_resolution
 
 Array = NDArray[np.float32]
 RATE = 16_000

@@ -9,7 +9,7 @@ import pytest
 
 from brainmap import viz
 from brainmap.errors import InputError
-from brainmap.features.attention import attention_cover
+from brainmap.features.attention.words import attention_cover
 from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.viz.attention import mean_attention
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.features.attention import mean_by_word, own_class
+from brainmap.features.attention.words import mean_by_word, own_class
 from brainmap.viz.sounds import map_scale, mean_in_bins
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 

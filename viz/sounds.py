@@ -16,7 +16,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
-from brainmap.features.attention import own_class as class_of_each
+from brainmap.features.attention.words import own_class as class_of_each
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, headline, layer_colors, styled
 
 Array = NDArray[np.floating]

@@ -89,7 +89,7 @@ def attention(
     """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
     import numpy as np
 
-    from brainmap.features.attention import COVER_COLUMNS, CoverSettings, attention_cover
+    from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover
     from brainmap.features.attribution.cam import class_activation_maps
     from brainmap.viz.attention import plot_cover
 

@@ -31,8 +31,8 @@ def voicing(
     """Whether the network attends more to unvoiced than to voiced sound, word by word, by circular shifts."""
     import numpy as np
 
-    from brainmap.features.voiced_maps import attention_to_voicing
-    from brainmap.features.voiced_shares import WORD_COLUMNS
+    from brainmap.features.attention.voiced import attention_to_voicing
+    from brainmap.features.attention.voiced_shares import WORD_COLUMNS
     from brainmap.viz.voicing import plot_voiced_attention
 
     one = hear()

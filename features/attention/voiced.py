@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention import own_class
+from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
+from brainmap.features.attention.words import own_class
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.tap import Layer, list_layers, select_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
-from brainmap.features.voiced_shares import VoicedAttention, voiced_attention
 
 COARSEST_MS = 20.0  # steps between frames of a map that still tell a consonant from its vowel
 WIDEST_MS = 60.0  # windows wider than that mix them

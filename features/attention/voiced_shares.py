@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention import Alternative, own_class
+from brainmap.features.attention.words import Alternative, own_class
 from brainmap.features.sounds.voicing import KINDS, Kind, Voicing
 
 Correction = Literal["fdr", "bonferroni", "none"]

@@ -1,0 +1,1 @@
+"""What class activation maps say about words and about voicing."""
