@@ -45,7 +45,6 @@ if TYPE_CHECKING:
         relevance as relevance,
     )
     from brainmap.features.attribution.methods import Attributions as Attributions, attribute as attribute
-    from brainmap.features.embedding import Embedding as Embedding, embed as embed
     from brainmap.features.evaluation.faithfulness import (
         Agreement as Agreement,
         Curves as Curves,
@@ -56,13 +55,6 @@ if TYPE_CHECKING:
     from brainmap.features.evaluation.randomization import (
         Randomization as Randomization,
         cascading_randomization as cascading_randomization,
-    )
-    from brainmap.features.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
-    from brainmap.features.filters import (
-        Filters as Filters,
-        Spectra as Spectra,
-        layer_filters as layer_filters,
-        pattern_spectra as pattern_spectra,
     )
     from brainmap.features.layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
     from brainmap.features.maximization.comparison import (
@@ -82,7 +74,6 @@ if TYPE_CHECKING:
         SoftmaxSaturation as SoftmaxSaturation,
         softmax_saturation as softmax_saturation,
     )
-    from brainmap.features.neighbors import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
     from brainmap.features.networks.checkpoints import (
         Checkpoint as Checkpoint,
         load_checkpoint as load_checkpoint,
@@ -108,7 +99,16 @@ if TYPE_CHECKING:
     )
     from brainmap.features.sounds.files import Sounds as Sounds, load_sounds as load_sounds
     from brainmap.features.sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
-    from brainmap.features.tuning import (
+    from brainmap.features.units.embedding import Embedding as Embedding, embed as embed
+    from brainmap.features.units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
+    from brainmap.features.units.filters import (
+        Filters as Filters,
+        Spectra as Spectra,
+        layer_filters as layer_filters,
+        pattern_spectra as pattern_spectra,
+    )
+    from brainmap.features.units.nearest_sounds import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
+    from brainmap.features.units.tuning import (
         Tuning as Tuning,
         TuningSettings as TuningSettings,
         measure_tuning as measure_tuning,
@@ -143,11 +143,11 @@ _HOMES = {
     "evaluation.faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),
     "evaluation.randomization": ("Randomization", "cascading_randomization"),
     "evaluation.localization": ("localize",),
-    "filters": ("Filters", "Spectra", "layer_filters", "pattern_spectra"),
-    "tuning": ("Tuning", "TuningSettings", "measure_tuning"),
-    "exemplars": ("Exemplars", "find_exemplars"),
-    "neighbors": ("Neighbors", "nearest_neighbors"),
-    "embedding": ("Embedding", "embed"),
+    "units.filters": ("Filters", "Spectra", "layer_filters", "pattern_spectra"),
+    "units.tuning": ("Tuning", "TuningSettings", "measure_tuning"),
+    "units.exemplars": ("Exemplars", "find_exemplars"),
+    "units.nearest_sounds": ("Neighbors", "nearest_neighbors"),
+    "units.embedding": ("Embedding", "embed"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

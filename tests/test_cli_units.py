@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from brainmap import features
-from brainmap.features.tuning import TuningSettings
+from brainmap.features.units.tuning import TuningSettings
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.exemplars import EXEMPLAR_COLUMNS
 from brainmap.features.sounds.files import sounds_from_array
+from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS
 
 RATE = 8000
 

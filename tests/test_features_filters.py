@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.filters import FILTER_COLUMNS, passbands
+from brainmap.features.units.filters import FILTER_COLUMNS, passbands
 
 RATE = 8000
 X = np.zeros((1, 1, 1000), np.float32)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.filters import layer_filters
-from brainmap.features.tuning import TUNING_COLUMNS, TuningSettings, erb_number, sweep_frequencies
+from brainmap.features.units.filters import layer_filters
+from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, erb_number, sweep_frequencies
 
 RATE = 8000
 X = np.zeros((1, 1, 2400), np.float32)

@@ -13,7 +13,7 @@ from torch import nn
 from brainmap import features, viz
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import sounds_from_array
-from brainmap.features.tuning import TuningSettings
+from brainmap.features.units.tuning import TuningSettings
 from brainmap.viz.embedding import condition_styles
 
 RATE = 8000

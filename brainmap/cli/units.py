@@ -30,7 +30,7 @@ def filters(
     layer: Annotated[str, typer.Option(help="first, or a layer with nothing nonlinear before it.")] = "first",
 ) -> None:
     """Frequency responses of the first layer's filters: best frequency and bandwidth of each, sorted."""
-    from brainmap.features.filters import FILTER_COLUMNS, layer_filters
+    from brainmap.features.units.filters import FILTER_COLUMNS, layer_filters
     from brainmap.viz.filters import plot_filters
 
     one = hear()
@@ -67,7 +67,7 @@ def tuning(
     """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
     import numpy as np
 
-    from brainmap.features.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
+    from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
     from brainmap.viz.filters import plot_tuning, plot_tuning_curves
 
     settings = TuningSettings(
@@ -123,7 +123,7 @@ def spectra(
     """Spectra of maximizing patterns, sorted by their peak frequency."""
     from brainmap.checks import one_of
     from brainmap.features.explanations import open_maximizations
-    from brainmap.features.filters import FILTER_COLUMNS, pattern_spectra
+    from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
     from brainmap.viz.filters import plot_spectra
 
     kept = open_maximizations(store)
@@ -156,7 +156,7 @@ def exemplars(
     overwrite: Overwrite = False,
 ) -> None:
     """The stretches of sounds that drive units most, with their times, as a table and WAV."""
-    from brainmap.features.exemplars import EXEMPLAR_COLUMNS, find_exemplars
+    from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS, find_exemplars
     from brainmap.viz.exemplars import plot_exemplars
 
     if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
@@ -193,7 +193,7 @@ def neighbors(
     metric: Annotated[str, typer.Option(help="correlation or euclidean.")] = "correlation",
 ) -> None:
     """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
-    from brainmap.features.neighbors import NEIGHBOR_COLUMNS, nearest_neighbors
+    from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.exemplars import plot_neighbors
 
     one = hear()
@@ -220,7 +220,7 @@ def embed(
     import numpy as np
     import pandas as pd
 
-    from brainmap.features.embedding import embed as embed_layer
+    from brainmap.features.units.embedding import embed as embed_layer
     from brainmap.viz.embedding import plot_embedding
 
     one = hear()

@@ -1,0 +1,1 @@
+"""What single units respond to: filters, tuning, exemplars, nearest sounds and embeddings."""
