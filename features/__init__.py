@@ -91,7 +91,7 @@ if TYPE_CHECKING:
         describe_network as describe_network,
         network_names as network_names,
     )
-    from brainmap.features.representations import (
+    from brainmap.features.representations.features import (
         Representation as Representation,
         map_features as map_features,
         pattern_features as pattern_features,
@@ -137,7 +137,7 @@ _HOMES = {
         "AttentionCover", "CoverSettings", "TargetAttention", "attention_cover", "target_attention",
     ),
     "attribution.cam": ("ClassActivationMaps", "class_activation_maps"),
-    "representations": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
+    "representations.features": ("Representation", "map_features", "pattern_features", "pattern_reliability"),
     "attribution.methods": ("Attributions", "attribute"),
     "attribution.lrp": ("Composite", "Relevance", "Rule", "relevance"),
     "evaluation.faithfulness": ("Agreement", "Curves", "deletion_curves", "map_agreement"),

@@ -10,7 +10,7 @@ import pytest
 
 from brainmap import features
 from brainmap.features.attention.words import CoverSettings
-from brainmap.features.explanations import stored_layers
+from brainmap.features.representations.files import stored_layers
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brainmap import features
-from brainmap.features.explanations import open_attributions, stored_layers
+from brainmap.features.representations.files import open_attributions, stored_layers
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from brainmap import features
-from brainmap.features.explanations import open_cams, open_maximizations, stored_layers
+from brainmap.features.representations.files import open_cams, open_maximizations, stored_layers
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from brainmap.features.explanations import open_maximizations
+from brainmap.features.representations.files import open_maximizations
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ def models(tmp_path):
 
 
 def test_rdms_of_patterns_and_maps_are_those_of_the_library(tmp_path, tiny_inputs, brainmap_command):
-    from brainmap.features.explanations import open_cams, open_maximizations
-    from brainmap.features.representations import map_features, pattern_features
+    from brainmap.features.representations.features import map_features, pattern_features
+    from brainmap.features.representations.files import open_cams, open_maximizations
     from brainmap.features.sounds.files import load_sounds
 
     table = tiny_inputs.folder / "stimuli.tsv"

@@ -61,7 +61,7 @@ def bucket(tmp_path):
 def explained(tiny_inputs, tmp_path_factory):
     """A store with maximizing patterns and class activation maps."""
     from brainmap import features
-    from brainmap.features.explanations import save_cams, save_maximization
+    from brainmap.features.representations.files import save_cams, save_maximization
 
     store = tmp_path_factory.mktemp("explained") / "net.zarr"
     model = features.load_network(tiny_inputs.folder / "net.safetensors")

@@ -17,7 +17,7 @@ from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution import lrp
 from brainmap.features.attribution.lime import fit_linear
 from brainmap.features.attribution.methods import METHODS, Attributions, attribute
-from brainmap.features.explanations import open_attributions, save_attributions, stored_layers
+from brainmap.features.representations.files import open_attributions, save_attributions, stored_layers
 from brainmap.features.sounds.files import sounds_from_array
 
 Array = NDArray[np.float32]

@@ -35,7 +35,7 @@ def cam(
     """Where in each sound the evidence for each class lies (class activation maps), as .zarr."""
     from brainmap.checks import one_of
     from brainmap.features.attribution.cam import class_activation_maps, map_layer
-    from brainmap.features.explanations import save_cams
+    from brainmap.features.representations.files import save_cams
 
     one_of(view, ("sounds", "attention"), "--view")
     free(figure, overwrite, option="--figure", kinds=FORMATS)

@@ -65,7 +65,7 @@ def attribute(
     import numpy as np
 
     from brainmap.features.attribution.methods import attribute as attribute_sounds
-    from brainmap.features.explanations import save_attributions
+    from brainmap.features.representations.files import save_attributions
 
     given = {"steps": steps, "samples": samples, "noise": noise, "rules": rules, "segments": segments,
              "window_ms": window_ms, "step_ms": step_ms, "bands": _bands(bands)}  # fmt: skip

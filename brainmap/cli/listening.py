@@ -183,7 +183,7 @@ def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None
     ------
     InputError
     """
-    from brainmap.features.explanations import stored_layers
+    from brainmap.features.representations.files import stored_layers
 
     held = stored_layers(out, kind)
     if (held if layer is None else layer in held) and not overwrite:

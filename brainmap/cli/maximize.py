@@ -159,7 +159,7 @@ def _keep(
     am: Any, out: Path, network: str, table: Path | None, figure: Path | None,
     *, about: tuple[MaximizationSettings, int, Path],
 ) -> None:  # fmt: skip
-    from brainmap.features.explanations import save_maximization
+    from brainmap.features.representations.files import save_maximization
     from brainmap.viz.sounds import plot_maximization
 
     wavs = am.save_wav(table.parent, seconds=0.5) if table is not None else []
@@ -266,7 +266,7 @@ def saturation(
 
 def _networks(stores: list[Path]) -> list[str]:
     """The networks whose patterns stores hold; the stores' own names where two are of one network."""
-    from brainmap.features.explanations import stored_network
+    from brainmap.features.representations.files import stored_network
 
     known = [stored_network(path, "am") or path.stem for path in stores]
     return known if len(set(known)) == len(known) else [path.stem for path in stores]
@@ -284,8 +284,8 @@ def compare(
 ) -> None:
     """Patterns of the same classes in several networks: how alike their spectra are, and how noisy each is."""
     from brainmap.checks import one_of
-    from brainmap.features.explanations import open_maximizations
     from brainmap.features.maximization.comparison import compare_patterns
+    from brainmap.features.representations.files import open_maximizations
     from brainmap.record import write_table
 
     free(figure, overwrite, option="--figure", kinds=FORMATS)

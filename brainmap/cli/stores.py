@@ -22,12 +22,12 @@ def features_in(
         Nothing of that kind, or several (layers of patterns and maps, methods of attributions) and none named.
     """
     from brainmap.features.activations.extract import open_activations
-    from brainmap.features.representations import map_features, pattern_features
+    from brainmap.features.representations.features import map_features, pattern_features
 
     if kind == "activations":
         return open_activations(store)
     if kind == "patterns":
-        from brainmap.features.explanations import open_maximizations
+        from brainmap.features.representations.files import open_maximizations
 
         kept = open_maximizations(store)
         if layers == "all" and len(kept) > 1:
@@ -35,13 +35,13 @@ def features_in(
         layer = next(iter(kept)) if layers == "all" else one_of(layers, list(kept), "--layers")
         return pattern_features(kept[layer], space=space)  # type: ignore[arg-type]
     if kind == "cams":
-        from brainmap.features.explanations import open_cams
+        from brainmap.features.representations.files import open_cams
 
         stored = open_cams(store, layer=_one(store, "cam", layers))
         maps: Any = stored.cams
         rate, align = stored.rate, stored.align
     else:
-        from brainmap.features.explanations import open_attributions
+        from brainmap.features.representations.files import open_attributions
 
         kept_maps = open_attributions(store, method=_one(store, "attribution", layers))
         maps, align = kept_maps.attributions, kept_maps.align
@@ -54,7 +54,7 @@ def features_in(
 
 def _one(store: Path, kind: str, layers: str) -> str | None:
     """The layer (of attributions, the method) that is named, or the only one there is."""
-    from brainmap.features.explanations import stored_layers
+    from brainmap.features.representations.files import stored_layers
 
     held = stored_layers(store, kind)
     if layers != "all":

@@ -122,7 +122,7 @@ def spectra(
 ) -> None:
     """Spectra of maximizing patterns, sorted by their peak frequency."""
     from brainmap.checks import one_of
-    from brainmap.features.explanations import open_maximizations
+    from brainmap.features.representations.files import open_maximizations
     from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
     from brainmap.viz.filters import plot_spectra
 

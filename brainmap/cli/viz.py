@@ -261,7 +261,7 @@ def maximization(
 
     def make() -> Figure:
         from brainmap.checks import one_of
-        from brainmap.features.explanations import open_maximizations
+        from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.sounds import plot_maximization
 
         found = open_maximizations(store)
@@ -290,7 +290,7 @@ def cam(
     one_of(view, ("sounds", "attention"), "--view")
 
     def make() -> Figure:
-        from brainmap.features.explanations import open_cams
+        from brainmap.features.representations.files import open_cams
         from brainmap.features.sounds.files import load_sounds
         from brainmap.viz.attention import plot_target_attention
         from brainmap.viz.sounds import plot_cam
@@ -330,7 +330,7 @@ def sheet(
 
     def make() -> Figure:
         from brainmap.checks import one_of
-        from brainmap.features.explanations import open_maximizations
+        from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.sheet import SheetRow, plot_sheet
 
         patterns, images = open_maximizations(store), _by_layer(maps)

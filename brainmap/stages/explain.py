@@ -12,10 +12,10 @@ import pandas as pd
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.extract import open_activations
 from brainmap.features.attribution.cam import ClassActivationMaps, class_activation_maps
-from brainmap.features.explanations import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.tap import list_layers
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
+from brainmap.features.representations.files import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.stages.context import Context

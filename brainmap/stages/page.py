@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.explanations import open_maximizations
 from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.representations.files import open_maximizations
 from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image

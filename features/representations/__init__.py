@@ -1,0 +1,1 @@
+"""Patterns and maps as features: explanations as representations, and their files."""
