@@ -11,7 +11,7 @@ from brainmap import viz
 from brainmap.errors import InputError
 from brainmap.features.attention.words import attention_cover
 from brainmap.features.attribution.cam import ClassActivationMaps
-from brainmap.viz.attention import mean_attention
+from brainmap.viz.features.attention import mean_attention
 
 NAMES = ("bed", "cat", "dog")
 

@@ -9,7 +9,7 @@ from torch import nn
 from brainmap.errors import InputError
 from brainmap.features.attribution.methods import Attributions, attribute
 from brainmap.features.sounds.files import Sounds, sounds_from_array
-from brainmap.viz.attribution import plot_attribution, plot_occlusion
+from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
 from brainmap.viz.style import figure_png
 
 RATE = 8000

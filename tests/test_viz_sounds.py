@@ -10,8 +10,8 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
-from brainmap.viz.attention import mean_attention, plot_target_attention
-from brainmap.viz.sounds import log_spectrogram, mean_in_bins, own_class
+from brainmap.viz.features.attention import mean_attention, plot_target_attention
+from brainmap.viz.features.sounds import log_spectrogram, mean_in_bins, own_class
 
 RATE = 16_000
 T = np.arange(RATE) / RATE

@@ -12,40 +12,46 @@ if __name__ != "brainmap.viz":
     raise ImportError("import brainmap.viz, not viz")
 
 if TYPE_CHECKING:
-    from brainmap.viz.acoustics import plot_acoustics as plot_acoustics
-    from brainmap.viz.activations import plot_activations as plot_activations
-    from brainmap.viz.attention import (
-        plot_cover as plot_cover,
-        plot_target_attention as plot_target_attention,
-    )
-    from brainmap.viz.attribution import (
-        plot_attribution as plot_attribution,
-        plot_occlusion as plot_occlusion,
-    )
     from brainmap.viz.brain import (
         plot_best_layer as plot_best_layer,
         plot_brain as plot_brain,
         plot_glass_brain as plot_glass_brain,
     )
     from brainmap.viz.design import plot_design as plot_design
-    from brainmap.viz.embedding import plot_embedding as plot_embedding
-    from brainmap.viz.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
-    from brainmap.viz.faithfulness import (
+    from brainmap.viz.features.acoustics import plot_acoustics as plot_acoustics
+    from brainmap.viz.features.activations import plot_activations as plot_activations
+    from brainmap.viz.features.attention import (
+        plot_cover as plot_cover,
+        plot_target_attention as plot_target_attention,
+    )
+    from brainmap.viz.features.attribution import (
+        plot_attribution as plot_attribution,
+        plot_occlusion as plot_occlusion,
+    )
+    from brainmap.viz.features.embedding import plot_embedding as plot_embedding
+    from brainmap.viz.features.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
+    from brainmap.viz.features.faithfulness import (
         plot_deletion as plot_deletion,
         plot_localization as plot_localization,
         plot_randomization as plot_randomization,
     )
-    from brainmap.viz.filters import (
+    from brainmap.viz.features.maximization import (
+        plot_metamers as plot_metamers,
+        plot_pattern_comparison as plot_pattern_comparison,
+        plot_softmax_saturation as plot_softmax_saturation,
+    )
+    from brainmap.viz.features.sounds import (
+        plot_cam as plot_cam,
+        plot_maximization as plot_maximization,
+        plot_sound as plot_sound,
+    )
+    from brainmap.viz.features.units import (
         plot_filters as plot_filters,
         plot_spectra as plot_spectra,
         plot_tuning as plot_tuning,
         plot_tuning_curves as plot_tuning_curves,
     )
-    from brainmap.viz.maximization import (
-        plot_metamers as plot_metamers,
-        plot_pattern_comparison as plot_pattern_comparison,
-        plot_softmax_saturation as plot_softmax_saturation,
-    )
+    from brainmap.viz.features.voicing import plot_voiced_attention as plot_voiced_attention
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
     from brainmap.viz.partition import plot_partition as plot_partition
     from brainmap.viz.power import plot_power as plot_power
@@ -65,26 +71,20 @@ if TYPE_CHECKING:
         write_report as write_report,
     )
     from brainmap.viz.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
-    from brainmap.viz.sounds import (
-        plot_cam as plot_cam,
-        plot_maximization as plot_maximization,
-        plot_sound as plot_sound,
-    )
     from brainmap.viz.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
     from brainmap.viz.time_courses import plot_time_course as plot_time_course
-    from brainmap.viz.voicing import plot_voiced_attention as plot_voiced_attention
 
 _HOMES = {
-    "acoustics": ("plot_acoustics",),
+    "features.acoustics": ("plot_acoustics",),
     "time_courses": ("plot_time_course",),
-    "voicing": ("plot_voiced_attention",),
+    "features.voicing": ("plot_voiced_attention",),
     "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
     "profiles": ("plot_layer_profile", "plot_layer_roi_table"),
-    "sounds": ("plot_maximization", "plot_cam", "plot_sound"),
-    "activations": ("plot_activations",),
-    "attention": ("plot_target_attention", "plot_cover"),
-    "attribution": ("plot_attribution", "plot_occlusion"),
-    "maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
+    "features.sounds": ("plot_maximization", "plot_cam", "plot_sound"),
+    "features.activations": ("plot_activations",),
+    "features.attention": ("plot_target_attention", "plot_cover"),
+    "features.attribution": ("plot_attribution", "plot_occlusion"),
+    "features.maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
     "partition": ("plot_partition",),
     "power": ("plot_power",),
     "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
@@ -93,10 +93,10 @@ _HOMES = {
     "methods": ("methods_paragraph",),
     "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
     "surface": ("plot_surface", "plot_surface_maps"),
-    "faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
-    "filters": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
-    "exemplars": ("plot_exemplars", "plot_neighbors"),
-    "embedding": ("plot_embedding",),
+    "features.faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
+    "features.units": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
+    "features.exemplars": ("plot_exemplars", "plot_neighbors"),
+    "features.embedding": ("plot_embedding",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -15,7 +15,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.sounds import (
+from brainmap.viz.features.sounds import (
     envelope,
     log_spectrogram,
     map_scale,

@@ -49,8 +49,8 @@ def cam(
     save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
     heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
     if figure is not None:
-        from brainmap.viz.attention import plot_target_attention
-        from brainmap.viz.sounds import plot_cam
+        from brainmap.viz.features.attention import plot_target_attention
+        from brainmap.viz.features.sounds import plot_cam
 
         title = f"{one.name}: {cams.method} at {cams.layer}"
         draw = plot_cam if view == "sounds" else plot_target_attention
@@ -91,7 +91,7 @@ def attention(
 
     from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover
     from brainmap.features.attribution.cam import class_activation_maps
-    from brainmap.viz.attention import plot_cover
+    from brainmap.viz.features.attention import plot_cover
 
     settings = {"measure": measure, "scale": scale, "threshold": threshold, "empty": empty, "alternative": alternative}
     chosen = CoverSettings(**settings)  # type: ignore[arg-type]

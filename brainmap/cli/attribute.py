@@ -115,8 +115,8 @@ def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str,
 
 
 def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:
-    from brainmap.viz.attribution import plot_attribution, plot_occlusion
-    from brainmap.viz.sounds import one_an_item
+    from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
+    from brainmap.viz.features.sounds import one_an_item
 
     shown = one_an_item(sounds, 3)
     if len(results) == 1 and results[0].bands is not None:

@@ -67,7 +67,7 @@ def faithfulness(
 
     from brainmap.features.evaluation.explain import explain
     from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
-    from brainmap.viz.faithfulness import plot_deletion
+    from brainmap.viz.features.faithfulness import plot_deletion
 
     methods = _methods(method)
     one = hear()
@@ -133,7 +133,7 @@ def randomization(
     import numpy as np
 
     from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, randomization_table
-    from brainmap.viz.faithfulness import plot_randomization
+    from brainmap.viz.features.faithfulness import plot_randomization
 
     methods = _methods(method)
     one = hear()
@@ -174,7 +174,7 @@ def localize(
 ) -> None:
     """Where networks that learned words place them in time, against known boundaries."""
     from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place
-    from brainmap.viz.faithfulness import plot_localization
+    from brainmap.viz.features.faithfulness import plot_localization
 
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")

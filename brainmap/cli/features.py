@@ -54,7 +54,7 @@ def activations(
         units_axis=units_axis,
     )  # fmt: skip
     if figure is not None:
-        from brainmap.viz.activations import plot_activations
+        from brainmap.viz.features.activations import plot_activations
 
         save_figure(plot_activations(found), figure)
     shapes = {layer: list(found[layer].shape) for layer in found.layers}

@@ -160,7 +160,7 @@ def _keep(
     *, about: tuple[MaximizationSettings, int, Path],
 ) -> None:  # fmt: skip
     from brainmap.features.representations.files import save_maximization
-    from brainmap.viz.sounds import plot_maximization
+    from brainmap.viz.features.sounds import plot_maximization
 
     wavs = am.save_wav(table.parent, seconds=0.5) if table is not None else []
     save_maximization(am, out, network=network, wavs=[file.name for file in wavs])
@@ -223,7 +223,7 @@ def metamers(
         found.save_wav(wav)
         _write(found.table, table, (settings, seed, one.path))
     if figure is not None:
-        from brainmap.viz.maximization import plot_metamers
+        from brainmap.viz.features.maximization import plot_metamers
 
         save_figure(plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
     show(found.table, as_json)
@@ -249,7 +249,7 @@ def saturation(
     import numpy as np
 
     from brainmap.features.maximization.saturation import softmax_saturation
-    from brainmap.viz.maximization import plot_softmax_saturation
+    from brainmap.viz.features.maximization import plot_softmax_saturation
 
     settings = _settings(preset, locals())
     free(figure, overwrite, option="--figure", kinds=FORMATS)
@@ -299,7 +299,7 @@ def compare(
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
         write_table(found.table, table, columns=columns, about=provenance({"layer": layer}, []))
     if figure is not None:
-        from brainmap.viz.maximization import plot_pattern_comparison
+        from brainmap.viz.features.maximization import plot_pattern_comparison
 
         save_figure(plot_pattern_comparison(found), figure)
     if as_json:

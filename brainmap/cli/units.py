@@ -31,7 +31,7 @@ def filters(
 ) -> None:
     """Frequency responses of the first layer's filters: best frequency and bandwidth of each, sorted."""
     from brainmap.features.units.filters import FILTER_COLUMNS, layer_filters
-    from brainmap.viz.filters import plot_filters
+    from brainmap.viz.features.units import plot_filters
 
     one = hear()
     found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
@@ -68,7 +68,7 @@ def tuning(
     import numpy as np
 
     from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
-    from brainmap.viz.filters import plot_tuning, plot_tuning_curves
+    from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
 
     settings = TuningSettings(
         stimulus=stimulus, lowest_hz=lowest, highest_hz=highest, spacing=spacing,  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def spectra(
     from brainmap.checks import one_of
     from brainmap.features.representations.files import open_maximizations
     from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
-    from brainmap.viz.filters import plot_spectra
+    from brainmap.viz.features.units import plot_spectra
 
     kept = open_maximizations(store)
     patterns = kept[one_of(layer, list(kept), "--layer")]
@@ -157,7 +157,7 @@ def exemplars(
 ) -> None:
     """The stretches of sounds that drive units most, with their times, as a table and WAV."""
     from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS, find_exemplars
-    from brainmap.viz.exemplars import plot_exemplars
+    from brainmap.viz.features.exemplars import plot_exemplars
 
     if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
         raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
@@ -194,7 +194,7 @@ def neighbors(
 ) -> None:
     """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
     from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
-    from brainmap.viz.exemplars import plot_neighbors
+    from brainmap.viz.features.exemplars import plot_neighbors
 
     one = hear()
     found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
@@ -221,7 +221,7 @@ def embed(
     import pandas as pd
 
     from brainmap.features.units.embedding import embed as embed_layer
-    from brainmap.viz.embedding import plot_embedding
+    from brainmap.viz.features.embedding import plot_embedding
 
     one = hear()
     acts = _activations(one, layers)

@@ -262,7 +262,7 @@ def maximization(
     def make() -> Figure:
         from brainmap.checks import one_of
         from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.sounds import plot_maximization
+        from brainmap.viz.features.sounds import plot_maximization
 
         found = open_maximizations(store)
         am = found[one_of(layer, list(found), "--layer")]
@@ -292,8 +292,8 @@ def cam(
     def make() -> Figure:
         from brainmap.features.representations.files import open_cams
         from brainmap.features.sounds.files import load_sounds
-        from brainmap.viz.attention import plot_target_attention
-        from brainmap.viz.sounds import plot_cam
+        from brainmap.viz.features.attention import plot_target_attention
+        from brainmap.viz.features.sounds import plot_cam
 
         kept = open_cams(store, layer=layer)
         length = kept.cams.maps.shape[-1] / kept.rate

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.sounds import waves
+from brainmap.viz.features.sounds import waves
 from brainmap.viz.style import INK, SOFT, colormap, headline, styled
 
 SHORTEST_S = 0.5

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.features.attention.words import mean_by_word, own_class
-from brainmap.viz.sounds import map_scale, mean_in_bins
+from brainmap.viz.features.sounds import map_scale, mean_in_bins
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
+from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
 from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, headline, styled
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
+from brainmap.viz.features.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, headline, layer_colors, styled
 
 _SPECTROGRAM = 400  # samples; a shorter crop shows nothing in a spectrogram

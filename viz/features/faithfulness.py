@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.sounds import draw_wave, waves
+from brainmap.viz.features.sounds import draw_wave, waves
 from brainmap.viz.style import INK, MUTED, SOFT, headline, styled
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")

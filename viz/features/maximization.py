@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
+from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
 from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 
 NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.sounds import draw_spectrogram, draw_wave, waves
+from brainmap.viz.features.sounds import draw_spectrogram, draw_wave, waves
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, headline, styled
 
 COLORS = {"voiced": "#7fb3bf", "unvoiced": "#efb27a", "silent": "#e9edf0"}
