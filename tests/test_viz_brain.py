@@ -10,7 +10,17 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_brain, plot_glass_brain, plot_sheet
-from brainmap.viz.brain import _BOX, _PLANES, _boxed, _plane, _sample, _template, _volume, find_peaks, plot_best_layer
+from brainmap.viz.rsa.volume import (
+    _BOX,
+    _PLANES,
+    _boxed,
+    _plane,
+    _sample,
+    _template,
+    _volume,
+    find_peaks,
+    plot_best_layer,
+)
 from brainmap.viz.sheet import SheetRow
 
 PEAK = (-44.0, -20.0, 8.0)

@@ -9,7 +9,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.partition import Partition, partition_statistics, partition_variance
-from brainmap.viz.partition import plot_partition
+from brainmap.viz.rsa.partition import plot_partition
 
 
 @pytest.fixture

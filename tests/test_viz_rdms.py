@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_rdm, plot_rdm_pair
-from brainmap.viz.rdms import plot_correlation_matrix
+from brainmap.viz.rsa.rdms import plot_correlation_matrix
 
 RNG = np.random.default_rng(3)
 

@@ -12,12 +12,6 @@ if __name__ != "brainmap.viz":
     raise ImportError("import brainmap.viz, not viz")
 
 if TYPE_CHECKING:
-    from brainmap.viz.brain import (
-        plot_best_layer as plot_best_layer,
-        plot_brain as plot_brain,
-        plot_glass_brain as plot_glass_brain,
-    )
-    from brainmap.viz.design import plot_design as plot_design
     from brainmap.viz.features.acoustics import plot_acoustics as plot_acoustics
     from brainmap.viz.features.activations import plot_activations as plot_activations
     from brainmap.viz.features.attention import (
@@ -53,46 +47,52 @@ if TYPE_CHECKING:
     )
     from brainmap.viz.features.voicing import plot_voiced_attention as plot_voiced_attention
     from brainmap.viz.methods import methods_paragraph as methods_paragraph
-    from brainmap.viz.partition import plot_partition as plot_partition
-    from brainmap.viz.power import plot_power as plot_power
-    from brainmap.viz.profiles import (
-        plot_layer_profile as plot_layer_profile,
-        plot_layer_roi_table as plot_layer_roi_table,
-    )
-    from brainmap.viz.rdms import (
-        plot_correlation_matrix as plot_correlation_matrix,
-        plot_rdm as plot_rdm,
-        plot_rdm_pair as plot_rdm_pair,
-    )
     from brainmap.viz.report import (
         PatternPanel as PatternPanel,
         RdmPair as RdmPair,
         ReportContent as ReportContent,
         write_report as write_report,
     )
+    from brainmap.viz.rsa.design import plot_design as plot_design
+    from brainmap.viz.rsa.partition import plot_partition as plot_partition
+    from brainmap.viz.rsa.power import plot_power as plot_power
+    from brainmap.viz.rsa.profiles import (
+        plot_layer_profile as plot_layer_profile,
+        plot_layer_roi_table as plot_layer_roi_table,
+    )
+    from brainmap.viz.rsa.rdms import (
+        plot_correlation_matrix as plot_correlation_matrix,
+        plot_rdm as plot_rdm,
+        plot_rdm_pair as plot_rdm_pair,
+    )
+    from brainmap.viz.rsa.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
+    from brainmap.viz.rsa.time_courses import plot_time_course as plot_time_course
+    from brainmap.viz.rsa.volume import (
+        plot_best_layer as plot_best_layer,
+        plot_brain as plot_brain,
+        plot_glass_brain as plot_glass_brain,
+    )
     from brainmap.viz.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
-    from brainmap.viz.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
-    from brainmap.viz.time_courses import plot_time_course as plot_time_course
 
 _HOMES = {
     "features.acoustics": ("plot_acoustics",),
-    "time_courses": ("plot_time_course",),
+    "rsa.time_courses": ("plot_time_course",),
     "features.voicing": ("plot_voiced_attention",),
-    "rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
-    "profiles": ("plot_layer_profile", "plot_layer_roi_table"),
+    "rsa.rdms": ("plot_rdm", "plot_rdm_pair", "plot_correlation_matrix"),
+    "rsa.profiles": ("plot_layer_profile", "plot_layer_roi_table"),
     "features.sounds": ("plot_maximization", "plot_cam", "plot_sound"),
     "features.activations": ("plot_activations",),
     "features.attention": ("plot_target_attention", "plot_cover"),
     "features.attribution": ("plot_attribution", "plot_occlusion"),
     "features.maximization": ("plot_metamers", "plot_pattern_comparison", "plot_softmax_saturation"),
-    "partition": ("plot_partition",),
-    "power": ("plot_power",),
-    "brain": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
+    "rsa.partition": ("plot_partition",),
+    "rsa.power": ("plot_power",),
+    "rsa.volume": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
     "sheet": ("plot_sheet", "SheetRow"),
-    "design": ("plot_design",),
+    "rsa.design": ("plot_design",),
     "methods": ("methods_paragraph",),
     "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
-    "surface": ("plot_surface", "plot_surface_maps"),
+    "rsa.surface": ("plot_surface", "plot_surface_maps"),
     "features.faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
     "features.units": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),
     "features.exemplars": ("plot_exemplars", "plot_neighbors"),

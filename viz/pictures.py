@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from brainmap.names import file_name
 from brainmap.record import atomic
-from brainmap.viz.brain import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.features.sounds import plot_cam, plot_maximization
-from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
-from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm_pair
+from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
+from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm_pair
+from brainmap.viz.rsa.surface import plot_surface_maps
+from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.sheet import plot_sheet
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
-from brainmap.viz.surface import plot_surface_maps
 from brainmap.viz.tables import of_network
 
 if TYPE_CHECKING:

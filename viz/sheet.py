@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
-from brainmap.viz.brain import _limits, _volume, draw_glass
 from brainmap.viz.features.sounds import accent_of, draw_cam, draw_spectrogram, draw_wave, map_scale, waves
+from brainmap.viz.rsa.volume import _limits, _volume, draw_glass
 from brainmap.viz.style import INK, MUTED, SOFT, styled
 
 

@@ -93,7 +93,7 @@ def betas(
     )  # fmt: skip
     written += _described(Path(out), about)
     if figure is not None:
-        from brainmap.viz.design import plot_design
+        from brainmap.viz.rsa.design import plot_design
 
         save_figure(plot_design(fit), figure)
         written.append(figure)

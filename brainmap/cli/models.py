@@ -193,7 +193,7 @@ def partition(
     if out is not None:
         write_table(table, out, columns=SHARE_COLUMNS, about=about)
     if figure is not None:
-        from brainmap.viz.partition import plot_partition
+        from brainmap.viz.rsa.partition import plot_partition
 
         save_figure(plot_partition(found, tested), figure)
     if as_json or (out is None and statistics is None and figure is None):

@@ -51,7 +51,7 @@ def power(
 
     from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.simulation.power import POWER_COLUMNS, power_analysis
-    from brainmap.viz.power import plot_power
+    from brainmap.viz.rsa.power import plot_power
 
     at = None if pilot is None else _numbers(pilot, "--pilot")
     if at is not None and len(at) != 3:

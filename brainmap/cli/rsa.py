@@ -367,7 +367,7 @@ def compare(
 
 def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
     """The figure of scores over time; of several networks, a line a network and layer."""
-    from brainmap.viz.time_courses import plot_time_course
+    from brainmap.viz.rsa.time_courses import plot_time_course
 
     if "time" not in table:
         raise InputError("--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "

@@ -102,7 +102,7 @@ def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
 
 def _drawn(maps: SurfaceMaps, searching: dict[str, Any]) -> Any:
     from brainmap.rsa.searchlights.surface import RADIUS_MM
-    from brainmap.viz.surface import plot_surface_maps
+    from brainmap.viz.rsa.surface import plot_surface_maps
 
     n, radius = searching["n_vertices"], searching["radius_mm"]
     size = f"{n} vertices" if n else f"{radius or RADIUS_MM:g} mm"

@@ -55,7 +55,7 @@ def rdm(
     def make() -> Figure:
         from brainmap.rsa.rdm.alignment import stack_rdms
         from brainmap.rsa.rdm.files import load_rdms
-        from brainmap.viz.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
+        from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
 
         found = _chosen(load_rdms(rdms), "layer", layers, "--layers")
         if brain:
@@ -131,7 +131,7 @@ def profile(
     def make() -> Figure:
         import pandas as pd
 
-        from brainmap.viz.profiles import plot_layer_profile, plot_layer_roi_table
+        from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
 
         table = _of_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
         table = _of_network(table, network)
@@ -207,7 +207,7 @@ def brain(
 
     def make() -> Figure:
         from brainmap.rsa.images.files import load_image
-        from brainmap.viz.brain import plot_best_layer, plot_brain, plot_glass_brain
+        from brainmap.viz.rsa.volume import plot_best_layer, plot_brain, plot_glass_brain
 
         if view == "surface":
             limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
@@ -227,7 +227,7 @@ def brain(
 
 def _on_surface(path: str, layers: str | None, **given: Any) -> Figure:
     from brainmap.rsa.surface.data import is_surface, load_surface, project_to_surface
-    from brainmap.viz.surface import plot_surface
+    from brainmap.viz.rsa.surface import plot_surface
 
     best = layers is not None
     kind: Any = "label" if best else "continuous"

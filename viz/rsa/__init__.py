@@ -1,0 +1,1 @@
+"""Figures of RDMs, scores and brain maps."""
