@@ -10,6 +10,7 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_brain, plot_glass_brain, plot_sheet
+from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.rsa.volume import (
     _BOX,
     _PLANES,
@@ -21,7 +22,6 @@ from brainmap.viz.rsa.volume import (
     find_peaks,
     plot_best_layer,
 )
-from brainmap.viz.sheet import SheetRow
 
 PEAK = (-44.0, -20.0, 8.0)
 

@@ -8,7 +8,7 @@ import pytest
 
 from brainmap.study import Rsa
 from brainmap.study_inputs import Glm
-from brainmap.viz.methods import methods_paragraph
+from brainmap.viz.page.methods import methods_paragraph
 
 CROSSNOBIS = {"rsa": {"dissimilarity": "crossnobis"}}
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_layer_profile, plot_layer_roi_table
-from brainmap.viz.tables import heat_rows, make_table
+from brainmap.viz.page.tables import heat_rows, make_table
 
 LAYERS = ["conv1", "conv2", "conv10"]
 SCORES = pd.DataFrame(

@@ -21,7 +21,7 @@ from scipy.signal import butter, sosfilt
 from scipy.spatial.distance import pdist
 
 from brainmap.errors import InputError, RunError
-from brainmap.viz.report import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
+from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 
 WORDS = [
     "zero",
@@ -313,7 +313,7 @@ def test_the_sound_on_the_page_is_the_pattern(page: Any) -> None:
 
 
 def test_sound_files_are_played_as_they_are(tmp_path: Any) -> None:
-    from brainmap.viz.cards import pattern_cards, wav_bytes
+    from brainmap.viz.page.cards import pattern_cards, wav_bytes
 
     file = tmp_path / "zero.wav"
     file.write_bytes(wav_bytes(np.ones(100), 8_000))

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
         plot_tuning_curves as plot_tuning_curves,
     )
     from brainmap.viz.features.voicing import plot_voiced_attention as plot_voiced_attention
-    from brainmap.viz.methods import methods_paragraph as methods_paragraph
-    from brainmap.viz.report import (
+    from brainmap.viz.page.methods import methods_paragraph as methods_paragraph
+    from brainmap.viz.page.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
+    from brainmap.viz.page.write import (
         PatternPanel as PatternPanel,
         RdmPair as RdmPair,
         ReportContent as ReportContent,
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
         plot_brain as plot_brain,
         plot_glass_brain as plot_glass_brain,
     )
-    from brainmap.viz.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
 
 _HOMES = {
     "features.acoustics": ("plot_acoustics",),
@@ -88,10 +88,10 @@ _HOMES = {
     "rsa.partition": ("plot_partition",),
     "rsa.power": ("plot_power",),
     "rsa.volume": ("plot_brain", "plot_glass_brain", "plot_best_layer"),
-    "sheet": ("plot_sheet", "SheetRow"),
+    "page.sheet": ("plot_sheet", "SheetRow"),
     "rsa.design": ("plot_design",),
-    "methods": ("methods_paragraph",),
-    "report": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
+    "page.methods": ("methods_paragraph",),
+    "page.write": ("write_report", "ReportContent", "PatternPanel", "RdmPair"),
     "rsa.surface": ("plot_surface", "plot_surface_maps"),
     "features.faithfulness": ("plot_deletion", "plot_localization", "plot_randomization"),
     "features.units": ("plot_filters", "plot_spectra", "plot_tuning", "plot_tuning_curves"),

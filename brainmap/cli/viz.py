@@ -331,7 +331,7 @@ def sheet(
     def make() -> Figure:
         from brainmap.checks import one_of
         from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.sheet import SheetRow, plot_sheet
+        from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
         patterns, images = open_maximizations(store), _by_layer(maps)
         both = [layer for layer in images if layer in patterns]

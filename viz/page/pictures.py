@@ -16,16 +16,16 @@ from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.features.sounds import plot_cam, plot_maximization
+from brainmap.viz.page.sheet import plot_sheet
+from brainmap.viz.page.tables import of_network
 from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
 from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm_pair
 from brainmap.viz.rsa.surface import plot_surface_maps
 from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
-from brainmap.viz.sheet import plot_sheet
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
-from brainmap.viz.tables import of_network
 
 if TYPE_CHECKING:
-    from brainmap.viz.report import RdmPair, ReportContent
+    from brainmap.viz.page.write import RdmPair, ReportContent
 
 _LOG = logging.getLogger(__name__)
 

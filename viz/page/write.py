@@ -18,12 +18,12 @@ from markupsafe import Markup, escape
 from brainmap.errors import RunError
 from brainmap.places import room_for
 from brainmap.record import unfinished
-from brainmap.viz.cards import Card, cam_cards, pattern_cards
-from brainmap.viz.methods import methods_paragraph
-from brainmap.viz.pictures import Picture, Pictures
-from brainmap.viz.sheet import SheetRow
+from brainmap.viz.page.cards import Card, cam_cards, pattern_cards
+from brainmap.viz.page.methods import methods_paragraph
+from brainmap.viz.page.pictures import Picture, Pictures
+from brainmap.viz.page.sheet import SheetRow
+from brainmap.viz.page.tables import HeatRow, Table, heat_rows, make_table, of_network
 from brainmap.viz.style import layer_colors
-from brainmap.viz.tables import HeatRow, Table, heat_rows, make_table, of_network
 
 __all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
 
