@@ -113,7 +113,7 @@ class TinyStudy:
         """Run the study and give the stages that were computed; the page is a stand-in unless asked for."""
         import brainmap.stages.page
         from brainmap.stages import Context, run_study
-        from brainmap.study import load_study
+        from brainmap.study.settings.study import load_study
 
         context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():

@@ -226,7 +226,7 @@ def test_a_study_compares_acoustic_models_as_one_more_network(tiny_study: Any) -
 )
 def test_baselines_are_checked_before_anything_is_computed(tiny_study: Any, section: str, message: str) -> None:
     from brainmap.stages import Context, check_study
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     tiny_study.edit(("\n[rsa]\n", f"\n[baselines]\n{section}\n\n[rsa]\n"))
     with pytest.raises(InputError, match=message):
@@ -234,8 +234,8 @@ def test_baselines_are_checked_before_anything_is_computed(tiny_study: Any, sect
 
 
 def test_the_study_file_knows_the_models_that_there_are() -> None:
-    from brainmap.study import StudySettings
-    from brainmap.template import TEMPLATE
+    from brainmap.study.settings.study import StudySettings
+    from brainmap.study.settings.template import TEMPLATE
 
     allowed = StudySettings.model_json_schema()["$defs"]["Baselines"]["properties"]["models"]["items"]["enum"]
     assert tuple(allowed) == tuple(MODELS)

@@ -95,7 +95,7 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
 
 
 def test_the_study_file_of_the_readme_is_one_that_brainmap_takes(tmp_path: Path) -> None:
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     (tmp_path / "study.toml").write_text(text)

@@ -18,8 +18,8 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.names import slug
-from brainmap.study import Study, StudySettings, load_study
-from brainmap.template import TEMPLATE
+from brainmap.study.settings.study import Study, StudySettings, load_study
+from brainmap.study.settings.template import TEMPLATE
 
 
 def test_the_template_parses_and_names_every_key() -> None:

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.stages import Context, check_study, run_study
 from brainmap.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 ROIS = 'rois = { image = "rois.nii.gz", table = "rois.tsv" }'
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")

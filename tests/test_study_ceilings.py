@@ -15,7 +15,7 @@ from brainmap.rsa import ceiling_maps, load_patterns
 from brainmap.stages import Context
 from brainmap.stages.brains import pattern_arguments
 from brainmap.stages.page import page_content
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 
 def values(study: Any, pattern: str) -> Any:

@@ -14,7 +14,7 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.stages import Context, check_study
 from brainmap.stages.controls import check_pairs
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 from tests.conftest import sound_ids
 
 BASELINES = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'

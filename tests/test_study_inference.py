@@ -13,7 +13,7 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Over
 from brainmap.stages.generality import choose_differences, choose_zero
-from brainmap.study import Rsa, load_study
+from brainmap.study.settings.study import Rsa, load_study
 
 QUICK = (
     ("[searchlight]\nradius_mm = 6.0\n", ""),

@@ -167,7 +167,7 @@ warnings.simplefilter("ignore")
 sys.argv = {argv!r}
 import brainmap.stages.page
 from brainmap.stages import Context, run_study
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 left = [{after}]
 replace = Path.replace

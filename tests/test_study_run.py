@@ -26,7 +26,7 @@ def content(study: Any) -> Any:
     """What the page of a study would show."""
     from brainmap.stages import Context
     from brainmap.stages.page import page_content
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     return page_content(Context(load_study(study.file)))
 

@@ -62,7 +62,7 @@ def chunked(tiny_study: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def run_chunk(study: Any, *shares: str) -> None:
     from brainmap.stages import Context, run_chunk as run
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)
@@ -72,7 +72,7 @@ def run_chunk(study: Any, *shares: str) -> None:
 
 def merge(study: Any) -> None:
     from brainmap.stages import Context, merge_study
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)
@@ -257,7 +257,7 @@ def scheduler() -> Iterator[str]:
 
 def on_dask(study: Any, address: str, share: str = "") -> None:
     from brainmap.stages import Context, run_chunk, run_study
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     context = Context(load_study(study.file), backend="dask", scheduler=address)
     with warnings.catch_warnings():
@@ -341,7 +341,7 @@ sys.argv = {argv!r}
 import brainmap.rsa.searchlights.volume
 import brainmap.stages.page
 from brainmap.stages import Context, run_study
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 brainmap.rsa.searchlights.volume.CHUNK = 64
 replace, left = Path.replace, [2]

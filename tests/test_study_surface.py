@@ -17,7 +17,7 @@ from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
 from brainmap.stages import Context, check_study
 from brainmap.stages.shares import Unit, units_of
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 N = 90  # vertices of a hemisphere
 PLACE = 11  # around it the network's geometry is planted

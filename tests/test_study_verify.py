@@ -13,7 +13,7 @@ from brainmap.cli import app, load_commands
 from brainmap.errors import InputError
 from brainmap.stages import Context
 from brainmap.stages.checking import check_output, verify_results
-from brainmap.study import load_study
+from brainmap.study.settings.study import load_study
 
 
 def change_and_keep_the_time(path: Path) -> None:

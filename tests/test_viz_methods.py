@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from brainmap.study import Rsa
-from brainmap.study_inputs import Glm
+from brainmap.study.settings.brain import Glm
+from brainmap.study.settings.study import Rsa
 from brainmap.viz.page.methods import methods_paragraph
 
 CROSSNOBIS = {"rsa": {"dissimilarity": "crossnobis"}}

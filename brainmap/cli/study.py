@@ -20,7 +20,7 @@ def _context(
 ) -> Any:
     from brainmap.checks import one_of
     from brainmap.stages import Context
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
     if device == "auto":
@@ -61,7 +61,7 @@ def _print_recovery(study: Path) -> None:
     """Planted against recovered, with the ceilings, as a table."""
     import pandas as pd
 
-    from brainmap.study import load_study
+    from brainmap.study.settings.study import load_study
 
     table = pd.read_csv(load_study(study).out / "group" / "recovery.tsv", sep="\t", na_values="n/a")
     typer.echo(f"\n{'region':<16} {'planted':<8} {'recovered':<9} {'score':>6}  noise ceiling   p corrected")
@@ -76,7 +76,7 @@ def init(study: StudyFile = Path("study.toml")) -> None:
     """Write a commented study file to fill in."""
     from brainmap.errors import InputError
     from brainmap.record import atomic
-    from brainmap.template import TEMPLATE
+    from brainmap.study.settings.template import TEMPLATE
 
     if study.exists():
         raise InputError(f"init: {study} exists; name another file")
@@ -163,6 +163,6 @@ def report(
 ) -> None:
     """Make the page of a study again."""
     from brainmap.stages import make_report
-    from brainmap.study import study_of
+    from brainmap.study.settings.study import study_of
 
     typer.echo(f"The page: {make_report(_context(study_of(study) if study.is_dir() else study, 'cpu'))}")

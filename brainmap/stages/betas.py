@@ -33,7 +33,7 @@ from brainmap.stages.context import Context, log, ready
 from brainmap.stages.controls import design_file
 from brainmap.stages.networks import layer_names, model_rdms
 from brainmap.stages.order import Likeness, known_models, likenesses, told
-from brainmap.study_inputs import Participant
+from brainmap.study.settings.brain import Participant
 
 VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")

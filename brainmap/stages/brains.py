@@ -19,7 +19,7 @@ from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
 from brainmap.rsa.regions.rois import load_mask
-from brainmap.study_inputs import Participant
+from brainmap.study.settings.brain import Participant
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.regions.rois import Rois
     from brainmap.rsa.searchlights.noise import NoiseSource
-    from brainmap.study import Searchlight
+    from brainmap.study.settings.study import Searchlight
 
 
 def mask_of(person: Participant) -> Nifti1Image:

@@ -18,7 +18,7 @@ from brainmap.stages.context import Context, ready
 
 if TYPE_CHECKING:
     from brainmap.stages.networks import Loaded
-    from brainmap.study import Baselines, Network
+    from brainmap.study.settings.study import Baselines, Network
 
 CALLS_COLUMNS = {
     "stimulus_id": "stimulus",

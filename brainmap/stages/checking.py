@@ -40,7 +40,7 @@ from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
 from brainmap.stages.participants import WHITENED
 from brainmap.stages.surfaces import check_same_meshes, surface_problems, surface_row
-from brainmap.study import Network, Participant
+from brainmap.study.settings.study import Network, Participant
 
 COSTLY = (
     f"noise = 'runs' of {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "

@@ -10,7 +10,7 @@ from brainmap.rsa.images.names import image_files
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version
 from brainmap.stages.participants import map_path
-from brainmap.study import Participant
+from brainmap.study.settings.study import Participant
 
 _MOST = 12  # lines of a list for people
 

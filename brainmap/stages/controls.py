@@ -27,8 +27,8 @@ from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.stages.context import Context
 from brainmap.stages.networks import Version, layer_names, rdm_path
-from brainmap.study import OF_DESIGN
-from brainmap.study_inputs import Participant
+from brainmap.study.settings.brain import Participant
+from brainmap.study.settings.study import OF_DESIGN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ import pandas as pd
 from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.inference.resampling import can_weigh
-from brainmap.study import Rsa
+from brainmap.study.settings.study import Rsa
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -29,7 +29,7 @@ from brainmap.stages.group_maps import group_map, run_group_maps, trained_layers
 from brainmap.stages.inference import inference_tables
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.participants import SCORE_COLUMNS
-from brainmap.study import Participant
+from brainmap.study.settings.study import Participant
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -23,7 +23,7 @@ from brainmap.stages.common import common_map
 from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, model_rdms, versions_of
 from brainmap.stages.surfaces import group_mesh, load_map
-from brainmap.study import Participant
+from brainmap.study.settings.study import Participant
 
 if TYPE_CHECKING:
 

@@ -27,7 +27,7 @@ from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
 from brainmap.stages.calls import write_calls
 from brainmap.stages.context import Context, ready
-from brainmap.study import Baselines, Network
+from brainmap.study.settings.study import Baselines, Network
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -27,7 +27,7 @@ from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.stages.saying import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.stages.surfaces import group_mesh, is_written, load_map
-from brainmap.study import Network, Participant
+from brainmap.study.settings.study import Network, Participant
 from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 from brainmap.viz.rsa.profiles import decimals
 

@@ -29,7 +29,7 @@ from brainmap.stages.controls import compared, design_digests, scores_of
 from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
 from brainmap.stages.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.stages.surfaces import mesh_files, surface_maps
-from brainmap.study import Participant
+from brainmap.study.settings.study import Participant
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset

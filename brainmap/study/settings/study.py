@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.names import slug
-from brainmap.study_inputs import (
+from brainmap.study.settings.brain import (
     Brain as Brain,
     Inference as Inference,
     Name,

@@ -1,0 +1,1 @@
+"""The study file: its sections, its participants and their files, and its template."""
