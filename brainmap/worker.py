@@ -12,7 +12,7 @@ from brainmap.record import versions
 
 if TYPE_CHECKING:
     from brainmap.rsa.searchlights.volume import SearchlightPlan
-    from brainmap.stages.pieces import Scored
+    from brainmap.study.results.pieces import Scored
 
 ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
 
@@ -30,7 +30,7 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightP
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
     """The scores of a piece, and what was noted on the way."""
     from brainmap.rsa.searchlights.scoring import one_blas_thread
-    from brainmap.stages.pieces import Scored
+    from brainmap.study.results.pieces import Scored
 
     check_versions(wanted)
     with warnings.catch_warnings(record=True) as caught, one_blas_thread():

@@ -16,7 +16,7 @@ import pytest
 from brainmap.errors import InputError, RunError
 from brainmap.places import inside, refuse_links_out, remove
 from brainmap.record import Ledger, atomic, content_key, write_table
-from brainmap.stages.context import Context
+from brainmap.study.results.context import Context
 
 OUTSIDE = ["../victim", "/etc/passwd", "a/../../victim", "..", ".", "", "link/a", "link", "C:/x", "..\\victim", "a\0b",
            "loop"]  # fmt: skip

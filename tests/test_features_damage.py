@@ -19,7 +19,7 @@ from brainmap.errors import BrainmapError, InputError
 from brainmap.features.layers.running import forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from brainmap.features.sounds.files import load_sounds, read_sound
-from brainmap.stages.pieces import Piece, Scored, read_piece, save_piece
+from brainmap.study.results.pieces import Piece, Scored, read_piece, save_piece
 from tests.mutations import mutate
 
 

@@ -22,9 +22,9 @@ import pytest
 
 import brainmap.rsa.searchlights.volume as searchlight_module
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.stages.claims import claimed
 from brainmap.stages.cluster import connected, warn_of_strangers
 from brainmap.stages.shares import Share
+from brainmap.study.results.claims import claimed
 
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
 Lines = Callable[..., tuple[int, list[str], list[str]]]
@@ -107,7 +107,7 @@ def test_shares_in_any_order_and_their_merge_are_the_whole_run(chunked: Any, tin
 
 
 def test_a_file_of_another_study_is_refused_by_name(chunked: Any) -> None:
-    from brainmap.stages.pieces import Piece, read_piece, save_piece
+    from brainmap.study.results.pieces import Piece, read_piece, save_piece
 
     run_chunk(chunked, "1/2", "2/2")
     files = sorted(chunked.out.rglob("*.npz"))
@@ -307,7 +307,7 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
 
     from brainmap.errors import RunError
     from brainmap.stages.cluster import _result
-    from brainmap.stages.pieces import Piece
+    from brainmap.study.results.pieces import Piece
 
     piece = Piece("02", 1024, 2048, tmp_path, "key")
     killed = distributed.KilledWorker("a task", SimpleNamespace(address="tcp://127.0.0.1:1"), 3)

@@ -29,10 +29,10 @@ from brainmap.rsa.patterns.volume import planned_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.stages.brains import mask_of, pattern_arguments
-from brainmap.stages.context import Context, log, ready
 from brainmap.stages.controls import design_file
 from brainmap.stages.networks import layer_names, model_rdms
 from brainmap.stages.order import Likeness, known_models, likenesses, told
+from brainmap.study.results.context import Context, log, ready
 from brainmap.study.settings.brain import Participant
 
 VERSION = 3

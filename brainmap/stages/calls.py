@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import all_logits
 from brainmap.features.networks.calls import count_calls
 from brainmap.names import slug
-from brainmap.stages.context import Context, ready
+from brainmap.study.results.context import Context, ready
 
 if TYPE_CHECKING:
     from brainmap.stages.networks import Loaded

@@ -33,13 +33,13 @@ from brainmap.rsa.searchlights.spheres import sphere_offsets
 from brainmap.stages.betas import check_order, planned
 from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.stages.calls import calls_line
-from brainmap.stages.context import Context
 from brainmap.stages.controls import check_controls, check_pairs
 from brainmap.stages.explain import explained
 from brainmap.stages.group_maps import check_differences
 from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
 from brainmap.stages.participants import WHITENED
 from brainmap.stages.surfaces import check_same_meshes, surface_problems, surface_row
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant
 
 COSTLY = (

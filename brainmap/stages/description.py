@@ -14,9 +14,9 @@ from brainmap.names import slug
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.stages.ceilings import MEANINGS as CEILINGS
-from brainmap.stages.context import Context
 from brainmap.stages.group_maps import contrasts_of, difference_slug
 from brainmap.stages.networks import rdm_path, versions_of
+from brainmap.study.results.context import Context
 
 BIDS_VERSION = "1.10.0"
 

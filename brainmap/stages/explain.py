@@ -18,7 +18,6 @@ from brainmap.features.maximization.maximize import Maximization, MaximizationSe
 from brainmap.features.representations.files import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.names import slug
 from brainmap.record import content_key
-from brainmap.stages.context import Context
 from brainmap.stages.networks import (
     Loaded,
     Version,
@@ -29,6 +28,7 @@ from brainmap.stages.networks import (
     store_path,
     versions_of,
 )
+from brainmap.study.results.context import Context
 
 log = logging.getLogger("brainmap")
 VERSION = 1

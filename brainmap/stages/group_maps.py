@@ -20,9 +20,9 @@ from brainmap.rsa.regions.rois import grid_of
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.stages.brains import regions_of
 from brainmap.stages.common import common_map
-from brainmap.stages.context import Context, image_digest
 from brainmap.stages.networks import Version, model_rdms, versions_of
 from brainmap.stages.surfaces import group_mesh, load_map
+from brainmap.study.results.context import Context, image_digest
 from brainmap.study.settings.study import Participant
 
 if TYPE_CHECKING:

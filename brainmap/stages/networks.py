@@ -26,7 +26,7 @@ from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
 from brainmap.stages.calls import write_calls
-from brainmap.stages.context import Context, ready
+from brainmap.study.results.context import Context, ready
 from brainmap.study.settings.study import Baselines, Network
 
 if TYPE_CHECKING:

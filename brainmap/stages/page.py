@@ -19,7 +19,6 @@ from brainmap.stages.betas import noise_found
 from brainmap.stages.calls import kept_line
 from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
 from brainmap.stages.common import common_space
-from brainmap.stages.context import Context
 from brainmap.stages.explain import explained, read_cams, wav_folder
 from brainmap.stages.generality import THESE_SOUNDS
 from brainmap.stages.group import brain_rdms
@@ -27,6 +26,7 @@ from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
 from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.stages.saying import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.stages.surfaces import group_mesh, is_written, load_map
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant
 from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 from brainmap.viz.rsa.profiles import decimals

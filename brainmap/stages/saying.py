@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from brainmap.stages.context import Context
+from brainmap.study.results.context import Context
 
 TABLES = {"statistics": "scores", "differences": "differences"}
 

@@ -23,7 +23,7 @@ from brainmap.rsa.images.files import save_image
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.searchlights.scoring import one_blas_thread
 from brainmap.rsa.surface.data import SurfaceData, save_surface
-from brainmap.stages.claims import claimed
+from brainmap.study.results.claims import claimed
 from brainmap.study.settings.study import Participant, Study
 
 if TYPE_CHECKING:
