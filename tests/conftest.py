@@ -111,7 +111,7 @@ class TinyStudy:
 
     def run(self, *participants: str, jobs: int = 1, page: bool = False, overwrite: bool = False) -> set[str]:
         """Run the study and give the stages that were computed; the page is a stand-in unless asked for."""
-        import brainmap.stages.page
+        import brainmap.study.stages.page
         from brainmap.stages import Context, run_study
         from brainmap.study.settings.study import load_study
 
@@ -120,7 +120,7 @@ class TinyStudy:
             warnings.simplefilter("ignore", BrainmapWarning)  # an untrained network has units that never speak
             patch.setattr(sys, "argv", COMMAND)  # it is kept in every file
             if not page:
-                patch.setattr(brainmap.stages.page, "write_report", _stand_in)
+                patch.setattr(brainmap.study.stages.page, "write_report", _stand_in)
             before = self._closed()
             run_study(context, participants=participants)
         return {stage for stage, then in self._closed().items() if before.get(stage) != then}

@@ -150,10 +150,10 @@ def serve() -> None:
     import brainmap.cli
     import brainmap.demo
     import brainmap.features.networks.training
-    import brainmap.stages.page
+    import brainmap.study.stages.page
 
     brainmap.cli.load_commands()
-    brainmap.stages.page.write_report = _stand_in
+    brainmap.study.stages.page.write_report = _stand_in
     started: dict[int, tuple[float, str]] = {}
 
     def answer(**content: Any) -> None:

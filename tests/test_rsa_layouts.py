@@ -451,8 +451,8 @@ def test_a_study_says_what_a_layout_lacks(bids_study: Any, lines_of: Any) -> Non
 
 def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study: Any) -> None:
     from brainmap.stages import Context, check_study
-    from brainmap.stages.brains import pattern_arguments
     from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.brains import pattern_arguments
 
     sounds = [f"{word}_{voice}" for word in WORDS for voice in ("anna", "ben")]
     labels, columns = ["Full_Fstat"], {}

@@ -15,8 +15,8 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.stages import Context, check_study, run_study
-from brainmap.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
 
 ROIS = 'rois = { image = "rois.nii.gz", table = "rois.tsv" }'
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
@@ -199,7 +199,7 @@ def test_a_region_too_large_for_its_noise_precision_is_found_by_check(
 def test_a_region_without_a_score_is_left_out_and_said(
     tiny_study: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brainmap.stages import participants
+    from brainmap.study.stages import participants
 
     tiny_study.edit(SILENT, ROIS_ONLY)
     truth = pd.DataFrame({"region": ["left-a", "right-a", "belt"], "layer": ["conv1", "conv3", ""]})

@@ -13,9 +13,9 @@ import pytest
 
 from brainmap.rsa import ceiling_maps, load_patterns
 from brainmap.stages import Context
-from brainmap.stages.brains import pattern_arguments
-from brainmap.stages.page import page_content
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages.brains import pattern_arguments
+from brainmap.study.stages.page import page_content
 
 
 def values(study: Any, pattern: str) -> Any:

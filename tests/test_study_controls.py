@@ -13,8 +13,8 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.stages import Context, check_study
-from brainmap.stages.controls import check_pairs
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages.controls import check_pairs
 from tests.conftest import sound_ids
 
 BASELINES = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'

@@ -45,7 +45,7 @@ def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinySt
 def test_the_headline_counts_regions_of_its_own_network_only() -> None:
     from types import SimpleNamespace
 
-    from brainmap.stages.page import _key_results
+    from brainmap.study.stages.page import _key_results
 
     rows: list[dict[str, Any]] = [
         {"network": "a", "layer": "x", "roi": "R", "mean": 0.1, "p_corrected": 0.5},

@@ -165,7 +165,7 @@ import os, signal, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
-import brainmap.stages.page
+import brainmap.study.stages.page
 from brainmap.stages import Context, run_study
 from brainmap.study.settings.study import load_study
 
@@ -184,7 +184,7 @@ def page(content, path, *, figures):
     return path
 
 Path.replace = counted
-brainmap.stages.page.write_report = page
+brainmap.study.stages.page.write_report = page
 run_study(Context(load_study({study!r}), threads=1))
 """
 

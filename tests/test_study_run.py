@@ -25,8 +25,8 @@ def scores(study: Any, participant: str) -> pd.DataFrame:
 def content(study: Any) -> Any:
     """What the page of a study would show."""
     from brainmap.stages import Context
-    from brainmap.stages.page import page_content
     from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.page import page_content
 
     return page_content(Context(load_study(study.file)))
 

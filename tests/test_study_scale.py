@@ -81,13 +81,13 @@ def merge(study: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    import brainmap.stages.page
+    import brainmap.study.stages.page
 
     def page(content: object, path: Path, *, figures: Path) -> Path:
         path.write_text("the page")
         return path
 
-    monkeypatch.setattr(brainmap.stages.page, "write_report", page)
+    monkeypatch.setattr(brainmap.study.stages.page, "write_report", page)
 
 
 @pytest.mark.bits
@@ -339,7 +339,7 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
 import brainmap.rsa.searchlights.volume
-import brainmap.stages.page
+import brainmap.study.stages.page
 from brainmap.stages import Context, run_study
 from brainmap.study.settings.study import load_study
 

@@ -10,18 +10,18 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
-from brainmap.stages.betas import run_betas
 from brainmap.stages.checking import check_output, check_study
 from brainmap.stages.cluster import compute_on_dask
 from brainmap.stages.description import run_description, run_maps_table
-from brainmap.stages.explain import run_explain
-from brainmap.stages.group import run_group
-from brainmap.stages.networks import Loaded, run_networks
-from brainmap.stages.page import run_page
-from brainmap.stages.participants import chunk_folder, people_of, run_participants
 from brainmap.stages.shares import Share, compute_share, refuse_incomplete, units_of
 from brainmap.study.results.context import Context, log, one_thread_each
 from brainmap.study.results.pieces import clear_pieces
+from brainmap.study.stages.betas import run_betas
+from brainmap.study.stages.explain import run_explain
+from brainmap.study.stages.group import run_group
+from brainmap.study.stages.networks import Loaded, run_networks
+from brainmap.study.stages.page import run_page
+from brainmap.study.stages.participants import chunk_folder, people_of, run_participants
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 

@@ -30,17 +30,17 @@ from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.searchlights.spheres import sphere_offsets
-from brainmap.stages.betas import check_order, planned
-from brainmap.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
-from brainmap.stages.calls import calls_line
-from brainmap.stages.controls import check_controls, check_pairs
-from brainmap.stages.explain import explained
-from brainmap.stages.group_maps import check_differences
-from brainmap.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
-from brainmap.stages.participants import WHITENED
-from brainmap.stages.surfaces import check_same_meshes, surface_problems, surface_row
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant
+from brainmap.study.stages.betas import check_order, planned
+from brainmap.study.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
+from brainmap.study.stages.calls import calls_line
+from brainmap.study.stages.controls import check_controls, check_pairs
+from brainmap.study.stages.explain import explained
+from brainmap.study.stages.group_maps import check_differences
+from brainmap.study.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
+from brainmap.study.stages.participants import WHITENED
+from brainmap.study.stages.surfaces import check_same_meshes, surface_problems, surface_row
 
 COSTLY = (
     f"noise = 'runs' of {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "

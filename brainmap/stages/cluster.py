@@ -17,9 +17,9 @@ from brainmap.checks import threads_of
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
 from brainmap.record import versions
-from brainmap.stages.participants import Person
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Scored, lacking, save_piece
+from brainmap.study.stages.participants import Person
 from brainmap.worker import prepare_piece_data, score_piece
 
 log = logging.getLogger("brainmap")

@@ -13,10 +13,10 @@ from brainmap import __version__
 from brainmap.names import slug
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.stages.ceilings import MEANINGS as CEILINGS
-from brainmap.stages.group_maps import contrasts_of, difference_slug
-from brainmap.stages.networks import rdm_path, versions_of
 from brainmap.study.results.context import Context
+from brainmap.study.stages.ceilings import MEANINGS as CEILINGS
+from brainmap.study.stages.group_maps import contrasts_of, difference_slug
+from brainmap.study.stages.networks import rdm_path, versions_of
 
 BIDS_VERSION = "1.10.0"
 

@@ -28,12 +28,12 @@ from brainmap.rsa.patterns.table import Pattern, Source, plan_patterns
 from brainmap.rsa.patterns.volume import planned_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
-from brainmap.stages.brains import mask_of, pattern_arguments
-from brainmap.stages.controls import design_file
-from brainmap.stages.networks import layer_names, model_rdms
-from brainmap.stages.order import Likeness, known_models, likenesses, told
 from brainmap.study.results.context import Context, log, ready
 from brainmap.study.settings.brain import Participant
+from brainmap.study.stages.brains import mask_of, pattern_arguments
+from brainmap.study.stages.controls import design_file
+from brainmap.study.stages.networks import layer_names, model_rdms
+from brainmap.study.stages.order import Likeness, known_models, likenesses, told
 
 VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")

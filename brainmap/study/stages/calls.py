@@ -17,8 +17,8 @@ from brainmap.names import slug
 from brainmap.study.results.context import Context, ready
 
 if TYPE_CHECKING:
-    from brainmap.stages.networks import Loaded
     from brainmap.study.settings.study import Baselines, Network
+    from brainmap.study.stages.networks import Loaded
 
 CALLS_COLUMNS = {
     "stimulus_id": "stimulus",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import ceiling_maps
-from brainmap.stages.brains import map_noise, mask_of
-from brainmap.stages.participants import Person, people_of
 from brainmap.study.results.context import Context
+from brainmap.study.stages.brains import map_noise, mask_of
+from brainmap.study.stages.participants import Person, people_of
 
 log = logging.getLogger("brainmap")
 VERSION = 2

@@ -25,10 +25,10 @@ from brainmap.rsa.glm.design_rdms import in_geometry
 from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.stages.networks import Version, layer_names, rdm_path
 from brainmap.study.results.context import Context
 from brainmap.study.settings.brain import Participant
 from brainmap.study.settings.study import OF_DESIGN
+from brainmap.study.stages.networks import Version, layer_names, rdm_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,8 @@ from brainmap.features.maximization.maximize import Maximization, MaximizationSe
 from brainmap.features.representations.files import open_cams, save_cams, save_maximization, stored_layers
 from brainmap.names import slug
 from brainmap.record import content_key
-from brainmap.stages.networks import (
+from brainmap.study.results.context import Context
+from brainmap.study.stages.networks import (
     Loaded,
     Version,
     array_paths,
@@ -28,7 +29,6 @@ from brainmap.stages.networks import (
     store_path,
     versions_of,
 )
-from brainmap.study.results.context import Context
 
 log = logging.getLogger("brainmap")
 VERSION = 1

@@ -20,16 +20,23 @@ from brainmap.rsa.inference.scores import split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
-from brainmap.stages.brains import regions_of
-from brainmap.stages.ceilings import run_ceiling_maps
-from brainmap.stages.common import common_space, to_transform
-from brainmap.stages.controls import ceilings_of, compared, control_rdms, design_digests, least_to_halve, scores_of
-from brainmap.stages.group_maps import group_map, run_group_maps, trained_layers
-from brainmap.stages.inference import inference_tables
-from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
-from brainmap.stages.participants import SCORE_COLUMNS
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant
+from brainmap.study.stages.brains import regions_of
+from brainmap.study.stages.ceilings import run_ceiling_maps
+from brainmap.study.stages.controls import (
+    ceilings_of,
+    compared,
+    control_rdms,
+    design_digests,
+    least_to_halve,
+    scores_of,
+)
+from brainmap.study.stages.group_maps import group_map, run_group_maps, trained_layers
+from brainmap.study.stages.inference import inference_tables
+from brainmap.study.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.participants import SCORE_COLUMNS
+from brainmap.study.stages.spaces import common_space, to_transform
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -18,12 +18,12 @@ from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, grou
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.rsa.surface.data import SurfaceData
-from brainmap.stages.brains import regions_of
-from brainmap.stages.common import common_map
-from brainmap.stages.networks import Version, model_rdms, versions_of
-from brainmap.stages.surfaces import group_mesh, load_map
 from brainmap.study.results.context import Context, image_digest
 from brainmap.study.settings.study import Participant
+from brainmap.study.stages.brains import regions_of
+from brainmap.study.stages.networks import Version, model_rdms, versions_of
+from brainmap.study.stages.spaces import common_map
+from brainmap.study.stages.surfaces import group_mesh, load_map
 
 if TYPE_CHECKING:
 

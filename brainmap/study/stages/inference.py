@@ -20,7 +20,8 @@ from brainmap.rsa.inference.roi_bootstrap import RoiBootstrap, bootstrap_rois
 from brainmap.rsa.inference.scores import Correction, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.rdm.alignment import rdm_names
-from brainmap.stages.generality import (
+from brainmap.study.results.context import Context
+from brainmap.study.stages.generality import (
     TEST_COLUMNS,
     THESE_SOUNDS,
     WORDS,
@@ -30,8 +31,7 @@ from brainmap.stages.generality import (
     choose_zero,
     said_of_participants,
 )
-from brainmap.stages.networks import layer_names
-from brainmap.study.results.context import Context
+from brainmap.study.stages.networks import layer_names
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

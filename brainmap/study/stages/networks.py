@@ -25,9 +25,9 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.stages.calls import write_calls
 from brainmap.study.results.context import Context, ready
 from brainmap.study.settings.study import Baselines, Network
+from brainmap.study.stages.calls import write_calls
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -16,8 +16,8 @@ from brainmap.checks import some
 from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.rdm.alignment import labels_of, level_of
 from brainmap.rsa.rdm.hypotheses import category_rdm
-from brainmap.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study.results.context import Context
+from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 
 ALIKE = 0.1
 """A correlation of a model with the design alone that is said."""

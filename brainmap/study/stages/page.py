@@ -15,19 +15,19 @@ from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.stages.betas import noise_found
-from brainmap.stages.calls import kept_line
-from brainmap.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
-from brainmap.stages.common import common_space
-from brainmap.stages.explain import explained, read_cams, wav_folder
-from brainmap.stages.generality import THESE_SOUNDS
-from brainmap.stages.group import brain_rdms
-from brainmap.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
-from brainmap.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
-from brainmap.stages.saying import facts_of_tests, notes_of_tests, words_of_test
-from brainmap.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant
+from brainmap.study.stages.betas import noise_found
+from brainmap.study.stages.calls import kept_line
+from brainmap.study.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
+from brainmap.study.stages.explain import explained, read_cams, wav_folder
+from brainmap.study.stages.generality import THESE_SOUNDS
+from brainmap.study.stages.group import brain_rdms
+from brainmap.study.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
+from brainmap.study.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
+from brainmap.study.stages.spaces import common_space
+from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
+from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
 from brainmap.viz.rsa.profiles import decimals
 

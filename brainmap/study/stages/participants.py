@@ -22,14 +22,14 @@ from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
 from brainmap.rsa.searchlights.volume import SearchlightPlan, pieces_of, plan_searchlight
-from brainmap.stages.betas import with_betas
-from brainmap.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
-from brainmap.stages.controls import compared, design_digests, scores_of
-from brainmap.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
-from brainmap.stages.surfaces import mesh_files, surface_maps
 from brainmap.study.results.context import Context, ready
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.study.settings.study import Participant
+from brainmap.study.stages.betas import with_betas
+from brainmap.study.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
+from brainmap.study.stages.controls import compared, design_digests, scores_of
+from brainmap.study.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.surfaces import mesh_files, surface_maps
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset

@@ -7,10 +7,10 @@ from pathlib import Path
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import image_files
-from brainmap.stages.networks import Version
-from brainmap.stages.participants import map_path
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant
+from brainmap.study.stages.networks import Version
+from brainmap.study.stages.participants import map_path
 
 _MOST = 12  # lines of a list for people
 

@@ -14,8 +14,8 @@ from brainmap.rsa.searchlights.surface import SurfaceMaps, check_mesh, surface_s
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh
-from brainmap.stages.brains import pattern_arguments
 from brainmap.study.settings.study import Participant, Searchlight
+from brainmap.study.stages.brains import pattern_arguments
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
