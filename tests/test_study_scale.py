@@ -22,8 +22,8 @@ import pytest
 
 import brainmap.rsa.searchlights.volume as searchlight_module
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.stages.cluster import connected, warn_of_strangers
-from brainmap.stages.shares import Share
+from brainmap.study.parallel.dask import connected, warn_of_strangers
+from brainmap.study.parallel.shares import Share
 from brainmap.study.results.claims import claimed
 
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
@@ -206,7 +206,7 @@ def test_loopback_and_tls_are_not(address: str) -> None:
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "smoke://127.0.0.1:9", "tls://127.0.0.1:9"])
 def test_an_address_that_does_not_answer_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("brainmap.stages.cluster.ANSWER", 0.5)
+    monkeypatch.setattr("brainmap.study.parallel.dask.ANSWER", 0.5)
     with pytest.raises(InputError) as told, connected(address):
         pass
     assert str(told.value).startswith(f"--dask-scheduler: {address}: ")
@@ -269,7 +269,7 @@ def on_dask(study: Any, address: str, share: str = "") -> None:
 def test_dask_workers_compute_what_threads_compute(
     chunked: Any, tiny_results: Any, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import brainmap.stages.cluster as cluster
+    import brainmap.study.parallel.dask as cluster
 
     run_chunk(chunked, "1/2")  # what is there is not computed again
     sent: list[Any] = []
@@ -306,7 +306,7 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
     from types import SimpleNamespace
 
     from brainmap.errors import RunError
-    from brainmap.stages.cluster import _result
+    from brainmap.study.parallel.dask import _result
     from brainmap.study.results.pieces import Piece
 
     piece = Piece("02", 1024, 2048, tmp_path, "key")
@@ -320,13 +320,13 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
 
 
 def test_what_the_scheduler_reads_loads_nothing_heavy() -> None:
-    code = "import brainmap.worker, sys; print([m for m in ('torch', 'nilearn', 'numba') if m in sys.modules])"
+    code = "import brainmap.study.parallel.worker, sys; print([m for m in ('torch', 'nilearn', 'numba') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_workers_of_other_versions_are_refused() -> None:
     from brainmap.record import versions
-    from brainmap.worker import check_versions
+    from brainmap.study.parallel.worker import check_versions
 
     check_versions(versions())
     with pytest.raises(InputError, match=r"a worker has numba .* \(wanted 0\.1\); install the same versions"):

@@ -17,10 +17,10 @@ from brainmap.checks import threads_of
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
 from brainmap.record import versions
+from brainmap.study.parallel.worker import prepare_piece_data, score_piece
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Scored, lacking, save_piece
 from brainmap.study.stages.participants import Person
-from brainmap.worker import prepare_piece_data, score_piece
 
 log = logging.getLogger("brainmap")
 ANSWER = 8.0  # s that a scheduler has to answer in

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.stages.cluster import compute_on_dask
+from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import compute_here, read_piece
 from brainmap.study.stages.participants import Person, chunk_folder, people_of, spans_of

@@ -1,0 +1,1 @@
+"""Job arrays and Dask: shares of the work, the scheduler and its workers."""
