@@ -112,7 +112,7 @@ class TinyStudy:
     def run(self, *participants: str, jobs: int = 1, page: bool = False, overwrite: bool = False) -> set[str]:
         """Run the study and give the stages that were computed; the page is a stand-in unless asked for."""
         import brainmap.study.stages.page
-        from brainmap.stages import Context, run_study
+        from brainmap.study.run import Context, run_study
         from brainmap.study.settings.study import load_study
 
         context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)

@@ -148,8 +148,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     import brainmap.cli
-    import brainmap.demo
     import brainmap.features.networks.training
+    import brainmap.study.demo
     import brainmap.study.stages.page
 
     brainmap.cli.load_commands()

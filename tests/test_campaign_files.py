@@ -23,7 +23,7 @@ from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.sounds.files import load_sounds
 from brainmap.rsa.glm.events import read_events
 from brainmap.rsa.surface.data import SurfaceData, save_surface
-from brainmap.stages import Context, check_study
+from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 from tests.campaign import MUTATIONS, record, within
 from tests.mutations import mutate, mutate_folder

@@ -225,7 +225,7 @@ def test_a_study_compares_acoustic_models_as_one_more_network(tiny_study: Any) -
     ],
 )
 def test_baselines_are_checked_before_anything_is_computed(tiny_study: Any, section: str, message: str) -> None:
-    from brainmap.stages import Context, check_study
+    from brainmap.study.run import Context, check_study
     from brainmap.study.settings.study import load_study
 
     tiny_study.edit(("\n[rsa]\n", f"\n[baselines]\n{section}\n\n[rsa]\n"))

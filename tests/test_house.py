@@ -106,7 +106,7 @@ def test_the_study_file_of_the_readme_is_one_that_brainmap_takes(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_example_of_the_readme_runs_on_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from brainmap.demo import DemoSettings, write_demo
+    from brainmap.study.demo import DemoSettings, write_demo
 
     (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     monkeypatch.chdir(tmp_path)

@@ -450,7 +450,7 @@ def test_a_study_says_what_a_layout_lacks(bids_study: Any, lines_of: Any) -> Non
 
 
 def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study: Any) -> None:
-    from brainmap.stages import Context, check_study
+    from brainmap.study.run import Context, check_study
     from brainmap.study.settings.study import load_study
     from brainmap.study.stages.brains import pattern_arguments
 

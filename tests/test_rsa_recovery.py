@@ -129,8 +129,8 @@ def layer_features():
     import torch
 
     from brainmap import data, features
-    from brainmap.demo import NETWORK, VOICES
     from brainmap.features.networks.controls import recalibrate
+    from brainmap.study.demo import NETWORK, VOICES
 
     folder = data.folder()
     table = pd.read_csv(folder / "words" / "stimuli.tsv", sep="\t")
@@ -153,9 +153,9 @@ def analyze(participants, models, planted):
     """ROI scores, ceilings and group maps of simulated participants, as the demo's study asks for them."""
     from rsatoolbox.data import Dataset
 
-    from brainmap.demo import brain_mask
     from brainmap.rsa import compare_rdms, compute_rdms, group_test, noise_ceiling, noise_precision, searchlight
     from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.study.demo import brain_mask
 
     items = list(models.pattern_descriptors["stimulus_id"])
     rdms, maps = {region: [] for region in planted}, []
@@ -181,9 +181,9 @@ def analyze(participants, models, planted):
 
 @pytest.mark.slow
 def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
-    from brainmap.demo import PLANTED as LAYER_OF, brain_mask, demo_regions
     from brainmap.rsa import compute_rdms, simulate_participant
     from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.study.demo import PLANTED as LAYER_OF, brain_mask, demo_regions
 
     mask = brain_mask()
     regions = demo_regions(mask)

@@ -367,7 +367,7 @@ def test_a_report_without_results_is_refused(tiny_study: Any, lines_of: Callable
 
 
 def test_only_the_chosen_participants_files_are_looked_at(tiny_study: Any) -> None:
-    from brainmap.stages import Context, check_study
+    from brainmap.study.run import Context, check_study
     from brainmap.study.settings.study import load_study
 
     truncated_brik(tiny_study)

@@ -21,7 +21,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.design_rdms import planned_design_rdms
 from brainmap.rsa.glm.plan import plan_betas
 from brainmap.rsa.rdm.alignment import aligned_vectors
-from brainmap.stages import Context, check_study
+from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.betas import noise_found
 from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids

@@ -14,7 +14,7 @@ import pytest
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS
-from brainmap.stages import Context, check_study, run_study
+from brainmap.study.run import Context, check_study, run_study
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
 
@@ -191,7 +191,7 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
 def test_a_region_too_large_for_its_noise_precision_is_found_by_check(
     tiny_study: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brainmap.stages.checking.MOST_CHANNELS", 50)
+    monkeypatch.setattr("brainmap.study.check.MOST_CHANNELS", 50)
     found = check_study(Context(load_study(tiny_study.file))).problems
     assert any("ROI 'left-a': 56 voxels, of which a noise precision" in problem for problem in found)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from brainmap.rsa import ceiling_maps, load_patterns
-from brainmap.stages import Context
+from brainmap.study.run import Context
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.brains import pattern_arguments
 from brainmap.study.stages.page import page_content

@@ -12,7 +12,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.stages import Context, check_study
+from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.controls import check_pairs
 from tests.conftest import sound_ids

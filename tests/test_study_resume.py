@@ -166,7 +166,7 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
 import brainmap.study.stages.page
-from brainmap.stages import Context, run_study
+from brainmap.study.run import Context, run_study
 from brainmap.study.settings.study import load_study
 
 left = [{after}]

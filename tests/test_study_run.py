@@ -24,7 +24,7 @@ def scores(study: Any, participant: str) -> pd.DataFrame:
 
 def content(study: Any) -> Any:
     """What the page of a study would show."""
-    from brainmap.stages import Context
+    from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study
     from brainmap.study.stages.page import page_content
 

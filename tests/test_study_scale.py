@@ -61,7 +61,7 @@ def chunked(tiny_study: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run_chunk(study: Any, *shares: str) -> None:
-    from brainmap.stages import Context, run_chunk as run
+    from brainmap.study.run import Context, run_chunk as run
     from brainmap.study.settings.study import load_study
 
     with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def run_chunk(study: Any, *shares: str) -> None:
 
 
 def merge(study: Any) -> None:
-    from brainmap.stages import Context, merge_study
+    from brainmap.study.run import Context, merge_study
     from brainmap.study.settings.study import load_study
 
     with warnings.catch_warnings():
@@ -256,7 +256,7 @@ def scheduler() -> Iterator[str]:
 
 
 def on_dask(study: Any, address: str, share: str = "") -> None:
-    from brainmap.stages import Context, run_chunk, run_study
+    from brainmap.study.run import Context, run_chunk, run_study
     from brainmap.study.settings.study import load_study
 
     context = Context(load_study(study.file), backend="dask", scheduler=address)
@@ -340,7 +340,7 @@ warnings.simplefilter("ignore")
 sys.argv = {argv!r}
 import brainmap.rsa.searchlights.volume
 import brainmap.study.stages.page
-from brainmap.stages import Context, run_study
+from brainmap.study.run import Context, run_study
 from brainmap.study.settings.study import load_study
 
 brainmap.rsa.searchlights.volume.CHUNK = 64
@@ -440,7 +440,7 @@ def test_the_demo_on_two_dask_workers_one_of_them_killed_is_the_demo_on_threads(
 
 def small_demo(folder: Path) -> None:
     """The quick demo with four participants and without what its layers hear."""
-    from brainmap.demo import DemoSettings, write_demo
+    from brainmap.study.demo import DemoSettings, write_demo
 
     study = write_demo(folder, replace(DemoSettings.quick(), participants=4))
     head, _, rest = study.read_text().partition("[explain]")

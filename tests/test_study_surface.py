@@ -15,8 +15,8 @@ from scipy.spatial import ConvexHull
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
-from brainmap.stages import Context, check_study
 from brainmap.study.parallel.shares import Unit, units_of
+from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 
 N = 90  # vertices of a hemisphere

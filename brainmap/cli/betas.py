@@ -103,7 +103,7 @@ def betas(
 def _described(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
     """The `dataset_description.json` that makes a folder of BIDS derivatives, unless there is one."""
     from brainmap.record import write_json
-    from brainmap.stages.description import BIDS_VERSION
+    from brainmap.study.description import BIDS_VERSION
 
     inside = [k for k, folder in enumerate(prefix.resolve().parents) if folder.name.startswith("sub-")]
     root = prefix.resolve().parents[inside[-1] + 1] if inside else prefix.resolve().parent

@@ -19,7 +19,7 @@ def _context(
     study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any
 ) -> Any:
     from brainmap.checks import one_of
-    from brainmap.stages import Context
+    from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study
 
     one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
@@ -44,8 +44,8 @@ def demo(
     import time
     from dataclasses import replace
 
-    from brainmap.demo import DemoSettings, write_demo
-    from brainmap.stages import run_study
+    from brainmap.study.demo import DemoSettings, write_demo
+    from brainmap.study.run import run_study
 
     start = time.monotonic()
     settings = DemoSettings.quick(seed) if quick else DemoSettings(seed=seed)
@@ -93,8 +93,8 @@ def check(
     ] = False,
 ) -> None:
     """Check every input of a study before anything is computed."""
-    from brainmap.stages import check_study
-    from brainmap.stages.checking import verify_results
+    from brainmap.study.check import verify_results
+    from brainmap.study.run import check_study
 
     context = _context(study, "cpu")
     if verify:
@@ -132,7 +132,7 @@ def run(
     """Run a study to its page; only what has changed is computed again."""
     from brainmap.checks import one_of
     from brainmap.errors import InputError
-    from brainmap.stages import run_chunk, run_study
+    from brainmap.study.run import run_chunk, run_study
 
     one_of(backend, ("threads", "dask"), "--backend")
     if dask_scheduler is not None and backend != "dask":
@@ -152,7 +152,7 @@ def run(
 @app.command()
 def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
     """Put together what `run --chunk` has computed, and go on to the group and the page."""
-    from brainmap.stages import merge_study
+    from brainmap.study.run import merge_study
 
     typer.echo(f"The page: {merge_study(_context(study, device, jobs))}")
 
@@ -162,7 +162,7 @@ def report(
     study: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the results, or the study file.")],
 ) -> None:
     """Make the page of a study again."""
-    from brainmap.stages import make_report
+    from brainmap.study.run import make_report
     from brainmap.study.settings.study import study_of
 
     typer.echo(f"The page: {make_report(_context(study_of(study) if study.is_dir() else study, 'cpu'))}")

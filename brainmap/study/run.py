@@ -10,8 +10,8 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
-from brainmap.stages.checking import check_output, check_study
-from brainmap.stages.description import run_description, run_maps_table
+from brainmap.study.check import check_output, check_study
+from brainmap.study.description import run_description, run_maps_table
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, refuse_incomplete, units_of
 from brainmap.study.results.context import Context, log, one_thread_each

@@ -1,0 +1,1 @@
+"""A study file in, results and a page out."""
