@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, SoundsAt, Store, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
 from brainmap.progress import log
 
 

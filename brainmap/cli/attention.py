@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from brainmap.cli.features import commands
-from brainmap.cli.leaving import Leave, leaving
 from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
+from brainmap.cli.outputs import Leave, leaving
 
 Method = Annotated[
     str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")

@@ -11,7 +11,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from brainmap.cli.maps import Precision, Shrinkage, image_free, noise_per_sphere, save_bricks, voxel_noise
+from brainmap.cli.options import Jobs, Overwrite, said
 from brainmap.cli.rsa import Items, Missing, Noise, Stimuli, commands, counted, left_over, patterns_of
-from brainmap.cli.shared import Jobs, Overwrite, said
 from brainmap.errors import InputError
 
 PLACE = "{participant}"
@@ -55,7 +55,7 @@ def ceiling(
     import numpy as np
 
     from brainmap.checks import some
-    from brainmap.cli.images import expanded
+    from brainmap.cli.runs import expanded
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.searchlights.ceilings import ceiling_maps
 

@@ -11,9 +11,9 @@ import typer
 
 from brainmap.checks import one_of
 from brainmap.cli.features import commands
-from brainmap.cli.leaving import Leave, leaving
 from brainmap.cli.listening import Hear, Listener, listening
-from brainmap.cli.shared import names
+from brainmap.cli.options import names
+from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli import app
 from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, group, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, said, save_figure
 from brainmap.errors import InputError
 
 commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")

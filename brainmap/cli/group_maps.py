@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from brainmap.cli.maps import image_free, save_bricks, sub_bricks
+from brainmap.cli.options import Jobs, Json, Overwrite, free, names, provenance, show
 from brainmap.cli.rsa import commands, counted
-from brainmap.cli.shared import Jobs, Json, Overwrite, free, names, provenance, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def group_maps(
     """Where scores are above 0 over participants, and where models differ: sign flips, corrected over the brain."""
     import numpy as np
 
-    from brainmap.cli.images import refuse_repeated
+    from brainmap.cli.runs import refuse_repeated
     from brainmap.rsa.group.maps import group_test
 
     refuse_repeated(maps, "rsa group")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from brainmap.cli.options import Json, Overwrite, show
 from brainmap.cli.rsa import commands
-from brainmap.cli.shared import Json, Overwrite, show
 from brainmap.errors import InputError
 
 

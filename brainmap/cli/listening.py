@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from brainmap.checks import one_of
-from brainmap.cli.shared import Device, device_named, names
+from brainmap.cli.options import Device, device_named, names
 from brainmap.errors import InputError
 from brainmap.progress import log
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap.cli.options import Jobs, Overwrite, free, said
 from brainmap.cli.rsa import (
     Betas,
     Items,
@@ -23,7 +24,6 @@ from brainmap.cli.rsa import (
     left_over,
     patterns_of,
 )
-from brainmap.cli.shared import Jobs, Overwrite, free, said
 from brainmap.cli.surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 

@@ -11,7 +11,7 @@ import typer
 
 from brainmap.cli.features import commands
 from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.shared import FORMATS, Jobs, Json, Overwrite, free, names, provenance, said, save_figure, show
+from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainmap.cli.options import Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.cli.rsa import commands, counted
-from brainmap.cli.shared import Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def partition(
     """Part the variance of the data's RDMs: what sets of models explain alone, and what they share."""
     import numpy as np
 
-    from brainmap.cli.shared import FORMATS
+    from brainmap.cli.options import FORMATS
     from brainmap.record import write_table
     from brainmap.rsa.columns import STATISTICS_COLUMNS
     from brainmap.rsa.comparison.partition import partition_statistics, partition_variance

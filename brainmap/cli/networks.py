@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.shared import Json
+from brainmap.cli.options import Json
 
 
 @app.command()

@@ -89,7 +89,7 @@ def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
 
 def _expanded(values: Sequence[Any], param: Any) -> list[Any]:
     """Files in place of quoted patterns; a name with places is filled by the command."""
-    from brainmap.cli.images import expanded
+    from brainmap.cli.runs import expanded
 
     patterns = [str(value) for value in values if re.search(r"[*?]", str(value)) and not re.search(r"[{=]", str(value))]
     if not patterns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, provenance, save_figure, show
 
 if TYPE_CHECKING:
     import pandas as pd

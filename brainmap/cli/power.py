@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.leaving import Leave, leaving
+from brainmap.cli.options import names
+from brainmap.cli.outputs import Leave, leaving
 from brainmap.cli.rsa import commands, counted
-from brainmap.cli.shared import names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

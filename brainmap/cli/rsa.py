@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.shared import FORMATS, Json, Overwrite, free, group, names, provenance, said, save_figure, show
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ LeftOver = Annotated[
 
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
-    from brainmap.cli.images import labels_of, runs_named
+    from brainmap.cli.runs import labels_of, runs_named
     from brainmap.rsa.patterns.volume import load_patterns
     from brainmap.rsa.surface.data import is_surface
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.leaving import Table
+from brainmap.cli.options import Json, Overwrite, free, provenance, said, show
+from brainmap.cli.outputs import Table
 from brainmap.cli.rsa import (
     Betas,
     Items,
@@ -21,7 +22,6 @@ from brainmap.cli.rsa import (
     patterns_of,
     regions_from,
 )
-from brainmap.cli.shared import Json, Overwrite, free, provenance, said, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.shared import FORMATS, free, said, save_figure
+from brainmap.cli.options import FORMATS, free, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

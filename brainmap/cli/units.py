@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli.features import commands
-from brainmap.cli.leaving import Leave, leaving
 from brainmap.cli.listening import Hear, Listener, listening
-from brainmap.cli.shared import Overwrite, names
+from brainmap.cli.options import Overwrite, names
+from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

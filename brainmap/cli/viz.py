@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.shared import FORMATS, Overwrite, free, group, names, save_figure
+from brainmap.cli.options import FORMATS, Overwrite, free, group, names, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

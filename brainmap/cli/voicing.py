@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from brainmap.cli.features import commands
-from brainmap.cli.leaving import Leave, leaving
 from brainmap.cli.listening import Hear, listening
+from brainmap.cli.outputs import Leave, leaving
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 
