@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from brainmap.cli import app
-from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
+from brainmap.cli.features.listening import Figure, Hear, Listener, Store, listening, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, said, save_figure
 from brainmap.errors import InputError
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from brainmap.cli.features import commands
-from brainmap.cli.listening import Figure, Hear, Store, listening, store_free
+from brainmap.cli.features.activations import commands
+from brainmap.cli.features.listening import Figure, Hear, Store, listening, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
 from brainmap.cli.outputs import Leave, leaving
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.checks import one_of
-from brainmap.cli.features import commands
-from brainmap.cli.listening import Hear, Listener, listening
+from brainmap.cli.features.activations import commands
+from brainmap.cli.features.listening import Hear, Listener, listening
 from brainmap.cli.options import names
 from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.features import commands
-from brainmap.cli.listening import Figure, Hear, Listener, Store, listening, store_free
+from brainmap.cli.features.activations import commands
+from brainmap.cli.features.listening import Figure, Hear, Listener, Store, listening, store_free
 from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 

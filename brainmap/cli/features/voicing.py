@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap.cli.features import commands
-from brainmap.cli.listening import Hear, listening
+from brainmap.cli.features.activations import commands
+from brainmap.cli.features.listening import Hear, listening
 from brainmap.cli.outputs import Leave, leaving
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]

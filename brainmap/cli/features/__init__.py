@@ -1,0 +1,1 @@
+"""The commands of `brainmap features`, one module a command."""
