@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, provenance, save_figure
-from brainmap.cli.rsa import commands, counted
+from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from brainmap.cli.options import Json, Overwrite, show
-from brainmap.cli.rsa import commands
+from brainmap.cli.rsa.rdm import commands
 from brainmap.errors import InputError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.options import Json, Overwrite, free, names, provenance, said, save_figure, show
-from brainmap.cli.rsa import commands, counted
+from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

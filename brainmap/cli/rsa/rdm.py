@@ -130,7 +130,7 @@ def rdm(
 ) -> None:
     """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
     from brainmap.checks import one_of
-    from brainmap.cli.stores import features_in
+    from brainmap.cli.rsa.stores import features_in
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
 

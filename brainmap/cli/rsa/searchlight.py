@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap.cli.options import Jobs, Overwrite, free, said
-from brainmap.cli.rsa import (
+from brainmap.cli.rsa.rdm import (
     Betas,
     Items,
     Labels,
@@ -24,7 +24,7 @@ from brainmap.cli.rsa import (
     left_over,
     patterns_of,
 )
-from brainmap.cli.surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
+from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

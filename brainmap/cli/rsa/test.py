@@ -10,7 +10,7 @@ import typer
 
 from brainmap.cli.options import Json, Overwrite, free, provenance, said, show
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa import (
+from brainmap.cli.rsa.rdm import (
     Betas,
     Items,
     Labels,

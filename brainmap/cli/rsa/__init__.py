@@ -1,0 +1,1 @@
+"""The commands of `brainmap rsa`, one module a command."""
