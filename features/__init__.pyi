@@ -1,0 +1,77 @@
+from .activations.acoustics import AcousticModels as AcousticModels, acoustic_features as acoustic_features
+from .activations.extract import (
+    Activations as Activations,
+    extract_activations as extract_activations,
+    open_activations as open_activations,
+)
+from .activations.reduction import Reduction as Reduction
+from .attention.voiced import attention_to_voicing as attention_to_voicing
+from .attention.voiced_shares import VoicedAttention as VoicedAttention, voiced_attention as voiced_attention
+from .attention.words import (
+    AttentionCover as AttentionCover,
+    CoverSettings as CoverSettings,
+    TargetAttention as TargetAttention,
+    attention_cover as attention_cover,
+    target_attention as target_attention,
+)
+from .attribution.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
+from .attribution.lrp import Composite as Composite, Relevance as Relevance, Rule as Rule, relevance as relevance
+from .attribution.methods import Attributions as Attributions, attribute as attribute
+from .evaluation.faithfulness import (
+    Agreement as Agreement,
+    Curves as Curves,
+    deletion_curves as deletion_curves,
+    map_agreement as map_agreement,
+)
+from .evaluation.localization import localize as localize
+from .evaluation.randomization import Randomization as Randomization, cascading_randomization as cascading_randomization
+from .layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
+from .maximization.comparison import (
+    PatternComparison as PatternComparison,
+    compare_patterns as compare_patterns,
+    gradient_share as gradient_share,
+)
+from .maximization.decoder import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
+from .maximization.directions import condition_direction as condition_direction
+from .maximization.maximize import (
+    Maximization as Maximization,
+    MaximizationSettings as MaximizationSettings,
+    maximize_activation as maximize_activation,
+)
+from .maximization.metamers import Metamers as Metamers, match_activation as match_activation
+from .maximization.saturation import SoftmaxSaturation as SoftmaxSaturation, softmax_saturation as softmax_saturation
+from .networks.checkpoints import (
+    Checkpoint as Checkpoint,
+    load_checkpoint as load_checkpoint,
+    load_network as load_network,
+    save_checkpoint as save_checkpoint,
+)
+from .networks.controls import control_network as control_network
+from .networks.training import (
+    TrainingSettings as TrainingSettings,
+    evaluate_network as evaluate_network,
+    train_network as train_network,
+)
+from .networks.zoo import (
+    build_network as build_network,
+    describe_network as describe_network,
+    network_names as network_names,
+)
+from .representations.features import (
+    Representation as Representation,
+    map_features as map_features,
+    pattern_features as pattern_features,
+    pattern_reliability as pattern_reliability,
+)
+from .sounds.files import Sounds as Sounds, load_sounds as load_sounds
+from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
+from .units.embedding import Embedding as Embedding, embed as embed
+from .units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
+from .units.filters import (
+    Filters as Filters,
+    Spectra as Spectra,
+    layer_filters as layer_filters,
+    pattern_spectra as pattern_spectra,
+)
+from .units.nearest_sounds import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
+from .units.tuning import Tuning as Tuning, TuningSettings as TuningSettings, measure_tuning as measure_tuning

@@ -1,0 +1,48 @@
+from .features.acoustics import plot_acoustics as plot_acoustics
+from .features.activations import plot_activations as plot_activations
+from .features.attention import plot_cover as plot_cover, plot_target_attention as plot_target_attention
+from .features.attribution import plot_attribution as plot_attribution, plot_occlusion as plot_occlusion
+from .features.embedding import plot_embedding as plot_embedding
+from .features.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
+from .features.faithfulness import (
+    plot_deletion as plot_deletion,
+    plot_localization as plot_localization,
+    plot_randomization as plot_randomization,
+)
+from .features.maximization import (
+    plot_metamers as plot_metamers,
+    plot_pattern_comparison as plot_pattern_comparison,
+    plot_softmax_saturation as plot_softmax_saturation,
+)
+from .features.sounds import plot_cam as plot_cam, plot_maximization as plot_maximization, plot_sound as plot_sound
+from .features.units import (
+    plot_filters as plot_filters,
+    plot_spectra as plot_spectra,
+    plot_tuning as plot_tuning,
+    plot_tuning_curves as plot_tuning_curves,
+)
+from .features.voicing import plot_voiced_attention as plot_voiced_attention
+from .page.methods import methods_paragraph as methods_paragraph
+from .page.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
+from .page.write import (
+    PatternPanel as PatternPanel,
+    RdmPair as RdmPair,
+    ReportContent as ReportContent,
+    write_report as write_report,
+)
+from .rsa.design import plot_design as plot_design
+from .rsa.partition import plot_partition as plot_partition
+from .rsa.power import plot_power as plot_power
+from .rsa.profiles import plot_layer_profile as plot_layer_profile, plot_layer_roi_table as plot_layer_roi_table
+from .rsa.rdms import (
+    plot_correlation_matrix as plot_correlation_matrix,
+    plot_rdm as plot_rdm,
+    plot_rdm_pair as plot_rdm_pair,
+)
+from .rsa.surface import plot_surface as plot_surface, plot_surface_maps as plot_surface_maps
+from .rsa.time_courses import plot_time_course as plot_time_course
+from .rsa.volume import (
+    plot_best_layer as plot_best_layer,
+    plot_brain as plot_brain,
+    plot_glass_brain as plot_glass_brain,
+)
