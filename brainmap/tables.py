@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
-from brainmap.checks import MISSING, some
+from brainmap.checks import MISSING, existing_file, some
 from brainmap.errors import InputError
 
 
@@ -81,3 +82,27 @@ def by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 def _tails(name: str) -> list[str]:
     """A path, and what is left of it without its first folders."""
     return [name, *(name[match.end() :] for match in re.finditer("/", name))]
+
+
+def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
+    """A TSV as strings, as they stand there; `cells` says which are missing.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, or not a table of tab-separated text.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table.astype(object).where(table.notna(), "").map(str)
+    path = existing_file(table, what)
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (
+        ValueError,
+        pd.errors.ParserError,
+    ) as error:  # UnicodeDecodeError and EmptyDataError are ValueErrors
+        raise InputError(f"{what}: {path} is not a tab-separated table ({error})") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas takes the first field for an index then, and every column would be off by one.
+        raise InputError(f"{what}: the rows of {path} have more fields than its header")
+    return table

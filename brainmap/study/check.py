@@ -25,7 +25,7 @@ from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import repetition_time
 from brainmap.rsa.patterns.normalize import MOST_CHANNELS
 from brainmap.rsa.patterns.screen import responsive_voxels
-from brainmap.rsa.patterns.table import Pattern, read_table
+from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
 from brainmap.rsa.regions.rois import Rois, grid_of
@@ -41,6 +41,7 @@ from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
 from brainmap.study.stages.participants import WHITENED
 from brainmap.study.stages.surfaces import check_same_meshes, surface_problems, surface_row
+from brainmap.tables import read_table
 
 COSTLY = (
     f"noise = 'runs' of {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "

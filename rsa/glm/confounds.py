@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.patterns.table import read_table
+from brainmap.tables import read_table
 
 Confounds = str | Path | pd.DataFrame | NDArray[np.floating]
 Strategy = str | Sequence[str]

@@ -13,8 +13,7 @@ import pandas as pd
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import sound_names
-from brainmap.rsa.patterns.table import read_table
-from brainmap.tables import cells, one_condition
+from brainmap.tables import cells, one_condition, read_table
 
 Table = str | Path | pd.DataFrame
 StimTimes = Mapping[str, str | Path]

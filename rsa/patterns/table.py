@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_buckets import Regressor, stimuli_in
-from brainmap.tables import by_folders, cells, one_condition
+from brainmap.tables import by_folders, cells, one_condition, read_table
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
@@ -62,30 +62,6 @@ class Source:
     labels: tuple[str, ...] = ()
     statistics: tuple[int, ...] = ()
     regressors: tuple[Regressor, ...] = ()
-
-
-def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
-    """A TSV as strings, as they stand there; `cells` says which are missing.
-
-    Raises
-    ------
-    InputError
-        The file is missing, empty, or not a table of tab-separated text.
-    """
-    if isinstance(table, pd.DataFrame):
-        return table.astype(object).where(table.notna(), "").map(str)
-    path = existing_file(table, what)
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (
-        ValueError,
-        pd.errors.ParserError,
-    ) as error:  # UnicodeDecodeError and EmptyDataError are ValueErrors
-        raise InputError(f"{what}: {path} is not a tab-separated table ({error})") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        # pandas takes the first field for an index then, and every column would be off by one.
-        raise InputError(f"{what}: the rows of {path} have more fields than its header")
-    return table
 
 
 def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:

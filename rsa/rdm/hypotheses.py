@@ -11,10 +11,10 @@ import pandas as pd
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.patterns.table import read_table
 from brainmap.rsa.rdm.alignment import LABEL_OF, Level
 from brainmap.rsa.rdm.dissimilarity import Dissimilarity, Floats, dissimilarities
 from brainmap.rsa.rdm.phonemes import PRONUNCIATIONS, phoneme_features
+from brainmap.tables import read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -18,9 +18,9 @@ from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.patterns.table import read_table
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS as AUDITORY_CENTERS, sphere_rois as sphere_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois as Rois, cut_rois, load_mask as load_mask
+from brainmap.tables import read_table
 
 _BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
 _SIDE = re.compile(

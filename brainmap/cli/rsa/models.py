@@ -59,10 +59,10 @@ def model(
     """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
     from brainmap.checks import one_of
     from brainmap.record import write_json
-    from brainmap.rsa.patterns.table import read_table
     from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
     from brainmap.rsa.rdm.files import save_rdms
     from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
+    from brainmap.tables import read_table
 
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     label = LABEL_OF[one_of(items, tuple(LABEL_OF), "--items")]
