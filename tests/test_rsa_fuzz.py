@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning
+from brainmap.rsa.glm.afni_matrix import read_design
 from brainmap.rsa.images.afni import parse_head, parse_label_table
-from brainmap.rsa.inputs.afni_proc import read_design
 
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "afni"
 written_by_afni = pytest.mark.skipif(not DATA.is_dir(), reason=f"no files written by AFNI in {DATA}")

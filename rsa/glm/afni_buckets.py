@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.afni_proc import Design, read_design
+from brainmap.rsa.glm.afni_matrix import Design, read_design
 
 Kind = Literal["stimulus", "trials", "baseline", "contrast"]
 

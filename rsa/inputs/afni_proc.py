@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.glm.afni_matrix import Design, read_design
 from brainmap.rsa.inputs.runs import RunInputs, natural
 
 _STATS = re.compile(
@@ -21,95 +19,6 @@ _STATS = re.compile(
 _COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef")
 _DEPTH = 4  # folders below the one given in which results are looked for
 _MASKS = ("full_mask", "mask_epi_anat")  # afni_proc's, of a participant; the wider one first
-
-
-@dataclass(frozen=True)
-class Design:
-    """What an `X.xmat.1D` says of a regression.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        `name#k` of every regressor.
-    stimuli : tuple of str
-        Names of those that are stimuli, neither drift nor motion nor contrast.
-    run_starts : ndarray of int
-        First volume of each run.
-    rows : ndarray of int
-        The volume of each row: censored ones are left out.
-    matrix : ndarray, (n_rows, n_columns)
-    bases : mapping of name to (option, model)
-        How the times of a stimulus were given (`-stim_times`, `-stim_times_IM`), and its response function.
-    contrasts : tuple of str
-        Names of the general linear tests.
-    """
-
-    columns: tuple[str, ...]
-    stimuli: tuple[str, ...]
-    run_starts: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    matrix: NDArray[np.float64]
-    bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    contrasts: tuple[str, ...] = ()
-
-    def run_of(self, column: str) -> str | None:
-        """The run (from 1) in which a regressor is not 0; None where that is none or more than one."""
-        if column not in self.columns:
-            return None
-        there = np.flatnonzero(np.abs(self.matrix[:, self.columns.index(column)]) > 1e-6)
-        runs = np.unique(np.searchsorted(self.run_starts, self.rows[there], side="right"))
-        return str(runs[0]) if len(runs) == 1 else None
-
-
-def read_design(path: Path) -> Design:
-    """Read a design matrix of 3dDeconvolve.
-
-    Raises
-    ------
-    InputError
-        Not such a file, or one whose parts do not fit.
-    """
-    try:
-        text = path.read_text(encoding="latin-1")
-        said = dict(re.findall(r'^#\s*(\w+)\s*=\s*"([^"]*)"', text, re.M))
-        columns = tuple(label.strip() for label in said["ColumnLabels"].split(";"))
-        body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-        matrix = np.array(body.split(), float).reshape(-1, len(columns))
-        rows = _integers(said["GoodList"]) if "GoodList" in said else np.arange(len(matrix))
-        starts = _integers(said.get("RunStart", "0"))
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: no design matrix of 3dDeconvolve ({error}); look for X.xmat.1D") from None
-    if len(matrix) > len(rows):  # the matrix keeps the rows that the fit left out
-        rows = np.arange(len(matrix))
-    if len(matrix) != len(rows) or not len(starts):
-        raise InputError(f"{path}: {len(matrix)} rows, GoodList names {len(rows)} volumes; make the design again")
-    lists = [said.get(key, "").split(";") for key in ("StimLabels", "GltLabels")]
-    stimuli, contrasts = (tuple(name.strip() for name in names if name.strip()) for names in lists)
-    numbers = [key.removeprefix("BasisName_") for key in said if key.startswith("BasisName_")]
-    bases = {
-        said[f"BasisName_{k}"].strip(): (said.get(f"BasisOption_{k}", "").strip(), said.get(f"BasisFormula_{k}", ""))
-        for k in numbers
-    }
-    return Design(columns, stimuli, starts, rows, matrix, bases, contrasts)
-
-
-def _integers(text: str) -> NDArray[np.int64]:
-    """AFNI's short writing of integers.
-
-    Examples
-    --------
-    >>> _integers("0..3,7,2@9").tolist()
-    [0, 1, 2, 3, 7, 9, 9]
-    """
-    numbers: list[int] = []
-    for word in re.split(r"[,\s]+", text.strip()):
-        if match := re.fullmatch(r"(-?\d{1,9})(?:\.\.|:)(-?\d{1,9})", word):
-            numbers += range(int(match[1]), int(match[2]) + 1)
-        elif match := re.fullmatch(r"(\d{1,6})@(-?\d{1,9})", word):
-            numbers += [int(match[2])] * int(match[1])
-        else:
-            numbers.append(int(word))
-    return np.array(numbers, np.int64)
 
 
 def find_stats(folder: Path) -> dict[str, list[Path]]:

@@ -13,8 +13,8 @@ from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.glm.afni_matrix import read_design
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.inputs.afni_proc import read_design
 from brainmap.rsa.regions.rois import grid_of
 
 
