@@ -64,7 +64,8 @@ from .patterns.screen import (
     screen_voxels as screen_voxels,
     voxel_reliability as voxel_reliability,
 )
-from .patterns.surface import load_surface_patterns as load_surface_patterns, load_surface_rois as load_surface_rois
+from .patterns.surface import load_surface_patterns as load_surface_patterns
+from .surface.rois import load_surface_rois as load_surface_rois
 from .patterns.volume import (
     check_patterns as check_patterns,
     load_patterns as load_patterns,

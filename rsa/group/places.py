@@ -184,7 +184,7 @@ class Vertices:
 
     def regions(self, rois: Any) -> Rois:
         """Regions of the same vertices."""
-        from brainmap.rsa.patterns.surface import load_surface_rois
+        from brainmap.rsa.surface.rois import load_surface_rois
 
         found = rois if isinstance(rois, Rois) else load_surface_rois(rois, minimum_vertices=1)
         return _regions(found, self.shape)

@@ -2,78 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import Missing, patterns_in
-from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres, side_of
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface, same_mesh
-
-Surface = SurfaceData | str | Path | Mapping[str, str | Path]
-_BACKGROUND = re.compile(r"(?i)unknown|medial[ _]?wall|\?+|")
-
-
-def load_surface_rois(
-    labels: Surface,
-    *,
-    names: Sequence[str] | None = None,
-    hemispheres: Literal["separate", "pooled"] = "separate",
-    minimum_vertices: int = 10,
-) -> Rois:
-    """Read regions from label files (`aparc_hemi-{hemi}.label.gii`), or from labels that were projected.
-
-    Returns
-    -------
-    Rois
-        `left-<name>` and `right-<name>` unless the names tell the side (`<name>` where pooled); `labels`
-        `(n_vertices,)` with the left hemisphere first. Unknown, the medial wall and vertices of -1 are left out.
-
-    Raises
-    ------
-    InputError
-        More than one map, values that are no labels, a region with too few vertices, an unknown name.
-    """
-    one_of(hemispheres, ("separate", "pooled"), "hemispheres")
-    data = as_surface(labels)
-    values = data.values
-    if values.shape[1] != 1:
-        raise InputError(f"{data.name}: {values.shape[1]} maps, wanted one map of labels")
-    flat = np.where(values[:, 0] == -1, 0, values[:, 0])  # FreeSurfer's vertices without a label
-    if not (np.isfinite(flat) & (flat == np.round(flat)) & (flat >= 0)).all():
-        raise InputError(f"{data.name}: values that are no whole numbers from 0; wanted labels (.label.gii)")
-    names_of, numbers = [], np.zeros(len(flat), np.int32)
-    for side in ("left", "right"):
-        mine = data.hemisphere == side
-        found = [int(value) for value in np.unique(flat[mine]) if value > 0]
-        known = dict(data.label_tables.get(side, {})) or {value: str(value) for value in found}
-        lost = sorted(set(found) - set(known))
-        if lost:
-            there = some(sorted(known))
-            raise InputError(f"{data.name}: {side} labels {some(lost)} are not in its table, which names {there}")
-        for value in found:
-            if not _BACKGROUND.fullmatch(known[value]):
-                names_of.append(known[value] if side_of(known[value]) else f"{side}-{known[value]}")
-                numbers[mine & (flat == value)] = len(names_of)
-    rois = Rois(tuple(names_of), numbers, np.eye(4), "surface")
-    if hemispheres == "pooled":
-        rois = pool_hemispheres(rois)
-    if names is not None:
-        rois = choose_rois(rois, names)
-    for name, size in rois.sizes.items():
-        if size < minimum_vertices:
-            raise InputError(f"ROI {name!r}: {size} vertices, wanted at least {minimum_vertices}; choose by names")
-    if not len(rois):
-        raise InputError(f"{data.name}: no region in it")
-    return rois
+from brainmap.rsa.surface.rois import Surface, load_surface_rois
 
 
 def load_surface_patterns(

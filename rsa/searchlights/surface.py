@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.patterns.surface import Surface
 from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.searchlights.scoring import (
     Dissimilarity,
@@ -26,6 +25,7 @@ from brainmap.rsa.searchlights.scoring import (
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
 from brainmap.rsa.surface.discs import Metric, discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
+from brainmap.rsa.surface.rois import Surface
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset

@@ -223,7 +223,7 @@ def regions_from(image: str | None, table: Path | None, mask: str | None, **sett
     from brainmap.rsa.surface.data import is_surface
 
     if image is not None and is_surface(image):
-        from brainmap.rsa.patterns.surface import load_surface_rois
+        from brainmap.rsa.surface.rois import load_surface_rois
 
         least, sides = settings["minimum_voxels"], settings["hemispheres"]
         return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
