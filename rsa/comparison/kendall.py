@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.measures import rank_rows
+from brainmap.rsa.comparison.ranks import rank_rows
 
 Floats = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import aligned_vectors, check_items
 from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 
@@ -27,8 +28,6 @@ RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses
 LARGEST_COVARIANCE = 8000
 """Pairs above which their full covariance (half a gigabyte here) is refused."""
-_MANY = 10_000  # values whose ranks are worth loading compiled code for
-_HUGE = 1e300  # differences of larger numbers overflow
 _SINGULAR = 1e-12  # smallest eigenvalue of a covariance against its largest
 
 
@@ -204,24 +203,6 @@ def _centered(x: Floats) -> Floats:
     result: Floats = x - x.mean(axis=1, keepdims=True)
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
-
-
-def rank_rows(rows: NDArray[np.floating]) -> Floats:
-    """Ranks 1 .. n along each row, ties averaged, as scipy's rankdata.
-
-    Examples
-    --------
-    >>> rank_rows(np.array([[0.3, 0.1, 0.3]]))
-    array([[2.5, 1. , 2.5]])
-    """
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel takes no infinity, nor NaN
-        from brainmap.rsa.comparison.ranks import bucket_ranks
-
-        return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(rows, axis=1), dtype=np.float64)
 
 
 def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.measures import Measure, by_missing, measure_named
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.comparison.splines import (
     PARTIAL,
     Form,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import by_missing, rank_rows
+from brainmap.rsa.comparison.measures import by_missing
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.scores import Alternative, Correction, Test, score_statistics
 from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.rsa.rdm.dissimilarity import Floats

@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.compiled import njit
-from brainmap.rsa.searchlights.kernels import _REACH, _rank
+
+_MANY = 10_000  # values whose ranks are worth loading compiled code for
+_HUGE = 1e300  # differences of larger numbers overflow
+
+# Sums may be reordered and vectorized; NaN never reaches these loops, infinity may (the padding of `_rank`).
+_FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
+# How far from its place in order a value may lie after bucketing; larger buckets are ordered by themselves.
+_REACH = 4
+_LARGE = 32
+_TINY = 1e-290
 
 Floats = NDArray[np.float64]
 
@@ -20,4 +29,162 @@ def bucket_ranks(rows: Floats) -> Floats:  # pragma: no cover - compiled
     padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
     for k in range(len(rows)):
         _rank(rows[k], keys, starts, padded, source, in_order, ranks[k])
+    return ranks
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _extent(values):  # type: ignore[no-untyped-def]
+    low, high = values[0], values[0]
+    for p in range(values.size):
+        low = values[p] if values[p] < low else low
+        high = values[p] if values[p] > high else high
+    return low, high
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _order_near(values, ranks):  # type: ignore[no-untyped-def]
+    """Tie-averaged ranks of values (padded at both ends) that lie at most `_REACH` from their place."""
+    for p in range(ranks.size):
+        v = values[p + _REACH]
+        twice = 2 * p + 2
+        for step in range(1, _REACH + 1):
+            after, before = values[p + _REACH + step], values[p + _REACH - step]
+            twice += int(after < v) + int(after <= v)
+            twice -= int(before > v) + int(before >= v)
+        ranks[p] = 0.5 * twice
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
+    """Tie-averaged ranks within one bucket, counted from `start`."""
+    n = values.size
+    if n <= _LARGE:
+        for p in range(n):
+            twice = 2 * start + 1
+            for other in values:
+                twice += int(other < values[p]) + int(other <= values[p])
+            ranks[p] = 0.5 * twice
+        return
+    order = np.empty(n, np.int64)
+    for p in range(n):
+        order[p] = p
+    gap = 1
+    while 3 * gap + 1 < n:
+        gap = 3 * gap + 1
+    while gap > 0:  # Shell's sort: numba's own takes seconds to compile, and few buckets ever come here
+        for p in range(gap, n):
+            moved, q = order[p], p
+            while q >= gap and values[order[q - gap]] > values[moved]:
+                order[q] = order[q - gap]
+                q -= gap
+            order[q] = moved
+        gap //= 3
+    first = 0
+    while first < n:
+        last = first
+        while last + 1 < n and values[order[last + 1]] == values[order[first]]:
+            last += 1
+        for p in range(first, last + 1):
+            ranks[order[p]] = start + 0.5 * (first + last) + 1.0
+        first = last + 1
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
+    """Tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
+
+    Counting puts each value into its bucket; within a bucket a few comparisons finish the order.
+    """
+    n, buckets = values.size, starts.size - 2
+    low, high = _extent(values)
+    # values that hardly differ share one bucket: their scale would be infinite, and their keys no index
+    scale = (buckets - 1) / (high - low) if high - low > _TINY else 0.0
+    for b in range(buckets + 2):
+        starts[b] = 0
+    for i in range(n):
+        keys[i] = np.int32((values[i] - low) * scale)
+    for i in range(n):
+        starts[keys[i] + 2] += 1
+    total, n_large = np.int32(0), 0
+    for b in range(2, buckets + 2):
+        # `out` is free until the end: it keeps the buckets that need more than a few steps
+        if starts[b] > _REACH + 1:
+            out[n_large] = b - 2
+            n_large += 1
+        total += starts[b]
+        starts[b] = total
+    for i in range(n):
+        place = starts[keys[i] + 1]
+        starts[keys[i] + 1] = place + 1
+        sorted_values[place + _REACH] = values[i]
+        source[place] = i
+    _order_near(sorted_values, sorted_ranks)
+    for k in range(n_large):
+        bucket = int(out[k])
+        begin, end = starts[bucket], starts[bucket + 1]
+        _order_bucket(sorted_values[begin + _REACH : end + _REACH], begin, sorted_ranks[begin:end])
+    for p in range(n):
+        out[source[p]] = sorted_ranks[p]
+
+
+def rank_rows(rows: NDArray[np.floating]) -> Floats:
+    """Ranks 1 .. n along each row, ties averaged, as scipy's rankdata.
+
+    Examples
+    --------
+    >>> rank_rows(np.array([[0.3, 0.1, 0.3]]))
+    array([[2.5, 1. , 2.5]])
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel takes no infinity, nor NaN
+        pass
+
+        return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(rows, axis=1), dtype=np.float64)
+
+
+@njit(cache=True, nogil=True)
+def weighted_ranks(
+    values: Floats, order: NDArray[np.intp], weights: Floats
+) -> Floats:  # pragma: no cover - compiled
+    """Tie-averaged ranks of each row, entry p counted `weights[p]` times, less the mean rank.
+
+    `order` sorts each row; with equal orders a resample needs one pass and no sorting. Ranks of entries of
+    weight 0 mean nothing.
+    """
+    n = values.shape[1]
+    ranks = np.empty(values.shape)
+    middle = 0.5 * (weights.sum() + 1.0)
+    for row in range(values.shape[0]):
+        below, start = 0.0, 0
+        while start < n:
+            value, tied, stop = values[row, order[row, start]], 0.0, start
+            while stop < n and values[row, order[row, stop]] == value:
+                tied += weights[order[row, stop]]
+                stop += 1
+            rank = below + 0.5 * (tied + 1.0) - middle
+            for p in range(start, stop):
+                ranks[row, order[row, p]] = rank
+            below += tied
+            start = stop
+    return ranks
+
+
+@njit(cache=True, nogil=True)
+def weighted_ranks_of_different(
+    order: NDArray[np.intp], weights: Floats
+) -> Floats:  # pragma: no cover - compiled
+    """`weighted_ranks` of rows whose values all differ: their order says everything."""
+    n = order.shape[1]
+    ranks = np.empty(order.shape)
+    middle = 0.5 * (weights.sum() + 1.0)
+    for row in range(order.shape[0]):
+        below = 0.5 - middle
+        for k in range(n):
+            place = order[row, k]
+            weight = weights[place]
+            ranks[row, place] = below + 0.5 * weight
+            below += weight
     return ranks

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure, rank_rows
+from brainmap.rsa.comparison.measures import Measure
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import Floats
 
 Form = Literal["ranks", "additive", "linear"]

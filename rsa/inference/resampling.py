@@ -161,7 +161,7 @@ class _Weighted:
         weights = np.where(self.within, often[self.i], often[self.i] * often[self.j])
         use = np.flatnonzero(weights)
         if self.order is not None:
-            from brainmap.rsa._bootstrap_kernels import weighted_ranks, weighted_ranks_of_different
+            from brainmap.rsa.comparison.ranks import weighted_ranks, weighted_ranks_of_different
 
             ranks = (weighted_ranks(self.vectors, self.order, weights) if self.tied else
                      weighted_ranks_of_different(self.order, weights))  # fmt: skip
@@ -211,7 +211,7 @@ def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
 
 def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
     """The ceiling of centered ranks, the pooled ranks ranked anew."""
-    from brainmap.rsa._bootstrap_kernels import weighted_ranks
+    from brainmap.rsa.comparison.ranks import weighted_ranks
 
     drawn = np.flatnonzero(counts)
     often, ranks = counts[drawn, None] * 1.0, ranks[drawn]

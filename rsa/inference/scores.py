@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import ALIASES, Measure, compare_vectors, rank_rows
+from brainmap.rsa.comparison.measures import ALIASES, Measure, compare_vectors
 from brainmap.rsa.comparison.partial import aligned_controls, compare_vectors_partial
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.rdm.alignment import aligned_vectors, groups_of, pair_positions
 from brainmap.rsa.rdm.dissimilarity import Floats

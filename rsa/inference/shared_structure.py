@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import RANKED, Measure, by_missing, measure_named, rank_rows
+from brainmap.rsa.comparison.measures import RANKED, Measure, by_missing, measure_named
 from brainmap.rsa.comparison.partial import rest_of
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.comparison.splines import Form, columns_of
 from brainmap.rsa.inference.scores import Correction, corrected
 from brainmap.rsa.inference.sign_flips import TIE, all_signs, drawn_signs

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa.searchlights.kernels import _REACH, CENTERED, PLAIN, WHITE, _rank, _scaled
+from brainmap.rsa.comparison.ranks import _REACH, _rank
+from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scaled
 
 
 @njit(nogil=True, cache=True)

@@ -9,18 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
+from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
 PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)
 
-# Sums may be reordered and vectorized; NaN never reaches these loops, infinity may (the padding of `_rank`).
-_FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
-# How far from its place in order a value may lie after bucketing; larger buckets are ordered by themselves.
-_REACH = 4
-_LARGE = 32
 # A pattern whose variance is this small against its mean square is constant but for rounding.
 _CONSTANT = 1e-26
-_TINY = 1e-290
 # What centering leaves of equal numbers is rounding: this much of their size.
 _EQUAL = 1e-13
 
@@ -157,101 +152,6 @@ def _take(values, kept, out):  # type: ignore[no-untyped-def]
         out[p] = values[kept[p]]
         total += abs(out[p])
     return total
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _extent(values):  # type: ignore[no-untyped-def]
-    low, high = values[0], values[0]
-    for p in range(values.size):
-        low = values[p] if values[p] < low else low
-        high = values[p] if values[p] > high else high
-    return low, high
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _order_near(values, ranks):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks of values (padded at both ends) that lie at most `_REACH` from their place."""
-    for p in range(ranks.size):
-        v = values[p + _REACH]
-        twice = 2 * p + 2
-        for step in range(1, _REACH + 1):
-            after, before = values[p + _REACH + step], values[p + _REACH - step]
-            twice += int(after < v) + int(after <= v)
-            twice -= int(before > v) + int(before >= v)
-        ranks[p] = 0.5 * twice
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks within one bucket, counted from `start`."""
-    n = values.size
-    if n <= _LARGE:
-        for p in range(n):
-            twice = 2 * start + 1
-            for other in values:
-                twice += int(other < values[p]) + int(other <= values[p])
-            ranks[p] = 0.5 * twice
-        return
-    order = np.empty(n, np.int64)
-    for p in range(n):
-        order[p] = p
-    gap = 1
-    while 3 * gap + 1 < n:
-        gap = 3 * gap + 1
-    while gap > 0:  # Shell's sort: numba's own takes seconds to compile, and few buckets ever come here
-        for p in range(gap, n):
-            moved, q = order[p], p
-            while q >= gap and values[order[q - gap]] > values[moved]:
-                order[q] = order[q - gap]
-                q -= gap
-            order[q] = moved
-        gap //= 3
-    first = 0
-    while first < n:
-        last = first
-        while last + 1 < n and values[order[last + 1]] == values[order[first]]:
-            last += 1
-        for p in range(first, last + 1):
-            ranks[order[p]] = start + 0.5 * (first + last) + 1.0
-        first = last + 1
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
-
-    Counting puts each value into its bucket; within a bucket a few comparisons finish the order.
-    """
-    n, buckets = values.size, starts.size - 2
-    low, high = _extent(values)
-    # values that hardly differ share one bucket: their scale would be infinite, and their keys no index
-    scale = (buckets - 1) / (high - low) if high - low > _TINY else 0.0
-    for b in range(buckets + 2):
-        starts[b] = 0
-    for i in range(n):
-        keys[i] = np.int32((values[i] - low) * scale)
-    for i in range(n):
-        starts[keys[i] + 2] += 1
-    total, n_large = np.int32(0), 0
-    for b in range(2, buckets + 2):
-        # `out` is free until the end: it keeps the buckets that need more than a few steps
-        if starts[b] > _REACH + 1:
-            out[n_large] = b - 2
-            n_large += 1
-        total += starts[b]
-        starts[b] = total
-    for i in range(n):
-        place = starts[keys[i] + 1]
-        starts[keys[i] + 1] = place + 1
-        sorted_values[place + _REACH] = values[i]
-        source[place] = i
-    _order_near(sorted_values, sorted_ranks)
-    for k in range(n_large):
-        bucket = int(out[k])
-        begin, end = starts[bucket], starts[bucket + 1]
-        _order_bucket(sorted_values[begin + _REACH : end + _REACH], begin, sorted_ranks[begin:end])
-    for p in range(n):
-        out[source[p]] = sorted_ranks[p]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

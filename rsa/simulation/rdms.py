@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pools
-from brainmap.rsa.comparison.measures import RANKED, Measure, compare_vectors, measure_named, rank_rows, scaled
+from brainmap.rsa.comparison.measures import RANKED, Measure, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
 
 if TYPE_CHECKING:
