@@ -10,11 +10,8 @@ from .comparison.partial import (
     compare_vectors_partial as compare_vectors_partial,
     partial_ceilings as partial_ceilings,
 )
-from .comparison.partition import (
-    Partition as Partition,
-    partition_statistics as partition_statistics,
-    partition_variance as partition_variance,
-)
+from .comparison.partition import Partition as Partition, partition_variance as partition_variance
+from .inference.partition import partition_statistics as partition_statistics
 from .comparison.reliability import rdm_reliability as rdm_reliability
 from .glm.betas import Betas as Betas, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds

@@ -11,7 +11,8 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.partition import Partition, partition_statistics, partition_variance
+from brainmap.rsa.comparison.partition import Partition, partition_variance
+from brainmap.rsa.inference.partition import partition_statistics
 
 N = 12
 PAIRS = N * (N - 1) // 2

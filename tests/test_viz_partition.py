@@ -8,7 +8,8 @@ import pytest
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.partition import Partition, partition_statistics, partition_variance
+from brainmap.rsa.comparison.partition import Partition, partition_variance
+from brainmap.rsa.inference.partition import partition_statistics
 from brainmap.viz.rsa.partition import plot_partition
 
 

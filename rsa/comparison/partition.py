@@ -15,7 +15,6 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.inference.scores import Alternative, Correction, Test, score_statistics
 from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.rsa.rdm.dissimilarity import Floats
 
@@ -185,57 +184,6 @@ def partition_variance(
         sets=names, subsets=tuple(tuple(names[i] for i in one) for one in chosen), r2=r2,
         shares=_shares(r2, chosen, len(sets)), data=described, validation=validation,
     )  # fmt: skip
-
-
-def partition_statistics(
-    partition: Partition,
-    *,
-    shares: Tested = "only",
-    test: Test = "signed-rank",
-    correction: Correction = "fdr",
-    alternative: Alternative = "greater",
-    rng: np.random.Generator | None = None,
-) -> pd.DataFrame:
-    """Test shares of a partition against 0 over participants, corrected over all that are tested and all ROIs.
-
-    Parameters
-    ----------
-    partition : Partition
-        With weights from other participants (`validation="participants"`).
-    shares : {"only", "all"}
-        only: what one set explains alone. all: common shares too. A common share is above 0 for a set that has nothing
-        to do with the data, if it correlates with one that has: of a and b with a correlation r, and data that a
-        explains, "a + b" is r^2 times what a explains. It says that models are alike, not that both are in the brain.
-    test, correction, alternative, rng
-        As in `brainmap.rsa.score_statistics`.
-
-    Returns
-    -------
-    DataFrame
-        A row a share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p, and
-        suppressed_by: the negative common shares beside an "only" share (see `Partition.suppression`).
-
-    Raises
-    ------
-    InputError
-        Shares that were fit and scored on the same RDM: they exceed 0 by chance alone.
-    """
-    one_of(shares, get_args(Tested), "shares")
-    if partition.validation != "participants":
-        raise InputError("partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
-                         "alone; partition with validation='participants'")
-    rois = list(dict.fromkeys(partition.data["roi"]))
-    people = list(dict.fromkeys(partition.data["participant"]))
-    scores = np.full((len(partition.subsets), len(rois), len(people)), np.nan)
-    where = partition.data["roi"].map(rois.index), partition.data["participant"].map(people.index)
-    scores[:, where[0].to_numpy(), where[1].to_numpy()] = partition.shares
-    tested = [k for k, one in enumerate(partition.subsets) if shares == "all" or len(one) == 1]
-    labels = {"sets": [partition.names[k] for k in tested], "roi": rois}
-    table = score_statistics(scores[tested], test=test, correction=correction, alternative=alternative, labels=labels,
-                             rng=rng)  # fmt: skip
-    if shares == "all":
-        table.attrs["note"] += "; a common share is above 0 for a set unrelated to the data that is like a related one"
-    return table.assign(suppressed_by=partition._flags(table))
 
 
 def _described(rdms: RDMs) -> pd.DataFrame:
