@@ -10,7 +10,6 @@ import numpy as np
 
 from brainmap.compiled import njit
 
-_RUN = 1024  # places
 _BITS = 11
 _BINS = 1 << _BITS
 
@@ -175,27 +174,6 @@ def mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-untype
                 out[members[k]] = sign * mass
             largest[row] = max(largest[row], mass)
     return largest
-
-
-@njit(nogil=True, cache=True)
-def t_of_flips(signs, unit, out):  # type: ignore[no-untyped-def]
-    """One-sample t of scores of unit length `unit` (n, n_places) under sign patterns `signs` (n_flips, n).
-
-    A run of places at a time stays in the cache for all flips. No place's scores may be of one size throughout: t
-    would be infinite.
-    """
-    n, places = unit.shape
-    for start in range(0, places, _RUN):
-        stop = min(start + _RUN, places)
-        for row in range(signs.shape[0]):
-            sums = out[row, start:stop]
-            sums[:] = 0.0
-            for i in range(n):
-                sign, scores = signs[row, i], unit[i, start:stop]
-                for k in range(sums.size):
-                    sums[k] += sign * scores[k]
-            for k in range(sums.size):
-                sums[k] *= np.sqrt((n - 1) / (n - sums[k] * sums[k]))
 
 
 @njit(nogil=True, cache=True)

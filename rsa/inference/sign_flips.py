@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.group.enhancement import Enhancement
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +25,18 @@ _FLIPS, _TESTS = 250, 1024
 TIE = 1e-10
 # Maps that a thread enhances at a time: they stay in a core's cache.
 _MAPS = 16
+
+
+class Enhancement(Protocol):
+    """What enhances maps under each flip, such as TFCE or cluster mass (`brainmap.rsa.group.enhancement`)."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def neighbors(self) -> Sized: ...
+
+    def kernel(self, n_participants: int, two_sided: bool) -> Callable[[Floats, Floats], Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +221,7 @@ def _enhance(
     threads: int | None,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """The enhanced maps `(n_tests,)`, and each flip's largest over all maps, sorted."""
-    from brainmap.rsa.group.cluster_kernels import t_of_flips
+    from brainmap.rsa.inference.flip_kernels import t_of_flips
 
     n, places = len(unit), len(enhancement.neighbors)
     if not places or unit.shape[1] % places:
