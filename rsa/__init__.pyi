@@ -15,7 +15,7 @@ from .inference.partition import partition_statistics as partition_statistics
 from .comparison.reliability import rdm_reliability as rdm_reliability
 from .glm.betas import Betas as Betas, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
-from .glm.design_rdms import design_rdms as design_rdms
+from .glm.betas import design_rdms as design_rdms
 from .glm.events import read_events as read_events
 from .glm.files import save_betas as save_betas
 from .group.adjacency import (

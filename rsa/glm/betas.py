@@ -19,6 +19,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
 from brainmap.rsa.glm.design import GlmSettings, Hrf, Model, NoiseModel, Others
+from brainmap.rsa.glm.design_rdms import rdms_of_parts, in_geometry
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, noise_said, plan_betas
@@ -97,7 +98,7 @@ class Betas:
 
         See `brainmap.rsa.design_rdms`.
         """
-        from brainmap.rsa.glm.design_rdms import design_rdms
+        pass
 
         return design_rdms(self, items=items, dissimilarity=dissimilarity)
 
@@ -397,3 +398,43 @@ def _image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
     image = nib.Nifti1Image(grid, mask.affine)
     image.header.set_sform(mask.affine, int(mask.header["sform_code"]))  # which space it is in
     return image
+
+
+def design_rdms(
+    betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
+) -> RDMs:
+    """Two RDMs that come from the design alone: `noise-only` and `elapsed-time`.
+
+    Betas of events close in time share noise and regressors, so their patterns differ less (or more) than those
+    of others without any signal. A model RDM that resembles one of these is explained by order in time as well as
+    by the brain; between-run products (crossnobis) are free of it where orders differ between runs.
+
+    Parameters
+    ----------
+    betas : Betas
+    items : {"stimulus", "condition"}
+        Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
+    dissimilarity : str
+        Of the brain RDMs that `noise-only` is meant for: see `in_geometry`.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        RDM descriptor `name`. `noise-only`: the dissimilarity expected of patterns of noise averaged over
+        runs, from the covariance of the estimates: a squared distance per voxel in units of the noise variance,
+        or one minus a correlation. `elapsed-time`: time from one item to the other [s], averaged over the runs
+        that have both; NaN where none has. Pattern descriptor `noise_variance`: of each item's average pattern.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 items.
+
+    References
+    ----------
+    Cai et al. (2019), https://doi.org/10.1371/journal.pcbi.1006299
+    Alink et al. (2015), https://doi.org/10.1101/032391
+    """
+    onsets = betas.diagnostics["onset"].to_numpy(float)
+    found = rdms_of_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
+    return in_geometry(found, dissimilarity)

@@ -14,7 +14,6 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.glm.betas import Betas
     from brainmap.rsa.glm.design import GlmSettings
     from brainmap.rsa.glm.plan import Plan
 
@@ -26,46 +25,6 @@ Floats = NDArray[np.float64]
 
 ANGULAR = ("correlation", "cosine")
 """Dissimilarities that divide each pattern by its length, and noise with it."""
-
-
-def design_rdms(
-    betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
-) -> RDMs:
-    """Two RDMs that come from the design alone: `noise-only` and `elapsed-time`.
-
-    Betas of events close in time share noise and regressors, so their patterns differ less (or more) than those
-    of others without any signal. A model RDM that resembles one of these is explained by order in time as well as
-    by the brain; between-run products (crossnobis) are free of it where orders differ between runs.
-
-    Parameters
-    ----------
-    betas : Betas
-    items : {"stimulus", "condition"}
-        Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
-    dissimilarity : str
-        Of the brain RDMs that `noise-only` is meant for: see `in_geometry`.
-
-    Returns
-    -------
-    rsatoolbox.rdm.RDMs
-        RDM descriptor `name`. `noise-only`: the dissimilarity expected of patterns of noise averaged over
-        runs, from the covariance of the estimates: a squared distance per voxel in units of the noise variance,
-        or one minus a correlation. `elapsed-time`: time from one item to the other [s], averaged over the runs
-        that have both; NaN where none has. Pattern descriptor `noise_variance`: of each item's average pattern.
-
-    Raises
-    ------
-    InputError
-        Fewer than 3 items.
-
-    References
-    ----------
-    Cai et al. (2019), https://doi.org/10.1371/journal.pcbi.1006299
-    Alink et al. (2015), https://doi.org/10.1101/032391
-    """
-    onsets = betas.diagnostics["onset"].to_numpy(float)
-    found = _from_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
-    return in_geometry(found, dissimilarity)
 
 
 def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
@@ -122,10 +81,10 @@ def planned_design_rdms(
         estimator(design, settings, WHITE if settings.noise == "ols" or design.timing.pairs < FEW_PAIRS else noise)
         .covariance(noise) for design in plan.designs
     ]  # fmt: skip
-    return _from_parts(labels, conditions, runs, onsets, covariances, items=items)
+    return rdms_of_parts(labels, conditions, runs, onsets, covariances, items=items)
 
 
-def _from_parts(
+def rdms_of_parts(
     labels: Sequence[str],
     conditions: Sequence[str],
     runs: Sequence[str],
