@@ -50,11 +50,8 @@ from .inputs.layouts import (
     inputs_table as inputs_table,
     load_inputs as load_inputs,
 )
-from .patterns.normalize import (
-    average_patterns as average_patterns,
-    noise_precision as noise_precision,
-    normalize_patterns as normalize_patterns,
-)
+from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
+from .rdm.run_noise import noise_precision as noise_precision
 from .patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
 from .patterns.screen import (
     responsive_voxels as responsive_voxels,
@@ -63,12 +60,8 @@ from .patterns.screen import (
 )
 from .patterns.surface import load_surface_patterns as load_surface_patterns
 from .surface.rois import load_surface_rois as load_surface_rois
-from .patterns.volume import (
-    check_patterns as check_patterns,
-    load_patterns as load_patterns,
-    select_roi as select_roi,
-    voxel_report as voxel_report,
-)
+from .patterns.volume import check_patterns as check_patterns, load_patterns as load_patterns, voxel_report as voxel_report
+from .rdm.sources import select_roi as select_roi
 from .rdm.alignment import stack_rdms as stack_rdms
 from .rdm.compute import compute_rdms as compute_rdms
 from .rdm.files import load_rdms as load_rdms, save_rdms as save_rdms

@@ -18,9 +18,11 @@ from rsatoolbox.rdm.calc import calc_rdm
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms
 from brainmap.rsa.images.files import save_image
-from brainmap.rsa.patterns.normalize import average_patterns, noise_precision, normalize_patterns
+from brainmap.rsa.patterns.normalize import average_patterns, normalize_patterns
 from brainmap.rsa.patterns.screen import screen_voxels, voxel_reliability
-from brainmap.rsa.patterns.volume import check_patterns, load_patterns, select_roi, voxel_report
+from brainmap.rsa.patterns.volume import check_patterns, load_patterns, voxel_report
+from brainmap.rsa.rdm.run_noise import noise_precision
+from brainmap.rsa.rdm.sources import select_roi
 from brainmap.rsa.regions.labels import Rois
 
 SHAPE = (4, 3, 5)

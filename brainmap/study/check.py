@@ -23,11 +23,10 @@ from brainmap.features.sounds.files import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import repetition_time
-from brainmap.rsa.patterns.normalize import MOST_CHANNELS
 from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
-from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
+from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.searchlights.spheres import sphere_offsets
 from brainmap.study.results.context import Context

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_buckets import regressors_of
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
@@ -225,33 +225,6 @@ def voxel_report(dataset: Dataset) -> pd.DataFrame:
     if "voxel_counts" not in dataset.descriptors:
         raise InputError("voxel report: the data set carries no voxel counts; make it with load_patterns")
     return pd.DataFrame(json.loads(str(dataset.descriptors["voxel_counts"])))
-
-
-def select_roi(dataset: Dataset, name: str) -> Dataset:
-    """The patterns of one region.
-
-    Raises
-    ------
-    InputError
-        No region of that name (the nearest is said).
-    """
-    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(
-        str
-    )
-    inside = of_voxel == name
-    if not name or not inside.any():
-        known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
-        raise InputError(
-            f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}"
-        )
-    return Dataset(
-        dataset.measurements[:, inside],
-        descriptors={**dataset.descriptors, "roi": name},
-        obs_descriptors={key: np.asarray(value) for key, value in dataset.obs_descriptors.items()},
-        channel_descriptors={
-            key: np.asarray(value)[inside] for key, value in dataset.channel_descriptors.items()
-        },
-    )
 
 
 def _listed(files: Image | Sequence[Image]) -> list[Image]:

@@ -183,8 +183,8 @@ def resolved(
     """
     if not isinstance(given, str):
         return given
-    from brainmap.rsa.patterns.normalize import noise_precision
-    from brainmap.rsa.patterns.volume import select_roi
+    from brainmap.rsa.rdm.run_noise import noise_precision
+    from brainmap.rsa.rdm.sources import select_roi
 
     one_of(given, ("runs",), "noise_precision")
     if not hasattr(data, "measurements"):

@@ -7,18 +7,21 @@ run here is told by the other runs alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
+
+MOST_CHANNELS = 6_000  # 288 MB a matrix, of which the shrinkage estimate holds four
 
 Floats = NDArray[np.float64]
 NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
@@ -295,3 +298,115 @@ def run_names(data: Any) -> list[str]:
     if hasattr(data, "measurements"):
         return [str(name) for name in np.unique(runs_of(data))]
     return sorted(str(k) for k in range(len(data) if np.ndim(data) == 3 else 1))
+
+
+@overload
+def noise_precision(
+    dataset: Dataset, *, method: NoiseMethod = ..., source: Literal["runs"] = ..., dof: None = ...
+) -> RunNoise: ...
+
+
+@overload
+def noise_precision(
+    dataset: Dataset, *, method: NoiseMethod = ..., source: Floats | Sequence[Floats], dof: int | None = ...
+) -> Floats: ...
+
+
+def noise_precision(
+    dataset: Dataset,
+    *,
+    method: NoiseMethod = "shrinkage",
+    source: Literal["runs"] | Floats | Sequence[Floats] = "runs",
+    dof: int | None = None,
+) -> Floats | RunNoise:
+    """The inverse of the noise covariance between voxels, for crossnobis and Mahalanobis distances.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        One region (`select_roi`): a matrix is voxels x voxels.
+    method : {"diag", "shrinkage", "shrinkage-eye", "full"}
+        Variances alone; covariance shrunk to its diagonal (Schäfer and Strimmer 2005, rsatoolbox's
+        `shrinkage_diag`) or to the identity (Ledoit and Wolf 2004, its `shrinkage_eye`); the sample covariance.
+    source : "runs", array (n_volumes, n_voxels) or a list of these (a run each)
+        "runs": how much each item's pattern varies around its mean over runs, for each run from the other runs
+        (three runs or more). Arrays: residuals of the GLM, over the data set's voxels or over all voxels of its mask;
+        each run is demeaned by itself.
+    dof : int, optional
+        Degrees of freedom of the residuals of a GLM. Default: volumes less runs; give volumes less regressors to count
+        those too. Runs count their own: patterns less items (less a mean a run when they were demeaned run by run).
+
+    Returns
+    -------
+    ndarray (n_voxels, n_voxels), or RunNoise
+        From runs a `RunNoise`: a precision for each run that leaves its own deviations out, which `compute_rdms`,
+        `rdm_reliability` and the searchlights take in place of a matrix.
+
+    Raises
+    ------
+    InputError
+        Fewer than three runs, residuals of another number of voxels, a voxel without variance, too many voxels
+        for the memory, or `method="full"` with fewer degrees of freedom than voxels.
+
+    Notes
+    -----
+    A precision from the same patterns that it weights biases between-run products upwards, more where the noise is
+    larger: by .33 noise variances at 2 runs, .045 at 4 (16 items, voxel by voxel), far more with covariances, and
+    distances then tell noisy items from others. Leaving a run out costs little but at 3 runs: there the correlation of
+    a shrunk crossnobis RDM with the truth was .81 in simulations, against .93 with the biased precision of all runs;
+    .945 against .957 at 4 runs, .981 against .980 at 8. Residuals of the GLM cost nothing.
+
+    References
+    ----------
+    Schäfer and Strimmer (2005), https://doi.org/10.2202/1544-6115.1175; Ledoit and Wolf (2004),
+    https://doi.org/10.1016/S0047-259X(03)00096-4
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> data = Dataset(rng.normal(size=(400, 3)) * [1, 2, 4], obs_descriptors={
+    ...     "condition": ["a", "b", "c", "d"] * 100, "run": np.repeat(np.arange(100), 4)})
+    >>> np.round(noise_precision(data, method="diag").weights("7") ** -0.5, 1).tolist()
+    [1.0, 2.0, 4.0]
+    >>> residuals = rng.normal(size=(4000, 3)) * [1, 2, 4]
+    >>> np.round(np.diag(noise_precision(data, method="diag", source=residuals)) ** -0.5, 1).tolist()
+    [1.0, 2.0, 4.0]
+    """
+    one_of(method, get_args(NoiseMethod), "noise precision")
+    if dataset.n_channel > MOST_CHANNELS and not (isinstance(source, str) and method == "diag"):
+        raise InputError(
+            f"noise precision: {dataset.n_channel} voxels make a matrix of "
+            f'{dataset.n_channel**2 * 8e-9:.1f} GB, wanted at most '
+            f'{MOST_CHANNELS}; select a region, or take method="diag" from runs'
+        )
+    if isinstance(source, str):
+        one_of(source, ("runs",), "source of noise")
+        if dof is not None:
+            raise InputError(f"noise precision: dof={dof} is of residuals; runs count their own, so leave it out")
+        return RunNoise(dataset, method).check()
+    residuals, natural = _glm_residuals(dataset, source)
+    freedom = natural if dof is None else dof
+    varying(residuals.std(axis=0), dataset.measurements, "the residuals")
+    check_freedom(method, freedom, dataset.n_channel)
+    return estimated(residuals, freedom, method)
+
+
+def _glm_residuals(dataset: Dataset, source: Floats | Sequence[Floats]) -> tuple[Floats, int]:
+    arrays = [source] if isinstance(source, np.ndarray) and source.ndim == 2 else list(source)
+    chosen = []
+    for array in arrays:
+        x = np.asarray(array, float)
+        if x.ndim == 2 and x.shape[1] == int(dataset.descriptors.get("mask_voxels", -1)) != dataset.n_channel:
+            x = x[:, np.asarray(dataset.channel_descriptors["voxel"], int)]
+        if x.ndim != 2 or x.shape[1] != dataset.n_channel:
+            raise InputError(
+                f"noise precision: residuals of shape {x.shape}, wanted (n_volumes, {dataset.n_channel}) "
+                "or all voxels of the mask"
+            )
+        if not np.isfinite(x).all():
+            raise InputError(
+                "noise precision: the residuals hold NaN or infinite values; leave those volumes out"
+            )
+        chosen.append(x - x.mean(axis=0))
+    residuals = np.concatenate(chosen)
+    return residuals, len(residuals) - len(chosen)

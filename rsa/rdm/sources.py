@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import one_of, some
+from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF, Level
 from brainmap.rsa.rdm.blocks import Blocks, numeric, zscored
@@ -266,3 +267,30 @@ class Groups:
         means: Floats = (belongs / np.maximum(count, 1)[:, None]) @ np.where(missing[:, None], 0.0, x)
         means[count == 0] = np.nan
         return means
+
+
+def select_roi(dataset: Dataset, name: str) -> Dataset:
+    """The patterns of one region.
+
+    Raises
+    ------
+    InputError
+        No region of that name (the nearest is said).
+    """
+    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(
+        str
+    )
+    inside = of_voxel == name
+    if not name or not inside.any():
+        known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
+        raise InputError(
+            f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}"
+        )
+    return Dataset(
+        dataset.measurements[:, inside],
+        descriptors={**dataset.descriptors, "roi": name},
+        obs_descriptors={key: np.asarray(value) for key, value in dataset.obs_descriptors.items()},
+        channel_descriptors={
+            key: np.asarray(value)[inside] for key, value in dataset.channel_descriptors.items()
+        },
+    )

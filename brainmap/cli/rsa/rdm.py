@@ -262,8 +262,8 @@ def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals
 
 def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, left: Residuals | None) -> Any:
     """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
-    from brainmap.rsa.patterns.normalize import noise_precision
-    from brainmap.rsa.patterns.volume import select_roi
+    from brainmap.rsa.rdm.run_noise import noise_precision
+    from brainmap.rsa.rdm.sources import select_roi
 
     if dissimilarity not in ("crossnobis", "mahalanobis"):
         return None

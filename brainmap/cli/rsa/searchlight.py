@@ -183,7 +183,7 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
     """The noise of each voxel, for crossnobis: a standard deviation, or what other runs tell for each run."""
     import numpy as np
 
-    from brainmap.rsa.patterns.normalize import noise_precision
+    from brainmap.rsa.rdm.run_noise import noise_precision
 
     if dissimilarity != "crossnobis" or noise == "none":
         return None

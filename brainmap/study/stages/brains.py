@@ -10,12 +10,13 @@ import numpy as np
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs.layouts import pattern_arguments as arguments_of
-from brainmap.rsa.patterns.normalize import noise_precision, normalize_patterns
+from brainmap.rsa.patterns.normalize import normalize_patterns
 from brainmap.rsa.patterns.residuals import Residuals, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels
 from brainmap.rsa.patterns.surface import load_surface_patterns
-from brainmap.rsa.patterns.volume import load_patterns, select_roi
-from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.rsa.patterns.volume import load_patterns
+from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
+from brainmap.rsa.rdm.sources import select_roi
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
 from brainmap.rsa.regions.rois import load_mask
