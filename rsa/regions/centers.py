@@ -15,7 +15,9 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import afni_base, split_name
 from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, space_family
-from brainmap.rsa.searchlights.spheres import TOLERANCE_MM
+
+TOLERANCE_MM = 1e-3
+"""A voxel this much beyond the radius still belongs: affines are stored in single precision."""
 
 AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {

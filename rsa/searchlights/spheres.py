@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-
-TOLERANCE_MM = 1e-3
-"""A voxel this much beyond the radius still belongs: affines are stored in single precision."""
+from brainmap.rsa.regions.centers import TOLERANCE_MM
 
 
 def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
