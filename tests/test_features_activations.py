@@ -12,7 +12,7 @@ from torch import nn
 from brainmap import features
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations.extract import Pooling
-from brainmap.features.layers.running import SoundSource
+from brainmap.features.sounds.batches import SoundSource
 from brainmap.types import FeatureSet
 
 Array = NDArray[np.float32]

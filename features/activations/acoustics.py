@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import Activations, extract_activations
-from brainmap.features.layers.running import Sounds
 from brainmap.features.sounds import cochlea
+from brainmap.features.sounds.batches import Sounds
 
 Model = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
 Waves = NDArray[np.float32]

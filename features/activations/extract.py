@@ -19,8 +19,9 @@ from brainmap.features.activations import store as stores
 from brainmap.features.activations.reduction import Kind, Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
 from brainmap.features.layers.ear import OUTPUT, Stage
-from brainmap.features.layers.running import Advance, Sounds, evaluating, forward, labels, side_by_side, tensors
+from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
 from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, select_layers, tap
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
 

@@ -32,7 +32,7 @@ from brainmap.features.activations.sealed import (
     seal,
     seal_group,
 )
-from brainmap.features.layers.running import Sounds, tensors
+from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.names import file_name
 from brainmap.places import room_for
 from brainmap.progress import log

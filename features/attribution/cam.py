@@ -33,9 +33,10 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
-from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import progress
 
 Method = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]

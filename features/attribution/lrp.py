@@ -25,7 +25,8 @@ from brainmap.features.attribution.lrp_rules import (
     Rule as Rule,
     composite_of,
 )
-from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.layers.running import evaluating, forward
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import progress
 
 

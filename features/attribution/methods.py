@@ -39,8 +39,9 @@ from brainmap.features.attribution.gradients import (
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
 from brainmap.features.attribution.task import Explainer, Found, Method, Task, logits_of, where_not_finite
-from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
+from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import list_layers, say_taken_off
+from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
 from brainmap.progress import progress
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.running import Sounds, broken_module, forward
+from brainmap.features.layers.running import broken_module, forward
 from brainmap.features.layers.tap import list_layers, tap
+from brainmap.features.sounds.batches import Sounds
 
 
 @dataclass(frozen=True, kw_only=True)

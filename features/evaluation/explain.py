@@ -15,7 +15,8 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.cam import Method as CamMethod, class_activation_maps
 from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import logits_of
-from brainmap.features.layers.running import Sounds, SoundSource, evaluating, labels, tensors
+from brainmap.features.layers.running import evaluating
+from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
 
 ALL_METHODS = (*get_args(CamMethod), *METHODS)
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import logits_of
-from brainmap.features.layers.running import Sounds, evaluating, labels, tensors
+from brainmap.features.layers.running import evaluating
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.features.sounds.intervals import above, smoothed
 from brainmap.progress import progress
 

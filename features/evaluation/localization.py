@@ -16,7 +16,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import all_logits, explain, targets_of
-from brainmap.features.layers.running import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.features.sounds.intervals import above, check_intervals, longest_stretch, smoothed
 
 COLUMNS = {

@@ -23,8 +23,9 @@ from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.evaluation.explain import explain
 from brainmap.features.layers.ear import WEIGHTED
-from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, labels, tensors
+from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.networks.controls import _norms, _redraw, recalibrate
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import progress
 
 COLUMNS = {

@@ -22,8 +22,9 @@ from brainmap.errors import InputError
 from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames, order_of
 from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
 from brainmap.features.layers.receptive_fields import Geometry, Place
-from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.layers.selection import choose
+from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.progress import log
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.layers.running import Sounds, tensors
 from brainmap.features.maximization.quality import HIGH_HZ, spectral_moments
 from brainmap.features.maximization.site import find_site, frozen, read
+from brainmap.features.sounds.batches import Sounds, tensors
 
 WINDOW = 512  # samples
 TONE_DB = 6.0  # a line this far above its surroundings counts as a tone

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.running import SoundSource, labels, one_torch_thread, side_by_side
+from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import ascend, ascents, not_finite
 from brainmap.features.maximization.plan import plain_waveforms
 from brainmap.features.maximization.priors import Prior, fourier_scale, penalty, shifted
 from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, frozen, read
+from brainmap.features.sounds.batches import SoundSource, labels
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

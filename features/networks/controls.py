@@ -11,7 +11,8 @@ from torch import nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.running import device_of, evaluating, forward
+from brainmap.features.sounds.batches import Sounds, tensors
 
 Kind = Literal["untrained", "permuted"]
 

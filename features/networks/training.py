@@ -21,10 +21,11 @@ from torch import nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.layers.running import check_device, evaluating, forward, tensors
+from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from brainmap.features.networks.zoo import ARCHITECTURES, Head, Nonlinearity, Variant, initialize, network_names
 from brainmap.features.sounds.augmentation import Augmentation, augment
+from brainmap.features.sounds.batches import tensors
 from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
 from brainmap.progress import Progress, progress
 from brainmap.record import atomic

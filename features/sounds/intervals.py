@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter1d
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.layers.running import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds as LabelledSounds

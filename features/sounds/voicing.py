@@ -18,7 +18,7 @@ from scipy.ndimage import median_filter
 
 from brainmap.checks import nearest, one_of
 from brainmap.errors import InputError
-from brainmap.features.layers.running import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 
 Kind = Literal["silent", "unvoiced", "voiced"]
 KINDS: tuple[Kind, ...] = ("silent", "unvoiced", "voiced")

@@ -23,8 +23,9 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import OUTPUT, Stage
-from brainmap.features.layers.running import Sounds, evaluating, forward, labels, tensors
+from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.tap import Layer, list_layers, select_layers, tap
+from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.features.units.filters import named_layer
 from brainmap.names import file_name
 from brainmap.progress import progress

@@ -20,8 +20,9 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.running import Sounds, device_of, evaluating, forward, tensors
+from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.layers.tap import Layer, list_layers, tap
+from brainmap.features.sounds.batches import Sounds, tensors
 
 HALF_POWER = float(np.sqrt(0.5))  # of the amplitude: -3 dB
 _GRID = 4097
