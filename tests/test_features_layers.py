@@ -8,7 +8,7 @@ from brainmap import features
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.receptive_fields import Axis, upsample
 from brainmap.features.layers.running import broken_module
-from brainmap.features.layers.tap import select_layers
+from brainmap.features.layers.selection import select_layers
 from brainmap.features.networks.zoo import build_network
 
 FIELDS_OF_CH32 = [5, 19, 61, 187, 565, 1699, 5101, 15307]

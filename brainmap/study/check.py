@@ -18,7 +18,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.running import evaluating
-from brainmap.features.layers.tap import select_layers
+from brainmap.features.layers.selection import select_layers
 from brainmap.features.sounds.files import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.rsa.images.files import check_same_grid, image_info

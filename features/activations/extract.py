@@ -20,7 +20,8 @@ from brainmap.features.activations.reduction import Kind, Reducer, Reduction, ma
 from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
 from brainmap.features.layers.ear import OUTPUT, Stage
 from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
-from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, select_layers, tap
+from brainmap.features.layers.selection import select_layers
+from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key

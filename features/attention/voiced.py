@@ -15,7 +15,8 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
 from brainmap.features.attention.words import own_class
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.layers.tap import Layer, list_layers, select_layers
+from brainmap.features.layers.selection import select_layers
+from brainmap.features.layers.tap import Layer, list_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
 

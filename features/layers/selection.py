@@ -20,8 +20,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
+from brainmap.features.layers.tap import Layer, list_layers
+from brainmap.features.sounds.batches import Sounds
 
 if TYPE_CHECKING:
     from brainmap.features.layers.tap import Layer
@@ -91,3 +95,45 @@ def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[
     if high is None:
         return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # of two, the earlier
     return [name for place, name in enumerate(names) if low - 1e-9 <= place / last <= high + 1e-9]
+
+
+def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of the layers meant by names, globs, kinds, places or depths, in network order.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+        Only the first is used.
+    layers : str or sequence of str
+        "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
+        `brainmap.features.layers.selection`.
+
+    Raises
+    ------
+    InputError
+        Something that fits no layer.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3))
+    >>> select_layers(net, torch.zeros(1, 1, 8), "all")
+    ('0', '1', 'output')
+    >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear"])
+    ('1', 'output')
+    """
+    return choose(layers, list_layers(model, sounds), dict(model.named_modules()))
+
+
+def named_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
+    """The layer of that name.
+
+    Raises
+    ------
+    InputError
+        None; with the nearest name.
+    """
+    names = [one.name for one in listed]
+    if name not in names:
+        raise InputError(f"{what}: no layer {name!r}{nearest(name, names)}; the network has {some(names, 24)}")
+    return listed[names.index(name)]

@@ -23,7 +23,6 @@ from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames, order_of
 from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import device_of, evaluating, forward
-from brainmap.features.layers.selection import choose
 from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.progress import log
 
@@ -309,29 +308,3 @@ def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict
     return {name: known[name] if name in known else replace(last, name=name) for name in names}
 
 
-def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of the layers meant by names, globs, kinds, places or depths, in network order.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
-        Only the first is used.
-    layers : str or sequence of str
-        "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
-        `brainmap.features.layers.selection`.
-
-    Raises
-    ------
-    InputError
-        Something that fits no layer.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3))
-    >>> select_layers(net, torch.zeros(1, 1, 8), "all")
-    ('0', '1', 'output')
-    >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear"])
-    ('1', 'output')
-    """
-    return choose(layers, list_layers(model, sounds), dict(model.named_modules()))

@@ -24,9 +24,9 @@ from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import OUTPUT, Stage
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.tap import Layer, list_layers, select_layers, tap
+from brainmap.features.layers.selection import named_layer, select_layers
+from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
-from brainmap.features.units.filters import named_layer
 from brainmap.names import file_name
 from brainmap.progress import progress
 from brainmap.record import atomic

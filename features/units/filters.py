@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import device_of, evaluating, forward
+from brainmap.features.layers.selection import named_layer
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, tensors
 
@@ -235,20 +235,6 @@ def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tens
     known = said if rate is None else rate
     assert known is not None
     return example, int(known)
-
-
-def named_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
-    """The layer of that name.
-
-    Raises
-    ------
-    InputError
-        None; with the nearest name.
-    """
-    names = [one.name for one in listed]
-    if name not in names:
-        raise InputError(f"{what}: no layer {name!r}{nearest(name, names)}; the network has {some(names, 24)}")
-    return listed[names.index(name)]
 
 
 def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:

@@ -22,10 +22,11 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT, Stage
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, select_layers, tap
+from brainmap.features.layers.selection import named_layer, select_layers
+from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import RMS_LEVEL
-from brainmap.features.units.filters import HALF_POWER, named_layer, passbands, waveform_of
+from brainmap.features.units.filters import HALF_POWER, passbands, waveform_of
 from brainmap.progress import progress
 
 Stimulus = Literal["tone", "noise"]
