@@ -22,6 +22,7 @@ from torch import nn
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.features.sounds.spectrogram import HOP, MELS, RATE
 
 Variant = Literal["plain", "do", "bn", "do+bn"]
 Nonlinearity = Literal["relu", "elu", "tanh"]
@@ -31,7 +32,6 @@ WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "bed", "bird", "tree", "cat", "house", "dog",
 )
-RATE = 16_000
 N_SAMPLES = 16_000
 
 
@@ -66,8 +66,6 @@ ARCHITECTURES = {
     "base-2d": Architecture(channels=(8, 16, 32, 64, 128), kernel=5, pool=2, pools=5, dims=2, hidden=(1024, 512),
                             accuracy="not reported"),
 }
-MELS = 64
-HOP = 125  # samples between the frames of a spectrogram
 _MODULES: dict[int, dict[str, type[nn.Module]]] = {
     1: {"conv": nn.Conv1d, "norm": nn.BatchNorm1d, "pool": nn.MaxPool1d, "gap": nn.AdaptiveAvgPool1d,
         "gmp": nn.AdaptiveMaxPool1d},

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.networks.zoo import HOP, MELS, RATE
+
+RATE = 16_000
+MELS = 64
+HOP = 125  # samples between the frames of a spectrogram
 
 _FLOOR = 1e-6  # of power: 16-bit playback is silent below
 
