@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
+from brainmap.features.maximization.settings import Parameterization
 
 if TYPE_CHECKING:
     from brainmap.features.maximization.settings import MaximizationSettings
 
-Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
 # 1/f rises no further below: a pattern with all its power at 1 Hz, held at a level, never gets anywhere
 LOWEST_HZ = 50.0
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import Stage
-from brainmap.features.maximization.priors import Parameterization
+
+Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
 
 Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
 Optimizer = Literal["gradient-rms", "adam"]

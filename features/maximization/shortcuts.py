@@ -8,13 +8,12 @@ that only scale, and in fetching memory for large maps; what a network computes 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from brainmap.features.maximization.site import Operation
 
 # Bytes of a map beyond which a batch goes through a convolution item by item: an allocator gives pages of large maps
 # back at once, and fetching them anew took four times as long as the convolution itself.
@@ -188,3 +187,20 @@ def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
 
         _COMPILED.append((pool, spread))
     return _COMPILED[0]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a forward pass: its name, what it was given, and what it gave."""
+
+    name: str
+    first: Tensor | None
+    out: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def given(self) -> list[Any]:
+        """Everything it was given, lists of tensors included."""
+        every = [*self.args, *self.kwargs.values()]
+        return [x for one in every for x in (one if isinstance(one, tuple | list) else (one,))]

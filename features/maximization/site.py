@@ -22,7 +22,7 @@ from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXE
 from brainmap.features.layers.ends import ENDS, RESHAPES
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import layers_named
-from brainmap.features.maximization.shortcuts import Shortcut, shortcuts
+from brainmap.features.maximization.shortcuts import Operation, Shortcut, shortcuts
 
 _POOLS = (
     "max_pool",
@@ -107,23 +107,6 @@ class _Until(TorchFunctionMode):
             raise _Reached
         self.done += 1
         return out
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation of a forward pass: its name, what it was given, and what it gave."""
-
-    name: str
-    first: Tensor | None
-    out: Any
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def given(self) -> list[Any]:
-        """Everything it was given, lists of tensors included."""
-        every = [*self.args, *self.kwargs.values()]
-        return [x for one in every for x in (one if isinstance(one, tuple | list) else (one,))]
 
 
 @dataclass
