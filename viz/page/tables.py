@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from brainmap.viz.rsa.profiles import decimals, needs_columns, needs_one_network
+from brainmap.viz.labels import decimals, needs_columns, needs_one_network
 from brainmap.viz.style import colormap, data_uri, readable_on
 
 

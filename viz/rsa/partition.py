@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.rsa.comparison.partition import Partition
-from brainmap.viz.rsa.profiles import decimals, needs_columns
+from brainmap.viz.labels import decimals, needs_columns
 from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, styled
 
 ROW = 0.3

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainmap.rsa.simulation.power import WANTED, PowerAnalysis
-from brainmap.viz.rsa.profiles import decimals
+from brainmap.viz.labels import decimals
 from brainmap.viz.style import INK, MUTED, headline, layer_colors, styled
 
 

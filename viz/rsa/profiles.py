@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
+from brainmap.viz.labels import decimals, needs_columns, needs_one_network
 from brainmap.viz.style import (
     ACCENT,
     HAIRLINE,
@@ -27,36 +28,6 @@ from brainmap.viz.style import (
     readable_on,
     styled,
 )  # fmt: skip
-
-
-def needs_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    """Raise an `InputError` that names the columns a table lacks."""
-    absent = [c for c in columns if c not in table.columns]
-    if absent:
-        raise InputError(f"{what}: table lacks {absent}, has {list(table.columns)}; wanted {list(columns)}")
-
-
-def needs_one_network(table: pd.DataFrame, what: str) -> None:
-    """Raise an `InputError` that names the networks of a table where there are several."""
-    names = list(dict.fromkeys(table["network"])) if "network" in table else []
-    if len(names) > 1:
-        raise InputError(f"{what}: expected the rows of one network, got those of {some(map(str, names))}; keep the "
-                         "rows of one of them")
-
-
-def decimals(value: float, digits: int = 2) -> str:
-    """A number as figures print it: no zero before the point, a true minus sign.
-
-    Examples
-    --------
-    >>> decimals(0.123), decimals(-0.5), decimals(1.0), decimals(-0.001), decimals(float("nan"))
-    ('.12', '−.50', '1.00', '.00', '–')
-    """
-    if not np.isfinite(value):
-        return "–"
-    text = f"{abs(value):.{digits}f}"
-    text = text[1:] if text.startswith("0") else text
-    return ("−" if value < 0 and float(text or 0) != 0 else "") + text
 
 
 def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.rsa.profiles import decimals
+from brainmap.viz.labels import decimals
 from brainmap.viz.style import MUTED, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
-from brainmap.viz.rsa.profiles import decimals, needs_columns
+from brainmap.viz.labels import decimals, needs_columns
 from brainmap.viz.style import INK, MUTED, layer_colors, styled
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
-from brainmap.viz.rsa.profiles import decimals
+from brainmap.viz.labels import decimals
 from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, styled
 
 Array = NDArray[np.floating]

@@ -28,8 +28,8 @@ from brainmap.study.stages.networks import Version, feeding, inputs_of, rdm_path
 from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
+from brainmap.viz.labels import decimals
 from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
-from brainmap.viz.rsa.profiles import decimals
 
 VERSION = 7
 TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
