@@ -96,7 +96,8 @@ def test_a_group_test_that_cannot_be_is_refused_by_check(
 def test_the_page_draws_differences_that_are_significant_and_names_the_others(tmp_path: Any) -> None:
     from nibabel import Nifti1Image
 
-    from brainmap.viz.page.write import ReportContent, write_report
+    from brainmap.viz.page.content import ReportContent
+    from brainmap.viz.page.write import write_report
 
     affine = np.array([[6.0, 0, 0, -60], [0, 6, 0, -80], [0, 0, 6, -40], [0, 0, 0, 1]])
     values = np.zeros((20, 22, 18), np.float32)

@@ -21,7 +21,8 @@ from scipy.signal import butter, sosfilt
 from scipy.spatial.distance import pdist
 
 from brainmap.errors import InputError, RunError
-from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
+from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
+from brainmap.viz.page.write import SheetRow, methods_paragraph, write_report
 
 WORDS = [
     "zero",

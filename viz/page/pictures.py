@@ -25,7 +25,7 @@ from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plo
 from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
 
 if TYPE_CHECKING:
-    from brainmap.viz.page.write import RdmPair, ReportContent
+    from brainmap.viz.page.content import RdmPair, ReportContent
 
 _LOG = logging.getLogger(__name__)
 

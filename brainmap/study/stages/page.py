@@ -29,7 +29,8 @@ from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.viz.labels import decimals
-from brainmap.viz.page.write import PatternPanel, RdmPair, ReportContent, SheetRow, methods_paragraph, write_report
+from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
+from brainmap.viz.page.write import SheetRow, methods_paragraph, write_report
 
 VERSION = 7
 TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
