@@ -17,14 +17,8 @@ from pydantic_core import ErrorDetails
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.names import slug
-from brainmap.study.settings.brain import (
-    Brain as Brain,
-    Inference as Inference,
-    Name,
-    Participant as Participant,
-    Section,
-    find_participant,
-)
+from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
+from brainmap.study.settings.participant import Participant as Participant, find_participant
 
 
 class About(Section):

@@ -29,7 +29,7 @@ from brainmap.rsa.patterns.volume import planned_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.study.results.context import Context, log, ready
-from brainmap.study.settings.brain import Participant
+from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.brains import mask_of, pattern_arguments
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import layer_names, model_rdms

@@ -21,7 +21,7 @@ from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.surface.rois import load_surface_rois
-from brainmap.study.settings.brain import Participant
+from brainmap.study.settings.participant import Participant
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -26,7 +26,7 @@ from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
-from brainmap.study.settings.brain import Participant
+from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import OF_DESIGN
 from brainmap.study.stages.networks import Version, layer_names, rdm_path
 

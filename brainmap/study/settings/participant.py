@@ -1,0 +1,131 @@
+"""The files of a participant, found where a study file says they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from brainmap.errors import InputError
+from brainmap.rsa.inputs.layouts import find_inputs
+from brainmap.rsa.inputs.runs import RunInputs, fill
+from brainmap.study.settings.brain import Brain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participant:
+    """One participant's files, found on disk.
+
+    Attributes
+    ----------
+    label : str
+    found : tuple of RunInputs
+        One entry an image, in natural order of sessions and runs.
+    """
+
+    label: str
+    brain: Brain
+    found: tuple[RunInputs, ...]
+    resolve: Callable[[str], str]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Labels of the runs; one empty string where nothing says them."""
+        trials = tuple(dict.fromkeys(row[3] for row in self.found[0].volumes))
+        by_trial = len(self.found) == 1 and len(trials) > 1
+        return trials if by_trial else tuple(dict.fromkeys(one.label for one in self.found))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The images, in the order of `found`."""
+        return tuple(one.image for one in self.found)
+
+    @property
+    def masks(self) -> list[str]:
+        """The brain masks, of which the voxels that all have are used."""
+        return list(dict.fromkeys(mask for one in self.found for mask in one.masks))
+
+    @property
+    def roi_files(self) -> list[str]:
+        """Every file the regions come from."""
+        rois = self.brain.rois
+        return [self.fill(name) for name in (rois.image, rois.table, *rois.masks.values()) if name is not None]
+
+    @property
+    def residuals(self) -> list[str]:
+        """What the models of the betas left over, where the study uses it."""
+        if self.brain.noise != "residuals":
+            return []
+        given = self.brain.residuals
+        named = [one.residuals if given is None else self.fill(given, one) for one in self.found]
+        return [name for name in dict.fromkeys(named) if name is not None]
+
+    @property
+    def sound(self) -> str | None:
+        """The statistic image of the voxel screen."""
+        return None if self.brain.screen.sound is None else self.fill(self.brain.screen.sound)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Every file that the participant's patterns depend on, images first."""
+        others = [name for one in self.found for name in (*_tables(one), *one.sidecars)]
+        sound = [self.sound] if self.sound else []
+        times = self.stim_times.values()
+        return list(dict.fromkeys([*self.files, *self.masks, *others, *times, *self.residuals, *sound]))
+
+    @property
+    def stim_times(self) -> dict[str, str]:
+        """AFNI's files of event times by condition, empty where events are tables."""
+        events = self.brain.events
+        return {name: self.fill(file) for name, file in events.items()} if isinstance(events, dict) else {}
+
+    def fill(self, pattern: str, one: RunInputs | None = None) -> str:
+        """A path of the study file with this participant's labels (and those of a run) in their places."""
+        places = {"participant": self.label}
+        if one is not None:
+            places |= {"session": one.session, "task": one.task, "run": one.run}
+        return self.resolve(fill(pattern, places))
+
+
+def _tables(one: RunInputs) -> list[str]:
+    named = [one.events, one.confounds, None if one.labels == "sub-brick" else one.labels]
+    return [name for name in named if name is not None]
+
+
+def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) -> Participant:
+    """One participant of a group, with the files its layout gives.
+
+    Raises
+    ------
+    InputError
+        A pattern or layout that finds nothing, or more than one image for a run; no brain mask.
+    """
+    where = brain.files if brain.layout == "files" else brain.folder
+    assert where is not None  # the settings were checked
+
+    def given(name: str | None) -> str | None:
+        return None if name is None else resolve(name)
+
+    labels = brain.labels if "labels" in brain.model_fields_set and isinstance(brain.labels, str) else None
+    found = find_inputs(
+        resolve(where), layout=brain.layout, participants=[label], kind=brain.kind, task=brain.task,
+        space=brain.space if brain.layout == "bids" or brain.space != "native" else None, desc=brain.desc,
+        sessions=brain.sessions, entities=brain.entities, mask=given(brain.mask), raw=given(brain.raw),
+        events=given(brain.events) if isinstance(brain.events, str) else None, confounds=given(brain.confounds),
+        labels=labels if labels == "sub-brick" else given(labels),
+    )  # fmt: skip
+    person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)
+    if not isinstance(brain.labels, str):
+        if len(brain.labels) != len(found):
+            raise InputError(
+                f"participant {label}: {len(brain.labels)} files of labels for {len(found)} images; wanted one for all,"
+                " one for each (a run), or a name with {run}"
+            )
+        named = [person.fill(name, one) for one, name in zip(found, brain.labels, strict=True)]
+        found = [replace(one, labels=name, volumes=()) for one, name in zip(found, named, strict=True)]
+        person = replace(person, found=tuple(found))
+    if not (person.masks or brain.on_surface):
+        raise InputError(
+            f"participant {label}: no brain mask beside {Path(found[0].image).name}; name one in [brain] mask"
+        )
+    return person
