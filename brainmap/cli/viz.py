@@ -349,7 +349,7 @@ def sheet(
 
 def _by_layer(path: str) -> dict[str, Any]:
     """Maps by layer: the sub-bricks of a searchlight, or the means of a group's."""
-    from brainmap.cli.rsa.searchlight import sub_bricks
+    from brainmap.cli.images import sub_bricks
 
     found = sub_bricks(path)
     means = {name.removesuffix("_mean"): image for name, image in found.items() if name.endswith("_mean")}

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from brainmap.cli.images import image_free, save_bricks
 from brainmap.cli.options import Jobs, Overwrite, said
 from brainmap.cli.rsa.rdm import Items, Missing, Noise, Stimuli, commands, counted, left_over, patterns_of
-from brainmap.cli.rsa.searchlight import Precision, Shrinkage, image_free, noise_per_sphere, save_bricks, voxel_noise
+from brainmap.cli.rsa.searchlight import Precision, Shrinkage, noise_per_sphere, voxel_noise
 from brainmap.errors import InputError
 
 PLACE = "{participant}"

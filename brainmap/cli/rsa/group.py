@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from brainmap.cli.images import image_free, save_bricks, sub_bricks
 from brainmap.cli.options import Jobs, Json, Overwrite, free, names, provenance, show
 from brainmap.cli.rsa.rdm import commands, counted
-from brainmap.cli.rsa.searchlight import image_free, save_bricks, sub_bricks
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import Jobs, Overwrite, free, said
+from brainmap.cli.images import PLACE, image_free, save_bricks
+from brainmap.cli.options import Jobs, Overwrite, said
 from brainmap.cli.rsa.rdm import (
     Betas,
     Items,
@@ -28,13 +29,11 @@ from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, re
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
 
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.searchlights.maps import SearchlightMaps
 
-PLACE = "{layer}"
 Precision = Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
 Shrinkage = Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")]
 
@@ -194,45 +193,3 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
     return noise_precision(data, method="diag")
 
 
-def image_free(path: str, overwrite: bool, option: str) -> None:
-    """Refuse an image that exists before anything is computed."""
-    from brainmap.rsa.images.names import afni_base
-
-    base = afni_base(path)
-    free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
-    if base is None and not path.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")
-
-
-def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
-    """Images on one grid as the sub-bricks of one file, with the command in its history."""
-    import nibabel
-    import numpy as np
-
-    from brainmap.record import command_line
-    from brainmap.rsa.images.files import save_image
-
-    volumes = [np.asarray(image.dataobj) for image in images]
-    joined = images[0]  # as it is, with its time axis, where it is the only one
-    if len(volumes) > 1:
-        joined = nibabel.Nifti1Image(np.stack(volumes, axis=3), images[0].affine)
-    return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
-
-
-def sub_bricks(path: str) -> dict[str, Nifti1Image]:
-    """The maps of one participant by the labels of their sub-bricks; the only one of a file is called map."""
-    import nibabel
-    import numpy as np
-
-    from brainmap.checks import some
-    from brainmap.rsa.images.files import load_image, sub_brick_labels
-
-    image = load_image(path)
-    values = np.asarray(image.dataobj)
-    if values.ndim == 3:
-        return {"map": image}
-    labels = sub_brick_labels(path)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise InputError(f"{path}: the label {some(twice)} is given to several sub-bricks; labels must differ")
-    return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}

@@ -1,0 +1,59 @@
+"""Images that commands write: where they may go, as one file a map or as sub-bricks of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainmap.cli.options import free
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+PLACE = "{layer}"
+
+
+def image_free(path: str, overwrite: bool, option: str) -> None:
+    """Refuse an image that exists before anything is computed."""
+    from brainmap.rsa.images.names import afni_base
+
+    base = afni_base(path)
+    free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
+    if base is None and not path.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")
+
+
+def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
+    """Images on one grid as the sub-bricks of one file, with the command in its history."""
+    import nibabel
+    import numpy as np
+
+    from brainmap.record import command_line
+    from brainmap.rsa.images.files import save_image
+
+    volumes = [np.asarray(image.dataobj) for image in images]
+    joined = images[0]  # as it is, with its time axis, where it is the only one
+    if len(volumes) > 1:
+        joined = nibabel.Nifti1Image(np.stack(volumes, axis=3), images[0].affine)
+    return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
+
+
+def sub_bricks(path: str) -> dict[str, Nifti1Image]:
+    """The maps of one participant by the labels of their sub-bricks; the only one of a file is called map."""
+    import nibabel
+    import numpy as np
+
+    from brainmap.checks import some
+    from brainmap.rsa.images.files import load_image, sub_brick_labels
+
+    image = load_image(path)
+    values = np.asarray(image.dataobj)
+    if values.ndim == 3:
+        return {"map": image}
+    labels = sub_brick_labels(path)
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(f"{path}: the label {some(twice)} is given to several sub-bricks; labels must differ")
+    return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}
