@@ -19,6 +19,14 @@ from brainmap.rsa.rdm.dissimilarity import Floats
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+CEILING_COLUMNS = {
+    "roi": "region of interest",
+    "lower": "lower noise ceiling: each participant against the others' mean",
+    "upper": "upper noise ceiling: each participant against the mean of all",
+    "n": "participants",
+    "approximate": "whether the upper bound is approximate (tau-a, tau-b, bures, partial scores)",
+}
+
 
 APPROXIMATE = ("tau-a", "tau-b", "bures")
 """Measures whose best pool is no mean."""

@@ -22,6 +22,15 @@ from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+SCORE_COLUMNS = {
+    "participant": "label of the participant",
+    "network": "network, or a control of it",
+    "layer": "layer of the network",
+    "time": "center of the window of the sound [s]",
+    "roi": "region of interest",
+    "score": "similarity of the model's and the region's RDM, in the measure named below",
+}
+
 Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")

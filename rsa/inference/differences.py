@@ -12,6 +12,20 @@ from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.inference.scores import Correction, Test, score_statistics
 
+DIFFERENCE_COLUMNS = {
+    "model": "model",
+    "other": "model that it is compared with",
+    "roi": "region of interest",
+    "difference": "mean score of the model less that of the other",
+    "standard_error": "of that difference",
+    "t": "test statistic",
+    "statistic": "test statistic",
+    "p": "two-sided, uncorrected",
+    "p_corrected": "corrected over all rows of the table: pairs of models x regions",
+    "n": "participants",
+    "smallest_p": "smallest p that so many participants can reach",
+}
+
 
 def score_differences(
     scores: NDArray[np.floating], *, test: Test = "signed-rank", correction: Correction = "fdr",

@@ -22,6 +22,19 @@ from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+PERMUTATION_COLUMNS = {
+    "model": "model",
+    "participant": "label of the participant",
+    "roi": "region of interest",
+    "score": "score with the true labels of the conditions",
+    "p": "share of relabelings whose score is as high",
+    "p_corrected": "corrected over the models of that region and participant, by the highest score of each relabeling",
+    "n": "relabelings",
+    "enumerated": "whether these are all that differ",
+    "distinct": "different RDMs that relabeling the model can give",
+    "smallest_p": "smallest p that these relabelings can reach",
+}
+
 Alternative = Literal["greater", "less", "two-sided"]
 Order = NDArray[np.intp]
 

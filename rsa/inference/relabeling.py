@@ -21,6 +21,18 @@ from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+RELABELING_COLUMNS = {
+    "model": "model",
+    "roi": "region of interest",
+    "mean": "mean score over participants, by the measure that relabelings are compared by",
+    "chance": "its mean over the relabelings of the sounds",
+    "statistic": "mean less chance, in standard deviations over the relabelings",
+    "p": "share of relabelings with a statistic as high, uncorrected",
+    "p_corrected": "corrected over all rows, by the highest statistic of each relabeling",
+    "n": "participants",
+    "smallest_p": "smallest p that relabelings of this model can reach",
+}
+
 Alternative = Literal["greater", "two-sided"]
 ALPHA = 0.05
 NEAR: dict[str, Measure] = {"tau-a": "rho-a", "tau-b": "spearman"}

@@ -22,6 +22,22 @@ from brainmap.rsa.rdm.alignment import rdm_names
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+BOOTSTRAP_COLUMNS = {
+    "model": "model",
+    "network": "network, or a control of it",
+    "layer": "layer",
+    "roi": "region of interest",
+    "score": "mean score over participants on the data as they are",
+    "mean": "mean score over the resamples, which the tests are about",
+    "standard_error": "of that mean, over participants, conditions or both, as said below",
+    "ci_low": "lower end of its 95 % confidence interval",
+    "ci_high": "upper end",
+    "t": "of the mean against 0",
+    "p": "one-sided, uncorrected",
+    "p_corrected": "corrected over all rows of the table: models x regions",
+    "below_ceiling": "how far the score lies below the lower noise ceiling, a band to look at: not tested",
+}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RoiBootstrap:

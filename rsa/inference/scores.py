@@ -22,6 +22,35 @@ from brainmap.rsa.rdm.dissimilarity import Floats
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
+BEST_COLUMNS = {
+    "network": "network",
+    "roi": "region of interest",
+    "layer": "layer chosen most often on one half of the stimuli",
+    "chosen_share": "share of the splits in which it was chosen",
+    "score": "score of the chosen layers on the other half, median over splits, mean over participants",
+    "standard_error": "of that mean",
+    "p": "of the score above 0, one-sided t test over participants (these sounds only), uncorrected",
+    "position": "mean relative depth of the layers chosen over splits, 0 first to 1 last; n/a where p is above .05",
+    "position_sd": "standard deviation of that depth over splits",
+    "position_low": "least depth of a layer that was chosen in a split",
+    "position_high": "greatest depth of a layer that was chosen in a split",
+    "n": "participants",
+}
+
+STATISTICS_COLUMNS = {
+    "network": "network, or a control of it",
+    "layer": "layer",
+    "time": "center of the window of the sound [s]",
+    "roi": "region of interest",
+    "mean": "mean score over participants",
+    "standard_error": "of that mean",
+    "statistic": "test statistic",
+    "p": "one-sided, uncorrected",
+    "p_corrected": "corrected over all rows of the table: networks and their controls x layers x regions",
+    "n": "participants",
+    "smallest_p": "smallest p that so many participants can reach",
+}
+
 Test = Literal["signed-rank", "t", "sign-flip"]
 Correction = Literal["none", "fdr", "bonferroni", "max-t"]
 Alternative = Literal["greater", "less", "two-sided"]

@@ -21,6 +21,17 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_buckets import Regressor, stimuli_in
 from brainmap.tables import by_folders, cells, one_condition, read_table
 
+VOXEL_COLUMNS = {
+    "roi": "region; the first row is the whole mask",
+    "voxels": "voxels of the region",
+    "outside_mask": "of these, outside the mask",
+    "dropped_nan": "left out: NaN or infinite in a pattern",
+    "dropped_constant": "left out: constant over the patterns of a run",
+    "dropped_unresponsive": "left out: no answer to sound",
+    "dropped_unreliable": "left out: responses of odd and even runs do not correlate enough",
+    "kept": "voxels used",
+}
+
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
 Runs = Sequence[object] | NDArray[Any]

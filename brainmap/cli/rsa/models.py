@@ -163,9 +163,9 @@ def partition(
 
     from brainmap.cli.options import FORMATS
     from brainmap.record import write_table
-    from brainmap.rsa.columns import STATISTICS_COLUMNS
     from brainmap.rsa.comparison.partition import partition_variance
     from brainmap.rsa.inference.partition import partition_statistics
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
 

@@ -201,7 +201,7 @@ def _prepared(
 
 def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
     from brainmap.record import write_table
-    from brainmap.rsa.columns import VOXEL_COLUMNS
+    from brainmap.rsa.patterns.table import VOXEL_COLUMNS
     from brainmap.rsa.patterns.volume import voxel_report
 
     if path is not None:
@@ -316,8 +316,7 @@ def compare(
 ) -> None:
     """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
     from brainmap.record import write_table
-    from brainmap.rsa.columns import CEILING_COLUMNS, STATISTICS_COLUMNS
-    from brainmap.rsa.comparison.ceilings import noise_ceilings
+    from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
     from brainmap.rsa.comparison.measures import compare_rdms
     from brainmap.rsa.comparison.partial import (
         aligned_controls,
@@ -326,6 +325,7 @@ def compare(
         partial_measure,
     )
     from brainmap.rsa.comparison.splines import partial_name
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
 
@@ -403,7 +403,7 @@ def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
 
 
 def _score_columns(table: pd.DataFrame) -> dict[str, str]:
-    from brainmap.rsa.columns import SCORE_COLUMNS
+    from brainmap.rsa.comparison.measures import SCORE_COLUMNS
 
     known = {**SCORE_COLUMNS, **_MODEL_COLUMNS, "data": "number of the data RDM, from 1", "name": "name of the RDM"}
     for side in ("model", "data"):

@@ -132,9 +132,8 @@ def _over_participants(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, test: str, against: str,
     correction: Any, n: int,
 ) -> Tables:  # fmt: skip
-    from brainmap.rsa.columns import DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
-    from brainmap.rsa.inference.differences import score_differences
-    from brainmap.rsa.inference.scores import score_statistics
+    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
     cube, labels = _cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
@@ -211,8 +210,8 @@ def _bootstrapped(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, fit: Any, correction: Any,
     n: int,
 ) -> Tables:  # fmt: skip
-    from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS
-    from brainmap.rsa.inference.roi_bootstrap import bootstrap_rois
+    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
+    from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
     models, data = _rdms(files)
     given: dict[str, Any] = {"over": over, "n": n, "measure": measure, "correction": correction, "rng": rng}
@@ -231,16 +230,14 @@ def _families(models: Any) -> dict[str, RDMs]:
 
 
 def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
-    from brainmap.rsa.columns import PERMUTATION_COLUMNS
-    from brainmap.rsa.inference.permutation import permutation_test
+    from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS, permutation_test
 
     models, data = _rdms(files)
     return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
 
 
 def _relabeled(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
-    from brainmap.rsa.columns import RELABELING_COLUMNS
-    from brainmap.rsa.inference.relabeling import relabeling_test
+    from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS, relabeling_test
 
     models, data = _rdms(files)
     return [(relabeling_test(models, data, measure=measure, permutations=n, rng=rng), RELABELING_COLUMNS)]
@@ -249,8 +246,7 @@ def _relabeled(files: list[Path], *, rng: np.random.Generator, wanted: bool, mea
 def _best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
-    from brainmap.rsa.columns import BEST_COLUMNS
-    from brainmap.rsa.inference.scores import split_half_best_layer
+    from brainmap.rsa.inference.scores import BEST_COLUMNS, split_half_best_layer
 
     models, data = _rdms(files)
     return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.columns import BOOTSTRAP_COLUMNS, DIFFERENCE_COLUMNS, STATISTICS_COLUMNS
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
-from brainmap.rsa.inference.differences import score_differences
+from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.inference.relabeling import relabeling_test
-from brainmap.rsa.inference.roi_bootstrap import RoiBootstrap, bootstrap_rois
-from brainmap.rsa.inference.scores import Correction, score_statistics
+from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
+from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, Correction, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.study.results.context import Context

@@ -14,8 +14,8 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
-from brainmap.rsa.columns import VOXEL_COLUMNS
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
+from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
