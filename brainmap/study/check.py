@@ -37,9 +37,10 @@ from brainmap.study.stages.calls import calls_line
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.explain import explained
 from brainmap.study.stages.group_maps import check_differences
-from brainmap.study.stages.networks import Version, check_items, class_names, load, load_baselines, network_key
+from brainmap.study.stages.networks import check_items, class_names, load, load_baselines, network_key
 from brainmap.study.stages.participants import WHITENED
 from brainmap.study.stages.surfaces import check_same_meshes, surface_problems, surface_row
+from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
 COSTLY = (

@@ -19,9 +19,10 @@ from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
 from brainmap.study.stages.explain import run_explain
 from brainmap.study.stages.group import run_group
-from brainmap.study.stages.networks import Loaded, run_networks
+from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import run_page
 from brainmap.study.stages.participants import chunk_folder, people_of, run_participants
+from brainmap.study.stages.versions import Loaded
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 

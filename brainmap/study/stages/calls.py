@@ -18,7 +18,7 @@ from brainmap.study.results.context import Context, ready
 
 if TYPE_CHECKING:
     from brainmap.study.settings.study import Baselines, Network
-    from brainmap.study.stages.networks import Loaded
+    from brainmap.study.stages.versions import Loaded
 
 CALLS_COLUMNS = {
     "stimulus_id": "stimulus",

@@ -28,7 +28,8 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import OF_DESIGN
-from brainmap.study.stages.networks import Version, layer_names, rdm_path
+from brainmap.study.stages.networks import layer_names, rdm_path
+from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
     import pandas as pd

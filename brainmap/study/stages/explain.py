@@ -19,16 +19,8 @@ from brainmap.features.representations.files import open_cams, save_cams, save_m
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
-from brainmap.study.stages.networks import (
-    Loaded,
-    Version,
-    array_paths,
-    class_names,
-    heard_key,
-    inputs_of,
-    store_path,
-    versions_of,
-)
+from brainmap.study.stages.networks import array_paths, class_names, heard_key, inputs_of, store_path, versions_of
+from brainmap.study.stages.versions import Loaded, Version
 
 log = logging.getLogger("brainmap")
 VERSION = 1

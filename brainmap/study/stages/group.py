@@ -34,9 +34,10 @@ from brainmap.study.stages.controls import (
 )
 from brainmap.study.stages.group_maps import group_map, run_group_maps, trained_layers
 from brainmap.study.stages.inference import inference_tables
-from brainmap.study.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study.stages.participants import SCORE_COLUMNS
 from brainmap.study.stages.spaces import common_space, to_transform
+from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -21,9 +21,10 @@ from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context, image_digest
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import regions_of
-from brainmap.study.stages.networks import Version, model_rdms, versions_of
+from brainmap.study.stages.networks import model_rdms, versions_of
 from brainmap.study.stages.spaces import common_map
 from brainmap.study.stages.surfaces import group_mesh, load_map
+from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
@@ -19,7 +17,6 @@ from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.store import current_arrays, open_store, weights_digest
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network
 from brainmap.features.networks.controls import control_network
-from brainmap.features.sounds.files import Sounds
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
@@ -28,44 +25,12 @@ from brainmap.rsa.rdm.files import load_rdms, save_rdms
 from brainmap.study.results.context import Context, ready
 from brainmap.study.settings.study import Baselines, Network
 from brainmap.study.stages.calls import write_calls
+from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 VERSION = 2  # 2: units are never averaged, and sounds have their level after they are cut
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A network of the study, ready to hear its sounds; `digest` says what it computes."""
-
-    settings: Network | Baselines
-    model: nn.Module
-    checkpoint: Checkpoint
-    sounds: Sounds
-    digest: str
-
-
-@dataclass(frozen=True)
-class Version:
-    """A network as it was trained, one of its controls, or the acoustic baselines."""
-
-    network: Network | Baselines
-    control: str  # "", "untrained" or "permuted"
-
-    @property
-    def name(self) -> str:
-        """Name in tables: `ch32`, `ch32-untrained`."""
-        return f"{self.network.name}-{self.control}" if self.control else self.network.name
-
-    def slug(self, layer: str) -> str:
-        """Name in files: `ch32trainedconv4`."""
-        return slug(f"{self.network.name}{self.state}{layer}")
-
-    @property
-    def state(self) -> str:
-        """trained, untrained or permuted; nothing for baselines, which learn nothing."""
-        return self.control or ("trained" if isinstance(self.network, Network) else "")
 
 
 def versions_of(context: Context) -> Iterator[Version]:

@@ -24,9 +24,10 @@ from brainmap.study.stages.explain import explained, read_cams, wav_folder
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.group import brain_rdms
 from brainmap.study.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
-from brainmap.study.stages.networks import Version, feeding, inputs_of, rdm_path, store_path, versions_of
+from brainmap.study.stages.networks import feeding, inputs_of, rdm_path, store_path, versions_of
 from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
+from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.viz.labels import decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent

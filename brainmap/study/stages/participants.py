@@ -28,8 +28,9 @@ from brainmap.study.settings.study import Participant
 from brainmap.study.stages.betas import with_betas
 from brainmap.study.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
 from brainmap.study.stages.controls import compared, design_digests, scores_of
-from brainmap.study.stages.networks import Version, layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study.stages.surfaces import mesh_files, surface_maps
+from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset

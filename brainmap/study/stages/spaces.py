@@ -9,8 +9,8 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.names import image_files
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant
-from brainmap.study.stages.networks import Version
 from brainmap.study.stages.participants import map_path
+from brainmap.study.stages.versions import Version
 
 _MOST = 12  # lines of a list for people
 
