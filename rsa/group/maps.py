@@ -19,6 +19,7 @@ from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, clus
 from brainmap.rsa.group.enhancement import Enhancement, cluster_threshold
 from brainmap.rsa.group.places import Places, places_of
 from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.scores import corrected as corrected_p
 from brainmap.rsa.inference.sign_flips import Alternative, SignFlip, sign_flip_test
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ class _Family:
 
     def _rows(self, found: SignFlip, n_maps: int) -> dict[str, Floats]:
         """What was found, a row a map."""
-        corrected = _fdr(found.p) if self.correction == "fdr" else found.p_corrected
+        corrected = corrected_p(found.p, "fdr") if self.correction == "fdr" else found.p_corrected
         rows = {"statistic": found.statistic, "p": found.p, "p_corrected": corrected}
         if found.enhanced is not None:
             rows["enhanced"] = found.enhanced
@@ -389,11 +390,3 @@ def _stack(
     scores = np.stack([one[tested] for one in values]).astype(np.float64).reshape(len(by_model), n, -1)
     return places, scores, tested, int((asked & ~tested).sum())
 
-
-def _fdr(p: Floats) -> Floats:
-    from scipy.stats import false_discovery_control
-
-    corrected = np.full(p.shape, np.nan)
-    known = ~np.isnan(p)
-    corrected[known] = false_discovery_control(p[known])
-    return corrected
