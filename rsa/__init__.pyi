@@ -11,11 +11,9 @@ from .comparison.partial import (
     partial_ceilings as partial_ceilings,
 )
 from .comparison.partition import Partition as Partition, partition_variance as partition_variance
-from .inference.partition import partition_statistics as partition_statistics
 from .comparison.reliability import rdm_reliability as rdm_reliability
-from .glm.betas import Betas as Betas, fit_betas as fit_betas
+from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
-from .glm.betas import design_rdms as design_rdms
 from .glm.events import read_events as read_events
 from .glm.files import save_betas as save_betas
 from .group.adjacency import (
@@ -39,6 +37,7 @@ from .images.volumes import ImageInfo as ImageInfo, Stat as Stat
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from .inference.crossvalidation import bootstrap_models as bootstrap_models
 from .inference.differences import score_differences as score_differences
+from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
 from .inference.relabeling import relabeling_test as relabeling_test
 from .inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
@@ -51,7 +50,6 @@ from .inputs.layouts import (
     load_inputs as load_inputs,
 )
 from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
-from .rdm.run_noise import noise_precision as noise_precision
 from .patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
 from .patterns.screen import (
     responsive_voxels as responsive_voxels,
@@ -59,9 +57,11 @@ from .patterns.screen import (
     voxel_reliability as voxel_reliability,
 )
 from .patterns.surface import load_surface_patterns as load_surface_patterns
-from .surface.rois import load_surface_rois as load_surface_rois
-from .patterns.volume import check_patterns as check_patterns, load_patterns as load_patterns, voxel_report as voxel_report
-from .rdm.sources import select_roi as select_roi
+from .patterns.volume import (
+    check_patterns as check_patterns,
+    load_patterns as load_patterns,
+    voxel_report as voxel_report,
+)
 from .rdm.alignment import stack_rdms as stack_rdms
 from .rdm.compute import compute_rdms as compute_rdms
 from .rdm.files import load_rdms as load_rdms, save_rdms as save_rdms
@@ -70,7 +70,8 @@ from .rdm.hypotheses import (
     phonetic_rdm as phonetic_rdm,
     read_model_rdms as read_model_rdms,
 )
-from .rdm.run_noise import RunNoise as RunNoise
+from .rdm.run_noise import RunNoise as RunNoise, noise_precision as noise_precision
+from .rdm.sources import select_roi as select_roi
 from .regions.labels import (
     AUDITORY_CENTERS as AUDITORY_CENTERS,
     Rois as Rois,
@@ -100,3 +101,4 @@ from .surface.data import (
 )
 from .surface.discs import Discs as Discs, discs_on as discs_on
 from .surface.meshes import Mesh as Mesh, load_mesh as load_mesh, mesh_edges as mesh_edges
+from .surface.rois import load_surface_rois as load_surface_rois

@@ -22,10 +22,10 @@ from .features.units import (
     plot_tuning_curves as plot_tuning_curves,
 )
 from .features.voicing import plot_voiced_attention as plot_voiced_attention
+from .page.content import PatternPanel as PatternPanel, RdmPair as RdmPair, ReportContent as ReportContent
 from .page.methods import methods_paragraph as methods_paragraph
 from .page.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
 from .page.write import write_report as write_report
-from .page.content import PatternPanel as PatternPanel, RdmPair as RdmPair, ReportContent as ReportContent
 from .rsa.design import plot_design as plot_design
 from .rsa.partition import plot_partition as plot_partition
 from .rsa.power import plot_power as plot_power

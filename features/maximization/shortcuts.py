@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-
 
 # Bytes of a map beyond which a batch goes through a convolution item by item: an allocator gives pages of large maps
 # back at once, and fetching them anew took four times as long as the convolution itself.

@@ -19,7 +19,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
 from brainmap.rsa.glm.design import GlmSettings, Hrf, Model, NoiseModel, Others
-from brainmap.rsa.glm.design_rdms import rdms_of_parts, in_geometry
+from brainmap.rsa.glm.design_rdms import in_geometry, rdms_of_parts
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, noise_said, plan_betas

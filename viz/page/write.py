@@ -21,11 +21,10 @@ from brainmap.viz.page.cards import Card, cam_cards, pattern_cards
 from brainmap.viz.page.content import PatternPanel, ReportContent
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
-from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.page.tables import HeatRow, Table, heat_rows, make_table, of_network
 from brainmap.viz.style import layer_colors
 
-__all__ = ["PatternPanel", "RdmPair", "ReportContent", "SheetRow", "methods_paragraph", "write_report"]
+__all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
 _SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all
 _PEAKS = ("network", "layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected",
