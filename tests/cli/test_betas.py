@@ -18,7 +18,7 @@ import pytest
 
 from brainmap import rsa
 
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_haxby = pytest.mark.skipif(not (DATA / "haxby").is_dir(), reason=f"real data not found at {DATA}")
 T_R, RUNS = 2.5, 12
 

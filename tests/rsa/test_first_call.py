@@ -12,7 +12,7 @@ import pytest
 
 from brainmap.compiled import njit
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import gc, sys

@@ -18,7 +18,7 @@ from brainmap.features.networks.zoo import build_network, initialize
 from brainmap.features.sounds.spectrogram import log_mel
 
 Array = NDArray[np.float32]
-NETWORKS = Path(__file__).resolve().parents[1] / "data" / "networks"
+NETWORKS = Path(__file__).resolve().parents[3] / "data" / "networks"
 WORDS = NETWORKS.parent / "words" / "stimuli.tsv"
 METHODS: tuple[Method, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam")
 

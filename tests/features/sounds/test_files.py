@@ -22,7 +22,7 @@ from brainmap.features.sounds.files import (
     sounds_from_array,
 )
 
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).resolve().parents[3] / "../shared/data"))
 FORMATS = [
     ("wav", "PCM_U8", 2e-2), ("wav", "PCM_16", 1e-3), ("wav", "PCM_24", 1e-3), ("wav", "PCM_32", 1e-3),
     ("wav", "FLOAT", 1e-3), ("wav", "DOUBLE", 1e-3), ("flac", "PCM_16", 1e-3), ("flac", "PCM_24", 1e-3),

@@ -23,7 +23,7 @@ from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
 
 Array = NDArray[np.float32]
 RATE = 16_000
-WORDS = Path(__file__).resolve().parents[1] / "data" / "words"
+WORDS = Path(__file__).resolve().parents[3] / "data" / "words"
 
 
 def pulses(hertz: float, n: int) -> Array:

@@ -21,7 +21,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_head
 
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "afni"
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "afni"
 written_by_afni = pytest.mark.skipif(not DATA.is_dir(), reason=f"no files written by AFNI in {DATA}")
 NAMES = [
     "atlas+orig", "f_asl+orig", "f_rai+orig", "gz_f+orig", "mixed+orig", "msb_f+orig", "oblique+orig",

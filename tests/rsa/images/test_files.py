@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
 
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 AFFINE = np.array([[-3.0, 0.2, 0, 71], [0.1, 3.5, 0.3, -90], [0, -0.2, 4, 12], [0, 0, 0, 1]])
 
 

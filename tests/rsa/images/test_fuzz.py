@@ -26,7 +26,7 @@ from brainmap.errors import BrainmapError, BrainmapWarning
 from brainmap.rsa.glm.afni_matrix import read_design
 from brainmap.rsa.images.afni import parse_head, parse_label_table
 
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "afni"
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "afni"
 written_by_afni = pytest.mark.skipif(not DATA.is_dir(), reason=f"no files written by AFNI in {DATA}")
 fuzzed = settings(max_examples=120, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = ["f_rai+orig", "s_bucket+orig", "ts_s+orig", "oblique+orig", "atlas+orig", "v_mni+tlrc", "mixed+orig"]

@@ -28,7 +28,7 @@ from brainmap.rsa.regions.labels import Rois
 SHAPE = (4, 3, 5)
 AFFINE = np.diag([3.0, 3, 4, 1])
 WORDS = ["no", "yes", "tree", "cat"]
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def image(values: np.ndarray, *, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:

@@ -18,7 +18,7 @@ from brainmap.rsa.regions.rois import Rois, load_mask
 
 AFFINE = np.array([[-2.0, 0, 0, 8], [0, 3, 0, -9], [0, 0, 4, -8], [0, 0, 0, 1]])
 TABLE = pd.DataFrame({"index": [1, 2, 7], "name": ["L_A1", "R_A1", "belt"]})
-DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 needs_afni = pytest.mark.skipif(
     not (DATA / "afni").is_dir(), reason="files written by AFNI are not here (see BRAINMAP_TEST_DATA)"
 )
