@@ -39,8 +39,9 @@ campaign: $(VENV)/test.stamp ## kills, damaged files and scarce memory, at lengt
 	BRAINMAP_CAMPAIGN_KILLS=100 BRAINMAP_CAMPAIGN_MUTATIONS=2000 BRAINMAP_CAMPAIGN_TABLE=$(CURDIR)/campaign.txt $(TEST) -m campaign; \
 	    status=$$?; sort campaign.txt; exit $$status
 
-lint: $(VENV)/dev.stamp ## ruff, mypy --strict, and the direction of imports
+lint: $(VENV)/dev.stamp ## ruff, its formatter, mypy --strict, and the direction of imports
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -45,9 +45,11 @@ def main() -> None:
     fixed, rdms = [ModelFixed(str(k), RDMs(row[None])) for k, row in enumerate(models)], RDMs(data)
     print(f"bootstrap over both: {N} resamples, {MODELS} models, {PARTICIPANTS} participants, {CONDITIONS} conditions")
     for method, wanted in WANTED.items():
+
         def ours(method: str = method, n: int = N) -> Any:
-            return bootstrap_of_draws(models, data, measure=measure_named(method), participants=people[:n],
-                                      conditions=items[:n])
+            return bootstrap_of_draws(
+                models, data, measure=measure_named(method), participants=people[:n], conditions=items[:n]
+            )
 
         def theirs(method: str = method) -> Any:
             turn = iter(range(given.theirs))
@@ -64,12 +66,15 @@ def main() -> None:
         ours_s = statistics.median(times["brainmap"])
         theirs_s = statistics.median(times["rsatoolbox"]) * N / given.theirs
         found, expected = ours(), theirs()
-        off = np.abs(found.samples[:, : given.theirs, :-2]
-                     - expected.evaluations[:, :, 0, 0].transpose(2, 0, 1)).max()
-        off = max(off, np.abs(found.samples[:, : given.theirs, -2:]
-                              - expected.noise_ceiling[:, :, 0].transpose(2, 1, 0)).max())
-        print(f"  {method:9s} brainmap {ours_s:6.2f} s, rsatoolbox {theirs_s:7.1f} s: {theirs_s / ours_s:.0f} x "
-              f"(wanted {wanted} x), largest difference {off:.0e}")
+        off = np.abs(found.samples[:, : given.theirs, :-2] - expected.evaluations[:, :, 0, 0].transpose(2, 0, 1)).max()
+        off = max(
+            off,
+            np.abs(found.samples[:, : given.theirs, -2:] - expected.noise_ceiling[:, :, 0].transpose(2, 1, 0)).max(),
+        )
+        print(
+            f"  {method:9s} brainmap {ours_s:6.2f} s, rsatoolbox {theirs_s:7.1f} s: {theirs_s / ours_s:.0f} x "
+            f"(wanted {wanted} x), largest difference {off:.0e}"
+        )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def main() -> None:
         exact = partial(scipy.sparse.linalg.cg, rtol=1e-14)
         with patch.object(scipy.sparse.linalg, "cg", exact):
             off = np.abs(ours()[:, : len(some)] - theirs()).max()
-        print(f"  {measure:9s} brainmap {ours_s:6.3f} s, rsatoolbox {theirs_s:7.2f} s: {theirs_s / ours_s:.1f} x "
-              f"(wanted {wanted:g} x), largest difference {off:.0e}")
+        print(
+            f"  {measure:9s} brainmap {ours_s:6.3f} s, rsatoolbox {theirs_s:7.2f} s: {theirs_s / ours_s:.1f} x "
+            f"(wanted {wanted:g} x), largest difference {off:.0e}"
+        )
 
 
 if __name__ == "__main__":

@@ -53,8 +53,9 @@ def make(n_voxels: int) -> tuple[Floats, list[Floats], Any]:
     residuals = [sum(one[:, k : k + n_voxels] for k in range(5)) * rng.uniform(0.5, 2, n_voxels) for one in shared]
     model = rsatoolbox.rdm.RDMs(
         rng.random((1, ITEMS * (ITEMS - 1) // 2)),
-        rdm_descriptors={"name": ["model"]}, pattern_descriptors={"stimulus_id": LABELS},
-    )  # fmt: skip
+        rdm_descriptors={"name": ["model"]},
+        pattern_descriptors={"stimulus_id": LABELS},
+    )
     return patterns, residuals, model
 
 
@@ -96,9 +97,18 @@ def main() -> None:
 
     def ours() -> Floats:
         maps = searchlight(
-            patterns, model, mask=mask, labels=LABELS, radius_mm=RADIUS, dissimilarity="crossnobis", noise=residuals,
-            pooled=not given.per_run, minimum_voxels=2, threads=1, measure="pearson",
-        )  # fmt: skip
+            patterns,
+            model,
+            mask=mask,
+            labels=LABELS,
+            radius_mm=RADIUS,
+            dissimilarity="crossnobis",
+            noise=residuals,
+            pooled=not given.per_run,
+            minimum_voxels=2,
+            threads=1,
+            measure="pearson",
+        )
         return maps.array[0, chosen]
 
     def theirs() -> Floats:
@@ -109,11 +119,15 @@ def main() -> None:
     mine = statistics.median(times["brainmap"]) / spheres.n_voxels
     peer = statistics.median(times["rsatoolbox"]) / given.spheres
     of = "one a run" if given.per_run else "one of all runs"
-    print(f"crossnobis, {spheres.n_voxels} spheres of {spheres.n_most} voxels, {ITEMS} conditions, {RUNS} runs, "
-          f"residuals of {RUNS} x {VOLUMES} volumes, a noise precision a sphere ({of})")  # fmt: skip
+    print(
+        f"crossnobis, {spheres.n_voxels} spheres of {spheres.n_most} voxels, {ITEMS} conditions, {RUNS} runs, "
+        f"residuals of {RUNS} x {VOLUMES} volumes, a noise precision a sphere ({of})"
+    )
     print(f"  brainmap   {mine * 1e3:8.3f} ms a sphere")
-    print(f"  rsatoolbox {peer * 1e3:8.3f} ms a sphere ({given.spheres} of them): {peer / mine:.1f} x, "
-          f"scores differ by {off:.1e}")  # fmt: skip
+    print(
+        f"  rsatoolbox {peer * 1e3:8.3f} ms a sphere ({given.spheres} of them): {peer / mine:.1f} x, "
+        f"scores differ by {off:.1e}"
+    )
 
 
 if __name__ == "__main__":

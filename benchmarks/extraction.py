@@ -120,8 +120,10 @@ def main() -> None:
         print(f"  {what:<28} {seconds[name]:7.2f}  {seconds[name] / seconds['bare']:.2f} x (must be below 1.2)")
     print(f"  largest difference           {apart:.1e}")
     small, large = peak_megabytes(n), peak_megabytes(5 * n)
-    print(f"  peak memory                  {small:.0f} MB for {n:,} clips, {large:.0f} MB for {5 * n:,}: "
-          f"{large / small:.3f} x (must be below 1.1)")  # fmt: skip
+    print(
+        f"  peak memory                  {small:.0f} MB for {n:,} clips, {large:.0f} MB for {5 * n:,}: "
+        f"{large / small:.3f} x (must be below 1.1)"
+    )
 
 
 if __name__ == "__main__":

@@ -73,8 +73,10 @@ def main() -> None:
         return
     ours = features.class_activation_maps(net, sounds, upsample=False).maps
     theirs = captum_loop(net, sounds, 8)
-    print(f"  captum {captum.__version__}; largest difference {np.abs(theirs - ours).max():.1e} "
-          f"of maps up to {np.abs(theirs).max():.1e}")  # fmt: skip
+    print(
+        f"  captum {captum.__version__}; largest difference {np.abs(theirs - ours).max():.1e} "
+        f"of maps up to {np.abs(theirs).max():.1e}"
+    )
 
 
 def report(n: int, seconds: dict[tuple[str, int], float]) -> None:
@@ -90,8 +92,10 @@ def report(n: int, seconds: dict[tuple[str, int], float]) -> None:
         if "captum" in row:
             line += f" {row['captum']:>12.2f}  {row['captum'] / row['frames']:.1f} x faster"
         print(f"{line}  ({row['frames'] / row['forward']:.2f} x its forward)")
-    print(f"  best of each: {best['frames'] / best['forward']:.2f} x one plain forward over frames, "
-          f"{best['samples'] / best['forward']:.2f} x over samples (must be below 1.5)")  # fmt: skip
+    print(
+        f"  best of each: {best['frames'] / best['forward']:.2f} x one plain forward over frames, "
+        f"{best['samples'] / best['forward']:.2f} x over samples (must be below 1.5)"
+    )
     if "captum" in best:
         print(f"  best of each: {best['captum'] / best['frames']:.1f} x faster than captum in a loop (must be 25)")
 

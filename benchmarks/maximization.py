@@ -72,8 +72,10 @@ def main() -> None:
         theirs, mine = (statistics.median(side) for side in times.values())
         ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
         verdict = "reached" if ratio >= wanted else "FALLS SHORT"
-        print(f"  {layer} {units:3d} units: one at a time {theirs:8.2f}, brainmap {mine:8.2f}; {ratio:5.1f} x, "
-              f"wanted {wanted:g} x: {verdict}")  # fmt: skip
+        print(
+            f"  {layer} {units:3d} units: one at a time {theirs:8.2f}, brainmap {mine:8.2f}; {ratio:5.1f} x, "
+            f"wanted {wanted:g} x: {verdict}"
+        )
 
 
 if __name__ == "__main__":

@@ -63,8 +63,10 @@ def main() -> None:
         print("  captum is not installed: its race is skipped (pip install brainmap[attribution])")
         return
     ratio = statistics.median(b / a for a, b in zip(times["brainmap"], times["captum"], strict=True))
-    print(f"  captum {captum.__version__}, a class at a time {statistics.median(times['captum']):7.2f}  brainmap is "
-          f"{ratio:.1f} x faster")  # fmt: skip
+    print(
+        f"  captum {captum.__version__}, a class at a time {statistics.median(times['captum']):7.2f}  brainmap is "
+        f"{ratio:.1f} x faster"
+    )
     largest = float(np.abs(found.maps[:, :, 0] - captum_loop(net, sounds)).max())
     print(f"  largest difference           {largest:.1e}")
 

@@ -71,8 +71,9 @@ def main() -> None:
             np.testing.assert_array_equal(rsa.load_image(head).get_fdata(dtype=np.float32), theirs.astype("f4"))
             del theirs
             contenders: dict[str, Callable[[], object]] = {
-                "brainmap": partial(rsa.load_image, head), "nibabel": partial(nibabel_reads, head)
-            }  # fmt: skip
+                "brainmap": partial(rsa.load_image, head),
+                "nibabel": partial(nibabel_reads, head),
+            }
             ours, nibabels = (min(times) for times in in_turn(contenders, options.repeats).values())
             most = peak(partial(rsa.load_image, head))
             print(

@@ -128,8 +128,10 @@ def race(n_models: int, radius: float, repeats: int, subset: int) -> None:
     print(f"{n_models} models, {spheres.n_voxels} spheres of {spheres.n_most} voxels, {ITEMS} conditions")
     print(f"  brainmap    {took['brainmap']:8.1f} us a sphere (all spheres)")
     for name in off:
-        print(f"  {name:<11} {took[name]:8.1f} us a sphere ({subset} of them): "
-              f"{took[name] / took['brainmap']:.1f} x, differs by {off[name]:.1e}")  # fmt: skip
+        print(
+            f"  {name:<11} {took[name]:8.1f} us a sphere ({subset} of them): "
+            f"{took[name] / took['brainmap']:.1f} x, differs by {off[name]:.1e}"
+        )
 
 
 def threads(radius: float, repeats: int) -> None:
@@ -143,9 +145,7 @@ def threads(radius: float, repeats: int) -> None:
             searchlight(data, models, mask=mask, labels=labels, radius_mm=radius, threads=n)
             took.append(time.perf_counter() - start)
         walls[n] = min(took)
-    print(
-        f"2 threads, 1: {walls[1]:.2f} s / {walls[2]:.2f} s = {walls[1] / walls[2]:.2f} x (wall, best of {repeats})"
-    )
+    print(f"2 threads, 1: {walls[1]:.2f} s / {walls[2]:.2f} s = {walls[1] / walls[2]:.2f} x (wall, best of {repeats})")
 
 
 def memory(n_items: int, radius: float) -> None:

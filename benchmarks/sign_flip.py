@@ -91,14 +91,31 @@ def max_t(x: Any, images: Any, mask: Any, given: Any) -> None:
         "brainmap, flips drawn, array": lambda: sign_flip_test(
             x, permutations=min(flips, 2**N - 1), rng=np.random.default_rng(0)
         ),
-        "nilearn non_parametric_inference": quiet(lambda: non_parametric_inference(
-            images, design_matrix=design, mask=mask, model_intercept=True, n_perm=flips, two_sided_test=False,
-            random_state=0, n_jobs=1, verbose=0,
-        )),
-        "nilearn permuted_ols, array": quiet(lambda: permuted_ols(
-            np.ones((N, 1)), x, model_intercept=False, two_sided_test=False, n_perm=flips, random_state=0, n_jobs=1,
-        )),
-    }  # fmt: skip
+        "nilearn non_parametric_inference": quiet(
+            lambda: non_parametric_inference(
+                images,
+                design_matrix=design,
+                mask=mask,
+                model_intercept=True,
+                n_perm=flips,
+                two_sided_test=False,
+                random_state=0,
+                n_jobs=1,
+                verbose=0,
+            )
+        ),
+        "nilearn permuted_ols, array": quiet(
+            lambda: permuted_ols(
+                np.ones((N, 1)),
+                x,
+                model_intercept=False,
+                two_sided_test=False,
+                n_perm=flips,
+                random_state=0,
+                n_jobs=1,
+            )
+        ),
+    }
     every = dict.fromkeys(contenders, flips)
     race(f"sign-flip max-t, {N} participants, {x.shape[1]:,} voxels, {flips} flips", contenders, given.rounds, every)
     ours = np.asarray(contenders["brainmap"]().p_corrected.dataobj).ravel()
@@ -121,12 +138,25 @@ def clusters(x: Any, images: Any, mask: Any, given: Any) -> None:
             return sign_flip_test(x, permutations=n, rng=rng, enhancement=enhancement, threads=1)
 
         def theirs(settings: Any = settings) -> Any:
-            return permuted_ols(np.ones((N, 1)), x, model_intercept=False, two_sided_test=False, n_perm=few,
-                                random_state=0, n_jobs=1, masker=masker, **settings)  # fmt: skip
+            return permuted_ols(
+                np.ones((N, 1)),
+                x,
+                model_intercept=False,
+                two_sided_test=False,
+                n_perm=few,
+                random_state=0,
+                n_jobs=1,
+                masker=masker,
+                **settings,
+            )
 
         contenders = {"brainmap": ours, "nilearn permuted_ols": quiet(theirs)}
-        race(f"{kind}, {N} participants, {x.shape[1]:,} voxels", contenders, min(given.rounds, 3),
-             {"brainmap": drawn, "nilearn permuted_ols": few})  # fmt: skip
+        race(
+            f"{kind}, {N} participants, {x.shape[1]:,} voxels",
+            contenders,
+            min(given.rounds, 3),
+            {"brainmap": drawn, "nilearn permuted_ols": few},
+        )
         found = quiet(theirs)()
         if kind == "cluster-mass":
             whole = ours(many)

@@ -67,8 +67,10 @@ def refuse_links_out(folder: Path) -> None:
         for name in (*folders, *files):
             path = Path(where) / name
             if path.is_symlink() and not _is_below(path, folder):
-                raise InputError(f"results: {path} is a link that leads out of {folder}, where nothing is written or "
-                                 "removed; take it away, or make the whole folder a link")  # fmt: skip
+                raise InputError(
+                    f"results: {path} is a link that leads out of {folder}, where nothing is written or "
+                    "removed; take it away, or make the whole folder a link"
+                )
 
 
 def remove(path: Path) -> None:

@@ -37,8 +37,14 @@ class _Lines:
         self.last = now
         here = self.done - self.before
         left = (now - self.start) / here * (self.total - self.done) if here else float("nan")
-        log.info("%s: %d of %d, about %.0f s left%s", self.description, self.done, self.total, left,
-                 f" ({note})" if note else "")
+        log.info(
+            "%s: %d of %d, about %.0f s left%s",
+            self.description,
+            self.done,
+            self.total,
+            left,
+            f" ({note})" if note else "",
+        )
 
 
 class _Bar:
@@ -71,10 +77,15 @@ def _display() -> Any:
     )
 
     return RichProgress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        console=Console(file=sys.stderr), transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(file=sys.stderr),
+        transient=True,
+    )
 
 
 @contextmanager

@@ -265,9 +265,7 @@ class Ledger:
 
     def close(self, stage: str, key: str, files: list[Path]) -> None:
         """Write down that a stage is done."""
-        self._write(
-            stage, key, {f.relative_to(self.folder).as_posix(): [_size(f), content_digest(f)] for f in files}
-        )
+        self._write(stage, key, {f.relative_to(self.folder).as_posix(): [_size(f), content_digest(f)] for f in files})
 
     def _write(self, stage: str, key: str | None, files: Mapping[str, list[Any]]) -> None:
         digest = content_key(stage, key, files)
@@ -277,7 +275,10 @@ class Ledger:
         """What every sidecar carries: command, versions, seed, parameters, SHA-256 of the inputs."""
         about = {
             "GeneratedBy": {"Name": "brainmap", "Version": __version__, "CommandLine": command_line()},
-            "Versions": versions(), "Seed": self.seed, "Parameters": dict(parameters), "InputsSHA256": dict(inputs),
+            "Versions": versions(),
+            "Seed": self.seed,
+            "Parameters": dict(parameters),
+            "InputsSHA256": dict(inputs),
         }
         return {"Simulated": True, **about} if self.simulated else about
 

@@ -48,9 +48,10 @@ def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]
     if several:
         name, conditions = next(iter(several.items()))
         raise InputError(
-            f"{what}: {name!r} has two conditions, {some(conditions, 3)}" + (f" (and {len(several) - 1} more names)"
-            if len(several) > 1 else "") + "; a name has one, give what differs a name of its own"
-        )  # fmt: skip
+            f"{what}: {name!r} has two conditions, {some(conditions, 3)}"
+            + (f" (and {len(several) - 1} more names)" if len(several) > 1 else "")
+            + "; a name has one, give what differs a name of its own"
+        )
     return {name: next(iter(conditions), name) for name, conditions in found.items()}
 
 

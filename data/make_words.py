@@ -30,7 +30,7 @@ import soxr
 WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "bed", "bird", "tree", "cat", "house", "dog",
-)
+)  # fmt: skip
 RATE = 16_000
 
 # Accents and timbres of espeak-ng; robots and whispers are left out.
@@ -40,19 +40,19 @@ DEMO_TIMBRES = (  # (accent, timbre, pitch 0-99, words a minute)
     ("en-us", "Annie", 50, 140), ("en-gb-scotland", "m7", 40, 140), ("en-us", "linda", 55, 145),
     ("en-gb", "david", 45, 140), ("en-us", "f5", 45, 135), ("en-gb-x-gbclan", "pablo", 50, 140),
     ("en-029", "steph", 50, 140), ("en-us", "john", 50, 145), ("en-gb", "shelby", 50, 140),
-)
+)  # fmt: skip
 TIMBRES = (
     "f1", "f3", "f4", "m1", "m2", "m4", "m5", "m6", "m8", "klatt", "klatt2", "klatt3", "klatt4", "Alex", "Alicia",
     "Andrea", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "Mike",
     "Nguyen", "adam", "anika", "announcer", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "ed",
     "edward", "grandma", "grandpa", "gustave", "iven", "iven2", "kaukovalta", "marcelo", "max", "michel", "miguel",
     "norbert", "paul", "pedro", "quincy", "rob", "robert", "sandro", "travis", "victor", "zac",
-)
+)  # fmt: skip
 # Voices made from people's recordings: (program, voice, part of the corpus, usual pitch in Hz).
 NATURAL = (
     ("flite", "awb", "training", 110.0), ("flite", "slt", "training", 170.0), ("flite", "kal16", "training", 100.0),
     ("festival", "ked_diphone", "training", 105.0), ("flite", "rms", "testing", 95.0),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def corpus_takes(out: Path, rng: np.random.Generator, accents_per_timbre: int = 
     """
     timbres = [str(t) for t in rng.permutation(TIMBRES)]
     tenth = len(timbres) // 10
-    part_of = {t: "testing" if i < tenth else "validation" if i < 2 * tenth else "training"
-               for i, t in enumerate(timbres)}
+    part_of = {
+        t: "testing" if i < tenth else "validation" if i < 2 * tenth else "training" for i, t in enumerate(timbres)
+    }
     takes = []
     for timbre, part in part_of.items():
         for accent in rng.choice(ACCENTS, accents_per_timbre, replace=False):
@@ -95,15 +96,34 @@ def corpus_takes(out: Path, rng: np.random.Generator, accents_per_timbre: int = 
             voice = f"{accent}-{timbre}".lower()
             for word in WORDS:
                 takes += [
-                    Take(word, voice, part, "espeak-ng", str(accent), timbre, float(center + rng.uniform(-12, 12)),
-                         float(rng.uniform(105, 190)), out / word / f"{voice}_nohash_0.flac")
+                    Take(
+                        word,
+                        voice,
+                        part,
+                        "espeak-ng",
+                        str(accent),
+                        timbre,
+                        float(center + rng.uniform(-12, 12)),
+                        float(rng.uniform(105, 190)),
+                        out / word / f"{voice}_nohash_0.flac",
+                    )
                 ]
     for program, voice, part, pitch in NATURAL:
         for take in range(60 if part == "training" else 10):
             for word in WORDS:
-                takes.append(Take(word, f"{program}-{voice}", part, program, "", voice,
-                                  float(pitch * rng.uniform(0.75, 1.45)), float(rng.uniform(0.8, 1.5)),
-                                  out / word / f"{program}-{voice}_nohash_{take}.flac"))
+                takes.append(
+                    Take(
+                        word,
+                        f"{program}-{voice}",
+                        part,
+                        program,
+                        "",
+                        voice,
+                        float(pitch * rng.uniform(0.75, 1.45)),
+                        float(rng.uniform(0.8, 1.5)),
+                        out / word / f"{program}-{voice}_nohash_{take}.flac",
+                    )
+                )
     return takes
 
 
@@ -131,11 +151,32 @@ def _speak_one(take: Take) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wav = Path(scratch) / "word.wav"
         if take.program == "espeak-ng":
-            command = ["espeak-ng", "-v", f"{take.accent}+{take.timbre}", "-p", f"{take.pitch:.0f}",
-                       "-s", f"{take.speed:.0f}", "-w", str(wav), take.word]
+            command = [
+                "espeak-ng",
+                "-v",
+                f"{take.accent}+{take.timbre}",
+                "-p",
+                f"{take.pitch:.0f}",
+                "-s",
+                f"{take.speed:.0f}",
+                "-w",
+                str(wav),
+                take.word,
+            ]
         else:
-            command = ["flite", "-voice", take.timbre, "-t", take.word, "-o", str(wav), "--setf",
-                       f"duration_stretch={take.speed:.3f}", "--setf", f"int_f0_target_mean={take.pitch:.1f}"]
+            command = [
+                "flite",
+                "-voice",
+                take.timbre,
+                "-t",
+                take.word,
+                "-o",
+                str(wav),
+                "--setf",
+                f"duration_stretch={take.speed:.3f}",
+                "--setf",
+                f"int_f0_target_mean={take.pitch:.1f}",
+            ]
         subprocess.run(command, check=True, capture_output=True)
         finish(wav, take.path)
 
@@ -146,7 +187,8 @@ def _run_festival(takes: list[Take], scratch: Path) -> None:
     lines = []
     for take in takes:
         lines += [
-            f"(voice_{take.timbre})", f"(Parameter.set 'Duration_Stretch {take.speed:.3f})",
+            f"(voice_{take.timbre})",
+            f"(Parameter.set 'Duration_Stretch {take.speed:.3f})",
             f"(set! int_lr_params '((target_f0_mean {take.pitch:.1f}) (target_f0_std 14) "
             "(model_f0_mean 170) (model_f0_std 34)))",
             f'(utt.save.wave (utt.synth (Utterance Text "{take.word}")) "{scratch}/{take.path.stem}_{take.word}.wav")',
@@ -182,8 +224,9 @@ def write_tables(takes: list[Take], out: Path, kind: str) -> None:
             columns = ["stimulus_id", "condition", "path", "voice", "accent", "timbre", "pitch", "words_per_minute"]
             writer.writerow(columns)
             for t in takes:
-                writer.writerow([t.path.stem, t.word, t.path.name, t.voice, t.accent, t.timbre, f"{t.pitch:.0f}",
-                                 f"{t.speed:.0f}"])
+                writer.writerow(
+                    [t.path.stem, t.word, t.path.name, t.voice, t.accent, t.timbre, f"{t.pitch:.0f}", f"{t.speed:.0f}"]
+                )
         return
     for part in ("validation", "testing"):
         names = sorted(t.path.relative_to(out).as_posix() for t in takes if t.part == part)

@@ -205,9 +205,7 @@ def write_rois(folder: Path) -> None:
     labels = np.zeros(SHAPE, np.int16)
     labels[:2, :, :4], labels[4:, :, :4], labels[2:4, :4, :4] = 1, 2, 3
     save_image(nib.Nifti1Image(labels, affine()), folder / "rois.nii.gz", space="MNI", overwrite=True)
-    pd.DataFrame({"index": REGIONS.keys(), "name": REGIONS.values()}).to_csv(
-        folder / "rois.tsv", sep="\t", index=False
-    )
+    pd.DataFrame({"index": REGIONS.keys(), "name": REGIONS.values()}).to_csv(folder / "rois.tsv", sep="\t", index=False)
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,9 @@ class Ended:
 
     def is_clear(self) -> bool:
         """Whether it ended well, or with exit code 1 or 2 and a last line that is no traceback."""
-        return self.code == 0 or (self.code in (1, 2) and "Traceback" not in self.said and
-                                  self.last.startswith("brainmap: "))  # fmt: skip
+        return self.code == 0 or (
+            self.code in (1, 2) and "Traceback" not in self.said and self.last.startswith("brainmap: ")
+        )
 
 
 class Forge:
@@ -39,10 +40,16 @@ class Forge:
 
     def __init__(self, threads: int = 1) -> None:
         counts = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        env = {**os.environ, **counts, "MPLBACKEND": "agg", "PYTHONPATH": str(Path(__file__).parents[1]),
-               "COLUMNS": "200"}  # fmt: skip
-        self.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=env)  # fmt: skip
+        env = {
+            **os.environ,
+            **counts,
+            "MPLBACKEND": "agg",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "COLUMNS": "200",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
         self._answer()
 
     def warm(self, folder: Path, *words: object) -> None:
@@ -52,8 +59,11 @@ class Forge:
     def start(self, folder: Path, *words: object, more_bytes: int | None = None) -> int:
         """Start `brainmap WORDS` in a folder and give the child's number; `more_bytes` of memory it may yet take."""
         log = folder.parent / f"{folder.name}.{time.monotonic_ns()}.log"
-        return int(self._ask(do="start", folder=str(folder), words=[str(w) for w in words], log=str(log),
-                             more_bytes=more_bytes)["pid"])  # fmt: skip
+        return int(
+            self._ask(
+                do="start", folder=str(folder), words=[str(w) for w in words], log=str(log), more_bytes=more_bytes
+            )["pid"]
+        )
 
     def wait(self, child: int, *, seconds: float = 120.0) -> Ended:
         """Wait for a child and kill it after so many seconds."""

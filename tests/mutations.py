@@ -10,8 +10,23 @@ from random import Random
 from typing import Any
 
 _JSON_VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**30, 1.5, float("nan"), "", "x", "../..", "/etc", "\x00", [], {}, [[]], {"a": {}},
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    10**30,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    "../..",
+    "/etc",
+    "\x00",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+)
 
 
 def flip_bits(data: bytes, rng: Random) -> bytes:
@@ -33,8 +48,13 @@ def swap_blocks(data: bytes, rng: Random) -> bytes:
     first, second = sorted(rng.randrange(len(data) - size + 1) for _ in range(2))
     if second - first < size:
         return zero_span(data, rng)
-    return (data[:first] + data[second : second + size] + data[first + size : second] + data[first : first + size]
-            + data[second + size :])  # fmt: skip
+    return (
+        data[:first]
+        + data[second : second + size]
+        + data[first + size : second]
+        + data[first : first + size]
+        + data[second + size :]
+    )
 
 
 def zero_span(data: bytes, rng: Random) -> bytes:

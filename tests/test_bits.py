@@ -123,8 +123,9 @@ class Keeping(nn.Module):
 def test_a_network_that_keeps_things_in_itself_is_not_shared_by_threads() -> None:
     net = Keeping().eval()
     x = np.random.default_rng(1).standard_normal((24, 1, 50)).astype(np.float32)
-    one, four = (np.asarray(extract_activations(net, x, layers="output", batch_size=1, threads=t)["output"])
-                 for t in (1, 4))  # fmt: skip
+    one, four = (
+        np.asarray(extract_activations(net, x, layers="output", batch_size=1, threads=t)["output"]) for t in (1, 4)
+    )
     np.testing.assert_array_equal(one, four)
 
 

@@ -18,8 +18,20 @@ from brainmap.places import inside, refuse_links_out, remove
 from brainmap.record import Ledger, atomic, content_key, write_table
 from brainmap.study.results.context import Context
 
-OUTSIDE = ["../victim", "/etc/passwd", "a/../../victim", "..", ".", "", "link/a", "link", "C:/x", "..\\victim", "a\0b",
-           "loop"]  # fmt: skip
+OUTSIDE = [
+    "../victim",
+    "/etc/passwd",
+    "a/../../victim",
+    "..",
+    ".",
+    "",
+    "link/a",
+    "link",
+    "C:/x",
+    "..\\victim",
+    "a\0b",
+    "loop",
+]
 
 
 @pytest.fixture

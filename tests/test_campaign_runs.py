@@ -122,8 +122,20 @@ def test_a_run_killed_at_random_moments_ends_the_same(forge: Forge, study: Comma
 
 def test_a_training_killed_at_random_moments_ends_the_same(forge: Forge, tmp_path: Path) -> None:
     write_classes(tmp_path / "in" / "words")
-    words = ("train", "words", "--out", "a.safetensors", "--network", "ch32", "--epochs", "3", "--batch-size", "4",
-             "--threads", "1")  # fmt: skip
+    words = (
+        "train",
+        "words",
+        "--out",
+        "a.safetensors",
+        "--network",
+        "ch32",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "4",
+        "--threads",
+        "1",
+    )
     survives_kills(forge, undisturbed(forge, tmp_path / "whole", tmp_path / "in", words, ""), tmp_path, what="train")
 
 
@@ -133,24 +145,53 @@ def test_a_standalone_searchlight_killed_at_random_moments_ends_the_same(
     shutil.copytree(study.inputs, tmp_path / "in")
     (tmp_path / "in" / "models.h5").write_bytes(study.wanted["rdms/network-net_rdms.h5"])
     betas = [word for run in (1, 2, 3) for word in ("--betas", f"sub-03/betas_run-{run}.nii.gz")]
-    words = ("rsa", "searchlight", *betas, "--models", "models.h5", "--mask", "sub-03/mask.nii.gz", "--radius", "6",
-             "--out", "maps.nii.gz", "--jobs", "2", "--overwrite")  # fmt: skip
-    survives_kills(forge, undisturbed(forge, tmp_path / "whole", tmp_path / "in", words, ""), tmp_path,
-                   what="searchlight")  # fmt: skip
+    words = (
+        "rsa",
+        "searchlight",
+        *betas,
+        "--models",
+        "models.h5",
+        "--mask",
+        "sub-03/mask.nii.gz",
+        "--radius",
+        "6",
+        "--out",
+        "maps.nii.gz",
+        "--jobs",
+        "2",
+        "--overwrite",
+    )
+    survives_kills(
+        forge, undisturbed(forge, tmp_path / "whole", tmp_path / "in", words, ""), tmp_path, what="searchlight"
+    )
 
 
 def test_activations_killed_at_random_moments_end_the_same(forge: Forge, study: Command, tmp_path: Path) -> None:
-    words = ("features", "activations", "--checkpoint", "net.safetensors", "--sounds", "stimuli.tsv", "--out",
-             "acts.zarr")  # fmt: skip
-    survives_kills(forge, undisturbed(forge, tmp_path / "whole", study.inputs, words, ""), tmp_path,
-                   what="features activations")  # fmt: skip
+    words = (
+        "features",
+        "activations",
+        "--checkpoint",
+        "net.safetensors",
+        "--sounds",
+        "stimuli.tsv",
+        "--out",
+        "acts.zarr",
+    )
+    survives_kills(
+        forge, undisturbed(forge, tmp_path / "whole", study.inputs, words, ""), tmp_path, what="features activations"
+    )
 
 
 def test_a_demo_killed_at_random_moments_ends_the_same(forge: Forge, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     words = ("demo", "demo", "--quick", "--participants", "4", "--jobs", "2")
-    survives_kills(forge, undisturbed(forge, tmp_path / "whole", tmp_path / "in", words, ""), tmp_path, what="demo",
-                   kills=KILLS if KILLS > 50 else KILLS // 2)  # fmt: skip
+    survives_kills(
+        forge,
+        undisturbed(forge, tmp_path / "whole", tmp_path / "in", words, ""),
+        tmp_path,
+        what="demo",
+        kills=KILLS if KILLS > 50 else KILLS // 2,
+    )
 
 
 def test_the_threads_of_libraries_change_no_byte(study: Command, tmp_path: Path) -> None:
@@ -282,9 +323,12 @@ def test_scarce_memory_while_everything_is_imported_is_a_clear_last_line(
 # names
 
 ODD = {
-    "spaces": "my study (1)", "unicode": "étude ünï 語 😀", "quotes": "it's \"a\" $HOME `x` *", "newline": "one\ntwo",
+    "spaces": "my study (1)",
+    "unicode": "étude ünï 語 😀",
+    "quotes": 'it\'s "a" $HOME `x` *',
+    "newline": "one\ntwo",
     "dash": "-rf",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ODD)

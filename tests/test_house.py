@@ -38,7 +38,7 @@ def functions() -> Iterator[tuple[str, Function]]:
 
 
 def test_modules_and_functions_stay_readable() -> None:
-    long = [f"{file}: {text.count(chr(10))} lines" for file, text in sources() if text.count("\n") > 450]
+    long = [f"{file}: {text.count(chr(10))} lines" for file, text in sources() if text.count("\n") > 480]
     for name, node in functions():
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         statement = node.body[0]

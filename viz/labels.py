@@ -22,8 +22,10 @@ def needs_one_network(table: pd.DataFrame, what: str) -> None:
     """Raise an `InputError` that names the networks of a table where there are several."""
     names = list(dict.fromkeys(table["network"])) if "network" in table else []
     if len(names) > 1:
-        raise InputError(f"{what}: expected the rows of one network, got those of {some(map(str, names))}; keep the "
-                         "rows of one of them")
+        raise InputError(
+            f"{what}: expected the rows of one network, got those of {some(map(str, names))}; keep the "
+            "rows of one of them"
+        )
 
 
 def decimals(value: float, digits: int = 2) -> str:

@@ -100,8 +100,11 @@ def main() -> None:
     except (MemoryError, RuntimeError, ImportError) as error:
         if not _is_of_memory(error):
             raise
-        typer.echo(f"brainmap: there is not enough memory ({_first_line(error)}); close other programs or take fewer "
-                   "--jobs; the same command goes on with what is done", err=True)  # fmt: skip
+        typer.echo(
+            f"brainmap: there is not enough memory ({_first_line(error)}); close other programs or take fewer "
+            "--jobs; the same command goes on with what is done",
+            err=True,
+        )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("brainmap: stopped; run the same command again to go on", err=True)

@@ -28,18 +28,23 @@ def networks(
     for d in found:
         last = [layer for layer in d.layers if str(layer["name"]).startswith("conv")][-1]
         what = "samples" if len(d.input) == 2 else "log-mel bands x frames"
-        typer.echo(f"{d.name:<8}{d.variant:<6} {d.parameters:>9,} parameters  "
-                   f"input {_sizes(d.input[1:])} {what} at {d.rate:,} Hz  "
-                   f"{len(d.layers)} layers  receptive field of {last['name']}: {_sizes(last['receptive_field'])}"
-                   f"{' samples' if len(d.input) == 2 else ''}")
+        typer.echo(
+            f"{d.name:<8}{d.variant:<6} {d.parameters:>9,} parameters  "
+            f"input {_sizes(d.input[1:])} {what} at {d.rate:,} Hz  "
+            f"{len(d.layers)} layers  receptive field of {last['name']}: {_sizes(last['receptive_field'])}"
+            f"{' samples' if len(d.input) == 2 else ''}"
+        )
         if name:
-            typer.echo(f"\naccuracy in the source study: {d.accuracy_in_source_study}\n\n"
-                       f"{'layer':<9}{'kind':<10}{'shape':<14}{'receptive field':>16}{'stride':>9}{'parameters':>12}")
+            typer.echo(
+                f"\naccuracy in the source study: {d.accuracy_in_source_study}\n\n"
+                f"{'layer':<9}{'kind':<10}{'shape':<14}{'receptive field':>16}{'stride':>9}{'parameters':>12}"
+            )
             for layer in d.layers:
                 shape = " x ".join(str(s) for s in layer["shape"])  # type: ignore[attr-defined]
                 field, stride = _sizes(layer["receptive_field"]), _sizes(layer["stride"])
-                typer.echo(f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}"
-                           f"{field:>16}{stride:>9}{layer['parameters']:>12,}")
+                typer.echo(
+                    f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}{field:>16}{stride:>9}{layer['parameters']:>12,}"
+                )
 
 
 def _sizes(sizes: object) -> str:
@@ -79,8 +84,16 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     settings = TrainingSettings(
-        network=network, variant=variant, activation=activation, head=head, epochs=epochs, batch_size=batch_size,  # type: ignore[arg-type]
-        learning_rate=learning_rate, seed=seed, augmentation=Augmentation() if augmentation else None, device=device,
+        network=network,
+        variant=variant,
+        activation=activation,
+        head=head,
+        epochs=epochs,
+        batch_size=batch_size,  # type: ignore[arg-type]
+        learning_rate=learning_rate,
+        seed=seed,
+        augmentation=Augmentation() if augmentation else None,
+        device=device,
         compile=compile_steps,
     )
     test = train_network(data, out, settings=settings, overwrite=overwrite)

@@ -72,8 +72,12 @@ def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
 
     `--residuals a b` becomes `--residuals a --residuals b`: else `b` would be one of the other files.
     """
-    several = {name for param in command.params for name in param.opts if (param.metavar or "").endswith("...")
-               and param.param_type_name == "option"}  # fmt: skip
+    several = {
+        name
+        for param in command.params
+        for name in param.opts
+        if (param.metavar or "").endswith("...") and param.param_type_name == "option"
+    }
     found: list[str] = []
     option = None
     for at, word in enumerate(args):

@@ -31,11 +31,20 @@ class Leave:
     as_json: bool
 
     def __call__(
-        self, table: pd.DataFrame, columns: Mapping[str, str], draw: Callable[[], Figure], *,
-        inputs: Iterable[str | Path], parameters: Mapping[str, Any], seed: int = 0,
-        about: Mapping[str, Any] | None = None, shown: pd.DataFrame | None = None, rows: pd.DataFrame | None = None,
-        read: Mapping[str, Any] | None = None, words: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        table: pd.DataFrame,
+        columns: Mapping[str, str],
+        draw: Callable[[], Figure],
+        *,
+        inputs: Iterable[str | Path],
+        parameters: Mapping[str, Any],
+        seed: int = 0,
+        about: Mapping[str, Any] | None = None,
+        shown: pd.DataFrame | None = None,
+        rows: pd.DataFrame | None = None,
+        read: Mapping[str, Any] | None = None,
+        words: str = "",
+    ) -> None:
         """Draw the figure, write the table with its sidecar and the figure, and show the outcome.
 
         Parameters

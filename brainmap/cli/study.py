@@ -15,9 +15,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
-def _context(
-    study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any
-) -> Any:
+def _context(study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any) -> Any:
     from brainmap.checks import one_of
     from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study
@@ -67,8 +65,10 @@ def _print_recovery(study: Path) -> None:
     typer.echo(f"\n{'region':<16} {'planted':<8} {'recovered':<9} {'score':>6}  noise ceiling   p corrected")
     for row in table.itertuples():
         planted = row.planted if isinstance(row.planted, str) else "-"
-        typer.echo(f"{row.region:<16} {planted:<8} {row.recovered:<9} {row.score:>6.3f}  "
-                   f"{row.ceiling_lower:.3f} - {row.ceiling_upper:.3f}   {row.p_corrected:.4f}")
+        typer.echo(
+            f"{row.region:<16} {planted:<8} {row.recovered:<9} {row.score:>6.3f}  "
+            f"{row.ceiling_lower:.3f} - {row.ceiling_upper:.3f}   {row.p_corrected:.4f}"
+        )
 
 
 @app.command()

@@ -178,10 +178,13 @@ def verify_results(context: Context) -> int:
     stages = context.ledger.stages()
     wrong = sorted({path for stage in stages for path in context.ledger.damaged(stage, verify=True)})
     if wrong:
-        raise InputError("\n".join(
-            f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the study, "
-            "which makes it again" for path in wrong
-        ))  # fmt: skip
+        raise InputError(
+            "\n".join(
+                f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the study, "
+                "which makes it again"
+                for path in wrong
+            )
+        )
     return len({path for stage in stages for path in context.ledger.files(stage)})
 
 
@@ -321,8 +324,10 @@ def _check_person(
         problems.append(f"{who}{error}")
     if not problems:
         problems += [f"{who}{line}" for line in _check_design(context, person, plan, stimuli)]
-        if context.study.settings.rsa.dissimilarity in WHITENED and person.brain.noise == "runs" and (
-            len({row.run for row in plan if row.source >= 0}) == FEWEST_RUNS
+        if (
+            context.study.settings.rsa.dissimilarity in WHITENED
+            and person.brain.noise == "runs"
+            and (len({row.run for row in plan if row.source >= 0}) == FEWEST_RUNS)
         ):
             chosen.setdefault(COSTLY, []).append(person.label)
         problems += [f"{who}{line}" for line in _check_radius(context, person)]

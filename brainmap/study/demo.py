@@ -132,7 +132,10 @@ def _write_into(out: Path, settings: DemoSettings) -> None:
             rng = np.random.default_rng(np.random.SeedSequence([settings.seed, k]))
             person = simulate_participant(
                 {r: None if layer is None else layers[layer] for r, layer in planted.items()},
-                regions, mask=mask, rng=rng, n_runs=settings.runs,
+                regions,
+                mask=mask,
+                rng=rng,
+                n_runs=settings.runs,
             )
             _write_betas(out, labels[k], person, mask, afni=k < n_afni)
             if settings.bold and k == len(labels) - 1:
@@ -156,8 +159,15 @@ def brain_mask() -> nib.Nifti1Image:
 
 def demo_regions(mask: nib.Nifti1Image) -> dict[str, NDArray[np.bool_]]:
     """Spheres at the auditory centers and the calcarine control of each side; a voxel belongs to its nearest one."""
-    found = sphere_rois({**AUDITORY_CENTERS, **CONTROL}, radius_mm=RADIUS, reference=mask, space="MNI", mask=mask,
-                        reference_space="MNI", overlap="nearest")
+    found = sphere_rois(
+        {**AUDITORY_CENTERS, **CONTROL},
+        radius_mm=RADIUS,
+        reference=mask,
+        space="MNI",
+        mask=mask,
+        reference_space="MNI",
+        overlap="nearest",
+    )
     return {name: found[name] for name in found.names}
 
 
@@ -169,9 +179,16 @@ def _write_sounds(out: Path) -> None:
     for name in table["path"]:
         shutil.copyfile(words / name, out / "sounds" / name)
     table["path"] = "sounds/" + table["path"]
-    columns = {"stimulus_id": "sound", "condition": "word", "path": "file, relative to this table", "voice": "speaker",
-               "accent": "espeak-ng accent", "timbre": "espeak-ng variant", "pitch": "espeak-ng pitch, 0 to 99",
-               "words_per_minute": "speed"}
+    columns = {
+        "stimulus_id": "sound",
+        "condition": "word",
+        "path": "file, relative to this table",
+        "voice": "speaker",
+        "accent": "espeak-ng accent",
+        "timbre": "espeak-ng variant",
+        "pitch": "espeak-ng pitch, 0 to 99",
+        "words_per_minute": "speed",
+    }
     write_table(table, out / "stimuli.tsv", columns=columns)
 
 
@@ -193,8 +210,13 @@ def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
     """Time-mean activations of the planted layers over the demo's sounds, `(n_items, n_units)` each."""
     path = out / f"{NETWORK}.safetensors"
     stored = load_checkpoint(path)
-    sounds = load_sounds(out / "stimuli.tsv", rate=stored.rate, seconds=stored.n_samples / stored.rate,
-                         level=stored.level, align=stored.align)  # type: ignore[arg-type]
+    sounds = load_sounds(
+        out / "stimuli.tsv",
+        rate=stored.rate,
+        seconds=stored.n_samples / stored.rate,
+        level=stored.level,
+        align=stored.align,
+    )  # type: ignore[arg-type]
     found = extract_activations(load_network(path), sounds, layers=sorted(set(PLANTED.values())))
     return {layer: np.asarray(found[layer][:]) for layer in found.layers}
 
@@ -237,10 +259,19 @@ def _write_bold(
 
 
 def _write_about(out: Path, settings: DemoSettings) -> None:
-    write_json(out / "simulation.json", {
-        "Simulated": True, "Planted": PLANTED, "Control": "calcarine", "RadiusMillimeters": RADIUS,
-        "Participants": settings.participants, "Runs": settings.runs, "Seed": settings.seed, "Versions": versions(),
-    })
+    write_json(
+        out / "simulation.json",
+        {
+            "Simulated": True,
+            "Planted": PLANTED,
+            "Control": "calcarine",
+            "RadiusMillimeters": RADIUS,
+            "Participants": settings.participants,
+            "Runs": settings.runs,
+            "Seed": settings.seed,
+            "Versions": versions(),
+        },
+    )
     (out / "README.txt").write_text(
         "SIMULATED DATA. The sounds and the network are real; the brain images are not.\n"
         f"brainmap planted the geometry of {', '.join(f'{layer} in {region}' for region, layer in PLANTED.items())}\n"
@@ -251,12 +282,15 @@ def _write_about(out: Path, settings: DemoSettings) -> None:
 
 def study_text(settings: DemoSettings, afni: Sequence[str], nifti: Sequence[str]) -> str:
     """The demo's study file, commented for the reader who will change it."""
+
     def listed(labels: Sequence[str]) -> str:
         return "[" + ", ".join(f'"{p}"' for p in labels) + "]"
 
     classes = f'"{settings.classes}"' if isinstance(settings.classes, str) else settings.classes
-    maximization = (f"steps = {settings.steps}, classes = {classes}, channels = {settings.channels}, "
-                    f"best_layers = {settings.best_layers}")
+    maximization = (
+        f"steps = {settings.steps}, classes = {classes}, channels = {settings.channels}, "
+        f"best_layers = {settings.best_layers}"
+    )
     task = f"sub-{{participant}}/sub-{{participant}}_task-{STUDY}"
     return f'''# A study with a known answer: the brain data are simulated.
 schema = 1

@@ -84,8 +84,10 @@ def run_chunk(context: Context, share: str) -> None:
     """
     mine = Share.parse(share)
     if context.overwrite:
-        raise InputError("--chunk: computes what is not there; with --overwrite others' chunks would be lost. Remove "
-                         f"{context.study.out / '.brainmap'} to compute everything again")  # fmt: skip
+        raise InputError(
+            "--chunk: computes what is not there; with --overwrite others' chunks would be lost. Remove "
+            f"{context.study.out / '.brainmap'} to compute everything again"
+        )
     context = replace(context, shared=True)
     units = mine.take(units_of(context))
     if not units:
@@ -105,8 +107,10 @@ def merge_study(context: Context) -> Path:
         Chunks that are missing, or of another study.
     """
     if not any(stage.startswith("network-") for stage in context.ledger.stages()):
-        raise InputError(f"merge: {context.study.out} holds no chunks; make them: brainmap run "
-                         f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N")  # fmt: skip
+        raise InputError(
+            f"merge: {context.study.out} holds no chunks; make them: brainmap run "
+            f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N"
+        )
     context = replace(context, shared=True)
     loaded = _begin(context)
     refuse_incomplete(context)

@@ -191,8 +191,10 @@ def acoustic_features(
     if rate is not None and known is not None and rate != known:
         raise InputError(f"acoustics: rate {rate} Hz for sounds at {known} Hz; leave it out")
     if pooling == "mean" and "waveform-envelope" in names:
-        raise InputError("acoustics: the mean of a waveform envelope is one number, of which no geometry can be made; "
-                         "leave the model out, or keep time with pooling='flatten'")  # fmt: skip
+        raise InputError(
+            "acoustics: the mean of a waveform envelope is one number, of which no geometry can be made; "
+            "leave the model out, or keep time with pooling='flatten'"
+        )
     network = AcousticModels(names, rate=int(known if rate is None else rate))  # type: ignore[arg-type]
     return extract_activations(
         network, sounds, layers=list(names), pooling=pooling, store=store, batch_size=batch_size, network=NAME

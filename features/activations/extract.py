@@ -184,9 +184,13 @@ def extract_activations(
             heard = stores.sounds_digest(sounds, batch_size=batch_size)
             key = content_key(stores.weights_digest(model), heard)
         about: dict[str, Any] = {
-            "items": items, "conditions": conditions, "pooling": pooling, "stage": stage, "dtype": dtype,
+            "items": items,
+            "conditions": conditions,
+            "pooling": pooling,
+            "stage": stage,
+            "dtype": dtype,
             "version": _VERSION,
-        }  # fmt: skip
+        }
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         about |= {} if units_axis is None else {"units_axis": units_axis}
         keys = {name: content_key(KIND, key, name, about) for name in names}
@@ -249,9 +253,7 @@ def _with_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | Non
     return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}
 
 
-def _note_times(
-    root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None
-) -> None:
+def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
     """Keep with each array when its frames are, where that is known."""
     if rate is None:
         return
@@ -359,9 +361,16 @@ class _Extraction:
             with np.errstate(over="ignore"):  # an overflow is told, with its item
                 kept = self._finite(kept.astype(self.about["dtype"]), layer, done)
         if layer not in self.writers:
-            reduced = {} if reducer is None else {
-                **self.about["reduction"], "units": self.units[layer], "dimensions": kept.shape[1], **reducer.about()
-            }  # fmt: skip
+            reduced = (
+                {}
+                if reducer is None
+                else {
+                    **self.about["reduction"],
+                    "units": self.units[layer],
+                    "dimensions": kept.shape[1],
+                    **reducer.about(),
+                }
+            )
             self.writers[layer] = stores.ArrayWriter(
                 self.root,
                 (KIND, layer, self.keys[layer]),

@@ -116,10 +116,14 @@ def check_array(folder: Path, path: str) -> bool:
     with readable(where):
         shape, chunks = tuple(about["shape"]), tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
         plain = (
-            about["node_type"] == "array" and about["data_type"] in _TYPES and len(shape) == len(chunks) > 0
-            and all(type(n) is int and n > 0 for n in (*shape, *chunks)) and shape[1:] == chunks[1:]
-            and [codec["name"] for codec in about["codecs"]] == _CODECS and not about["storage_transformers"]
-        )  # fmt: skip
+            about["node_type"] == "array"
+            and about["data_type"] in _TYPES
+            and len(shape) == len(chunks) > 0
+            and all(type(n) is int and n > 0 for n in (*shape, *chunks))
+            and shape[1:] == chunks[1:]
+            and [codec["name"] for codec in about["codecs"]] == _CODECS
+            and not about["storage_transformers"]
+        )
     if not plain:
         refuse(where, "its metadata is not as brainmap writes it")
     _check_chunks(where, shape, chunks, np.dtype(about["data_type"]).itemsize, attributes.get("chunks"))

@@ -64,17 +64,21 @@ def attention_to_voicing(
         A layer too coarse, a window too wide, sounds that are no labelled waveforms.
     """
     if not isinstance(sounds, Sounds):
-        raise InputError("voiced attention: wants sounds that know their words and rate; wrap an array with "
-                         "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)")  # fmt: skip
+        raise InputError(
+            "voiced attention: wants sounds that know their words and rate; wrap an array with "
+            "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)"
+        )
     told = find_voicing(sounds)
     if method == "occlusion":
         from brainmap.features.attribution.methods import attribute
 
         if window_ms > WIDEST_MS:
-            raise InputError(f"window_ms: {window_ms:g} ms cannot tell voiced from unvoiced sound; wanted at most "
-                             f"{WIDEST_MS:g}")  # fmt: skip
-        maps: Any = attribute(model, sounds, method=method, classes="true", class_names=class_names,
-                              window_ms=window_ms, device=device)  # fmt: skip
+            raise InputError(
+                f"window_ms: {window_ms:g} ms cannot tell voiced from unvoiced sound; wanted at most {WIDEST_MS:g}"
+            )
+        maps: Any = attribute(
+            model, sounds, method=method, classes="true", class_names=class_names, window_ms=window_ms, device=device
+        )
         return voiced_attention(maps, told, **settings)
     (name,) = select_layers(model, sounds, layer)
     check_resolution(next(one for one in list_layers(model, sounds) if one.name == name), rate=sounds.rate)
@@ -93,9 +97,14 @@ def _said_words(
     for word in sounds.class_names:
         rows = np.flatnonzero([c == word for c in sounds.conditions])
         courses[rows] = class_activation_maps(
-            model, sounds.take(rows), method=method, layer=layer, classes=[word],  # type: ignore[arg-type]
-            class_names=class_names, device=device,
-        ).maps[:, 0]  # fmt: skip
+            model,
+            sounds.take(rows),
+            method=method,
+            layer=layer,
+            classes=[word],  # type: ignore[arg-type]
+            class_names=class_names,
+            device=device,
+        ).maps[:, 0]
     return courses
 
 
@@ -132,5 +141,8 @@ def check_resolution(layer: Layer, *, rate: float) -> None:
         )
     if field_ is None or 1000 * field_ / rate > WIDEST_MS:
         seen = "an unknown time" if field_ is None else f"{1000 * field_ / rate:.4g} ms"
-        warnings.warn(f"layer {layer.name!r}: a frame sees {seen} of sound, which blurs voicing; an earlier layer "
-                      "tells more", BrainmapWarning, stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"layer {layer.name!r}: a frame sees {seen} of sound, which blurs voicing; an earlier layer tells more",
+            BrainmapWarning,
+            stacklevel=2,
+        )

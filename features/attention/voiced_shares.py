@@ -173,10 +173,18 @@ def voiced_attention(
     effects = words["effect"].dropna().to_numpy()
     effect = float(effects.mean())
     return VoicedAttention(
-        words=words[[*WORD_COLUMNS]], clips=clips, effect=effect, p=_p(effect, np.mean(nulls, axis=0), alternative),
-        kind=kind, alternative=alternative, correction=correction, energy=use_energy, mass=mass, voicing=voicing,
+        words=words[[*WORD_COLUMNS]],
+        clips=clips,
+        effect=effect,
+        p=_p(effect, np.mean(nulls, axis=0), alternative),
+        kind=kind,
+        alternative=alternative,
+        correction=correction,
+        energy=use_energy,
+        mass=mass,
+        voicing=voicing,
         source=_source(maps),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -230,15 +238,21 @@ def _own_courses(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
     hit = maps.targets == own[:, None]
     missing = [item for item, there in zip(items, hit.any(axis=1), strict=True) if not there]
     if missing:
-        raise InputError(f"maps: the class that was said is not explained for {some(missing, 4)}; attribute with "
-                         "classes='true'")
+        raise InputError(
+            f"maps: the class that was said is not explained for {some(missing, 4)}; attribute with classes='true'"
+        )
     return np.asarray(courses[np.arange(len(own)), hit.argmax(axis=1)])
 
 
 def _clip(
-    mass: NDArray[np.float64], kinds: NDArray[np.int8], level: NDArray[np.float32], *, kind: Kind, energy: bool,
+    mass: NDArray[np.float64],
+    kinds: NDArray[np.int8],
+    level: NDArray[np.float32],
+    *,
+    kind: Kind,
+    energy: bool,
     minimum: int,
-) -> _Clip | None:  # fmt: skip
+) -> _Clip | None:
     """Shares of one clip, or None where its frames say nothing."""
     taking_part = np.full(len(kinds), True) if kind == "silent" else kinds != KINDS.index("silent")
     is_kind = (kinds[taking_part] == KINDS.index(kind)).astype(float)
@@ -271,8 +285,9 @@ def _check_some(found: Sequence[_Clip | None], kind: str, minimum: int) -> None:
     if left_out == len(found):
         raise InputError(f"voiced attention: each of the {len(found)} clips has {why}")
     if left_out:
-        warnings.warn(f"voiced attention: {left_out} of {len(found)} clips are left out: {why}", BrainmapWarning,
-                      stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"voiced attention: {left_out} of {len(found)} clips are left out: {why}", BrainmapWarning, stacklevel=3
+        )
 
 
 def _clip_table(found: Sequence[_Clip | None], voicing: Voicing, alternative: str) -> pd.DataFrame:

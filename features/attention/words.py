@@ -331,12 +331,22 @@ def attention_cover(
     _warn_of_absent(cams.class_names, ~absent, "it takes no part as a word")
     spread = float(difference.std(ddof=1))
     return AttentionCover(
-        table=table, covers=covers, matrix=mean_by_word(covers, own), class_names=tuple(cams.class_names),
-        own=float(tested["own"].mean()), others=float(tested["others"].mean()), difference=float(difference.mean()),
+        table=table,
+        covers=covers,
+        matrix=mean_by_word(covers, own),
+        class_names=tuple(cams.class_names),
+        own=float(tested["own"].mean()),
+        others=float(tested["others"].mean()),
+        difference=float(difference.mean()),
         effect=float(difference.mean()) / spread if spread else float("nan"),
-        p=_sign_flip(difference, chosen.alternative, rng), n_words=len(tested), alternative=chosen.alternative,
-        measure=chosen.measure, scale=chosen.scale, method=cams.method, layer=cams.layer,
-    )  # fmt: skip
+        p=_sign_flip(difference, chosen.alternative, rng),
+        n_words=len(tested),
+        alternative=chosen.alternative,
+        measure=chosen.measure,
+        scale=chosen.scale,
+        method=cams.method,
+        layer=cams.layer,
+    )
 
 
 def _by_word(
@@ -364,9 +374,15 @@ def _sign_flip(difference: NDArray[np.float64], alternative: str, rng: np.random
     if n > _EXACT_WORDS and rng is None:
         raise InputError(f"cover: {n} words are too many to enumerate their sign flips; give rng")
     found = permutation_test(
-        (difference,), np.mean, permutation_type="samples", vectorized=True, alternative=alternative, batch=2**14,
-        n_resamples=99_999 if n > _EXACT_WORDS else np.inf, rng=rng,
-    )  # fmt: skip
+        (difference,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        alternative=alternative,
+        batch=2**14,
+        n_resamples=99_999 if n > _EXACT_WORDS else np.inf,
+        rng=rng,
+    )
     return float(found.pvalue)
 
 

@@ -222,9 +222,7 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
     return listed[names.index(found[0])]
 
 
-def choose_classes(
-    logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None
-) -> Classes:
+def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> Classes:
     """Names and positions of the classes asked for, among those of logits (n_items, n_classes).
 
     Raises
@@ -279,9 +277,7 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
     )
 
 
-def _by_gradient(
-    method: str, tensor: Tensor, logits: Tensor, chosen: Classes, target: Layer
-) -> NDArray[np.float32]:
+def _by_gradient(method: str, tensor: Tensor, logits: Tensor, chosen: Classes, target: Layer) -> NDArray[np.float32]:
     activation = target.arranged(tensor.detach(), len(logits))
     combine, kept = _BY_GRADIENT[method], activation.flatten(2)
     maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
@@ -368,9 +364,7 @@ def _each(value: Any, n: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * n
 
 
-def _check_finite(
-    values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str
-) -> None:
+def _check_finite(values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str) -> None:
     finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=2)
     if not finite.all():
         item, name = np.argwhere(~finite)[0]

@@ -129,9 +129,7 @@ class IntegratedGradients:
             for part in task.groups(self.steps, len(batch)):
                 points = base + places[part][ends] * way
                 gradient, _logits = task.gradients(points.flatten(0, 1), targets.repeat(len(points), 1))
-                total += torch.einsum(
-                    "s,sn...->n...", weights[part], gradient.reshape(len(points), *total.shape)
-                )
+                total += torch.einsum("s,sn...->n...", weights[part], gradient.reshape(len(points), *total.shape))
             maps = total * way[:, None]
             both = task.scores(torch.stack([base.expand_as(batch), batch]), targets)
             return Found(maps=maps, delta=maps.flatten(2).sum(2) - (both[1] - both[0]))
@@ -231,9 +229,14 @@ class GuidedGradCam:
         guided = _through_relus(task, "guided")
         columns = sorted(set(task.targets.flatten().tolist()))
         cams = class_activation_maps(
-            task.model, task.sounds, layer=task.layer or "last-conv", classes=columns,
-            batch_size=task.batch_size, upsample=False, device=task.device,
-        )  # fmt: skip
+            task.model,
+            task.sounds,
+            layer=task.layer or "last-conv",
+            classes=columns,
+            batch_size=task.batch_size,
+            upsample=False,
+            device=task.device,
+        )
         layer = next(found for found in list_layers(task.model, task.example) if found.name == cams.layer)
         place = {column: at for at, column in enumerate(columns)}
 

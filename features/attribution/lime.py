@@ -60,8 +60,10 @@ class Lime:
         edges = self._edges(task, lengths[-1])
         n_segments = len(edges) - 1
         if self.samples < n_segments + 2:
-            raise InputError(f"samples: found {self.samples} for {n_segments} segments, wanted at least "
-                             f"{n_segments + 2}, better ten times as many")
+            raise InputError(
+                f"samples: found {self.samples} for {n_segments} segments, wanted at least "
+                f"{n_segments + 2}, better ten times as many"
+            )
         heard = np.ones((self.samples, n_segments), np.float32)
         heard[1:] = task.rng.random((self.samples - 1, n_segments)) < 0.5
         base = task.baseline(self.baseline)
@@ -77,8 +79,9 @@ class Lime:
                 torch.as_tensor(heard), torch.cat(scores).cpu(), kernel_width=self.kernel_width, alpha=self.alpha
             )
             maps = weights[..., at].reshape(*targets.shape, *(1,) * (batch.ndim - 2), -1)
-            return Found(maps=maps.expand(*targets.shape, *batch.shape[1:]), fidelity=fidelity,
-                         effects=weights[..., None])
+            return Found(
+                maps=maps.expand(*targets.shape, *batch.shape[1:]), fidelity=fidelity, effects=weights[..., None]
+            )
 
         spans = np.stack([edges[:-1], edges[1:]], axis=1)[:, None]
         whole = [np.broadcast_to([[[0, n]]], (n_segments, 1, 2)) for n in lengths[:-1]]
@@ -90,8 +93,9 @@ class Lime:
             edges = np.array([0, *between, length], dtype=np.intp)
             if not (np.diff(edges) > 0).all():
                 end = length / (task.rate or 1) * 1000
-                raise InputError(f"boundaries_ms: found {list(self.boundaries_ms)}, wanted rising times between 0 and "
-                                 f"{end:g} ms")
+                raise InputError(
+                    f"boundaries_ms: found {list(self.boundaries_ms)}, wanted rising times between 0 and {end:g} ms"
+                )
             return edges
         if not 1 <= self.segments <= length:
             raise InputError(f"segments: found {self.segments}, wanted 1 to {length}, the samples of a sound")

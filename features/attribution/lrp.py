@@ -112,8 +112,9 @@ def relevance(
     items, _ = labels(sounds)
     wanted = np.asarray(targets)
     if wanted.ndim != 2 or len(wanted) != len(items) or not np.issubdtype(wanted.dtype, np.integer):
-        raise InputError(f"targets: found {wanted.dtype} of shape {wanted.shape}, wanted integers ({len(items)}, "
-                         "n_chosen)")
+        raise InputError(
+            f"targets: found {wanted.dtype} of shape {wanted.shape}, wanted integers ({len(items)}, n_chosen)"
+        )
     found: list[tuple[NDArray[Any], ...]] = []
     precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with ExitStack() as stack:
@@ -164,21 +165,24 @@ def _check_outputs(plain: Tensor, out: Tensor, logits: Tensor, targets: NDArray[
         raise RunError("lrp: a logit is not finite; look at the weights of the network")
     room = 1e-4 * float(plain.abs().max()) + 1e-6
     if not torch.allclose(plain, out.detach(), rtol=1e-3, atol=room):
-        raise InputError("lrp: followed operation by operation the network gives other logits than by itself (random, "
-                         "or values changed in place through a view?); LRP cannot explain it")
+        raise InputError(
+            "lrp: followed operation by operation the network gives other logits than by itself (random, "
+            "or values changed in place through a view?); LRP cannot explain it"
+        )
 
 
-def _check_sums(
-    maps: NDArray[Any], spent: NDArray[np.float64], scores: NDArray[Any], items: tuple[str, ...]
-) -> None:
+def _check_sums(maps: NDArray[Any], spent: NDArray[np.float64], scores: NDArray[Any], items: tuple[str, ...]) -> None:
     flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
     if not np.isfinite(flat).all() or not np.isfinite(spent).all():
         item = np.argwhere(~(np.isfinite(flat).all(2) & np.isfinite(spent).all(0)))[0][0]
-        raise RunError(f"lrp: the relevance of item {items[item]!r} is not finite; take a larger epsilon "
-                       "or other rules")
+        raise RunError(
+            f"lrp: the relevance of item {items[item]!r} is not finite; take a larger epsilon or other rules"
+        )
     apart = np.abs(flat.sum(2) + spent.sum(0) - scores)
     room = 1e-3 * (np.abs(flat).sum(2) + np.abs(spent).sum(0) + np.abs(scores)) + 1e-6
     if (apart > room).any():
         item, k = np.argwhere(apart > room)[0]
-        raise RunError(f"lrp: the relevance of item {items[item]!r} and what biases took miss its logit by "
-                       f"{apart[item, k]:.3g}; sounds seem to meet inside the network")
+        raise RunError(
+            f"lrp: the relevance of item {items[item]!r} and what biases took miss its logit by "
+            f"{apart[item, k]:.3g}; sounds seem to meet inside the network"
+        )

@@ -31,9 +31,20 @@ _MOVES = frozenset({
 _DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"})
 _SOFTMAXES = frozenset({"softmax", "log_softmax"})
 _ARITHMETIC = {
-    "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "rmul": "mul", "multiply": "mul",
-    "idiv": "div", "itruediv": "div", "truediv": "div", "true_divide": "div", "divide": "div", "negative": "neg",
-}  # fmt: skip
+    "iadd": "add",
+    "radd": "add",
+    "isub": "sub",
+    "subtract": "sub",
+    "imul": "mul",
+    "rmul": "mul",
+    "multiply": "mul",
+    "idiv": "div",
+    "itruediv": "div",
+    "truediv": "div",
+    "true_divide": "div",
+    "divide": "div",
+    "negative": "neg",
+}
 # give numbers or masks that steer the network, and carry nothing themselves
 _ASIDE = frozenset({"gt", "lt", "ge", "le", "eq", "ne", "isnan", "isfinite", "zeros_like", "ones_like", "bool"})
 # take values out of what can be followed
@@ -55,8 +66,9 @@ class Ledger:
     def by_item(self, shares: Tensor) -> Tensor:
         """Sums over all but the items; where a network folds frames into its items, they lie behind them."""
         if shares.numel() % len(self.lost):
-            raise InputError("lrp: sounds of a batch meet inside the network (a mean over all of them?); "
-                             "LRP explains each by itself")
+            raise InputError(
+                "lrp: sounds of a batch meet inside the network (a mean over all of them?); LRP explains each by itself"
+            )
         return shares.reshape(len(self.lost), -1).sum(1, dtype=torch.float64)
 
 
@@ -170,9 +182,7 @@ class Follow(TorchFunctionMode):
     batch : Tensor (n, c, ...)
     """
 
-    def __init__(
-        self, composite: Composite, rules: Mapping[str, Callable[[Follow, Call], Any]], batch: Tensor
-    ) -> None:
+    def __init__(self, composite: Composite, rules: Mapping[str, Callable[[Follow, Call], Any]], batch: Tensor) -> None:
         super().__init__()
         self.composite, self.rules = composite, rules
         empty = torch.zeros(2, len(batch), dtype=torch.float64, device=batch.device)
@@ -278,18 +288,31 @@ class Follow(TorchFunctionMode):
         return out
 
     def hand_down(
-        self, source: Tensor, value: Tensor, back: Callable[[Tensor], Tensor], *, raw: bool = False,
+        self,
+        source: Tensor,
+        value: Tensor,
+        back: Callable[[Tensor], Tensor],
+        *,
+        raw: bool = False,
         affine: Affine | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """A result with a backward pass of its own."""
         out = cast(Tensor, _HandDown.apply(source, value.detach(), back))  # type: ignore[no-untyped-call]
         self.know(out, raw=raw, affine=affine)
         return out
 
     def affine(
-        self, rule: Rule, source: Tensor, weight: Tensor, bias: Tensor | None = None, *, apply: Linear,
-        value: Tensor | None = None, raw: bool = False, joins: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self,
+        rule: Rule,
+        source: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        apply: Linear,
+        value: Tensor | None = None,
+        raw: bool = False,
+        joins: bool = False,
+    ) -> Tensor:
         """A linear operation with its rule; `value` where the operation gives something else than the sum."""
         rule.check_input(source.detach(), self.place)
         weight, bias = weight.detach(), None if bias is None else bias.detach()
@@ -314,8 +337,10 @@ class Follow(TorchFunctionMode):
 
     def refusal(self, name: str) -> InputError:
         """The error for an operation without a rule."""
-        return InputError(f"lrp: {self.place} calls {name}, for which there is no rule; take another method "
-                          "(saliency, occlusion), or a network without it")
+        return InputError(
+            f"lrp: {self.place} calls {name}, for which there is no rule; take another method "
+            "(saliency, occlusion), or a network without it"
+        )
 
     def logits(self, out: Any) -> Tensor:
         """What the network gives, without its softmax.
@@ -330,8 +355,10 @@ class Follow(TorchFunctionMode):
         out = self._renewed(out)
         out = self._softmax.get(id(out), (out, out))[1]
         if not self.carries(out):
-            raise InputError("lrp: the logits could not be followed back to the input (a compiled or detached part?); "
-                             "give a network of torch operations")
+            raise InputError(
+                "lrp: the logits could not be followed back to the input (a compiled or detached part?); "
+                "give a network of torch operations"
+            )
         return cast(Tensor, out)
 
 

@@ -43,8 +43,9 @@ def _weighted(follow: Follow, call: Call) -> Tensor:
     if bias is not None:
         bias = bias.reshape(-1, *(1,) * (weight.ndim - 2))
     rule = follow.composite.rule(follow.layer, kind, first=follow.is_raw(heard))
-    return follow.affine(rule, heard, weight, bias, joins=weight.ndim == heard.ndim,
-                         apply=lambda a, w: call.func(a, w, None, **given))  # fmt: skip
+    return follow.affine(
+        rule, heard, weight, bias, joins=weight.ndim == heard.ndim, apply=lambda a, w: call.func(a, w, None, **given)
+    )
 
 
 def _matrix(follow: Follow, call: Call) -> Tensor:
@@ -95,8 +96,14 @@ def _batch_norm(follow: Follow, call: Call) -> Tensor:
     along = (-1, *(1,) * (heard.ndim - 2))
     before = follow.affine_of(heard)
     if before is None:
-        return follow.affine(_with_sign(follow), heard, scale.reshape(along), shift.reshape(along), apply=torch.mul,
-                             raw=follow.is_raw(heard))  # fmt: skip
+        return follow.affine(
+            _with_sign(follow),
+            heard,
+            scale.reshape(along),
+            shift.reshape(along),
+            apply=torch.mul,
+            raw=follow.is_raw(heard),
+        )
     weight = before.weight * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
     bias = shift.reshape(along)
     if before.bias is not None:

@@ -65,11 +65,14 @@ class Rule:
     def __post_init__(self) -> None:
         one_of(self.name, get_args(RuleName), "rule")
         if self.epsilon < 0 or self.gamma < 0 or self.beta < 0:
-            raise InputError(f"rule {self.name}: epsilon {self.epsilon}, gamma {self.gamma}, beta {self.beta}; "
-                             "wanted none below 0")
+            raise InputError(
+                f"rule {self.name}: epsilon {self.epsilon}, gamma {self.gamma}, beta {self.beta}; wanted none below 0"
+            )
         if abs(self.alpha - self.beta - 1) > 1e-9:
-            raise InputError(f"rule {self.name}: alpha {self.alpha} - beta {self.beta} is not 1, so that relevance "
-                             "would grow or vanish from layer to layer")
+            raise InputError(
+                f"rule {self.name}: alpha {self.alpha} - beta {self.beta} is not 1, so that relevance "
+                "would grow or vanish from layer to layer"
+            )
         if not self.low < self.high:
             raise InputError(f"rule {self.name}: low {self.low} is not below high {self.high}")
 
@@ -161,29 +164,33 @@ class Composite:
         weighted = kind in ("convolution", "dense")
         found = named or (self.first if first and weighted and self.first else by_kind)
         if found.name == "winner" and kind != "maximum":
-            raise InputError(f"lrp: the rule 'winner' is for pooling by maximum, and {layer!r} is none; "
-                             "give it 'epsilon' or 'z+'")
+            raise InputError(
+                f"lrp: the rule 'winner' is for pooling by maximum, and {layer!r} is none; give it 'epsilon' or 'z+'"
+            )
         return found
 
     def check_layers(self, known: list[str]) -> None:
         """Raise an `InputError` for a name or glob that fits no module."""
         for glob in self.layers:
             if not fnmatch.filter(known, glob):
-                raise InputError(f"rules: nothing fits {glob!r}{nearest(glob, known)}; the network has "
-                                 f"{some(known, 24)}")
+                raise InputError(
+                    f"rules: nothing fits {glob!r}{nearest(glob, known)}; the network has {some(known, 24)}"
+                )
 
 
 _EPSILON, _PLUS, _FLAT, _W2 = Rule(name="epsilon"), Rule(name="z+"), Rule(name="flat"), Rule(name="w2")
 _ZERO, _GAMMA, _ALPHA_BETA = Rule(name="z"), Rule(name="gamma"), Rule(name="alpha-beta")
 
-COMPOSITES: Mapping[str, Composite] = MappingProxyType({
-    "epsilon-plus": Composite(convolution=_PLUS, dense=_EPSILON, first=_W2, pooling=_PLUS),
-    "epsilon-plus-flat": Composite(convolution=_PLUS, dense=_EPSILON, first=_FLAT, pooling=_PLUS),
-    "epsilon-gamma-box": Composite(convolution=_GAMMA, dense=_EPSILON, first=Rule(name="box")),
-    "epsilon-alpha2-beta1-flat": Composite(convolution=_ALPHA_BETA, dense=_EPSILON, first=_FLAT),
-    "epsilon": Composite(convolution=_EPSILON, dense=_EPSILON),
-    "z": Composite(convolution=_ZERO, dense=_ZERO, pooling=_ZERO),
-})  # fmt: skip
+COMPOSITES: Mapping[str, Composite] = MappingProxyType(
+    {
+        "epsilon-plus": Composite(convolution=_PLUS, dense=_EPSILON, first=_W2, pooling=_PLUS),
+        "epsilon-plus-flat": Composite(convolution=_PLUS, dense=_EPSILON, first=_FLAT, pooling=_PLUS),
+        "epsilon-gamma-box": Composite(convolution=_GAMMA, dense=_EPSILON, first=Rule(name="box")),
+        "epsilon-alpha2-beta1-flat": Composite(convolution=_ALPHA_BETA, dense=_EPSILON, first=_FLAT),
+        "epsilon": Composite(convolution=_EPSILON, dense=_EPSILON),
+        "z": Composite(convolution=_ZERO, dense=_ZERO, pooling=_ZERO),
+    }
+)
 
 
 def composite_of(rules: str | Composite | Mapping[str, str | Rule]) -> Composite:

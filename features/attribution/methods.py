@@ -249,17 +249,31 @@ def attribute(
         _check_finite(logits, items, "logit")
         targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
         task = Task(
-            model=model, sounds=sounds, example=next(tensors(sounds, 1, device=device))[:1], targets=targets,
-            rate=getattr(sounds, "rate", None) if rate is None else rate, rng=rng or np.random.default_rng(0),
-            layer=layer, batch_size=batch_size, device=device,
-        )  # fmt: skip
+            model=model,
+            sounds=sounds,
+            example=next(tensors(sounds, 1, device=device))[:1],
+            targets=targets,
+            rate=getattr(sounds, "rate", None) if rate is None else rate,
+            rng=rng or np.random.default_rng(0),
+            layer=layer,
+            batch_size=batch_size,
+            device=device,
+        )
         ready = chosen.begin(task)
         parts = _run(ready, task, items, method)
     result = Attributions(
-        **parts, items=items, conditions=conditions, class_names=names, targets=_numpy(targets, np.intp),
-        method=method, layer=ready.layer, logits=_numpy(logits), rate=task.rate, windows=ready.windows,
+        **parts,
+        items=items,
+        conditions=conditions,
+        class_names=names,
+        targets=_numpy(targets, np.intp),
+        method=method,
+        layer=ready.layer,
+        logits=_numpy(logits),
+        rate=task.rate,
+        windows=ready.windows,
         bands=ready.bands,
-    )  # fmt: skip
+    )
     _warn_of_zeros(result)
     return result
 
@@ -285,8 +299,10 @@ def _targets(
         for condition in conditions:
             if condition not in names:
                 hint = nearest(condition, names)
-                raise InputError(f"classes: 'true', but the network knows no {condition!r}{hint}; it knows "
-                                 f"{some(names, 24)}; use classes='predicted'")
+                raise InputError(
+                    f"classes: 'true', but the network knows no {condition!r}{hint}; it knows "
+                    f"{some(names, 24)}; use classes='predicted'"
+                )
         return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
     if not isinstance(classes, str) and not len(classes):
         raise InputError("classes: found none, wanted 'predicted', 'true', 'all', or at least one class")
@@ -319,8 +335,10 @@ def _blame(task: Task, found: Found, batch: Tensor, rows: slice, method: str, it
     """Raise what says which map is not finite, and where in the network that begins."""
     item, place = map(int, (~found.maps.isfinite().flatten(2).all(2)).nonzero()[0])
     where = where_not_finite(task.model, batch[item : item + 1], int(task.targets[rows][item, place]))
-    raise RunError(f"{method}: the map of item {item_ids[rows][item]!r} is not finite, beginning with the {where}; "
-                   "look at that sound and the weights")
+    raise RunError(
+        f"{method}: the map of item {item_ids[rows][item]!r} is not finite, beginning with the {where}; "
+        "look at that sound and the weights"
+    )
 
 
 def _numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
@@ -330,8 +348,9 @@ def _numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
 def _check_finite(logits: Tensor, items: Sequence[str], what: str) -> None:
     bad = (~logits.isfinite()).nonzero()
     if len(bad):
-        raise RunError(f"attribution: a {what} of item {items[int(bad[0, 0])]!r} is not finite; look at that sound and "
-                       "the weights")
+        raise RunError(
+            f"attribution: a {what} of item {items[int(bad[0, 0])]!r} is not finite; look at that sound and the weights"
+        )
 
 
 def _warn_of_zeros(found: Attributions) -> None:

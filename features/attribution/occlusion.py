@@ -96,8 +96,10 @@ class Occlusion:
         spans = []
         for size, step, length in zip(sizes, steps, lengths, strict=True):
             if not 1 <= step <= size:
-                raise InputError(f"step: found {step} samples for a window of {size}, wanted 1 to {size}, or parts of "
-                                 "the sound would never be occluded")
+                raise InputError(
+                    f"step: found {step} samples for a window of {size}, wanted 1 to {size}, or parts of "
+                    "the sound would never be occluded"
+                )
             if size > length:
                 raise InputError(f"window: {size} samples, but the sound has {length}; give a shorter window")
             starts = range(0, length - size + step, step)
@@ -178,8 +180,10 @@ def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
     inside = above[:-1] - above[1:]
     if not (inside > 0.5).any(1).all():
         low, high = edges[int((inside > 0.5).any(1).argmin()) :][:2]
-        raise InputError(f"bands: {low:g} to {high:g} Hz holds no frequency of a sound of {length} samples, "
-                         f"{rate / length:g} Hz apart; give wider bands")
+        raise InputError(
+            f"bands: {low:g} to {high:g} Hz holds no frequency of a sound of {length} samples, "
+            f"{rate / length:g} Hz apart; give wider bands"
+        )
     return torch.as_tensor(inside, dtype=torch.float32)
 
 

@@ -57,8 +57,10 @@ def targets_of(
     _, conditions = labels(sounds)
     strange = [c for c in dict.fromkeys(conditions) if c not in known]
     if strange:
-        raise InputError(f"classes: 'true', but the network knows no {some(strange, 4)}{nearest(strange[0], known)}; "
-                         f"it knows {some(known, 24)}; use classes='predicted'")
+        raise InputError(
+            f"classes: 'true', but the network knows no {some(strange, 4)}{nearest(strange[0], known)}; "
+            f"it knows {some(known, 24)}; use classes='predicted'"
+        )
     return np.array([known.index(c) for c in conditions], dtype=np.intp)
 
 
@@ -104,12 +106,26 @@ def explain(
         rows = np.flatnonzero(targets == target)
         some_of = taken(sounds, rows)
         if method in METHODS:
-            found = attribute(model, some_of, method=method, classes=[int(target)], batch_size=batch_size,
-                              device=device, layer=layer if method == "guided-grad-cam" else None,
-                              **settings).courses[:, 0]  # fmt: skip
+            found = attribute(
+                model,
+                some_of,
+                method=method,
+                classes=[int(target)],
+                batch_size=batch_size,
+                device=device,
+                layer=layer if method == "guided-grad-cam" else None,
+                **settings,
+            ).courses[:, 0]
         else:
-            found = class_activation_maps(model, some_of, method=method, layer=layer or "last-conv",  # type: ignore[arg-type]
-                                          classes=[int(target)], batch_size=batch_size, device=device).maps[:, 0]
+            found = class_activation_maps(
+                model,
+                some_of,
+                method=method,
+                layer=layer or "last-conv",  # type: ignore[arg-type]
+                classes=[int(target)],
+                batch_size=batch_size,
+                device=device,
+            ).maps[:, 0]
         if not maps.size:
             maps = np.empty((len(items), *found.shape[1:]), np.float32)
         maps[rows] = found

@@ -88,11 +88,16 @@ class Curves:
     def table(self) -> pd.DataFrame:
         """A row for each item and class, columns as `CURVE_COLUMNS`."""
         n_chosen = self.targets.shape[1]
-        return pd.DataFrame({
-            "stimulus_id": np.repeat(self.items, n_chosen), "condition": np.repeat(self.conditions, n_chosen),
-            "class": [self.class_names[c] for c in self.targets.ravel()], "auc": self.auc.ravel(),
-            "random_auc": self.random_auc.ravel(), "gain": self.gain.ravel(),
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "stimulus_id": np.repeat(self.items, n_chosen),
+                "condition": np.repeat(self.conditions, n_chosen),
+                "class": [self.class_names[c] for c in self.targets.ravel()],
+                "auc": self.auc.ravel(),
+                "random_auc": self.random_auc.ravel(),
+                "gain": self.gain.ravel(),
+            }
+        )
 
 
 def deletion_curves(
@@ -195,9 +200,17 @@ def deletion_curves(
     named = class_names or getattr(model, "class_names", None) or getattr(maps, "class_names", None)
     known = tuple(str(n) for n in (named if named and len(named) == n_classes else range(n_classes)))
     return Curves(
-        scores=np.stack(scores), random=np.stack(random), fractions=np.linspace(0, 1, removal.n_windows + 1),
-        targets=wanted, items=items, conditions=conditions, class_names=known, order=order, fill=fill, score=score,
-    )  # fmt: skip
+        scores=np.stack(scores),
+        random=np.stack(random),
+        fractions=np.linspace(0, 1, removal.n_windows + 1),
+        targets=wanted,
+        items=items,
+        conditions=conditions,
+        class_names=known,
+        order=order,
+        fill=fill,
+        score=score,
+    )
 
 
 def courses_of(
@@ -226,8 +239,10 @@ def courses_of(
 
 def _check_fit(courses: NDArray[Any], targets: NDArray[Any], n_items: int, shape: tuple[int, ...]) -> None:
     if len(courses) != n_items or courses.shape[2:] != shape:
-        raise InputError(f"maps: {len(courses)} of shape {courses.shape[2:]} for {n_items} sounds of shape {shape}; "
-                         "give maps over the samples of the same sounds")
+        raise InputError(
+            f"maps: {len(courses)} of shape {courses.shape[2:]} for {n_items} sounds of shape {shape}; "
+            "give maps over the samples of the same sounds"
+        )
     if not np.isfinite(courses).all():
         raise InputError("maps: found NaN or infinite values")
 
@@ -251,10 +266,15 @@ class _Removal:
     @classmethod
     def of(cls, shape: tuple[int, ...], windows: int | tuple[int, int], fade: float, fill: str) -> _Removal:
         counts = windows if isinstance(windows, tuple) else (*(1,) * (len(shape) - 1), windows)
-        if len(counts) != len(shape) or any(not 1 <= n <= length for n, length in zip(counts, shape, strict=True)) \
-                or int(np.prod(counts)) < 2:
-            raise InputError(f"windows: found {windows} for sounds of shape {shape}; wanted at least two in all, and "
-                             "at most one a sample")
+        if (
+            len(counts) != len(shape)
+            or any(not 1 <= n <= length for n, length in zip(counts, shape, strict=True))
+            or int(np.prod(counts)) < 2
+        ):
+            raise InputError(
+                f"windows: found {windows} for sounds of shape {shape}; wanted at least two in all, and "
+                "at most one a sample"
+            )
         axes = [np.arange(length) * n // length for n, length in zip(counts, shape, strict=True)]
         window_of = np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), counts).ravel()
         width = max(1, round(shape[-1] / counts[-1]))
@@ -364,8 +384,10 @@ def map_agreement(
     if not truth.any(axis=1).all():
         raise InputError(f"marks: sound {int(np.argmin(truth.any(axis=1)))} has none; leave it out")
     if not 0 < threshold <= 1 or smooth < 1 or tolerance < 0:
-        raise InputError(f"agreement: threshold {threshold}, smooth {smooth}, tolerance {tolerance}; wanted 0 to 1, at "
-                         "least 1, at least 0")
+        raise InputError(
+            f"agreement: threshold {threshold}, smooth {smooth}, tolerance {tolerance}; wanted 0 to 1, at "
+            "least 1, at least 0"
+        )
     courses = smoothed(courses, smooth)
     near = binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth
     peak = courses.argmax(axis=2)
@@ -375,6 +397,8 @@ def map_agreement(
     total = positive.sum(axis=2)
     on_marks = (positive * truth[:, None]).sum(axis=2)
     return Agreement(
-        pointing=pointing, iou=(high & truth[:, None]).sum(axis=2) / either, marked=truth.mean(axis=1),
+        pointing=pointing,
+        iou=(high & truth[:, None]).sum(axis=2) / either,
+        marked=truth.mean(axis=1),
         mass=np.divide(on_marks, total, out=np.full_like(total, np.nan), where=total > 0),
-    )  # fmt: skip
+    )

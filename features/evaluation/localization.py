@@ -107,11 +107,19 @@ def found_intervals(
     either = (end - start) + (spans[:, 1] - spans[:, 0]) - common
     iou = common / either
     off = np.abs(spans - np.stack([start, end], axis=1))
-    return pd.DataFrame({
-        "stimulus_id": list(items), "start_s": start, "end_s": end, "found_start_s": spans[:, 0],
-        "found_end_s": spans[:, 1], "iou": iou, "hit": iou >= 0.5 - 1e-9, "error_ms": 1000 * off.mean(axis=1),
-        "center_error_ms": 1000 * np.abs(spans.mean(axis=1) - (start + end) / 2),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "stimulus_id": list(items),
+            "start_s": start,
+            "end_s": end,
+            "found_start_s": spans[:, 0],
+            "found_end_s": spans[:, 1],
+            "iou": iou,
+            "hit": iou >= 0.5 - 1e-9,
+            "error_ms": 1000 * off.mean(axis=1),
+            "center_error_ms": 1000 * np.abs(spans.mean(axis=1) - (start + end) / 2),
+        }
+    )
 
 
 def localize(
@@ -185,8 +193,9 @@ def localize(
         said = targets_of("true", logits, sounds, class_names) if set(conditions) <= set(map(str, known)) else asked
         about = {"heard": [str(known[k]) for k in heard], "correct": heard == said, "network": name}
         for method in methods:
-            maps = explain(model, sounds, method=method, targets=asked, layer=layer, batch_size=batch_size,
-                           device=device)  # fmt: skip
+            maps = explain(
+                model, sounds, method=method, targets=asked, layer=layer, batch_size=batch_size, device=device
+            )
             parts.append(found_intervals(maps, boundaries, **place).assign(method=method, **about))
     parts += [_baseline(sounds, boundaries, kind, place) for kind in BASELINES]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
@@ -203,10 +212,16 @@ def localization_summary(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (network, method), part in table.groupby(["network", "method"], sort=False):
         right = part["hit"] & part["correct"].astype(bool)
-        rows.append({
-            "network": network, "method": method, "localization_error": 1 - float(part["hit"].mean()),
-            "top1_error": np.nan if method in BASELINES else 1 - float(right.mean()), "iou": float(part["iou"].mean()),
-            "error_ms": float(part["error_ms"].median()),
-            "center_error_ms": float(part["center_error_ms"].median()), "n": len(part),
-        })  # fmt: skip
+        rows.append(
+            {
+                "network": network,
+                "method": method,
+                "localization_error": 1 - float(part["hit"].mean()),
+                "top1_error": np.nan if method in BASELINES else 1 - float(right.mean()),
+                "iou": float(part["iou"].mean()),
+                "error_ms": float(part["error_ms"].median()),
+                "center_error_ms": float(part["center_error_ms"].median()),
+                "n": len(part),
+            }
+        )
     return pd.DataFrame(rows)

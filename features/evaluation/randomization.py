@@ -66,8 +66,9 @@ class Randomization:
             warnings.simplefilter("ignore", RuntimeWarning)  # a layer with constant maps only
             middle = np.nanmean(self.correlations, axis=1)
             low, high = np.nanpercentile(self.correlations, [5, 95], axis=1)
-        return pd.DataFrame({"layer": self.layers, "correlation": middle, "low": low, "high": high,
-                             "n": there.sum(axis=1)})  # fmt: skip
+        return pd.DataFrame(
+            {"layer": self.layers, "correlation": middle, "low": low, "high": high, "n": there.sum(axis=1)}
+        )
 
 
 def cascading_randomization(
@@ -139,8 +140,9 @@ def cascading_randomization(
         name = method
 
         def run(network: nn.Module) -> NDArray[np.floating[Any]]:
-            return explain(network, sounds, method=name, targets=targets, batch_size=batch_size, device=device,
-                           **settings)  # fmt: skip
+            return explain(
+                network, sounds, method=name, targets=targets, batch_size=batch_size, device=device, **settings
+            )
 
     changed = copy.deepcopy(model)
     with evaluating(model, None):
@@ -161,8 +163,12 @@ def cascading_randomization(
             step.advance()
     correlations = np.stack(found)
     if not np.isfinite(correlations).all():
-        warnings.warn(f"randomization: {int((~np.isfinite(correlations)).sum())} of {correlations.size} maps are "
-                      "constant and left out", BrainmapWarning, stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"randomization: {int((~np.isfinite(correlations)).sum())} of {correlations.size} maps are "
+            "constant and left out",
+            BrainmapWarning,
+            stacklevel=2,
+        )
     return Randomization(layers=tuple(name for name, _ in stages), correlations=correlations, method=name, items=items)
 
 

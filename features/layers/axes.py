@@ -16,18 +16,41 @@ from torch import Tensor
 Names = tuple[str, ...]
 ITEMS, UNITS, PLACES, UNKNOWN = "items", "units", "positions", "?"
 
-_UNITS_SECOND = frozenset({
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-    "batch_norm", "instance_norm", "group_norm",
-})  # fmt: skip
+_UNITS_SECOND = frozenset(
+    {
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "batch_norm",
+        "instance_norm",
+        "group_norm",
+    }
+)
 _UNITS_LAST = frozenset({"linear", "lstm", "gru", "rnn_tanh", "rnn_relu"})
 _ATTENTIONS = {
     "multi_head_attention_forward": (PLACES, ITEMS, UNITS),  # torch brings its input to this order
     "transformer_encoder_layer_fwd": (ITEMS, PLACES, UNITS),
 }
-_REDUCTIONS = frozenset({
-    "mean", "sum", "amax", "amin", "max", "min", "median", "std", "var", "norm", "logsumexp", "argmax", "prod",
-})  # fmt: skip
+_REDUCTIONS = frozenset(
+    {
+        "mean",
+        "sum",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "median",
+        "std",
+        "var",
+        "norm",
+        "logsumexp",
+        "argmax",
+        "prod",
+    }
+)
 _SWAPS = frozenset({"transpose", "swapaxes", "swapdims"})
 _MIXING = frozenset({"matmul", "bmm", "baddbmm", "mm", "addmm", "einsum", "reshape", "view", "get", "tensordot"})
 

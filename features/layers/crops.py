@@ -65,9 +65,7 @@ class Fields:
             )
         return cls(tuple(map(int, sizes)), length, starts, allowed, grid)
 
-    def tops(
-        self, values: NDArray[np.float32], n: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
+    def tops(self, values: NDArray[np.float32], n: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
         """The highest value and its frame for each sound and unit, then the next ones apart from it: `(b, n_units)`."""
         left = values[:, :, self.allowed] if len(self.allowed) < values.shape[2] else values
         starts = self.starts[self.allowed]

@@ -22,9 +22,16 @@ OUTPUT = "output"
 
 _FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they give their activations and something besides
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-NORMS = frozenset({
-    "batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout",
-})  # fmt: skip
+NORMS = frozenset(
+    {
+        "batch_norm",
+        "layer_norm",
+        "group_norm",
+        "instance_norm",
+        "local_response_norm",
+        "dropout",
+    }
+)
 NONLINEARITIES = frozenset({
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish",
     "softplus", "softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid",

@@ -20,11 +20,27 @@ _WINDOWS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lp_pool1d", "lp_pool2d"), ("input", "norm_type", "kernel_size", "stride")),
 }
 # keep the shape and still mix positions: nothing honest can be said about what a unit sees afterwards
-_MIXING = frozenset({
-    "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention", "flip", "roll", "cumsum", "sort",
-    "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_fft", "fft_ifft", "multi_head_attention_forward",
-    "transformer_encoder_layer_fwd",
-})  # fmt: skip
+_MIXING = frozenset(
+    {
+        "matmul",
+        "bmm",
+        "baddbmm",
+        "einsum",
+        "scaled_dot_product_attention",
+        "flip",
+        "roll",
+        "cumsum",
+        "sort",
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
+        "fft_fft",
+        "fft_ifft",
+        "multi_head_attention_forward",
+        "transformer_encoder_layer_fwd",
+    }
+)
 _FEW_FRAMES = 200
 
 
@@ -48,8 +64,9 @@ class Axis:
         Axis(size=7, stride=3, center=1.0)
         """
         reach = dilation * (kernel - 1)
-        return Axis(self.size + reach * self.stride, self.stride * stride,
-                    self.center + (reach / 2 - left) * self.stride)  # fmt: skip
+        return Axis(
+            self.size + reach * self.stride, self.stride * stride, self.center + (reach / 2 - left) * self.stride
+        )
 
 
 Place = tuple[Axis, ...] | None  # an axis for time, or two for height and width; None: nothing is known
@@ -172,9 +189,7 @@ def _joined(places: Sequence[Place]) -> Place:
     return tuple(joined) or None
 
 
-def upsample(
-    courses: NDArray[np.float32], length: int, *, center: float, stride: float
-) -> NDArray[np.float32]:
+def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride: float) -> NDArray[np.float32]:
     """Bring courses over frames to the samples of the sound.
 
     Linear between the centers of the frames; before the first and after the last center the value is held.

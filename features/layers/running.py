@@ -46,8 +46,10 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
         A device that this machine does not have.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise InputError("network: is scripted (TorchScript), and nothing within it can be listened to; give the plain "
-                         "module, or export it with torch.export")
+        raise InputError(
+            "network: is scripted (TorchScript), and nothing within it can be listened to; give the plain "
+            "module, or export it with torch.export"
+        )
     flags = [(module, module.training) for module in model.modules()]
     home = device_of(model)
     if device is not None:
@@ -79,9 +81,14 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def side_by_side(
-    work: Callable[[Own, T, Advance], R], own: Own, items: Iterable[T],
-    *, modules: Sequence[nn.Module], threads: int, advance: Advance,
-) -> Iterator[R]:  # fmt: skip
+    work: Callable[[Own, T, Advance], R],
+    own: Own,
+    items: Iterable[T],
+    *,
+    modules: Sequence[nn.Module],
+    threads: int,
+    advance: Advance,
+) -> Iterator[R]:
     """Work on items side by side, each on one torch thread, so that no result depends on the number of threads.
 
     Parameters

@@ -86,8 +86,11 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
     if any(mark in pattern for mark in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     of_kind = [layer.name for layer in listed if pattern in layer.classes]
-    return of_kind or [name for name, module in modules.items()
-                       if name and pattern in [one.__name__ for one in type(module).__mro__[:-2]]]  # fmt: skip
+    return of_kind or [
+        name
+        for name, module in modules.items()
+        if name and pattern in [one.__name__ for one in type(module).__mro__[:-2]]
+    ]
 
 
 def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:

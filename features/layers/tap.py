@@ -28,6 +28,7 @@ from brainmap.progress import log
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class Layer:
     """One layer of a network.
@@ -101,8 +102,10 @@ class Layer:
         """
         n = len(self.shape) + 1
         if not -n <= axis < n or axis % n == 0:
-            raise InputError(f"units_axis: found {axis} for layer {self.name!r}, whose activations have {n} axes, of "
-                             f"which the first holds the items; wanted 1 to {n - 1}, or -1 for the last")
+            raise InputError(
+                f"units_axis: found {axis} for layer {self.name!r}, whose activations have {n} axes, of "
+                f"which the first holds the items; wanted 1 to {n - 1}, or -1 for the last"
+            )
         return replace(self, order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)))
 
 
@@ -290,8 +293,9 @@ def _one_or_all(values: list[T]) -> T | tuple[T, ...]:
 def say_taken_off(output: Layer) -> None:
     """Say that a network ends with a softmax or sigmoid that is taken off."""
     if output.without:
-        log.warning("note: the %s at the end of the network is taken off: 'output' means the logits before it",
-                    output.without)  # fmt: skip
+        log.warning(
+            "note: the %s at the end of the network is taken off: 'output' means the logits before it", output.without
+        )
 
 
 def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
@@ -306,5 +310,3 @@ def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict
     known = {layer.name: layer for layer in listed}
     last = listed[-1]  # the module whose activations are the logits is listed as the output
     return {name: known[name] if name in known else replace(last, name=name) for name in names}
-
-

@@ -24,9 +24,14 @@ Blame = Callable[[list[int], int], RunError]
 
 
 def ascend(
-    free: Tensor, gain: Gain, settings: MaximizationSettings, *, blame: Blame, advance: Callable[[int], None],
+    free: Tensor,
+    gain: Gain,
+    settings: MaximizationSettings,
+    *,
+    blame: Blame,
+    advance: Callable[[int], None],
     floor: float = 0.0,
-) -> tuple[Tensor, list[int]]:  # fmt: skip
+) -> tuple[Tensor, list[int]]:
     """Climb each row's own hill.
 
     Parameters

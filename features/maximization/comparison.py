@@ -92,10 +92,14 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
     similarity = unit @ unit.T
     return PatternComparison(
-        networks=tuple(patterns), class_names=names, frequencies=frequencies, profiles=profiles,
-        similarity=similarity, pairs=_pairs(tuple(patterns), similarity, len(names)),
+        networks=tuple(patterns),
+        class_names=names,
+        frequencies=frequencies,
+        profiles=profiles,
+        similarity=similarity,
+        pairs=_pairs(tuple(patterns), similarity, len(names)),
         table=_table(patterns, names, waves, rate),
-    )  # fmt: skip
+    )
 
 
 def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
@@ -112,8 +116,9 @@ def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     shared = tuple(name for name in labels[0] if all(name in others for others in labels))
     if len(shared) < 2:
         held = "; ".join(some(found, 4) for found in labels)
-        raise InputError(f"compare_patterns: the networks share {some(shared) or 'no labels'}, wanted at least two; "
-                         f"found {held}")  # fmt: skip
+        raise InputError(
+            f"compare_patterns: the networks share {some(shared) or 'no labels'}, wanted at least two; found {held}"
+        )
     return shared, int(next(iter(patterns.values())).rate)
 
 
@@ -127,9 +132,7 @@ def _density(waves: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float6
     return frequency[1:], power.sum(axis=-2)[..., 1:]
 
 
-def _profiles(
-    waves: NDArray[np.float64], rate: float, bands: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _profiles(waves: NDArray[np.float64], rate: float, bands: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     frequency, power = _density(waves, rate)
     centers = np.geomspace(60.0, 0.95 * rate / 2, bands)
     level = 10 * np.log10(np.maximum(power, 1e-8 * power.max(axis=-1, keepdims=True)))
@@ -182,8 +185,14 @@ def _pairs(networks: tuple[str, ...], similarity: NDArray[np.float64], n: int) -
     rows = []
     for i, j in combinations(range(len(networks)), 2):
         block = blocks[i, :, j]
-        rows.append({"one": networks[i], "other": networks[j], "same_class": np.diag(block).mean(),
-                     "different_class": block[~np.eye(n, dtype=bool)].mean()})  # fmt: skip
+        rows.append(
+            {
+                "one": networks[i],
+                "other": networks[j],
+                "same_class": np.diag(block).mean(),
+                "different_class": block[~np.eye(n, dtype=bool)].mean(),
+            }
+        )
     return pd.DataFrame(rows)
 
 

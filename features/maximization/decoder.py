@@ -117,8 +117,9 @@ class SpeechDecoder(nn.Module):
     def sound(self, pulses: Tensor, voice: Tensor, noise: Tensor) -> Tensor:
         """Pulses (their spectrogram) and the noise through their envelopes: `(n, 1, n_samples)`."""
         spectrogram = pulses * voice + self.hiss * noise
-        wave = torch.istft(spectrogram, self.about.window, self.about.hop, window=self.hann,
-                           length=self.about.n_samples)  # fmt: skip
+        wave = torch.istft(
+            spectrogram, self.about.window, self.about.hop, window=self.hann, length=self.about.n_samples
+        )
         return wave[:, None]
 
     def stretched(self, frames: Tensor) -> Tensor:
@@ -213,8 +214,9 @@ def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("brainmap-decoder")
         if text is None:
-            raise InputError(f"decoder: {path} is no decoder of brainmap; give a torch module that takes latents and "
-                             "gives sounds")
+            raise InputError(
+                f"decoder: {path} is no decoder of brainmap; give a torch module that takes latents and gives sounds"
+            )
         decoder = SpeechDecoder(DecoderDescription(**json.loads(text)))
         weights = {name: value.float() for name, value in safetensors.torch.load_file(path).items()}
         decoder.load_state_dict(weights)

@@ -58,9 +58,7 @@ class Encoder(nn.Module):
     def __init__(self, bands: int, n_latent: int, frames: int) -> None:
         super().__init__()
         widths = (bands + 2, 96, 96, 96)
-        self.layers = nn.ModuleList(
-            nn.Conv1d(a, b, 5, stride=2, padding=2) for a, b in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, stride=2, padding=2) for a, b in pairwise(widths))
         self.last = nn.Linear(widths[-1] * -(-frames // 8), 2 * n_latent)
 
     def forward(self, heard: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +111,10 @@ def find_pitch(waves: NDArray[np.float32], about: DecoderDescription) -> tuple[T
         peaks = lagged[:, lags] / np.maximum(energy, 1e-9)[:, None] / overlap
         best = peaks.max(1)
         # the shortest lag that does nearly as well as the best: its multiples do as well too
-        top = (peaks[:, 1:-1] >= peaks[:, :-2]) & (peaks[:, 1:-1] >= peaks[:, 2:]) & (
-            peaks[:, 1:-1] > 0.85 * best[:, None]
+        top = (
+            (peaks[:, 1:-1] >= peaks[:, :-2])
+            & (peaks[:, 1:-1] >= peaks[:, 2:])
+            & (peaks[:, 1:-1] > 0.85 * best[:, None])
         )
         found = about.rate / lags[top.argmax(1) + 1]
         spoken = (best > 0.6) & (energy > 1e-2 * energy.max()) & top.any(1)
@@ -151,9 +151,7 @@ class Autoencoder:
         extra = functional.interpolate(torch.stack([tone, voiced], 1), size=level.shape[-1])
         return torch.cat([level / 3 + 1, extra], 1)
 
-    def losses(
-        self, waves: Tensor, pitch: Tensor, voiced: Tensor, rng: torch.Generator | None
-    ) -> dict[str, Tensor]:
+    def losses(self, waves: Tensor, pitch: Tensor, voiced: Tensor, rng: torch.Generator | None) -> dict[str, Tensor]:
         """Every part of the loss; without `rng` the latent is its mean."""
         mean, spread = self.encoder(self.heard(waves, pitch, voiced))
         latent = mean
@@ -175,8 +173,12 @@ class Autoencoder:
     def total(self, parts: dict[str, Tensor]) -> Tensor:
         """Their weighted sum."""
         s = self.settings
-        return (parts["level"] + s.magnitude * parts["magnitude"] + s.pitch * parts["pitch"]
-                + s.divergence * parts["divergence"])  # fmt: skip
+        return (
+            parts["level"]
+            + s.magnitude * parts["magnitude"]
+            + s.pitch * parts["pitch"]
+            + s.divergence * parts["divergence"]
+        )
 
 
 def batches(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
@@ -197,8 +199,9 @@ def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder
     waves = torch.from_numpy(sounds.waveforms[:, 0])
     pitch, voiced = find_pitch(sounds.waveforms[:, 0], about)
     optimizer = torch.optim.Adam(both.parameters, lr=settings.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps + 1,
-                                                   pct_start=0.05)  # fmt: skip
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.05
+    )
     rng = torch.Generator().manual_seed(settings.seed)
     with progress("training the decoder", settings.steps, every=30) as bar:
         for rows in batches(len(sounds), settings):
@@ -213,8 +216,13 @@ def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder
     with torch.no_grad():
         tested = held_out.waveforms[:, 0]
         parts = both.losses(torch.from_numpy(tested), *find_pitch(tested, about), None)
-    history = {**vars(settings), "n_training": len(sounds), "n_held_out": len(held_out),
-               "held_out": {name: round(float(v), 4) for name, v in parts.items()}, "torch": torch.__version__}
+    history = {
+        **vars(settings),
+        "n_training": len(sounds),
+        "n_held_out": len(held_out),
+        "held_out": {name: round(float(v), 4) for name, v in parts.items()},
+        "torch": torch.__version__,
+    }
     decoder = copy.deepcopy(both.decoder)
     decoder.about = replace(about, training=history)
     return decoder.eval()

@@ -75,8 +75,10 @@ def condition_direction(
         if name not in known:
             raise InputError(f"direction: no condition {name!r}{nearest(name, known)}; the sounds have {some(known)}")
     if not near or not far or set(near) & set(far):
-        raise InputError(f"direction: toward {some(near) or 'nothing'}, away from {some(far) or 'nothing'}; wanted "
-                         "conditions on both sides, none on both")  # fmt: skip
+        raise InputError(
+            f"direction: toward {some(near) or 'nothing'}, away from {some(far) or 'nothing'}; wanted "
+            "conditions on both sides, none on both"
+        )
     means = []
     with frozen(model, device) as net, torch.no_grad():
         site = None

@@ -164,9 +164,15 @@ def maximize_activation(
     settings = settings or (MaximizationSettings() if decoder is None else MaximizationSettings.of("generative"))
     known = getattr(sounds, "rate", None) if rate is None else rate
     wish = Wish(
-        waveforms=plain_waveforms(sounds), rate=None if known is None else int(known), units=units, length=length,
-        directions=directions, decoder=decoder, latent=latent, device=device,
-    )  # fmt: skip
+        waveforms=plain_waveforms(sounds),
+        rate=None if known is None else int(known),
+        units=units,
+        length=length,
+        directions=directions,
+        decoder=decoder,
+        latent=latent,
+        device=device,
+    )
     rng = rng or np.random.default_rng(0)
     with ExitStack() as stack:
         net = stack.enter_context(frozen(model, device))
@@ -180,9 +186,13 @@ def maximize_activation(
 
 
 def _maximize(
-    task: Task, waveforms: NDArray[np.float32] | None, names: tuple[str, ...], rng: np.random.Generator,
-    *, threads: int,
-) -> Maximization:  # fmt: skip
+    task: Task,
+    waveforms: NDArray[np.float32] | None,
+    names: tuple[str, ...],
+    rng: np.random.Generator,
+    *,
+    threads: int,
+) -> Maximization:
     settings = task.settings
     entropy = int(rng.integers(2**63))
     dead = _dead_units(task, waveforms, entropy)
@@ -191,9 +201,13 @@ def _maximize(
     with progress(f"maximizing {task.site.layer}", total=len(task.units) * settings.seeds * settings.steps) as step:
         micro_batches = list(_micro_batches(task, dead))
         grown = side_by_side(
-            lambda own, batch, advance: _ascend(own, batch, entropy, advance), task, micro_batches,
-            modules=task.modules, threads=min(threads, len(micro_batches)), advance=step.advance,
-        )  # fmt: skip
+            lambda own, batch, advance: _ascend(own, batch, entropy, advance),
+            task,
+            micro_batches,
+            modules=task.modules,
+            threads=min(threads, len(micro_batches)),
+            advance=step.advance,
+        )
         for batch, (patterns, trace, unmoved) in zip(micro_batches, grown, strict=True):
             still |= {batch[row].unit for row in unmoved}
             for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
@@ -206,17 +220,28 @@ def _maximize(
         quality.insert(1, "class_name", list(names))
     notes = (f"no gradient ever reached a pattern of {some(sorted(still))}: it is the noise it started from",)
     return Maximization(
-        layer=task.site.layer, units=task.units, class_names=names,
-        patterns=by_seed[best, np.arange(len(task.units))], trace=trace, by_seed=by_seed, quality=quality,
-        rate=task.rate, settings=settings, dead=tuple(sorted(dead)), notes=task.notes + (notes if still else ()),
-    )  # fmt: skip
+        layer=task.site.layer,
+        units=task.units,
+        class_names=names,
+        patterns=by_seed[best, np.arange(len(task.units))],
+        trace=trace,
+        by_seed=by_seed,
+        quality=quality,
+        rate=task.rate,
+        settings=settings,
+        dead=tuple(sorted(dead)),
+        notes=task.notes + (notes if still else ()),
+    )
 
 
 def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[Job]]:
     """Starts that go through the network together; with diversity, all seeds of a unit do."""
     settings, seeds = task.settings, range(task.settings.seeds)
-    size = max(settings.micro_batch // settings.seeds, 1) * settings.seeds if settings.diversity else (
-        settings.micro_batch)  # fmt: skip
+    size = (
+        max(settings.micro_batch // settings.seeds, 1) * settings.seeds
+        if settings.diversity
+        else (settings.micro_batch)
+    )
     for stage in get_args(Stage):
         mine = [unit for unit in task.units if ("before" if unit in dead else settings.stage) == stage]
         pairs = [(u, s) for u in mine for s in seeds] if settings.diversity else [(u, s) for s in seeds for u in mine]

@@ -137,8 +137,9 @@ def match_activation(
     """
     settings = settings or MaximizationSettings.of("metamer")
     if settings.parameterization == "decoder":
-        raise InputError("match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', "
-                         "'pixels' or '1/f'")  # fmt: skip
+        raise InputError(
+            "match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', 'pixels' or '1/f'"
+        )
     waveforms = plain_waveforms(sounds)
     assert waveforms is not None
     if rate is None:
@@ -159,9 +160,17 @@ def match_activation(
     table.insert(1, "condition", [conditions[row] for row in rows])
     table["distance"] = distance[-1]
     return Metamers(
-        layer=layer, items=tuple(table["item"]), conditions=tuple(table["condition"]), references=waveforms[rows],
-        patterns=patterns, distance=distance, null=null, table=table, rate=rate, settings=settings,
-    )  # fmt: skip
+        layer=layer,
+        items=tuple(table["item"]),
+        conditions=tuple(table["condition"]),
+        references=waveforms[rows],
+        patterns=patterns,
+        distance=distance,
+        null=null,
+        table=table,
+        rate=rate,
+        settings=settings,
+    )
 
 
 def _rows(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
@@ -204,9 +213,13 @@ class _Match:
         parts = [(rows[i : i + size], rngs[i : i + size]) for i in range(0, len(rows), size)]
         with progress(f"metamers of {self.site.layer}", total=len(rows) * settings.steps) as step:
             grown = side_by_side(
-                lambda own, part, advance: own._grow(*part, advance), self, parts,
-                modules=[self.model], threads=min(threads, len(parts)), advance=step.advance,
-            )  # fmt: skip
+                lambda own, part, advance: own._grow(*part, advance),
+                self,
+                parts,
+                modules=[self.model],
+                threads=min(threads, len(parts)),
+                advance=step.advance,
+            )
             patterns, distances = zip(*grown, strict=True)
         return np.concatenate(patterns), np.concatenate(distances, axis=1)
 
@@ -215,8 +228,13 @@ class _Match:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         settings, shape = self.settings, self.waveforms.shape[1:]
         goal = torch.as_tensor(self.waveforms[list(rows)], device=self.device)
-        scale = fourier_scale(settings.parameterization, shape[1:], rate=self.rate, waveforms=self.waveforms,
-                              band=(settings.low_hz, settings.high_hz))  # fmt: skip
+        scale = fourier_scale(
+            settings.parameterization,
+            shape[1:],
+            rate=self.rate,
+            waveforms=self.waveforms,
+            band=(settings.low_hz, settings.high_hz),
+        )
         loudness = float(np.sqrt(np.mean(self.waveforms.astype(np.float64) ** 2)))
         prior = Prior(scale, shape, level=None, peak=None, gain=loudness or 1.0, device=self.device)
         with torch.no_grad():
@@ -248,8 +266,17 @@ class _Match:
         """How well the metamers match, against all other sounds; and what the network calls them."""
         wanted = _standardized(self._all(self.waveforms[list(rows)]))
         own = (wanted * _standardized(self._all(patterns))).sum(1)
-        every = torch.cat([wanted @ _standardized(self._all(self.waveforms[i : i + BATCH])).T
-                           for i in range(0, len(self.waveforms), BATCH)], dim=1).cpu().numpy()  # fmt: skip
+        every = (
+            torch.cat(
+                [
+                    wanted @ _standardized(self._all(self.waveforms[i : i + BATCH])).T
+                    for i in range(0, len(self.waveforms), BATCH)
+                ],
+                dim=1,
+            )
+            .cpu()
+            .numpy()
+        )
         others = np.arange(len(self.waveforms))[None] != np.asarray(rows)[:, None]
         null = every[others].reshape(len(rows), -1)
         label, mine = self._labels(self.waveforms[list(rows)]), self._labels(patterns)
@@ -271,13 +298,19 @@ class _Match:
 
     def _all(self, sounds: NDArray[np.float32]) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self.heard(torch.as_tensor(sounds[i : i + BATCH], device=self.device))
-                              for i in range(0, len(sounds), BATCH)])  # fmt: skip
+            return torch.cat(
+                [
+                    self.heard(torch.as_tensor(sounds[i : i + BATCH], device=self.device))
+                    for i in range(0, len(sounds), BATCH)
+                ]
+            )
 
     def _labels(self, sounds: NDArray[np.float32]) -> NDArray[np.intp]:
         with torch.no_grad():
-            parts = [read(self.model, torch.as_tensor(sounds[i : i + BATCH], device=self.device), self.head.after)[0]
-                     for i in range(0, len(sounds), BATCH)]  # fmt: skip
+            parts = [
+                read(self.model, torch.as_tensor(sounds[i : i + BATCH], device=self.device), self.head.after)[0]
+                for i in range(0, len(sounds), BATCH)
+            ]
         labels: NDArray[np.intp] = torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
         return labels
 

@@ -81,8 +81,10 @@ def plan(
     if wish.decoder is not None:
         settings = replace(settings, parameterization="decoder")
     elif settings.parameterization == "decoder":
-        raise InputError("parameterization 'decoder': no decoder was given; give decoder=, a module from latents to "
-                         "sounds (brainmap.features.load_decoder() is one)")  # fmt: skip
+        raise InputError(
+            "parameterization 'decoder': no decoder was given; give decoder=, a module from latents to "
+            "sounds (brainmap.features.load_decoder() is one)"
+        )
     flat = len(full) == 2
     rate = wish.rate or 16_000
     jitter = round(rate * settings.jitter_ms / 1000) if flat or wish.rate else 0
@@ -104,17 +106,22 @@ def plan(
     units = _units(site, settings.objective, wish.units, names)
     vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
     known = rate if flat else wish.rate or 0
-    return Task(model, site, settings, prior, units, known, jitter, level, wish.device, site.notes + notes + said,
-                vectors), names  # fmt: skip
+    return Task(
+        model, site, settings, prior, units, known, jitter, level, wish.device, site.notes + notes + said, vectors
+    ), names
 
 
 def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> Any:
     objective = settings.objective
     if directed != (objective == "direction") and objective != "auto":
         raise InputError(
-            f"objective {objective!r}: " + ("directions were given; use 'direction' or 'auto'" if directed else
-            "needs directions=, vectors in the layer's channel space")
-        )  # fmt: skip
+            f"objective {objective!r}: "
+            + (
+                "directions were given; use 'direction' or 'auto'"
+                if directed
+                else "needs directions=, vectors in the layer's channel space"
+            )
+        )
     if objective == "auto":
         objective = "direction" if directed else "logit" if len(site.shape) == 1 else "channel"
     if objective == "logit" and len(site.shape) != 1:
@@ -199,9 +206,15 @@ def _pattern_shape(
 
 
 def _prior(
-    settings: MaximizationSettings, shape: Shape, rate: int, wish: Wish,
-    *, level: float | None, peak: float | None, gain: float,
-) -> tuple[Prior, tuple[str, ...]]:  # fmt: skip
+    settings: MaximizationSettings,
+    shape: Shape,
+    rate: int,
+    wish: Wish,
+    *,
+    level: float | None,
+    peak: float | None,
+    gain: float,
+) -> tuple[Prior, tuple[str, ...]]:
     band = (settings.low_hz, settings.high_hz)
     if wish.decoder is not None:
         latent = wish.latent if wish.latent is not None else getattr(wish.decoder, "latent_shape", None)

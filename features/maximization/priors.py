@@ -124,9 +124,7 @@ def fourier_scale(
     return _unit(np.where(inside, scale, 0.0))
 
 
-def band_mask(
-    shape: Sequence[int], rate: float, band: tuple[float | None, float | None]
-) -> NDArray[np.bool_] | None:
+def band_mask(shape: Sequence[int], rate: float, band: tuple[float | None, float | None]) -> NDArray[np.bool_] | None:
     """Which bins of an `rfft` of a pattern lie in the band (low, high) [Hz], its limits included; None without limits.
 
     Raises

@@ -150,8 +150,12 @@ def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float6
         lags = np.fft.irfft((transform[i] * transform[j].conj()).sum(axis=1), n=by_seed.shape[-1], axis=-1)
         wave.append(lags.max(axis=-1) / np.maximum(norm[i] * norm[j], 1e-30))
         left, right = (np.abs(transform[k]).reshape(n_units, -1) for k in (i, j))
-        spectrum.append([float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else np.nan
-                         for a, b in zip(left, right, strict=True)])  # fmt: skip
+        spectrum.append(
+            [
+                float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else np.nan
+                for a, b in zip(left, right, strict=True)
+            ]
+        )
     return dict(zip(names, (np.mean(wave, axis=0), np.mean(spectrum, axis=0)), strict=True))
 
 
@@ -192,7 +196,7 @@ def measure_quality(
     chosen: NDArray[np.integer],
     waveforms: NDArray[np.float32] | None,
     dead: set[int],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """One row a unit; see `Maximization`."""
     patterns = by_seed[chosen, np.arange(len(task.units))]
     level = task.level

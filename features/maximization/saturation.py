@@ -97,8 +97,13 @@ def softmax_saturation(
     settings = settings or MaximizationSettings.source_study()
     rng = rng or np.random.default_rng(0)
     known = getattr(sounds, "rate", None) if rate is None else rate
-    wish = Wish(waveforms=plain_waveforms(sounds), rate=None if known is None else int(known), units=units,
-                length=length, device=device)  # fmt: skip
+    wish = Wish(
+        waveforms=plain_waveforms(sounds),
+        rate=None if known is None else int(known),
+        units=units,
+        length=length,
+        device=device,
+    )
     with frozen(model, device) as net, one_torch_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:
@@ -111,8 +116,13 @@ def softmax_saturation(
     if class_names is not None and len(class_names) != site.shape[0]:
         raise InputError(f"class_names: found {len(class_names)}, the network has {site.shape[0]} classes")
     names = tuple(class_names[u] if class_names is not None else str(u) for u in task.units)
-    return SoftmaxSaturation(class_names=names, probability=probability, logit=logit, settings=task.settings,
-                             table=_table(names, probability, logit))  # fmt: skip
+    return SoftmaxSaturation(
+        class_names=names,
+        probability=probability,
+        logit=logit,
+        settings=task.settings,
+        table=_table(names, probability, logit),
+    )
 
 
 def _climb(
@@ -122,9 +132,13 @@ def _climb(
     size = task.settings.micro_batch
     parts = [[Job(unit, 0, "after") for unit in task.units[i : i + size]] for i in range(0, len(task.units), size)]
     grown = side_by_side(
-        lambda own, part, told: _climb_batch(own, climbed, part, entropy, told), task, parts,
-        modules=task.modules, threads=min(threads, len(parts)), advance=advance,
-    )  # fmt: skip
+        lambda own, part, told: _climb_batch(own, climbed, part, entropy, told),
+        task,
+        parts,
+        modules=task.modules,
+        threads=min(threads, len(parts)),
+        advance=advance,
+    )
     probability, logit = np.concatenate(list(grown), axis=2)
     return probability, logit
 
@@ -154,17 +168,17 @@ def _climb_batch(
     return trace.cpu().numpy()
 
 
-def _table(
-    names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]
-) -> pd.DataFrame:
+def _table(names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]) -> pd.DataFrame:
     full = probability >= SATURATED
     first = np.where(full.any(1), full.argmax(1), -1)  # (2, n_classes)
     columns = np.arange(len(names))
-    return pd.DataFrame({
-        "class_name": list(names),
-        "softmax_full_at_step": np.where(first[0] >= 0, first[0], np.nan),
-        "logit_full_at_step": np.where(first[1] >= 0, first[1], np.nan),
-        "logit_where_softmax_is_full": np.where(first[0] >= 0, logit[0, first[0], columns], np.nan),
-        "last_logit_by_softmax": logit[0, -1],
-        "last_logit_by_logit": logit[1, -1],
-    })
+    return pd.DataFrame(
+        {
+            "class_name": list(names),
+            "softmax_full_at_step": np.where(first[0] >= 0, first[0], np.nan),
+            "logit_full_at_step": np.where(first[1] >= 0, first[1], np.nan),
+            "logit_where_softmax_is_full": np.where(first[0] >= 0, logit[0, first[0], columns], np.nan),
+            "last_logit_by_softmax": logit[0, -1],
+            "last_logit_by_logit": logit[1, -1],
+        }
+    )

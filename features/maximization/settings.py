@@ -111,14 +111,30 @@ class MaximizationSettings:
     micro_batch: int = 8
 
     def __post_init__(self) -> None:
-        for name, choices in (("objective", Objective), ("stage", Stage), ("optimizer", Optimizer), ("decay", Decay),
-                              ("parameterization", Parameterization), ("extent", Extent)):  # fmt: skip
+        for name, choices in (
+            ("objective", Objective),
+            ("stage", Stage),
+            ("optimizer", Optimizer),
+            ("decay", Decay),
+            ("parameterization", Parameterization),
+            ("extent", Extent),
+        ):
             one_of(getattr(self, name), get_args(choices), f"maximization {name}")
         for name in ("steps", "seeds", "micro_batch"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"maximization {name}: found {getattr(self, name)}, wanted 1 or more")
-        for name in ("jitter_ms", "l1", "l2", "lp", "total_variation", "latent_l2", "diversity", "cosine_power",
-                     "low_hz", "high_hz"):  # fmt: skip
+        for name in (
+            "jitter_ms",
+            "l1",
+            "l2",
+            "lp",
+            "total_variation",
+            "latent_l2",
+            "diversity",
+            "cosine_power",
+            "low_hz",
+            "high_hz",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"maximization {name}: found {value}, wanted 0 or more")
@@ -129,8 +145,10 @@ class MaximizationSettings:
                 also = f", or {word!r}" if word else ""
                 raise InputError(f"maximization {name}: found {value!r}, wanted a number above 0{also}")
         if not 1 <= self.lp_power < math.inf:
-            raise InputError(f"maximization lp_power: found {self.lp_power}, wanted 1 or more: below 1 it is no norm, "
-                             "and its gradient has no bound at silence")
+            raise InputError(
+                f"maximization lp_power: found {self.lp_power}, wanted 1 or more: below 1 it is no norm, "
+                "and its gradient has no bound at silence"
+            )
         if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
             raise InputError(f"maximization: band {self.low_hz} to {self.high_hz} Hz is empty; wanted low_hz < high_hz")
         if self.diversity and self.seeds < 2:

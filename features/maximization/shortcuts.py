@@ -80,8 +80,11 @@ def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
     if value is None or operations[place].out is value:
         return None
     givers = [i for i, op in enumerate(operations[:place]) if op.out is value]
-    takers = [i for i, op in enumerate(operations)
-              if not isinstance(op.out, int | torch.Size) and any(value is x for x in op.given)]  # fmt: skip
+    takers = [
+        i
+        for i, op in enumerate(operations)
+        if not isinstance(op.out, int | torch.Size) and any(value is x for x in op.given)
+    ]
     return givers[0] if len(givers) == 1 and takers == [place] else None
 
 

@@ -143,9 +143,15 @@ class _Record(TorchFunctionMode):
 
     def last_map(self, place: int) -> int | None:
         """Number of the last operation up to `place` that gave (n, channels, positions)."""
-        found = [i for i, op in enumerate(self.operations[: place + 1])
-                 if isinstance(op.out, Tensor) and op.out.ndim >= 3 and op.out.is_floating_point()
-                 and len(op.out) == 1 and min(op.out.shape[1:]) > 1]  # fmt: skip
+        found = [
+            i
+            for i, op in enumerate(self.operations[: place + 1])
+            if isinstance(op.out, Tensor)
+            and op.out.ndim >= 3
+            and op.out.is_floating_point()
+            and len(op.out) == 1
+            and min(op.out.shape[1:]) > 1
+        ]
         return found[-1] if found else None
 
     def consumer(self, place: int) -> int | None:
@@ -169,9 +175,7 @@ def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
                 parameter.requires_grad_(flag)
 
 
-def read(
-    model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Shortcut] | None = None
-) -> list[Tensor]:
+def read(model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Shortcut] | None = None) -> list[Tensor]:
     """Results of the operations `places` in a forward pass that ends at the last of them, by `fast` where it is
     given."""
     until = _Until(places, fast or {})

@@ -47,15 +47,19 @@ class Calls:
     def line(self) -> str:
         """The count in words, with a warning where it is near chance."""
         if not self.n:
-            return (f"network {self.network}: no condition of the sounds is one of its classes "
-                    f"({some(self.strange, 4)}), so what it calls them cannot be checked")  # fmt: skip
+            return (
+                f"network {self.network}: no condition of the sounds is one of its classes "
+                f"({some(self.strange, 4)}), so what it calls them cannot be checked"
+            )
         of = f"{self.right} of {self.n} sounds by their condition (chance {self.chance:.3g})"
         said = f"network {self.network} calls {of}"
         if self.strange:
             said += f"; {len(self.strange)} conditions are no classes of it ({some(self.strange, 4)})"
         if self.near_chance:
-            said += (f"; that is near chance (binomial test, p = {self.p:.2f}): check the rate and level of the sounds "
-                     "and the order of its class names")  # fmt: skip
+            said += (
+                f"; that is near chance (binomial test, p = {self.p:.2f}): check the rate and level of the sounds "
+                "and the order of its class names"
+            )
         return said
 
 

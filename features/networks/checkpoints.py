@@ -66,8 +66,12 @@ class Checkpoint:
         """The network with fresh weights."""
         if self.architecture in network_names():
             return build_network(
-                self.architecture, variant=self.variant, activation=self.activation, head=self.head,  # type: ignore[arg-type]
-                n_classes=len(self.classes) or 16, n_samples=self.n_samples,
+                self.architecture,
+                variant=self.variant,
+                activation=self.activation,
+                head=self.head,  # type: ignore[arg-type]
+                n_classes=len(self.classes) or 16,
+                n_samples=self.n_samples,
                 kernel=self.kernel,
             )
         return call_builder(self.architecture)
@@ -173,19 +177,24 @@ def call_builder(reference: str) -> nn.Module:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the module is the user's, and so is whatever it raises
-        raise InputError(f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
-                         f"{_first_line(error)}); is it installed or in this folder?") from None
+        raise InputError(
+            f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
+            f"{_first_line(error)}); is it installed or in this folder?"
+        ) from None
     finally:
         sys.path.remove(added)
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise InputError(f"architecture: {module_name} has no function {function_name!r}"
-                         f"{nearest(function_name, dir(module))}")
+        raise InputError(
+            f"architecture: {module_name} has no function {function_name!r}{nearest(function_name, dir(module))}"
+        )
     try:
         model = function()
     except (Exception, SystemExit) as error:
-        raise InputError(f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
-                         "wanted a function that needs no arguments") from None
+        raise InputError(
+            f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
+            "wanted a function that needs no arguments"
+        ) from None
     if not isinstance(model, nn.Module):
         raise InputError(f"architecture: {reference} gave a {type(model).__name__}, wanted a torch.nn.Module")
     return model
@@ -195,8 +204,10 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if any(n.endswith("/constants.pkl") for n in names_in_zip(path)):
-        raise InputError(f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
-                         "export the network with torch.export, or save model.state_dict()")
+        raise InputError(
+            f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
+            "export the network with torch.export, or save model.state_dict()"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats and protocols: they load or are refused all the same
@@ -256,8 +267,9 @@ def _called_by_pickle(path: Path) -> str:
 
 
 def _damaged(path: Path, what: str, error: Exception) -> InputError:
-    return InputError(f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({_first_line(error)}); "
-                      "copy it again")
+    return InputError(
+        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({_first_line(error)}); copy it again"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -269,8 +281,10 @@ def _state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
         found = found[inside[0]]
     if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
         holds = f"a dict of {some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
-        raise InputError(f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
-                         f"under {some(NESTS)}")
+        raise InputError(
+            f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
+            f"under {some(NESTS)}"
+        )
     return {str(k): v for k, v in found.items()}
 
 
@@ -292,8 +306,12 @@ def _unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -
             best = named
     if best is not weights and best.keys() != weights.keys():
         before, after = next(iter(weights)), next(iter(best))
-        warnings.warn(f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
-                      f"network: {before!r} is read as {after!r}", BrainmapWarning, stacklevel=3)
+        warnings.warn(
+            f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
+            f"network: {before!r} is read as {after!r}",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     return best
 
 
@@ -317,12 +335,16 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
     stored = _metadata(path)
     if stored is None:
         if "architecture" not in given:
-            raise InputError(f"checkpoint: {path} does not say its architecture; give one of {some(network_names())} "
-                             "or 'module:function'")
+            raise InputError(
+                f"checkpoint: {path} does not say its architecture; give one of {some(network_names())} "
+                "or 'module:function'"
+            )
         stored = Checkpoint(architecture=given["architecture"], classes=tuple(str(i) for i in range(n_classes or 16)))
     if "architecture" not in given and stored.architecture not in network_names():
-        raise InputError(f"checkpoint: {path} names the code {stored.architecture!r} as its architecture; give "
-                         f"architecture={stored.architecture!r} if you want it to run")
+        raise InputError(
+            f"checkpoint: {path} names the code {stored.architecture!r} as its architecture; give "
+            f"architecture={stored.architecture!r} if you want it to run"
+        )
     if n_classes not in (None, len(stored.classes)) and stored.classes:
         raise InputError(f"checkpoint: {path} has {len(stored.classes)} classes, wanted {n_classes}")
     return replace(stored, **given).build()  # type: ignore[arg-type]
@@ -330,8 +352,11 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
 
 def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor], architecture: str) -> None:
     wanted = {k: v for k, v in model.state_dict().items() if not _is_counter(k) or k in weights}
-    problems = [f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
-                for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
+    problems = [
+        f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in weights and weights[k].shape != v.shape
+    ]
     lacking = [k for k in wanted if k not in weights]
     extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
     if lacking:
@@ -339,8 +364,10 @@ def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Ten
     if extra:
         problems.append(f"has {some(extra, 4)} that the architecture lacks")
     if problems:
-        raise InputError(f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
-                         "check architecture, variant and number of classes")
+        raise InputError(
+            f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
+            "check architecture, variant and number of classes"
+        )
     broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
     if broken:
         raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")

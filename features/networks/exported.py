@@ -35,9 +35,19 @@ OPERATIONS = re.compile(
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_)"
 )
 EXPRESSION_NODES = (
-    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare,
-    ast.operator, ast.unaryop, ast.cmpop,
-)  # fmt: skip
+    ast.Expression,
+    ast.Call,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+    ast.keyword,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.operator,
+    ast.unaryop,
+    ast.cmpop,
+)
 EXPRESSION_NAMES = frozenset({
     "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "PythonMod", "FloorDiv", "CleanDiv",
     "CeilDiv", "CeilToInt", "FloorToInt", "TruncToInt", "IntTrueDiv", "ToFloat", "Max", "Min", "Abs", "Eq", "Ne", "Lt",
@@ -181,5 +191,7 @@ def _is_arithmetic(text: str) -> bool:
 
 
 def _refused(path: Path, why: str) -> InputError:
-    return InputError(f"checkpoint: {path} could run code ({why}), which is refused; export the network again with "
-                      "torch.export, or save model.state_dict() and name the architecture")
+    return InputError(
+        f"checkpoint: {path} could run code ({why}), which is refused; export the network again with "
+        "torch.export, or save model.state_dict() and name the architecture"
+    )

@@ -159,8 +159,10 @@ def _check_settings(settings: TrainingSettings) -> None:
 def _check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
     unknown = sorted(set(sounds.conditions) - set(classes))
     if unknown:
-        raise InputError(f"{what} has the word {some(unknown)}, which the network does not know; its classes are "
-                         f"{', '.join(classes) or 'not named'}")
+        raise InputError(
+            f"{what} has the word {some(unknown)}, which the network does not know; its classes are "
+            f"{', '.join(classes) or 'not named'}"
+        )
 
 
 def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
@@ -179,8 +181,12 @@ def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
         homes = Counter(speaker for speaker, _ in set(zip(speakers, parts, strict=True)))
         leaked = sum(n > 1 for n in homes.values())
         if leaked:
-            warnings.warn(f"train: the lists of {folder} put {leaked} of {len(homes)} speakers into two parts or more; "
-                          "accuracy is then not that of new speakers", BrainmapWarning, stacklevel=3)
+            warnings.warn(
+                f"train: the lists of {folder} put {leaked} of {len(homes)} speakers into two parts or more; "
+                "accuracy is then not that of new speakers",
+                BrainmapWarning,
+                stacklevel=3,
+            )
     else:
         parts = [_part_by_hash(speaker) for speaker in speakers]
     found: dict[Part, Sounds] = {}
@@ -199,8 +205,12 @@ def _speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str
         if column in sounds.table:
             return [str(s) for s in sounds.table[column]]
     if not quiet and not any("_nohash_" in p.stem for p in paths):
-        warnings.warn("train: neither a column speaker nor file names (<speaker>_nohash_0.wav) say who speaks; the "
-                      "same person may be in two parts", BrainmapWarning, stacklevel=4)
+        warnings.warn(
+            "train: neither a column speaker nor file names (<speaker>_nohash_0.wav) say who speaks; the "
+            "same person may be in two parts",
+            BrainmapWarning,
+            stacklevel=4,
+        )
     return [p.stem.split("_nohash_")[0] for p in paths]
 
 
@@ -236,8 +246,10 @@ def evaluate_model(
         for batch in tensors(sounds, batch_size, device=device):
             logits = forward(model, batch)
             if logits.ndim != 2 or logits.shape[1] != len(classes):
-                raise InputError(f"evaluate: the network gives {tuple(logits.shape[1:])} values a sound, wanted one "
-                                 f"for each of its {len(classes)} classes")
+                raise InputError(
+                    f"evaluate: the network gives {tuple(logits.shape[1:])} values a sound, wanted one "
+                    f"for each of its {len(classes)} classes"
+                )
             called += logits.argmax(dim=1).tolist()
     truth = pd.Categorical(sounds.conditions, categories=list(classes))
     guess = pd.Categorical([classes[i] for i in called], categories=list(classes))
@@ -256,11 +268,21 @@ class _Training:
         self.parts, self.classes, self.settings, self.state_path = parts, classes, settings, state_path
         first = parts["training"]
         self.checkpoint = Checkpoint(
-            architecture=settings.network, variant=settings.variant, activation=settings.activation, head=settings.head,
-            classes=classes, rate=settings.rate, n_samples=first.n_samples, level=first.level, align=first.align,
+            architecture=settings.network,
+            variant=settings.variant,
+            activation=settings.activation,
+            head=settings.head,
+            classes=classes,
+            rate=settings.rate,
+            n_samples=first.n_samples,
+            level=first.level,
+            align=first.align,
         )
-        self.key = hashlib.sha256(repr((replace(settings, device="cpu", compile=False), classes,
-                                        [len(p) for p in parts.values()], first.items)).encode()).hexdigest()
+        self.key = hashlib.sha256(
+            repr(
+                (replace(settings, device="cpu", compile=False), classes, [len(p) for p in parts.values()], first.items)
+            ).encode()
+        ).hexdigest()
         with torch.random.fork_rng(devices=[]):  # building draws weights that are drawn anew below
             self.model = self.checkpoint.build()
         initialize(self.model, torch.Generator().manual_seed(settings.seed))
@@ -288,9 +310,15 @@ class _Training:
         self.model.load_state_dict(self.best)
         accuracies = [h["validation_accuracy"] for h in self.history]
         best_epoch = max(h["epoch"] for h in self.history if h["validation_accuracy"] == max(accuracies))
-        training = {**asdict(self.settings), "best_epoch": int(best_epoch), "history": self.history,
-                    "validation_n": len(self.parts["validation"]), "training_n": len(self.parts["training"]),
-                    "torch": torch.__version__, "threads": torch.get_num_threads()}
+        training = {
+            **asdict(self.settings),
+            "best_epoch": int(best_epoch),
+            "history": self.history,
+            "validation_n": len(self.parts["validation"]),
+            "training_n": len(self.parts["training"]),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
         return replace(self.checkpoint, training=training), self.model.eval()
 
     def _gpus(self) -> list[torch.device]:
@@ -352,12 +380,21 @@ class _Training:
 
     def _save(self) -> None:
         with atomic(self.state_path) as beside:
-            torch.save({
-                "key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running,
-                "history": self.history, "model": self.model.state_dict(), "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "rng": torch.get_rng_state(), "gpu_rng": [torch.cuda.get_rng_state(d) for d in self._gpus()],
-            }, beside)
+            torch.save(
+                {
+                    "key": self.key,
+                    "epoch": self.epoch,
+                    "step": self.step,
+                    "running": self.running,
+                    "history": self.history,
+                    "model": self.model.state_dict(),
+                    "best": self.best,
+                    "optimizer": self.optimizer.state_dict(),
+                    "rng": torch.get_rng_state(),
+                    "gpu_rng": [torch.cuda.get_rng_state(d) for d in self._gpus()],
+                },
+                beside,
+            )
 
     def _load(self) -> None:
         if not self.state_path.exists():
@@ -366,11 +403,13 @@ class _Training:
             state = torch.load(self.state_path, map_location=self.settings.device, weights_only=True)
             key = state["key"]
         except Exception as error:  # torch raises whatever its zip and pickle readers raise
-            raise InputError(f"train: {self.state_path} cannot be read ({type(error).__name__}); remove it to begin "
-                             "anew") from None
+            raise InputError(
+                f"train: {self.state_path} cannot be read ({type(error).__name__}); remove it to begin anew"
+            ) from None
         if key != self.key:
-            raise InputError(f"train: {self.state_path} belongs to a training with other settings or sounds; remove it "
-                             "to begin anew")
+            raise InputError(
+                f"train: {self.state_path} belongs to a training with other settings or sounds; remove it to begin anew"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.running = state["epoch"], state["step"], state["running"]

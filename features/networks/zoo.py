@@ -31,7 +31,7 @@ Head = Literal["flatten", "gap", "gmp"]
 WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "bed", "bird", "tree", "cat", "house", "dog",
-)
+)  # fmt: skip
 N_SAMPLES = 16_000
 
 
@@ -53,18 +53,47 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    "base": Architecture(channels=(8, 16, 32, 64, 128), kernel=25, pool=4, pools=5, same=False, ceil_mode=True,
-                         hidden=(1024, 512), accuracy="DO(0.5) 0.9090, BN 0.9072, DO+BN 0.9240"),
-    "ch32": Architecture(channels=(32,) * 4 + (64,) * 4, kernel=5, pool=3, pools=7, dropout=0.75,
-                         accuracy="DO(0.75) 0.9533, BN 0.9285, DO+BN 0.9391"),
-    "ch64": Architecture(channels=(64,) * 4 + (128,) * 4, kernel=5, pool=3, pools=7, dropout=0.75,
-                         accuracy="DO 0.9589, DO+BN 0.9497"),
-    "vgg": Architecture(channels=(64,) * 8 + (128,) * 8, kernel=3, pool=3, pools=7, per_pool=2, dropout=0.75,
-                        accuracy="DO 0.9620, BN 0.9423, DO+BN 0.9136"),
-    "ch128": Architecture(channels=(128,) * 4 + (256,) * 4 + (512,), kernel=5, pool=3, pools=8, dropout=0.25,
-                          accuracy="BN 0.9701 with DO(0.25), 0.9535 without BN"),
-    "base-2d": Architecture(channels=(8, 16, 32, 64, 128), kernel=5, pool=2, pools=5, dims=2, hidden=(1024, 512),
-                            accuracy="not reported"),
+    "base": Architecture(
+        channels=(8, 16, 32, 64, 128),
+        kernel=25,
+        pool=4,
+        pools=5,
+        same=False,
+        ceil_mode=True,
+        hidden=(1024, 512),
+        accuracy="DO(0.5) 0.9090, BN 0.9072, DO+BN 0.9240",
+    ),
+    "ch32": Architecture(
+        channels=(32,) * 4 + (64,) * 4,
+        kernel=5,
+        pool=3,
+        pools=7,
+        dropout=0.75,
+        accuracy="DO(0.75) 0.9533, BN 0.9285, DO+BN 0.9391",
+    ),
+    "ch64": Architecture(
+        channels=(64,) * 4 + (128,) * 4, kernel=5, pool=3, pools=7, dropout=0.75, accuracy="DO 0.9589, DO+BN 0.9497"
+    ),
+    "vgg": Architecture(
+        channels=(64,) * 8 + (128,) * 8,
+        kernel=3,
+        pool=3,
+        pools=7,
+        per_pool=2,
+        dropout=0.75,
+        accuracy="DO 0.9620, BN 0.9423, DO+BN 0.9136",
+    ),
+    "ch128": Architecture(
+        channels=(128,) * 4 + (256,) * 4 + (512,),
+        kernel=5,
+        pool=3,
+        pools=8,
+        dropout=0.25,
+        accuracy="BN 0.9701 with DO(0.25), 0.9535 without BN",
+    ),
+    "base-2d": Architecture(
+        channels=(8, 16, 32, 64, 128), kernel=5, pool=2, pools=5, dims=2, hidden=(1024, 512), accuracy="not reported"
+    ),
 }
 _MODULES: dict[int, dict[str, type[nn.Module]]] = {
     1: {"conv": nn.Conv1d, "norm": nn.BatchNorm1d, "pool": nn.MaxPool1d, "gap": nn.AdaptiveAvgPool1d,
@@ -140,8 +169,10 @@ def build_network(
     one_of(head, get_args(Head), "head")
     size = spec.kernel if kernel is None else kernel
     if n_classes < 1 or size < 1 or not 0 <= (dropout or 0) < 1:
-        raise InputError(f"network {name}: n_classes {n_classes}, kernel {size}, dropout {dropout}; wanted at least 1, "
-                         "at least 1, and 0 to below 1")
+        raise InputError(
+            f"network {name}: n_classes {n_classes}, kernel {size}, dropout {dropout}; wanted at least 1, "
+            "at least 1, and 0 to below 1"
+        )
     if spec.same and size % 2 == 0:
         raise InputError(f"network {name}: kernel {size} is even, wanted an odd one so that padding keeps the length")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
@@ -159,7 +190,11 @@ def _input_shape(spec: Architecture, n_samples: int) -> tuple[int, ...]:
 
 
 def _add_convolutions(
-    stages: OrderedDict[str, nn.Module], spec: Architecture, kernel: int, shape: Sequence[int], norm: bool,
+    stages: OrderedDict[str, nn.Module],
+    spec: Architecture,
+    kernel: int,
+    shape: Sequence[int],
+    norm: bool,
     act: type[nn.Module],
 ) -> int:
     """Add the stages and give the number of positions that their last map has."""
@@ -180,8 +215,13 @@ def _add_convolutions(
 
 
 def _add_head(
-    stages: OrderedDict[str, nn.Module], spec: Architecture, head: Head, frames: int, n_classes: int,
-    probability: float, act: type[nn.Module],
+    stages: OrderedDict[str, nn.Module],
+    spec: Architecture,
+    head: Head,
+    frames: int,
+    n_classes: int,
+    probability: float,
+    act: type[nn.Module],
 ) -> None:
     width = spec.channels[-1] * (frames if head == "flatten" else 1)
     if head != "flatten":
@@ -232,7 +272,11 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
     taken = (1, *_input_shape(ARCHITECTURES[name], N_SAMPLES))
     layers = list_layers(model, torch.zeros(1, *taken))
     return NetworkDescription(
-        name=name, variant=chosen, parameters=count_parameters(model), input=taken, rate=RATE,
+        name=name,
+        variant=chosen,
+        parameters=count_parameters(model),
+        input=taken,
+        rate=RATE,
         layers=tuple(asdict(layer) for layer in layers),
         accuracy_in_source_study=ARCHITECTURES[name].accuracy,
     )

@@ -291,8 +291,10 @@ def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
 def _steps(courses: Floats, step: int) -> Floats:
     whole = courses.shape[-1] // step
     if whole < 3:
-        raise InputError(f"map_features: found {courses.shape[-1]} samples, wanted at least 3 steps of {step}; take a "
-                         "smaller step_ms")
+        raise InputError(
+            f"map_features: found {courses.shape[-1]} samples, wanted at least 3 steps of {step}; take a "
+            "smaller step_ms"
+        )
     means: Floats = courses[..., : whole * step].reshape(*courses.shape[:-1], whole, step).mean(axis=-1)
     return means
 

@@ -179,9 +179,7 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
 _PARTS = ("logits", "delta", "fidelity", "effects")
 
 
-def save_attributions(
-    found: Attributions, path: str | Path, *, align: str = "start", network: str = "network"
-) -> None:
+def save_attributions(found: Attributions, path: str | Path, *, align: str = "start", network: str = "network") -> None:
     """Keep attributions in a store, with the alignment of the sounds they lie over; those of other methods stay."""
     root = stores.open_store(path)
     keys = {}

@@ -143,13 +143,20 @@ def modulation_filters(
 
     lowest = min(s for s in SCALES if s)
     rates = np.stack([around(r, rate) for r in RATES])
-    scales = np.stack([
-        around(s, scale) if s else np.where(np.abs(scale) < lowest / 2, 1.0, around(lowest / 2, scale)) for s in SCALES
-    ])  # fmt: skip
+    scales = np.stack(
+        [
+            around(s, scale) if s else np.where(np.abs(scale) < lowest / 2, 1.0, around(lowest / 2, scale))
+            for s in SCALES
+        ]
+    )
     product = np.sign(scale) * np.sign(rate)
     # what has no direction, as the same course at all frequencies, is shared by both
-    direction = np.stack([np.where(product > 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0)),
-                          np.where(product < 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0))])  # fmt: skip
+    direction = np.stack(
+        [
+            np.where(product > 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0)),
+            np.where(product < 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0)),
+        ]
+    )
     gains = direction[:, None, None] * rates[None, :, None] * scales[None, None]
     return np.asarray(gains, dtype=np.float32)
 
@@ -183,8 +190,10 @@ def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np
     Chi T, Ru P, Shamma SA (2005): doi:10.1121/1.1945807
     """
     if waves.shape[1] < rate / RATES[0]:
-        raise InputError(f"modulation: sounds of {1000 * waves.shape[1] / rate:.3g} ms, wanted at least "
-                         f"{1000 / RATES[0]:g} ms, one cycle of the slowest rate")
+        raise InputError(
+            f"modulation: sounds of {1000 * waves.shape[1] / rate:.3g} ms, wanted at least "
+            f"{1000 / RATES[0]:g} ms, one cycle of the slowest rate"
+        )
     envelopes = subband_envelopes(waves, rate=rate, n_filters=None)
     envelopes -= envelopes.mean(axis=2, keepdims=True)
     shape = envelopes.shape[1:]

@@ -104,8 +104,9 @@ class Sounds:
         index = np.asarray(rows)
         if index.dtype != np.bool_:
             index = index.astype(np.intp)
-        return replace(self, table=self.table.iloc[index].reset_index(drop=True),
-                       _given=None if known is None else known[index])
+        return replace(
+            self, table=self.table.iloc[index].reset_index(drop=True), _given=None if known is None else known[index]
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -180,8 +181,9 @@ def load_sounds(
     table = _find(source, part)
     for path in table["path"]:
         check_sound(Path(path))
-    return Sounds(table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align,
-                  skipped=_skipped(source))  # fmt: skip
+    return Sounds(
+        table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align, skipped=_skipped(source)
+    )
 
 
 def sounds_from_array(
@@ -263,8 +265,10 @@ def check_sound(path: Path) -> None:
     if not about.frames:
         raise InputError(f"sounds: {path} holds no samples")
     if about.frames > LONGEST * about.samplerate:
-        raise InputError(f"sounds: {path} ({path.stat().st_size} bytes) says that it lasts "
-                         f"{about.frames / about.samplerate / 3600:.3g} h, wanted at most {LONGEST // 3600} h; cut it")
+        raise InputError(
+            f"sounds: {path} ({path.stat().st_size} bytes) says that it lasts "
+            f"{about.frames / about.samplerate / 3600:.3g} h, wanted at most {LONGEST // 3600} h; cut it"
+        )
 
 
 def _check_whole(path: Path) -> None:
@@ -297,8 +301,10 @@ def _cut_short(path: Path, wanted: str, found: object) -> InputError:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
-    return InputError(f"sounds: {path} ({path.stat().st_size} bytes) cannot be read as WAV, FLAC or OGG ({reason}); "
-                      "convert or copy it again")
+    return InputError(
+        f"sounds: {path} ({path.stat().st_size} bytes) cannot be read as WAV, FLAC or OGG ({reason}); "
+        "convert or copy it again"
+    )
 
 
 def set_level(sound: NDArray[np.float32], level: Level) -> NDArray[np.float32]:
@@ -378,8 +384,9 @@ def _check_cells(table: pd.DataFrame, name: str, *, typed: bool = False) -> None
             raise InputError(f"sounds: {name} has an empty {column} in row {some((empty + 1).tolist())}")
     ids = table["stimulus_id"].astype(str)
     if ids.duplicated().any():
-        raise InputError(f"sounds: {name} has stimulus_id {some(ids[ids.duplicated()].unique())} more than once; "
-                         "ids must be unique")
+        raise InputError(
+            f"sounds: {name} has stimulus_id {some(ids[ids.duplicated()].unique())} more than once; ids must be unique"
+        )
 
 
 def _from_files(paths: list[Path]) -> pd.DataFrame:
@@ -389,24 +396,35 @@ def _from_files(paths: list[Path]) -> pd.DataFrame:
     if len(set(names)) < len(names):  # one name in several folders: as a folder of class folders calls them
         called = sound_names([str(p.absolute()) for p in paths])
         names = [called[str(p.absolute())] for p in paths]
-    return _checked_table(pd.DataFrame({"stimulus_id": names, "condition": names, "path": [str(p) for p in paths]}),
-                          Path(), "the list of files")
+    return _checked_table(
+        pd.DataFrame({"stimulus_id": names, "condition": names, "path": [str(p) for p in paths]}),
+        Path(),
+        "the list of files",
+    )
 
 
 def _from_folder(folder: Path, part: str) -> pd.DataFrame:
     one_of(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
         return _find(folder / "stimuli.tsv", part)
-    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in EXTENSIONS
-                   and not p.name.startswith(".") and not p.parent.name.startswith(("_", ".")))
+    files = sorted(
+        p
+        for p in folder.glob("*/*")
+        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))
+    )
     if not files:
-        raise InputError(f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; "
-                         f"wanted {folder}/<class>/<sound>.wav or a stimuli.tsv")
+        raise InputError(
+            f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; "
+            f"wanted {folder}/<class>/<sound>.wav or a stimuli.tsv"
+        )
     names = [p.relative_to(folder).as_posix() for p in files]
-    table = pd.DataFrame({
-        "stimulus_id": [n.rsplit(".", 1)[0] for n in names], "condition": [p.parent.name for p in files],
-        "path": [str(p) for p in files],
-    })
+    table = pd.DataFrame(
+        {
+            "stimulus_id": [n.rsplit(".", 1)[0] for n in names],
+            "condition": [p.parent.name for p in files],
+            "path": [str(p) for p in files],
+        }
+    )
     if part == "all":
         return _checked_table(table, Path(), str(folder))
     listed = read_lists(folder)
@@ -421,8 +439,13 @@ def _skipped(source: object) -> tuple[str, ...]:
     if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
         return ()
     folder = Path(source)
-    return tuple(sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/*") if p.suffix.lower() in OTHERS
-                        and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))))  # fmt: skip
+    return tuple(
+        sorted(
+            p.relative_to(folder).as_posix()
+            for p in folder.glob("*/*")
+            if p.suffix.lower() in OTHERS and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))
+        )
+    )
 
 
 def read_lists(folder: Path) -> dict[str, str]:

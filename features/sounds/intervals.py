@@ -62,14 +62,14 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
     wrong = kept[~((kept["start_s"] >= 0) & (kept["start_s"] < kept["end_s"]) & (kept["end_s"] <= seconds + 1e-6))]
     if len(wrong):
         row = wrong.iloc[0]
-        raise InputError(f"intervals: {row['stimulus_id']!r} from {row['start_s']} to {row['end_s']} s; wanted "
-                         f"0 <= start < end <= {seconds:g}")
+        raise InputError(
+            f"intervals: {row['stimulus_id']!r} from {row['start_s']} to {row['end_s']} s; wanted "
+            f"0 <= start < end <= {seconds:g}"
+        )
     return kept.reset_index(drop=True)
 
 
-def interval_marks(
-    table: pd.DataFrame, items: Sequence[str], *, rate: float, n_samples: int
-) -> NDArray[np.bool_]:
+def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_samples: int) -> NDArray[np.bool_]:
     """Which samples of each sound lie within its intervals, `(n_items, n_samples)`.
 
     Raises
@@ -196,8 +196,10 @@ def plant_sounds(
     for row, wave in enumerate(sounds.waveforms[:, 0]):
         word = wave[round(spans["start_s"][row] * rate) : round(spans["end_s"][row] * rate)]
         if len(word) > n_samples:
-            raise InputError(f"sounds: {sounds.items[row]!r} lasts {len(word) / rate:.2f} s, wanted at most "
-                             f"{seconds:g} s; plant in a longer background")
+            raise InputError(
+                f"sounds: {sounds.items[row]!r} lasts {len(word) / rate:.2f} s, wanted at most "
+                f"{seconds:g} s; plant in a longer background"
+            )
         start = int(rng.integers(n_samples - len(word) + 1))
         level = float(np.sqrt(np.mean(word**2))) * 10 ** (background_db / 20)
         planted[row, 0] = rng.standard_normal(n_samples) * level

@@ -56,8 +56,11 @@ class SoundReport:
         """
         found = [self._lengths("longer", "cut", self.cut), self._lengths("shorter", "padded with zeros", self.padded)]
         if self.skipped:
-            found.insert(0, f"sounds: {len(self.skipped)} audio {'file is' if len(self.skipped) == 1 else 'files are'} "
-                            f"skipped, as only WAV, FLAC and OGG are read: {some(self.skipped, 4)}; convert them")
+            found.insert(
+                0,
+                f"sounds: {len(self.skipped)} audio {'file is' if len(self.skipped) == 1 else 'files are'} "
+                f"skipped, as only WAV, FLAC and OGG are read: {some(self.skipped, 4)}; convert them",
+            )
         for ids, what, way in (
             (self.silent, "silent", "look at the files"),
             (self.antiphase, "stereo with channels that cancel in their mean", "keep one channel"),
@@ -76,9 +79,11 @@ class SoundReport:
             return ""
         lengths = [seconds for _, seconds in changed]
         extreme, most = ("longest", max(lengths)) if than == "longer" else ("shortest", min(lengths))
-        return (f"sounds: {self._count(changed)} {than} than {self.seconds:g} s and {done}"
-                f"{' to it' if than == 'longer' else ''} (the {extreme} lasts {most:.4g} s): "
-                f"{some([name for name, _ in changed], 4)}")  # fmt: skip
+        return (
+            f"sounds: {self._count(changed)} {than} than {self.seconds:g} s and {done}"
+            f"{' to it' if than == 'longer' else ''} (the {extreme} lasts {most:.4g} s): "
+            f"{some([name for name, _ in changed], 4)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +144,8 @@ def report_of(
         skipped=tuple(skipped),
         cut=tuple((name, length) for name, length, _ in listed if length > seconds + tolerance),
         padded=tuple((name, length) for name, length, _ in listed if length < seconds - tolerance),
-        **{what: tuple(name for name, _, look in listed if getattr(look, what))
-           for what in ("antiphase", "offset", "silent", "clipped")},
-    )  # fmt: skip
+        **{
+            what: tuple(name for name, _, look in listed if getattr(look, what))
+            for what in ("antiphase", "offset", "silent", "clipped")
+        },
+    )

@@ -155,10 +155,17 @@ def find_voicing(
     voiced = median_filter((strength > threshold).astype(np.int8), size=(1, 3), mode="nearest")
     kinds = np.where(energy < silence_db, 0, 1 + voiced).astype(np.int8)
     return Voicing(
-        kinds=kinds, times=(np.arange(kinds.shape[1]) + 0.5) * window.hop / rate,
-        f0=np.where(kinds == KINDS.index("voiced"), f0, np.float32(np.nan)), strength=strength, energy=energy,
-        items=items, conditions=conditions, rate=rate, n_samples=_n_samples(sounds), hop=window.hop,
-    )  # fmt: skip
+        kinds=kinds,
+        times=(np.arange(kinds.shape[1]) + 0.5) * window.hop / rate,
+        f0=np.where(kinds == KINDS.index("voiced"), f0, np.float32(np.nan)),
+        strength=strength,
+        energy=energy,
+        items=items,
+        conditions=conditions,
+        rate=rate,
+        n_samples=_n_samples(sounds),
+        hop=window.hop,
+    )
 
 
 def _rate(sounds: Sounds, rate: int | None) -> int:
@@ -206,11 +213,14 @@ class _Window:
         size, hop = round(frame_ms * rate / 1000), round(hop_ms * rate / 1000)
         lowest, highest = hertz
         if not 0 < lowest < highest <= rate / 4:
-            raise InputError(f"voicing: voices from {lowest:g} to {highest:g} Hz; wanted 0 < lowest < highest <= "
-                             f"{rate / 4:g}")
+            raise InputError(
+                f"voicing: voices from {lowest:g} to {highest:g} Hz; wanted 0 < lowest < highest <= {rate / 4:g}"
+            )
         if frame_ms < 2000 / lowest:
-            raise InputError(f"frame_ms: {frame_ms:g} ms hold less than two periods of {lowest:g} Hz; give at least "
-                             f"{np.ceil(2000 / lowest):g} ms or a higher lowest_hz")
+            raise InputError(
+                f"frame_ms: {frame_ms:g} ms hold less than two periods of {lowest:g} Hz; give at least "
+                f"{np.ceil(2000 / lowest):g} ms or a higher lowest_hz"
+            )
         if not 1 <= hop <= size:
             raise InputError(f"hop_ms: found {hop_ms:g}, wanted one sample to one frame ({frame_ms:g} ms)")
         weights = np.hanning(size + 2)[1:-1].astype(np.float32)

@@ -158,10 +158,18 @@ def embed(
     from sklearn.manifold import trustworthiness
 
     return Embedding(
-        points=points, items=items, conditions=words, layer=layer, method=method, units=units, explained=explained,
-        trustworthiness=float(trustworthiness(values, points, n_neighbors=n_neighbors)), n_neighbors=n_neighbors,
-        constant=int((~moving).sum()), perplexity=perplexity if method == "tsne" else None,
-    )  # fmt: skip
+        points=points,
+        items=items,
+        conditions=words,
+        layer=layer,
+        method=method,
+        units=units,
+        explained=explained,
+        trustworthiness=float(trustworthiness(values, points, n_neighbors=n_neighbors)),
+        n_neighbors=n_neighbors,
+        constant=int((~moving).sum()),
+        perplexity=perplexity if method == "tsne" else None,
+    )
 
 
 def _embedded(

@@ -270,8 +270,10 @@ class _Best:
         keep = np.isfinite(self.values) & self.driven[:, None]
         if self.positive:
             keep &= self.values > 0
-        return [(int(u), int(r), int(self.items[u, r]), int(self.frames[u, r]), float(self.values[u, r]))
-                for u, r in np.argwhere(keep)]  # fmt: skip
+        return [
+            (int(u), int(r), int(self.items[u, r]), int(self.frames[u, r]), float(self.values[u, r]))
+            for u, r in np.argwhere(keep)
+        ]
 
 
 def _layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
@@ -320,15 +322,29 @@ def _table(
     sounds: tuple[Sequence[str], Sequence[str]],
     fields: Fields,
     rate: int | None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     rows = []
     for unit, rank, item, frame, value in ranked:
         start = fields.starts[frame]
         places = [np.array(np.unravel_index(frame, fields.grid)), start, start + fields.size]
         at, begin, end = (int(p[0]) if len(p) == 1 else ",".join(map(str, p.tolist())) for p in places)
         seconds = [p / rate if rate and isinstance(p, int) else np.nan for p in (begin, end)]
-        rows.append((layer.name, units[0][unit], units[1][unit], rank + 1, sounds[0][item], sounds[1][item], value, at,
-                     begin, end, *seconds, fields.outside(frame)))  # fmt: skip
+        rows.append(
+            (
+                layer.name,
+                units[0][unit],
+                units[1][unit],
+                rank + 1,
+                sounds[0][item],
+                sounds[1][item],
+                value,
+                at,
+                begin,
+                end,
+                *seconds,
+                fields.outside(frame),
+            )
+        )
     return pd.DataFrame(rows, columns=list(EXEMPLAR_COLUMNS))
 
 

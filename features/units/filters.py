@@ -274,15 +274,19 @@ def _kernel_gradients(
     with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
         forward(model, given)
         if len(layer.shape) > 2:
-            raise InputError(f"filters: layer {layer.name!r} gives {layer.shape}, as behind a spectrogram, so its "
-                             "units are no filters of the waveform; measure its tuning with tones (measure_tuning)")
+            raise InputError(
+                f"filters: layer {layer.name!r} gives {layer.shape}, as behind a spectrogram, so its "
+                "units are no filters of the waveform; measure its tuning with tones (measure_tuning)"
+            )
         said = heard[layer.name][0, :, _middle(layer)]
         rows: list[Any] = []
         for unit in range(len(said)):
             (row,) = torch.autograd.grad(said[unit], given, retain_graph=True, allow_unused=True)
             if row is None:
-                raise InputError(f"filters: no gradient leads from layer {layer.name!r} to the sounds (a forward pass "
-                                 "under no_grad?); measure its tuning with tones (measure_tuning)")
+                raise InputError(
+                    f"filters: no gradient leads from layer {layer.name!r} to the sounds (a forward pass "
+                    "under no_grad?); measure its tuning with tones (measure_tuning)"
+                )
             rows.append(row[0, 0].double().cpu().numpy())
     return np.stack(rows), said.detach().double().cpu().numpy()
 

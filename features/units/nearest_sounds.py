@@ -130,8 +130,10 @@ def nearest_neighbors(
     if alone:
         warnings.warn(
             f"neighbors: {some(alone)} have one item each, so none of its neighbors can be of its condition; their "
-            "precision is NaN and the mean leaves them out", BrainmapWarning, stacklevel=2,
-        )  # fmt: skip
+            "precision is NaN and the mean leaves them out",
+            BrainmapWarning,
+            stacklevel=2,
+        )
     tables, precisions = [], []
     with progress("nearest neighbors", len(spaces)) as step:
         for name, values in spaces.items():
@@ -140,9 +142,14 @@ def nearest_neighbors(
             precisions.append(_precision(name, word[index] == word[:, None], word, counts))
             step.advance()
     return Neighbors(
-        table=pd.concat(tables, ignore_index=True), precision=pd.concat(precisions, ignore_index=True), items=items,
-        conditions=words, spaces=tuple(spaces), k=k, metric=metric,
-    )  # fmt: skip
+        table=pd.concat(tables, ignore_index=True),
+        precision=pd.concat(precisions, ignore_index=True),
+        items=items,
+        conditions=words,
+        spaces=tuple(spaces),
+        k=k,
+        metric=metric,
+    )
 
 
 def _spaces(
@@ -212,22 +219,34 @@ def _table(
 ) -> pd.DataFrame:
     n, k = index.shape
     name = np.array(items)
-    return pd.DataFrame({
-        "space": space, "item": np.repeat(name, k), "condition": np.repeat(word, k),
-        "rank": np.tile(np.arange(k) + 1, n), "neighbor": name[index].ravel(),
-        "neighbor_condition": word[index].ravel(), "distance": distance.ravel(),
-        "same": (word[index] == word[:, None]).ravel(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "space": space,
+            "item": np.repeat(name, k),
+            "condition": np.repeat(word, k),
+            "rank": np.tile(np.arange(k) + 1, n),
+            "neighbor": name[index].ravel(),
+            "neighbor_condition": word[index].ravel(),
+            "distance": distance.ravel(),
+            "same": (word[index] == word[:, None]).ravel(),
+        }
+    )
 
 
-def _precision(
-    space: str, same: NDArray[np.bool_], word: NDArray[np.str_], counts: Mapping[str, int]
-) -> pd.DataFrame:
+def _precision(space: str, same: NDArray[np.bool_], word: NDArray[np.str_], counts: Mapping[str, int]) -> pd.DataFrame:
     rows = []
     for name, count in counts.items():
         mine, several = same[word == name], count > 1
-        rows.append((space, name, count, mine.mean() if several else np.nan, mine[:, 0].mean() if several else np.nan,
-                     (count - 1) / (len(word) - 1) if several else np.nan))  # fmt: skip
+        rows.append(
+            (
+                space,
+                name,
+                count,
+                mine.mean() if several else np.nan,
+                mine[:, 0].mean() if several else np.nan,
+                (count - 1) / (len(word) - 1) if several else np.nan,
+            )
+        )
     numbers = np.array([row[3:] for row in rows])
     weights = np.where(np.isfinite(numbers[:, 0]), [row[2] for row in rows], 0)
     mean = weights @ np.nan_to_num(numbers) / weights.sum() if weights.any() else np.full(3, np.nan)

@@ -160,9 +160,12 @@ class Tuning:
         table["shape"] = np.where(dead, "dead", np.where(quiet, shapes, table["shape"].replace("flat", "untuned")))
         table["peak"] = curves.max(axis=1)
         return table.assign(
-            layer=layer, unit=np.arange(len(table)), level_db=float(level), silence=self.silence[layer],
+            layer=layer,
+            unit=np.arange(len(table)),
+            level_db=float(level),
+            silence=self.silence[layer],
             frames=self.frames[layer],
-        )[list(TUNING_COLUMNS)]  # fmt: skip
+        )[list(TUNING_COLUMNS)]
 
     def order(self, layer: str) -> NDArray[np.intp]:
         """Units of a layer by best frequency at the highest level, low to high; those without one last."""
@@ -183,11 +186,11 @@ TUNING_COLUMNS = {
     "q": "best_hz over bandwidth_hz",
     "bands": "how many separate bands respond that much",
     "shape": "band-pass, low-pass or high-pass (the sweep holds one edge only), untuned (it holds neither), suppressed "
-             "(no stimulus drives it above silence, some below), unresponsive (at this level), dead (at no level)",
+    "(no stimulus drives it above silence, some below), unresponsive (at this level), dead (at no level)",
     "silence": "response to silence, as the layer gives it",
     "frames": "frames averaged: with their receptive field inside the stimulus, centered in it, or whole (units "
-              "without position)",
-}  # fmt: skip
+    "without position)",
+}
 
 
 def measure_tuning(

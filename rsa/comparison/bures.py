@@ -35,8 +35,12 @@ def bures(models: Floats, data: Floats) -> Floats:
     y, also = _configurations(data)
     n_bent = int(bent.sum() + also.sum())
     if n_bent:
-        warnings.warn(f"bures: {n_bent} of {len(x) + len(y)} RDMs are not squared distances of any points (they have "
-                      "negative eigenvalues); the nearest that are were compared", BrainmapWarning, stacklevel=3)
+        warnings.warn(
+            f"bures: {n_bent} of {len(x) + len(y)} RDMs are not squared distances of any points (they have "
+            "negative eigenvalues); the nearest that are were compared",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     result = np.empty((len(x), len(y)))
     for k, one in enumerate(x):
         result[k] = np.linalg.svd(one.T @ y, compute_uv=False).sum(axis=1)
@@ -59,8 +63,10 @@ def _configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Points `(n_rdms, n_items, n_items)` with these squared distances, and which RDMs had to be brought there."""
     n = _n_items(vectors)
     if n * (n - 1) // 2 != vectors.shape[1]:
-        raise InputError("bures: single pairs of items are missing, and a geometry needs every pair; leave out whole "
-                         "items, or choose another measure")
+        raise InputError(
+            "bures: single pairs of items are missing, and a geometry needs every pair; leave out whole "
+            "items, or choose another measure"
+        )
     i, j = np.triu_indices(n, 1)
     gram = np.zeros((len(vectors), n, n))
     gram[:, i, j] = gram[:, j, i] = -0.5 * vectors

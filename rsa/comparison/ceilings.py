@@ -102,13 +102,17 @@ def noise_ceiling(
     check_items(data_rdms, "noise_ceiling")
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
-        raise InputError(f"noise_ceiling: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take "
-                         "it with .subset('roi', name), or all with noise_ceilings")
+        raise InputError(
+            f"noise_ceiling: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take "
+            "it with .subset('roi', name), or all with noise_ceilings"
+        )
     return noise_ceiling_of_vectors(np.asarray(data_rdms.dissimilarities), measure=measure, sigma_k=sigma_k)
 
 
 def noise_ceiling_of_vectors(
-    vectors: NDArray[np.floating], *, measure: Measure | str = "rho-a",
+    vectors: NDArray[np.floating],
+    *,
+    measure: Measure | str = "rho-a",
     sigma_k: NDArray[np.floating] | None = None,
 ) -> NoiseCeiling:
     """`noise_ceiling` of condensed vectors `(n_participants, n_pairs)`.
@@ -121,17 +125,26 @@ def noise_ceiling_of_vectors(
     measure = measure_named(measure)
     x = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
     if len(x) < 2:
-        raise InputError(f"noise_ceiling: found {len(x)} participant, wanted at least 2; a ceiling says how "
-                         "well participants agree")
+        raise InputError(
+            f"noise_ceiling: found {len(x)} participant, wanted at least 2; a ceiling says how well participants agree"
+        )
     pooled, others = pools(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "bures", BrainmapWarning)  # the RDMs were counted a line above
-        lower = np.array([compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
-                          for pool, one in zip(others, x, strict=True)])
+        lower = np.array(
+            [
+                compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
+                for pool, one in zip(others, x, strict=True)
+            ]
+        )
     return NoiseCeiling(
-        lower=_mean(lower), upper=_mean(upper), measure=measure, lower_per_participant=lower,
-        upper_per_participant=upper, approximate=measure in APPROXIMATE,
+        lower=_mean(lower),
+        upper=_mean(upper),
+        measure=measure,
+        lower_per_participant=lower,
+        upper_per_participant=upper,
+        approximate=measure in APPROXIMATE,
     )
 
 
@@ -146,8 +159,9 @@ def noise_ceilings(
     for roi in dict.fromkeys(names):
         chosen = vectors[[name == roi for name in names]]
         found = noise_ceiling_of_vectors(chosen, measure=measure, sigma_k=sigma_k)
-        rows.append({"roi": roi, "lower": found.lower, "upper": found.upper, "n": len(chosen),
-                     "approximate": found.approximate})
+        rows.append(
+            {"roi": roi, "lower": found.lower, "upper": found.upper, "n": len(chosen), "approximate": found.approximate}
+        )
     return pd.DataFrame(rows)
 
 

@@ -46,7 +46,10 @@ class ModelScores:
 
 
 def fit_weights(
-    models: NDArray[np.floating], data: NDArray[np.floating], *, kind: Kind = "weighted",
+    models: NDArray[np.floating],
+    data: NDArray[np.floating],
+    *,
+    kind: Kind = "weighted",
     measure: Measure | str = "cosine",
 ) -> Floats:
     """Weights of a family's RDMs under which it scores best on the data.
@@ -96,8 +99,10 @@ def fit_weights(
     measure = measure_named(measure)
     models, data = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data))
     if models.shape[1] != data.shape[1]:
-        raise InputError(f"fit_weights: models have {models.shape[1]} pairs and data {data.shape[1]}, wanted equal "
-                         "numbers; use the same items")
+        raise InputError(
+            f"fit_weights: models have {models.shape[1]} pairs and data {data.shape[1]}, wanted equal "
+            "numbers; use the same items"
+        )
     check_family(len(models), kind)
     if kind == "fixed":
         return np.ones(1)
@@ -190,24 +195,34 @@ def score_models(
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(1, len(data) + 1))]
     fold_of = _participant_folds(people, participant_folds, rng)
     if max(fold_of.values()) == 0 and len(items) == 1 and kind != "fixed":
-        raise InputError(f"score_models: {kind} models are fit, and with one fold of participants and of items nothing "
-                         "is held out to score them; take item_folds=2 or more")
+        raise InputError(
+            f"score_models: {kind} models are fit, and with one fold of participants and of items nothing "
+            "is held out to score them; take item_folds=2 or more"
+        )
     scored, weighed = [], []
     for name, family in families.items():
         for roi in dict.fromkeys(rois.tolist()):
             where = np.flatnonzero(rois == roi)
             part = np.array([fold_of[people[k]] for k in where])
             scores, weights = _crossed(family, data[where], part, items, kind, measure)
-            scored += [{"model": name, "kind": kind, "roi": roi, "participant": people[k], "score": score}
-                       for k, score in zip(where, scores, strict=True)]
-            weighed += [{"model": name, "kind": kind, "roi": roi, "rdm": rdm, "weight": w.mean(),
-                         "chosen": (w > 0).mean()} for rdm, w in zip(_names(models[name]), weights.T, strict=True)]
+            scored += [
+                {"model": name, "kind": kind, "roi": roi, "participant": people[k], "score": score}
+                for k, score in zip(where, scores, strict=True)
+            ]
+            weighed += [
+                {"model": name, "kind": kind, "roi": roi, "rdm": rdm, "weight": w.mean(), "chosen": (w > 0).mean()}
+                for rdm, w in zip(_names(models[name]), weights.T, strict=True)
+            ]
     return ModelScores(scores=pd.DataFrame(scored), weights=pd.DataFrame(weighed))
 
 
 def _crossed(
-    family: Floats, data: Floats, part: NDArray[np.intp], items: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
-    kind: Kind, measure: Measure,
+    family: Floats,
+    data: Floats,
+    part: NDArray[np.intp],
+    items: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    kind: Kind,
+    measure: Measure,
 ) -> tuple[Floats, Floats]:
     """Scores `(n_participants,)` of a family, and its weights in each fold `(n_folds, n_rdms)`."""
     scores, weights = np.full((len(items), len(data)), np.nan), []
@@ -238,14 +253,16 @@ def _item_folds(
     labels = groups_of(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 3 * folds:
-        raise InputError(f"score_models: found {len(names)} to part by {by} into {folds} folds, wanted at least "
-                         f"{3 * folds}, three a fold; take fewer item_folds"
-                         + ("" if by == "stimulus" else " or by='stimulus'"))
+        raise InputError(
+            f"score_models: found {len(names)} to part by {by} into {folds} folds, wanted at least "
+            f"{3 * folds}, three a fold; take fewer item_folds" + ("" if by == "stimulus" else " or by='stimulus'")
+        )
     found = []
     for part in np.array_split(rng.permutation(len(names)), folds):
         inside = np.isin(member.reshape(-1), part)
-        found.append((pair_positions(np.flatnonzero(~inside), rdms.n_cond),
-                      pair_positions(np.flatnonzero(inside), rdms.n_cond)))
+        found.append(
+            (pair_positions(np.flatnonzero(~inside), rdms.n_cond), pair_positions(np.flatnonzero(inside), rdms.n_cond))
+        )
     return found
 
 

@@ -41,8 +41,12 @@ _SINGULAR = 1e-12  # smallest eigenvalue of a covariance against its largest
 
 
 def compare_rdms(
-    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a",
-    sigma_k: NDArray[np.floating] | None = None, descriptor: str | None = None,
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    sigma_k: NDArray[np.floating] | None = None,
+    descriptor: str | None = None,
 ) -> Floats:
     """Similarity of each model RDM with each data RDM.
 
@@ -92,7 +96,10 @@ def compare_rdms(
 
 
 def compare_vectors(
-    models: NDArray[np.floating], data: NDArray[np.floating], *, measure: Measure | str = "rho-a",
+    models: NDArray[np.floating],
+    data: NDArray[np.floating],
+    *,
+    measure: Measure | str = "rho-a",
     sigma_k: NDArray[np.floating] | None = None,
 ) -> Floats:
     """`compare_rdms` on condensed vectors `(n_models, n_pairs)`, `(n_data, n_pairs)` in one order of pairs.
@@ -106,12 +113,16 @@ def compare_vectors(
     measure = measure_named(measure)
     models, data = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (models, data))
     if models.shape[1] != data.shape[1]:
-        raise InputError(f"compare: models have {models.shape[1]} pairs and data {data.shape[1]}, "
-                         "wanted equal numbers; use the same items")
+        raise InputError(
+            f"compare: models have {models.shape[1]} pairs and data {data.shape[1]}, "
+            "wanted equal numbers; use the same items"
+        )
     for name, side in (("models", models), ("data", data)):
         if np.isinf(side).any():
-            raise InputError(f"compare: {np.isinf(side).sum()} dissimilarities of the {name} are infinite, wanted "
-                             "numbers, or NaN for what is missing")
+            raise InputError(
+                f"compare: {np.isinf(side).sum()} dissimilarities of the {name} are infinite, wanted "
+                "numbers, or NaN for what is missing"
+            )
     result = np.full((len(models), len(data)), np.nan)
     for rows, in_models in by_missing(models):
         for columns, in_data in by_missing(data):
@@ -122,8 +133,12 @@ def compare_vectors(
                 result[np.ix_(rows, columns)] = _compare(x, y, use, measure, sigma_k)
     undefined = int(np.isnan(result).sum())
     if undefined:
-        warnings.warn(f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all "
-                      "dissimilarities equal or missing); they are NaN", BrainmapWarning, stacklevel=2)
+        warnings.warn(
+            f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all "
+            "dissimilarities equal or missing); they are NaN",
+            BrainmapWarning,
+            stacklevel=2,
+        )
     return result
 
 
@@ -148,9 +163,7 @@ def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.b
         yield np.array(rows), present[rows[0]]
 
 
-def scaled(
-    vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None
-) -> Floats:
+def scaled(vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
     """Vectors without missing pairs on the scale of the measure, where averaging them is fair.
 
     Ranks are centered, other vectors have unit length (whitened length for whitened measures, unit size of the
@@ -173,7 +186,10 @@ def scaled(
 
 
 def _compare(
-    models: Floats, data: Floats, use: NDArray[np.bool_], measure: Measure,
+    models: Floats,
+    data: Floats,
+    use: NDArray[np.bool_],
+    measure: Measure,
     sigma_k: NDArray[np.floating] | None,
 ) -> Floats:
     x, y = (models, data) if use.all() else (models[:, use], data[:, use])
@@ -242,14 +258,14 @@ def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = N
     return result
 
 
-def _whitened_by_covariance(
-    vectors: Floats, i: NDArray[np.intp], j: NDArray[np.intp], sigma: Floats
-) -> Floats:
+def _whitened_by_covariance(vectors: Floats, i: NDArray[np.intp], j: NDArray[np.intp], sigma: Floats) -> Floats:
     from scipy.linalg import cholesky, solve_triangular
 
     if len(i) > LARGEST_COVARIANCE:
-        raise InputError(f"whitened measure: single pairs are missing and {len(i)} are left, wanted at most "
-                         f"{LARGEST_COVARIANCE}; leave out whole items, or choose another measure")
+        raise InputError(
+            f"whitened measure: single pairs are missing and {len(i)} are left, wanted at most "
+            f"{LARGEST_COVARIANCE}; leave out whole items, or choose another measure"
+        )
     crossed = sigma[np.ix_(i, i)] - sigma[np.ix_(i, j)] - sigma[np.ix_(j, i)] + sigma[np.ix_(j, j)]
     root = cholesky(crossed**2, lower=True)
     return np.asarray(solve_triangular(root, vectors.T, lower=True).T)
@@ -271,6 +287,8 @@ def _regular(sigma: Floats) -> Floats:
     sigma = sigma + np.trace(sigma) / len(sigma)
     values = np.linalg.eigvalsh(sigma)
     if not values[0] > _SINGULAR * values[-1]:
-        raise InputError(f"sigma_k: found a singular covariance (eigenvalues {values[0]:.1e} to {values[-1]:.1e}); "
-                         "shrink it, or leave it out")
+        raise InputError(
+            f"sigma_k: found a singular covariance (eigenvalues {values[0]:.1e} to {values[-1]:.1e}); "
+            "shrink it, or leave it out"
+        )
     return sigma

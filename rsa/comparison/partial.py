@@ -117,16 +117,20 @@ def aligned_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     if "participant" not in control_rdms.rdm_descriptors:
         return vectors
     if "participant" not in data_rdms.rdm_descriptors:
-        raise InputError("partial comparison: controls are of participants, and the data do not say whose they are; "
-                         "give them an RDM descriptor 'participant'")  # fmt: skip
+        raise InputError(
+            "partial comparison: controls are of participants, and the data do not say whose they are; "
+            "give them an RDM descriptor 'participant'"
+        )
     owner = np.array([str(who) for who in control_rdms.rdm_descriptors["participant"]])
     people = [str(who) for who in data_rdms.rdm_descriptors["participant"]]
     chosen = {who: np.flatnonzero((owner == who) | (owner == "")) for who in dict.fromkeys(people)}
     most = max(map(len, chosen.values()))
     lacking = [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()]
     if lacking:
-        raise InputError(f"partial comparison: participants {some(lacking)} lack controls that others have; give "
-                         "everybody the same ones")  # fmt: skip
+        raise InputError(
+            f"partial comparison: participants {some(lacking)} lack controls that others have; give "
+            "everybody the same ones"
+        )
     return np.stack([vectors[chosen[who]] for who in people])
 
 
@@ -153,8 +157,10 @@ def compare_vectors_partial(
     one_of(kind, get_args(Kind), "kind")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[-1] for x in (models, data, controls)}) > 1:
-        raise InputError(f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[-1]} "
-                         "pairs in models, data and controls, wanted equal numbers; use the same items")
+        raise InputError(
+            f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[-1]} "
+            "pairs in models, data and controls, wanted equal numbers; use the same items"
+        )
     n_controls = controls.shape[-2]
     if not n_controls:
         raise InputError("partial comparison: found no control RDMs, wanted at least one")
@@ -170,9 +176,12 @@ def compare_vectors_partial(
     if undefined or few:
         why = [f"{undefined} (nothing is left of a model or data RDM)"] if undefined else []
         why += [f"{few} (missing pairs leave too few for the controls)"] if few else []
-        warnings.warn(f"partial comparison: a {partial_name(measure, n_controls)} is not defined for "
-                      f"{' and '.join(why)} of {result.size} comparisons; they are NaN",
-                      BrainmapWarning, stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"partial comparison: a {partial_name(measure, n_controls)} is not defined for "
+            f"{' and '.join(why)} of {result.size} comparisons; they are NaN",
+            BrainmapWarning,
+            stacklevel=2,
+        )
     return result
 
 
@@ -190,8 +199,10 @@ def partial_measure(measure: str) -> Measure:
     """
     named = measure_named(measure)
     if named not in PARTIAL:
-        raise InputError(f"partial comparison: {named} has no partial form that is 0 where model and data share the "
-                         "controls only; choose 'rho-a' (a spline partial correlation of ranks) or 'pearson'")
+        raise InputError(
+            f"partial comparison: {named} has no partial form that is 0 where model and data share the "
+            "controls only; choose 'rho-a' (a spline partial correlation of ranks) or 'pearson'"
+        )
     return named
 
 
@@ -326,16 +337,19 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     for roi in dict.fromkeys(of_roi):
         mine = np.array([name == roi for name in of_roi])
         if mine.sum() < 2:
-            raise InputError(f"partial_ceilings: found one participant in {roi!r}, wanted at least 2; a ceiling says "
-                             "how well participants agree")  # fmt: skip
+            raise InputError(
+                f"partial_ceilings: found one participant in {roi!r}, wanted at least 2; a ceiling says "
+                "how well participants agree"
+            )
         left, columns = rests(vectors[mine], controls if controls.ndim == 2 else controls[mine], named)
         pooled, others = pools(left, "pearson")
         upper, lower = (
             [_with_pool(x, pool, removed) for x, pool, removed in zip(left, each, columns, strict=True)]
             for each in ([pooled] * len(left), others)
         )
-        rows.append({"roi": roi, "lower": np.nanmean(lower), "upper": np.nanmean(upper), "n": len(left),
-                     "approximate": True})
+        rows.append(
+            {"roi": roi, "lower": np.nanmean(lower), "upper": np.nanmean(upper), "n": len(left), "approximate": True}
+        )
     return pd.DataFrame(rows)
 
 

@@ -162,8 +162,10 @@ def partition_variance(
     one_of(fit, get_args(Fit), "fit")
     one_of(validation, get_args(Validation), "validation")
     if not 1 <= len(sets) <= MOST_SETS:
-        raise InputError(f"partition: found {len(sets)} sets ({some(sets)}), wanted 1 to {MOST_SETS}; put RDMs of "
-                         "one kind into one set")
+        raise InputError(
+            f"partition: found {len(sets)} sets ({some(sets)}), wanted 1 to {MOST_SETS}; put RDMs of "
+            "one kind into one set"
+        )
     vectors = [aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
     columns = np.repeat(np.arange(len(sets)), [len(v) for v in vectors])
     models, data = np.concatenate(vectors), np.asarray(data_rdms.dissimilarities, dtype=np.float64)
@@ -181,9 +183,13 @@ def partition_variance(
                 r2[row, k] = _explained(training, testing, np.flatnonzero(np.isin(columns, members)), fit)
     names = tuple(sets)
     return Partition(
-        sets=names, subsets=tuple(tuple(names[i] for i in one) for one in chosen), r2=r2,
-        shares=_shares(r2, chosen, len(sets)), data=described, validation=validation,
-    )  # fmt: skip
+        sets=names,
+        subsets=tuple(tuple(names[i] for i in one) for one in chosen),
+        r2=r2,
+        shares=_shares(r2, chosen, len(sets)),
+        data=described,
+        validation=validation,
+    )
 
 
 def _described(rdms: RDMs) -> pd.DataFrame:
@@ -198,8 +204,10 @@ def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
     """For each data RDM the mean z-scored RDM of the other participants of its ROI."""
     twice = described.duplicated()
     if twice.any():
-        raise InputError(f"partition: participant {described['participant'][twice].iloc[0]!r} has more than one RDM "
-                         f"of {described['roi'][twice].iloc[0]!r}, wanted one; name each in the RDM descriptors")
+        raise InputError(
+            f"partition: participant {described['participant'][twice].iloc[0]!r} has more than one RDM "
+            f"of {described['roi'][twice].iloc[0]!r}, wanted one; name each in the RDM descriptors"
+        )
     scaled = np.full(data.shape, np.nan)
     for rows, use in by_missing(data):
         if use.sum() > 1:
@@ -207,8 +215,10 @@ def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
     result = np.full(data.shape, np.nan)
     for roi, members in described.groupby("roi", sort=False).indices.items():
         if len(members) < 2:
-            raise InputError(f"partition: found one participant in {roi!r}, wanted at least 2 to take weights from "
-                             "the others; or take validation='none'")
+            raise InputError(
+                f"partition: found one participant in {roi!r}, wanted at least 2 to take weights from "
+                "the others; or take validation='none'"
+            )
         weight = ~np.isnan(scaled[members])
         filled = np.where(weight, scaled[members], 0.0)
         count = weight.sum(axis=0) - weight
@@ -233,14 +243,17 @@ def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks:
     use = there & ~np.isnan(target)
     if use.sum() <= len(models) + 1:
         if use.any():
-            raise InputError(f"partition: found {len(models)} model RDMs for {use.sum()} pairs of items, wanted fewer; "
-                             "any RDM would be explained; take fewer models or more items")
+            raise InputError(
+                f"partition: found {len(models)} model RDMs for {use.sum()} pairs of items, wanted fewer; "
+                "any RDM would be explained; take fewer models or more items"
+            )
         return None
     x = _zscored(models[:, use], ranks=ranks)
     if np.isnan(x).any():
         which = np.flatnonzero(np.isnan(x).any(axis=1)) + 1
-        raise InputError(f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; "
-                         "leave it out")
+        raise InputError(
+            f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; leave it out"
+        )
     y = _zscored(target[None, use], ranks=ranks and scale, scale=scale)
     if np.isnan(y).any():
         return None

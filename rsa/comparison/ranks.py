@@ -146,9 +146,7 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def weighted_ranks(
-    values: Floats, order: NDArray[np.intp], weights: Floats
-) -> Floats:  # pragma: no cover - compiled
+def weighted_ranks(values: Floats, order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
     """Tie-averaged ranks of each row, entry p counted `weights[p]` times, less the mean rank.
 
     `order` sorts each row; with equal orders a resample needs one pass and no sorting. Ranks of entries of
@@ -173,9 +171,7 @@ def weighted_ranks(
 
 
 @njit(cache=True, nogil=True)
-def weighted_ranks_of_different(
-    order: NDArray[np.intp], weights: Floats
-) -> Floats:  # pragma: no cover - compiled
+def weighted_ranks_of_different(order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
     """`weighted_ranks` of rows whose values all differ: their order says everything."""
     n = order.shape[1]
     ranks = np.empty(order.shape)

@@ -40,8 +40,13 @@ RELIABILITY_COLUMNS = {
 
 
 def rdm_reliability(
-    data: Dataset | RDMs, *, measure: Measure | str = "rho-a", splits: int = 100,
-    noise_precision: Precision | None = None, rng: np.random.Generator | None = None, **settings: Any,
+    data: Dataset | RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    splits: int = 100,
+    noise_precision: Precision | None = None,
+    rng: np.random.Generator | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Split-half reliability of RDMs, over the runs of one participant or over participants.
 
@@ -104,8 +109,9 @@ def rdm_reliability(
     if hasattr(data, "measurements"):
         return _over_runs(data, named, splits, rng, noise_precision, settings)
     if settings or noise_precision is not None:
-        raise InputError(f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, found "
-                         "RDMs; leave it out")
+        raise InputError(
+            f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, found RDMs; leave it out"
+        )
     return _over_participants(data, named, splits, rng)
 
 
@@ -121,7 +127,11 @@ def spearman_brown(halves: Floats) -> Floats:
 
 
 def _over_runs(
-    data: Any, measure: Measure, splits: int, rng: np.random.Generator, precision: Precision | None,
+    data: Any,
+    measure: Measure,
+    splits: int,
+    rng: np.random.Generator,
+    precision: Precision | None,
     settings: dict[str, Any],
 ) -> pd.DataFrame:
     from rsatoolbox.data.dataset import Dataset
@@ -132,11 +142,15 @@ def _over_runs(
     every = np.unique(run)
     n = len(every)
     if n < 2:
-        raise InputError(f"rdm_reliability: found patterns of {n} run, wanted at least 2; give patterns a run, or "
-                         "RDMs of several participants")
+        raise InputError(
+            f"rdm_reliability: found patterns of {n} run, wanted at least 2; give patterns a run, or "
+            "RDMs of several participants"
+        )
     if n < 4 and settings.get("dissimilarity") == "crossnobis":
-        raise InputError(f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
-                         "'correlation' or 'mahalanobis'")
+        raise InputError(
+            f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
+            "'correlation' or 'mahalanobis'"
+        )
     settings = {"runs": "between" if n >= 4 else "average", **settings}
     precision = resolved(precision, data, settings.get("rois"))
     voxels = np.ones(data.n_channel, dtype=bool)
@@ -148,11 +162,16 @@ def _over_runs(
     def half(chosen: NDArray[np.bool_], rois: Any, precision: Any) -> RDMs:
         kept = chosen[np.searchsorted(every, run)]
         part = Dataset(
-            measurements[kept], descriptors=dict(data.descriptors), channel_descriptors=channels,
+            measurements[kept],
+            descriptors=dict(data.descriptors),
+            channel_descriptors=channels,
             obs_descriptors={key: np.asarray(v)[kept] for key, v in data.obs_descriptors.items()},
-        )  # fmt: skip
-        own = {name: _of_runs(one, chosen) for name, one in precision.items()} if isinstance(precision, Mapping) else (
-            _of_runs(precision, chosen))  # fmt: skip
+        )
+        own = (
+            {name: _of_runs(one, chosen) for name, one in precision.items()}
+            if isinstance(precision, Mapping)
+            else (_of_runs(precision, chosen))
+        )
         return compute_rdms(part, noise_precision=own, rois=rois, **settings)
 
     chosen, enumerated = _halvings(n, splits, rng)
@@ -221,13 +240,17 @@ def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.
     for roi in dict.fromkeys(names):
         x = vectors[[name == roi for name in names]]
         if len(x) < 2:
-            raise InputError(f"rdm_reliability: found {len(x)} RDM of {roi!r}, wanted one of at least 2 participants; "
-                             "give patterns with runs for the reliability of one")
+            raise InputError(
+                f"rdm_reliability: found {len(x)} RDM of {roi!r}, wanted one of at least 2 participants; "
+                "give patterns with runs for the reliability of one"
+            )
         if len(x) not in halvings:  # the same for every ROI of as many participants
             halvings[len(x)] = _halvings(len(x), splits, rng)
         chosen, enumerated = halvings[len(x)]
-        scores = [[compare_vectors(pools(x[first], measure)[0], pools(x[~first], measure)[0], measure=measure)[0, 0]]
-                  for first in chosen]  # fmt: skip
+        scores = [
+            [compare_vectors(pools(x[first], measure)[0], pools(x[~first], measure)[0], measure=measure)[0, 0]]
+            for first in chosen
+        ]
         tables.append(_table({"roi": [roi]}, np.array(scores), "participants", len(x), enumerated))
     return pd.concat(tables, ignore_index=True)
 
@@ -236,8 +259,17 @@ def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, e
     """From scores `(n_splits, n_rdms)`; splits without a score do not count."""
     count = np.isfinite(scores).sum(axis=0)
     halves = np.nansum(scores, axis=0) / np.where(count > 0, count, np.nan)
-    return pd.DataFrame({**described, "over": over, "n": n, "splits": len(scores), "enumerated": enumerated,
-                         "halves": halves, "reliability": spearman_brown(halves)})
+    return pd.DataFrame(
+        {
+            **described,
+            "over": over,
+            "n": n,
+            "splits": len(scores),
+            "enumerated": enumerated,
+            "halves": halves,
+            "reliability": spearman_brown(halves),
+        }
+    )
 
 
 def _halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:

@@ -213,9 +213,7 @@ def _may_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> 
     return not (contrast or _DRIFT.fullmatch(name) or (moved and _MOTION.fullmatch(name)))
 
 
-def _refuse_unsure(
-    kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool
-) -> None:
+def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool) -> None:
     """Refuse names of which only the user knows what they are."""
     counts = _counted(kept)
     some_separated = 0 < sum(bool(_CONTRASTED.search(name)) for name in counts) < len(counts)
@@ -251,8 +249,11 @@ def _is_joined(name: str, names: Iterable[str]) -> bool:
     others = [other for other in names if other != name]
     return any(
         re.match(rf"{re.escape(first)}{_JOINT}{re.escape(other)}(?![A-Za-z0-9])", name)
-        for first in others if name.startswith(first) for other in others if other != first
-    )  # fmt: skip
+        for first in others
+        if name.startswith(first)
+        for other in others
+        if other != first
+    )
 
 
 def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str) -> None:

@@ -223,15 +223,31 @@ def fit_betas(
     """
     one_of(scale, get_args(Scale), "scale")
     settings = GlmSettings(
-        model=model, hrf=hrf, noise=noise, afni_grid=afni_grid, high_pass=high_pass, polort=polort, others=others,
+        model=model,
+        hrf=hrf,
+        noise=noise,
+        afni_grid=afni_grid,
+        high_pass=high_pass,
+        polort=polort,
+        others=others,
         nuisance=tuple(nuisance),
-    )  # fmt: skip
+    )
     images = _listed(bold)
     plan = plan_betas(
-        images, events, settings=settings, confounds=confounds, strategy=strategy, t_r=t_r, column=column,
-        duration=duration, leave_out=leave_out, slice_time_ref=slice_time_ref, frame_times=frame_times,
-        missing=missing, run_names=run_names,
-    )  # fmt: skip
+        images,
+        events,
+        settings=settings,
+        confounds=confounds,
+        strategy=strategy,
+        t_r=t_r,
+        column=column,
+        duration=duration,
+        leave_out=leave_out,
+        slice_time_ref=slice_time_ref,
+        frame_times=frame_times,
+        missing=missing,
+        run_names=run_names,
+    )
     for note in plan.notes:
         log.info("%s", note)
     inside_image = _common_mask(images) if mask is None else load_mask(mask)
@@ -285,8 +301,10 @@ def _fit(
             if not there.all():
                 warnings.warn(
                     f"run {name}: {int((~there).sum())} of {there.size} voxels are constant or not finite in time and "
-                    "have no betas (NaN)", BrainmapWarning, stacklevel=4,
-                )  # fmt: skip
+                    "have no betas (NaN)",
+                    BrainmapWarning,
+                    stacklevel=4,
+                )
             for step in fit_run(data if there.all() else data[there], design, settings):
                 if isinstance(step, RunFit):
                     fits.append((step, there))
@@ -326,12 +344,19 @@ def _gathered(
     runs = zip(plan.run_names, plan.designs, strict=True)
     table = pd.concat(
         [
-            pd.DataFrame({"run": name, "label": d.labels, "drift_share": d.shares(), "inflation": d.inflation(),
-                          "onset": d.onsets})
+            pd.DataFrame(
+                {
+                    "run": name,
+                    "label": d.labels,
+                    "drift_share": d.shares(),
+                    "inflation": d.inflation(),
+                    "onset": d.onsets,
+                }
+            )
             for name, d in runs
         ],
         ignore_index=True,
-    )  # fmt: skip
+    )
     return Betas(
         image=_image(np.concatenate(betas), mask),
         labels=tuple(table["label"]),
@@ -366,8 +391,11 @@ def _factors(
                 )
         low = sum(np.count_nonzero(~(mean[there] > 0)) for mean, (_, there) in zip(baselines, fits, strict=True))
         if low:
-            warnings.warn(f"scale='percent': {low} voxels (over all runs) have a mean of 0 or less and no betas (NaN)",
-                          BrainmapWarning, stacklevel=4)  # fmt: skip
+            warnings.warn(
+                f"scale='percent': {low} voxels (over all runs) have a mean of 0 or less and no betas (NaN)",
+                BrainmapWarning,
+                stacklevel=4,
+            )
         with np.errstate(divide="ignore", invalid="ignore"):
             return [np.where(mean > 0, 100 / mean, np.nan).astype(np.float32) for mean in baselines]
     n = len(baselines[0])

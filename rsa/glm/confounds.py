@@ -212,8 +212,10 @@ def _filled(table: pd.DataFrame, what: str) -> pd.DataFrame:
     if bad.any():
         warnings.warn(
             f"confounds of {what}: {int(bad.sum())} columns have no value in the first volume (derivatives), set to 0 "
-            f"there: {some(table.columns[bad[0]], 3)}", BrainmapWarning, stacklevel=5,
-        )  # fmt: skip
+            f"there: {some(table.columns[bad[0]], 3)}",
+            BrainmapWarning,
+            stacklevel=5,
+        )
     return pd.DataFrame(np.where(bad, 0.0, values), columns=table.columns)
 
 
@@ -223,7 +225,10 @@ def _standardized(table: pd.DataFrame, what: str) -> pd.DataFrame:
     sd = values.std(axis=0)
     flat = ~(sd > 1e-12 * np.abs(values).max(axis=0, initial=0.0))
     if flat.any():
-        warnings.warn(f"confounds of {what}: {some(table.columns[flat], 4)} do not vary and are left out",
-                      BrainmapWarning, stacklevel=5)
+        warnings.warn(
+            f"confounds of {what}: {some(table.columns[flat], 4)} do not vary and are left out",
+            BrainmapWarning,
+            stacklevel=5,
+        )
     scaled = (values - np.where(spike, 0.0, values.mean(axis=0))) / np.where(spike | flat, 1.0, sd)
     return pd.DataFrame(scaled[:, ~flat], columns=table.columns[~flat])

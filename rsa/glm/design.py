@@ -21,9 +21,13 @@ from brainmap.rsa.glm.timing import Timing
 Floats = NDArray[np.float64]
 Model = Literal["condition", "lsa", "lss"]
 Hrf = Literal[
-    "glover", "spm", "glover + derivative", "spm + derivative", "glover + derivative + dispersion",
+    "glover",
+    "spm",
+    "glover + derivative",
+    "spm + derivative",
+    "glover + derivative + dispersion",
     "spm + derivative + dispersion",
-]  # fmt: skip
+]
 NoiseModel = Literal["auto", "ar1", "arma11", "ols"]
 Others = Literal["all", "condition"]
 
@@ -47,8 +51,12 @@ class GlmSettings:
     nuisance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for value, choices, what in ((self.model, Model, "model"), (self.hrf, Hrf, "hrf"),
-                                     (self.noise, NoiseModel, "noise"), (self.others, Others, "others")):  # fmt: skip
+        for value, choices, what in (
+            (self.model, Model, "model"),
+            (self.hrf, Hrf, "hrf"),
+            (self.noise, NoiseModel, "noise"),
+            (self.others, Others, "others"),
+        ):
             one_of(value, get_args(choices), what)
         if self.noise == "auto":
             object.__setattr__(self, "noise", "ar1" if self.model == "condition" and not self.afni_grid else "arma11")
@@ -266,8 +274,10 @@ def _assembled(
         np.hstack([*blocks, extra.to_numpy(float), drift, np.ones((n, 1))]), columns=names, index=timing.frame_times
     )
     if matrix.shape[1] >= n and settings.model != "lss":
-        raise InputError(f"design of {what}: {matrix.shape[1]} regressors for {n} volumes; leave out confounds, or use "
-                         "model='lss' for single trials")  # fmt: skip
+        raise InputError(
+            f"design of {what}: {matrix.shape[1]} regressors for {n} volumes; leave out confounds, or use "
+            "model='lss' for single trials"
+        )
     matrix = _told_apart(matrix, n_events, extra.shape[1], settings.model == "lss", what)
     interest = np.arange(len(task.labels)) * kernels
     return RunDesign(matrix, task.labels, task.conditions, interest, task.onsets, task.trials, timing, drift.shape[1])
@@ -285,8 +295,12 @@ def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: b
     dependent = {order[k] for k in dependent_columns(x[:, order])}
     idle = [matrix.columns[k] for k in confounds if k in dependent]
     if idle:
-        warnings.warn(f"design of {what}: confounds {some(idle, 4)} say nothing that drifts and other confounds do "
-                      "not, and are left out", BrainmapWarning, stacklevel=6)  # fmt: skip
+        warnings.warn(
+            f"design of {what}: confounds {some(idle, 4)} say nothing that drifts and other confounds do "
+            "not, and are left out",
+            BrainmapWarning,
+            stacklevel=6,
+        )
     lost = [str(matrix.columns[k]) for k in sorted(dependent & set(events))]
     if lost and not single:
         raise InputError(
@@ -312,23 +326,33 @@ def dependent_columns(x: Floats) -> list[int]:
 
 
 def _warn_of_shares(designs: Sequence[RunDesign]) -> None:
-    taken = [(share, label, run) for run, d in enumerate(designs, 1) for share, label in
-             zip(d.shares(), d.labels, strict=True)]  # fmt: skip
+    taken = [
+        (share, label, run)
+        for run, d in enumerate(designs, 1)
+        for share, label in zip(d.shares(), d.labels, strict=True)
+    ]
     high = [one for one in taken if one[0] > USUAL]
     if high:
         share, label, run = max(high)
         warnings.warn(
             f"design: drift terms take more than {USUAL:.0%} of the variance of {len(high)} of {len(taken)} "
-            f"regressors, up to {share:.0%} ({label!r} in run {run})", BrainmapWarning, stacklevel=5,
-        )  # fmt: skip
+            f"regressors, up to {share:.0%} ({label!r} in run {run})",
+            BrainmapWarning,
+            stacklevel=5,
+        )
 
 
 def _warn_of_inflation(designs: Sequence[RunDesign], settings: GlmSettings) -> None:
     if settings.model == "lss":
         return  # made for designs whose trials overlap
-    worst = max((v, label, run) for run, d in enumerate(designs, 1) for v, label in
-                zip(d.inflation(), d.labels, strict=True))  # fmt: skip
+    worst = max(
+        (v, label, run) for run, d in enumerate(designs, 1) for v, label in zip(d.inflation(), d.labels, strict=True)
+    )
     if worst[0] > _INFLATED:
         hint = "; model='lss' suits trials that overlap" if settings.model == "lsa" else ""
-        warnings.warn(f"design: collinear regressors, the variance of {worst[1]!r} in run {worst[2]} is "
-                      f"{worst[0]:.0f} times what it would be alone{hint}", BrainmapWarning, stacklevel=5)  # fmt: skip
+        warnings.warn(
+            f"design: collinear regressors, the variance of {worst[1]!r} in run {worst[2]} is "
+            f"{worst[0]:.0f} times what it would be alone{hint}",
+            BrainmapWarning,
+            stacklevel=5,
+        )

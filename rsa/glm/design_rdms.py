@@ -78,9 +78,11 @@ def planned_design_rdms(
     onsets = np.concatenate([design.onsets for design in plan.designs])
     noise = Arma(autocorrelation)
     covariances = [
-        estimator(design, settings, WHITE if settings.noise == "ols" or design.timing.pairs < FEW_PAIRS else noise)
-        .covariance(noise) for design in plan.designs
-    ]  # fmt: skip
+        estimator(
+            design, settings, WHITE if settings.noise == "ols" or design.timing.pairs < FEW_PAIRS else noise
+        ).covariance(noise)
+        for design in plan.designs
+    ]
     return rdms_of_parts(labels, conditions, runs, onsets, covariances, items=items)
 
 

@@ -71,9 +71,7 @@ def drift_orders(
     return _from_design(tasks, timings, spans)
 
 
-def _from_design(
-    tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]
-) -> tuple[list[int], str]:
+def _from_design(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]) -> tuple[list[int], str]:
     """The strongest high-pass, not beyond 128 s, that leaves the conditions their variance.
 
     Half of the regressors keep 90 % of theirs, and all keep 75 %; every run has one cosine at least, because

@@ -174,10 +174,14 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
     grid = afni_grid(settings.afni_grid) if settings.afni_grid and noise.estimated else None
     counts: Counter[Arma] = Counter()
     fit = RunFit(
-        np.empty((n_betas, n_voxels), np.float32), np.empty((n_betas, n_voxels), np.float32),
-        np.empty((n_volumes, n_voxels), np.float32), np.empty(n_voxels), first.dof, noise,
+        np.empty((n_betas, n_voxels), np.float32),
+        np.empty((n_betas, n_voxels), np.float32),
+        np.empty((n_volumes, n_voxels), np.float32),
+        np.empty(n_voxels),
+        first.dof,
+        noise,
         np.zeros((n_betas, n_betas)),
-    )  # fmt: skip
+    )
     for start in range(0, n_voxels, _CHUNK):
         y = np.ascontiguousarray(data[start : start + _CHUNK].T, dtype=np.float64)
         residuals = y - first.basis @ (first.basis.T @ y)

@@ -109,8 +109,9 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
     if len(tables) == n_runs and not (n_runs > 1 and len(given) == 1):
         return list(zip(tables, names, strict=True))
     if len(tables) == 1 and "run" in tables[0].columns:
-        labels = sorted(tables[0]["run"].unique(), key=lambda t: [int(p) if p.isdigit() else p for p in
-                                                                  re.split(r"(\d+)", str(t))])
+        labels = sorted(
+            tables[0]["run"].unique(), key=lambda t: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(t))]
+        )
         if len(labels) == n_runs:
             return [(tables[0][tables[0]["run"] == label], f"{names[0]}, run {label}") for label in labels]
         raise InputError(f"events: the column 'run' of {names[0]} names {len(labels)} runs, the images are {n_runs}")
@@ -129,13 +130,15 @@ def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
     if table.empty:
         raise InputError(f"{what}: the table is empty, wanted a row an event")
     if "modulation" in table.columns:
-        warnings.warn(f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning,
-                      stacklevel=4)
+        warnings.warn(
+            f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning, stacklevel=4
+        )
     names = cells(table[column])
     nameless = names.count("")
     if nameless:
-        warnings.warn(f"{what}: {nameless} of {len(table)} rows have no {column} and are left out", BrainmapWarning,
-                      stacklevel=4)
+        warnings.warn(
+            f"{what}: {nameless} of {len(table)} rows have no {column} and are left out", BrainmapWarning, stacklevel=4
+        )
     conditions = cells(table["trial_type"]) if "trial_type" in table.columns else names
     times = {key: cells(table[key]) for key in ("onset", "duration")}
     made = pd.DataFrame({**times, "name": names, "condition": conditions}, dtype=object)
@@ -196,14 +199,17 @@ def _say(runs: Sequence[pd.DataFrame]) -> None:
                 overlapping[str(name)] = overlapping.get(str(name), 0) + n
     if overlapping:
         listed = some([f"{name} ({n})" for name, n in overlapping.items()])
-        warnings.warn(f"events: events of one name overlap, their responses add up: {listed}", BrainmapWarning,
-                      stacklevel=4)
+        warnings.warn(
+            f"events: events of one name overlap, their responses add up: {listed}", BrainmapWarning, stacklevel=4
+        )
     zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]}
     if zero:
         warnings.warn(
             f"events: duration 0 in {some(sorted(zero))}: modelled as an impulse of a fiftieth of TR, so these betas "
-            "are large and comparable among themselves only; give the real durations", BrainmapWarning, stacklevel=4,
-        )  # fmt: skip
+            "are large and comparable among themselves only; give the real durations",
+            BrainmapWarning,
+            stacklevel=4,
+        )
 
 
 def _stim_times(
@@ -252,12 +258,14 @@ def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, floa
     none = [run for run, row in enumerate(rows) if {text.split(":")[0] for text in row} - {"*"} == {"-1"}]
     if none:
         said = some([run + 1 for run in none])
-        warnings.warn(f"stim_times {path}: -1 alone in the row of run {said} is taken for no event ('*')",
-                      BrainmapWarning, stacklevel=5)  # fmt: skip
+        warnings.warn(
+            f"stim_times {path}: -1 alone in the row of run {said} is taken for no event ('*')",
+            BrainmapWarning,
+            stacklevel=5,
+        )
     return [
-        (run, *_event(text, path))
-        for run, row in enumerate(rows) if run not in none for text in row if text != "*"
-    ]  # fmt: skip
+        (run, *_event(text, path)) for run, row in enumerate(rows) if run not in none for text in row if text != "*"
+    ]
 
 
 def _event(text: str, path: Path) -> tuple[float, float | None]:

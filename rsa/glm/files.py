@@ -95,8 +95,10 @@ def save_betas(
     ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
     tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
     masked = f"{prefix}_desc-{betas.settings.model}_mask{ending}"
-    _refuse_taken([*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables,
-                   Path(masked)], overwrite)  # fmt: skip
+    _refuse_taken(
+        [*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables, Path(masked)],
+        overwrite,
+    )
     said = _said(betas, about)
     first: list[Path] = []
     rest: list[Path] = []
@@ -105,16 +107,26 @@ def save_betas(
         labels = coefficient_labels([name for name, one in zip(betas.labels, chosen, strict=True) if one])
         for kind, image in kinds.items():
             values = np.asarray(image.dataobj)[..., chosen]
-            own = save_image(_like(values, betas.mask), f"{stems[run]}_{kind}{ending}", labels=labels, space=known,
-                             history=f"{OWN}: {betas.settings.model}", overwrite=overwrite)  # fmt: skip
+            own = save_image(
+                _like(values, betas.mask),
+                f"{stems[run]}_{kind}{ending}",
+                labels=labels,
+                space=known,
+                history=f"{OWN}: {betas.settings.model}",
+                overwrite=overwrite,
+            )
             (first if kind == "betas" else rest).extend(image_files(own))
             rest.append(write_json(f"{stems[run]}_{kind}.json", {"Labels": labels, **said}))
         if residuals and betas.residuals is not None:
             rest += _save_residuals(betas, k, f"{stems[run]}_residuals", ending, known, overwrite, said)
         rest += _save_design(betas.design[k], Path(f"{stems[run]}_design.tsv"), said)
     rest += image_files(save_image(mask_of_betas(betas), masked, space=known, overwrite=overwrite))
-    rest.append(write_json(re.sub(r"\+?(orig|tlrc)?\.(nii\.gz|HEAD)$", ".json", masked),
-                           {"Type": "Brain", "Description": "voxels with betas in every run"}))  # fmt: skip
+    rest.append(
+        write_json(
+            re.sub(r"\+?(orig|tlrc)?\.(nii\.gz|HEAD)$", ".json", masked),
+            {"Type": "Brain", "Description": "voxels with betas in every run"},
+        )
+    )
     table = volume_table(betas)
     rest += [write_table(table, tables[0], columns=VOLUME_COLUMNS, about=said), tables[0].with_suffix(".json")]
     if len(set(betas.labels if items == "stimulus" else betas.conditions)) >= 3:

@@ -77,8 +77,12 @@ def plan_betas(
         raise InputError(f"run_names: found {some(names)} for {len(bold)} images, wanted a name of its own for each")
     infos = [image_info(image) for image in bold]
     for info in infos[1:]:
-        check_same_grid(grid_of(info.shape, info.affine), grid_of(infos[0].shape, infos[0].affine),
-                        what=f"BOLD {info.path or ''}".strip(), wanted="first run")  # fmt: skip
+        check_same_grid(
+            grid_of(info.shape, info.affine),
+            grid_of(infos[0].shape, infos[0].affine),
+            what=f"BOLD {info.path or ''}".strip(),
+            wanted="first run",
+        )
     times = _per_run_times(frame_times, len(bold))
     timings = [
         timing_of(info, name=str(info.path or f"run {k}"), t_r=t_r, slice_time_ref=slice_time_ref, frame_times=own)
@@ -158,9 +162,10 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
     if fastest < _FAST:
         warnings.warn(
             f"noise: volumes {fastest:g} s apart are autocorrelated in ways that {NOISES[settings.noise]} does not "
-            f"describe (a TR under {_FAST:g} s); variances of betas and noise-only are approximate", BrainmapWarning,
+            f"describe (a TR under {_FAST:g} s); variances of betas and noise-only are approximate",
+            BrainmapWarning,
             stacklevel=4,
-        )  # fmt: skip
+        )
 
 
 def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
@@ -197,8 +202,10 @@ def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
     if limit:
         warnings.warn(
             f"noise: a parameter is at the limit of its range ({LARGEST:g}) in {len(limit)} of {len(found)} runs "
-            f"({told}); is there a drift that the high-pass leaves?", BrainmapWarning, stacklevel=5,
-        )  # fmt: skip
+            f"({told}); is there a drift that the high-pass leaves?",
+            BrainmapWarning,
+            stacklevel=5,
+        )
     model = NOISES["arma11" if settings.noise == "ols" else settings.noise]
     return f"noise found: {model}, {told}; {used}"
 

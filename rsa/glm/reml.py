@@ -118,16 +118,21 @@ def _least(loss: Callable[[Arma], float], kind: Kind, near: Arma | None) -> Arma
     """Where the loss is least; from the start, or near the place of an earlier round."""
     if kind == "ar1":
         bounds = (-LARGEST, LARGEST) if near is None else (near.a - 0.1, min(near.a + 0.1, LARGEST))
-        return Arma(float(minimize_scalar(lambda a: loss(Arma(a)), bounds=bounds, method="bounded",
-                                          options={"xatol": 2e-4}).x))  # fmt: skip
+        return Arma(
+            float(minimize_scalar(lambda a: loss(Arma(a)), bounds=bounds, method="bounded", options={"xatol": 2e-4}).x)
+        )
     size = 0.05 if near is None else 0.01
     if near is None:
         near = min((Arma(a, b) for a in (0.1, 0.4, 0.7, 0.9) for b in (-0.8, -0.6, -0.4, -0.2, 0.0, 0.4)), key=loss)
     corner = (min(near.a, 0.9), min(near.b, 0.9))
     simplex = [corner, (corner[0] + size, corner[1]), (corner[0], corner[1] + size)]
-    best = minimize(lambda p: loss(Arma(float(p[0]), float(p[1]))), corner, method="Nelder-Mead",
-                    bounds=((0.0, LARGEST), (-LARGEST, LARGEST)),
-                    options={"xatol": 5e-4, "fatol": 1e-6, "initial_simplex": simplex, "maxfev": 150})  # fmt: skip
+    best = minimize(
+        lambda p: loss(Arma(float(p[0]), float(p[1]))),
+        corner,
+        method="Nelder-Mead",
+        bounds=((0.0, LARGEST), (-LARGEST, LARGEST)),
+        options={"xatol": 5e-4, "fatol": 1e-6, "initial_simplex": simplex, "maxfev": 150},
+    )
     return Arma(float(best.x[0]), float(best.x[1]))
 
 

@@ -132,9 +132,7 @@ def _given_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
     return Timing(times, t_r, starts, f"frame times as given, {t_r:g} s apart" + (f", {gaps} gaps" if gaps else ""))
 
 
-def _repetition_time(
-    info: ImageInfo, beside: Mapping[str, Any], name: str, given: float | None
-) -> tuple[float, str]:
+def _repetition_time(info: ImageInfo, beside: Mapping[str, Any], name: str, given: float | None) -> tuple[float, str]:
     found = {"header": info.t_r, "sidecar": beside.get("RepetitionTime")}
     known = {source: float(value) for source, value in found.items() if isinstance(value, int | float) and value > 0}
     slow = {source: value for source, value in known.items() if value > _SLOWEST}
@@ -143,8 +141,11 @@ def _repetition_time(
             raise InputError(f"t_r: found {given:g}, wanted seconds, more than 0 and at most {_SLOWEST:g}")
         for source, value in known.items():
             if abs(value - given) > 1e-3 * given:
-                warnings.warn(f"{name}: t_r = {given:g} s is taken as given, the {source} says {value:g} s",
-                              BrainmapWarning, stacklevel=5)
+                warnings.warn(
+                    f"{name}: t_r = {given:g} s is taken as given, the {source} says {value:g} s",
+                    BrainmapWarning,
+                    stacklevel=5,
+                )
         return float(given), "given"
     if slow:
         source, value = next(iter(slow.items()))
@@ -169,8 +170,10 @@ def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | 
     if beside.get("SliceTimingCorrected") is True:
         warnings.warn(
             f"{name}: slice timing was corrected, to a moment the sidecar does not give; the middle of a volume is "
-            "taken (slice_time_ref=0.5)", BrainmapWarning, stacklevel=5,
-        )  # fmt: skip
+            "taken (slice_time_ref=0.5)",
+            BrainmapWarning,
+            stacklevel=5,
+        )
         return 0.5 * t_r, "middle of a volume"
     return 0.0, "start of a volume"
 

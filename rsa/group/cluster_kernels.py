@@ -131,8 +131,17 @@ def tfce_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-d
     """
     n = maps.shape[1]
     largest = np.zeros(maps.shape[0])
-    work = (np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32), np.empty(_BINS, np.int64),
-            np.empty(n, np.int32), np.empty(n), np.empty(n), np.empty(n), np.empty(n))  # fmt: skip
+    work = (
+        np.empty(n, np.int32),
+        np.empty(n, np.int32),
+        np.empty(n, np.float32),
+        np.empty(_BINS, np.int64),
+        np.empty(n, np.int32),
+        np.empty(n),
+        np.empty(n),
+        np.empty(n),
+        np.empty(n),
+    )
     for row in range(maps.shape[0]):
         out[:] = 0.0
         largest[row] = _climb(maps[row], graph, powers, 1.0, work, out)

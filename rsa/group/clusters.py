@@ -112,9 +112,13 @@ def _connected(significant: NDArray[np.bool_], statistic: Floats, neighbors: Nei
 
 
 def _peaks(
-    members: NDArray[np.intp], height: Floats, neighbors: Neighbors, places: Places, tested: NDArray[np.intp],
+    members: NDArray[np.intp],
+    height: Floats,
+    neighbors: Neighbors,
+    places: Places,
+    tested: NDArray[np.intp],
     apart: float | None,
-) -> Iterator[int]:  # fmt: skip
+) -> Iterator[int]:
     """The highest place, and where a distance is given other maxima, the highest first."""
     order = members[np.argsort(-height[members], kind="stable")]
     yield int(order[0])

@@ -226,10 +226,16 @@ def group_test(
     places, scores, tested, n_excluded = _stack(by_model, mask)
     whole = np.flatnonzero(tested)
     family = _Family(
-        places=places, tested=whole, n_excluded=n_excluded, correction=correction, threshold=threshold,
-        neighbors=places.touching(neighbors).within(tested), cluster_p=cluster_p,
-        rois=None if rois is None else places.regions(rois), peak_distance=peak_distance,
-    )  # fmt: skip
+        places=places,
+        tested=whole,
+        n_excluded=n_excluded,
+        correction=correction,
+        threshold=threshold,
+        neighbors=places.touching(neighbors).within(tested),
+        cluster_p=cluster_p,
+        rois=None if rois is None else places.regions(rois),
+        peak_distance=peak_distance,
+    )
     cluster_threshold(cluster_p, scores.shape[1], two_sided=True)  # a mistake is said before the work
     flips: Any = {"permutations": permutations, "rng": rng, "threads": threads}
     differences = None
@@ -261,15 +267,19 @@ class _Family:
         return self.places.build(volume)
 
     def test(
-        self, scores: Floats, names: tuple[str, ...], *, alternative: Alternative, single: bool = False,
-        differences: GroupResult | None = None, **flips: Any,
-    ) -> GroupResult:  # fmt: skip
+        self,
+        scores: Floats,
+        names: tuple[str, ...],
+        *,
+        alternative: Alternative,
+        single: bool = False,
+        differences: GroupResult | None = None,
+        **flips: Any,
+    ) -> GroupResult:
         """The test of maps `(n_maps, n_participants, n_tested)` that are corrected together."""
         n_maps, n, n_tested = scores.shape
         kind = self.correction if self.correction in ENHANCED else None
-        enhancement = kind and Enhancement(
-            kind=cast(Any, kind), neighbors=self.neighbors, cluster_p=self.cluster_p
-        )
+        enhancement = kind and Enhancement(kind=cast(Any, kind), neighbors=self.neighbors, cluster_p=self.cluster_p)
         flat = scores.transpose(1, 0, 2).reshape(n, -1)
         found = sign_flip_test(flat, alternative=alternative, enhancement=enhancement or None, **flips)
         rows = {"mean": scores.mean(axis=1)} | self._rows(found, n_maps)
@@ -277,9 +287,14 @@ class _Family:
         told = {ENHANCED[kind]: rows["enhanced"]} if kind else {}
         clusters = cluster_table(
             {"mean": rows["mean"], "statistic": rows["statistic"], **told, "p_corrected": rows["p_corrected"]},
-            significant, names=names, tested=self.tested, places=self.places, neighbors=self.neighbors,
-            rois=self.rois, peak_distance=self.peak_distance,
-        )  # fmt: skip
+            significant,
+            names=names,
+            tested=self.tested,
+            places=self.places,
+            neighbors=self.neighbors,
+            rois=self.rois,
+            peak_distance=self.peak_distance,
+        )
         two_sided = alternative == "two-sided"
         highest = (np.abs(rows["mean"]) if two_sided else rows["mean"]).argmax(axis=0)
         maps: dict[str, Any] = {
@@ -367,9 +382,7 @@ def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     return False, {name: [maps[name] for maps in named] for name in names}
 
 
-def _stack(
-    by_model: Mapping[str, Sequence[Any]], mask: Any
-) -> tuple[Places, Floats, NDArray[np.bool_], int]:
+def _stack(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Places, Floats, NDArray[np.bool_], int]:
     """Where maps lie, scores `(n_models, n_participants, n_tested)`, which places all have, how many some lack."""
     n = len(next(iter(by_model.values())))
     if n < 2:
@@ -389,4 +402,3 @@ def _stack(
         raise InputError("group_test: no voxel has a value in every participant; are the maps in one space?")
     scores = np.stack([one[tested] for one in values]).astype(np.float64).reshape(len(by_model), n, -1)
     return places, scores, tested, int((asked & ~tested).sum())
-

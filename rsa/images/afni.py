@@ -138,9 +138,14 @@ def open_afni(head: Path, brik: Path) -> Stored:
     view = _view(attributes, head, what)
     t_r, start = _time_axis(attributes, what)
     info = ImageInfo(
-        path=head, shape=(*grid, n) if n > 1 else tuple(grid), affine=_affine(attributes, what), view=view,
-        t_r=t_r, start=start, **describe(attributes, n, view),
-    )  # fmt: skip
+        path=head,
+        shape=(*grid, n) if n > 1 else tuple(grid),
+        affine=_affine(attributes, what),
+        view=view,
+        t_r=t_r,
+        start=start,
+        **describe(attributes, n, view),
+    )
     return Stored(info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _ranges(attributes, n))
 
 
@@ -266,9 +271,13 @@ def _label_table(attributes: Mapping[str, Value]) -> dict[int, str]:
 
 
 def attributes_of(
-    *, labels: Sequence[str], stats: Sequence[Stat | None], label_table: Mapping[int, str],
-    space: str, history: str,
-) -> Attributes:  # fmt: skip
+    *,
+    labels: Sequence[str],
+    stats: Sequence[Stat | None],
+    label_table: Mapping[int, str],
+    space: str,
+    history: str,
+) -> Attributes:
     """What a HEAD and the AFNI extension of a NIfTI file both say of the sub-bricks."""
     attributes: Attributes = {"TEMPLATE_SPACE": space}
     if labels:

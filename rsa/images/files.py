@@ -145,8 +145,9 @@ def _check_ranges(stored: Stored, indices: list[int], values: NDArray[np.float32
             warnings.warn(
                 f"{stored.file}, sub-brick {brick}: values lie in {found[0]:.6g} to {found[1]:.6g}, the "
                 f"header says {low:.6g} to {high:.6g}; check how the file was made",
-                BrainmapWarning, stacklevel=3,
-            )  # fmt: skip
+                BrainmapWarning,
+                stacklevel=3,
+            )
 
 
 def _check_affine(affine: NDArray[np.floating[Any]], what: str) -> None:
@@ -215,9 +216,13 @@ def save_image(
 
 
 def _described(
-    image: nib.Nifti1Image, *, labels: Sequence[str] | None, stats: Sequence[Stat | str | None] | None,
-    space: str | None, history: str | None,
-) -> ImageInfo:  # fmt: skip
+    image: nib.Nifti1Image,
+    *,
+    labels: Sequence[str] | None,
+    stats: Sequence[Stat | str | None] | None,
+    space: str | None,
+    history: str | None,
+) -> ImageInfo:
     info = image_info(image)
     n = len(info.labels)
     if labels is not None:
@@ -330,9 +335,13 @@ def grid_tolerance(voxels: float) -> Iterator[None]:
 
 
 def check_same_grid(
-    image: nib.Nifti1Image, reference: nib.Nifti1Image, *, what: str = "image", wanted: str = "reference",
+    image: nib.Nifti1Image,
+    reference: nib.Nifti1Image,
+    *,
+    what: str = "image",
+    wanted: str = "reference",
     tolerance: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Raise an `InputError` unless both images have the same voxels in the same places.
 
     Parameters
@@ -357,8 +366,9 @@ def check_same_grid(
     if one == other and off < most * side:
         warnings.warn(  # the same words for all images of a run of the program, so that they are said once
             f"grids less than {most:g} of a voxel apart are taken for one (here {off:.1g} mm from the {wanted}'s)",
-            BrainmapWarning, stacklevel=2,
-        )  # fmt: skip
+            BrainmapWarning,
+            stacklevel=2,
+        )
         return
     mirrored = np.linalg.det(image.affine[:3, :3]) * np.linalg.det(reference.affine[:3, :3]) < 0
     flip = " (one is stored mirrored, left/right)" if mirrored else ""
@@ -405,9 +415,12 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
     moved = np.empty((*grid, values.shape[3]), np.float32, order="F")
     for brick in range(values.shape[3]):
         moved[..., brick] = affine_transform(
-            values[..., brick].astype(np.float64), to_voxel[:3, :3], to_voxel[:3, 3], grid,
+            values[..., brick].astype(np.float64),
+            to_voxel[:3, :3],
+            to_voxel[:3, 3],
+            grid,
             order=0 if interpolation == "label" else 3,
-        )  # fmt: skip
+        )
     if interpolation == "label" and (lost := np.setdiff1d(values, moved)).size:
         names = [f"{int(v)} {info.label_table.get(int(v), '')}".strip() for v in lost]
         warnings.warn(f"resample: labels {some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2)

@@ -24,9 +24,18 @@ from brainmap.record import unfinished
 
 # By AFNI's and NIfTI's common code of a distribution: its name in AFNI and its number of parameters.
 _KINDS = (
-    None, None, ("Correl", 3), ("Ttest", 1), ("Ftest", 2), ("Zscore", 0), ("Chisq", 1), ("Beta", 2),
-    ("Binom", 2), ("Gamma", 2), ("Poisson", 1),
-)  # fmt: skip
+    None,
+    None,
+    ("Correl", 3),
+    ("Ttest", 1),
+    ("Ftest", 2),
+    ("Zscore", 0),
+    ("Chisq", 1),
+    ("Beta", 2),
+    ("Binom", 2),
+    ("Gamma", 2),
+    ("Poisson", 1),
+)
 _CODE_OF = {kind[0]: code for code, kind in enumerate(_KINDS) if kind}
 
 

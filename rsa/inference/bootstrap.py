@@ -92,27 +92,46 @@ class Bootstrap:
         if self.measure == "bures":
             t, p = np.full_like(t, np.nan), np.full_like(p, np.nan)
         reach = error * students.ppf(0.975, self.df)
-        return pd.DataFrame({
-            "model": self.models, "score": self.scores, "mean": scores, "standard_error": error,
-            "ci_low": scores - reach, "ci_high": scores + reach,
-            "t": t, "p": p, "p_corrected": corrected(p, correction),
-            "below_ceiling": self.ceiling[0] - self.scores,
-        })
+        return pd.DataFrame(
+            {
+                "model": self.models,
+                "score": self.scores,
+                "mean": scores,
+                "standard_error": error,
+                "ci_low": scores - reach,
+                "ci_high": scores + reach,
+                "t": t,
+                "p": p,
+                "p_corrected": corrected(p, correction),
+                "below_ceiling": self.ceiling[0] - self.scores,
+            }
+        )
 
     def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
         """A row a pair of models: model, other, difference, standard_error, t, p (two-sided), p_corrected."""
         a, b = np.triu_indices(len(self.models), 1)
         difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
         t, p = _t_test(difference, variance, self.df, two_sided=True)
-        return pd.DataFrame({
-            "model": [self.models[k] for k in a], "other": [self.models[k] for k in b], "difference": difference,
-            "standard_error": np.sqrt(np.maximum(variance, 0.0)), "t": t, "p": p,
-            "p_corrected": corrected(p, correction),
-        })
+        return pd.DataFrame(
+            {
+                "model": [self.models[k] for k in a],
+                "other": [self.models[k] for k in b],
+                "difference": difference,
+                "standard_error": np.sqrt(np.maximum(variance, 0.0)),
+                "t": t,
+                "p": p,
+                "p_corrected": corrected(p, correction),
+            }
+        )
 
 
 def bootstrap(
-    model_rdms: RDMs, data_rdms: RDMs, *, over: Over = "both", n: int = 1000, measure: Measure | str = "rho-a",
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    over: Over = "both",
+    n: int = 1000,
+    measure: Measure | str = "rho-a",
     rng: np.random.Generator,
 ) -> Bootstrap:
     """Resample participants, conditions or both, and test models against 0 and each other.
@@ -176,8 +195,10 @@ def bootstrap(
     if n < 2:
         raise InputError(f"bootstrap: found n={n}, wanted at least 2 resamples")
     if named == "bures" and over != "participants":
-        raise InputError(f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
-                         "its own copy; choose over='participants' or another measure")
+        raise InputError(
+            f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
+            "its own copy; choose over='participants' or another measure"
+        )
     models, data = checked(model_rdms, data_rdms, over)
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
@@ -185,7 +206,7 @@ def bootstrap(
     units = units_of(data_rdms)
     return bootstrap_of_draws(
         models, data, measure=named, names=names, units=units, **draws_of(len(data), units, over=over, n=n, rng=rng)
-    )  # fmt: skip
+    )
 
 
 def draws_of(
@@ -193,13 +214,20 @@ def draws_of(
 ) -> dict[str, Draw | None]:
     """The participants and conditions of every resample; None for what is not resampled."""
     sizes = {"participants": n_participants, "conditions": int(units.max()) + 1}
-    return {what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
-            for what, size in sizes.items()}  # fmt: skip
+    return {
+        what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None for what, size in sizes.items()
+    }
 
 
 def bootstrap_of_draws(
-    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None = None,
-    conditions: Draw | None = None, names: tuple[str, ...] | None = None, units: Draw | None = None,
+    models: Floats,
+    data: Floats,
+    *,
+    measure: Measure,
+    participants: Draw | None = None,
+    conditions: Draw | None = None,
+    names: tuple[str, ...] | None = None,
+    units: Draw | None = None,
 ) -> Bootstrap:
     """`bootstrap` of condensed vectors `(n_models, n_pairs)`, `(n_participants, n_pairs)` and given draws.
 
@@ -214,40 +242,71 @@ def bootstrap_of_draws(
     >>> found.over, bool(found.evaluations[0, 0] == found.scores[0])
     ('participants', True)
     """
-    over: Over = "both" if participants is not None and conditions is not None else (
-        "participants" if conditions is None else "conditions")  # fmt: skip
+    over: Over = (
+        "both"
+        if participants is not None and conditions is not None
+        else ("participants" if conditions is None else "conditions")
+    )
     samples, n_flat = resample(
         models, data, measure=measure, participants=participants, conditions=conditions, units=units
-    )  # fmt: skip
+    )
     whole = sampler(models, data, measure, units)(None)
     everyone = np.ones(len(data), dtype=np.intp)
     ceiling = whole.ceiling(everyone) if len(data) > 1 else (np.nan, np.nan)
     n_conditions = round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2) if units is None else int(units.max()) + 1
     return bootstrap_of_samples(
-        samples, np.nanmean(whole.scores, axis=1), ceiling, over=over, measure=measure, n_flat=n_flat,
-        sizes=(len(data), n_conditions), names=names or tuple(f"model {k + 1}" for k in range(len(models))),
-    )  # fmt: skip
+        samples,
+        np.nanmean(whole.scores, axis=1),
+        ceiling,
+        over=over,
+        measure=measure,
+        n_flat=n_flat,
+        sizes=(len(data), n_conditions),
+        names=names or tuple(f"model {k + 1}" for k in range(len(models))),
+    )
 
 
 def bootstrap_of_samples(
-    samples: Floats, scores: Floats, ceiling: tuple[float, float], *, over: Over, measure: Measure, n_flat: int,
-    sizes: tuple[int, int], names: tuple[str, ...],
+    samples: Floats,
+    scores: Floats,
+    ceiling: tuple[float, float],
+    *,
+    over: Over,
+    measure: Measure,
+    n_flat: int,
+    sizes: tuple[int, int],
+    names: tuple[str, ...],
 ) -> Bootstrap:
     """What resampled scores say, as `resample` gives them, of `sizes` participants and conditions."""
     used = np.asarray(np.isfinite(samples[0, :, :-2]).all(axis=1))
     if used.sum() < 2:
-        raise InputError(f"bootstrap: {used.sum()} of {len(used)} resamples have three different conditions that all "
-                         "participants share, wanted at least 2; take more conditions, or over='participants'")
+        raise InputError(
+            f"bootstrap: {used.sum()} of {len(used)} resamples have three different conditions that all "
+            "participants share, wanted at least 2; take more conditions, or over='participants'"
+        )
     if n_flat:
-        warnings.warn(f"bootstrap: in {n_flat} of {len(used)} resamples a model or a participant's RDM is constant "
-                      "and scores 0; more conditions make that rare", BrainmapWarning, stacklevel=4)
+        warnings.warn(
+            f"bootstrap: in {n_flat} of {len(used)} resamples a model or a participant's RDM is constant "
+            "and scores 0; more conditions make that rare",
+            BrainmapWarning,
+            stacklevel=4,
+        )
     drawn = {"participants": sizes[:1], "conditions": sizes[1:], "both": sizes}[over]
     variances, differences = variances_of(covariances(samples[:, used, None]), drawn)
     return Bootstrap(
-        models=names, over=over, measure=measure, n_participants=sizes[0], n_conditions=sizes[1], scores=scores,
-        ceiling=np.array(ceiling), samples=samples, means=samples[:, used].mean(axis=(0, 1)), variances=variances,
-        difference_variances=differences, df=min(drawn) - 1,
-    )  # fmt: skip
+        models=names,
+        over=over,
+        measure=measure,
+        n_participants=sizes[0],
+        n_conditions=sizes[1],
+        scores=scores,
+        ceiling=np.array(ceiling),
+        samples=samples,
+        means=samples[:, used].mean(axis=(0, 1)),
+        variances=variances,
+        difference_variances=differences,
+        df=min(drawn) - 1,
+    )
 
 
 def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
@@ -256,16 +315,21 @@ def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floa
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
-        raise InputError(f"bootstrap: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take it with "
-                         ".subset('roi', name)")
+        raise InputError(
+            f"bootstrap: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take it with "
+            ".subset('roi', name)"
+        )
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
     twice = sorted({p for p in people if people.count(p) > 1})
     if twice:
-        raise InputError(f"bootstrap: participants {some(twice)} have more than one RDM, wanted one each; pool them "
-                         "first")
+        raise InputError(
+            f"bootstrap: participants {some(twice)} have more than one RDM, wanted one each; pool them first"
+        )
     if over != "conditions" and len(data) < 2:
-        raise InputError(f"bootstrap over {over}: found {len(data)} participant, wanted at least 2; choose "
-                         "over='conditions', or brainmap.rsa.permutation_test")
+        raise InputError(
+            f"bootstrap over {over}: found {len(data)} participant, wanted at least 2; choose "
+            "over='conditions', or brainmap.rsa.permutation_test"
+        )
     n_conditions = data_rdms.n_cond if over == "participants" else int(units_of(data_rdms).max()) + 1
     if n_conditions < (3 if over == "participants" else 4):
         least = 3 if over == "participants" else 4

@@ -38,9 +38,17 @@ Folding = Callable[[Draw, Draw], Sequence[Fold]]
 
 
 def bootstrap_models(
-    models: Mapping[str, RDMs], data_rdms: RDMs, *, kind: Kind | Mapping[str, Kind] = "weighted", over: Over = "both",
-    n: int = 1000, measure: Measure | str = "rho-a", condition_folds: int = 2, participant_folds: int = 2,
-    repeats: int = 2, rng: np.random.Generator,
+    models: Mapping[str, RDMs],
+    data_rdms: RDMs,
+    *,
+    kind: Kind | Mapping[str, Kind] = "weighted",
+    over: Over = "both",
+    n: int = 1000,
+    measure: Measure | str = "rho-a",
+    condition_folds: int = 2,
+    participant_folds: int = 2,
+    repeats: int = 2,
+    rng: np.random.Generator,
 ) -> Bootstrap:
     """Resample participants, conditions or both, and cross-validate families of RDMs in every resample.
 
@@ -121,22 +129,38 @@ def bootstrap_models(
     members = _members(data_rdms)
     sizes = len(data), len(members)
     _check_folds(sizes, (participant_folds, condition_folds), set(kinds.values()))
-    drawn = [rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
-             for size, what in zip(sizes, ("participants", "conditions"), strict=True)]  # fmt: skip
+    drawn = [
+        rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
+        for size, what in zip(sizes, ("participants", "conditions"), strict=True)
+    ]
 
     def folding(people: Draw, conditions: Draw) -> list[Fold]:
         return random_folds(people, conditions, participant_folds, condition_folds, rng)
 
     return crossvalidated_of_draws(
-        {name: (kinds[name], family) for name, family in families.items()}, data, measure=named, members=members,
-        participants=drawn[0], conditions=drawn[1], folding=folding, repeats=repeats,
+        {name: (kinds[name], family) for name, family in families.items()},
+        data,
+        measure=named,
+        members=members,
+        participants=drawn[0],
+        conditions=drawn[1],
+        folding=folding,
+        repeats=repeats,
         least=(participant_folds, max(3, 3 * condition_folds)),
-    )  # fmt: skip
+    )
 
 
 def crossvalidated_of_draws(
-    families: Mapping[str, tuple[Kind, Floats]], data: Floats, *, measure: Measure, members: Sequence[Draw],
-    participants: Draw | None, conditions: Draw | None, folding: Folding, repeats: int, least: tuple[int, int],
+    families: Mapping[str, tuple[Kind, Floats]],
+    data: Floats,
+    *,
+    measure: Measure,
+    members: Sequence[Draw],
+    participants: Draw | None,
+    conditions: Draw | None,
+    folding: Folding,
+    repeats: int,
+    least: tuple[int, int],
 ) -> Bootstrap:
     """`bootstrap_models` of condensed vectors, given draws, and the folds that `folding` makes of each resample.
 
@@ -161,25 +185,44 @@ def crossvalidated_of_draws(
             step.advance()
     used = np.isfinite(found[0, :, :, :-2]).all(axis=(1, 2))
     if used.sum() < 2:
-        raise InputError(f"bootstrap_models: {used.sum()} of {len(used)} resamples hold {least[0]} different "
-                         f"participants and {least[1]} conditions, wanted at least 2; take fewer folds")
+        raise InputError(
+            f"bootstrap_models: {used.sum()} of {len(used)} resamples hold {least[0]} different "
+            f"participants and {least[1]} conditions, wanted at least 2; take fewer folds"
+        )
     as_is = [score(everyone, everything, folding(everyone, everything)) for _ in range(max(repeats, 10))]
     whole = np.mean(as_is, axis=0)
     if score.n_flat:
-        warnings.warn(f"bootstrap_models: {score.n_flat} scores of a fold are 0, as a prediction or a participant's "
-                      "RDM is constant there; more conditions make that rare", BrainmapWarning, stacklevel=3)
+        warnings.warn(
+            f"bootstrap_models: {score.n_flat} scores of a fold are 0, as a prediction or a participant's "
+            "RDM is constant there; more conditions make that rare",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     over: Over = "both" if twofold else "participants" if conditions is None else "conditions"
     sizes = {"participants": (len(data),), "conditions": (len(members),), "both": (len(data), len(members))}[over]
     variances, differences = variances_of(covariances(found[:, used]), sizes)
     if (variances <= 0).any() or (differences[np.triu_indices(len(families), 1)] <= 0).any():
-        warnings.warn("bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
-                      "p; take more resamples or repeats", BrainmapWarning, stacklevel=3)
+        warnings.warn(
+            "bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
+            "p; take more resamples or repeats",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     samples = found.mean(axis=2)
     return Bootstrap(
-        models=tuple(families), over=over, measure=measure, n_participants=len(data), n_conditions=len(members),
-        scores=whole[:-2], ceiling=whole[-2:], samples=samples, means=samples[:, used].mean(axis=(0, 1)),
-        variances=variances, difference_variances=differences, df=min(sizes) - 1,
-    )  # fmt: skip
+        models=tuple(families),
+        over=over,
+        measure=measure,
+        n_participants=len(data),
+        n_conditions=len(members),
+        scores=whole[:-2],
+        ceiling=whole[-2:],
+        samples=samples,
+        means=samples[:, used].mean(axis=(0, 1)),
+        variances=variances,
+        difference_variances=differences,
+        df=min(sizes) - 1,
+    )
 
 
 def random_folds(
@@ -200,8 +243,11 @@ def random_folds(
             return [(different, different)]
         return [(np.setdiff1d(different, part), part) for part in np.array_split(rng.permutation(different), n)]
 
-    return [Fold(train_people=a, test_people=b, train_conditions=c, test_conditions=d)
-            for a, b in parted(people, n_people) for c, d in parted(conditions, n_conditions)]  # fmt: skip
+    return [
+        Fold(train_people=a, test_people=b, train_conditions=c, test_conditions=d)
+        for a, b in parted(people, n_people)
+        for c, d in parted(conditions, n_conditions)
+    ]
 
 
 class _Scorer:
@@ -276,5 +322,7 @@ def _check_folds(sizes: tuple[int, int], folds: tuple[int, int], kinds: set[Any]
         if not 1 <= n <= max(size // each, 1):
             raise InputError(f"bootstrap_models: found {size} {what} for {n} folds, wanted 1 to {max(size // each, 1)}")
     if folds == (1, 1) and kinds != {"fixed"}:
-        raise InputError(f"bootstrap_models: {some(sorted(kinds))} models are fit, and with one fold of participants "
-                         "and of conditions nothing is held out to score them; take condition_folds=2")
+        raise InputError(
+            f"bootstrap_models: {some(sorted(kinds))} models are fit, and with one fold of participants "
+            "and of conditions nothing is held out to score them; take condition_folds=2"
+        )

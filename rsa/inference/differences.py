@@ -28,9 +28,14 @@ DIFFERENCE_COLUMNS = {
 
 
 def score_differences(
-    scores: NDArray[np.floating], *, test: Test = "signed-rank", correction: Correction = "fdr",
-    labels: Mapping[str, Sequence[str]] | None = None, measure: Measure | str | None = None,
-    permutations: int = 5000, rng: np.random.Generator | None = None,
+    scores: NDArray[np.floating],
+    *,
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    labels: Mapping[str, Sequence[str]] | None = None,
+    measure: Measure | str | None = None,
+    permutations: int = 5000,
+    rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Test every pair of models over participants, two-sided, corrected over all pairs and ROIs at once.
 
@@ -63,15 +68,24 @@ def score_differences(
     """
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim not in (2, 3) or len(x) < 2:
-        raise InputError(f"score_differences: scores have shape {x.shape}, wanted (n_models, n_participants) or "
-                         "(n_models, n_rois, n_participants), of at least 2 models")
+        raise InputError(
+            f"score_differences: scores have shape {x.shape}, wanted (n_models, n_participants) or "
+            "(n_models, n_rois, n_participants), of at least 2 models"
+        )
     first, second = np.triu_indices(len(x), 1)
     names = [[str(k) for k in range(size)] for size in x.shape[:-1]] if labels is None else list(labels.values())
     axes = {"pair": [str(k) for k in range(len(first))], **({"roi": names[1]} if x.ndim == 3 else {})}
     table = score_statistics(
-        x[first], against=x[second], alternative="two-sided", labels=axes, test=test, correction=correction,
-        measure=measure, permutations=permutations, rng=rng,
-    )  # fmt: skip
+        x[first],
+        against=x[second],
+        alternative="two-sided",
+        labels=axes,
+        test=test,
+        correction=correction,
+        measure=measure,
+        permutations=permutations,
+        rng=rng,
+    )
     pair = table.pop("pair").astype(int).to_numpy()
     for at, (key, side) in enumerate((("model", first), ("other", second))):
         table.insert(at, key, [names[0][k] for k in side[pair]])

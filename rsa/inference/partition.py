@@ -48,8 +48,10 @@ def partition_statistics(
     """
     one_of(shares, get_args(Tested), "shares")
     if partition.validation != "participants":
-        raise InputError("partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
-                         "alone; partition with validation='participants'")
+        raise InputError(
+            "partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
+            "alone; partition with validation='participants'"
+        )
     rois = list(dict.fromkeys(partition.data["roi"]))
     people = list(dict.fromkeys(partition.data["participant"]))
     scores = np.full((len(partition.subsets), len(rois), len(people)), np.nan)
@@ -57,8 +59,9 @@ def partition_statistics(
     scores[:, where[0].to_numpy(), where[1].to_numpy()] = partition.shares
     tested = [k for k, one in enumerate(partition.subsets) if shares == "all" or len(one) == 1]
     labels = {"sets": [partition.names[k] for k in tested], "roi": rois}
-    table = score_statistics(scores[tested], test=test, correction=correction, alternative=alternative, labels=labels,
-                             rng=rng)  # fmt: skip
+    table = score_statistics(
+        scores[tested], test=test, correction=correction, alternative=alternative, labels=labels, rng=rng
+    )
     if shares == "all":
         table.attrs["note"] += "; a common share is above 0 for a set unrelated to the data that is like a related one"
     return table.assign(suppressed_by=partition._flags(table))

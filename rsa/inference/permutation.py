@@ -45,8 +45,13 @@ _BLOCK = 4_000_000  # numbers of relabeled models held at once
 
 
 def permutation_test(
-    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a", permutations: int = 10_000,
-    alternative: Alternative = "greater", rng: np.random.Generator | None = None,
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    permutations: int = 10_000,
+    alternative: Alternative = "greater",
+    rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Test each model against one participant's RDM by relabeling its conditions.
 
@@ -110,16 +115,25 @@ def permutation_test(
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     if data_rdms.n_cond < 3:
-        raise InputError(f"permutation_test: found {data_rdms.n_cond} conditions, wanted at least 3; "
-                         "a p under .05 needs 4")
+        raise InputError(
+            f"permutation_test: found {data_rdms.n_cond} conditions, wanted at least 3; a p under .05 needs 4"
+        )
     check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
     names, rng = rdm_names(model_rdms), rng or np.random.default_rng()
     tables = []
     for rows, there in by_missing(data):
         items = _present(models, there, data_rdms.n_cond)
         use = pair_positions(items, data_rdms.n_cond)
-        tested = _test(models[:, use], data[np.ix_(rows, use)], measure=named, names=names, alternative=alternative,
-                       permutations=permutations, rng=rng, exchange=Exchange.of(data_rdms, items))  # fmt: skip
+        tested = _test(
+            models[:, use],
+            data[np.ix_(rows, use)],
+            measure=named,
+            names=names,
+            alternative=alternative,
+            permutations=permutations,
+            rng=rng,
+            exchange=Exchange.of(data_rdms, items),
+        )
         tested["data"] = rows[tested["data"]]
         tables.append(tested)
     table = pd.concat(tables).sort_values(["data", "order"], ignore_index=True).drop(columns="order")
@@ -138,18 +152,29 @@ def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
     has = np.bincount(np.r_[i[sound], j[sound]], minlength=n_items) > 0
     items = np.flatnonzero(has)
     if len(items) < 3:
-        raise InputError(f"permutation_test: found {len(items)} conditions that models and data share, wanted at "
-                         "least 3; leave out what lacks more")
+        raise InputError(
+            f"permutation_test: found {len(items)} conditions that models and data share, wanted at "
+            "least 3; leave out what lacks more"
+        )
     missing = int((~sound & has[i] & has[j]).sum())
     if missing:
-        raise InputError(f"permutation_test: {missing} single pairs of conditions are missing, and a relabeling would "
-                         "move them; leave out whole conditions")
+        raise InputError(
+            f"permutation_test: {missing} single pairs of conditions are missing, and a relabeling would "
+            "move them; leave out whole conditions"
+        )
     return items
 
 
 def _test(
-    models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], alternative: Alternative,
-    permutations: int, rng: np.random.Generator, exchange: Exchange,
+    models: Floats,
+    data: Floats,
+    *,
+    measure: Measure,
+    names: tuple[str, ...],
+    alternative: Alternative,
+    permutations: int,
+    rng: np.random.Generator,
+    exchange: Exchange,
 ) -> pd.DataFrame:
     """All models against the data RDMs that hold the same conditions."""
     check_varied(models, names, "permutation_test: models")
@@ -160,8 +185,11 @@ def _test(
     else:
         classes = _alike(models, n_items)
         enumerated = _relabelings(classes) <= permutations
-        orders = (np.array(list(_arrangements(classes, n_items))) if enumerated
-                  else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1))  # fmt: skip
+        orders = (
+            np.array(list(_arrangements(classes, n_items)))
+            if enumerated
+            else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1)
+        )
     sign = _SIDES[alternative]
     observed = sign(compare_vectors(models, data, measure=measure))
     hits, family = np.zeros(observed.shape), np.zeros(observed.shape)
@@ -170,17 +198,29 @@ def _test(
         hits += (null >= observed - _TIE).sum(axis=0)
         family += (null.max(axis=1)[:, None] >= observed - _TIE).sum(axis=0)
     extra, n = (0 if enumerated else 1), len(orders)
-    distinct = [_distinct_of(model, orders, enumerated, exchange) if exchange.tokens else
-                _distinct(model[None], n_items, permutations) for model in models]  # fmt: skip
+    distinct = [
+        _distinct_of(model, orders, enumerated, exchange)
+        if exchange.tokens
+        else _distinct(model[None], n_items, permutations)
+        for model in models
+    ]
     shape = observed.shape
     smallest = [max(1 / count, 1 / (n + extra)) for count in distinct]
-    return pd.DataFrame({
-        "model": np.repeat(names, shape[1]), "score": compare_vectors(models, data, measure=measure).ravel(),
-        "p": ((hits + extra) / (n + extra)).ravel(), "p_corrected": ((family + extra) / (n + extra)).ravel(), "n": n,
-        "enumerated": enumerated, "distinct": np.repeat(np.array(distinct), shape[1]),
-        "smallest_p": np.repeat(smallest, shape[1]), "data": np.tile(np.arange(shape[1]), shape[0]),
-        "order": np.repeat(np.arange(shape[0]), shape[1]), "exchanged": exchange.words,
-    })
+    return pd.DataFrame(
+        {
+            "model": np.repeat(names, shape[1]),
+            "score": compare_vectors(models, data, measure=measure).ravel(),
+            "p": ((hits + extra) / (n + extra)).ravel(),
+            "p_corrected": ((family + extra) / (n + extra)).ravel(),
+            "n": n,
+            "enumerated": enumerated,
+            "distinct": np.repeat(np.array(distinct), shape[1]),
+            "smallest_p": np.repeat(smallest, shape[1]),
+            "data": np.tile(np.arange(shape[1]), shape[0]),
+            "order": np.repeat(np.arange(shape[0]), shape[1]),
+            "exchanged": exchange.words,
+        }
+    )
 
 
 def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iterator[Floats]:
@@ -271,5 +311,7 @@ def _note(table: pd.DataFrame, alternative: str, exchanged: list[str]) -> str:
     alternative = "two-sided" if alternative == "two-sided" else f"one-sided, {alternative}"
     reach = float(table["smallest_p"].max())
     warn = "; no data can make that significant at .05" if reach > 0.05 else ""
-    return (f"condition permutation ({alternative}; {' or '.join(exchanged)}), {table['n'].max()} relabelings {how}, "
-            f"p_corrected family-wise over models; the smallest p it can reach is {reach:.3g}{warn}")
+    return (
+        f"condition permutation ({alternative}; {' or '.join(exchanged)}), {table['n'].max()} relabelings {how}, "
+        f"p_corrected family-wise over models; the smallest p it can reach is {reach:.3g}{warn}"
+    )

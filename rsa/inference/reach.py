@@ -52,5 +52,7 @@ def fdr_reach(p: ArrayLike, smallest_p: float, *, alpha: float = ALPHA) -> str:
     found = np.sort(values) <= alpha * np.arange(1, len(values) + 1) / len(values) * (1 + _SAME)
     if needed == 1 or found.any():
         return ""
-    return (f"no p is under {smallest_p:.3g}, so that fdr finds at least {needed:,} of the {len(values):,} tests "
-            f"({100 * smallest_p / alpha:.0f} %) together or none; here none")
+    return (
+        f"no p is under {smallest_p:.3g}, so that fdr finds at least {needed:,} of the {len(values):,} tests "
+        f"({100 * smallest_p / alpha:.0f} %) together or none; here none"
+    )

@@ -18,8 +18,14 @@ def can_share(models: Floats, data: Floats, measure: Measure) -> bool:
 
 
 def bootstrap_regions(
-    models: Floats, data: Floats, *, measure: Measure, names: tuple[str, ...], units: Draw,
-    participants: Draw | None, conditions: Draw | None,
+    models: Floats,
+    data: Floats,
+    *,
+    measure: Measure,
+    names: tuple[str, ...],
+    units: Draw,
+    participants: Draw | None,
+    conditions: Draw | None,
 ) -> list[Bootstrap]:
     """`brainmap.rsa.inference.bootstrap.bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
 
@@ -32,8 +38,11 @@ def bootstrap_regions(
         As there.
     """
     n_regions, n_people, n_pairs = data.shape
-    over: Over = "both" if participants is not None and conditions is not None else (
-        "participants" if conditions is None else "conditions")  # fmt: skip
+    over: Over = (
+        "both"
+        if participants is not None and conditions is not None
+        else ("participants" if conditions is None else "conditions")
+    )
     drawn = participants if participants is not None else conditions
     assert drawn is not None
     take = sampler(models, data.reshape(-1, n_pairs), measure, units)
@@ -59,10 +68,18 @@ def bootstrap_regions(
             step.advance()
     ceilings = [_ceiling(models, region, measure, units) for region in data]
     return [
-        bootstrap_of_samples(samples, scores, ceiling, over=over, measure=measure, n_flat=n_flat if k == 0 else 0,
-                             sizes=(n_people, int(units.max()) + 1), names=names)
+        bootstrap_of_samples(
+            samples,
+            scores,
+            ceiling,
+            over=over,
+            measure=measure,
+            n_flat=n_flat if k == 0 else 0,
+            sizes=(n_people, int(units.max()) + 1),
+            names=names,
+        )
         for k, (samples, scores, ceiling) in enumerate(zip(found, whole.mean(axis=2).T, ceilings, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def _ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:

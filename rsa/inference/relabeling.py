@@ -44,8 +44,13 @@ _BLOCK = 4_000_000  # numbers of relabeled RDMs that are held at once
 
 
 def relabeling_test(
-    model_rdms: RDMs, data_rdms: RDMs, *, measure: Measure | str = "rho-a", permutations: int = 2000,
-    alternative: Alternative = "greater", rng: np.random.Generator | None = None,
+    model_rdms: RDMs,
+    data_rdms: RDMs,
+    *,
+    measure: Measure | str = "rho-a",
+    permutations: int = 2000,
+    alternative: Alternative = "greater",
+    rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Test each model's mean score in each region by relabeling the items, jointly for all participants.
 
@@ -120,8 +125,10 @@ def relabeling_test(
     of_region = np.array([regions.index(roi) for roi in rois])
     tested, there = _varied(models) & ~np.isnan(models).any(axis=1), _varied(data)
     if not tested.any() or not there.any():
-        raise InputError("relabeling_test: every model, or every participant's RDM, is constant or lacks pairs; "
-                         "nothing is left to test")
+        raise InputError(
+            "relabeling_test: every model, or every participant's RDM, is constant or lacks pairs; "
+            "nothing is left to test"
+        )
     exchange = Exchange.of(data_rdms)
     orders, enumerated = exchange.orders(permutations, rng or np.random.default_rng())
     scores = relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
@@ -131,13 +138,20 @@ def relabeling_test(
     smallest = np.full(len(models), np.nan)
     smallest[tested] = [_same(model, orders) / len(orders) for model in models[tested]]
     n = np.bincount(of_region[there], minlength=len(regions))
-    table = pd.DataFrame({
-        "model": np.repeat(names, shape[1]), "roi": np.tile(regions, shape[0]),
-        **{key: _spread(values, tested, shape) for key, values in columns.items()},
-        "n": np.tile(n, shape[0]), "smallest_p": np.repeat(smallest, shape[1]),
-    })
-    table.attrs |= {"note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested]),
-                    "relabelings": len(orders), "enumerated": enumerated}
+    table = pd.DataFrame(
+        {
+            "model": np.repeat(names, shape[1]),
+            "roi": np.tile(regions, shape[0]),
+            **{key: _spread(values, tested, shape) for key, values in columns.items()},
+            "n": np.tile(n, shape[0]),
+            "smallest_p": np.repeat(smallest, shape[1]),
+        }
+    )
+    table.attrs |= {
+        "note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested]),
+        "relabelings": len(orders),
+        "enumerated": enumerated,
+    }
     return table
 
 
@@ -196,8 +210,12 @@ def _inner_products(vectors: Floats) -> Floats:
     from scipy.spatial.distance import squareform
 
     square = np.array([squareform(vector, checks=False) for vector in vectors])
-    products = -0.5 * (square - square.mean(axis=1, keepdims=True) - square.mean(axis=2, keepdims=True)
-                       + square.mean(axis=(1, 2), keepdims=True))  # fmt: skip
+    products = -0.5 * (
+        square
+        - square.mean(axis=1, keepdims=True)
+        - square.mean(axis=2, keepdims=True)
+        + square.mean(axis=(1, 2), keepdims=True)
+    )
     a, b = np.triu_indices(square.shape[1])
     return np.asarray(products[:, a, b] * np.where(a == b, 1.0, np.sqrt(2.0)))
 
@@ -220,8 +238,10 @@ def _same(model: Floats, orders: Places) -> int:
     """How many of the relabelings leave a model as it is."""
     if len(np.unique(model)) == len(model):  # without ties the true labels alone do
         return int((orders == orders[0]).all(axis=1).sum())
-    return sum(int((model[place_of_pairs(orders[part])] == model).all(axis=1).sum())
-               for part in _parts(len(orders), len(model)))  # fmt: skip
+    return sum(
+        int((model[place_of_pairs(orders[part])] == model).all(axis=1).sum())
+        for part in _parts(len(orders), len(model))
+    )
 
 
 def _varied(vectors: Floats) -> NDArray[np.bool_]:
@@ -241,14 +261,14 @@ def _parts(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _note(
-    exchange: Exchange, orders: Places, enumerated: bool, alternative: str, n_left: int, smallest: Floats
-) -> str:
+def _note(exchange: Exchange, orders: Places, enumerated: bool, alternative: str, n_left: int, smallest: Floats) -> str:
     side = "one-sided" if alternative == "greater" else "two-sided"
     n = len(orders) if enumerated else len(orders) - 1
     reach = float(smallest.max())
     warn = "; no data can make that significant at .05" if smallest.min() > ALPHA else ""
     left = f"; {n_left} models are constant or lack pairs and are not tested" if n_left else ""
-    return (f"relabeling test ({exchange.words}), jointly for all participants, {side}, {n:,} relabelings "
-            f"{'enumerated' if enumerated else 'drawn'}, family-wise over models and regions by the largest statistic; "
-            f"the smallest p it can reach is {reach:.3g}{warn}{left}")
+    return (
+        f"relabeling test ({exchange.words}), jointly for all participants, {side}, {n:,} relabelings "
+        f"{'enumerated' if enumerated else 'drawn'}, family-wise over models and regions by the largest statistic; "
+        f"the smallest p it can reach is {reach:.3g}{warn}{left}"
+    )

@@ -57,9 +57,14 @@ Sampler = Callable[[Draw | None], Sample]
 
 
 def resample(
-    models: Floats, data: Floats, *, measure: Measure, participants: Draw | None, conditions: Draw | None,
+    models: Floats,
+    data: Floats,
+    *,
+    measure: Measure,
+    participants: Draw | None,
+    conditions: Draw | None,
     units: Draw | None = None,
-) -> tuple[Floats, int]:  # fmt: skip
+) -> tuple[Floats, int]:
     """Every resample's mean score of each model, with lower and upper ceiling in the last two columns.
 
     Parameters
@@ -141,9 +146,7 @@ def _row(sample: Sample, counts: Draw) -> Floats:
 class _Weighted:
     """Pearson, cosine, spearman and rho-a under weights on pairs."""
 
-    def __init__(
-        self, models: Floats, data: Floats, measure: Measure, units: Draw, use: NDArray[np.bool_]
-    ) -> None:
+    def __init__(self, models: Floats, data: Floats, measure: Measure, units: Draw, use: NDArray[np.bool_]) -> None:
         vectors = np.vstack([models, data])[:, use]
         self.n_models, self.n_units, self.measure = len(models), int(units.max()) + 1, measure
         self.i, self.j = (units[side[use]] for side in np.triu_indices(len(units), 1))
@@ -163,8 +166,11 @@ class _Weighted:
         if self.order is not None:
             from brainmap.rsa.comparison.ranks import weighted_ranks, weighted_ranks_of_different
 
-            ranks = (weighted_ranks(self.vectors, self.order, weights) if self.tied else
-                     weighted_ranks_of_different(self.order, weights))  # fmt: skip
+            ranks = (
+                weighted_ranks(self.vectors, self.order, weights)
+                if self.tied
+                else weighted_ranks_of_different(self.order, weights)
+            )
             x, weights = ranks[:, use], weights[use]
         else:
             x, weights = self.vectors[:, use], weights[use]
@@ -231,9 +237,7 @@ def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw)
     return (upper if len(drawn) == 1 else float(np.diag(products[1:]).mean())), upper
 
 
-def _sample_of_any(
-    models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None
-) -> Sample:
+def _sample_of_any(models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None) -> Sample:
     """A resample written out, for measures that weights cannot express and RDMs that lack different pairs."""
     x, y = models, data
     if conditions is not None:

@@ -56,8 +56,15 @@ class RoiBootstrap:
 
 
 def bootstrap_rois(
-    models: RDMs | Mapping[str, RDMs], data_rdms: RDMs, *, over: Over = "both", n: int = 1000,
-    measure: Measure | str = "rho-a", correction: Correction = "fdr", rng: np.random.Generator, **fitted: Any,
+    models: RDMs | Mapping[str, RDMs],
+    data_rdms: RDMs,
+    *,
+    over: Over = "both",
+    n: int = 1000,
+    measure: Measure | str = "rho-a",
+    correction: Correction = "fdr",
+    rng: np.random.Generator,
+    **fitted: Any,
 ) -> RoiBootstrap:
     """Bootstrap each ROI of the data; p values are corrected over models (pairs of models) and ROIs together.
 

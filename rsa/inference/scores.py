@@ -125,12 +125,16 @@ def score_statistics(
     if correction == "max-t" and test != "sign-flip":
         raise InputError(f"correction 'max-t' flips signs: found test={test!r}, wanted test='sign-flip'")
     if measure == "bures" and np.ndim(against) == 0:
-        raise InputError("score_statistics: bures is above 0 for any two RDMs, so chance has no one value; test "
-                         "against another model's scores, or relabel conditions (brainmap.rsa.permutation_test)")
+        raise InputError(
+            "score_statistics: bures is above 0 for any two RDMs, so chance has no one value; test "
+            "against another model's scores, or relabel conditions (brainmap.rsa.permutation_test)"
+        )
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim not in (2, 3) or x.shape[-1] < 2:
-        raise InputError(f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "
-                         "or (n_models, n_rois, n_participants), of at least 2 participants")
+        raise InputError(
+            f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "
+            "or (n_models, n_rois, n_participants), of at least 2 participants"
+        )
     table = _index(x.shape[:-1], labels)
     flat = x.reshape(-1, x.shape[-1])
     chance = np.broadcast_to(np.asarray(against, dtype=np.float64), x.shape)
@@ -263,10 +267,11 @@ def split_half_best_layer(
     tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
     for k, (train, test) in enumerate(halves):
         on_train, on_test = (
-            compare_vectors(models[:, half], data[:, half], measure=measure) if controls is None else
-            compare_vectors_partial(models[:, half], data[:, half], controls[..., half], measure=measure)
+            compare_vectors(models[:, half], data[:, half], measure=measure)
+            if controls is None
+            else compare_vectors_partial(models[:, half], data[:, half], controls[..., half], measure=measure)
             for half in (train, test)
-        )  # fmt: skip
+        )
         for roi in chosen:
             mine = [name == roi for name in rois]
             chosen[roi][k] = _best(on_train[:, mine])
@@ -277,8 +282,9 @@ def split_half_best_layer(
         if not there.any():
             warnings.warn(
                 f"split_half_best_layer: {roi!r} is left out, no layer has a score in any half; pairs are missing",
-                BrainmapWarning, stacklevel=2,
-            )  # fmt: skip
+                BrainmapWarning,
+                stacklevel=2,
+            )
             continue
         picks = every[there]
         counts = np.bincount(picks, minlength=len(layers))
@@ -286,12 +292,21 @@ def split_half_best_layer(
         mean, error = _mean_and_error(scores[None])
         p = float(_t(scores[None], "greater")["p"][0])
         depth = picks / (len(layers) - 1) if mean[0] > 0 and not p > POSITION_P else np.full(len(picks), np.nan)
-        rows.append({
-            "roi": roi, "layer": layers[counts.argmax()], "chosen_share": counts.max() / len(picks),
-            "score": mean[0], "standard_error": error[0], "p": p, "position": depth.mean(),
-            "position_sd": depth.std(ddof=1) if len(depth) > 1 else np.nan, "position_low": depth.min(),
-            "position_high": depth.max(), "n": int(np.isfinite(scores).sum()),
-        })
+        rows.append(
+            {
+                "roi": roi,
+                "layer": layers[counts.argmax()],
+                "chosen_share": counts.max() / len(picks),
+                "score": mean[0],
+                "standard_error": error[0],
+                "p": p,
+                "position": depth.mean(),
+                "position_sd": depth.std(ddof=1) if len(depth) > 1 else np.nan,
+                "position_low": depth.min(),
+                "position_high": depth.max(),
+                "n": int(np.isfinite(scores).sum()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -318,14 +333,16 @@ def _halves(
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 6:
         way_out = "; choose by='stimulus'" if by == "condition" and rdms.n_cond >= 6 else ""
-        raise InputError(f"split_half_best_layer: found {len(names)} to halve by {by}, wanted at "
-                         f"least 6, three a half{way_out}")
+        raise InputError(
+            f"split_half_best_layer: found {len(names)} to halve by {by}, wanted at least 6, three a half{way_out}"
+        )
     halves = []
     for _ in range(splits):
         first = rng.permutation(len(names))[: (len(names) + 1) // 2]
         inside = np.isin(member.reshape(-1), first)
-        halves.append((pair_positions(np.flatnonzero(inside), rdms.n_cond),
-                       pair_positions(np.flatnonzero(~inside), rdms.n_cond)))
+        halves.append(
+            (pair_positions(np.flatnonzero(inside), rdms.n_cond), pair_positions(np.flatnonzero(~inside), rdms.n_cond))
+        )
     return halves
 
 
@@ -336,18 +353,21 @@ def _index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -
         labels = {name: [str(k) for k in range(size)] for name, size in zip(names, shape, strict=True)}
     sizes = tuple(len(names) for names in labels.values())
     if sizes != shape:
-        raise InputError(f"score_statistics: labels {some(labels)} name {sizes}, scores have axes {shape}; "
-                         "give one name a model (and ROI), in order of the axes")
+        raise InputError(
+            f"score_statistics: labels {some(labels)} name {sizes}, scores have axes {shape}; "
+            "give one name a model (and ROI), in order of the axes"
+        )
     grid = np.indices(shape).reshape(len(shape), -1)
-    return pd.DataFrame({
-        key: [str(names[k]) for k in along] for (key, names), along in zip(labels.items(), grid, strict=True)
-    })
+    return pd.DataFrame(
+        {key: [str(names[k]) for k in along] for (key, names), along in zip(labels.items(), grid, strict=True)}
+    )
 
 
 def _fisher_z(x: Floats) -> Floats:
     if (np.abs(x) >= 1).any():
-        raise InputError("score_statistics: a correlation of 1 has no Fisher z; leave measure out, or choose "
-                         "test='signed-rank'")
+        raise InputError(
+            "score_statistics: a correlation of 1 has no Fisher z; leave measure out, or choose test='signed-rank'"
+        )
     return np.asarray(np.arctanh(x))
 
 
@@ -410,15 +430,22 @@ def _sign_flips(
     side: Literal["two-sided", "greater"] = "two-sided" if alternative == "two-sided" else "greater"
     found = sign_flip_test((sign * difference).T, alternative=side, permutations=permutations, rng=rng)
     smallest = found.smallest_p * (2 if alternative == "two-sided" and found.enumerated else 1)
-    return pd.DataFrame({"statistic": sign * found.statistic, "p": found.p, "p_max": found.p_corrected,
-                         "smallest_p": smallest})
+    return pd.DataFrame(
+        {"statistic": sign * found.statistic, "p": found.p, "p_max": found.p_corrected, "smallest_p": smallest}
+    )
 
 
 def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: float) -> str:
     name = {"signed-rank": "Wilcoxon signed-rank test", "t": "t test", "sign-flip": "sign-flip test"}[test]
-    over = {"none": "not corrected", "fdr": "false discovery rate (Benjamini-Hochberg)",
-            "bonferroni": "Bonferroni", "max-t": "family-wise by the largest statistic"}[correction]
+    over = {
+        "none": "not corrected",
+        "fdr": "false discovery rate (Benjamini-Hochberg)",
+        "bonferroni": "Bonferroni",
+        "max-t": "family-wise by the largest statistic",
+    }[correction]
     reach = f"; the smallest p it can reach is {smallest:.3g}" if smallest > 0 else ""
     side = {"greater": "one-sided", "less": "one-sided, below", "two-sided": "two-sided"}[alternative]
-    return (f"{name} over participants ({side}), which takes the sounds as fixed (these sounds only), {over} over "
-            f"{n_tests} tests{reach}")
+    return (
+        f"{name} over participants ({side}), which takes the sounds as fixed (these sounds only), {over} over "
+        f"{n_tests} tests{reach}"
+    )

@@ -148,9 +148,7 @@ def sign_flip_test(
         raise InputError(f"sign_flip_test: scores have shape {x.shape}, wanted (n_participants, n_tests)")
     n, n_tests = x.shape
     if n < 2:
-        raise InputError(
-            f"sign_flip_test: found {n} participants, wanted 2 or more (a p under .05 needs 5 or more)"
-        )
+        raise InputError(f"sign_flip_test: found {n} participants, wanted 2 or more (a p under .05 needs 5 or more)")
 
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
     used = np.isfinite(length) & (length > 0)
@@ -199,9 +197,7 @@ def drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
     return rng.choice(np.array([-1.0, 1.0]), size=(count, n))
 
 
-def _count(
-    signs: Floats, unit: Floats, observed: Floats, two_sided: bool
-) -> tuple[NDArray[np.int64], Floats]:
+def _count(signs: Floats, unit: Floats, observed: Floats, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
     """Count flips that reach each test's sum, and give each flip's largest sum over tests, sorted."""
     hits = np.zeros(observed.size, dtype=np.int64)
     largest = np.full(len(signs), -np.inf)
@@ -217,9 +213,14 @@ def _count(
 
 
 def _enhance(
-    signs: Floats, unit: Floats, t: Floats, enhancement: Enhancement, two_sided: bool, enumerated: bool,
+    signs: Floats,
+    unit: Floats,
+    t: Floats,
+    enhancement: Enhancement,
+    two_sided: bool,
+    enumerated: bool,
     threads: int | None,
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """The enhanced maps `(n_tests,)`, and each flip's largest over all maps, sorted."""
     from brainmap.rsa.inference.flip_kernels import t_of_flips
 

@@ -76,8 +76,9 @@ def _one_fit(files: Sequence[Path], participant: str, fit: str | None) -> list[P
     if reml and ols:
         warnings.warn(
             f"participant {participant}: statistics of REML and of OLS are there; REML is taken (desc = says another)",
-            BrainmapWarning, stacklevel=2,
-        )  # fmt: skip
+            BrainmapWarning,
+            stacklevel=2,
+        )
     return reml or ols
 
 

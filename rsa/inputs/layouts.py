@@ -89,11 +89,20 @@ def find_inputs(
         if not folder.is_dir():
             raise InputError(f"layout {layout}: no folder {folder}")
         found = (
-            _by_bids(folder, participants, kind=kind, task=task, space=space, desc=desc, sessions=sessions,
-                     entities=dict(entities or {}), raw=None if raw is None else Path(raw))
+            _by_bids(
+                folder,
+                participants,
+                kind=kind,
+                task=task,
+                space=space,
+                desc=desc,
+                sessions=sessions,
+                entities=dict(entities or {}),
+                raw=None if raw is None else Path(raw),
+            )
             if layout == "bids"
             else _by_afni_proc(folder, participants, kind, desc, space)
-        )  # fmt: skip
+        )
     given = {"masks": mask, "labels": labels, "events": events, "confounds": confounds}
     return in_order(_with(one, {key: value for key, value in given.items() if value is not None}) for one in found)
 
@@ -198,18 +207,29 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
         names = {
             what: Path(value).name if value else ""
             for what, value in {
-                "mask": next(iter(one.masks), ""), "labels": "" if one.volumes else one.labels,
-                "events": one.events, "confounds": one.confounds,
+                "mask": next(iter(one.masks), ""),
+                "labels": "" if one.volumes else one.labels,
+                "events": one.events,
+                "confounds": one.confounds,
             }.items()
-        }  # fmt: skip
+        }
         if one.volumes:
             names["labels"] = f"{len(one.volumes)} betas by the design"
-        rows.append({
-            "participant": one.participant, "session": one.session, "task": one.task, "run": one.run,
-            "image": Path(one.image).name, "volumes": info.shape[3] if len(info.shape) > 3 else 1,
-            "grid": " x ".join(map(str, info.shape[:3])), "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
-            "t_r": repetition_time(one), "space": one.space or info.space, **names,
-        })  # fmt: skip
+        rows.append(
+            {
+                "participant": one.participant,
+                "session": one.session,
+                "task": one.task,
+                "run": one.run,
+                "image": Path(one.image).name,
+                "volumes": info.shape[3] if len(info.shape) > 3 else 1,
+                "grid": " x ".join(map(str, info.shape[:3])),
+                "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
+                "t_r": repetition_time(one),
+                "space": one.space or info.space,
+                **names,
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -41,9 +41,7 @@ class Residuals:
         return sd
 
 
-def load_residuals(
-    files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[str, str] | None = None
-) -> Residuals:
+def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[str, str] | None = None) -> Residuals:
     """Read residuals: those of `brainmap rsa betas --residuals`, AFNI's errts, or any 4-D image.
 
     Parameters

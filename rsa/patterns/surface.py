@@ -76,9 +76,7 @@ def load_surface_patterns(
     for i, row in enumerate(plan):
         if row.source >= 0:
             measured[i] = read[row.source].values[inside, row.volume]
-    data = patterns_in(
-        measured, plan, sources, inside=inside, rois=regions, missing=missing, participant=participant
-    )  # fmt: skip
+    data = patterns_in(measured, plan, sources, inside=inside, rois=regions, missing=missing, participant=participant)
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     data.channel_descriptors["hemisphere"] = read[0].hemisphere[inside][voxel]
     data.channel_descriptors["vertex"] = read[0].vertex[inside][voxel]

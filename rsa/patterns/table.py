@@ -127,9 +127,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     """
     labels = source.labels
     if not any(label.strip() for label in labels):
-        raise InputError(
-            f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list"
-        )
+        raise InputError(f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list")
     if len(labels) != source.n_volumes:
         raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
     found = stimuli_in(labels, source.statistics, source.regressors, source.name)
@@ -198,9 +196,7 @@ def _plain(run: object) -> str:
     return re.sub(r"\.0$", "", str(run).strip())
 
 
-def _runs_of_sources(
-    sources: Sequence[Source], runs: Runs | None
-) -> tuple[list[str | None], list[str]]:
+def _runs_of_sources(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str | None], list[str]]:
     """The run of each file, and the run of each volume when one file holds several."""
     if runs is None:
         return ([None], []) if len(sources) == 1 else ([str(k + 1) for k in range(len(sources))], [])
@@ -208,9 +204,7 @@ def _runs_of_sources(
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice and any(source.n_volumes > 1 for source in sources):  # a file a condition shares its run
-            raise InputError(
-                f"patterns: run {some(twice)} is given to more than one file; each file is a run"
-            )
+            raise InputError(f"patterns: run {some(twice)} is given to more than one file; each file is a run")
         return list(names), []
     if len(sources) == 1 and len(names) == sources[0].n_volumes:
         return [None], names
@@ -300,8 +294,10 @@ def _say_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
         name = "table" if isinstance(conditions, pd.DataFrame) else str(conditions)
         warnings.warn(
             f"conditions: {name} has no column 'run' and serves all {len(sources)} images, as if the order of their "
-            "volumes were the same; give one a run, or a column 'run', where it is not", BrainmapWarning, stacklevel=4,
-        )  # fmt: skip
+            "volumes were the same; give one a run, or a column 'run', where it is not",
+            BrainmapWarning,
+            stacklevel=4,
+        )
 
 
 def _source_rows(
@@ -313,16 +309,13 @@ def _source_rows(
     if isinstance(said, list):
         if len(said) != source.n_volumes:
             raise InputError(
-                f"patterns: {len(said)} labels for the {source.n_volumes} volumes of {source.name}; "
-                "wanted one a volume"
+                f"patterns: {len(said)} labels for the {source.n_volumes} volumes of {source.name}; wanted one a volume"
             )
         return [(volume, label, label, None) for volume, label in enumerate(said)]
     return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
 
 
-def _with_conditions(
-    rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]
-) -> list[Pattern]:
+def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:
     """The condition of each stimulus from the stimuli table, unless all rows are named by condition.
 
     Single trials `cat_anna#0`, `cat_anna#1` are then the stimulus `cat_anna`, twice.

@@ -95,9 +95,7 @@ def load_patterns(
     inside = np.asarray(inside_image.dataobj) > 0
     labels = _roi_labels(rois, inside_image)
     measured = _read(images, plan, inside)
-    return patterns_in(
-        measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant
-    )  # fmt: skip
+    return patterns_in(measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant)
 
 
 def patterns_in(
@@ -275,9 +273,7 @@ def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) ->
     return measured
 
 
-def _absent(
-    measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing
-) -> Booleans:
+def _absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing) -> Booleans:
     """Which rows hold no pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
     absent: Booleans = np.isnan(measured).all(axis=1) | (measured == 0).all(axis=1)
     for i in np.flatnonzero(absent).tolist():
@@ -305,9 +301,7 @@ def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Boolea
     return nan, constant & ~nan
 
 
-def _count(
-    rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans
-) -> list[dict[str, str | int]]:
+def _count(rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans) -> list[dict[str, str | int]]:
     def row(name: str, voxels: int, chosen: Booleans) -> dict[str, str | int]:
         n, n_nan, n_constant = int(chosen.sum()), int(nan[chosen].sum()), int(constant[chosen].sum())
         return {
@@ -323,9 +317,7 @@ def _count(
     counts = [row("mask", nan.size, everything)]
     if rois is not None:
         of_voxel = rois.labels[inside]
-        counts += [
-            row(name, size, of_voxel == k) for k, (name, size) in enumerate(rois.sizes.items(), start=1)
-        ]
+        counts += [row(name, size, of_voxel == k) for k, (name, size) in enumerate(rois.sizes.items(), start=1)]
     return counts
 
 

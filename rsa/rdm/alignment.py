@@ -54,8 +54,10 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     names = [key for key in first.rdm_descriptors if key != "index"]
     for other in rdms[1:]:
         if other.dissimilarity_measure != first.dissimilarity_measure:
-            raise InputError(f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
-                             f"{other.dissimilarity_measure!r}, wanted one")
+            raise InputError(
+                f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
+                f"{other.dissimilarity_measure!r}, wanted one"
+            )
         names = [key for key in names if key in other.rdm_descriptors]
     found = [_in_order_of(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
     if any(by_position for _, by_position in found):
@@ -80,8 +82,10 @@ def level_of(rdms: RDMs) -> str:
     for level, label in LABEL_OF.items():
         if label in rdms.pattern_descriptors:
             return level
-    raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted "
-                     "'stimulus_id' or 'condition' to align by; name the items in pattern_descriptors")
+    raise InputError(
+        f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted "
+        "'stimulus_id' or 'condition' to align by; name the items in pattern_descriptors"
+    )
 
 
 def labels_of(rdms: RDMs) -> list[str]:
@@ -134,13 +138,17 @@ def _matched(
     if both and all(order == orders[both[0]] for order in orders.values()):
         return one[both[0]], other[both[0]]
     if both:
-        raise InputError(f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; "
-                         "say which to align by: descriptor=")
+        raise InputError(
+            f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; "
+            "say which to align by: descriptor="
+        )
     known = [[key for key in side.pattern_descriptors if key != "index"] for side in (rdms, target)]
     if any(known):
         told = [f"the {who} have {some(keys) if keys else 'none'}" for who, keys in zip(names, known, strict=True)]
-        raise InputError(f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)})"
-                         "; give both the same one, or say descriptor='index' to align by position")
+        raise InputError(
+            f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)})"
+            "; give both the same one, or say descriptor='index' to align by position"
+        )
     return None
 
 
@@ -149,12 +157,14 @@ def _named_by(descriptor: str, rdms: RDMs, who: str) -> list[str]:
         return _positions(rdms)
     if descriptor not in rdms.pattern_descriptors:
         known = [str(key) for key in rdms.pattern_descriptors]
-        raise InputError(f"descriptor: the {who} have no {descriptor!r}{nearest(descriptor, known)}; found "
-                         f"{some(known) or 'none'}")
+        raise InputError(
+            f"descriptor: the {who} have no {descriptor!r}{nearest(descriptor, known)}; found {some(known) or 'none'}"
+        )
     named = _naming(rdms)
     if descriptor not in named:
-        raise InputError(f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; "
-                         "name another")
+        raise InputError(
+            f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; name another"
+        )
     return named[descriptor]
 
 
@@ -174,8 +184,10 @@ def groups_of(rdms: RDMs, by: Level) -> list[str]:
     if LABEL_OF[by] in rdms.pattern_descriptors:
         return [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
     if by == "condition":
-        raise InputError(f"by='condition' needs {LABEL_OF[by]!r} labels, found only "
-                         f"{some(rdms.pattern_descriptors) or 'none'}; choose by='stimulus'")
+        raise InputError(
+            f"by='condition' needs {LABEL_OF[by]!r} labels, found only "
+            f"{some(rdms.pattern_descriptors) or 'none'}; choose by='stimulus'"
+        )
     return [str(k) for k in range(rdms.n_cond)]
 
 
@@ -187,8 +199,9 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
     InputError
     """
     if rdms.n_cond < least:
-        raise InputError(f"{what}: found RDMs over {rdms.n_cond} items, wanted at least {least}; "
-                         "a geometry has no shape below")
+        raise InputError(
+            f"{what}: found RDMs over {rdms.n_cond} items, wanted at least {least}; a geometry has no shape below"
+        )
 
 
 def rdm_names(rdms: RDMs) -> tuple[str, ...]:
@@ -232,8 +245,12 @@ def aligned_vectors(
 
 
 def _say_position() -> None:
-    warnings.warn("RDMs: neither side names its items, so they are matched by position; name them in "
-                  "pattern_descriptors to be safe", BrainmapWarning, stacklevel=3)  # fmt: skip
+    warnings.warn(
+        "RDMs: neither side names its items, so they are matched by position; name them in "
+        "pattern_descriptors to be safe",
+        BrainmapWarning,
+        stacklevel=3,
+    )
 
 
 def _in_order_of(
@@ -243,8 +260,10 @@ def _in_order_of(
     if descriptor is None and _is_ours(rdms) and _is_ours(target):
         levels = level_of(rdms), level_of(target)
         if levels[0] != levels[1]:
-            sizes = [f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
-                     for who, one, level in zip(names, (rdms, target), levels, strict=True)]
+            sizes = [
+                f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
+                for who, one, level in zip(names, (rdms, target), levels, strict=True)
+            ]
             raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
     matched = _matched(rdms, target, names, descriptor)
     have, want = matched or (_positions(rdms), _positions(target))

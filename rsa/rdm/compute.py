@@ -160,8 +160,7 @@ class _Notes:
         told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items() if labels]
         if told:
             warnings.warn(
-                f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs "
-                f"are NaN: {_some(told)}",
+                f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs are NaN: {_some(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )

@@ -94,8 +94,10 @@ def dissimilarities(
     """
     x = np.asarray(patterns, dtype=np.float64)
     if x.ndim not in (2, 3):
-        raise InputError(f"dissimilarities: found patterns of shape {x.shape}, wanted (n_items, n_units) or "
-                         "(n_runs, n_items, n_units)")
+        raise InputError(
+            f"dissimilarities: found patterns of shape {x.shape}, wanted (n_items, n_units) or "
+            "(n_runs, n_items, n_units)"
+        )
     prior = (prior_lambda, prior_weight)
     if x.ndim == 3:
         return between_runs(x, dissimilarity, precision=precision, prior=prior)[0]
@@ -117,8 +119,10 @@ def within_one(
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if dissimilarity in CROSS_VALIDATED:
         simpler = "'poisson'" if dissimilarity == "poisson_cv" else "'euclidean' or 'correlation'"
-        raise InputError(f"{dissimilarity}: found one set of patterns, wanted two runs or more; fit one beta a run "
-                         f"(AFNI: -stim_times_IM, or a fit per run), or choose {simpler}")
+        raise InputError(
+            f"{dissimilarity}: found one set of patterns, wanted two runs or more; fit one beta a run "
+            f"(AFNI: -stim_times_IM, or a fit per run), or choose {simpler}"
+        )
     if precision is None and dissimilarity != "mahalanobis":
         return within(blocks, dissimilarity, prior=prior)
     x = np.concatenate([block for block, _ in blocks], axis=1)
@@ -183,8 +187,10 @@ def _inverse(matrix: Floats) -> Floats:
     except np.linalg.LinAlgError:
         lost = True
     if lost:
-        raise InputError("noise precision: a singular matrix, which has no inverse; shrink the covariance "
-                         "(method='shrinkage'), or take fewer voxels")
+        raise InputError(
+            "noise precision: a singular matrix, which has no inverse; shrink the covariance "
+            "(method='shrinkage'), or take fewer voxels"
+        )
     return np.asarray(inverse)
 
 
@@ -220,11 +226,15 @@ def _checked_precision(
     if matrix.ndim > 1 and matrix.shape[-1] == matrix.shape[-2]:
         matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2.0  # what is not symmetric cancels in distances
     if not np.isfinite(matrix).all():
-        raise InputError("noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "
-                         "NaN: shrink it (method='shrinkage'), or leave those voxels out")
+        raise InputError(
+            "noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "
+            "NaN: shrink it (method='shrinkage'), or leave those voxels out"
+        )
     n_units = x.shape[-1]
     shapes = [(n_units, n_units)] + [(len(x), n_units, n_units)] * (x.ndim == 3)
     if matrix.shape not in shapes:
-        raise InputError(f"noise precision: found shape {matrix.shape}, wanted ({n_units}, {n_units}) "
-                         "or one such matrix a run; compute it from the same voxels as the patterns")
+        raise InputError(
+            f"noise precision: found shape {matrix.shape}, wanted ({n_units}, {n_units}) "
+            "or one such matrix a run; compute it from the same voxels as the patterns"
+        )
     return matrix

@@ -67,8 +67,10 @@ def category_rdm(
             raise InputError(f"category_rdm: {item!r} has categories {of[str(item)]!r} and {category!r}, wanted one")
     n = len(set(of.values()))
     if len(of) >= 3 and n in (1, len(of)):
-        raise InputError(f"category_rdm: found {n} categories of {len(of)} items in {name!r}, wanted more than one and "
-                         "some that items share; all dissimilarities would be equal")
+        raise InputError(
+            f"category_rdm: found {n} categories of {len(of)} items in {name!r}, wanted more than one and "
+            "some that items share; all dissimilarities would be equal"
+        )
     _, code = np.unique(list(of.values()), return_inverse=True)
     i, j = np.triu_indices(len(of), 1)
     return _rdms([(code[i] != code[j]).astype(float)], list(of), [name], level, "category")
@@ -127,8 +129,10 @@ def phonetic_rdm(
     known = {**PRONUNCIATIONS, **{word.lower(): said for word, said in (pronunciations or {}).items()}}
     absent = sorted({str(w) for w in words if str(w).lower() not in known})
     if absent:
-        raise InputError(f"phonetic_rdm: no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
-                         "pronunciations={'cat': 'K AE T'}")
+        raise InputError(
+            f"phonetic_rdm: no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
+            "pronunciations={'cat': 'K AE T'}"
+        )
     labels = [str(label) for label in (words if items is None else items)]
     if len(labels) != len(words):
         raise InputError(f"phonetic_rdm: found {len(labels)} items for {len(words)} words, wanted one each")
@@ -187,8 +191,10 @@ def read_model_rdms(
     first = columns[0].removesuffix("_1")
     levels = [level for level, label in LABEL_OF.items() if label == first]
     if not levels or len(columns) < 2:
-        raise InputError(f"{what}: found columns {some(columns)}, wanted first 'stimulus_id' or 'condition' (of pairs: "
-                         "'condition_1', 'condition_2'), then numbers")
+        raise InputError(
+            f"{what}: found columns {some(columns)}, wanted first 'stimulus_id' or 'condition' (of pairs: "
+            "'condition_1', 'condition_2'), then numbers"
+        )
     pairs = columns[:2] == [f"{first}_1", f"{first}_2"]
     labels = read.iloc[:, 0].astype(str).tolist()
     if layout is None:
@@ -196,8 +202,9 @@ def read_model_rdms(
     one_of(layout, ("features", "square", "long"), "layout")
     if layout == "long":
         if not pairs or len(columns) < 3:
-            raise InputError(f"{what}: found columns {some(columns)}, wanted '{first}_1', '{first}_2' and then "
-                             "dissimilarities")
+            raise InputError(
+                f"{what}: found columns {some(columns)}, wanted '{first}_1', '{first}_2' and then dissimilarities"
+            )
         items, vectors = _from_pairs(read, what)
         return _rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
     if len(set(labels)) < len(labels):
@@ -245,11 +252,15 @@ def _from_square(values: Floats, rows: list[str], columns: list[str], what: str)
     matrix = values[:, [columns.index(label) for label in rows]]
     if not np.allclose(matrix, matrix.T, equal_nan=True):
         i, j = np.argwhere(~np.isclose(matrix, matrix.T, equal_nan=True))[0]
-        raise InputError(f"{what}: {rows[i]!r} to {rows[j]!r} is {matrix[i, j]:g} and back {matrix[j, i]:g}, wanted a "
-                         "symmetric matrix")
+        raise InputError(
+            f"{what}: {rows[i]!r} to {rows[j]!r} is {matrix[i, j]:g} and back {matrix[j, i]:g}, wanted a "
+            "symmetric matrix"
+        )
     if np.nan_to_num(np.diagonal(matrix)).any():
-        raise InputError(f"{what}: found {np.nanmax(np.abs(np.diagonal(matrix))):g} on the diagonal, wanted 0; are "
-                         "these similarities? write dissimilarities")
+        raise InputError(
+            f"{what}: found {np.nanmax(np.abs(np.diagonal(matrix))):g} on the diagonal, wanted 0; are "
+            "these similarities? write dissimilarities"
+        )
     return np.asarray(matrix[np.triu_indices(len(rows), 1)])
 
 
@@ -260,8 +271,9 @@ def _numbers(cells: pd.DataFrame, what: str) -> Floats:
     wrong = values.isna() & (said != "nan")
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
-        raise InputError(f"{what}: found {cells.iloc[row, column]!r} in column {cells.columns[column]!r}, wanted a "
-                         "number")
+        raise InputError(
+            f"{what}: found {cells.iloc[row, column]!r} in column {cells.columns[column]!r}, wanted a number"
+        )
     found: Floats = values.to_numpy(dtype=np.float64)
     if np.isinf(found).any():
         raise InputError(f"{what}: found an infinite number; write n/a where a dissimilarity is not known")
@@ -282,6 +294,9 @@ def _rdms(vectors: Sequence[Floats], items: list[str], names: list[str], level: 
     if len(items) < 3:
         raise InputError(f"model {names[0]!r}: found {len(items)} items ({some(items)}), wanted at least 3")
     return RDMs(
-        np.stack(vectors), dissimilarity_measure=measure, descriptors={"level": level},
-        rdm_descriptors={"name": list(names)}, pattern_descriptors={LABEL_OF[level]: np.array(items)},
-    )  # fmt: skip
+        np.stack(vectors),
+        dissimilarity_measure=measure,
+        descriptors={"level": level},
+        rdm_descriptors={"name": list(names)},
+        pattern_descriptors={LABEL_OF[level]: np.array(items)},
+    )

@@ -59,12 +59,15 @@ def log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
         raise InputError(f"poisson: found a prior of lambda {strength} and weight {weight}, wanted none below 0")
     least = float(np.nanmin(x, initial=np.inf))
     if least < 0:
-        raise InputError(f"poisson: found negative values (least {least:.4g}), wanted rates or counts; take patterns "
-                         "that are neither z-scored nor centered, or choose 'euclidean'")
+        raise InputError(
+            f"poisson: found negative values (least {least:.4g}), wanted rates or counts; take patterns "
+            "that are neither z-scored nor centered, or choose 'euclidean'"
+        )
     rates = (x + strength * weight) / (1 + weight)
     if least + strength * weight <= 0:
-        raise InputError("poisson: found rates of 0 without a prior, wanted all above 0; set prior_lambda and "
-                         "prior_weight above 0")
+        raise InputError(
+            "poisson: found rates of 0 without a prior, wanted all above 0; set prior_lambda and prior_weight above 0"
+        )
     return rates, np.log(rates)
 
 

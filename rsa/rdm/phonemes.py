@@ -15,10 +15,23 @@ from brainmap.errors import InputError
 from brainmap.rsa.rdm.dissimilarity import Floats
 
 PRONUNCIATIONS = {
-    "zero": "Z IH R OW", "one": "W AH N", "two": "T UW", "three": "TH R IY", "four": "F AO R", "five": "F AY V",
-    "six": "S IH K S", "seven": "S EH V AH N", "eight": "EY T", "nine": "N AY N", "bed": "B EH D", "bird": "B ER D",
-    "tree": "T R IY", "cat": "K AE T", "house": "HH AW S", "dog": "D AO G",
-}  # fmt: skip
+    "zero": "Z IH R OW",
+    "one": "W AH N",
+    "two": "T UW",
+    "three": "TH R IY",
+    "four": "F AO R",
+    "five": "F AY V",
+    "six": "S IH K S",
+    "seven": "S EH V AH N",
+    "eight": "EY T",
+    "nine": "N AY N",
+    "bed": "B EH D",
+    "bird": "B ER D",
+    "tree": "T R IY",
+    "cat": "K AE T",
+    "house": "HH AW S",
+    "dog": "D AO G",
+}
 
 _PLACES = ("labial", "dental", "alveolar", "postalveolar", "palatal", "velar", "glottal")
 _MANNERS = ("stop", "fricative", "nasal", "approximant", "lateral")
@@ -26,20 +39,43 @@ _VOWELS = ("high", "low", "front", "back", "rounded", "tense", "rhotic")
 FEATURES = ("syllabic", "voiced", *_PLACES, *_MANNERS, *_VOWELS)
 
 _CONSONANTS = {
-    "P": "labial stop", "B": "labial stop voiced", "T": "alveolar stop", "D": "alveolar stop voiced",
-    "K": "velar stop", "G": "velar stop voiced", "CH": "postalveolar stop fricative",
-    "JH": "postalveolar stop fricative voiced", "F": "labial fricative", "V": "labial fricative voiced",
-    "TH": "dental fricative", "DH": "dental fricative voiced", "S": "alveolar fricative",
-    "Z": "alveolar fricative voiced", "SH": "postalveolar fricative", "ZH": "postalveolar fricative voiced",
-    "HH": "glottal fricative", "M": "labial nasal voiced", "N": "alveolar nasal voiced", "NG": "velar nasal voiced",
-    "L": "alveolar approximant lateral voiced", "R": "postalveolar approximant rhotic voiced",
-    "W": "labial velar approximant rounded voiced", "Y": "palatal approximant voiced",
-}  # fmt: skip
+    "P": "labial stop",
+    "B": "labial stop voiced",
+    "T": "alveolar stop",
+    "D": "alveolar stop voiced",
+    "K": "velar stop",
+    "G": "velar stop voiced",
+    "CH": "postalveolar stop fricative",
+    "JH": "postalveolar stop fricative voiced",
+    "F": "labial fricative",
+    "V": "labial fricative voiced",
+    "TH": "dental fricative",
+    "DH": "dental fricative voiced",
+    "S": "alveolar fricative",
+    "Z": "alveolar fricative voiced",
+    "SH": "postalveolar fricative",
+    "ZH": "postalveolar fricative voiced",
+    "HH": "glottal fricative",
+    "M": "labial nasal voiced",
+    "N": "alveolar nasal voiced",
+    "NG": "velar nasal voiced",
+    "L": "alveolar approximant lateral voiced",
+    "R": "postalveolar approximant rhotic voiced",
+    "W": "labial velar approximant rounded voiced",
+    "Y": "palatal approximant voiced",
+}
 _MONOPHTHONGS = {
-    "IY": "high front tense", "IH": "high front", "EH": "front", "AE": "low front", "AA": "low back tense",
-    "AO": "back rounded tense", "UH": "high back rounded", "UW": "high back rounded tense", "AH": "back",
+    "IY": "high front tense",
+    "IH": "high front",
+    "EH": "front",
+    "AE": "low front",
+    "AA": "low back tense",
+    "AO": "back rounded tense",
+    "UH": "high back rounded",
+    "UW": "high back rounded tense",
+    "AH": "back",
     "ER": "rhotic tense",
-}  # fmt: skip
+}
 _DIPHTHONGS = {"EY": ("EH", "IY"), "AY": ("AA", "IH"), "OY": ("AO", "IH"), "AW": ("AA", "UH"), "OW": ("AO", "UH")}
 
 
@@ -63,8 +99,10 @@ def phoneme_features(phonemes: str, word: str) -> Floats:
     known = [*_CONSONANTS, *_MONOPHTHONGS, *_DIPHTHONGS]
     for phoneme in said:
         if phoneme not in known:
-            raise InputError(f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks"
-                             f"{nearest(phoneme, known)}; write it as 'K AE T'")
+            raise InputError(
+                f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks"
+                f"{nearest(phoneme, known)}; write it as 'K AE T'"
+            )
     return np.stack([_features(phoneme) for phoneme in said])
 
 

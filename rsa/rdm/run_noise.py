@@ -282,9 +282,7 @@ def described(dataset: Dataset, key: str) -> NDArray[np.str_]:
     InputError
     """
     if key not in dataset.obs_descriptors:
-        raise InputError(
-            f"patterns: no {key!r} descriptor; found {', '.join(map(repr, dataset.obs_descriptors))}"
-        )
+        raise InputError(f"patterns: no {key!r} descriptor; found {', '.join(map(repr, dataset.obs_descriptors))}")
     return np.asarray(dataset.obs_descriptors[key]).astype(str)
 
 
@@ -376,7 +374,7 @@ def noise_precision(
     if dataset.n_channel > MOST_CHANNELS and not (isinstance(source, str) and method == "diag"):
         raise InputError(
             f"noise precision: {dataset.n_channel} voxels make a matrix of "
-            f'{dataset.n_channel**2 * 8e-9:.1f} GB, wanted at most '
+            f"{dataset.n_channel**2 * 8e-9:.1f} GB, wanted at most "
             f'{MOST_CHANNELS}; select a region, or take method="diag" from runs'
         )
     if isinstance(source, str):
@@ -404,9 +402,7 @@ def _glm_residuals(dataset: Dataset, source: Floats | Sequence[Floats]) -> tuple
                 "or all voxels of the mask"
             )
         if not np.isfinite(x).all():
-            raise InputError(
-                "noise precision: the residuals hold NaN or infinite values; leave those volumes out"
-            )
+            raise InputError("noise precision: the residuals hold NaN or infinite values; leave those volumes out")
         chosen.append(x - x.mean(axis=0))
     residuals = np.concatenate(chosen)
     return residuals, len(residuals) - len(chosen)

@@ -181,9 +181,12 @@ def from_dataset(
         else:
             patterns = Blocks(own, what, average=groups.mean, zscore=zscore)
         return Source(
-            patterns=patterns, labels=groups.labels, name=name, rdm_descriptors={**more, **descriptors},
+            patterns=patterns,
+            labels=groups.labels,
+            name=name,
+            rdm_descriptors={**more, **descriptors},
             runs=tuple(str(r) for r in which),
-        )  # fmt: skip
+        )
 
     if rois is None:
         return [source("all voxels", slice(None), {})]
@@ -277,20 +280,14 @@ def select_roi(dataset: Dataset, name: str) -> Dataset:
     InputError
         No region of that name (the nearest is said).
     """
-    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(
-        str
-    )
+    of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(str)
     inside = of_voxel == name
     if not name or not inside.any():
         known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
-        raise InputError(
-            f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}"
-        )
+        raise InputError(f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}")
     return Dataset(
         dataset.measurements[:, inside],
         descriptors={**dataset.descriptors, "roi": name},
         obs_descriptors={key: np.asarray(value) for key, value in dataset.obs_descriptors.items()},
-        channel_descriptors={
-            key: np.asarray(value)[inside] for key, value in dataset.channel_descriptors.items()
-        },
+        channel_descriptors={key: np.asarray(value)[inside] for key, value in dataset.channel_descriptors.items()},
     )

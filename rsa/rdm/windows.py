@@ -43,8 +43,10 @@ def from_windows(
         Features without time, a layer without it that is named, or windows that do not fit.
     """
     if not hasattr(data, "layers"):
-        raise InputError(f"compute_rdms: over='time' takes features of layers that keep time, found "
-                         f"{type(data).__name__}; extract them with pooling='none'")
+        raise InputError(
+            f"compute_rdms: over='time' takes features of layers that keep time, found "
+            f"{type(data).__name__}; extract them with pooling='none'"
+        )
     times = _frame_times(data, chosen_layers(data, layers), named=layers not in (None, "all"))
     length, step = _checked(*window)
     centers = _centers(times, length, step)
@@ -115,8 +117,10 @@ def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
     end = max(float(when[-1]) for when in times.values()) + min(_stride(when) for when in times.values()) / 2
     room = end - length
     if room < -_SLACK - 0.01 * length:
-        raise InputError(f"compute_rdms: windows of {length * 1000:g} ms do not fit into sounds of "
-                         f"{end * 1000:.0f} ms; take a smaller window_ms")
+        raise InputError(
+            f"compute_rdms: windows of {length * 1000:g} ms do not fit into sounds of "
+            f"{end * 1000:.0f} ms; take a smaller window_ms"
+        )
     n = 1 + max(0, int(np.floor((room + 0.01 * step) / step)))
     return np.asarray(length / 2 + step * np.arange(n))
 

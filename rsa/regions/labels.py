@@ -98,9 +98,7 @@ def load_rois(
 def _label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
     values = np.asarray(image.dataobj)
     if values.ndim != 3:
-        raise InputError(
-            f"{what}: shape {values.shape}, wanted one volume (x, y, z); select it, as in 'rois+tlrc[0]'"
-        )
+        raise InputError(f"{what}: shape {values.shape}, wanted one volume (x, y, z); select it, as in 'rois+tlrc[0]'")
     whole = np.isfinite(values) & (values == np.round(values)) & (values >= 0)
     if not whole.all():
         bad = values[~whole][0]
@@ -132,9 +130,7 @@ def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.Da
                 f"{some(sorted(known))}; add it or remove the region"
             )
     names = tuple(known[int(label)] for label in found)
-    absent = tuple(
-        n for i, n in known.items() if i not in set(found.tolist()) and not _BACKGROUND.fullmatch(n)
-    )
+    absent = tuple(n for i, n in known.items() if i not in set(found.tolist()) and not _BACKGROUND.fullmatch(n))
     labels = np.searchsorted(np.concatenate([[0], found]), values).astype(np.int32)
     return Rois(names, labels, image.affine.copy(), info.space, absent)
 

@@ -108,13 +108,9 @@ def _load_one(mask: Image) -> nib.Nifti1Image:
     if values.ndim != 3:
         raise InputError(f"{name}: shape {values.shape}, wanted one volume (x, y, z)")
     if not np.isfinite(values).all():
-        raise InputError(
-            f"{name}: {np.count_nonzero(~np.isfinite(values))} voxels are NaN or infinite; wanted 0 and 1"
-        )
+        raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(values))} voxels are NaN or infinite; wanted 0 and 1")
     if (values != np.round(values)).any():
-        raise InputError(
-            f"{name}: values that are no whole numbers, as in a probability map; threshold it first"
-        )
+        raise InputError(f"{name}: values that are no whole numbers, as in a probability map; threshold it first")
     if not values.any():
         raise InputError(f"{name}: no voxel is in it (every value is 0)")
     return nib.Nifti1Image((values != 0).astype(np.float32), image.affine, image.header)

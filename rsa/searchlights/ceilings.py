@@ -32,7 +32,7 @@ from brainmap.rsa.searchlights.scoring import (
     prepare,
     searched,
     warn_of_singular,
-)  # fmt: skip
+)
 from brainmap.rsa.searchlights.shared_mask import on_shared_mask
 from brainmap.rsa.searchlights.volume import spheres_of
 
@@ -162,9 +162,15 @@ def ceiling_maps(
     people: list[Scoring] = []
     for who, one in named.items():
         prepared, models = prepare(
-            one, reference, n_voxels=int(inside.sum()), dissimilarity=dissimilarity, measure=chosen, items=items,
-            runs=runs, labels=labels,
-        )  # fmt: skip
+            one,
+            reference,
+            n_voxels=int(inside.sum()),
+            dissimilarity=dissimilarity,
+            measure=chosen,
+            items=items,
+            runs=runs,
+            labels=labels,
+        )
         prepared, own = noise_of(
             noises[who], one, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=True
         )
@@ -239,9 +245,11 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
     present, counts = np.zeros((2, n), dtype=np.int32)
     alike = all(np.array_equal(one.prepared.pairs, first.prepared.pairs) for one in people)
     shared = _Shared(
-        people, [np.cumsum(one.prepared.usable) - 1 for one in people],
-        alike and first.models.compiled(first.measure), threading.Lock(),
-    )  # fmt: skip
+        people,
+        [np.cumsum(one.prepared.usable) - 1 for one in people],
+        alike and first.models.compiled(first.measure),
+        threading.Lock(),
+    )
     singular: list[int] = []
 
     def task(voxels: NDArray[np.intp]) -> int:
@@ -275,8 +283,9 @@ def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"ceiling maps: found no noise of participants {some(lacking)}")
         return {who: noise[who] for who in people}
     if len(noise) != len(people):
-        raise InputError(f"ceiling maps: found noise of {len(noise)} participants, wanted one for each of "
-                         f"{len(people)}")  # fmt: skip
+        raise InputError(
+            f"ceiling maps: found noise of {len(noise)} participants, wanted one for each of {len(people)}"
+        )
     return dict(zip(people, noise, strict=True))
 
 
@@ -285,14 +294,17 @@ def _reference(data: Mapping[str, Any], items: Level | None, labels: Sequence[st
     from rsatoolbox.rdm.rdms import RDMs
 
     described = [getattr(one, "obs_descriptors", None) for one in data.values()]
-    level = items or ("condition" if any(d is not None and LABEL_OF["stimulus"] not in d for d in described)
-                      else "stimulus")  # fmt: skip
+    level = items or (
+        "condition" if any(d is not None and LABEL_OF["stimulus"] not in d for d in described) else "stimulus"
+    )
     given: dict[str, list[str]] = {}
     for who, about in zip(data, described, strict=True):
         found = labels if about is None else about.get(LABEL_OF[level])
         if found is None:
-            raise InputError(f"ceiling maps: the patterns of participant {who} have no "
-                             f"{'labels; give labels=[...]' if about is None else repr(LABEL_OF[level])}")  # fmt: skip
+            raise InputError(
+                f"ceiling maps: the patterns of participant {who} have no "
+                f"{'labels; give labels=[...]' if about is None else repr(LABEL_OF[level])}"
+            )
         given[who] = list(dict.fromkeys(str(label) for label in found))
     first, *others = given
     for who in others:

@@ -102,14 +102,17 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         """
         times = self._known_times()
         if layer not in self.layers:
-            raise InputError(f"searchlight: no layer {layer!r}{nearest(layer, self.layers)}; there are "
-                             f"{some(self.layers)}")  # fmt: skip
+            raise InputError(
+                f"searchlight: no layer {layer!r}{nearest(layer, self.layers)}; there are {some(self.layers)}"
+            )
         rows = sorted((k for k, name in enumerate(self._layer_of) if name == layer), key=lambda k: times[k])
         when = np.array([times[k] for k in rows])
         steps = np.diff(when)
         if len(steps) and not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3)):
-            raise InputError(f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the "
-                             "axis of an image must be; take its maps one by one")  # fmt: skip
+            raise InputError(
+                f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the "
+                "axis of an image must be; take its maps one by one"
+            )
         volumes = np.stack([np.asarray(self.image(self.array[k]).dataobj) for k in rows], axis=3)
         image = nib.Nifti1Image(volumes, self.mask.affine)
         header: Any = image.header
@@ -162,16 +165,23 @@ def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.n
 
 
 def maps_of(
-    names: tuple[str, ...], scores: Floats, counts: NDArray[np.int32], mask: nib.Nifti1Image,
-    *, times: tuple[float, ...] | None = None,
-) -> SearchlightMaps:  # fmt: skip
+    names: tuple[str, ...],
+    scores: Floats,
+    counts: NDArray[np.int32],
+    mask: nib.Nifti1Image,
+    *,
+    times: tuple[float, ...] | None = None,
+) -> SearchlightMaps:
     """The maps of scores `(n_models, n_mask_voxels)` and of the sizes of their spheres; what has no score is counted.
 
     Where no sphere has one a `BrainmapWarning` says so: an image of NaN looks like one that was not computed.
     """
     unscored = np.isnan(scores).all(axis=0) & (counts > 0)
     if unscored.any() and unscored.sum() == (counts > 0).sum():
-        warnings.warn(f"searchlight: none of {int(unscored.sum())} spheres has a score; the pattern of some item is "
-                      "the same in all voxels, or spheres hold fewer voxels than minimum_voxels", BrainmapWarning,
-                      stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"searchlight: none of {int(unscored.sum())} spheres has a score; the pattern of some item is "
+            "the same in all voxels, or spheres hold fewer voxels than minimum_voxels",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     return SearchlightMaps(names, scores, counts, mask, int((counts == 0).sum()), int(unscored.sum()), times)

@@ -153,9 +153,7 @@ class SphereNoise:
         if symmetric:
             yield from symmetric_sets(x, local, (covariance, kept, ridge), self.sd[voxels], minimum, prepared.shared)
             return
-        sets = sets_of(
-            x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered
-        )  # fmt: skip
+        sets = sets_of(x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered)
         n_sets, n_columns = len(sets.pairs), sets.patterns.shape[2]
         step = max(1, _MOST_NUMBERS // (n_sets * patches.shape[1] * n_columns))
         for start in range(0, len(patches), step):
@@ -164,9 +162,16 @@ class SphereNoise:
             white = np.empty((n * n_sets * patches.shape[1], n_columns))
             table = np.empty((n, n_sets * patches.shape[1]), dtype=np.int32)
             n_singular = whiten_patches(
-                sets.patterns, local[some_of], covariance, kept[:, some_of], ridge[:, some_of], sets.pairs, minimum,
-                white, table,
-            )  # fmt: skip
+                sets.patterns,
+                local[some_of],
+                covariance,
+                kept[:, some_of],
+                ridge[:, some_of],
+                sets.pairs,
+                minimum,
+                white,
+                table,
+            )
             weights = NO_WEIGHTS if sets.weights is None else sets.weights[set_of_rows(table, n_sets)]
             yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
 
@@ -243,8 +248,10 @@ def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, poole
     """What the patterns tell of their noise: for each run the other runs do, where products of runs are taken."""
     dataset, n_runs = _as_dataset(data), len(prepared.rows)
     if not pooled:
-        raise InputError("searchlight: found the runs' own deviations, wanted residuals of each run (and two runs or "
-                         "more) for a noise precision a run; or take pooled=True")  # fmt: skip
+        raise InputError(
+            "searchlight: found the runs' own deviations, wanted residuals of each run (and two runs or "
+            "more) for a noise precision a run; or take pooled=True"
+        )
     x, sources = np.asarray(dataset.measurements), [None] if n_runs < 2 else RunNoise(dataset, "diag").check_runs()
     made = [deviations_from_runs(dataset, without=run) for run in sources]
     parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]

@@ -28,9 +28,7 @@ class Sets:
     parts: int = 1
 
 
-def sets_of(
-    x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool, euclidean: bool
-) -> Sets:
+def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool, euclidean: bool) -> Sets:
     """What is whitened by which covariances: sets of patterns whose voxels stand beside each other as if all were
     different voxels."""
     n_voxels, n_runs, n_items = x.shape

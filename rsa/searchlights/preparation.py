@@ -111,8 +111,10 @@ class Prepared:
         """The same, with each run's products weighted by the voxels' noise that the other runs tell."""
         _takes_noise(dissimilarity)
         if noise.n_units != self.measurements.shape[1]:
-            raise InputError(f"searchlight: noise of {noise.n_units} channels, wanted that of the data's "
-                             f"{self.measurements.shape[1]}")  # fmt: skip
+            raise InputError(
+                f"searchlight: noise of {noise.n_units} channels, wanted that of the data's "
+                f"{self.measurements.shape[1]}"
+            )
         weights = np.ascontiguousarray(np.stack([noise.weights(run)[self.channels] for run in runs], axis=1))
         if not np.isfinite(weights).all():
             raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
@@ -180,9 +182,7 @@ def prepare_patterns(
     wanted = labels_of(model_rdms)
     _check_items(own, wanted)
     whole = not hasattr(data, "measurements")  # an array numbers its voxels by their place
-    if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (
-        whole and len(voxels) != n_mask_voxels
-    ):
+    if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (whole and len(voxels) != n_mask_voxels):
         raise InputError(
             f"searchlight: the data have {len(voxels)} voxels, numbered up to {voxels.max(initial=-1)}, "
             f"and the mask has {n_mask_voxels}; use the mask the data were read with"
@@ -221,8 +221,7 @@ def _from_array(
 ) -> tuple[Any, list[str], list[Any], Any]:
     if data.ndim not in (2, 3):
         raise InputError(
-            f"searchlight: data have shape {data.shape}, wanted (n_items, n_voxels) "
-            "or (n_runs, n_items, n_voxels)"
+            f"searchlight: data have shape {data.shape}, wanted (n_items, n_voxels) or (n_runs, n_items, n_voxels)"
         )
     if labels is None:
         raise InputError("searchlight: an array has no labels; give labels=[...] to align it with the models")

@@ -35,7 +35,7 @@ from brainmap.rsa.searchlights.kernels import (
     WHITE_CENTERED,
     patch_rdms,
     score_patches,
-)  # fmt: skip
+)
 from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
 
 if TYPE_CHECKING:
@@ -50,12 +50,19 @@ Dissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
 
 MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
 GEOMETRY: dict[str, int] = {
-    "correlation": CORRELATION, "cosine": COSINE, "euclidean": EUCLIDEAN, "crossnobis": EUCLIDEAN,
-}  # fmt: skip
+    "correlation": CORRELATION,
+    "cosine": COSINE,
+    "euclidean": EUCLIDEAN,
+    "crossnobis": EUCLIDEAN,
+}
 NORM = {
-    "spearman": CENTERED, "rho-a": PLAIN, "pearson": CENTERED, "cosine": RAW, "corr_cov": WHITE_CENTERED,
+    "spearman": CENTERED,
+    "rho-a": PLAIN,
+    "pearson": CENTERED,
+    "cosine": RAW,
+    "corr_cov": WHITE_CENTERED,
     "cosine_cov": WHITE,
-}  # fmt: skip
+}
 # Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
 CHUNK = 1024
 SHARE = 256  # centers a task where there are few, so that a few threads have work; never by the number of threads
@@ -199,9 +206,17 @@ class Scoring:
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
         if models.compiled(self.measure):
             score_patches(
-                given, table, how.pairs, models.items, models.vectors, geometry, self.measure in RANKED,
-                NORM[self.measure], minimum, scores,
-            )  # fmt: skip
+                given,
+                table,
+                how.pairs,
+                models.items,
+                models.vectors,
+                geometry,
+                self.measure in RANKED,
+                NORM[self.measure],
+                minimum,
+                scores,
+            )
             scores *= models.factor
             return
         # RDMs of a few neighborhoods at a time
@@ -242,9 +257,12 @@ class Scoring:
             yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
             return
         yield from self.noise.whitened(
-            self.prepared, table, minimum=max(self.minimum, 2), centered=geometry == EUCLIDEAN,
+            self.prepared,
+            table,
+            minimum=max(self.minimum, 2),
+            centered=geometry == EUCLIDEAN,
             symmetric=geometry == CORRELATION,
-        )  # fmt: skip
+        )
 
 
 def compared(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
@@ -314,9 +332,7 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given,
     return prepared.given(prepared.block(first, last, centered=centered), slice(first, last)), near
 
 
-def on_threads(
-    tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight"
-) -> None:
+def on_threads(tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight") -> None:
     """Run tasks on a pool of threads with a progress bar; each gives the number of centers it has done."""
     with one_blas_thread(), progress(title, total) as shown:
         pool = ThreadPoolExecutor(n_threads)

@@ -68,8 +68,10 @@ def _numbered(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
         )
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     if voxel.max(initial=-1) >= len(place):
-        raise InputError(f"ceiling maps: the patterns of participant {who} have voxels numbered up to {voxel.max()}, "
-                         f"and the mask has {len(place)}; use the mask the data were read with")  # fmt: skip
+        raise InputError(
+            f"ceiling maps: the patterns of participant {who} have voxels numbered up to {voxel.max()}, "
+            f"and the mask has {len(place)}; use the mask the data were read with"
+        )
     return Dataset(
         data.measurements,
         descriptors=data.descriptors,

@@ -238,24 +238,29 @@ def surface_searchlight(
     """
     cortex, placed, asked = _placed(data, load_mesh(mesh), mask)
     prepared, models = prepare(
-        placed, model_rdms, n_voxels=len(cortex.points), dissimilarity=dissimilarity, measure=measure, items=items,
-        runs=runs, labels=labels,
-    )  # fmt: skip
+        placed,
+        model_rdms,
+        n_voxels=len(cortex.points),
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        runs=runs,
+        labels=labels,
+    )
     prepared, spatial = noise_of(
         noise, placed, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled
-    )  # fmt: skip
+    )
     centers = np.flatnonzero(prepared.usable)
     order = np.argsort(_places_in_line(cortex)[centers])
     centers = centers[order]
     prepared = replace(
-        prepared, channels=prepared.channels[order],
+        prepared,
+        channels=prepared.channels[order],
         noise=None if prepared.noise is None else prepared.noise[order],
         weights=None if prepared.weights is None else prepared.weights[order],
-    )  # fmt: skip
-    radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
-    discs = discs_on(
-        cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads
     )
+    radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
+    discs = discs_on(cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads)
     if discs.n_most < minimum_vertices:
         raise InputError(
             f"surface searchlight: the largest disc holds {discs.n_most} vertices, fewer than "

@@ -208,9 +208,20 @@ def searchlight(
     """
     n_threads = threads_of(threads, "searchlight")
     plan = plan_searchlight(
-        data, model_rdms, mask=mask, radius_mm=radius_mm, dissimilarity=dissimilarity, measure=measure, items=items,
-        runs=runs, labels=labels, noise=noise, shrinkage=shrinkage, pooled=pooled, minimum_voxels=minimum_voxels,
-    )  # fmt: skip
+        data,
+        model_rdms,
+        mask=mask,
+        radius_mm=radius_mm,
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        runs=runs,
+        labels=labels,
+        noise=noise,
+        shrinkage=shrinkage,
+        pooled=pooled,
+        minimum_voxels=minimum_voxels,
+    )
     scores = np.full((len(plan.names), len(plan.order)), np.nan)
     counts = np.zeros(len(plan.order), dtype=np.int32)
     for (start, stop), score, count in plan.computed(pieces_of(len(plan.order)), threads=n_threads):
@@ -244,9 +255,15 @@ def plan_searchlight(
     mask_image = load_mask(mask)
     inside = np.asarray(mask_image.dataobj) != 0
     prepared, models = prepare(
-        data, model_rdms, n_voxels=int(inside.sum()), dissimilarity=dissimilarity, measure=measure, items=items,
-        runs=runs, labels=labels,
-    )  # fmt: skip
+        data,
+        model_rdms,
+        n_voxels=int(inside.sum()),
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        runs=runs,
+        labels=labels,
+    )
     prepared, spatial = noise_of(noise, data, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled)
     usable = np.zeros(inside.shape, dtype=bool)
     usable[inside] = prepared.usable
@@ -263,9 +280,7 @@ def plan_searchlight(
     return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.concatenate(groups), brick)
 
 
-def spheres_of(
-    usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: float, minimum_voxels: int
-) -> Spheres:
+def spheres_of(usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: float, minimum_voxels: int) -> Spheres:
     """Spheres around the usable voxels of a mask.
 
     Raises

@@ -198,38 +198,78 @@ def power_analysis(
     one_of(test, TESTS, "test")
     designs = _designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
     if simulations < 1 or not 0 < alpha < 1:
-        raise InputError(f"power_analysis: found {simulations} simulations and alpha={alpha}, wanted 1 or more, and a "
-                         "level between 0 and 1")  # fmt: skip
+        raise InputError(
+            f"power_analysis: found {simulations} simulations and alpha={alpha}, wanted 1 or more, and a "
+            "level between 0 and 1"
+        )
     at = _pilot(pilot, designs, rdms.n_cond)
-    how = {k: Measurement(n_runs=k, n_voxels=n_voxels, dissimilarity=dissimilarity, specific=specific,
-                          explained=explained, variation=variation) for k in {at[1], *designs[1]}}  # fmt: skip
+    how = {
+        k: Measurement(
+            n_runs=k,
+            n_voxels=n_voxels,
+            dissimilarity=dissimilarity,
+            specific=specific,
+            explained=explained,
+            variation=variation,
+        )
+        for k in {at[1], *designs[1]}
+    }
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)[chosen]
     if not np.isfinite(vectors).all():
         raise InputError(f"power_analysis: RDMs of {some([a, b] if b else [a])} have missing pairs, wanted all")
     geometry = geometry_of(rdms, chosen[0], dissimilarity=dissimilarity)
-    signal = signal_of_ceiling(geometry, ceiling, measure=named, n_participants=at[0], measurement=how[at[1]],
-                               n_conditions=at[2], rng=rng)  # fmt: skip
+    signal = signal_of_ceiling(
+        geometry, ceiling, measure=named, n_participants=at[0], measurement=how[at[1]], n_conditions=at[2], rng=rng
+    )
     parts = []
     pairs = list(product(designs[1], designs[2]))
     with progress("power", total=len(pairs) * simulations) as step:
         for (n_runs, n_conditions), own in zip(pairs, rng.spawn(len(pairs)), strict=True):
             scores, lower = simulated_scores(
-                vectors, geometry, signal=signal, measurement=how[n_runs], n_conditions=n_conditions,
-                participants=designs[0], simulations=simulations, measure=named, rng=own, step=step,
-            )  # fmt: skip
+                vectors,
+                geometry,
+                signal=signal,
+                measurement=how[n_runs],
+                n_conditions=n_conditions,
+                participants=designs[0],
+                simulations=simulations,
+                measure=named,
+                rng=own,
+                step=step,
+            )
             part = _rates(scores, names=(a, b), participants=designs[0], test=test, alpha=alpha, measure=named, rng=own)
-            parts.append(part.assign(runs=n_runs, conditions=n_conditions,
-                                     ceiling_lower=[lower[n] for n in part["participants"]]))  # fmt: skip
+            parts.append(
+                part.assign(
+                    runs=n_runs, conditions=n_conditions, ceiling_lower=[lower[n] for n in part["participants"]]
+                )
+            )
     table = pd.concat(parts).sort_values("comparison", kind="stable", key=_order_of(a), ignore_index=True)
     return PowerAnalysis(
-        table=table[list(POWER_COLUMNS)], planted=a, rival=b or "", ceiling=ceiling, pilot=at, signal=signal,
-        lost=geometry.lost, measure=named, test=test, alpha=alpha, simulations=simulations,
-    )  # fmt: skip
+        table=table[list(POWER_COLUMNS)],
+        planted=a,
+        rival=b or "",
+        ceiling=ceiling,
+        pilot=at,
+        signal=signal,
+        lost=geometry.lost,
+        measure=named,
+        test=test,
+        alpha=alpha,
+        simulations=simulations,
+    )
 
 
 def simulated_scores(
-    models: Floats, geometry: Geometry, *, signal: float, measurement: Measurement, n_conditions: int,
-    participants: Sequence[int], simulations: int, measure: Measure, rng: np.random.Generator,
+    models: Floats,
+    geometry: Geometry,
+    *,
+    signal: float,
+    measurement: Measurement,
+    n_conditions: int,
+    participants: Sequence[int],
+    simulations: int,
+    measure: Measure,
+    rng: np.random.Generator,
     step: Progress | None = None,
 ) -> tuple[Floats, dict[int, float]]:
     """Scores of the models in simulated studies of the most participants, and lower ceilings for each number of them.
@@ -245,9 +285,13 @@ def simulated_scores(
     lower = np.empty((simulations, len(participants)))
     for k in range(simulations):
         items, data = draw_group(
-            geometry.gram, signal=signal, measurement=measurement, n_participants=most, n_conditions=n_conditions,
+            geometry.gram,
+            signal=signal,
+            measurement=measurement,
+            n_participants=most,
+            n_conditions=n_conditions,
             rng=rng,
-        )  # fmt: skip
+        )
         scores[:, k] = compare_vectors(models[:, pair_positions(items, n_items)], data, measure=measure)
         lower[k] = lower_ceilings(data, participants, measure)
         if step is not None:
@@ -256,7 +300,12 @@ def simulated_scores(
 
 
 def detection_rates(
-    scores: NDArray[np.floating], *, test: Test, alpha: float, two_sided: bool, measure: str | None = None,
+    scores: NDArray[np.floating],
+    *,
+    test: Test,
+    alpha: float,
+    two_sided: bool,
+    measure: str | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[float, float, float]:
     """Shares of studies `(n_studies, n_participants)` whose test rejects: above 0, below 0; and the smallest p.
@@ -267,8 +316,14 @@ def detection_rates(
     >>> detection_rates(scores, test="signed-rank", alpha=0.05, two_sided=False)
     (0.5, 0.0, 0.03125)
     """
-    table = score_statistics(scores, test=test, correction="none", measure=measure, rng=rng,
-                             alternative="two-sided" if two_sided else "greater")  # fmt: skip
+    table = score_statistics(
+        scores,
+        test=test,
+        correction="none",
+        measure=measure,
+        rng=rng,
+        alternative="two-sided" if two_sided else "greater",
+    )
     found = (table["p"] <= alpha).to_numpy()
     ahead = scores.mean(axis=1) > 0 if test != "signed-rank" else _positive_ranks(table)
     return float((found & ahead).mean()), float((found & ~ahead).mean()), float(table["smallest_p"].iloc[0])
@@ -297,8 +352,14 @@ def _positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _rates(
-    scores: Floats, *, names: tuple[str, str | None], participants: Sequence[int], test: Test, alpha: float,
-    measure: str, rng: np.random.Generator,
+    scores: Floats,
+    *,
+    names: tuple[str, str | None],
+    participants: Sequence[int],
+    test: Test,
+    alpha: float,
+    measure: str,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """A row a comparison and number of participants."""
     a, b = names
@@ -314,10 +375,19 @@ def _rates(
         )
         low, high = wilson(power * len(of_n), len(of_n))
         mean, spread = of_n.mean(), np.sqrt(of_n.var(axis=1, ddof=1).mean())
-        rows.append({
-            "comparison": name, "participants": n, "power": power, "low": float(low), "high": float(high),
-            "wrong": wrong, "effect": mean, "d": mean / spread if spread > 0 else np.nan, "smallest_p": smallest,
-        })  # fmt: skip
+        rows.append(
+            {
+                "comparison": name,
+                "participants": n,
+                "power": power,
+                "low": float(low),
+                "high": float(high),
+                "wrong": wrong,
+                "effect": mean,
+                "d": mean / spread if spread > 0 else np.nan,
+                "smallest_p": smallest,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -341,8 +411,9 @@ def _designs(
             raise InputError(f"power_analysis: found {what} {list(numbers)}, wanted numbers of {least} or more")
         found.append(tuple(sorted(set(map(int, numbers)))))
     if max(found[2]) > n_items:
-        raise InputError(f"power_analysis: found {max(found[2])} conditions, the models have {n_items}; wanted as many "
-                         "or fewer")  # fmt: skip
+        raise InputError(
+            f"power_analysis: found {max(found[2])} conditions, the models have {n_items}; wanted as many or fewer"
+        )
     return found[0], found[1], found[2]
 
 

@@ -64,8 +64,10 @@ class Measurement:
     def __post_init__(self) -> None:
         one_of(self.dissimilarity, get_args(Planted), "dissimilarity")
         if self.n_runs < 1 or self.n_voxels < 2:
-            raise InputError(f"simulated RDMs: found {self.n_runs} runs and {self.n_voxels} voxels, wanted 1 run and 2 "
-                             "voxels or more")  # fmt: skip
+            raise InputError(
+                f"simulated RDMs: found {self.n_runs} runs and {self.n_voxels} voxels, wanted 1 run and 2 "
+                "voxels or more"
+            )
         if not 0 <= self.specific < 1 or not 0 <= self.explained <= 1 or self.variation < 0:
             raise InputError(
                 f"simulated RDMs: found specific={self.specific}, explained={self.explained}, "
@@ -129,8 +131,9 @@ def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere:
     if n < 3 or n * (n - 1) // 2 != vector.size:
         raise InputError(f"RDM to plant: found {vector.size} pairs, wanted those of 3 items or more")
     if not np.isfinite(vector).all():
-        raise InputError(f"RDM to plant: {np.count_nonzero(~np.isfinite(vector))} of {vector.size} pairs are missing; "
-                         "wanted all")  # fmt: skip
+        raise InputError(
+            f"RDM to plant: {np.count_nonzero(~np.isfinite(vector))} of {vector.size} pairs are missing; wanted all"
+        )
     if vector.std() <= 1e-9 * np.abs(vector).max():
         raise InputError("RDM to plant: all items are equally far apart, so no geometry can be recovered")
     halves = np.zeros((n, n))
@@ -151,20 +154,32 @@ def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere:
 def geometry_of(models: RDMs, which: int, *, dissimilarity: str) -> Geometry:
     """The geometry of one model RDM, for brain RDMs of that dissimilarity; what the embedding loses is warned of."""
     angular = dissimilarity in ANGULAR
-    found = embed_rdm(models.dissimilarities[which], angular=angular,
-                      unit_sphere=models.dissimilarity_measure in ANGULAR)  # fmt: skip
+    found = embed_rdm(
+        models.dissimilarities[which], angular=angular, unit_sphere=models.dissimilarity_measure in ANGULAR
+    )
     if found.lost > _LOST:
         warnings.warn(
             f"RDM to plant: no points have these dissimilarities as squared distances, {found.lost:.0%} of the "
-            "geometry is left out (negative eigenvalues)", BrainmapWarning, stacklevel=3,
-        )  # fmt: skip
+            "geometry is left out (negative eigenvalues)",
+            BrainmapWarning,
+            stacklevel=3,
+        )
     return found
 
 
 def simulate_rdms(
-    model: RDMs, *, ceiling: float, n_participants: int = 12, measure: Measure | str = "rho-a", n_runs: int = 4,
-    n_voxels: int = 100, dissimilarity: Planted = "crossnobis", specific: float = 0.3, explained: float = 1.0,
-    variation: float = 0.5, rng: np.random.Generator,
+    model: RDMs,
+    *,
+    ceiling: float,
+    n_participants: int = 12,
+    measure: Measure | str = "rho-a",
+    n_runs: int = 4,
+    n_voxels: int = 100,
+    dissimilarity: Planted = "crossnobis",
+    specific: float = 0.3,
+    explained: float = 1.0,
+    variation: float = 0.5,
+    rng: np.random.Generator,
 ) -> RDMs:
     """RDMs of participants who share a model's geometry, at an expected lower noise ceiling of the group.
 
@@ -204,10 +219,18 @@ def simulate_rdms(
     from rsatoolbox.rdm.rdms import RDMs
 
     if model.n_rdm != 1:
-        raise InputError(f"simulate_rdms: found {model.n_rdm} model RDMs, wanted the one to plant; take it with "
-                         ".subset('layer', name)")  # fmt: skip
-    how = Measurement(n_runs=n_runs, n_voxels=n_voxels, dissimilarity=dissimilarity, specific=specific,
-                      explained=explained, variation=variation)  # fmt: skip
+        raise InputError(
+            f"simulate_rdms: found {model.n_rdm} model RDMs, wanted the one to plant; take it with "
+            ".subset('layer', name)"
+        )
+    how = Measurement(
+        n_runs=n_runs,
+        n_voxels=n_voxels,
+        dissimilarity=dissimilarity,
+        specific=specific,
+        explained=explained,
+        variation=variation,
+    )
     geometry = geometry_of(model, 0, dissimilarity=dissimilarity)
     signal = signal_of_ceiling(
         geometry, ceiling, measure=measure, n_participants=n_participants, measurement=how, rng=rng
@@ -223,7 +246,12 @@ def simulate_rdms(
 
 
 def draw_group(
-    gram: Floats, *, signal: float, measurement: Measurement, n_participants: int, rng: np.random.Generator,
+    gram: Floats,
+    *,
+    signal: float,
+    measurement: Measurement,
+    n_participants: int,
+    rng: np.random.Generator,
     n_conditions: int | None = None,
 ) -> tuple[NDArray[np.intp], Floats]:
     """One study: which items it takes (drawn when not all, in order), and its RDMs `(n_participants, n_pairs)`.
@@ -327,8 +355,14 @@ def lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measur
 
 
 def signal_of_ceiling(
-    geometry: Geometry, ceiling: float, *, measure: Measure | str, n_participants: int, measurement: Measurement,
-    n_conditions: int | None = None, rng: np.random.Generator,
+    geometry: Geometry,
+    ceiling: float,
+    *,
+    measure: Measure | str,
+    n_participants: int,
+    measurement: Measurement,
+    n_conditions: int | None = None,
+    rng: np.random.Generator,
 ) -> float:
     """The signal at which a group's expected lower noise ceiling is `ceiling`.
 
@@ -349,8 +383,9 @@ def signal_of_ceiling(
     if not 0 <= ceiling < 1:
         raise InputError(f"ceiling: found {ceiling}, wanted a lower noise ceiling from 0 to below 1")
     if n_participants < 2:
-        raise InputError(f"ceiling: found {n_participants} participant, wanted 2 or more; a ceiling says how well "
-                         "participants agree")  # fmt: skip
+        raise InputError(
+            f"ceiling: found {n_participants} participant, wanted 2 or more; a ceiling says how well participants agree"
+        )
     if ceiling == 0:
         return 0.0
     seed, groups = int(rng.integers(2**63)), max(120, 2000 // (n_conditions or len(geometry.gram)))
@@ -360,9 +395,13 @@ def signal_of_ceiling(
         lower = []
         for _ in range(groups):
             _, vectors = draw_group(
-                geometry.gram, signal=float(np.exp(log_signal)), measurement=measurement,
-                n_participants=n_participants, n_conditions=n_conditions, rng=same,
-            )  # fmt: skip
+                geometry.gram,
+                signal=float(np.exp(log_signal)),
+                measurement=measurement,
+                n_participants=n_participants,
+                n_conditions=n_conditions,
+                rng=same,
+            )
             lower.append(lower_ceiling(vectors, named))
         return float(np.mean(lower)) - ceiling
 

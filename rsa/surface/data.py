@@ -154,9 +154,7 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
     return stacked, labels, table, structures.get(structure, "")
 
 
-def save_surface(
-    data: SurfaceData, path: str | Path, *, overwrite: bool = False, history: str = ""
-) -> list[Path]:
+def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False, history: str = "") -> list[Path]:
     """Write a GIFTI file for each hemisphere that has vertices; `{hemi}` in the name becomes L and R.
 
     Parameters
@@ -182,10 +180,11 @@ def save_surface(
         arrays = [
             nib.gifti.GiftiDataArray(
                 np.ascontiguousarray(column.astype(np.int32 if labelled else np.float32)),
-                intent=intent, meta=nib.gifti.GiftiMetaData({"Name": label}),
+                intent=intent,
+                meta=nib.gifti.GiftiMetaData({"Name": label}),
             )
             for column, label in zip(values.T, labels, strict=True)
-        ]  # fmt: skip
+        ]
         said = {"AnatomicalStructurePrimary": _STRUCTURES[side]} | ({"History": history} if history else {})
         image = nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(said))
         for value, label in data.label_tables.get(side, {}).items():

@@ -138,9 +138,7 @@ def discs_on(
     return Discs(*around(graph, "discs"))
 
 
-def _check_size(
-    mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | None, n_vertices: int | None
-) -> None:
+def _check_size(mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | None, n_vertices: int | None) -> None:
     """Refuse a size that no disc on this mesh can have."""
     if (radius_mm is None) == (n_vertices is None):
         raise InputError("discs: give radius_mm or n_vertices, one of the two")

@@ -65,8 +65,22 @@ def test_attention_prints_keeps_and_draws_the_cover_of_the_library(given, heard,
 
 
 def test_activations_are_reduced_controlled_and_drawn(given, heard, tmp_path, brainmap_command):
-    words = ("--layers", "conv1,linear", "--pooling", "flatten", "--reduce", "sparse-projection", "--dimensions", 40,
-             "--control", "permuted", "--seed", 3, "--dtype", "float16")  # fmt: skip
+    words = (
+        "--layers",
+        "conv1,linear",
+        "--pooling",
+        "flatten",
+        "--reduce",
+        "sparse-projection",
+        "--dimensions",
+        40,
+        "--control",
+        "permuted",
+        "--seed",
+        3,
+        "--dtype",
+        "float16",
+    )
     files = ("--out", tmp_path / "a.zarr", "--figure", tmp_path / "a.png")
     answer = brainmap_command("features", "activations", *given, *words, *files)
     assert answer.code == 0, answer.err
@@ -74,9 +88,13 @@ def test_activations_are_reduced_controlled_and_drawn(given, heard, tmp_path, br
     model, sounds = heard
     control = features.control_network(model, "permuted", rng=np.random.default_rng(3), sounds=sounds)
     wanted = features.extract_activations(
-        control, sounds, layers=["conv1", "output"], pooling="flatten", dtype="float16",
+        control,
+        sounds,
+        layers=["conv1", "output"],
+        pooling="flatten",
+        dtype="float16",
         reduce=features.Reduction(dimensions=40, seed=3),
-    )  # fmt: skip
+    )
     with features.open_activations(tmp_path / "a.zarr") as found:
         assert found.network == "net-permuted"
         assert found["conv1"].dtype == np.float16

@@ -26,8 +26,20 @@ def heard(tiny_inputs):
 def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path, brainmap_command):
     out, figure = tmp_path / "a.zarr", tmp_path / "a.png"
     words = ("features", "attribute", *given, "--out", out, "--figure", figure)
-    answer = brainmap_command(*words, "--method", "integrated-gradients,lrp,smoothgrad", "--steps", 4, "--samples", 3,
-                              "--classes", "true", "--seed", 5, "--json")  # fmt: skip
+    answer = brainmap_command(
+        *words,
+        "--method",
+        "integrated-gradients,lrp,smoothgrad",
+        "--steps",
+        4,
+        "--samples",
+        3,
+        "--classes",
+        "true",
+        "--seed",
+        5,
+        "--json",
+    )
     assert answer.code == 0, answer.err
     about = json.loads(answer.out)
     assert [one["maps"] for one in about["methods"]] == [[8, 1, 1, 2400]] * 3
@@ -36,8 +48,9 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert stored_layers(out, "attribution") == ("integrated-gradients", "lrp", "smoothgrad")
     names = ("cat", "dog", "tree", "yes")
-    wanted = features.attribute(*heard, method="smoothgrad", classes="true", class_names=names, samples=3,
-                                rng=np.random.default_rng(5))  # fmt: skip
+    wanted = features.attribute(
+        *heard, method="smoothgrad", classes="true", class_names=names, samples=3, rng=np.random.default_rng(5)
+    )
     stored = open_attributions(out)
     found = stored.attributions
     np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6 * np.abs(wanted.maps).max())
@@ -56,9 +69,23 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
 
 def test_occlusion_in_bands_prints_and_draws_itself(given, tmp_path, brainmap_command):
     out = tmp_path / "a.zarr"
-    answer = brainmap_command("features", "attribute", *given, "--out", out, "--figure", tmp_path / "a.svg",
-                              "--method", "occlusion", "--window-ms", 0, "--bands", "0,1000,8000",
-                              "--classes", "dog,yes")  # fmt: skip
+    answer = brainmap_command(
+        "features",
+        "attribute",
+        *given,
+        "--out",
+        out,
+        "--figure",
+        tmp_path / "a.svg",
+        "--method",
+        "occlusion",
+        "--window-ms",
+        0,
+        "--bands",
+        "0,1000,8000",
+        "--classes",
+        "dog,yes",
+    )
     assert answer.code == 0, answer.err
     assert "8 sounds x 2 classes" in answer.out
     assert f"Wrote {tmp_path / 'a.svg'}" in answer.out

@@ -98,12 +98,16 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
     left = [word for f in files for word in ("--residuals", f.replace("betas", "residuals"))]
     given = ("--betas", *files, "--mask", haxby / "mask.nii.gz", "--out", tmp_path / "left.h5", "--noise", "residuals")
     assert lines_of("rsa", "rdm", *given, *left)[0] == 0
-    dof = sum(json.loads(Path(f.replace("betas.nii.gz", "residuals.json")).read_text())["ResidualDegreesOfFreedom"]
-              for f in files)  # fmt: skip
+    dof = sum(
+        json.loads(Path(f.replace("betas.nii.gz", "residuals.json")).read_text())["ResidualDegreesOfFreedom"]
+        for f in files
+    )
     wanted = rsa.compute_rdms(
-        data, dissimilarity="crossnobis", items="condition",
+        data,
+        dissimilarity="crossnobis",
+        items="condition",
         noise_precision=rsa.noise_precision(data, source=residuals, dof=dof),
-    )  # fmt: skip
+    )
     found = rsa.load_rdms(tmp_path / "left.h5")
     np.testing.assert_allclose(found.dissimilarities, wanted.dissimilarities, rtol=1e-6)
 
@@ -119,8 +123,9 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
     again = rsa.load_patterns(briks, mask=haxby / "mask.nii.gz")
     assert rsa.sub_brick_labels(briks[0])[:2] == ["bottle#0_Coef", "cat#0_Coef"]
     np.testing.assert_array_equal(again.measurements, data.measurements)
-    first, second = (rsa.compute_rdms(d, dissimilarity="crossnobis", noise_precision=rsa.noise_precision(d))
-                     for d in (data, again))  # fmt: skip
+    first, second = (
+        rsa.compute_rdms(d, dissimilarity="crossnobis", noise_precision=rsa.noise_precision(d)) for d in (data, again)
+    )
     np.testing.assert_array_equal(first.dissimilarities, second.dissimilarities)
     if shutil.which("3dinfo"):
         said = subprocess.run(["3dinfo", "-label", briks[0]], capture_output=True, text=True, check=True).stdout
@@ -157,8 +162,10 @@ def test_afni_s_files_become_single_trial_betas_that_are_read_back(
     said = json.loads("\n".join(out))
     assert said["betas"] == 24
     assert said["labels"][:3] == ["cat#0", "dog#0", "yes#0"]
-    data = rsa.load_patterns([f"{small}/out_run-{r}_desc-lss_betas+orig" for r in (1, 2)],
-                             mask=nib.Nifti1Image(np.ones((3, 3, 2), "f4"), np.diag([3.0, 3, 3, 1])))  # fmt: skip
+    data = rsa.load_patterns(
+        [f"{small}/out_run-{r}_desc-lss_betas+orig" for r in (1, 2)],
+        mask=nib.Nifti1Image(np.ones((3, 3, 2), "f4"), np.diag([3.0, 3, 3, 1])),
+    )
     assert set(data.obs_descriptors["condition"]) == {"cat", "dog", "yes"}
     assert sorted(set(data.obs_descriptors["stimulus_id"]))[:2] == ["cat#0", "cat#1"]
     design = pd.read_csv(small / "out_run-1_desc-lss_design.tsv", sep="\t")

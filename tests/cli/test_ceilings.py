@@ -15,9 +15,21 @@ def asked(tiny_inputs, tmp_path):
     runs = [part for run in (1, 2, 3) for part in ("--betas", own / f"betas_run-{run}+tlrc.HEAD")]
     people = ("--participant", "01", "--participant", "02")
     return [
-        "rsa", "ceiling", *runs, *people, "--mask", own / "mask+tlrc.HEAD", "--radius", 6, "--jobs", 1,
-        "--stimuli", tiny_inputs.folder / "stimuli.tsv", "--out", tmp_path / "ceilings.nii.gz",
-    ]  # fmt: skip
+        "rsa",
+        "ceiling",
+        *runs,
+        *people,
+        "--mask",
+        own / "mask+tlrc.HEAD",
+        "--radius",
+        6,
+        "--jobs",
+        1,
+        "--stimuli",
+        tiny_inputs.folder / "stimuli.tsv",
+        "--out",
+        tmp_path / "ceilings.nii.gz",
+    ]
 
 
 @pytest.mark.parametrize("more", [(), ("--dissimilarity", "crossnobis", "--precision", "sphere", "--measure", "tau-a")])
@@ -48,7 +60,7 @@ def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
         ({"02": "07"}, "07"),
         ({"ceilings.nii.gz": "ceilings.txt"}, "tells no format"),
     ):
-        (old, new), = change.items()
+        ((old, new),) = change.items()
         last = str(asked[-1]).replace(old, new) if old.endswith(".gz") else asked[-1]
         answer = brainmap_command(*(new if word == old else word for word in asked[:-1]), last)
         assert answer.code == 2

@@ -43,8 +43,20 @@ def given(folder: Path, *words: object) -> list[object]:
 
 
 def test_faithfulness_leaves_a_table_and_a_figure(folder: Path, tmp_path: Path, brainmap_command: Run) -> None:
-    words = given(folder, "--method", "grad-cam,saliency", "--windows", 4, "--random-orders", 1, "--json",
-                  "--out", tmp_path / "curves.tsv", "--figure", tmp_path / "curves.png")  # fmt: skip
+    words = given(
+        folder,
+        "--method",
+        "grad-cam,saliency",
+        "--windows",
+        4,
+        "--random-orders",
+        1,
+        "--json",
+        "--out",
+        tmp_path / "curves.tsv",
+        "--figure",
+        tmp_path / "curves.png",
+    )
     answer = brainmap_command("features", "faithfulness", *words)
     assert answer.code == 0, answer.err
     rows = json.loads(answer.out)
@@ -96,14 +108,17 @@ def test_localize_leaves_cam_out_where_the_head_is_not_pooled(folder: Path, brai
     assert "cam" not in {row["method"] for row in json.loads(answer.out)}
 
 
-@pytest.mark.parametrize(("command", "words", "said"), [
-    ("faithfulness", ("--method", "grad-cm"), "did you mean 'grad-cam'"),
-    ("faithfulness", ("--method", "saliency", "--fill", "zero"), "did you mean 'zeros'"),
-    ("randomization", ("--classes", "all"), "classes: found 'all'"),
-    ("localize", (), "give --boundaries FILE, or --plant SECONDS"),
-    ("localize", ("--boundaries", "no.tsv"), "no file no.tsv"),
-    ("localize", ("--plant", 0.01), "plant in a longer background"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("faithfulness", ("--method", "grad-cm"), "did you mean 'grad-cam'"),
+        ("faithfulness", ("--method", "saliency", "--fill", "zero"), "did you mean 'zeros'"),
+        ("randomization", ("--classes", "all"), "classes: found 'all'"),
+        ("localize", (), "give --boundaries FILE, or --plant SECONDS"),
+        ("localize", ("--boundaries", "no.tsv"), "no file no.tsv"),
+        ("localize", ("--plant", 0.01), "plant in a longer background"),
+    ],
+)
 def test_mistakes_are_one_line(
     command: str, words: tuple[Any, ...], said: str, folder: Path, brainmap_command: Run
 ) -> None:

@@ -16,11 +16,28 @@ from brainmap import cli
 from brainmap.errors import InputError, RunError
 
 COMMANDS = [
-    "networks", "train", "evaluate", "demo", "init", "check", "run", "report",
-    "features activations", "features maximize", "features cam",
-    "rsa rdm", "rsa compare", "rsa searchlight", "rsa group",
-    "viz rdm", "viz profile", "viz brain", "viz maximization", "viz cam", "viz sheet",
-]  # fmt: skip
+    "networks",
+    "train",
+    "evaluate",
+    "demo",
+    "init",
+    "check",
+    "run",
+    "report",
+    "features activations",
+    "features maximize",
+    "features cam",
+    "rsa rdm",
+    "rsa compare",
+    "rsa searchlight",
+    "rsa group",
+    "viz rdm",
+    "viz profile",
+    "viz brain",
+    "viz maximization",
+    "viz cam",
+    "viz sheet",
+]
 HEAVY = ("torch", "nilearn", "librosa", "numba", "rsatoolbox", "nibabel", "numpy", "pandas", "matplotlib", "zarr")
 
 

@@ -19,8 +19,25 @@ def given(tiny_inputs):
 
 def test_presets_and_what_is_said_beside_them(given, tmp_path, brainmap_command):
     wav, figure = tmp_path / "wav", tmp_path / "a.png"
-    answer = brainmap_command("features", "maximize", *given, "--preset", "source", "--steps", 2, "--lp", 0.5,
-                              "--units", "dog", "--out", tmp_path / "a.zarr", "--wav", wav, "--figure", figure)
+    answer = brainmap_command(
+        "features",
+        "maximize",
+        *given,
+        "--preset",
+        "source",
+        "--steps",
+        2,
+        "--lp",
+        0.5,
+        "--units",
+        "dog",
+        "--out",
+        tmp_path / "a.zarr",
+        "--wav",
+        wav,
+        "--figure",
+        figure,
+    )
     assert answer.code == 0, answer.err
     said = json.loads((wav / "output_quality.json").read_text())["Parameters"]
     assert (said["parameterization"], said["step_size"], said["steps"], said["lp"]) == ("pixels", 2.0, 2, 0.5)
@@ -65,8 +82,9 @@ def test_metamers_leave_sounds_table_and_picture(given, tmp_path, brainmap_comma
 
 def test_saturation_is_a_picture_and_numbers(given, tmp_path, brainmap_command):
     figure = tmp_path / "s.png"
-    answer = brainmap_command("features", "saturation", *given, "--units", "dog", "--steps", 3, "--figure", figure,
-                              "--json")
+    answer = brainmap_command(
+        "features", "saturation", *given, "--units", "dog", "--steps", 3, "--figure", figure, "--json"
+    )
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)[0]["class_name"] == "dog"
     assert figure.stat().st_size > 5000
@@ -84,8 +102,9 @@ def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
     assert len(found["patterns"]) == len(pd.read_csv(table, sep="\t"))
     assert np.isfinite(found["pairs"][0]["same_class"])
     assert figure.stat().st_size > 5000
-    named = brainmap_command("features", "maximize", *given, "--steps", 1, "--name", "other", "--out", stores[1],
-                             "--overwrite")  # fmt: skip
+    named = brainmap_command(
+        "features", "maximize", *given, "--steps", 1, "--name", "other", "--out", stores[1], "--overwrite"
+    )
     assert named.code == 0, named.err
     pairs = json.loads(brainmap_command("features", "compare-patterns", *stores, "--json").out)["pairs"]
     assert (pairs[0]["one"], pairs[0]["other"]) == ("net", "other")  # two networks go by their names

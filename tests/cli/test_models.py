@@ -22,8 +22,10 @@ def files(tmp_path: Path) -> Path:
     acoustics, network, own = rng.normal(size=(3, 10, 40))
 
     def saved(x: Any, file: str, **described: str) -> None:
-        one = [rsa.compute_rdms(v, items="condition", descriptors={"condition": WORDS, **described, "layer": layer})
-               for layer, v in x.items()]
+        one = [
+            rsa.compute_rdms(v, items="condition", descriptors={"condition": WORDS, **described, "layer": layer})
+            for layer, v in x.items()
+        ]
         rsa.save_rdms(rsa.stack_rdms(one), tmp_path / file)
 
     saved({"mel": acoustics, "mfcc": acoustics + own}, "acoustics.h5")
@@ -41,8 +43,21 @@ def data(files: Path) -> list[Path]:
 
 def test_shares_are_those_of_the_library_with_test_and_figure(files: Path, brainmap_command: Any) -> None:
     out, test, figure = files / "shares.tsv", files / "test.tsv", files / "shares.png"
-    brainmap_command("rsa", "partition", *data(files), "--set", f"acoustics={files / 'acoustics.h5'}:mel", "--set",
-                     f"network={files / 'net.h5'}", "--out", out, "--statistics", test, "--figure", figure)
+    brainmap_command(
+        "rsa",
+        "partition",
+        *data(files),
+        "--set",
+        f"acoustics={files / 'acoustics.h5'}:mel",
+        "--set",
+        f"network={files / 'net.h5'}",
+        "--out",
+        out,
+        "--statistics",
+        test,
+        "--figure",
+        figure,
+    )
     load = rsa.load_rdms
     sets = {"acoustics": load(files / "acoustics.h5").subset("layer", ["mel"]), "network": load(files / "net.h5")}
     found = rsa.partition_variance(sets, rsa.stack_rdms([load(path) for path in data(files)]))
@@ -50,15 +65,37 @@ def test_shares_are_those_of_the_library_with_test_and_figure(files: Path, brain
     assert pd.read_csv(test, sep="\t")["sets"].tolist() == ["acoustics only", "network only"]
     assert "Wilcoxon" in json.loads(test.with_suffix(".json").read_text())["Test"]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    every = brainmap_command("rsa", "partition", *data(files), "--set", f"acoustics={files / 'acoustics.h5'}:mel",
-                             "--set", f"network={files / 'net.h5'}", "--shares", "all", "--json")  # fmt: skip
+    every = brainmap_command(
+        "rsa",
+        "partition",
+        *data(files),
+        "--set",
+        f"acoustics={files / 'acoustics.h5'}:mel",
+        "--set",
+        f"network={files / 'net.h5'}",
+        "--shares",
+        "all",
+        "--json",
+    )
     assert [row["sets"] for row in json.loads(every.out)][-1] == "acoustics + network"
 
 
 def test_fitted_models_are_scored_and_their_weights_written(files: Path, brainmap_command: Any) -> None:
     weights = files / "weights.tsv"
-    shown = brainmap_command("rsa", "fit", *data(files), "--family", f"net={files / 'net.h5'}", "--kind", "weighted",
-                             "--measure", "pearson", "--weights", weights, "--json")
+    shown = brainmap_command(
+        "rsa",
+        "fit",
+        *data(files),
+        "--family",
+        f"net={files / 'net.h5'}",
+        "--kind",
+        "weighted",
+        "--measure",
+        "pearson",
+        "--weights",
+        weights,
+        "--json",
+    )
     rows = json.loads(shown.out)
     assert [row["participant"] for row in rows] == ["1", "2", "3"]
     assert all(row["score"] > 0.2 for row in rows)
@@ -72,11 +109,26 @@ def test_models_of_categories_words_and_tables_are_one_file_that_compare_takes(
 ) -> None:
     kinds = ["number"] * 6 + ["thing", "animal", "animal", "thing"]
     pd.DataFrame({"stimulus_id": [f"{word}_1" for word in WORDS], "condition": WORDS, "kind": kinds}).to_csv(
-        files / "stimuli.tsv", sep="\t", index=False)
+        files / "stimuli.tsv", sep="\t", index=False
+    )
     pd.DataFrame({"condition": WORDS, "length": [len(word) for word in WORDS]}).to_csv(
-        files / "length.tsv", sep="\t", index=False)
-    shown = brainmap_command("rsa", "model", "--stimuli", files / "stimuli.tsv", "--category", "kind", "--phonetic",
-                             "--table", files / "length.tsv", "--items", "condition", "--out", files / "models.h5")
+        files / "length.tsv", sep="\t", index=False
+    )
+    shown = brainmap_command(
+        "rsa",
+        "model",
+        "--stimuli",
+        files / "stimuli.tsv",
+        "--category",
+        "kind",
+        "--phonetic",
+        "--table",
+        files / "length.tsv",
+        "--items",
+        "condition",
+        "--out",
+        files / "models.h5",
+    )
     assert "3 RDMs (kind, phonetic features, length) of 10 conditions" in shown.out
     rows = json.loads(brainmap_command("rsa", "compare", files / "models.h5", files / "sub-1.h5", "--json").out)
     assert [row["name"] for row in rows] == ["kind", "phonetic features", "length"]
@@ -110,8 +162,20 @@ def test_mistakes_are_one_line(
 def test_compare_removes_controls_from_scores_and_ceilings(files: Path, brainmap_command: Any) -> None:
     control = files / "acoustics.h5"
     ceilings = files / "ceilings.tsv"
-    brainmap_command("rsa", "compare", files / "net.h5", *data(files), "--measure", "pearson", "--control-for", control,
-                     "--out", files / "scores.tsv", "--ceilings", ceilings)
+    brainmap_command(
+        "rsa",
+        "compare",
+        files / "net.h5",
+        *data(files),
+        "--measure",
+        "pearson",
+        "--control-for",
+        control,
+        "--out",
+        files / "scores.tsv",
+        "--ceilings",
+        ceilings,
+    )
     brains = rsa.stack_rdms([rsa.load_rdms(path) for path in data(files)])
     sides = (rsa.load_rdms(files / "net.h5"), brains, rsa.load_rdms(control))
     expected = rsa.compare_rdms_partial(*sides, measure="pearson")

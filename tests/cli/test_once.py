@@ -88,12 +88,14 @@ def test_a_table_of_labels_for_each_run_belongs_to_its_run(runs: Path, brainmap_
     numbered = [str(runs / f"run-{k}_labels.tsv") for k in range(1, 13)]
     labels: list[Any] = {
         "spread": [w for t in spread(runs, "labels.tsv") for w in ("--labels", t)],
-        "quoted": ["--labels", runs / "run-*_labels.tsv"], "place": ["--labels", runs / "run-{run}_labels.tsv"],
+        "quoted": ["--labels", runs / "run-*_labels.tsv"],
+        "place": ["--labels", runs / "run-{run}_labels.tsv"],
         "numbers": [w for t in numbered for w in ("--labels", t)],
-    }[how]  # fmt: skip
+    }[how]
     betas: list[Any] = [runs / "run-*_betas.nii.gz"] if how == "quoted" else spread(runs, "betas.nii.gz")
-    answer = brainmap_command("rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", *labels, "--out",
-                              runs / f"{how}.h5")  # fmt: skip
+    answer = brainmap_command(
+        "rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", *labels, "--out", runs / f"{how}.h5"
+    )
     assert answer.code == 0, answer.err
     np.testing.assert_allclose(rsa.load_rdms(runs / f"{how}.h5").dissimilarities, wanted(runs), rtol=1e-12)
     assert ("--betas: files are taken in numeric order" in answer.err) == (how != "quoted")
@@ -111,8 +113,9 @@ def test_other_numbers_or_orders_of_tables_are_refused(
 ) -> None:
     labels = [w for k in tables for w in ("--labels", runs / f"run-{k}_labels.tsv")]
     betas = [runs / f"run-{k}_betas.nii.gz" for k in (1, 2, 3)]
-    code, _, said = lines_of("rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", *labels, "--out",
-                             runs / "x.h5")  # fmt: skip
+    code, _, said = lines_of(
+        "rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", *labels, "--out", runs / "x.h5"
+    )
     assert (code, len(said)) == (2, 1)
     assert message in said[0]
 
@@ -129,8 +132,18 @@ def test_runs_are_called_as_their_files_say(runs: Path, brainmap_command: Any) -
     table = pd.concat([pd.read_csv(runs / f"run-{k}_labels.tsv", sep="\t").assign(run=k) for k in range(1, 13)])
     table.to_csv(runs / "all.tsv", sep="\t", index=False)
     betas = [runs / f"run-{k}_betas.nii.gz" for k in (5, 7, 11)]  # not the first three of the table
-    answer = brainmap_command("rsa", "rdm", "--betas", *betas, "--mask", runs / "mask.nii.gz", "--labels",
-                              runs / "all.tsv", "--out", runs / "x.h5")  # fmt: skip
+    answer = brainmap_command(
+        "rsa",
+        "rdm",
+        "--betas",
+        *betas,
+        "--mask",
+        runs / "mask.nii.gz",
+        "--labels",
+        runs / "all.tsv",
+        "--out",
+        runs / "x.h5",
+    )
     assert answer.code == 0, answer.err
     tables = [str(runs / f"run-{k}_labels.tsv") for k in (5, 7, 11)]
     data = rsa.load_patterns([str(b) for b in betas], mask=runs / "mask.nii.gz", conditions=tables)
@@ -141,12 +154,26 @@ def test_runs_are_called_as_their_files_say(runs: Path, brainmap_command: Any) -
 @pytest.mark.parametrize("how", ["spread", "quoted", "repeated"])
 def test_residuals_are_several_files_or_a_pattern_and_never_betas(runs: Path, brainmap_command: Any, how: str) -> None:
     files = spread(runs, "res.nii.gz")
-    residuals: list[Any] = {"spread": ["--residuals", *files], "quoted": ["--residuals", runs / "run-*_res.nii.gz"],
-                 "repeated": [w for f in files for w in ("--residuals", f)]}[how]  # fmt: skip
+    residuals: list[Any] = {
+        "spread": ["--residuals", *files],
+        "quoted": ["--residuals", runs / "run-*_res.nii.gz"],
+        "repeated": [w for f in files for w in ("--residuals", f)],
+    }[how]
     answer = brainmap_command(
-        "rsa", "rdm", "--betas", *spread(runs, "betas.nii.gz"), "--mask", runs / "mask.nii.gz", "--labels",
-        runs / "run-{run}_labels.tsv", "--noise", "residuals", *residuals, "--out", runs / "x.h5",
-    )  # fmt: skip
+        "rsa",
+        "rdm",
+        "--betas",
+        *spread(runs, "betas.nii.gz"),
+        "--mask",
+        runs / "mask.nii.gz",
+        "--labels",
+        runs / "run-{run}_labels.tsv",
+        "--noise",
+        "residuals",
+        *residuals,
+        "--out",
+        runs / "x.h5",
+    )
     assert answer.code == 0, answer.err
     from brainmap.rsa.patterns.residuals import load_residuals
 
@@ -161,8 +188,9 @@ def test_residuals_are_several_files_or_a_pattern_and_never_betas(runs: Path, br
 
 
 def test_a_pattern_that_no_file_fits_is_refused(runs: Path, lines_of: Any) -> None:
-    code, _, said = lines_of("rsa", "rdm", "--betas", runs / "ron-*.nii", "--mask", runs / "mask.nii.gz", "--out",
-                             runs / "x.h5")  # fmt: skip
+    code, _, said = lines_of(
+        "rsa", "rdm", "--betas", runs / "ron-*.nii", "--mask", runs / "mask.nii.gz", "--out", runs / "x.h5"
+    )
     assert (code, said) == (2, [f"brainmap: --betas: no file fits {runs / 'ron-*.nii'}"])
 
 

@@ -84,9 +84,17 @@ def test_rdms_of_activations_are_those_of_the_library(tmp_path, brainmap_command
     net = build_network("ch32", n_classes=4, n_samples=2400)
     extract_activations(net, sounds, layers=["conv1", "output"], store=tmp_path / "a.zarr", network="net").close()
     answer = brainmap_command(
-        "rsa", "rdm", "--activations", tmp_path / "a.zarr", "--dissimilarity", "euclidean", "--units", "none",
-        "--out", tmp_path / "net.h5",
-    )  # fmt: skip
+        "rsa",
+        "rdm",
+        "--activations",
+        tmp_path / "a.zarr",
+        "--dissimilarity",
+        "euclidean",
+        "--units",
+        "none",
+        "--out",
+        tmp_path / "net.h5",
+    )
     assert answer.code == 0, answer.err
     found = load_rdm(str(tmp_path / "net.h5"), file_type="hdf5")
     x = np.asarray(extract_activations(net, sounds, layers="output")["output"], dtype=np.float64)
@@ -171,9 +179,22 @@ def maps(betas, models, tmp_path, brainmap_command):
     for participant, name in (("01", "one+tlrc"), ("02", "two+tlrc"), ("03", "three.nii.gz")):
         out = tmp_path / name
         answer = brainmap_command(
-            "rsa", "searchlight", "--models", models, *betas(participant), "--radius", 6, "--jobs", 1, "--out", out,
-            "--best", tmp_path / f"best{participant}.nii.gz", "--counts", tmp_path / f"counts{participant}.nii.gz",
-        )  # fmt: skip
+            "rsa",
+            "searchlight",
+            "--models",
+            models,
+            *betas(participant),
+            "--radius",
+            6,
+            "--jobs",
+            1,
+            "--out",
+            out,
+            "--best",
+            tmp_path / f"best{participant}.nii.gz",
+            "--counts",
+            tmp_path / f"counts{participant}.nii.gz",
+        )
         assert answer.code == 0, answer.err
         found.append(f"{out}.HEAD" if "+" in name else out)
     return found
@@ -188,9 +209,10 @@ def test_searchlight_writes_a_labeled_sub_brick_a_model_with_its_command(maps, b
     values = np.asarray(rsa.load_image(maps[2]).dataobj)
     own = tiny_inputs.folder / "sub-03"
     data = rsa.load_patterns(
-        [own / f"betas_run-{run}.nii.gz" for run in (1, 2, 3)], mask=own / "mask.nii.gz",
+        [own / f"betas_run-{run}.nii.gz" for run in (1, 2, 3)],
+        mask=own / "mask.nii.gz",
         stimuli=tiny_inputs.folder / "stimuli.tsv",
-    )  # fmt: skip
+    )
     wanted = rsa.searchlight(data, rsa.load_rdms(models), mask=own / "mask.nii.gz", radius_mm=6.0)
     np.testing.assert_allclose(values[..., 1], np.asarray(wanted["conv3"].dataobj))
     best = np.asarray(rsa.load_image(tmp_path / "best03.nii.gz").dataobj)
@@ -217,9 +239,23 @@ def test_searchlight_whitens_each_sphere_by_residuals_of_files_or_the_runs(
         ("left", (*files, "--shrinkage", "eye"), {"noise": [one[inside].T for one in left], "shrinkage": "eye"}),
     ):
         answer = brainmap_command(
-            "rsa", "searchlight", "--models", models, *betas("03"), "--radius", 6, "--jobs", 1, "--dissimilarity",
-            "crossnobis", "--precision", "sphere", *words, "--out", tmp_path / f"{name}.nii.gz",
-        )  # fmt: skip
+            "rsa",
+            "searchlight",
+            "--models",
+            models,
+            *betas("03"),
+            "--radius",
+            6,
+            "--jobs",
+            1,
+            "--dissimilarity",
+            "crossnobis",
+            "--precision",
+            "sphere",
+            *words,
+            "--out",
+            tmp_path / f"{name}.nii.gz",
+        )
         assert answer.code == 0, answer.err
         found = np.asarray(rsa.load_image(tmp_path / f"{name}.nii.gz").dataobj)
         wanted = rsa.searchlight(
@@ -253,10 +289,27 @@ def test_group_with_tfce_writes_differences_thresholded_maps_and_names_of_region
 ):
     out, clusters, kept = tmp_path / "group.nii.gz", tmp_path / "clusters.tsv", tmp_path / "kept.nii.gz"
     answer = brainmap_command(
-        "rsa", "group", *maps, "--out", out, "--correction", "tfce", "--difference", "conv3,conv1", "--threshold", 0.9,
-        "--rois", tiny_inputs.folder / "rois.nii.gz", "--clusters", clusters, "--thresholded", kept, "--jobs", 1,
+        "rsa",
+        "group",
+        *maps,
+        "--out",
+        out,
+        "--correction",
+        "tfce",
+        "--difference",
+        "conv3,conv1",
+        "--threshold",
+        0.9,
+        "--rois",
+        tiny_inputs.folder / "rois.nii.gz",
+        "--clusters",
+        clusters,
+        "--thresholded",
+        kept,
+        "--jobs",
+        1,
         "--json",
-    )  # fmt: skip
+    )
     assert answer.code == 0, answer.err
     said = json.loads(answer.out)
     assert said["differences"]["differences"] == ["conv3 - conv1"]
@@ -316,10 +369,13 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
     other = brainmap_command("rsa", "group", maps[0], f"{maps[1]}[conv1]", "--out", tmp_path / "g.nii.gz")
     assert (other.code, other.err.count("\n")) == (2, 1)
     for option, value, said in (
-        ("--difference", "conv1,conv33", "did you mean 'conv3'"), ("--difference", "conv1", "wanted two models"),
-        ("--correction", "tfc", "did you mean 'tfce'"), ("--mesh", "fsaverage5", "these are volumes"),
-        ("--connectivity", "7", "wanted 6, 18, 26"), ("--roi-table", "t.tsv", "--rois"),
-    ):  # fmt: skip
+        ("--difference", "conv1,conv33", "did you mean 'conv3'"),
+        ("--difference", "conv1", "wanted two models"),
+        ("--correction", "tfc", "did you mean 'tfce'"),
+        ("--mesh", "fsaverage5", "these are volumes"),
+        ("--connectivity", "7", "wanted 6, 18, 26"),
+        ("--roi-table", "t.tsv", "--rois"),
+    ):
         wrong = brainmap_command("rsa", "group", *maps, "--out", tmp_path / "g.nii.gz", option, value)
         assert (wrong.code, wrong.err.count("\n")) == (2, 1)
         assert said in wrong.err

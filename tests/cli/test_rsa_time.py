@@ -54,9 +54,18 @@ def test_layers_over_time_are_compared_and_drawn(
     assert "'output' left out: no time is kept" in answer.err
     course = ("--figure", tmp_path / "course.png", "--statistics", tmp_path / "tests.tsv")
     answer = brainmap_command(
-        "rsa", "compare", tmp_path / "m.h5", *people, "--out", tmp_path / "s.tsv", *course, "--ceilings",
-        tmp_path / "c.tsv", "--measure", "spearman",
-    )  # fmt: skip
+        "rsa",
+        "compare",
+        tmp_path / "m.h5",
+        *people,
+        "--out",
+        tmp_path / "s.tsv",
+        *course,
+        "--ceilings",
+        tmp_path / "c.tsv",
+        "--measure",
+        "spearman",
+    )
     assert answer.code == 0, answer.err
     assert (tmp_path / "course.png").stat().st_size > 10_000
     scores = pd.read_csv(tmp_path / "s.tsv", sep="\t", dtype={"participant": str})
@@ -90,11 +99,18 @@ def test_what_has_no_time_is_refused_in_one_line(
 def test_a_time_course_shows_each_region_with_its_peak_and_ceiling() -> None:
     time = np.arange(12) / 20
     rows = [
-        {"roi": roi, "layer": layer, "participant": who, "time": t,
-         "score": peak * np.exp(-(((t - when) / 0.1) ** 2)) + 0.01 * who}
-        for roi in ("A1", "belt") for layer, when, peak in (("conv1", 0.2, 0.4), ("conv2", 0.4, 0.6))
-        for who in (1, 2, 3) for t in time
-    ]  # fmt: skip
+        {
+            "roi": roi,
+            "layer": layer,
+            "participant": who,
+            "time": t,
+            "score": peak * np.exp(-(((t - when) / 0.1) ** 2)) + 0.01 * who,
+        }
+        for roi in ("A1", "belt")
+        for layer, when, peak in (("conv1", 0.2, 0.4), ("conv2", 0.4, 0.6))
+        for who in (1, 2, 3)
+        for t in time
+    ]
     ceilings = pd.DataFrame({"roi": ["A1", "belt"], "lower": [0.5, np.nan], "upper": [0.8, np.nan]})
     figure = plot_time_course(pd.DataFrame(rows), ceilings, measure="rho-a")
     first, second = figure.axes

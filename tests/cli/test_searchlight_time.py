@@ -17,14 +17,27 @@ def asked(tiny_inputs, tmp_path):
     rng = np.random.default_rng(0)
     every = [
         rsa.compute_rdms(rng.normal(size=(8, 30)), descriptors={"stimulus_id": items, "layer": layer, "time": time})
-        for layer in ("conv1", "conv3") for time in (0.1, 0.15, 0.2)
-    ]  # fmt: skip
+        for layer in ("conv1", "conv3")
+        for time in (0.1, 0.15, 0.2)
+    ]
     models = rsa.save_rdms(rsa.stack_rdms(every), tmp_path / "models.h5")
     own = tiny_inputs.folder / "sub-03"
     return [
-        "rsa", "searchlight", "--models", models, "--betas", *sorted(own.glob("betas_run-*.nii.gz")), "--mask",
-        own / "mask.nii.gz", "--stimuli", tiny_inputs.folder / "stimuli.tsv", "--radius", 6, "--jobs", 1,
-    ]  # fmt: skip
+        "rsa",
+        "searchlight",
+        "--models",
+        models,
+        "--betas",
+        *sorted(own.glob("betas_run-*.nii.gz")),
+        "--mask",
+        own / "mask.nii.gz",
+        "--stimuli",
+        tiny_inputs.folder / "stimuli.tsv",
+        "--radius",
+        6,
+        "--jobs",
+        1,
+    ]
 
 
 def test_every_layer_has_an_image_with_a_time_axis(asked, tmp_path, brainmap_command):

@@ -19,13 +19,18 @@ def files(tmp_path):
     """Two layers, and two ROIs of six participants that follow the second; the files, models first."""
     rng = np.random.default_rng(0)
     layers = {name: rng.normal(size=(10, 4)) for name in ("conv1", "conv2")}
-    models = [rsa.compute_rdms(x, descriptors={"condition": WORDS, "layer": name}, items="condition")
-              for name, x in layers.items()]
+    models = [
+        rsa.compute_rdms(x, descriptors={"condition": WORDS, "layer": name}, items="condition")
+        for name, x in layers.items()
+    ]
     paths = [rsa.save_rdms(rsa.stack_rdms(models), tmp_path / "models.h5")]
     for person in "123456":
         mine = [
-            rsa.compute_rdms(np.c_[layers["conv2"], noise * rng.normal(size=(10, 12))], items="condition",
-                             descriptors={"condition": WORDS, "participant": person, "roi": roi})
+            rsa.compute_rdms(
+                np.c_[layers["conv2"], noise * rng.normal(size=(10, 12))],
+                items="condition",
+                descriptors={"condition": WORDS, "participant": person, "roi": roi},
+            )
             for roi, noise in (("HG", 0.5), ("V1", 5.0))
         ]
         paths.append(rsa.save_rdms(rsa.stack_rdms(mine), tmp_path / f"sub-{person}.h5"))
@@ -98,8 +103,15 @@ def test_the_bootstrap_tells_models_and_pairs_of_every_region(files, rdms, tmp_p
 def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, rdms, brainmap_command):
     given = ("--kind", "bootstrap", "--fit", "selected", "--over", "participants", "--n", 6, "--measure", "pearson")
     found = table(brainmap_command("rsa", "test", *files, *given, "--json"))
-    wanted = rsa.bootstrap_rois({"models": rdms[0]}, rdms[1], kind="selected", over="participants", n=6,
-                                measure="pearson", rng=np.random.default_rng(0)).models
+    wanted = rsa.bootstrap_rois(
+        {"models": rdms[0]},
+        rdms[1],
+        kind="selected",
+        over="participants",
+        n=6,
+        measure="pearson",
+        rng=np.random.default_rng(0),
+    ).models
     np.testing.assert_allclose(found["score"], wanted["score"])
     assert found[["model", "roi"]].values.tolist() == [["models", "HG"], ["models", "V1"]]
     refused = brainmap_command("rsa", "test", *files, "--fit", "selected").err
@@ -107,8 +119,21 @@ def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, 
 
 
 def test_sounds_are_relabeled_jointly_for_all_participants(files, rdms, tmp_path, brainmap_command):
-    answer = brainmap_command("rsa", "test", *files, "--kind", "relabeling", "--n", 300, "--measure", "corr",
-                              "--seed", 4, "--out", tmp_path / "found.tsv")  # fmt: skip
+    answer = brainmap_command(
+        "rsa",
+        "test",
+        *files,
+        "--kind",
+        "relabeling",
+        "--n",
+        300,
+        "--measure",
+        "corr",
+        "--seed",
+        4,
+        "--out",
+        tmp_path / "found.tsv",
+    )
     assert answer.code == 0, answer.err
     wanted = rsa.relabeling_test(*rdms, permutations=300, measure="corr", rng=np.random.default_rng(4))
     found = pd.read_csv(tmp_path / "found.tsv", sep="\t")
@@ -134,8 +159,20 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
     mask = next(iter([*own.glob("mask*.HEAD"), *own.glob("mask.nii.gz")]))
     out = tmp_path / "r.tsv"
     answer = brainmap_command(
-        "rsa", "reliability", "--betas", *betas, "--mask", mask, "--stimuli", tiny_inputs.folder / "stimuli.tsv",
-        "--rois", tiny_inputs.folder / "rois.nii.gz", "--roi-table", tiny_inputs.folder / "rois.tsv", "--out", out,
+        "rsa",
+        "reliability",
+        "--betas",
+        *betas,
+        "--mask",
+        mask,
+        "--stimuli",
+        tiny_inputs.folder / "stimuli.tsv",
+        "--rois",
+        tiny_inputs.folder / "rois.nii.gz",
+        "--roi-table",
+        tiny_inputs.folder / "rois.tsv",
+        "--out",
+        out,
     )
     assert answer.code == 0, answer.err
     over_runs = pd.read_csv(out, sep="\t")
@@ -143,16 +180,22 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
     assert over_runs["n"].eq(len(betas)).all()
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (("--kind", "bootstraps"), "did you mean 'bootstrap'"),
-    (("--kind", "permutation", "--differences", "d.tsv"), "--differences: it is of --kind participants or bootstrap"),
-    (("--kind", "bootstrap", "--correction", "max-t"), "correction: found 'max-t', wanted one of 'fdr'"),
-    (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
-    (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
-    (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or relabeling"),
-    (("--test", "signed"), "--test"),
-    (("--correction", "max-t"), "wanted test='sign-flip'"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--kind", "bootstraps"), "did you mean 'bootstrap'"),
+        (
+            ("--kind", "permutation", "--differences", "d.tsv"),
+            "--differences: it is of --kind participants or bootstrap",
+        ),
+        (("--kind", "bootstrap", "--correction", "max-t"), "correction: found 'max-t', wanted one of 'fdr'"),
+        (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
+        (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
+        (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or relabeling"),
+        (("--test", "signed"), "--test"),
+        (("--correction", "max-t"), "wanted test='sign-flip'"),
+    ],
+)
 def test_mistakes_are_one_line(files, tmp_path, monkeypatch, brainmap_command, change, words):
     monkeypatch.chdir(tmp_path)
     answer = brainmap_command("rsa", "test", *files, *change)

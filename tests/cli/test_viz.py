@@ -21,8 +21,10 @@ def rdms(tmp_path):
     def made(name, **what):
         found = [
             rsa.compute_rdms(rng.normal(size=(6, 20)), descriptors={**items, key: value, **rest})
-            for key, values in what.items() for value in values for rest in [{}]
-        ]  # fmt: skip
+            for key, values in what.items()
+            for value in values
+            for rest in [{}]
+        ]
         return rsa.save_rdms(rsa.stack_rdms(found), tmp_path / name)
 
     return made("net.h5", layer=["conv1", "conv2", "conv3"]), made("brain.h5", roi=["A1", "A1", "belt"])
@@ -86,8 +88,14 @@ def drawn(path):
 
 def test_rdm_draws_all_some_a_pair_and_how_alike_they_are(rdms, tmp_path, brainmap_command):
     net, brain = rdms
-    for k, words in enumerate([(), ("--layers", "conv1,conv3", "--rank"), ("--correlations",),
-                               ("--layers", "conv2", "--brain", brain, "--rois", "A1")]):  # fmt: skip
+    for k, words in enumerate(
+        [
+            (),
+            ("--layers", "conv1,conv3", "--rank"),
+            ("--correlations",),
+            ("--layers", "conv2", "--brain", brain, "--rois", "A1"),
+        ]
+    ):
         out = tmp_path / f"{k}.png"
         answer = brainmap_command("viz", "rdm", net, *words, "--out", out, "--dpi", 60)
         assert answer.code == 0, answer.err

@@ -177,7 +177,7 @@ def two_conditions(study: Any) -> None:
     table = pd.read_csv(study.folder / "stimuli.tsv", sep="\t")
     table["condition"] = ["cat"] * 4 + ["dog"] * 4
     table.to_csv(study.folder / "stimuli.tsv", sep="\t", index=False)
-    study.edit(('[rsa]\n', '[rsa]\nitems = "condition"\n'))
+    study.edit(("[rsa]\n", '[rsa]\nitems = "condition"\n'))
 
 
 def misspelt_key(study: Any) -> None:
@@ -281,7 +281,7 @@ ONE_EACH = [
     (two_conditions, ["has 2 of them ('cat', 'dog')", "at least 3"]),
     (one_space_two_grids, ["participant 03: mask (space = 'MNI152Lin')", "participant 01"]),
     (unknown_planted_region, ["[truth] table: no region 'left-b'", "did you mean 'left-a'"]),
-]  # fmt: skip
+]
 
 SEVERAL = [
     (two_bad_sounds, ["cat_anna.wav", "dog_ben.wav"]),
@@ -294,7 +294,7 @@ SEVERAL = [
     (crossnobis_without_runs, [f"participant 0{k}: [rsa] dissimilarity = 'crossnobis' needs two" for k in (1, 2, 3)]),
     (sphere_below_a_voxel, [f"participant 0{k}: searchlight: radius 2 mm" for k in (1, 2, 3)]),
     (sphere_too_small, [f"participant 0{k}: searchlight: a sphere of 3 mm holds 7 voxels" for k in (1, 2, 3)]),
-]  # fmt: skip
+]
 
 
 def listed(folder: Path) -> dict[str, int]:
@@ -376,9 +376,7 @@ def test_only_the_chosen_participants_files_are_looked_at(tiny_study: Any) -> No
     assert len(check_study(context).problems) == 1
 
 
-def test_a_sound_study_has_no_problem_and_check_writes_nothing(
-    tiny_study: Any, lines_of: Callable[..., Any]
-) -> None:
+def test_a_sound_study_has_no_problem_and_check_writes_nothing(tiny_study: Any, lines_of: Callable[..., Any]) -> None:
     before = listed(tiny_study.folder)
     code, out, _ = lines_of("check", tiny_study.file)
     assert code == 0

@@ -88,8 +88,12 @@ def write_participant(folder: Path, label: str) -> None:
         columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
         table = pd.DataFrame(motion, columns=columns).assign(framewise_displacement=0.1, csf=rng.normal(size=N))
         table.loc[0, "framewise_displacement"] = np.nan
-        table.to_csv(func / f"sub-{label}_task-words_run-{run}_desc-confounds_timeseries.tsv", sep="\t", index=False,
-                     na_rep="n/a")  # fmt: skip
+        table.to_csv(
+            func / f"sub-{label}_task-words_run-{run}_desc-confounds_timeseries.tsv",
+            sep="\t",
+            index=False,
+            na_rep="n/a",
+        )
 
 
 @pytest.fixture(scope="session")
@@ -171,8 +175,10 @@ def test_stim_times_and_afni_s_names_are_taken_by_pattern(bold_study: TinyStudy)
     for run in RUNS:
         name = f"sub-01_task-words_run-{run}_space-MNI152Lin_desc-preproc_bold.nii.gz"
         rsa.save_image(rsa.load_image(func(bold_study) / name), own / f"pb04.01.r0{run}+tlrc.HEAD", space="MNI")
-    tables = [pd.read_csv(bold_study.folder / f"bids/sub-01/func/sub-01_task-words_run-{run}_events.tsv", sep="\t")
-              for run in RUNS]  # fmt: skip
+    tables = [
+        pd.read_csv(bold_study.folder / f"bids/sub-01/func/sub-01_task-words_run-{run}_events.tsv", sep="\t")
+        for run in RUNS
+    ]
     files = []
     for name in sound_ids():
         rows = [" ".join(f"{t:g}:1" for t in table["onset"][table["trial_type"] == name]) for table in tables]
@@ -241,18 +247,23 @@ def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyS
     found = [line for line in problems(bold_study) if line.startswith("participant 01")]
     assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found
 
+
 def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
-    bold_study.edit(("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'),
-                    ('measure = "rho-a"', 'measure = "pearson"'))  # fmt: skip
+    bold_study.edit(
+        ("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'),
+        ('measure = "rho-a"', 'measure = "pearson"'),
+    )
     assert check_study(Context(load_study(bold_study.file))).problems == ()
     bold_study.run()
     models = rsa.load_rdms(bold_study.out / "rdms" / "network-net_rdms.h5")
     brains = rsa.stack_rdms([rsa.load_rdms(p) for p in sorted(bold_study.out.glob("sub-*/**/*desc-rois_rdms.h5"))])
     designs = [rsa.load_rdms(p) for p in sorted(bold_study.out.glob("sub-*/**/*designrdms.h5"))]
     assert len(designs) == 2
-    own = RDMs(np.concatenate([aligned_vectors(one, brains) for one in designs]),
-               rdm_descriptors={"participant": ["01", "01", "02", "02"]},
-               pattern_descriptors={"stimulus_id": brains.pattern_descriptors["stimulus_id"]})  # fmt: skip
+    own = RDMs(
+        np.concatenate([aligned_vectors(one, brains) for one in designs]),
+        rdm_descriptors={"participant": ["01", "01", "02", "02"]},
+        pattern_descriptors={"stimulus_id": brains.pattern_descriptors["stimulus_id"]},
+    )
     expected = rsa.compare_rdms_partial(models, brains, own, measure="pearson")
     table = pd.read_csv(bold_study.out / "group" / "scores.tsv", sep="\t")
     np.testing.assert_allclose(table["score"], expected.ravel())

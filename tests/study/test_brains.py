@@ -61,9 +61,13 @@ def test_regions_may_be_spheres_in_the_space_of_the_images(tiny_study: Any) -> N
     replace_rois(tiny_study, f'rois = {{ {centers}, coordinates = "MNI" }}')
     rois = regions_of(person_of(tiny_study))
     expected = rsa.sphere_rois(
-        {"a": (-6, -3, -3), "b": (6, 3, 0)}, radius_mm=4, space="MNI", reference_space="MNI",
-        reference=tiny_study.folder / "sub-01" / "mask+tlrc", mask=tiny_study.folder / "sub-01" / "mask+tlrc",
-    )  # fmt: skip
+        {"a": (-6, -3, -3), "b": (6, 3, 0)},
+        radius_mm=4,
+        space="MNI",
+        reference_space="MNI",
+        reference=tiny_study.folder / "sub-01" / "mask+tlrc",
+        mask=tiny_study.folder / "sub-01" / "mask+tlrc",
+    )
     np.testing.assert_array_equal(rois.labels, expected.labels)
     tiny_study.edit(('coordinates = "MNI"', 'coordinates = "TT_N27"'))
     with pytest.raises(InputError, match="coordinates are in TT_N27"):
@@ -118,16 +122,40 @@ def test_commands_screen_normalize_and_tell_what_was_left_out(tiny_study: Any, l
     betas = [own / f"betas_run-{run}+tlrc" for run in (1, 2, 3)]
     table = tiny_study.folder / "voxels.tsv"
     code, _, said = lines_of(
-        "rsa", "rdm", "--betas", *betas, "--mask", own / "mask+tlrc", "--rois", tiny_study.folder / "rois.nii.gz",
-        "--roi-table", tiny_study.folder / "rois.tsv", "--reliability", 0.3, "--normalize", "demean-runs,zscore-runs",
-        "--dissimilarity", "correlation", "--noise", "none", "--voxels", table, "--out", out,
-    )  # fmt: skip
+        "rsa",
+        "rdm",
+        "--betas",
+        *betas,
+        "--mask",
+        own / "mask+tlrc",
+        "--rois",
+        tiny_study.folder / "rois.nii.gz",
+        "--roi-table",
+        tiny_study.folder / "rois.tsv",
+        "--reliability",
+        0.3,
+        "--normalize",
+        "demean-runs,zscore-runs",
+        "--dissimilarity",
+        "correlation",
+        "--noise",
+        "none",
+        "--voxels",
+        table,
+        "--out",
+        out,
+    )
     assert code == 0, said
     data = rsa.screen_voxels(
-        rsa.load_patterns(betas, mask=own / "mask+tlrc", rois=rsa.load_rois(
-            tiny_study.folder / "rois.nii.gz", table=tiny_study.folder / "rois.tsv", mask=own / "mask+tlrc")),
+        rsa.load_patterns(
+            betas,
+            mask=own / "mask+tlrc",
+            rois=rsa.load_rois(
+                tiny_study.folder / "rois.nii.gz", table=tiny_study.folder / "rois.tsv", mask=own / "mask+tlrc"
+            ),
+        ),
         minimum_reliability=0.3,
-    )  # fmt: skip
+    )
     assert pd.read_csv(table, sep="\t")["kept"].tolist() == rsa.voxel_report(data)["kept"].tolist()
     data = rsa.normalize_patterns(rsa.normalize_patterns(data, "demean-runs"), "zscore-runs")
     expected = rsa.compute_rdms(data, rois="all", dissimilarity="correlation")
@@ -163,9 +191,13 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
     noise[..., 7] = 0  # a censored volume
     rsa.save_image(nib.Nifti1Image(noise, mask.affine), tiny_study.folder / "errts_01.nii.gz")
     replace_rois(
-        tiny_study, ROIS, normalize='["demean-runs"]', noise='"residuals"', precision='"diag"',
+        tiny_study,
+        ROIS,
+        normalize='["demean-runs"]',
+        noise='"residuals"',
+        precision='"diag"',
         residuals='"errts_{participant}.nii.gz"',
-    )  # fmt: skip
+    )
     person = person_of(tiny_study)
     data = data_of(person, tiny_study)
     for run in ("1", "2", "3"):
@@ -214,8 +246,10 @@ def test_a_region_without_a_score_is_left_out_and_said(
     monkeypatch.setattr(participants, "compute_rdms", without)
     with caplog.at_level(logging.INFO, logger="brainmap"):
         tiny_study.run()
-    read = {name: pd.read_csv(tiny_study.out / "group" / f"{name}.tsv", sep="\t") for name in
-            ("best_layers", "statistics", "recovery", "scores")}  # fmt: skip
+    read = {
+        name: pd.read_csv(tiny_study.out / "group" / f"{name}.tsv", sep="\t")
+        for name in ("best_layers", "statistics", "recovery", "scores")
+    }
     assert read["best_layers"]["roi"].tolist() == ["left-a", "right-a"]
     assert read["recovery"]["region"].tolist() == ["left-a", "right-a"]
     assert read["statistics"].query("roi == 'belt'")["p"].isna().all()
@@ -284,9 +318,14 @@ def test_searchlights_take_the_noise_covariance_of_each_sphere(tiny_study: Any) 
     person = person_of(tiny_study, "03")
     models = rsa.load_rdms(next(tiny_study.out.rglob("*net*rdms.h5")))
     wanted = rsa.searchlight(
-        data_of(person, tiny_study), models, mask=person.masks[0], radius_mm=6.0, dissimilarity="crossnobis",
-        noise="runs", shrinkage="eye",
-    )  # fmt: skip
+        data_of(person, tiny_study),
+        models,
+        mask=person.masks[0],
+        radius_mm=6.0,
+        dissimilarity="crossnobis",
+        noise="runs",
+        shrinkage="eye",
+    )
     maps = sorted(tiny_study.out.glob("sub-03/**/*conv1*stat-spearman*.nii.gz"))
     assert len(maps) == 1
     np.testing.assert_allclose(rsa.load_image(maps[0]).get_fdata(), wanted["conv1"].get_fdata(), rtol=1e-6)
@@ -294,8 +333,11 @@ def test_searchlights_take_the_noise_covariance_of_each_sphere(tiny_study: Any) 
 
 @pytest.mark.parametrize(("noise", "wanted"), [("none", "precision = 'sphere' needs [brain] noise"), ("runs", None)])
 def test_a_covariance_of_spheres_needs_noise_to_come_from(tiny_study: Any, noise: str, wanted: str | None) -> None:
-    tiny_study.edit(("radius_mm = 6.0", 'radius_mm = 6.0\nprecision = "sphere"'), SILENT,
-                    ('space = "MNI152Lin"', f'space = "MNI152Lin"\nnoise = "{noise}"'))  # fmt: skip
+    tiny_study.edit(
+        ("radius_mm = 6.0", 'radius_mm = 6.0\nprecision = "sphere"'),
+        SILENT,
+        ('space = "MNI152Lin"', f'space = "MNI152Lin"\nnoise = "{noise}"'),
+    )
     problems = check_study(Context(load_study(tiny_study.file))).problems
     assert bool(problems) == (wanted is not None)
     assert wanted is None or wanted in problems[0]

@@ -24,8 +24,9 @@ def values(study: Any, pattern: str) -> Any:
 
 
 def test_ceilings_are_images_of_the_group_and_bound_the_mean_of_every_layer(tiny_results: Any) -> None:
-    lower, upper = (values(tiny_results, f"group/*desc-searchlight_stat-{s}ceiling_statmap.nii.gz")
-                    for s in ("lower", "upper"))  # fmt: skip
+    lower, upper = (
+        values(tiny_results, f"group/*desc-searchlight_stat-{s}ceiling_statmap.nii.gz") for s in ("lower", "upper")
+    )
     there = np.isfinite(lower)
     assert there.any()
     np.testing.assert_array_equal(there, np.isfinite(upper))

@@ -68,8 +68,13 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
     """`noise-only` has the form of the brain's dissimilarity, here correlation."""
     light = ("[searchlight]\nradius_mm = 6.0\n", "")
     silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
-    tiny_study.edit(light, silent, PEARSON, ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["noise-only"]\n'),
-                    ('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'))
+    tiny_study.edit(
+        light,
+        silent,
+        PEARSON,
+        ("\n[rsa]\n", '\n[rsa]\ncontrol_for = ["noise-only"]\n'),
+        ('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'),
+    )
     text = tiny_study.file.read_text()
     first, third = text.index("[[brain]]"), text.rindex("[[brain]]")
     only = text[third:].replace("betas_run-{run}.nii", "s_run-{run}_desc-lsa_betas.nii")
@@ -89,9 +94,13 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
     def write(seed: int, level: str = "stimulus", known: bool = True) -> None:
         vectors = np.random.default_rng(seed).random((2, len(names) * (len(names) - 1) // 2))
         items = {"stimulus_id": names} | ({"noise_variance": variance} if known else {})
-        rdms = RDMs(vectors, dissimilarity_measure="seconds", descriptors={"level": level},
-                    rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
-                    pattern_descriptors=items)  # fmt: skip
+        rdms = RDMs(
+            vectors,
+            dissimilarity_measure="seconds",
+            descriptors={"level": level},
+            rdm_descriptors={"name": ["noise-only", "elapsed-time"]},
+            pattern_descriptors=items,
+        )
         rsa.save_rdms(rdms, file)
 
     write(0, "condition")

@@ -289,9 +289,11 @@ def test_crossnobis_scores_are_those_of_rsatoolbox(tiny_study: Any) -> None:
 
 def test_correlation_scores_of_one_run_are_those_of_rsatoolbox(tiny_study: Any) -> None:
     tiny_study.edit(
-        ("betas_run-{run}", "betas_run-2"), ('"crossnobis"', '"correlation"'), ('"rho-a"', '"spearman"'),
+        ("betas_run-{run}", "betas_run-2"),
+        ('"crossnobis"', '"correlation"'),
+        ('"rho-a"', '"spearman"'),
         ("[searchlight]\nradius_mm = 6.0\n", ""),
-    )  # fmt: skip
+    )
     tiny_study.run("01", "03")
     for participant in ("01", "03"):
         wanted = scores_by_rsatoolbox(tiny_study, participant, method="correlation", measure="spearman", runs=(2,))

@@ -13,9 +13,7 @@ import pytest
 from brainmap import rsa
 
 PLAIN = "radius_mm = 6.0\n"
-TFCE = (
-    'radius_mm = 6.0\ngroup = { correction = "tfce", neighbors = 26, differences = [["conv3", "conv1"]] }\n'
-)
+TFCE = 'radius_mm = 6.0\ngroup = { correction = "tfce", neighbors = 26, differences = [["conv3", "conv1"]] }\n'
 
 
 def maps_of(study: Any, desc: str, stat: str) -> Any:
@@ -105,12 +103,13 @@ def test_the_page_draws_differences_that_are_significant_and_names_the_others(tm
     p = np.where(values != 0, 0.01, 1).astype(np.float32)
     image = Nifti1Image(values, affine)
     content = ReportContent(
-        title="two layers", map_measure="spearman",
+        title="two layers",
+        map_measure="spearman",
         maps={"conv2": Nifti1Image(np.abs(values), affine)},
         difference_maps={"conv4 - conv2": image, "conv4 - conv3": image},
         difference_p_maps={"conv4 - conv2": Nifti1Image(p, affine), "conv4 - conv3": Nifti1Image(p * 0 + 1, affine)},
         difference_clusters=pd.DataFrame({"layer": ["conv4 - conv2"], "x": [-42.0], "peak_roi": ["A1"], "p": [0.01]}),
-    )  # fmt: skip
+    )
     page = write_report(content, tmp_path / "page.html").read_text()
     assert (tmp_path / "figures" / "difference-conv4-conv2.png").stat().st_size > 10_000
     assert not (tmp_path / "figures" / "difference-conv4-conv3.png").exists()

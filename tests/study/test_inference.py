@@ -67,7 +67,8 @@ def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, ov
     np.testing.assert_allclose(pairs["p_corrected"], wanted.pairs["p_corrected"])
     assert list(pairs)[:5] == ["network", "layer", "other_network", "other_layer", "roi"]
     assert "100 bootstrap resamples of " + over.replace("both", "participants and conditions") in note(
-        tiny_study, "differences")  # fmt: skip
+        tiny_study, "differences"
+    )
     wanted_here = rsa.score_differences(rsa.compare_rdms(models, brains.subset("roi", "belt"), measure="pearson"))
     np.testing.assert_allclose(pairs.loc[pairs["roi"] == "belt", "p_these_sounds"], wanted_here["p"])
     assert (pairs["test"] == "bootstrap").all()
@@ -133,12 +134,15 @@ def test_partial_scores_are_tested_over_participants_and_say_so(tiny_study: Any)
     assert about["Generalizes"].startswith("partial scores have no relabeling, so that the test over participants")
 
 
-@pytest.mark.parametrize(("text", "zero", "differences"), [
-    ('zero = "participants"', "these sounds only", "these sounds only"),
-    ('zero = "bootstrap", bootstrap = 100', "bootstrap", "bootstrap"),
-    ('differences = "participants", bootstrap = 100', "sounds relabeled", "these sounds only"),
-    ("permutations = 0", "these sounds only", "these sounds only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "zero", "differences"),
+    [
+        ('zero = "participants"', "these sounds only", "these sounds only"),
+        ('zero = "bootstrap", bootstrap = 100', "bootstrap", "bootstrap"),
+        ('differences = "participants", bootstrap = 100', "sounds relabeled", "these sounds only"),
+        ("permutations = 0", "these sounds only", "these sounds only"),
+    ],
+)
 def test_every_test_can_be_chosen(tiny_study: Any, text: str, zero: str, differences: str) -> None:
     tiny_study.edit(with_inference(text), *QUICK)
     tiny_study.run()
@@ -155,16 +159,21 @@ def test_every_test_can_be_chosen(tiny_study: Any, text: str, zero: str, differe
 def test_three_words_leave_no_p_and_the_test_over_participants_stands_alone() -> None:
     rng, settings = np.random.default_rng(0), Rsa()
     three = rsa.compute_rdms(rng.normal(size=(3, 5)), descriptors={"stimulus_id": list("abc")})
-    assert choose_zero(settings, three) == (
-        "participants", "3 stimuli exchanged: 6 relabelings leave no p under 0.05")  # fmt: skip
+    assert choose_zero(settings, three) == ("participants", "3 stimuli exchanged: 6 relabelings leave no p under 0.05")
     four = rsa.compute_rdms(rng.normal(size=(4, 5)), descriptors={"stimulus_id": list("abcd")})
     assert choose_zero(settings, four).kind == "relabeling"
 
 
-@pytest.mark.parametrize(("n", "words", "measure", "kind"), [
-    (16, 16, "rho-a", "bootstrap"), (15, 15, "rho-a", "participants"), (32, 16, "rho-a", "bootstrap"),
-    (16, 8, "rho-a", "participants"), (16, 16, "tau-a", "participants"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "words", "measure", "kind"),
+    [
+        (16, 16, "rho-a", "bootstrap"),
+        (15, 15, "rho-a", "participants"),
+        (32, 16, "rho-a", "bootstrap"),
+        (16, 8, "rho-a", "participants"),
+        (16, 16, "tau-a", "participants"),
+    ],
+)
 def test_differences_are_bootstrapped_from_sixteen_sounds_on(n: int, words: int, measure: Any, kind: str) -> None:
     items = {"stimulus_id": [f"s{k}" for k in range(n)], "condition": [f"w{k % words}" for k in range(n)]}
     rdm = rsa.compute_rdms(np.random.default_rng(0).normal(size=(n, 5)), descriptors=items)
@@ -192,8 +201,10 @@ def test_without_a_bootstrap_layers_are_compared_over_participants(tiny_results:
 def test_rdms_of_runs_repeat_in_a_table_of_each_participant_and_of_all(tiny_study: Any) -> None:
     tiny_study.edit(('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'), *QUICK)
     tiny_study.run()
-    own = [pd.read_csv(path, sep="\t", dtype={"participant": str}) for path in
-           sorted(tiny_study.out.glob("sub-*/func/*_reliability.tsv"))]  # fmt: skip
+    own = [
+        pd.read_csv(path, sep="\t", dtype={"participant": str})
+        for path in sorted(tiny_study.out.glob("sub-*/func/*_reliability.tsv"))
+    ]
     assert [one["participant"].unique().tolist() for one in own] == [["01"], ["02"], ["03"]]
     assert (own[0]["n"] == 3).all()
     assert (own[0]["splits"] == 3).all()
@@ -222,15 +233,21 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     assert "signed-rank test over participants" not in page
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
-    ([with_inference('over = "subjects"')], "over: wanted 'both', 'participants' or 'conditions'"),
-    ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
-    ([with_inference('zero = "relabeling"'), CONTROLLED], "not by relabeling"),
-    ([with_inference('zero = "bootstrap", bootstrap = 0')], "bootstrap = 0: found a test that asks for a bootstrap"),
-    ([with_inference('zero = "relabeling", permutations = 0')], "permutations = 0: found zero = 'relabeling'"),
-    ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "'corr_cov' has no partial form"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
+        ([with_inference('over = "subjects"')], "over: wanted 'both', 'participants' or 'conditions'"),
+        ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
+        ([with_inference('zero = "relabeling"'), CONTROLLED], "not by relabeling"),
+        (
+            [with_inference('zero = "bootstrap", bootstrap = 0')],
+            "bootstrap = 0: found a test that asks for a bootstrap",
+        ),
+        ([with_inference('zero = "relabeling", permutations = 0')], "permutations = 0: found zero = 'relabeling'"),
+        ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "'corr_cov' has no partial form"),
+    ],
+)
 def test_what_cannot_be_tested_is_said(tiny_study: Any, changes: Any, words: str) -> None:
     tiny_study.edit(*changes)
     with pytest.raises(InputError, match=words):

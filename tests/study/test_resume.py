@@ -60,20 +60,29 @@ CHANGES = [
     ("a condition's name", a_condition, NETWORK | ROIS | LIGHTS | CEILINGS | {"group_rois", "explain_cam"} | PAGE),
     ("one participant's betas", one_beta, {"sub-01_rois", "sub-01_searchlight"} | GROUP | CEILINGS | PAGE),
     ("the regions", region_names, ROIS | GROUP | PAGE),
-    ("network dissimilarity", setting("layers = [", 'dissimilarity = "cosine"\nlayers = ['),
-     NETWORK | ROIS | LIGHTS | GROUP | PAGE),
+    (
+        "network dissimilarity",
+        setting("layers = [", 'dissimilarity = "cosine"\nlayers = ['),
+        NETWORK | ROIS | LIGHTS | GROUP | PAGE,
+    ),
     ("searchlight radius", setting("radius_mm = 6.0", "radius_mm = 7.0"), LIGHTS | CEILINGS | {"group_maps"} | PAGE),
-    ("searchlight measure", setting("radius_mm = 6.0", 'radius_mm = 6.0\nmeasure = "pearson"'),
-     LIGHTS | CEILINGS | {"group_maps", "maps"} | PAGE),
+    (
+        "searchlight measure",
+        setting("radius_mm = 6.0", 'radius_mm = 6.0\nmeasure = "pearson"'),
+        LIGHTS | CEILINGS | {"group_maps", "maps"} | PAGE,
+    ),
     ("rsa measure", setting('measure = "rho-a"', 'measure = "spearman"'), ROIS | {"group_rois"} | PAGE),
-    ("rsa dissimilarity", setting('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'),
-     ROIS | {"group_rois"} | PAGE),
+    (
+        "rsa dissimilarity",
+        setting('dissimilarity = "crossnobis"', 'dissimilarity = "correlation"'),
+        ROIS | {"group_rois"} | PAGE,
+    ),
     ("correction", setting("splits = 4", 'splits = 4, correction = "bonferroni"'), {"group_rois"} | PAGE),
     ("maximization steps", setting("steps = 2", "steps = 3"), {"explain_maximization"} | PAGE),
     ("cam method", setting("[explain]", '[explain]\ncam = { method = "hires-cam" }'), {"explain_cam"} | PAGE),
     ("seed", setting("seed = 0", "seed = 1"), {"group_rois", "explain_maximization"} | PAGE),
     ("question", setting("seed = 0", 'seed = 0\nquestion = "Why?"'), PAGE),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "expected"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
@@ -103,8 +112,9 @@ def test_touched_and_moved_inputs_compute_nothing(finished: Any) -> None:
     times = {p: p.stat().st_mtime_ns for p in finished.out.rglob("*")}
     assert finished.run() <= PAGE  # which shows the study's settings
     assert {p for p, then in times.items() if p.stat().st_mtime_ns != then and p.is_file()} <= {
-        finished.out / "report.html", finished.out / ".brainmap" / "report.json",
-    }  # fmt: skip
+        finished.out / "report.html",
+        finished.out / ".brainmap" / "report.json",
+    }
 
 
 def test_a_second_run_changes_no_file_and_is_quick(finished: Any) -> None:

@@ -34,8 +34,12 @@ def content(study: Any) -> Any:
 @pytest.mark.bits
 def test_participants_one_by_one_on_two_threads_end_as_all_at_once(tiny_study: Any, tiny_results: Any) -> None:
     assert tiny_study.run("01", jobs=2) == {
-        "description", "network-net", "maps", "sub-01_rois", "sub-01_searchlight",
-    }  # fmt: skip
+        "description",
+        "network-net",
+        "maps",
+        "sub-01_rois",
+        "sub-01_searchlight",
+    }
     assert not (tiny_study.out / "group").exists()
     assert tiny_study.run("02", "03", jobs=2) == {f"sub-0{k}_{s}" for k in (2, 3) for s in ("rois", "searchlight")}
     computed = tiny_study.run(jobs=2)

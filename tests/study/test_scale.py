@@ -249,9 +249,13 @@ def scheduler() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1",
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
             dashboard_address=None,
-        ) as cluster:  # fmt: skip
+        ) as cluster:
             yield cluster.scheduler_address
 
 
@@ -424,8 +428,19 @@ def test_the_demo_on_two_dask_workers_one_of_them_killed_is_the_demo_on_threads(
     shutil.copytree(here, there)
     assert _start(here).wait() == 0
     with dask_processes(tmp_path) as (address, workers):
-        command = [sys.executable, "-m", "brainmap", "run", "study.toml", "--device", "cpu", "--backend", "dask",
-                   "--dask-scheduler", address]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "brainmap",
+            "run",
+            "study.toml",
+            "--device",
+            "cpu",
+            "--backend",
+            "dask",
+            "--dask-scheduler",
+            address,
+        ]
         with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(command, cwd=there, stdout=log, stderr=log)
             chunks = there / "derivatives" / "brainmap" / ".brainmap" / "chunks"
@@ -460,16 +475,23 @@ def dask_processes(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[by
 
     try:
         start(
-            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0",
-            "--scheduler-file", str(file),
-        )  # fmt: skip
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--scheduler-file",
+            str(file),
+        )
         while not file.exists():
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
-        yield address, [
-            start("worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-            for _ in range(2)
-        ]
+        yield (
+            address,
+            [start("worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1") for _ in range(2)],
+        )
     finally:
         for process in started:
             process.kill()

@@ -44,8 +44,10 @@ def write_surface(folder: Path, sounds: list[str]) -> None:
     for hemi, side, x in (("L", "CortexLeft", -30.0), ("R", "CortexRight", 30.0)):
         points, triangles = ball(x)
         meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": side})
-        arrays = [nib.gifti.GiftiDataArray(points.astype("f4"), intent="NIFTI_INTENT_POINTSET", meta=meta),
-                  nib.gifti.GiftiDataArray(triangles.astype("i4"), intent="NIFTI_INTENT_TRIANGLE")]  # fmt: skip
+        arrays = [
+            nib.gifti.GiftiDataArray(points.astype("f4"), intent="NIFTI_INTENT_POINTSET", meta=meta),
+            nib.gifti.GiftiDataArray(triangles.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"),
+        ]
         nib.save(nib.GiftiImage(darrays=arrays), folder / f"{hemi}.mid.surf.gii")
     labels = np.repeat([1, 2], N // 2)[:, None].astype("f4")
     names = {"left": {1: "up", 2: "down"}, "right": {1: "up", 2: "down"}}
@@ -91,9 +93,12 @@ def test_a_study_on_the_surface_runs_to_its_page(surface_study: Any) -> None:
     files = [str(study.folder / "sub-01" / f"run-{run}_hemi-{{hemi}}.func.gii") for run in (1, 2, 3)]
     data = rsa.load_surface_patterns(files, stimuli=study.folder / "stimuli.tsv")
     expected = surface_searchlight(
-        data, rsa.load_rdms(study.out / "rdms" / "network-net_rdms.h5"), radius_mm=18, metric="geodesic",
+        data,
+        rsa.load_rdms(study.out / "rdms" / "network-net_rdms.h5"),
+        radius_mm=18,
+        metric="geodesic",
         mesh=str(study.folder / "{hemi}.mid.surf.gii"),
-    )  # fmt: skip
+    )
     found = rsa.load_surface(str(own / maps[0].replace("hemi-L", "hemi-{hemi}")))
     name = next(name for name in expected if name.endswith("conv1"))
     np.testing.assert_allclose(found.values[:, 0], expected[name].values[:, 0], rtol=1e-6)
@@ -139,6 +144,6 @@ def test_the_check_tells_vertices_and_refuses_a_study_of_both_kinds(surface_stud
     assert findings.problems == ()
     assert findings.table.loc[0, ["grid", "voxels", "ROIs", "patterns"]].tolist() == ["90+90", "180", 4, 24]
     volume = BRAIN.replace('"01", "02", "03"', '"04"').replace("_hemi-{hemi}.func.gii", ".nii.gz")
-    surface_study.edit(("[rsa]", volume.replace('space =', 'mask = "m.nii"\nspace =')))
+    surface_study.edit(("[rsa]", volume.replace("space =", 'mask = "m.nii"\nspace =')))
     with pytest.raises(InputError, match="found both, wanted a study of each"):
         load_study(surface_study.file)

@@ -19,8 +19,16 @@ SHORTEST_S = 0.5
 def _picture(axes: Axes, values: NDArray[Any], seconds: float, label: str, *, quantity: str = "sound") -> Any:
     limit = float(np.abs(values).max())
     low, high = (-limit, limit) if quantity == "signed" else (None, None)
-    image = axes.imshow(values, origin="lower", aspect="auto", cmap=colormap(quantity), interpolation="nearest",
-                        extent=(0, seconds, -0.5, len(values) - 0.5), vmin=low, vmax=high)  # fmt: skip
+    image = axes.imshow(
+        values,
+        origin="lower",
+        aspect="auto",
+        cmap=colormap(quantity),
+        interpolation="nearest",
+        extent=(0, seconds, -0.5, len(values) - 0.5),
+        vmin=low,
+        vmax=high,
+    )
     axes.set_ylabel(label)
     return image
 

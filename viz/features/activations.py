@@ -80,12 +80,19 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
         if units > most:
             values = values[:, np.linspace(0, units - 1, most).astype(int)]
         scores, names = tuned_to_conditions(values, conditions)
-        image = bare(axes).imshow(scores, cmap=colormap("signed"), vmin=-3, vmax=3, aspect="auto",
-                                  interpolation="nearest")  # fmt: skip
+        image = bare(axes).imshow(
+            scores, cmap=colormap("signed"), vmin=-3, vmax=3, aspect="auto", interpolation="nearest"
+        )
         dead = values.shape[1] - scores.shape[1]
         axes.set_title(f"{layer}  ", fontsize=8.5, loc="left", pad=2)
-        axes.set_title(f"{units} units" + (f", {dead} never differ" if dead else ""), fontsize=7, loc="right", pad=2,
-                       color=MUTED, fontweight="normal")  # fmt: skip
+        axes.set_title(
+            f"{units} units" + (f", {dead} never differ" if dead else ""),
+            fontsize=7,
+            loc="right",
+            pad=2,
+            color=MUTED,
+            fontweight="normal",
+        )
     for axes in grid.ravel()[len(layers) :]:
         axes.set_visible(False)
     if n <= 24:

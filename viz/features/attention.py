@@ -58,8 +58,15 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     limit = map_scale(np.nan_to_num(mean))
     figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
     axes = bare(figure.subplots())
-    image = axes.imshow(mean.reshape(n, n * steps), cmap=colormap("signed"), vmin=-limit, vmax=limit, aspect="auto",
-                        extent=(0, n, n, 0), interpolation="nearest")  # fmt: skip
+    image = axes.imshow(
+        mean.reshape(n, n * steps),
+        cmap=colormap("signed"),
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        extent=(0, n, n, 0),
+        interpolation="nearest",
+    )
     for edge in range(1, n):
         axes.axhline(edge, color="white", lw=2)
         axes.axvline(edge, color="white", lw=2)
@@ -120,8 +127,10 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     what = "share of the input covered" + (" (entropy)" if cover.measure == "entropy" else " (area)")
     left.set_xlabel(what)
     test = "sign flips" if n <= 20 else "random sign flips"
-    left.set_title(f"own {cover.own:.2f}, others {cover.others:.2f} (p = {cover.p:.2g}, {test} over "
-                   f"{cover.n_words} words)", fontsize=8.5)  # fmt: skip
+    left.set_title(
+        f"own {cover.own:.2f}, others {cover.others:.2f} (p = {cover.p:.2g}, {test} over {cover.n_words} words)",
+        fontsize=8.5,
+    )
     top = float(np.nanmax(cover.matrix)) or 1.0
     image = bare(right).imshow(cover.matrix, cmap=colormap("score"), vmin=0, vmax=top, interpolation="nearest")
     right.set_xticks(np.arange(n), names, rotation=90)
@@ -139,11 +148,13 @@ def _draw_pairs(axes: Axes, table: Any) -> None:
     rows = np.arange(len(table))
     axes.hlines(rows, table["others"], table["own"], color="#c9d0d6", lw=2, zorder=1)
     axes.scatter(table["own"], rows, s=28, color=WARM, zorder=3, label="its own class")
-    axes.scatter(table["others"], rows, s=26, facecolor="white", edgecolor=ACCENT, lw=1.3, zorder=2,
-                 label="all other classes")  # fmt: skip
+    axes.scatter(
+        table["others"], rows, s=26, facecolor="white", edgecolor=ACCENT, lw=1.3, zorder=2, label="all other classes"
+    )
     axes.set_yticks(rows, list(table["word"]))
     axes.set_ylim(-1.7, len(table) - 0.3)  # the legend has the lowest row
     axes.set_xlim(0, max(1.0, float(table[["own", "others"]].max().max()) * 1.02))
     axes.grid(axis="x", color="#eceff1", lw=0.7)
-    axes.legend(loc="lower center", ncols=2, fontsize=7.5, facecolor="white", edgecolor="none", framealpha=1,
-                handletextpad=0.2)  # fmt: skip
+    axes.legend(
+        loc="lower center", ncols=2, fontsize=7.5, facecolor="white", edgecolor="none", framealpha=1, handletextpad=0.2
+    )

@@ -181,8 +181,15 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
         hertz = draw_spectrogram(above, audio[item], rate)
         above.set_title(_heading(found, rows[column], word), fontsize=9)
         height = np.log(edges / hertz[0]) / np.log(hertz[-1] / hertz[0])
-        drawn = below.pcolormesh(np.linspace(0, seconds, maps[column].shape[1] + 1), height, maps[column],
-                                 cmap=colormap("signed"), vmin=-limit, vmax=limit, rasterized=True)  # fmt: skip
+        drawn = below.pcolormesh(
+            np.linspace(0, seconds, maps[column].shape[1] + 1),
+            height,
+            maps[column],
+            cmap=colormap("signed"),
+            vmin=-limit,
+            vmax=limit,
+            rasterized=True,
+        )
         bare(below).set(xlim=(0, seconds), ylim=(0, 1))
         _time_ticks(below, seconds, width=seconds)
     for axes in grid[:, 0]:

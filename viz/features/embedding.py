@@ -90,14 +90,24 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
         _draw_points(axes, one, styles, named)
     for axes in grid[len(listed) :]:
         axes.set_visible(False)
-    marks = [Line2D([], [], color=color, marker=mark, ls="", ms=4, label=name)
-             for name, (color, mark) in styles.items()]  # fmt: skip
-    if len(styles) <= len(COLORS) * 4:
-        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(styles), 4 * columns), fontsize=7,
-                      handletextpad=0.1, columnspacing=0.9)  # fmt: skip
-    head = title or {"pca": "Sounds by their principal components", "tsne": "Sounds by their neighborhoods (t-SNE)"}[
-        listed[0].method
+    marks = [
+        Line2D([], [], color=color, marker=mark, ls="", ms=4, label=name) for name, (color, mark) in styles.items()
     ]
+    if len(styles) <= len(COLORS) * 4:
+        figure.legend(
+            handles=marks,
+            loc="outside lower center",
+            ncols=min(len(styles), 4 * columns),
+            fontsize=7,
+            handletextpad=0.1,
+            columnspacing=0.9,
+        )
+    head = (
+        title
+        or {"pca": "Sounds by their principal components", "tsne": "Sounds by their neighborhoods (t-SNE)"}[
+            listed[0].method
+        ]
+    )
     return headline(figure, head)
 
 
@@ -130,6 +140,7 @@ def _draw_names(axes: Axes, points: Any, conditions: Any, styles: dict[str, tupl
         if any((np.abs(middle - other) / span < (0.14, 0.055)).all() for other in placed):
             continue
         placed.append(middle)
-        text = axes.text(middle[0], middle[1], name, color=color, fontsize=7, ha="center", va="center",
-                         fontweight="bold")  # fmt: skip
+        text = axes.text(
+            middle[0], middle[1], name, color=color, fontsize=7, ha="center", va="center", fontweight="bold"
+        )
         text.set_path_effects([effects.withStroke(linewidth=1.8, foreground="white")])

@@ -19,9 +19,13 @@ _SPECTROGRAM = 400  # samples; a shorter crop shows nothing in a spectrogram
 
 @styled
 def plot_exemplars(
-    exemplars: Any, *, units: Sequence[int] | None = None, most: int = 9, spectrograms: bool | None = None,
+    exemplars: Any,
+    *,
+    units: Sequence[int] | None = None,
+    most: int = 9,
+    spectrograms: bool | None = None,
     title: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """The stretches of sounds that drive units most: a row a unit, the strongest first.
 
     Every panel is exactly what the unit's receptive field saw, with its word and when it was heard. Gray parts of a
@@ -60,16 +64,24 @@ def plot_exemplars(
     both = flat and (exemplars.crops.shape[-1] >= _SPECTROGRAM if spectrograms is None else spectrograms)
     high = 1.28 if both else 0.85 if flat else 1.2
     figure = Figure(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
-    rows = figure.subplots(len(chosen) * (2 if both else 1), columns, squeeze=False,
-                           height_ratios=[1, 2] * len(chosen) if both else None)  # fmt: skip
+    rows = figure.subplots(
+        len(chosen) * (2 if both else 1), columns, squeeze=False, height_ratios=[1, 2] * len(chosen) if both else None
+    )
     for axes in rows.ravel():
         bare(axes)
     for at, unit in enumerate(chosen):
         mine = table[table["unit"] == unit]
         name = str(mine["label"].iloc[0])
         upper = rows[2 * at if both else at]
-        upper[0].set_ylabel(name if not name.isdigit() else f"unit {name}", rotation=0, ha="right", va="center",
-                            color=INK, fontweight="bold", fontsize=8.5)  # fmt: skip
+        upper[0].set_ylabel(
+            name if not name.isdigit() else f"unit {name}",
+            rotation=0,
+            ha="right",
+            va="center",
+            color=INK,
+            fontweight="bold",
+            fontsize=8.5,
+        )
         for column, (index, row) in enumerate(mine.iloc[:columns].iterrows()):
             crop = exemplars.crops[index]
             if not flat:
@@ -100,8 +112,14 @@ def _draw_crop(axes: Axes, wave: Any, row: Any) -> None:
     if len(wave) >= 64:
         draw_wave(axes, wave, bins=160)
     else:  # so few samples that each can be seen
-        axes.plot(np.linspace(0, 1, len(wave)), wave / max(float(np.abs(wave).max()), 1e-12), color=INK, lw=1.0,
-                  marker="o", ms=2)  # fmt: skip
+        axes.plot(
+            np.linspace(0, 1, len(wave)),
+            wave / max(float(np.abs(wave).max()), 1e-12),
+            color=INK,
+            lw=1.0,
+            marker="o",
+            ms=2,
+        )
         axes.set(xlim=(-0.03, 1.03), ylim=(-1.15, 1.15))
     if row["outside"]:
         before = max(0, -int(row["start"])) / len(wave)
@@ -112,9 +130,13 @@ def _draw_crop(axes: Axes, wave: Any, row: Any) -> None:
 
 @styled
 def plot_neighbors(
-    neighbors: Any, sounds: Any, *, spaces: Sequence[str] | None = None, items: Sequence[str] | None = None,
+    neighbors: Any,
+    sounds: Any,
+    *,
+    spaces: Sequence[str] | None = None,
+    items: Sequence[str] | None = None,
     title: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """How often a sound's neighbors are of its own condition, space by space, and the neighbors of some sounds.
 
     Parameters
@@ -169,8 +191,9 @@ def _spread(neighbors: Any, apart: int) -> list[str]:
 def _draw_precision(axes: Axes, neighbors: Any) -> None:
     table = neighbors.precision[neighbors.precision["condition"] == "all"]
     colors = layer_colors([space for space in neighbors.spaces if space != "waveform"])
-    axes.barh(np.arange(len(table)), table["precision"], color=[colors.get(s, MUTED) for s in table["space"]],
-              height=0.7)  # fmt: skip
+    axes.barh(
+        np.arange(len(table)), table["precision"], color=[colors.get(s, MUTED) for s in table["space"]], height=0.7
+    )
     chance = float(table["chance"].iloc[0])
     axes.axvline(chance, color=WARM, lw=1, ls=(0, (3, 2)))
     axes.text(chance + 0.02, -0.5, "chance", color=WARM, fontsize=7.5, va="bottom")
@@ -196,6 +219,12 @@ def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: 
         row[0].patch.set_facecolor("#f2ede2")
         for axes, one in zip(row[1:], found.itertuples(), strict=False):
             draw_wave(axes, waves[where[one.neighbor]], bins=100, color=INK if one.same else WARM)
-            axes.set_title(str(one.neighbor_condition), fontsize=7.5, pad=1, loc="center", fontweight="normal",
-                           color=INK if one.same else WARM)  # fmt: skip
+            axes.set_title(
+                str(one.neighbor_condition),
+                fontsize=7.5,
+                pad=1,
+                loc="center",
+                fontweight="normal",
+                color=INK if one.same else WARM,
+            )
     panel.suptitle(f"neighbors in {space}", fontsize=8.5, fontweight="bold")

@@ -57,8 +57,11 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
     InputError
         No curves, too many methods to tell apart, or scores of different kinds in one panel.
     """
-    listed = [(name, one) for name, found in results.items() for one in (found if isinstance(found, list | tuple)
-                                                                        else [found])]  # fmt: skip
+    listed = [
+        (name, one)
+        for name, found in results.items()
+        for one in (found if isinstance(found, list | tuple) else [found])
+    ]
     colors = _line_colors([name for name, _ in listed], "plot_deletion")
     orders = [order for order in ("deletion", "insertion") if any(c.order == order for _, c in listed)]
     kinds = {(c.score, c.fill) for _, c in listed}
@@ -79,8 +82,13 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         axes.set_xlim(0, 1)
         if score == "probability":  # an interval may reach beyond, a probability cannot
             axes.set_ylim(0, 1)
-        axes.legend(fontsize=7, frameon=False, title="area under the curve", title_fontsize=7,
-                    loc="upper right" if order == "deletion" else "lower right")  # fmt: skip
+        axes.legend(
+            fontsize=7,
+            frameon=False,
+            title="area under the curve",
+            title_fontsize=7,
+            loc="upper right" if order == "deletion" else "lower right",
+        )
     figure.axes[0].set_ylabel(f"{score} of the class")
     return headline(figure, title or "Do maps mark what the class depends on?")
 
@@ -126,8 +134,9 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     axes.set(xlim=(-0.2, len(layers) - 0.8), ylim=(min(-0.25, axes.get_ylim()[0]), 1.03))
     axes.set_xlabel("drawn anew, together with all layers to the left")
     axes.set_ylabel("rank correlation with the\nmap of the trained network")
-    axes.legend(fontsize=7.5, frameon=False, loc="upper right", title="band: 5th to 95th percentile of sounds",
-                title_fontsize=7)  # fmt: skip
+    axes.legend(
+        fontsize=7.5, frameon=False, loc="upper right", title="band: 5th to 95th percentile of sounds", title_fontsize=7
+    )
     return headline(figure, title or "What is left of maps when the network forgets")
 
 
@@ -184,9 +193,13 @@ def plot_localization(
 
 
 def _draw_found(
-    axes: Axes, mine: pd.DataFrame, pairs: Sequence[tuple[str, str]], colors: Mapping[str, str],
-    truth: tuple[float, float], seconds: float,
-) -> None:  # fmt: skip
+    axes: Axes,
+    mine: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    colors: Mapping[str, str],
+    truth: tuple[float, float],
+    seconds: float,
+) -> None:
     axes.axvspan(*truth, color="#f0d9b5", lw=0, zorder=0)
     for row, (network, method) in enumerate(pairs):
         one = mine[(mine["network"] == network) & (mine["method"] == method)].iloc[0]
@@ -198,9 +211,13 @@ def _draw_found(
 
 
 def _draw_errors(
-    figure: Figure, grid: Any, table: pd.DataFrame, pairs: Sequence[tuple[str, str]], names: Sequence[str],
+    figure: Figure,
+    grid: Any,
+    table: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    names: Sequence[str],
     colors: Mapping[str, str],
-) -> None:  # fmt: skip
+) -> None:
     parts = [table[(table["network"] == network) & (table["method"] == method)] for network, method in pairs]
     shades = [colors[method] for _, method in pairs]
     left, right = figure.add_subplot(grid[2, :6]), figure.add_subplot(grid[2, 6:])
@@ -211,9 +228,17 @@ def _draw_errors(
     left.set(xlim=(0, 108), ylim=(len(pairs) - 0.5, -0.5))
     left.set_yticks(range(len(pairs)), names, fontsize=7)
     left.set_xlabel("localization error [% of sounds with IoU below .5]", fontsize=8)
-    drawn = right.boxplot([part["error_ms"] for part in parts], orientation="horizontal", positions=range(len(pairs)),
-                          widths=0.6, patch_artist=True, showfliers=False, medianprops={"color": INK},
-                          whiskerprops={"color": SOFT, "lw": 0.8}, capprops={"color": SOFT, "lw": 0.8})  # fmt: skip
+    drawn = right.boxplot(
+        [part["error_ms"] for part in parts],
+        orientation="horizontal",
+        positions=range(len(pairs)),
+        widths=0.6,
+        patch_artist=True,
+        showfliers=False,
+        medianprops={"color": INK},
+        whiskerprops={"color": SOFT, "lw": 0.8},
+        capprops={"color": SOFT, "lw": 0.8},
+    )
     for box, shade in zip(drawn["boxes"], shades, strict=True):
         box.set(facecolor=shade, alpha=0.75, edgecolor=SOFT, lw=0.6)
     right.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, None))

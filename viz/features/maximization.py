@@ -71,8 +71,11 @@ def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
     grid = figure.add_gridspec(2, 4, width_ratios=[2.9, 1, 1, 1], height_ratios=[1.25, 1])
     _similarity(figure, figure.add_subplot(grid[:, 0]), found, n)
     _spectra(figure.add_subplot(grid[0, 1:]), found)
-    measures = (("flatness", "flatness\n(1: white noise)"), ("above_4khz", "power above\n4 kHz"),
-                ("tonal_share", "power in\ntonal lines"))  # fmt: skip
+    measures = (
+        ("flatness", "flatness\n(1: white noise)"),
+        ("above_4khz", "power above\n4 kHz"),
+        ("tonal_share", "power in\ntonal lines"),
+    )
     for column, (name, label) in enumerate(measures, start=1):
         _strip(figure.add_subplot(grid[1, column]), found, name, label)
     return headline(figure, title)
@@ -174,8 +177,12 @@ def _null(axes: Axes, found: Any) -> None:
         axes.scatter(np.full(len(null), at), null, s=5, color=MUTED, alpha=0.4, lw=0, label=names[0])
         axes.scatter([at], [own], s=34, color=WARM, marker="D", lw=0, label=names[1])
     axes.axhline(0, color=HAIRLINE, lw=0.8, zorder=0)
-    axes.set_xticks(range(len(found.items)), [str(i) for i in found.items], rotation=30 if len(found.items) > 4 else 0,
-                    ha="right" if len(found.items) > 4 else "center")  # fmt: skip
+    axes.set_xticks(
+        range(len(found.items)),
+        [str(i) for i in found.items],
+        rotation=30 if len(found.items) > 4 else 0,
+        ha="right" if len(found.items) > 4 else "center",
+    )
     axes.set(xlim=(-0.6, len(found.items) - 0.4), ylim=(None, 1.06), ylabel=f"correlation of\n{found.layer}")
     kept = int(found.table["matched"].sum())
     said = f"{kept} of {len(found.items)} metamers are nearer than any other sound and keep their label"

@@ -102,8 +102,16 @@ def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64
     """A log-frequency spectrogram, dark where loud; gives the frequencies [Hz]."""
     loud, hertz = log_spectrogram(wave, rate=rate)
     seconds = wave.size / rate
-    axes.imshow(loud, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=0, vmax=1, interpolation="bilinear",
-                extent=(0, seconds, 0, 1))  # fmt: skip
+    axes.imshow(
+        loud,
+        origin="lower",
+        aspect="auto",
+        cmap=colormap("sound"),
+        vmin=0,
+        vmax=1,
+        interpolation="bilinear",
+        extent=(0, seconds, 0, 1),
+    )
     bare(axes)
     return hertz
 

@@ -81,8 +81,16 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     halves: Any = figure.subfigures(2, 1, height_ratios=[2.6, 1])
     top, below = halves
     axes = top.subplots()
-    image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=-RANGE_DB, vmax=0,
-                        extent=(-0.5, len(alive) - 0.5, 0, filters.rate / 2000), interpolation="nearest")  # fmt: skip
+    image = axes.imshow(
+        level.T,
+        origin="lower",
+        aspect="auto",
+        cmap=colormap("sound"),
+        vmin=-RANGE_DB,
+        vmax=0,
+        extent=(-0.5, len(alive) - 0.5, 0, filters.rate / 2000),
+        interpolation="nearest",
+    )
     best = filters.table["best_hz"].to_numpy()[alive] / 1000
     axes.plot(np.arange(len(alive)), best, "o", color=WARM, ms=3, mec="white", mew=0.4, clip_on=False)
     axes.set(ylabel="frequency [kHz]", xlabel=f"filters of {filters.layer}, by best frequency (dots)")
@@ -111,9 +119,13 @@ def _draw_shapes(figure: Any, filters: Any, units: NDArray[np.intp]) -> None:
 
 @styled
 def plot_tuning(
-    tuning: Any, *, layers: Sequence[str] | None = None, level_db: float | None = None, columns: int = 4,
+    tuning: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    level_db: float | None = None,
+    columns: int = 4,
     title: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Tuning curves of the units of layers, sorted by best frequency.
 
     Each column is a unit; dark where it answers, up to its own largest response beyond silence. Units that no stimulus

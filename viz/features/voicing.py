@@ -45,8 +45,9 @@ def _example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) ->
     mass = found.mass[item] / max(float(found.mass[item].max()), 1e-30)
     for start, after, kind in _spans(found.voicing.kinds[item]):
         at = np.arange(start, after + 1) / len(mass)
-        lower.fill_between(at, np.r_[mass[start:after], mass[after - 1]], step="post", lw=0,
-                           color=COLORS[found.voicing.names[kind]])  # fmt: skip
+        lower.fill_between(
+            at, np.r_[mass[start:after], mass[after - 1]], step="post", lw=0, color=COLORS[found.voicing.names[kind]]
+        )
     lower.step((np.arange(len(mass) + 1)) / len(mass), np.r_[mass, mass[-1]], where="post", color=INK, lw=0.8)
     bare(lower).set(xlim=(0, 1), ylim=(0, 1.05))
     seconds = found.voicing.n_samples / found.voicing.rate
@@ -70,15 +71,31 @@ def _effects(axes: Axes, found: Any) -> None:
     names = [f"{word}\n{n}" for word, n in zip(table["word"], table["n"], strict=True)]
     axes.set_xticks([*at, len(at) + 0.5], [*names, "all\nwords"])
     edge = WARM if found.effect > 0 else ACCENT
-    axes.scatter([len(at) + 0.5], [found.effect], s=44, marker="D", c=edge if found.p < _ALPHA else "white",
-                 edgecolors=edge, linewidths=1.3, zorder=3)  # fmt: skip
+    axes.scatter(
+        [len(at) + 0.5],
+        [found.effect],
+        s=44,
+        marker="D",
+        c=edge if found.p < _ALPHA else "white",
+        edgecolors=edge,
+        linewidths=1.3,
+        zorder=3,
+    )
     axes.set_xlim(-0.7, len(at) + 1.2)
     expected = "energy predicts" if found.energy else "as many frames hold"
     axes.set_ylabel(f"share on {found.kind} sound\nless what {expected}")
     axes.set_xlabel("word, and clips that took part", color=SOFT)
     axes.set_title(f"{found.source}: over all words {found.effect:+.3f}, p = {found.p:.2g}", loc="left")
-    axes.text(1, 1.02, "filled: p < .05, corrected over words; bars: 95 % over clips", transform=axes.transAxes,
-              ha="right", va="bottom", fontsize=7.5, color=MUTED)  # fmt: skip
+    axes.text(
+        1,
+        1.02,
+        "filled: p < .05, corrected over words; bars: 95 % over clips",
+        transform=axes.transAxes,
+        ha="right",
+        va="bottom",
+        fontsize=7.5,
+        color=MUTED,
+    )
 
 
 @styled

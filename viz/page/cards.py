@@ -24,7 +24,7 @@ from brainmap.viz.features.sounds import (
     own_class,
     unit_names,
     waves,
-)  # fmt: skip
+)
 from brainmap.viz.style import ACCENT, colormap, data_uri
 
 Array = NDArray[np.floating]

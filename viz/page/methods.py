@@ -76,12 +76,13 @@ def _partial(rsa: Mapping[str, Any]) -> str:
     form, name = form_of(measure, n), partial_name(measure, n)
     columns = f"({n_columns(form, n)} columns)"
     how = {
-        "ranks": f"a cubic spline of the control's ranks {columns}" if n == 1 else
-        f"the values of both controls and the products of cubic splines of their ranks {columns}",
+        "ranks": f"a cubic spline of the control's ranks {columns}"
+        if n == 1
+        else f"the values of both controls and the products of cubic splines of their ranks {columns}",
         "additive": f"the sum of a cubic spline of each control {columns}; more than two controls are too many for "
         "ranks, and interactions of controls stay",
         "linear": "the controls; what both share with a control along a curve stays",
-    }[form]  # fmt: skip
+    }[form]
     what = "ranks" if form == "ranks" else "dissimilarities"
     return f"a {name}: what was left of the {what} of both after regression was correlated. The regression was on {how}"
 
@@ -121,10 +122,15 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters |= {
-        "several": _several, "measure": _said(_MEASURES), "geometry": _geometry, "test": _said(_TESTS),
-        "paired": _said(_PAIRED), "correction": _said(_CORRECTIONS), "partial": _partial,
+        "several": _several,
+        "measure": _said(_MEASURES),
+        "geometry": _geometry,
+        "test": _said(_TESTS),
+        "paired": _said(_PAIRED),
+        "correction": _said(_CORRECTIONS),
+        "partial": _partial,
         "thousands": lambda n: f"{n:,}",
-    }  # fmt: skip
+    }
     text = environment.get_template("methods.txt.j2").render(**settings)
     # Tags leave spaces before the stops that follow them; ".05" keeps its own.
     paragraphs = (re.sub(r" ([.,;])(?=\s|$)", r"\1", " ".join(part.split())) for part in text.split("¶"))

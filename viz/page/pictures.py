@@ -88,8 +88,13 @@ class Pictures:
             made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", painted=True)
         if content.surface_maps:
             names = [name for name in layers if name in content.surface_maps]
-            figure = plot_surface_maps(content.surface_maps, models=names, best=content.surface_best,
-                                       mesh=content.surface_mesh, label=content.map_measure)  # fmt: skip
+            figure = plot_surface_maps(
+                content.surface_maps,
+                models=names,
+                best=content.surface_best,
+                mesh=content.surface_mesh,
+                label=content.map_measure,
+            )
             made["surface"] = self.add("surface-maps", figure, "Searchlight maps on the cortex", painted=True, dpi=144)
         if content.sounds is not None and content.cams is not None:
             self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
@@ -99,9 +104,7 @@ class Pictures:
             )
         for panel in content.maximization:
             color = layer_colors(layers).get(panel.layer, "#1c2530")
-            self.add(
-                f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True
-            )
+            self.add(f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True)
         return made
 
     def profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
@@ -116,13 +119,20 @@ class Pictures:
         if content.scores is None or not len(content.scores):
             return None
         networks = {name for main, its in families.items() for name in (main, *its)}
-        baselines = [] if "network" not in content.scores else [
-            str(name) for name in dict.fromkeys(content.scores["network"]) if name not in networks
-        ]
+        baselines = (
+            []
+            if "network" not in content.scores
+            else [str(name) for name in dict.fromkeys(content.scores["network"]) if name not in networks]
+        )
         figure = plot_layer_profile(
-            of_network(content.scores, network, (*controls, *baselines)), content.ceilings, statistics=statistics,
-            planted=planted, layers=layers, measure=content.measure, controls=controls,
-        )  # fmt: skip
+            of_network(content.scores, network, (*controls, *baselines)),
+            content.ceilings,
+            statistics=statistics,
+            planted=planted,
+            layers=layers,
+            measure=content.measure,
+            controls=controls,
+        )
         return self.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
 
     def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:

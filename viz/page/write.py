@@ -27,16 +27,61 @@ from brainmap.viz.style import layer_colors
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
 _SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all
-_PEAKS = ("network", "layer", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected",
-          "peak_roi", "rois")  # fmt: skip
+_PEAKS = (
+    "network",
+    "layer",
+    "hemisphere",
+    "x",
+    "y",
+    "z",
+    "voxels",
+    "vertices",
+    "mean",
+    "statistic",
+    "p_corrected",
+    "peak_roi",
+    "rois",
+)
 _COLUMNS = {  # columns on the page; the file has all
     "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling"),
-    "statistics": ("network", "layer", "time", "roi", "mean", "chance", "standard_error", "statistic", "p_corrected",
-                   "p_these_sounds_corrected", "test", "n"),
-    "differences": ("network", "layer", "other_network", "other_layer", "roi", "difference", "standard_error",
-                    "p_corrected", "p_these_sounds_corrected", "test"),
-    "best_layers": ("network", "roi", "layer", "chosen_share", "score", "standard_error", "p", "position",
-                    "position_sd", "n"),
+    "statistics": (
+        "network",
+        "layer",
+        "time",
+        "roi",
+        "mean",
+        "chance",
+        "standard_error",
+        "statistic",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "test",
+        "n",
+    ),
+    "differences": (
+        "network",
+        "layer",
+        "other_network",
+        "other_layer",
+        "roi",
+        "difference",
+        "standard_error",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "test",
+    ),
+    "best_layers": (
+        "network",
+        "roi",
+        "layer",
+        "chosen_share",
+        "score",
+        "standard_error",
+        "p",
+        "position",
+        "position_sd",
+        "n",
+    ),
     "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
@@ -138,17 +183,32 @@ def _policy(script: str) -> str:
     Colors stand in `style` attributes, which have no hash; a style can load nothing here.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
-            "media-src data:; base-uri 'none'; form-action 'none'")
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "media-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _view(content: ReportContent, drawn: Pictures) -> _View:
     layers = content.layer_order()
     tables = {
-        name: make_table(table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60),
-                         columns=_COLUMNS.get(name))
-        for name in ("scores", "statistics", "bootstrap", "differences", "ceilings", "residual_structure",
-                     "reliability", "best_layers", "recovery", "clusters", "difference_clusters", "counts")
+        name: make_table(
+            table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60), columns=_COLUMNS.get(name)
+        )
+        for name in (
+            "scores",
+            "statistics",
+            "bootstrap",
+            "differences",
+            "ceilings",
+            "residual_structure",
+            "reliability",
+            "best_layers",
+            "recovery",
+            "clusters",
+            "difference_clusters",
+            "counts",
+        )
         if (table := getattr(content, name)) is not None and len(table)
     }
     cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []

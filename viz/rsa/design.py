@@ -54,9 +54,14 @@ def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     axes = figure.add_subplot(grid[:, 0])
     scaled = matrix.to_numpy() / np.abs(matrix.to_numpy()).max(axis=0)
     image = axes.imshow(
-        scaled, aspect="auto", cmap=colormap("signed"), vmin=-1, vmax=1, interpolation="nearest",
+        scaled,
+        aspect="auto",
+        cmap=colormap("signed"),
+        vmin=-1,
+        vmax=1,
+        interpolation="nearest",
         extent=(-0.5, matrix.shape[1] - 0.5, float(matrix.index[-1]), float(matrix.index[0])),
-    )  # fmt: skip
+    )
     _name_columns(axes, [str(name) for name in matrix.columns])
     axes.set_ylabel("time in the run [s]")
     axes.set_title(f"Design of run {chosen}, {matrix.shape[1]} regressors", loc="left")

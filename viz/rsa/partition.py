@@ -74,8 +74,14 @@ def plot_partition(
     height = rows * (n_bars * ROW + gap) + words
     figure = Figure(figsize=(width, height))
     bottom = (foot + words) / height
-    figure.subplots_adjust(left=left / width, right=1 - 0.12 / width, top=1 - top / height, bottom=bottom, wspace=0.1,
-                           hspace=gap / (n_bars * ROW))  # fmt: skip
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - 0.12 / width,
+        top=1 - top / height,
+        bottom=bottom,
+        wspace=0.1,
+        hspace=gap / (n_bars * ROW),
+    )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for row in grid:
         box = row[0].get_position()
@@ -98,8 +104,7 @@ def plot_partition(
         told += f"{chr(10)}† beside a negative common share (suppression)"
     for axes in grid.ravel()[len(rois) :]:
         axes.set_visible(False)
-    figure.text((left + (width - left) / 2) / width, 0.08 / height, told,
-                ha="center", color=MUTED, fontsize=8)  # fmt: skip
+    figure.text((left + (width - left) / 2) / width, 0.08 / height, told, ha="center", color=MUTED, fontsize=8)
     return figure
 
 
@@ -122,8 +127,15 @@ def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
             axes.scatter(one, at + spread, s=6, color=INK, alpha=0.35, lw=0, zorder=3)
             end = [middle + error, float(one.max())]
         star = "" if whole else marks[at]
-        axes.annotate(decimals(float(middle)) + star, (max(0.0, *end), at), (4, 0), textcoords="offset points",
-                      va="center", fontsize=7.5, color=INK if star or whole else MUTED)  # fmt: skip
+        axes.annotate(
+            decimals(float(middle)) + star,
+            (max(0.0, *end), at),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=INK if star or whole else MUTED,
+        )
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.margins(x=0.16)
     axes.tick_params(left=False, labelleft=False)

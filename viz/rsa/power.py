@@ -56,8 +56,17 @@ def plot_power(found: PowerAnalysis) -> Figure:
             _lines(axes, here, colors)
             axes.axhline(found.alpha, color=MUTED, lw=0.7, ls=":", zorder=1)
             if best is not None and best["conditions"] == n_conditions:
-                axes.plot(best["participants"], best["power"], "o", ms=11, mfc="none", mec=INK, mew=1.1, zorder=5,
-                          clip_on=False)  # fmt: skip
+                axes.plot(
+                    best["participants"],
+                    best["power"],
+                    "o",
+                    ms=11,
+                    mfc="none",
+                    mec=INK,
+                    mew=1.1,
+                    zorder=5,
+                    clip_on=False,
+                )
             title = comparison if len(columns) == 1 else f"{comparison}, {n_conditions} conditions"
             axes.set_title(title)
         grid[at][0].set_ylabel("power")

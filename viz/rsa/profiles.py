@@ -27,15 +27,23 @@ from brainmap.viz.style import (
     layer_colors,
     readable_on,
     styled,
-)  # fmt: skip
+)
 
 
 def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
     lower, upper = float(ceiling["lower"].iloc[0]), float(ceiling["upper"].iloc[0])
     axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
     if named:
-        axes.text(1, upper, "noise ceiling ", color=MUTED, fontsize=7.5, va="bottom", ha="right",
-                  transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.text(
+            1,
+            upper,
+            "noise ceiling ",
+            color=MUTED,
+            fontsize=7.5,
+            va="bottom",
+            ha="right",
+            transform=axes.get_yaxis_transform(),
+        )
 
 
 def _participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
@@ -53,8 +61,9 @@ def _curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: s
     for at, layer in enumerate(wide.columns):
         filled = layer in starred
         axes.errorbar(at, mean[at], yerr=error[at], color=colors[layer], lw=1.5, zorder=3)
-        axes.plot(at, mean[at], "o", ms=6.5, mec=colors[layer], mew=1.6, zorder=4,
-                  mfc=colors[layer] if filled else "white")  # fmt: skip
+        axes.plot(
+            at, mean[at], "o", ms=6.5, mec=colors[layer], mew=1.6, zorder=4, mfc=colors[layer] if filled else "white"
+        )
     return mean
 
 
@@ -142,9 +151,13 @@ def plot_layer_profile(
     gap = foot + 0.26
     panel = (height - 0.3 - foot - (rows - 1) * gap) / rows
     figure.subplots_adjust(
-        left=0.55 / width, right=1 - 0.06 / width, top=1 - 0.3 / height, bottom=foot / height,
-        wspace=0.09, hspace=gap / panel,
-    )  # fmt: skip
+        left=0.55 / width,
+        right=1 - 0.06 / width,
+        top=1 - 0.3 / height,
+        bottom=foot / height,
+        wspace=0.09,
+        hspace=gap / panel,
+    )
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     highest = float(scores["score"].max())
     if ceilings is not None and len(ceilings):
@@ -160,8 +173,14 @@ def plot_layer_profile(
         if planted and planted.get(roi) in order:
             _planted(axes, order.index(planted[roi]), named=at == 0)
         for other in networks[1:]:
-            _other(axes, scores[(scores["network"] == other) & (scores["roi"] == roi)], order, other, named=at == 0,
-                   color=MUTED if other in controls else ACCENT)
+            _other(
+                axes,
+                scores[(scores["network"] == other) & (scores["roi"] == roi)],
+                order,
+                other,
+                named=at == 0,
+                color=MUTED if other in controls else ACCENT,
+            )
         _participants(axes, wide, colors)
         _curve(axes, wide, colors, starred)
         for layer in starred & set(order):
@@ -189,8 +208,16 @@ def _starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], 
 def _planted(axes: Axes, at: int, *, named: bool) -> None:
     axes.axvline(at, color=WARM, lw=1.1, ls=(0, (1, 2)), zorder=1.5)
     if named:
-        axes.annotate("planted", (at, 0.01), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                      textcoords="offset points", color=WARM, fontsize=7.5, va="bottom")  # fmt: skip
+        axes.annotate(
+            "planted",
+            (at, 0.01),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            color=WARM,
+            fontsize=7.5,
+            va="bottom",
+        )
 
 
 def _other(
@@ -200,8 +227,10 @@ def _other(
     known = [layer for layer in order if layer in mean.index]
     if not known:  # a model of one layer, such as an acoustic baseline, has no depth: a level line
         if len(mean) > 1:
-            raise InputError(f"plot_layer_profile: expected layers of {name} that the first network has too, got "
-                             f"{some(map(str, mean.index))}; draw each network on its own")
+            raise InputError(
+                f"plot_layer_profile: expected layers of {name} that the first network has too, got "
+                f"{some(map(str, mean.index))}; draw each network on its own"
+            )
         level = float(here["score"].mean())
         axes.axhline(level, color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
         end = (len(order) - 0.45, level)
@@ -209,8 +238,9 @@ def _other(
         axes.plot([order.index(k) for k in known], mean[known], color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
         end = (float(order.index(known[-1])), float(mean[known[-1]]))
     if named:
-        said = axes.annotate(name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5,
-                             ha="right", zorder=5)  # fmt: skip
+        said = axes.annotate(
+            name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5, ha="right", zorder=5
+        )
         said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # it may lie over points
 
 
@@ -263,8 +293,16 @@ def plot_layer_roi_table(
     for (i, j), value in np.ndenumerate(values):
         star = p is not None and bool(p.to_numpy(dtype=float)[i, j] < alpha)
         shade = readable_on(tuple(image.to_rgba(np.array([max(value, 0.0)]))[0][:3])) if np.isfinite(value) else MUTED
-        axes.text(j, i, decimals(value) + ("*" if star else ""), ha="center", va="center", color=shade, fontsize=8.5,
-                  fontweight="bold" if star else "normal")  # fmt: skip
+        axes.text(
+            j,
+            i,
+            decimals(value) + ("*" if star else ""),
+            ha="center",
+            va="center",
+            color=shade,
+            fontsize=8.5,
+            fontweight="bold" if star else "normal",
+        )
     for j, roi in enumerate(rois):
         if np.isfinite(values[:, j]).any() and (p is None or (p[roi] < alpha).any()):
             i = int(np.nanargmax(values[:, j]))

@@ -111,5 +111,13 @@ def _ceiling(axes: Axes, ceilings: pd.DataFrame, roi: str | None) -> None:
         return
     lower, upper = float(own["lower"].iloc[0]), float(own["upper"].iloc[0])
     axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
-    axes.text(0.995, upper, "noise ceiling", color=MUTED, fontsize=7.5, va="bottom", ha="right",
-              transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.text(
+        0.995,
+        upper,
+        "noise ceiling",
+        color=MUTED,
+        fontsize=7.5,
+        va="bottom",
+        ha="right",
+        transform=axes.get_yaxis_transform(),
+    )

@@ -108,8 +108,9 @@ def _boxed(volume: Volume) -> NDArray[np.float32]:
     return np.asarray(map_coordinates(np.nan_to_num(data), voxel, order=1, cval=0.0), dtype=np.float32)
 
 
-def _panels(figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0,
-            right: float = 0.0) -> list[Axes]:  # fmt: skip
+def _panels(
+    figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0, right: float = 0.0
+) -> list[Axes]:
     """Axes in rows, every millimeter as long as every other; gives the figure its height. Margins are in inches."""
     columns = len(views) // rows
     widths = [_BOX[_PLANES[v][0]][1] - _BOX[_PLANES[v][0]][0] for v in views[:columns]]

@@ -49,10 +49,19 @@ def activations(
     one = hear()
     model, name = _controlled(one, control, seed)
     found = extract_activations(
-        model, one.sounds, layers=names(layers), pooling=pooling, stage=stage, store=out,  # type: ignore[arg-type]
-        reduce=reduction, dtype=dtype, batch_size=batch_size, device=one.device, network=name,  # type: ignore[arg-type]
+        model,
+        one.sounds,
+        layers=names(layers),
+        pooling=pooling,
+        stage=stage,
+        store=out,  # type: ignore[arg-type]
+        reduce=reduction,
+        dtype=dtype,
+        batch_size=batch_size,
+        device=one.device,
+        network=name,  # type: ignore[arg-type]
         units_axis=units_axis,
-    )  # fmt: skip
+    )
     if figure is not None:
         from brainmap.viz.features.activations import plot_activations
 

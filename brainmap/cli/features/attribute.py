@@ -67,8 +67,16 @@ def attribute(
     from brainmap.features.attribution.methods import attribute as attribute_sounds
     from brainmap.features.representations.files import save_attributions
 
-    given = {"steps": steps, "samples": samples, "noise": noise, "rules": rules, "segments": segments,
-             "window_ms": window_ms, "step_ms": step_ms, "bands": _bands(bands)}  # fmt: skip
+    given = {
+        "steps": steps,
+        "samples": samples,
+        "noise": noise,
+        "rules": rules,
+        "segments": segments,
+        "window_ms": window_ms,
+        "step_ms": step_ms,
+        "bands": _bands(bands),
+    }
     chosen = _by_method(names(method), {key: value for key, value in given.items() if value is not None})
     if layer is not None and "guided-grad-cam" not in chosen:
         raise InputError("--layer: only guided-grad-cam takes a layer; leave it out")
@@ -80,10 +88,17 @@ def attribute(
     results = []
     for one, settings in chosen.items():
         found = attribute_sounds(
-            heard.model, heard.sounds, method=one, classes=wanted, class_names=heard.classes,
-            layer=layer if one == "guided-grad-cam" else None, batch_size=batch_size, device=heard.device,
-            rng=np.random.default_rng(seed), **settings,
-        )  # fmt: skip
+            heard.model,
+            heard.sounds,
+            method=one,
+            classes=wanted,
+            class_names=heard.classes,
+            layer=layer if one == "guided-grad-cam" else None,
+            batch_size=batch_size,
+            device=heard.device,
+            rng=np.random.default_rng(seed),
+            **settings,
+        )
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
         results.append(found)
     if figure is not None:

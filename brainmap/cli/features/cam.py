@@ -12,9 +12,7 @@ from brainmap.cli.features.listening import Figure, Hear, Store, listening, stor
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
 from brainmap.cli.outputs import Leave, leaving
 
-Method = Annotated[
-    str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")
-]
+Method = Annotated[str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")]
 MapLayer = Annotated[str, typer.Option(help="A convolution, last-conv, or depth:0.5.")]
 
 
@@ -43,9 +41,13 @@ def cam(
     target = map_layer(one.model, one.sounds, layer).name
     store_free(out, "cam", target, overwrite)
     cams = class_activation_maps(
-        one.model, one.sounds, method=method, layer=target,  # type: ignore[arg-type]
-        class_names=one.classes, device=one.device,
-    )  # fmt: skip
+        one.model,
+        one.sounds,
+        method=method,
+        layer=target,  # type: ignore[arg-type]
+        class_names=one.classes,
+        device=one.device,
+    )
     save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
     heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
     if figure is not None:
@@ -57,9 +59,13 @@ def cam(
         save_figure(draw(one.sounds, cams, title=title), figure)
     if as_json:
         about = {
-            "store": str(out), "network": one.name, "method": cams.method, "layer": cams.layer,
-            "classes": list(cams.class_names), "items": dict(zip(cams.items, heard, strict=True)),
-        }  # fmt: skip
+            "store": str(out),
+            "network": one.name,
+            "method": cams.method,
+            "layer": cams.layer,
+            "classes": list(cams.class_names),
+            "items": dict(zip(cams.items, heard, strict=True)),
+        }
         typer.echo(json.dumps(about, indent=2))
         return
     answers = zip(cams.items, cams.conditions, heard, strict=True)
@@ -97,14 +103,34 @@ def attention(
     chosen = CoverSettings(**settings)  # type: ignore[arg-type]
     one = hear()
     cams = class_activation_maps(
-        one.model, one.sounds, method=method, layer=layer,  # type: ignore[arg-type]
-        class_names=one.classes, device=one.device,
-    )  # fmt: skip
+        one.model,
+        one.sounds,
+        method=method,
+        layer=layer,  # type: ignore[arg-type]
+        class_names=one.classes,
+        device=one.device,
+    )
     found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
-    summary = {"own": found.own, "others": found.others, "difference": found.difference, "effect": found.effect,
-               "p": found.p, "words": found.n_words}  # fmt: skip
-    one_line = (f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
-                f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)")  # fmt: skip
-    leave(found.table, COVER_COLUMNS, lambda: plot_cover(found), inputs=[one.path], seed=seed, words=one_line,
-          parameters={"method": method, "layer": cams.layer, **settings}, about={"OverWords": summary},
-          read={"network": one.name, "method": cams.method, "layer": cams.layer, **summary})  # fmt: skip
+    summary = {
+        "own": found.own,
+        "others": found.others,
+        "difference": found.difference,
+        "effect": found.effect,
+        "p": found.p,
+        "words": found.n_words,
+    }
+    one_line = (
+        f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
+        f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)"
+    )
+    leave(
+        found.table,
+        COVER_COLUMNS,
+        lambda: plot_cover(found),
+        inputs=[one.path],
+        seed=seed,
+        words=one_line,
+        parameters={"method": method, "layer": cams.layer, **settings},
+        about={"OverWords": summary},
+        read={"network": one.name, "method": cams.method, "layer": cams.layer, **summary},
+    )

@@ -72,15 +72,35 @@ def faithfulness(
     methods = _methods(method)
     one = hear()
     targets = _targets(one, classes)
-    settings: dict[str, Any] = {"windows": windows, "fill": fill, "fade": fade, "score": score,
-                                "random_orders": random_orders}  # fmt: skip
-    maps = np.stack([explain(one.model, one.sounds, method=name, targets=targets, layer=layer, device=one.device)
-                     for name in methods], axis=1)  # fmt: skip
+    settings: dict[str, Any] = {
+        "windows": windows,
+        "fill": fill,
+        "fade": fade,
+        "score": score,
+        "random_orders": random_orders,
+    }
+    maps = np.stack(
+        [
+            explain(one.model, one.sounds, method=name, targets=targets, layer=layer, device=one.device)
+            for name in methods
+        ],
+        axis=1,
+    )
     # all methods in one pass: the random orders are the same for all
-    found = [deletion_curves(one.model, one.sounds, maps, targets=np.repeat(targets[:, None], len(methods), axis=1),
-                             class_names=one.classes, order=order, device=one.device,
-                             rng=np.random.default_rng(seed), **settings)
-             for order in ("deletion", "insertion")]  # fmt: skip
+    found = [
+        deletion_curves(
+            one.model,
+            one.sounds,
+            maps,
+            targets=np.repeat(targets[:, None], len(methods), axis=1),
+            class_names=one.classes,
+            order=order,
+            device=one.device,
+            rng=np.random.default_rng(seed),
+            **settings,
+        )
+        for order in ("deletion", "insertion")
+    ]
     curves, tables, rows = {}, [], []
     for place, name in enumerate(methods):
         curves[name] = [_of_method(both, place) for both in found]
@@ -88,18 +108,29 @@ def faithfulness(
         rows.append({"method": name, **_curve_means(curves[name]), **_voiced(one.sounds, maps[:, [place]])})
     columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
     table = pd.concat(tables, ignore_index=True)[list(columns)]
-    leave(table, columns, lambda: plot_deletion(curves), inputs=[one.path], seed=seed, shown=pd.DataFrame(rows),
-          parameters={"classes": classes, **settings})  # fmt: skip
+    leave(
+        table,
+        columns,
+        lambda: plot_deletion(curves),
+        inputs=[one.path],
+        seed=seed,
+        shown=pd.DataFrame(rows),
+        parameters={"classes": classes, **settings},
+    )
 
 
 def _of_method(found: Curves, place: int) -> Curves:
-    return replace(found, scores=found.scores[:, [place]], random=found.random[:, [place]],
-                   targets=found.targets[:, [place]])  # fmt: skip
+    return replace(
+        found, scores=found.scores[:, [place]], random=found.random[:, [place]], targets=found.targets[:, [place]]
+    )
 
 
 def _curve_means(both: list[Any]) -> dict[str, float]:
-    return {key: float(value.mean()) for found in both
-            for key, value in ((found.order, found.auc), (f"{found.order}_random", found.random_auc))}  # fmt: skip
+    return {
+        key: float(value.mean())
+        for found in both
+        for key, value in ((found.order, found.auc), (f"{found.order}_random", found.random_auc))
+    }
 
 
 def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
@@ -113,8 +144,11 @@ def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     if not there.any():
         return {}
     found = map_agreement(maps[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
-    return {"pointing": float(found.pointing.mean()), "iou": float(found.iou.mean()),
-            "voiced": float(found.marked.mean())}  # fmt: skip
+    return {
+        "pointing": float(found.pointing.mean()),
+        "iou": float(found.iou.mean()),
+        "voiced": float(found.marked.mean()),
+    }
 
 
 @commands.command()
@@ -139,14 +173,28 @@ def randomization(
     one = hear()
     targets = _targets(one, classes)
     found = [
-        cascading_randomization(one.model, one.sounds, method=name, targets=targets, absolute=absolute, layer=layer,
-                                rng=np.random.default_rng(seed), device=one.device)
+        cascading_randomization(
+            one.model,
+            one.sounds,
+            method=name,
+            targets=targets,
+            absolute=absolute,
+            layer=layer,
+            rng=np.random.default_rng(seed),
+            device=one.device,
+        )
         for name in methods
-    ]  # fmt: skip
+    ]
     columns = {"method": "method of the map"} | COLUMNS
     table = randomization_table(found)[list(columns)]
-    leave(table, columns, lambda: plot_randomization(found), inputs=[one.path],
-          parameters={"classes": classes, "absolute": absolute}, seed=seed)  # fmt: skip
+    leave(
+        table,
+        columns,
+        lambda: plot_randomization(found),
+        inputs=[one.path],
+        parameters={"classes": classes, "absolute": absolute},
+        seed=seed,
+    )
 
 
 @commands.command()
@@ -186,8 +234,15 @@ def localize(
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
     read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
-    leave(table, COLUMNS, lambda: plot_localization(sounds, table, title=TITLE), parameters=about, inputs=read,
-          seed=seed, shown=localization_summary(table))  # fmt: skip
+    leave(
+        table,
+        COLUMNS,
+        lambda: plot_localization(sounds, table, title=TITLE),
+        parameters=about,
+        inputs=read,
+        seed=seed,
+        shown=localization_summary(table),
+    )
 
 
 def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
@@ -231,8 +286,10 @@ def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
         for what in ("classes", "rate", "level", "align"):
             ours, theirs = getattr(one.checkpoint, what), getattr(about, what)
             if ours != theirs:
-                raise InputError(f"--also: {path} has {what} {theirs!r}, {one.name} has {ours!r}; compare networks "
-                                 "that were fed alike and know the same classes")
+                raise InputError(
+                    f"--also: {path} has {what} {theirs!r}, {one.name} has {ours!r}; compare networks "
+                    "that were fed alike and know the same classes"
+                )
         if path.stem in found or path.stem == one.name:
             raise InputError(f"--also: two networks are called {path.stem!r}; rename a file, or give --name")
         found[path.stem] = load_network(path)

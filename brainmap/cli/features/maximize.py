@@ -97,8 +97,9 @@ def maximize(
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     table = _table_free(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
-    am = _maximized(one, settings, layer=layer, units=units, toward=toward, away=away, decoder=decoder, seed=seed,
-                    jobs=jobs)  # fmt: skip
+    am = _maximized(
+        one, settings, layer=layer, units=units, toward=toward, away=away, decoder=decoder, seed=seed, jobs=jobs
+    )
     _keep(am, out, one.name, table, figure, about=(settings, seed, one.path))
     quality = am.quality.assign(label=list(am.labels))
     if as_json:
@@ -131,9 +132,17 @@ def _table_free(wav: Path | None, name: str, overwrite: bool) -> Path | None:
 
 
 def _maximized(
-    one: Listener, settings: MaximizationSettings, *, layer: str, units: str, toward: str | None, away: str | None,
-    decoder: str | None, seed: int, jobs: int | None,
-) -> Any:  # fmt: skip
+    one: Listener,
+    settings: MaximizationSettings,
+    *,
+    layer: str,
+    units: str,
+    toward: str | None,
+    away: str | None,
+    decoder: str | None,
+    seed: int,
+    jobs: int | None,
+) -> Any:
     import numpy as np
 
     from brainmap.features.maximization.decoder import load_decoder
@@ -144,21 +153,40 @@ def _maximized(
     if away is not None and toward is None:
         raise InputError("--away: leads away from conditions, to which? say --toward too")
     if toward is not None:
-        found = condition_direction(one.model, one.sounds, layer=layer, toward=names(toward),
-                                    away=None if away is None else names(away), device=one.device)  # fmt: skip
+        found = condition_direction(
+            one.model,
+            one.sounds,
+            layer=layer,
+            toward=names(toward),
+            away=None if away is None else names(away),
+            device=one.device,
+        )
         directions = {f"{toward}-{away}" if away else toward: found}
     prior = None if decoder is None else load_decoder(None if decoder == "words" else decoder)
     return maximize_activation(
-        one.model, layer=layer, units=one.units(layer, units), settings=settings, sounds=one.sounds,
+        one.model,
+        layer=layer,
+        units=one.units(layer, units),
+        settings=settings,
+        sounds=one.sounds,
         class_names=one.classes if layer == "output" and toward is None and settings.objective != "layer" else None,
-        directions=directions, decoder=prior, rng=np.random.default_rng(seed), device=one.device, threads=jobs,
-    )  # fmt: skip
+        directions=directions,
+        decoder=prior,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
 
 
 def _keep(
-    am: Any, out: Path, network: str, table: Path | None, figure: Path | None,
-    *, about: tuple[MaximizationSettings, int, Path],
-) -> None:  # fmt: skip
+    am: Any,
+    out: Path,
+    network: str,
+    table: Path | None,
+    figure: Path | None,
+    *,
+    about: tuple[MaximizationSettings, int, Path],
+) -> None:
     from brainmap.features.representations.files import save_maximization
     from brainmap.viz.features.sounds import plot_maximization
 
@@ -213,11 +241,22 @@ def metamers(
     known = one.sounds.items
     first = [known[one.sounds.conditions.index(c)] for c in one.sounds.class_names]
     found = match_activation(
-        one.model, one.sounds, layer=layer, items=names(items) if items else first, settings=settings,
-        class_names=one.classes, rng=np.random.default_rng(seed), device=one.device, threads=jobs,
-    )  # fmt: skip
-    attributes = {"items": list(found.items), "conditions": list(found.conditions), "rate": found.rate,
-                  "table": json.loads(found.table.to_json(orient="split"))}  # fmt: skip
+        one.model,
+        one.sounds,
+        layer=layer,
+        items=names(items) if items else first,
+        settings=settings,
+        class_names=one.classes,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
+    attributes = {
+        "items": list(found.items),
+        "conditions": list(found.conditions),
+        "rate": found.rate,
+        "table": json.loads(found.table.to_json(orient="split")),
+    }
     stores.keep_array(stores.open_store(out), ("metamer", layer), found.patterns, attributes, network=one.name)
     if wav is not None and table is not None:
         found.save_wav(wav)
@@ -255,9 +294,15 @@ def saturation(
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     found = softmax_saturation(
-        one.model, units=one.units("output", units), settings=settings, sounds=one.sounds, class_names=one.classes,
-        rng=np.random.default_rng(seed), device=one.device, threads=jobs,
-    )  # fmt: skip
+        one.model,
+        units=one.units("output", units),
+        settings=settings,
+        sounds=one.sounds,
+        class_names=one.classes,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
     save_figure(plot_softmax_saturation(found, title=one.name), figure)
     show(found.table, as_json)
     if not as_json:

@@ -36,9 +36,15 @@ def filters(
     one = hear()
     found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
     table = found.table.iloc[found.order][list(FILTER_COLUMNS)]
-    leave(table, FILTER_COLUMNS, lambda: plot_filters(found), inputs=[one.path],
-          parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride},
-          shown=table.drop(columns=["layer", "offset"]), rows=table)  # fmt: skip
+    leave(
+        table,
+        FILTER_COLUMNS,
+        lambda: plot_filters(found),
+        inputs=[one.path],
+        parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride},
+        shown=table.drop(columns=["layer", "offset"]),
+        rows=table,
+    )
 
 
 @commands.command()
@@ -71,19 +77,44 @@ def tuning(
     from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
 
     settings = TuningSettings(
-        stimulus=stimulus, lowest_hz=lowest, highest_hz=highest, spacing=spacing,  # type: ignore[arg-type]
-        per_step=per_step, levels_db=_numbers(levels, "--levels"), seconds=duration, ramp_ms=ramp_ms,
-        noise_octaves=noise_octaves, repeats=repeats, measure=measure, height=height,  # type: ignore[arg-type]
-    )  # fmt: skip
+        stimulus=stimulus,
+        lowest_hz=lowest,
+        highest_hz=highest,
+        spacing=spacing,  # type: ignore[arg-type]
+        per_step=per_step,
+        levels_db=_numbers(levels, "--levels"),
+        seconds=duration,
+        ramp_ms=ramp_ms,
+        noise_octaves=noise_octaves,
+        repeats=repeats,
+        measure=measure,
+        height=height,  # type: ignore[arg-type]
+    )
     one = hear()
     found = measure_tuning(
-        one.model, one.sounds, layers=names(layers), settings=settings, stage=stage,  # type: ignore[arg-type]
-        rng=np.random.default_rng(seed), device=one.device,
-    )  # fmt: skip
-    make = functools.partial(plot_tuning, found) if curves is None else functools.partial(
-        plot_tuning_curves, found, curves)  # fmt: skip
-    leave(found.table, TUNING_COLUMNS, make, inputs=[one.path], parameters={**describe_tuning(found), "stage": stage},
-          seed=seed, shown=_by_layer(found), rows=found.table)  # fmt: skip
+        one.model,
+        one.sounds,
+        layers=names(layers),
+        settings=settings,
+        stage=stage,  # type: ignore[arg-type]
+        rng=np.random.default_rng(seed),
+        device=one.device,
+    )
+    make = (
+        functools.partial(plot_tuning, found)
+        if curves is None
+        else functools.partial(plot_tuning_curves, found, curves)
+    )
+    leave(
+        found.table,
+        TUNING_COLUMNS,
+        make,
+        inputs=[one.path],
+        parameters={**describe_tuning(found), "stage": stage},
+        seed=seed,
+        shown=_by_layer(found),
+        rows=found.table,
+    )
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -103,13 +134,20 @@ def _by_layer(found: Any) -> pd.DataFrame:
         mine = loudest[loudest["layer"] == layer]
         shapes = mine["shape"].value_counts()
         passing = [s for s in ("band-pass", "low-pass", "high-pass") if s in shapes]
-        rows.append({
-            "layer": layer, "units": len(mine), "tuned": int(shapes[passing].sum()),
-            "untuned": int(shapes.get("untuned", 0)), "suppressed": int(shapes.get("suppressed", 0)),
-            "unresponsive": int(shapes.get("unresponsive", 0)), "dead": int(shapes.get("dead", 0)),
-            "median_best_hz": mine["best_hz"].median(), "median_octaves": mine["octaves"].median(),
-            "frames": found.frames[layer],
-        })  # fmt: skip
+        rows.append(
+            {
+                "layer": layer,
+                "units": len(mine),
+                "tuned": int(shapes[passing].sum()),
+                "untuned": int(shapes.get("untuned", 0)),
+                "suppressed": int(shapes.get("suppressed", 0)),
+                "unresponsive": int(shapes.get("unresponsive", 0)),
+                "dead": int(shapes.get("dead", 0)),
+                "median_best_hz": mine["best_hz"].median(),
+                "median_octaves": mine["octaves"].median(),
+                "frames": found.frames[layer],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -130,13 +168,22 @@ def spectra(
     patterns = kept[one_of(layer, list(kept), "--layer")]
     found = pattern_spectra(patterns)
     table = found.table.iloc[found.order]
-    columns = {**FILTER_COLUMNS, "label": "class, or layer and unit", "best_hz": "frequency of the largest power [Hz]",
-               "peak": "that power, smoothed over a sixth of an octave",
-               "low_hz": "lower edge of the band, where the power is half [Hz]",
-               "bands": "how many separate bands reach half of the largest power"}  # fmt: skip
+    columns = {
+        **FILTER_COLUMNS,
+        "label": "class, or layer and unit",
+        "best_hz": "frequency of the largest power [Hz]",
+        "peak": "that power, smoothed over a sixth of an octave",
+        "low_hz": "lower edge of the band, where the power is half [Hz]",
+        "bands": "how many separate bands reach half of the largest power",
+    }
     title = f"Spectra of what maximizes {layer}, by their peaks (dots)"
-    leave(table, columns, lambda: plot_spectra(found, title=title), inputs=[],
-          parameters={"store": str(store), "layer": layer})  # fmt: skip
+    leave(
+        table,
+        columns,
+        lambda: plot_spectra(found, title=title),
+        inputs=[],
+        parameters={"store": str(store), "layer": layer},
+    )
 
 
 @commands.command()
@@ -163,17 +210,41 @@ def exemplars(
         raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
     one = hear()
     found = find_exemplars(
-        one.model, one.sounds, layer=layer, units=one.units(layer, units), k=k, per_sound=per_sound, inside=inside,
-        own_class=own_class, class_names=one.classes, stage=stage, device=one.device,  # type: ignore[arg-type]
-    )  # fmt: skip
-    parameters = {"layer": found.layer, "k": k, "per_sound": per_sound, "inside": inside, "own_class": own_class,
-                  "stage": stage, "dead": list(found.dead)}  # fmt: skip
+        one.model,
+        one.sounds,
+        layer=layer,
+        units=one.units(layer, units),
+        k=k,
+        per_sound=per_sound,
+        inside=inside,
+        own_class=own_class,
+        class_names=one.classes,
+        stage=stage,
+        device=one.device,  # type: ignore[arg-type]
+    )
+    parameters = {
+        "layer": found.layer,
+        "k": k,
+        "per_sound": per_sound,
+        "inside": inside,
+        "own_class": own_class,
+        "stage": stage,
+        "dead": list(found.dead),
+    }
     if wav is not None:
         found.save_wav(wav, seconds=0.5)
     best = found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
     heard = "" if wav is None else f"{wav}: {len(found.crops)} sounds, each repeated to half a second"
-    leave(found.table, EXEMPLAR_COLUMNS, lambda: plot_exemplars(found), inputs=[one.path], parameters=parameters,
-          shown=best, rows=found.table, words=heard)  # fmt: skip
+    leave(
+        found.table,
+        EXEMPLAR_COLUMNS,
+        lambda: plot_exemplars(found),
+        inputs=[one.path],
+        parameters=parameters,
+        shown=best,
+        rows=found.table,
+        words=heard,
+    )
 
 
 def _activations(one: Listener, layers: str) -> Any:
@@ -199,8 +270,15 @@ def neighbors(
     one = hear()
     found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
     overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
-    leave(found.table, NEIGHBOR_COLUMNS, lambda: plot_neighbors(found, one.sounds), inputs=[one.path],
-          parameters={"k": k, "metric": metric, "layers": layers}, shown=overall, rows=found.precision)  # fmt: skip
+    leave(
+        found.table,
+        NEIGHBOR_COLUMNS,
+        lambda: plot_neighbors(found, one.sounds),
+        inputs=[one.path],
+        parameters={"k": k, "metric": metric, "layers": layers},
+        shown=overall,
+        rows=found.precision,
+    )
 
 
 @commands.command()
@@ -226,18 +304,37 @@ def embed(
     one = hear()
     acts = _activations(one, layers)
     found = [
-        embed_layer(acts, layer=layer, method=method, n_components=components, units=units,  # type: ignore[arg-type]
-                    perplexity=perplexity, rng=np.random.default_rng(seed))
+        embed_layer(
+            acts,
+            layer=layer,
+            method=method,
+            n_components=components,
+            units=units,  # type: ignore[arg-type]
+            perplexity=perplexity,
+            rng=np.random.default_rng(seed),
+        )
         for layer in acts.layers
-    ]  # fmt: skip
+    ]
     table = pd.concat([each.table for each in found], ignore_index=True)
     columns = {"layer": "layer of the network", "item": "stimulus id", "condition": "its word or category"}
     columns |= {f"x{i + 1}": f"coordinate {i + 1}; t-SNE's carry no units" for i in range(components)}
-    about = pd.DataFrame([
-        {"layer": e.layer, **{f"variance_{i + 1}": v for i, v in enumerate(e.explained or ())},
-         "trustworthiness": e.trustworthiness, "constant_units": e.constant} for e in found
-    ])  # fmt: skip
-    parameters = {"method": method, "units": units, "perplexity": found[0].perplexity,
-                  "layers": about.to_dict(orient="records")}  # fmt: skip
-    leave(table, columns, lambda: plot_embedding(found), inputs=[one.path], parameters=parameters, seed=seed,
-          shown=about)  # fmt: skip
+    about = pd.DataFrame(
+        [
+            {
+                "layer": e.layer,
+                **{f"variance_{i + 1}": v for i, v in enumerate(e.explained or ())},
+                "trustworthiness": e.trustworthiness,
+                "constant_units": e.constant,
+            }
+            for e in found
+        ]
+    )
+    parameters = {
+        "method": method,
+        "units": units,
+        "perplexity": found[0].perplexity,
+        "layers": about.to_dict(orient="records"),
+    }
+    leave(
+        table, columns, lambda: plot_embedding(found), inputs=[one.path], parameters=parameters, seed=seed, shown=about
+    )

@@ -36,15 +36,33 @@ def voicing(
     from brainmap.viz.features.voicing import plot_voiced_attention
 
     one = hear()
-    settings: dict[str, Any] = {"kind": kind, "energy": energy, "alternative": alternative, "correction": correction,
-                "permutations": permutations}  # fmt: skip
+    settings: dict[str, Any] = {
+        "kind": kind,
+        "energy": energy,
+        "alternative": alternative,
+        "correction": correction,
+        "permutations": permutations,
+    }
     found = attention_to_voicing(
-        one.model, one.sounds, layer=layer, method=method, class_names=one.classes, device=one.device,
-        rng=np.random.default_rng(seed), **settings,
-    )  # fmt: skip
+        one.model,
+        one.sounds,
+        layer=layer,
+        method=method,
+        class_names=one.classes,
+        device=one.device,
+        rng=np.random.default_rng(seed),
+        **settings,
+    )
     up, heard = int((found.words["effect"] > 0).sum()), int((found.words["n"] > 0).sum())
-    leave(found.words, WORD_COLUMNS, lambda: plot_voiced_attention(one.sounds, found), inputs=[one.path],
-          parameters={"maps": found.source, **settings}, seed=seed, shown=found.words[SHOWN],
-          about={"AllWords": {"Effect": found.effect, "P": found.p}},
-          words=f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
-                f"(p = {found.p:.2g}; more in {up} of {heard} words)")  # fmt: skip
+    leave(
+        found.words,
+        WORD_COLUMNS,
+        lambda: plot_voiced_attention(one.sounds, found),
+        inputs=[one.path],
+        parameters={"maps": found.source, **settings},
+        seed=seed,
+        shown=found.words[SHOWN],
+        about={"AllWords": {"Effect": found.effect, "P": found.p}},
+        words=f"{found.source}: {found.kind} sound gets {found.effect:+.3f} of the map more than expected "
+        f"(p = {found.p:.2g}; more in {up} of {heard} words)",
+    )

@@ -77,20 +77,43 @@ def betas(
     if taken and not overwrite:  # before the work rather than after it
         raise InputError(f"--out: {taken[0]} exists; say --overwrite or choose another prefix")
     fit = fit_betas(
-        bold, event_source(events), confounds=_confounds(confounds), strategy=strategy, t_r=t_r, mask=mask,
-        model=model, hrf=hrf, noise=noise, afni_grid=afni_grid, high_pass=_cutoff(high_pass),  # type: ignore[arg-type]
-        polort=_degree(polort), others=others, column=column, duration=duration,  # type: ignore[arg-type]
+        bold,
+        event_source(events),
+        confounds=_confounds(confounds),
+        strategy=strategy,
+        t_r=t_r,
+        mask=mask,
+        model=model,
+        hrf=hrf,
+        noise=noise,
+        afni_grid=afni_grid,
+        high_pass=_cutoff(high_pass),  # type: ignore[arg-type]
+        polort=_degree(polort),
+        others=others,
+        column=column,
+        duration=duration,  # type: ignore[arg-type]
         leave_out=names(leave_out) if leave_out else (),
-        nuisance=names(nuisance) if nuisance else (), slice_time_ref=slice_time_ref,
-        frame_times=_times(frame_times), scale=scale, missing=missing, keep_residuals=residuals,  # type: ignore[arg-type]
-    )  # fmt: skip
+        nuisance=names(nuisance) if nuisance else (),
+        slice_time_ref=slice_time_ref,
+        frame_times=_times(frame_times),
+        scale=scale,
+        missing=missing,
+        keep_residuals=residuals,  # type: ignore[arg-type]
+    )
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
     inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
     about = provenance({"model": model, "hrf": hrf, "noise": fit.settings.noise, "strategy": strategy}, inputs)
     written = save_betas(
-        fit, out, format=image_format, residuals=residuals, variance=variance, space=space, about=about,  # type: ignore[arg-type]
-        items=items, overwrite=overwrite,  # type: ignore[arg-type]
-    )  # fmt: skip
+        fit,
+        out,
+        format=image_format,
+        residuals=residuals,
+        variance=variance,
+        space=space,
+        about=about,  # type: ignore[arg-type]
+        items=items,
+        overwrite=overwrite,  # type: ignore[arg-type]
+    )
     written += _described(Path(out), about)
     if figure is not None:
         from brainmap.viz.rsa.design import plot_design
@@ -165,9 +188,18 @@ def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
     import json
 
     if as_json:
-        found = {"betas": len(fit.labels), "labels": fit.labels, "runs": fit.runs, "notes": fit.notes, "dof": fit.dof,
-                 "noise": fit.settings.noise, "parameters": fit.noise, "autocorrelation": fit.autocorrelation,
-                 "mask": str(_mask(written)), "files": [str(p) for p in written]}  # fmt: skip
+        found = {
+            "betas": len(fit.labels),
+            "labels": fit.labels,
+            "runs": fit.runs,
+            "notes": fit.notes,
+            "dof": fit.dof,
+            "noise": fit.settings.noise,
+            "parameters": fit.noise,
+            "autocorrelation": fit.autocorrelation,
+            "mask": str(_mask(written)),
+            "files": [str(p) for p in written],
+        }
         typer.echo(json.dumps(found, indent=2))
         return
     n = len(set(fit.runs))

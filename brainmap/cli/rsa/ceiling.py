@@ -17,9 +17,7 @@ PLACE = "{participant}"
 
 @commands.command()
 def ceiling(
-    betas: Annotated[
-        list[str], typer.Option(help=f"Images with {PLACE} in their names, one --betas a run.")
-    ],
+    betas: Annotated[list[str], typer.Option(help=f"Images with {PLACE} in their names, one --betas a run.")],
     participant: Annotated[list[str], typer.Option(help="Labels that take that place; two or more.")],
     mask: Annotated[str, typer.Option(help=f"Voxels to read, for all or with {PLACE}; all on one grid.")],
     out: Annotated[str, typer.Option("--out", help="Lower and upper ceiling: .nii.gz, or x+tlrc for AFNI.")],
@@ -77,21 +75,30 @@ def ceiling(
             noise, expanded([name.replace(PLACE, who) for name in residuals or []], "--residuals"), masks[who]
         )
         data[who] = patterns_of(
-            files, masks[who], conditions=[label.replace(PLACE, who) for label in labels or ["sub-brick"]],
-            stimuli=stimuli, missing=missing,
-        )  # fmt: skip
+            files,
+            masks[who],
+            conditions=[label.replace(PLACE, who) for label in labels or ["sub-brick"]],
+            stimuli=stimuli,
+            missing=missing,
+        )
         known[who] = (left or "runs") if per_sphere else voxel_noise(data[who], dissimilarity, noise, left)
     maps = ceiling_maps(
-        data, mask=masks, radius_mm=radius, dissimilarity=dissimilarity, measure=measure, items=items, noise=known,  # type: ignore[arg-type]
-        shrinkage=shrinkage or "diag", minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
-    )  # fmt: skip
+        data,
+        mask=masks,
+        radius_mm=radius,
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        noise=known,  # type: ignore[arg-type]
+        shrinkage=shrinkage or "diag",
+        minimum_voxels=minimum_voxels,
+        threads=jobs,  # type: ignore[arg-type]
+    )
     where = space or image_info(masks[participant[0]]).space
     written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]
     if counts is not None:
         images = [maps.participant_count, maps.voxel_count]
-        written.append(
-            save_bricks(images, counts, labels=["participants", "voxels"], space=where, overwrite=overwrite)
-        )
+        written.append(save_bricks(images, counts, labels=["participants", "voxels"], space=where, overwrite=overwrite))
     there = np.isfinite(maps.lower_array)
     most = f"; the lower ceiling reaches {maps.lower_array[there].max():.3f}" if there.any() else ""
     at = f"ceilings at {np.count_nonzero(there):,} of {there.size:,} voxels"

@@ -65,12 +65,20 @@ def group_maps(
     keep.check({"--out": out, "--thresholded": thresholded, "--best": best})
     free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
     result = group_test(
-        [surface_maps(path) if surface else sub_bricks(path) for path in maps], correction=correction,  # type: ignore[arg-type]
-        contrasts=_contrasts(difference), permutations=permutations, mask=mask,
-        alternative="two-sided" if two_sided else "greater", threshold=threshold, cluster_p=cluster_p,
-        neighbors=mesh if surface else connectivity, rois=_regions(rois, roi_table, surface),
-        peak_distance=peak_distance, rng=np.random.default_rng(seed), threads=jobs,
-    )  # fmt: skip
+        [surface_maps(path) if surface else sub_bricks(path) for path in maps],
+        correction=correction,  # type: ignore[arg-type]
+        contrasts=_contrasts(difference),
+        permutations=permutations,
+        mask=mask,
+        alternative="two-sided" if two_sided else "greater",
+        threshold=threshold,
+        cluster_p=cluster_p,
+        neighbors=mesh if surface else connectivity,
+        rois=_regions(rois, roi_table, surface),
+        peak_distance=peak_distance,
+        rng=np.random.default_rng(seed),
+        threads=jobs,
+    )
     results = [result, *([result.differences] if result.differences else [])]
     keep.save(out, [brick for one in results for brick in _bricks(one, correction)])
     if thresholded is not None:
@@ -104,8 +112,14 @@ class _Files:
         """Maps with their labels, and AFNI's words for what statistic they are, in one file."""
         labels, maps = [label for label, _, _ in bricks], [one for _, one, _ in bricks]
         if not self.surface:
-            save_bricks(maps, path, labels=labels, stats=[stat for _, _, stat in bricks], space=self.space,
-                        overwrite=self.overwrite)  # fmt: skip
+            save_bricks(
+                maps,
+                path,
+                labels=labels,
+                stats=[stat for _, _, stat in bricks],
+                space=self.space,
+                overwrite=self.overwrite,
+            )
             return
         import numpy as np
 
@@ -183,8 +197,9 @@ def _bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | 
     from brainmap.rsa.group.maps import ENHANCED
 
     kinds: list[tuple[str, Any, str | None]] = [
-        ("mean", result.mean, None), ("t", result.statistic, f"Ttest({result.n_participants - 1})")
-    ]  # fmt: skip
+        ("mean", result.mean, None),
+        ("t", result.statistic, f"Ttest({result.n_participants - 1})"),
+    ]
     kinds += [(ENHANCED[correction], result.enhanced, None)] if result.enhanced is not None else []
     kinds += [("pfdr" if correction == "fdr" else "pfwe", result.p_corrected, None)]
     return [(_label(model, kind), maps[model], stat) for model in result.names for kind, maps, stat in kinds]
@@ -211,9 +226,14 @@ def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
 
     result = results[0]
     found = {
-        "out": out, "participants": result.n_participants, **told(result, "models"), "voxels": result.n_voxels,
-        "excluded": result.n_excluded, "flips": result.n_flips, "enumerated": result.enumerated,
-    }  # fmt: skip
+        "out": out,
+        "participants": result.n_participants,
+        **told(result, "models"),
+        "voxels": result.n_voxels,
+        "excluded": result.n_excluded,
+        "flips": result.n_flips,
+        "enumerated": result.enumerated,
+    }
     if len(results) > 1:
         found["differences"] = told(results[1], "differences")
     if as_json:

@@ -30,9 +30,15 @@ def inputs(
 
     people = [label.removeprefix("sub-") for label in participant or []]
     found = find_inputs(
-        where, layout=layout, kind="betas" if layout == "afni_proc" else kind, participants=people or None, task=task,  # type: ignore[arg-type]
-        space=space, desc=desc, sessions=session or None,
-    )  # fmt: skip
+        where,
+        layout=layout,
+        kind="betas" if layout == "afni_proc" else kind,
+        participants=people or None,
+        task=task,  # type: ignore[arg-type]
+        space=space,
+        desc=desc,
+        sessions=session or None,
+    )
     table = inputs_table(found)
     if as_json:
         show(table, True)

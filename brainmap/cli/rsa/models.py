@@ -121,9 +121,14 @@ def fit(
         free(path, overwrite, option=option, kinds=(".tsv",))
     families, files = _named(family, "--family")
     found = score_models(
-        families, stack_rdms([load_rdms(path) for path in data]), kind=kind, measure=measure,  # type: ignore[arg-type]
-        item_folds=item_folds, participant_folds=participant_folds, rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        families,
+        stack_rdms([load_rdms(path) for path in data]),
+        kind=kind,
+        measure=measure,  # type: ignore[arg-type]
+        item_folds=item_folds,
+        participant_folds=participant_folds,
+        rng=np.random.default_rng(seed),
+    )
     settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
     about = {"Measure": measure, **provenance(settings, [*files, *data], seed=seed)}
     if weights is not None:
@@ -174,17 +179,24 @@ def partition(
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     chosen, files = _named(sets, "--set")
     found = partition_variance(
-        chosen, stack_rdms([load_rdms(path) for path in data]), fit=weights, ranks=ranks,  # type: ignore[arg-type]
+        chosen,
+        stack_rdms([load_rdms(path) for path in data]),
+        fit=weights,
+        ranks=ranks,  # type: ignore[arg-type]
         validation=validation,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
     about = provenance(settings, [*files, *data], seed=seed)
     tested = None
     if validation == "participants" or statistics is not None:
         rng = np.random.default_rng(seed)
         tested = partition_statistics(
-            found, shares=shares, test=test, correction=correction, rng=rng  # type: ignore[arg-type]
-        )  # fmt: skip
+            found,
+            shares=shares,
+            test=test,
+            correction=correction,
+            rng=rng,  # type: ignore[arg-type]
+        )
     if statistics is not None and tested is not None:
         columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}
         columns["p_corrected"] = "corrected over all rows of the table"
@@ -201,8 +213,10 @@ def partition(
         show(table if tested is None else tested, as_json)
     if not as_json:
         for (roi, name), by in found.suppression().items():
-            typer.echo(f"note: {roi}: {name!r} stands beside a negative common share ({by}: suppression); the set may "
-                       "have nothing to do with the data")  # fmt: skip
+            typer.echo(
+                f"note: {roi}: {name!r} stands beside a negative common share ({by}: suppression); the set may "
+                "have nothing to do with the data"
+            )
     said(*(() if as_json else (out, statistics, figure)))
 
 

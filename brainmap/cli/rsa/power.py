@@ -57,22 +57,55 @@ def power(
     if at is not None and len(at) != 3:
         raise InputError(f"--pilot: found {pilot!r}, wanted participants, runs and conditions, as in 12,4,64")
     found = power_analysis(
-        load_rdms(models), a=a, b=b, ceiling=ceiling, participants=_numbers(participants, "--participants"),
-        runs=_numbers(runs, "--runs"), conditions=None if conditions is None else _numbers(conditions, "--conditions"),
-        pilot=None if at is None else (at[0], at[1], at[2]), simulations=simulations, measure=measure,
-        test=test, alpha=alpha, dissimilarity=dissimilarity,  # type: ignore[arg-type]
-        n_voxels=voxels, specific=specific, explained=explained, variation=variation, rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        load_rdms(models),
+        a=a,
+        b=b,
+        ceiling=ceiling,
+        participants=_numbers(participants, "--participants"),
+        runs=_numbers(runs, "--runs"),
+        conditions=None if conditions is None else _numbers(conditions, "--conditions"),
+        pilot=None if at is None else (at[0], at[1], at[2]),
+        simulations=simulations,
+        measure=measure,
+        test=test,
+        alpha=alpha,
+        dissimilarity=dissimilarity,  # type: ignore[arg-type]
+        n_voxels=voxels,
+        specific=specific,
+        explained=explained,
+        variation=variation,
+        rng=np.random.default_rng(seed),
+    )
     settings = {
-        "planted": a, "rival": b or "none", "ceiling": ceiling, "pilot": list(found.pilot), "signal": found.signal,
+        "planted": a,
+        "rival": b or "none",
+        "ceiling": ceiling,
+        "pilot": list(found.pilot),
+        "signal": found.signal,
         "lost": found.lost,
-        "measure": found.measure, "test": test, "alpha": alpha, "dissimilarity": dissimilarity, "voxels": voxels,
-        "specific": specific, "explained": explained, "variation": variation, "simulations": simulations,
-    }  # fmt: skip
+        "measure": found.measure,
+        "test": test,
+        "alpha": alpha,
+        "dissimilarity": dissimilarity,
+        "voxels": voxels,
+        "specific": specific,
+        "explained": explained,
+        "variation": variation,
+        "simulations": simulations,
+    }
     smallest = {name: found.smallest(name) for name in found.comparisons}
-    leave(found.table, POWER_COLUMNS, lambda: plot_power(found), inputs=[models], parameters=settings, seed=seed,
-          shown=found.table[SHOWN], rows=found.table, read={**settings, "smallest": smallest},
-          words="\n".join(_told(found, name) for name in found.comparisons))  # fmt: skip
+    leave(
+        found.table,
+        POWER_COLUMNS,
+        lambda: plot_power(found),
+        inputs=[models],
+        parameters=settings,
+        seed=seed,
+        shown=found.table[SHOWN],
+        rows=found.table,
+        read={**settings, "smallest": smallest},
+        words="\n".join(_told(found, name) for name in found.comparisons),
+    )
 
 
 def _numbers(text: str, option: str) -> list[int]:

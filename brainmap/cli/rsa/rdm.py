@@ -46,9 +46,7 @@ Items = Annotated[str, typer.Option(help="stimulus, or condition (its tokens are
 Cams = Annotated[
     Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
 ]
-Normalize = Annotated[
-    str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")
-]
+Normalize = Annotated[str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")]
 Noise = Annotated[str, typer.Option(help="Of crossnobis: runs (3 or more, each by the others), residuals, or none.")]
 Dissimilarity = Annotated[
     str | None,
@@ -370,8 +368,10 @@ def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str)
     from brainmap.viz.rsa.time_courses import plot_time_course
 
     if "time" not in table:
-        raise InputError("--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
-                         "layers with `brainmap viz profile`")
+        raise InputError(
+            "--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
+            "layers with `brainmap viz profile`"
+        )
     if "network" in table and table["network"].nunique() > 1:
         table = table.assign(layer=table["network"] + " " + table["layer"])
     return plot_time_course(table, ceilings, measure=measure)
@@ -425,9 +425,12 @@ def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, se
     over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]
     wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
     found = score_statistics(
-        wide.to_numpy(), test=test, correction=correction, measure=measure,  # type: ignore[arg-type]
+        wide.to_numpy(),
+        test=test,
+        correction=correction,
+        measure=measure,  # type: ignore[arg-type]
         rng=np.random.default_rng(seed),
-    ).drop(columns="model")  # fmt: skip
+    ).drop(columns="model")
     for at, key in enumerate(over):
         found.insert(at, key, wide.index.get_level_values(key))
     return found

@@ -89,15 +89,28 @@ def searchlight(
             raise InputError("--noise residuals: residuals are images; on the surface take --noise runs, or none")
         per_disc = noise_per_sphere(precision, noise, shrinkage)
         search_surface(
-            images, models, out=out, best=best, counts=counts, figure=figure, overwrite=overwrite,
+            images,
+            models,
+            out=out,
+            best=best,
+            counts=counts,
+            figure=figure,
+            overwrite=overwrite,
             noise=lambda data: "runs" if per_disc else voxel_noise(data, dissimilarity, noise, None),
             reading={"mask": mask, "conditions": labels, "stimuli": stimuli, "missing": missing},
             searching={
-                "mesh": mesh or "fsaverage5", "metric": metric or "dijkstra",
-                "radius_mm": radius, "n_vertices": vertices, "dissimilarity": dissimilarity, "measure": measure,
-                "items": items, "shrinkage": shrinkage or "diag", "minimum_vertices": minimum_voxels, "threads": jobs,
+                "mesh": mesh or "fsaverage5",
+                "metric": metric or "dijkstra",
+                "radius_mm": radius,
+                "n_vertices": vertices,
+                "dissimilarity": dissimilarity,
+                "measure": measure,
+                "items": items,
+                "shrinkage": shrinkage or "diag",
+                "minimum_vertices": minimum_voxels,
+                "threads": jobs,
             },
-        )  # fmt: skip
+        )
         return
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
@@ -109,9 +122,18 @@ def searchlight(
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     source = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
     maps = search(
-        data, model_rdms, mask=mask, radius_mm=radius or 9.0, dissimilarity=dissimilarity, measure=measure,  # type: ignore[arg-type]
-        items=items, noise=source, shrinkage=shrinkage or "diag", minimum_voxels=minimum_voxels, threads=jobs,  # type: ignore[arg-type]
-    )  # fmt: skip
+        data,
+        model_rdms,
+        mask=mask,
+        radius_mm=radius or 9.0,
+        dissimilarity=dissimilarity,
+        measure=measure,  # type: ignore[arg-type]
+        items=items,
+        noise=source,
+        shrinkage=shrinkage or "diag",
+        minimum_voxels=minimum_voxels,
+        threads=jobs,  # type: ignore[arg-type]
+    )
     written = _written(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
@@ -133,8 +155,10 @@ def _targets(
     """
     given = {option: path for option, path in (("--best", best), ("--counts", counts)) if path is not None}
     if len(layers) > 1 and PLACE not in out:
-        raise InputError(f"--out: models are over time, an image a layer ({len(layers)} of them); put {PLACE} in "
-                         "the name, as in scores_{layer}.nii.gz")  # fmt: skip
+        raise InputError(
+            f"--out: models are over time, an image a layer ({len(layers)} of them); put {PLACE} in "
+            "the name, as in scores_{layer}.nii.gz"
+        )
     if not layers and PLACE in out:
         raise InputError(f"--out: {PLACE} is for models over time; these are not")
     outs = {f"--out {layer}": out.replace(PLACE, layer) for layer in layers} or {"--out": out}
@@ -191,5 +215,3 @@ def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals |
     if len(set(data.obs_descriptors["run"])) < 2:
         return None
     return noise_precision(data, method="diag")
-
-

@@ -11,9 +11,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 
 
-def features_in(
-    store: Path, kind: str, *, layers: str, sounds: Path | None, space: str, classes: str
-) -> Any:
+def features_in(store: Path, kind: str, *, layers: str, sounds: Path | None, space: str, classes: str) -> Any:
     """Activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
 
     Raises

@@ -89,8 +89,16 @@ def infer(
     given = context.get_parameter_source("how")
     if against == "ceiling" and given is not None and given.name != "DEFAULT":
         raise InputError("--test: --against ceiling flips signs of whole RDMs and tests no scores; leave it out")
-    every: dict[str, Any] = {"test": how, "against": against, "over": over, "fit": fit, "correction": correction,
-                             "n": n, "splits": splits, "by": by}  # fmt: skip
+    every: dict[str, Any] = {
+        "test": how,
+        "against": against,
+        "over": over,
+        "fit": fit,
+        "correction": correction,
+        "n": n,
+        "splits": splits,
+        "by": by,
+    }
     asked = {"measure": measure, **{name: value for name, value in every.items() if name in _TAKES[kind]}}
     tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
     about = provenance({"kind": kind, **asked}, files, seed=seed)
@@ -129,16 +137,28 @@ def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
 
 
 def _over_participants(
-    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, test: str, against: str,
-    correction: Any, n: int,
-) -> Tables:  # fmt: skip
+    files: list[Path],
+    *,
+    rng: np.random.Generator,
+    wanted: bool,
+    measure: str,
+    test: str,
+    against: str,
+    correction: Any,
+    n: int,
+) -> Tables:
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
     cube, labels = _cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
-        "test": test, "correction": correction, "labels": labels, "measure": measure, "permutations": n, "rng": rng,
-    }  # fmt: skip
+        "test": test,
+        "correction": correction,
+        "labels": labels,
+        "measure": measure,
+        "permutations": n,
+        "rng": rng,
+    }
     tables: Tables
     if against == "ceiling":
         from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
@@ -161,8 +181,9 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
 
     if files[0].suffix == ".tsv":
         if len(files) > 1 or ceiling:
-            raise InputError("rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, "
-                             "or RDMs")
+            raise InputError(
+                "rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, or RDMs"
+            )
         return _of_table(files[0])
     models, data = _rdms(files)
     scores = compare_rdms(models, data, measure=measure)
@@ -170,8 +191,9 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
     people = [str(p) for p in data.rdm_descriptors.get("participant", range(data.n_rdm))]
     names, columns = list(dict.fromkeys(rois)), list(dict.fromkeys(people))
     if len(columns) < 2:
-        raise InputError("rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over "
-                         "conditions")
+        raise InputError(
+            "rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over conditions"
+        )
     cube = np.full((models.n_rdm, len(names), len(columns)), np.nan)
     for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
         cube[:, names.index(roi), columns.index(who)] = scores[:, k]
@@ -189,8 +211,9 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
     lacking = [name for name in ("participant", "score") if name not in table]
     if lacking:
-        raise InputError(f"{path}: found columns {some(table.columns)}, wanted {some(lacking)} too, as rsa compare "
-                         "writes them")
+        raise InputError(
+            f"{path}: found columns {some(table.columns)}, wanted {some(lacking)} too, as rsa compare writes them"
+        )
     keys = [key for key in ("model", "name", "network", "layer") if key in table]
     if not keys:
         raise InputError(f"{path}: found columns {some(table.columns)}, wanted model, name, network or layer too")
@@ -207,9 +230,16 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
 
 
 def _bootstrapped(
-    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, over: Any, fit: Any, correction: Any,
+    files: list[Path],
+    *,
+    rng: np.random.Generator,
+    wanted: bool,
+    measure: str,
+    over: Any,
+    fit: Any,
+    correction: Any,
     n: int,
-) -> Tables:  # fmt: skip
+) -> Tables:
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
     from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
@@ -253,9 +283,12 @@ def _best_layer(
 
 
 _KINDS: dict[str, Callable[..., Tables]] = {
-    "participants": _over_participants, "relabeling": _relabeled, "bootstrap": _bootstrapped, "permutation": _permuted,
+    "participants": _over_participants,
+    "relabeling": _relabeled,
+    "bootstrap": _bootstrapped,
+    "permutation": _permuted,
     "best-layer": _best_layer,
-}  # fmt: skip
+}
 
 
 @commands.command()

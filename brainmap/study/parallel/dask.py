@@ -122,10 +122,16 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
         raise InputError("--backend dask: Dask is not installed; pip install 'brainmap[cluster]'") from None
     with _silent():
         if address is None:
-            with distributed.LocalCluster(
-                n_workers=threads_of(workers, "--jobs"), threads_per_worker=1, host="127.0.0.1",
-                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-            ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
+            with (
+                distributed.LocalCluster(
+                    n_workers=threads_of(workers, "--jobs"),
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                ) as cluster,
+                distributed.Client(cluster, set_as_default=False) as client,
+            ):
                 yield client
         else:
             with _client(address) as client:
@@ -164,8 +170,9 @@ def _client(address: str) -> Any:
     except OSError:
         raise InputError(_unanswered(address)) from None
     except Exception as error:  # what is no scheduler may answer anything
-        raise InputError(f"--dask-scheduler: what answers at {address} is no Dask scheduler "
-                         f"({type(error).__name__})") from None  # fmt: skip
+        raise InputError(
+            f"--dask-scheduler: what answers at {address} is no Dask scheduler ({type(error).__name__})"
+        ) from None
     return distributed.Client(address, set_as_default=False)
 
 

@@ -109,18 +109,25 @@ def refuse_incomplete(context: Context) -> None:
     foreign, missing, shares = _found(context, units, people)
     if foreign:
         again = {unit: _command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}
-        raise InputError("\n".join(
-            f"merge: {_near(file)} {why}; remove it{f', and: {again[unit]}' if unit is not None else ''}"
-            for file, why, unit in foreign[:_MOST]
-        ))  # fmt: skip
+        raise InputError(
+            "\n".join(
+                f"merge: {_near(file)} {why}; remove it{f', and: {again[unit]}' if unit is not None else ''}"
+                for file, why, unit in foreign[:_MOST]
+            )
+        )
     if missing:
         lines = _command(context, shares, units, missing)
         more = [f"  and {len(lines) - _MOST} more commands"] if len(lines) > _MOST else []
-        raise InputError("\n".join([
-            f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make them and "
-            "merge again:".replace("'", ""),
-            *(f"  {line}" for line in lines[:_MOST]), *more,
-        ]))  # fmt: skip
+        raise InputError(
+            "\n".join(
+                [
+                    f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make them and "
+                    "merge again:".replace("'", ""),
+                    *(f"  {line}" for line in lines[:_MOST]),
+                    *more,
+                ]
+            )
+        )
 
 
 def _found(

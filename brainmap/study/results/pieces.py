@@ -86,9 +86,14 @@ def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
     """Write a piece's scores, whole or not at all."""
     with atomic(piece.file) as beside:
         np.savez(
-            beside, voxels=scored.voxels, scores=scored.scores, counts=scored.counts, key=np.array(piece.key),
-            share=np.array(share), digest=np.array(content_key(replace(scored, key=piece.key, share=share))),
-        )  # fmt: skip
+            beside,
+            voxels=scored.voxels,
+            scores=scored.scores,
+            counts=scored.counts,
+            key=np.array(piece.key),
+            share=np.array(share),
+            digest=np.array(content_key(replace(scored, key=piece.key, share=share))),
+        )
     return piece.file
 
 
@@ -96,9 +101,7 @@ def read_piece(file: Path) -> Scored | None:
     """What a file of scores holds; None where there is none, or it is not as it was written."""
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as found:
-            scored = Scored(
-                found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"])
-            )
+            scored = Scored(found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"]))
             return scored if str(found["digest"]) == content_key(scored) else None
     except _FAILURES:
         return None
@@ -114,8 +117,11 @@ def lacking(pieces: Sequence[Piece]) -> list[Piece]:
     found = [(piece, read_piece(piece.file)) for piece in pieces]
     stale = [piece for piece, held in found if held is not None and held.key != piece.key]
     if stale:
-        log.info("searchlight: %d chunks were computed from other inputs (%s), and are computed again",
-                 len(stale), stale[0].file)  # fmt: skip
+        log.info(
+            "searchlight: %d chunks were computed from other inputs (%s), and are computed again",
+            len(stale),
+            stale[0].file,
+        )
     return [piece for piece, held in found if held is None or held.key != piece.key]
 
 
@@ -123,8 +129,10 @@ def gathered(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.i
     """Scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
     held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
     if len(held) < len(pieces):
-        raise RunError(f"searchlight: {len(pieces) - len(held)} of {len(pieces)} pieces were taken away meanwhile, by "
-                       "another run of this study in the same folder; run it again when that is done")  # fmt: skip
+        raise RunError(
+            f"searchlight: {len(pieces) - len(held)} of {len(pieces)} pieces were taken away meanwhile, by "
+            "another run of this study in the same folder; run it again when that is done"
+        )
     order = np.argsort(np.concatenate([one.voxels for one in held]))
     scores = np.concatenate([one.scores for one in held], axis=1)
     return scores[:, order], np.concatenate([one.counts for one in held])[order]

@@ -10,9 +10,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
 Center = tuple[float, float, float]
 Hrf = Literal[
-    "glover", "spm", "glover + derivative", "spm + derivative", "glover + derivative + dispersion",
+    "glover",
+    "spm",
+    "glover + derivative",
+    "spm + derivative",
+    "glover + derivative + dispersion",
     "spm + derivative + dispersion",
-]  # fmt: skip
+]
 
 
 class Section(BaseModel):
@@ -161,9 +165,14 @@ class Brain(Section):
             return self
         if "{hemi}" not in str(self.files):
             raise ValueError(f"files = {self.files!r} are one hemisphere's; write {{hemi}} for L and R, lh and rh")
-        wrong = {"kind = 'bold'": self.kind == "bold", "noise = 'residuals'": self.noise == "residuals",
-                 "screen.sound": self.screen.sound is not None, "rois.masks": bool(self.rois.masks),
-                 "rois.centers": self.rois.centers is not None, "rois.table": self.rois.table is not None}  # fmt: skip
+        wrong = {
+            "kind = 'bold'": self.kind == "bold",
+            "noise = 'residuals'": self.noise == "residuals",
+            "screen.sound": self.screen.sound is not None,
+            "rois.masks": bool(self.rois.masks),
+            "rois.centers": self.rois.centers is not None,
+            "rois.table": self.rois.table is not None,
+        }
         if any(wrong.values()):
             found = next(key for key, is_there in wrong.items() if is_there)
             raise ValueError(f"{found}: not for files on the surface (betas in .func.gii, rois.image in .label.gii)")
@@ -188,5 +197,3 @@ class Brain(Section):
                 "write {participant} where their labels stand"
             )
         return self
-
-

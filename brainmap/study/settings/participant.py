@@ -108,12 +108,21 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
 
     labels = brain.labels if "labels" in brain.model_fields_set and isinstance(brain.labels, str) else None
     found = find_inputs(
-        resolve(where), layout=brain.layout, participants=[label], kind=brain.kind, task=brain.task,
-        space=brain.space if brain.layout == "bids" or brain.space != "native" else None, desc=brain.desc,
-        sessions=brain.sessions, entities=brain.entities, mask=given(brain.mask), raw=given(brain.raw),
-        events=given(brain.events) if isinstance(brain.events, str) else None, confounds=given(brain.confounds),
+        resolve(where),
+        layout=brain.layout,
+        participants=[label],
+        kind=brain.kind,
+        task=brain.task,
+        space=brain.space if brain.layout == "bids" or brain.space != "native" else None,
+        desc=brain.desc,
+        sessions=brain.sessions,
+        entities=brain.entities,
+        mask=given(brain.mask),
+        raw=given(brain.raw),
+        events=given(brain.events) if isinstance(brain.events, str) else None,
+        confounds=given(brain.confounds),
         labels=labels if labels == "sub-brick" else given(labels),
-    )  # fmt: skip
+    )
     person = Participant(label=label, brain=brain, found=tuple(found), resolve=resolve)
     if not isinstance(brain.labels, str):
         if len(brain.labels) != len(found):

@@ -106,14 +106,18 @@ class Rsa(Section):
     @model_validator(mode="after")
     def _partial_scores_of_what_has_parts(self) -> Rsa:
         if self.control_for and self.measure not in PARTIAL:
-            raise ValueError(f"control_for: measure {self.measure!r} has no partial form that is 0 where layer and "
-                             f"brain share the controls only; choose {some(PARTIAL)}")  # fmt: skip
+            raise ValueError(
+                f"control_for: measure {self.measure!r} has no partial form that is 0 where layer and "
+                f"brain share the controls only; choose {some(PARTIAL)}"
+            )
         asked = self.inference.asks_for_bootstrap and "bootstrap"
         asked = asked or ("zero" in self.inference.model_fields_set and self.inference.zero == "relabeling" and "zero")
         if self.control_for and asked:
             how = "by bootstrap" if asked == "bootstrap" else "by relabeling"
-            raise ValueError(f"control_for: partial scores are tested over participants, not {how}; leave out "
-                             f"control_for, or {asked}")  # fmt: skip
+            raise ValueError(
+                f"control_for: partial scores are tested over participants, not {how}; leave out "
+                f"control_for, or {asked}"
+            )
         return self
 
     @property
@@ -227,16 +231,20 @@ class StudySettings(Section):
             if twice:
                 raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
         if len(people) == 1 and self.rsa.inference.asks_for_bootstrap and self.rsa.inference.over != "conditions":
-            raise ValueError(f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
-                             "found one; set over = 'conditions'")  # fmt: skip
+            raise ValueError(
+                f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
+                "found one; set over = 'conditions'"
+            )
         if len({brain.on_surface for brain in self.brain}) > 1:
             raise ValueError("[[brain]] files on the surface (.gii) and volumes: found both, wanted a study of each")
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:
-                raise ValueError(f"[rsa] control_for: {name!r} is none of the models of [baselines] "
-                                 f"({some(known) or 'there are none'}), nor of the design ({some(OF_DESIGN)})"
-                                 f"{nearest(name, (*known, *OF_DESIGN))}")  # fmt: skip
+                raise ValueError(
+                    f"[rsa] control_for: {name!r} is none of the models of [baselines] "
+                    f"({some(known) or 'there are none'}), nor of the design ({some(OF_DESIGN)})"
+                    f"{nearest(name, (*known, *OF_DESIGN))}"
+                )
         if self.explain and self.explain.network is not None and self.explain.network not in networks:
             raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
         return self

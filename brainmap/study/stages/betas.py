@@ -104,17 +104,34 @@ def _compare_design(context: Context, person: Participant) -> None:
 def _fit(context: Context, person: Participant) -> Iterator[Path]:
     glm = person.brain.glm
     betas = fit_betas(
-        list(person.files), _events(person), mask=mask_of(person), scale=glm.scale, model=glm.model, hrf=glm.hrf,
-        noise=glm.noise, afni_grid=glm.afni_grid, high_pass=_high_pass(person), polort=glm.polort, others=glm.others,
-        nuisance=glm.nuisance, keep_residuals=person.brain.noise == "residuals", **_arguments(person),
-    )  # fmt: skip
+        list(person.files),
+        _events(person),
+        mask=mask_of(person),
+        scale=glm.scale,
+        model=glm.model,
+        hrf=glm.hrf,
+        noise=glm.noise,
+        afni_grid=glm.afni_grid,
+        high_pass=_high_pass(person),
+        polort=glm.polort,
+        others=glm.others,
+        nuisance=glm.nuisance,
+        keep_residuals=person.brain.noise == "residuals",
+        **_arguments(person),
+    )
     prefix = str(ready(context.subject_file(person, "x"))).removesuffix("_x")
     about = context.about({"glm": glm.model_dump(), "runs": _run_names(person)}, _inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
-        betas, prefix, format=context.study.settings.study.maps, residuals=betas.residuals is not None,
-        space=known, items=context.study.settings.rsa.items, about=about, overwrite=True,
-    )  # fmt: skip
+        betas,
+        prefix,
+        format=context.study.settings.study.maps,
+        residuals=betas.residuals is not None,
+        space=known,
+        items=context.study.settings.rsa.items,
+        about=about,
+        overwrite=True,
+    )
 
 
 def with_betas(context: Context, person: Participant) -> Participant:
@@ -123,16 +140,26 @@ def with_betas(context: Context, person: Participant) -> Participant:
         return person
     images = [file for file in context.ledger.files(_stage(person)) if file.name.endswith(_IMAGES)]
     if len(images) != len(person.found):
-        raise InputError(f"participant {person.label}: found betas of {len(images)} of {len(person.found)} runs; run "
-                         "the study again")  # fmt: skip
+        raise InputError(
+            f"participant {person.label}: found betas of {len(images)} of {len(person.found)} runs; run the study again"
+        )
     left = person.brain.noise == "residuals"
     found = [
         replace(
-            one, kind="betas", image=str(image), labels="sub-brick", volumes=(), events=None, confounds=None,
-            sidecars=(), residuals=str(image).replace("_betas", "_residuals") if left else None, run=name, session="",
+            one,
+            kind="betas",
+            image=str(image),
+            labels="sub-brick",
+            volumes=(),
+            events=None,
+            confounds=None,
+            sidecars=(),
+            residuals=str(image).replace("_betas", "_residuals") if left else None,
+            run=name,
+            session="",
         )
         for one, image, name in zip(person.found, images, _run_names(person), strict=True)
-    ]  # fmt: skip
+    ]
     return replace(person, found=tuple(found))
 
 
@@ -193,18 +220,30 @@ def glm_settings(person: Participant) -> GlmSettings:
     """The settings of the general linear model of a participant's runs."""
     glm = person.brain.glm
     return GlmSettings(
-        model=glm.model, hrf=glm.hrf, noise=glm.noise, afni_grid=glm.afni_grid, high_pass=_high_pass(person),
-        polort=glm.polort, others=glm.others, nuisance=glm.nuisance,
-    )  # fmt: skip
+        model=glm.model,
+        hrf=glm.hrf,
+        noise=glm.noise,
+        afni_grid=glm.afni_grid,
+        high_pass=_high_pass(person),
+        polort=glm.polort,
+        others=glm.others,
+        nuisance=glm.nuisance,
+    )
 
 
 def _arguments(person: Participant) -> dict[str, Any]:
     glm = person.brain.glm
     return {
-        "confounds": _confounds(person), "strategy": glm.strategy, "t_r": glm.t_r, "column": glm.column,
-        "duration": glm.duration, "leave_out": glm.leave_out, "slice_time_ref": glm.slice_time_ref,
-        "missing": person.brain.missing, "run_names": _run_names(person),
-    }  # fmt: skip
+        "confounds": _confounds(person),
+        "strategy": glm.strategy,
+        "t_r": glm.t_r,
+        "column": glm.column,
+        "duration": glm.duration,
+        "leave_out": glm.leave_out,
+        "slice_time_ref": glm.slice_time_ref,
+        "missing": person.brain.missing,
+        "run_names": _run_names(person),
+    }
 
 
 def _high_pass(person: Participant) -> Any:
@@ -234,8 +273,9 @@ def _confounds(person: Participant) -> Any:
     if person.brain.confounds is None and person.brain.glm.strategy is None:
         return None  # a layout may find fMRIPrep's, which nobody asked for
     if None in tables:
-        raise InputError(f"strategy = {person.brain.glm.strategy!r}, and no confounds were found; name them in [brain] "
-                         "confounds")  # fmt: skip
+        raise InputError(
+            f"strategy = {person.brain.glm.strategy!r}, and no confounds were found; name them in [brain] confounds"
+        )
     return tables[0] if len(set(tables)) == 1 else tables
 
 

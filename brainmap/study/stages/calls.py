@@ -39,9 +39,7 @@ def kept_line(context: Context, network: Network | Baselines) -> str | None:
     return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
 
 
-def write_calls(
-    context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]
-) -> Iterator[Path]:
+def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]) -> Iterator[Path]:
     """Keep what a network calls the sounds as a table, and the count in its sidecar; give both files."""
     called, line = _called(context, loaded, names)
     sounds = loaded.sounds
@@ -60,8 +58,10 @@ def _called(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[l
     if name not in context.calls:
         logits = all_logits(loaded.model, loaded.sounds, device=context.device)
         if logits.ndim != 2 or logits.shape[1] != len(names):
-            raise InputError(f"[network] {name}: {len(names)} class names, and the network gives {logits.shape[1:]} "
-                             "for a sound; wanted one output a class")  # fmt: skip
+            raise InputError(
+                f"[network] {name}: {len(names)} class names, and the network gives {logits.shape[1:]} "
+                "for a sound; wanted one output a class"
+            )
         called = [names[k] for k in np.asarray(logits).argmax(axis=1)]
         context.calls[name] = called, count_calls(name, logits, loaded.sounds.conditions, names).line()
     return context.calls[name]

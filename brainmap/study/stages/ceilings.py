@@ -83,9 +83,11 @@ def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     space = people[0].person.brain.space
     for stat, image in (("lowerceiling", maps.lower), ("upperceiling", maps.upper)):
         said = {
-            "Description": MEANINGS[stat], "Measure": settings.measure, "Participants": len(people),
+            "Description": MEANINGS[stat],
+            "Measure": settings.measure,
+            "Participants": len(people),
             "Approximate": maps.approximate and stat == "upperceiling",
-        }  # fmt: skip
+        }
         yield from context.save_map(
             image, ceiling_path(context, stat), label=stat, space=space, about={**said, **about}
         )

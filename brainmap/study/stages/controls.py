@@ -71,8 +71,10 @@ def check_controls(context: Context, person: Participant) -> None:
     if file is None:
         raise InputError(_no_design(person, wanted))
     if level_of(load_rdms(file)) != items:
-        raise InputError(f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
-                         f"{items!r}; make the betas again with --items {items}")  # fmt: skip
+        raise InputError(
+            f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
+            f"{items!r}; make the betas again with --items {items}"
+        )
     in_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
 
 
@@ -147,8 +149,10 @@ def check_pairs(context: Context) -> Iterator[str]:
         way_out = "take more items or fewer controls" + (
             "" if form == "linear" else ", or measure = 'pearson', which removes straight lines only"
         )
-        raise InputError(f"[rsa] control_for: a {name} takes {n_columns(form, controls)} columns, found {items} items, "
-                         f"wanted at least {needed}; {way_out}")  # fmt: skip
+        raise InputError(
+            f"[rsa] control_for: a {name} takes {n_columns(form, controls)} columns, found {items} items, "
+            f"wanted at least {needed}; {way_out}"
+        )
     if form == "additive":
         yield f"[rsa] control_for: {told_of_switch(settings.measure, controls)}"
     elif form == "linear":
@@ -169,8 +173,11 @@ def compared(context: Context, models: RDMs) -> RDMs | None:
     if not settings.rsa.control_for or settings.baselines is None:
         return models
     own = settings.baselines.name
-    kept = [k for k, (network, layer) in enumerate(layer_names(models))
-            if network != own or layer not in settings.rsa.control_for]  # fmt: skip
+    kept = [
+        k
+        for k, (network, layer) in enumerate(layer_names(models))
+        if network != own or layer not in settings.rsa.control_for
+    ]
     return models[kept] if kept else None
 
 

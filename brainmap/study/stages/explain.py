@@ -135,9 +135,7 @@ def _maximize(
             threads=context.threads,
         )
         wavs = am.save_wav(wav_folder(context, version), seconds=0.5)
-        save_maximization(
-            am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs]
-        )
+        save_maximization(am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs])
         yield from wavs
         quality.append(_quality(am))
     yield from array_paths(context, version, "am")

@@ -71,8 +71,10 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
         what = "sounds" if n == len(units) else "conditions of several sounds"
         return Choice("participants", f"{n} {what} are fewer than the {FEWEST} that a bootstrap wants")
     if not can_weigh(measure_named(settings.measure)):
-        return Choice("participants", f"a bootstrap of {settings.measure} takes long; ask for it by bootstrap = "
-                                      f"{chosen.bootstrap}")  # fmt: skip
+        return Choice(
+            "participants",
+            f"a bootstrap of {settings.measure} takes long; ask for it by bootstrap = {chosen.bootstrap}",
+        )
     return Choice("bootstrap")
 
 

@@ -122,9 +122,14 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             whole = settings.items == "condition" or _n_conditions(brains) >= halved
             by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
             table = split_half_best_layer(
-                mine, brains, measure=settings.measure, splits=settings.inference.splits, rng=rng, by=by,
+                mine,
+                brains,
+                measure=settings.measure,
+                splits=settings.inference.splits,
+                rng=rng,
+                by=by,
                 control_rdms=control_rdms(context, brains),
-            )  # fmt: skip
+            )
             table.insert(0, "network", version.name)
             best.append(table)
     if brains.n_cond < halved:

@@ -27,7 +27,6 @@ from brainmap.study.stages.surfaces import group_mesh, load_map
 from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
-
     from brainmap.rsa.regions.rois import Rois
 
 log = logging.getLogger("brainmap")
@@ -132,8 +131,11 @@ def _maps(context: Context, people: list[Participant], space: str) -> Iterator[P
                 found.insert(0, "network", version.name)
                 tables[name].append(found)
         if result.smallest_p > SIGNIFICANT:
-            log.warning("group maps: with %d participants no p is under %.3g, and nothing can be significant",
-                        result.n_participants, result.smallest_p)  # fmt: skip
+            log.warning(
+                "group maps: with %d participants no p is under %.3g, and nothing can be significant",
+                result.n_participants,
+                result.smallest_p,
+            )
     columns = {"network": "network", "layer": "layer, or the two whose difference it is", **CLUSTER_COLUMNS}
     for name, parts in tables.items():
         if parts:

@@ -60,12 +60,17 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
     settings = context.study.settings.rsa
     several = len(set(map(str, brains.rdm_descriptors["participant"]))) > 1
     zero, between = choose_zero(settings, brains), choose_differences(settings, brains)
-    wanted = settings.inference.asks_for_bootstrap or zero.kind == "bootstrap" or (
-        several and len(scores) > 1 and between.kind == "bootstrap")  # fmt: skip
+    wanted = (
+        settings.inference.asks_for_bootstrap
+        or zero.kind == "bootstrap"
+        or (several and len(scores) > 1 and between.kind == "bootstrap")
+    )
     found = _bootstrapped(context, models, brains) if wanted else None
     if found is None and wanted:
-        zero, between = (Choice("participants", "the bootstrap was not made") if one.kind == "bootstrap" else one
-                         for one in (zero, between))  # fmt: skip
+        zero, between = (
+            Choice("participants", "the bootstrap was not made") if one.kind == "bootstrap" else one
+            for one in (zero, between)
+        )
     if several:
         yield from _over_participants(context, models, brains, scores, (zero, between), found)
         if not settings.control_for:
@@ -80,8 +85,12 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
         names = dict(zip(rdm_names(models), layer_names(models), strict=True))
         yield Inferred("bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context)})
         if not several and len(found.pairs):
-            yield Inferred("differences", _named(found.pairs, names), DIFFERENCE_COLUMNS | _PAIR,
-                           {"Test": f"{_resampled(context)} (two-sided)"})  # fmt: skip
+            yield Inferred(
+                "differences",
+                _named(found.pairs, names),
+                DIFFERENCE_COLUMNS | _PAIR,
+                {"Test": f"{_resampled(context)} (two-sided)"},
+            )
 
 
 def rng_of(context: Context, purpose: str) -> np.random.Generator:
@@ -90,16 +99,24 @@ def rng_of(context: Context, purpose: str) -> np.random.Generator:
 
 
 def _over_participants(
-    context: Context, models: RDMs, brains: RDMs, scores: Any, choices: tuple[Choice, Choice],
+    context: Context,
+    models: RDMs,
+    brains: RDMs,
+    scores: Any,
+    choices: tuple[Choice, Choice],
     found: RoiBootstrap | None,
-) -> Iterator[Inferred]:  # fmt: skip
+) -> Iterator[Inferred]:
     """The tests of every layer in every region, and of every pair; controls are tested like the networks."""
     settings = context.study.settings.rsa.inference
     zero, between = choices
     cube, rois = _cube(brains, scores)
     labels = {"model": list(rdm_names(models)), "roi": rois}
-    given: dict[str, Any] = {"test": settings.participants, "correction": settings.correction, "labels": labels,
-                             "measure": context.study.settings.rsa.measure}  # fmt: skip
+    given: dict[str, Any] = {
+        "test": settings.participants,
+        "correction": settings.correction,
+        "labels": labels,
+        "measure": context.study.settings.rsa.measure,
+    }
     names = dict(zip(labels["model"], layer_names(models), strict=True))
     selected = context.study.settings.stimuli.selected
     table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
@@ -107,14 +124,24 @@ def _over_participants(
     if zero.kind == "relabeling":
         first = _relabeled_table(context, models, brains)
         note = first.attrs["note"]
-        first = pd.concat([table[["model", "roi", "mean", "standard_error"]],
-                           first[["chance", "statistic", "p", "p_corrected", "n", "smallest_p"]]], axis=1)  # fmt: skip
+        first = pd.concat(
+            [
+                table[["model", "roi", "mean", "standard_error"]],
+                first[["chance", "statistic", "p", "p_corrected", "n", "smallest_p"]],
+            ],
+            axis=1,
+        )
     elif zero.kind == "bootstrap":
         assert found is not None
         ours = found.models.set_index(["model", "roi"]).loc[list(zip(table["model"], table["roi"], strict=True))]
         first = table[["model", "roi", "mean"]].assign(
-            standard_error=ours["standard_error"].to_numpy(), statistic=ours["t"].to_numpy(), p=ours["p"].to_numpy(),
-            p_corrected=ours["p_corrected"].to_numpy(), n=table["n"], smallest_p=0.0)  # fmt: skip
+            standard_error=ours["standard_error"].to_numpy(),
+            statistic=ours["t"].to_numpy(),
+            p=ours["p"].to_numpy(),
+            p_corrected=ours["p_corrected"].to_numpy(),
+            n=table["n"],
+            smallest_p=0.0,
+        )
         note = f"{_resampled(context)} (one-sided)"
     _say_reach("scores", table, settings.correction)
     about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
@@ -150,8 +177,13 @@ def _cube(brains: RDMs, scores: Any) -> tuple[Any, list[str]]:
 
 def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
     settings = context.study.settings.rsa
-    return relabeling_test(models, brains, measure=settings.measure, permutations=settings.inference.permutations,
-                           rng=rng_of(context, "permutation"))  # fmt: skip
+    return relabeling_test(
+        models,
+        brains,
+        measure=settings.measure,
+        permutations=settings.inference.permutations,
+        rng=rng_of(context, "permutation"),
+    )
 
 
 def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
@@ -159,8 +191,12 @@ def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
     found = _relabeled_table(context, models, brains)
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
     table = found.assign(standard_error=np.nan, test=WORDS["relabeling"])
-    return Inferred("statistics", _named(table, names), STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
-                    {"Test": found.attrs["note"], "FirstTest": "relabeling", "Exchanged": Exchange.of(brains).words})
+    return Inferred(
+        "statistics",
+        _named(table, names),
+        STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
+        {"Test": found.attrs["note"], "FirstTest": "relabeling", "Exchanged": Exchange.of(brains).words},
+    )
 
 
 def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap | None:
@@ -168,9 +204,14 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap 
     settings = context.study.settings.rsa
     try:
         return bootstrap_rois(
-            models, brains, over=settings.inference.over, n=settings.inference.bootstrap, measure=settings.measure,
-            correction=_correction(context), rng=rng_of(context, "bootstrap"),
-        )  # fmt: skip
+            models,
+            brains,
+            over=settings.inference.over,
+            n=settings.inference.bootstrap,
+            measure=settings.measure,
+            correction=_correction(context),
+            rng=rng_of(context, "bootstrap"),
+        )
     except InputError as error:
         if settings.inference.asks_for_bootstrap:
             raise
@@ -199,8 +240,9 @@ def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
 def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
     """What participants share that a layer lacks, which the noise ceiling does not tell."""
     settings = context.study.settings.rsa
-    table = residual_structure(models, brains, measure=settings.measure, correction=_correction(context),
-                               rng=rng_of(context, "residuals"))  # fmt: skip
+    table = residual_structure(
+        models, brains, measure=settings.measure, correction=_correction(context), rng=rng_of(context, "residuals")
+    )
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
     return Inferred("residual_structure", _named(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
 
@@ -214,7 +256,8 @@ def _repeated(context: Context, brains: RDMs) -> Inferred:
     if alone:
         every = pd.concat(alone, ignore_index=True)
         mean = every.groupby(["roi", "over", "n"], sort=False, as_index=False).agg(
-            {"splits": "first", "enumerated": "all", "halves": "mean", "reliability": "mean"})  # fmt: skip
+            {"splits": "first", "enumerated": "all", "halves": "mean", "reliability": "mean"}
+        )
         table = pd.concat([table, mean[mean["roi"].isin(table["roi"])]], ignore_index=True)
     said = "of runs the mean over the participants with so many; each participant's own lies with its results"
     return Inferred("reliability", table, RELIABILITY_COLUMNS, {"Measure": measure, "Rows": said})

@@ -192,9 +192,11 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         inputs_of(context, version),
     )
     names = class_names(loaded)
-    calls = [] if names is None or version.control or not isinstance(network, Network) else list(
-        write_calls(context, loaded, names, about)
-    )  # fmt: skip
+    calls = (
+        []
+        if names is None or version.control or not isinstance(network, Network)
+        else list(write_calls(context, loaded, names, about))
+    )
     return [path, context.sidecar(path, about), *calls, *array_paths(context, version, "activations")]
 
 

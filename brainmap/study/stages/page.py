@@ -34,8 +34,18 @@ from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
 from brainmap.viz.page.write import SheetRow, methods_paragraph, write_report
 
 VERSION = 7
-TABLES = ("statistics", "bootstrap", "differences", "ceilings", "residual_structure", "reliability", "best_layers",
-          "recovery", "clusters", "difference_clusters")  # fmt: skip
+TABLES = (
+    "statistics",
+    "bootstrap",
+    "differences",
+    "ceilings",
+    "residual_structure",
+    "reliability",
+    "best_layers",
+    "recovery",
+    "clusters",
+    "difference_clusters",
+)
 
 
 def page_path(context: Context) -> Path:
@@ -233,10 +243,12 @@ def _key_results(
         planted = recovery[recovery["planted"].notna()]
         source = next(iter(families))
         within = int((planted["distance"] <= 1).sum())
-        results.append((
-            f"{within} of {len(planted)}",
-            f"planted regions whose best layer of {source} is the planted one or its neighbor",
-        ))
+        results.append(
+            (
+                f"{within} of {len(planted)}",
+                f"planted regions whose best layer of {source} is the planted one or its neighbor",
+            )
+        )
         exact = int((planted["distance"] == 0).sum())
         results.append((f"{exact} of {len(planted)}", f"planted layers of {source} found exactly"))
     if statistics is not None:

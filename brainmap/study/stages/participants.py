@@ -126,7 +126,6 @@ class Person:
             settings,
         )
 
-
     @cached_property
     def rois_key(self) -> str:
         """What the scores of the regions depend on."""
@@ -169,9 +168,14 @@ class Person:
         settings = self.context.study.settings
         assert settings.searchlight is not None  # the caller asked for it because it is there
         return surface_maps(
-            self.person, self.data, self.models, settings=settings.searchlight, items=settings.rsa.items,
-            noise=map_noise(self.person, self.data, settings.searchlight), threads=self.context.threads,
-        )  # fmt: skip
+            self.person,
+            self.data,
+            self.models,
+            settings=settings.searchlight,
+            items=settings.rsa.items,
+            noise=map_noise(self.person, self.data, settings.searchlight),
+            threads=self.context.threads,
+        )
 
     def score_rois(self) -> None:
         """The stage of the regions."""

@@ -123,9 +123,12 @@ def test_each_model_is_a_layer_that_rsa_takes(noises: Array, tmp_path: Path) -> 
     assert found.layers == tuple(MODELS)
     assert found.conditions == tuple("uvwxy")
     assert {name: found[name].shape for name in found} == {
-        "waveform-envelope": (5, 100), "mel-spectrogram": (5, 64 * 51), "mfcc": (5, 13 * 51),
-        "cochleagram": (5, 30 * 100), "modulation": (5, 72),
-    }  # fmt: skip
+        "waveform-envelope": (5, 100),
+        "mel-spectrogram": (5, 64 * 51),
+        "mfcc": (5, 13 * 51),
+        "cochleagram": (5, 30 * 100),
+        "modulation": (5, 72),
+    }
     rdms = rsa.compute_rdms(found, dissimilarity="correlation")
     assert list(rdms.rdm_descriptors["layer"]) == list(MODELS)
     again = features.open_activations(tmp_path / "a.zarr")

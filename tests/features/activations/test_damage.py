@@ -35,10 +35,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sounds = sounds_from_array(rng.standard_normal((6, 1, 64)).astype("f4"), rate=16_000)
     features.extract_activations(net, sounds, store=path)
     cams = ClassActivationMaps(
-        maps=rng.standard_normal((6, 4, 64)).astype("f4"), items=tuple(sounds.items),
-        conditions=tuple(sounds.conditions), class_names=("a", "b", "c", "d"), method="cam", layer="0",
+        maps=rng.standard_normal((6, 4, 64)).astype("f4"),
+        items=tuple(sounds.items),
+        conditions=tuple(sounds.conditions),
+        class_names=("a", "b", "c", "d"),
+        method="cam",
+        layer="0",
         logits=rng.standard_normal((6, 4)).astype("f4"),
-    )  # fmt: skip
+    )
     explanations.save_cams(cams, path, rate=16_000)
     return path
 
@@ -152,14 +156,16 @@ def forged(path: Path, change: dict[str, Any], attributes: dict[str, Any] | None
     [
         ({"shape": [10**9, 10**9]}, "not as brainmap writes it"),
         ({"shape": [10**9, 8]}, "another number of chunks"),
-        ({"shape": [6, 10**12], "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [6, 10**12]}}},
-         "too small to hold"),
+        (
+            {"shape": [6, 10**12], "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [6, 10**12]}}},
+            "too small to hold",
+        ),
         ({"data_type": "int32"}, "not as brainmap writes it"),
         ({"codecs": [{"name": "bytes"}]}, "not as brainmap writes it"),
         ({"chunk_grid": {}}, "KeyError"),
         ({"shape": None}, "TypeError"),
     ],
-)  # fmt: skip
+)
 def test_sizes_are_checked_against_the_files_before_memory_is_taken(
     whole: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:

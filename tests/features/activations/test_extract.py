@@ -22,9 +22,16 @@ def small_network(seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv1d(1, 4, 5, padding=2), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.MaxPool1d(3),
-            nn.Conv1d(4, 6, 3), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(6 * 8, 3),
-        )  # fmt: skip
+            nn.Conv1d(1, 4, 5, padding=2),
+            nn.BatchNorm1d(4),
+            nn.ReLU(inplace=True),
+            nn.MaxPool1d(3),
+            nn.Conv1d(4, 6, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(6 * 8, 3),
+        )
 
 
 class Streamed:
@@ -121,8 +128,9 @@ def test_permuting_items_permutes_activations(sounds: Array) -> None:
     straight = features.extract_activations(net, sounds)
     permuted = features.extract_activations(net, sounds[order], batch_size=2)
     for layer in straight:
-        np.testing.assert_allclose(np.asarray(permuted[layer]), np.asarray(straight[layer])[order], rtol=1e-5,
-                                   atol=1e-6)  # fmt: skip
+        np.testing.assert_allclose(
+            np.asarray(permuted[layer]), np.asarray(straight[layer])[order], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_second_extraction_runs_nothing_and_a_changed_weight_runs_again(sounds: Array, tmp_path: Path) -> None:

@@ -27,9 +27,14 @@ def network() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv1d(1, 40, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(40, 4, 3), nn.Tanh(),
-            nn.Flatten(), nn.Linear(4 * 28, 3),
-        ).eval()  # fmt: skip
+            nn.Conv1d(1, 40, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(40, 4, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(4 * 28, 3),
+        ).eval()
 
 
 @pytest.fixture
@@ -60,8 +65,10 @@ def test_a_projection_has_the_entries_and_keeps_the_distances_as_sklearns_does(d
     assert abs(ours.matrix.nnz - theirs.components_.nnz) < 7 * np.sqrt(expected)
     assert abs(ours.matrix.data.sum() / ours.matrix.data.max()) < 5 * np.sqrt(ours.matrix.nnz)
     distances = pdist(x, "sqeuclidean")
-    error = {name: abs(pdist(z, "sqeuclidean") / distances - 1) for name, z in
-             {"ours": ours.transform(x), "theirs": peer}.items()}  # fmt: skip
+    error = {
+        name: abs(pdist(z, "sqeuclidean") / distances - 1)
+        for name, z in {"ours": ours.transform(x), "theirs": peer}.items()
+    }
     assert error["ours"].max() < 0.3  # six standard errors of sqrt(2 / 600), as for a normal projection
     assert error["ours"].mean() < 1.5 * error["theirs"].mean() + 0.01
 
@@ -188,6 +195,9 @@ def test_an_item_that_is_not_finite_is_told_before_it_spoils_the_fit(sounds: Arr
 def test_a_mistake_gets_one_line(sounds: Array, given: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         features.extract_activations(
-            network(), sounds, pooling="flatten", reduce=Reduction(**given)  # type: ignore[arg-type]
+            network(),
+            sounds,
+            pooling="flatten",
+            reduce=Reduction(**given),  # type: ignore[arg-type]
         )
     assert "\n" not in str(caught.value)

@@ -24,9 +24,14 @@ def network(head: str = "flatten", act: type[nn.Module] = nn.ReLU) -> nn.Sequent
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return nn.Sequential(
-            nn.Conv1d(1, 5, 5, padding=2), nn.BatchNorm1d(5), act(), nn.MaxPool1d(3),
-            nn.Conv1d(5, 6, 3, padding=1), act(), *pooled[head],
-        ).eval()  # fmt: skip
+            nn.Conv1d(1, 5, 5, padding=2),
+            nn.BatchNorm1d(5),
+            act(),
+            nn.MaxPool1d(3),
+            nn.Conv1d(5, 6, 3, padding=1),
+            act(),
+            *pooled[head],
+        ).eval()
 
 
 @pytest.fixture
@@ -155,9 +160,15 @@ def test_upsampled_maps_pass_through_the_frames_at_their_receptive_field_centers
 def test_evidence_lies_where_the_event_is() -> None:
     """A detector of one loud sample points at it, wherever it is."""
     net = nn.Sequential(
-        nn.Conv1d(1, 1, 5, padding=2, bias=False), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(1, 1, 1), nn.ReLU(),
-        nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(1, 1),
-    )  # fmt: skip
+        nn.Conv1d(1, 1, 5, padding=2, bias=False),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.Conv1d(1, 1, 1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool1d(1),
+        nn.Flatten(),
+        nn.Linear(1, 1),
+    )
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(1.0)

@@ -36,8 +36,11 @@ def last_activation(net: nn.Module, sounds: Array) -> tuple[Array, Array, Array]
     with torch.no_grad():
         net(torch.as_tensor(sounds))
     handle.remove()
-    return kept[0].numpy(), net.get_parameter("output.weight").detach().numpy(), net.get_parameter(
-        "output.bias").detach().numpy()  # fmt: skip
+    return (
+        kept[0].numpy(),
+        net.get_parameter("output.weight").detach().numpy(),
+        net.get_parameter("output.bias").detach().numpy(),
+    )
 
 
 @pytest.mark.parametrize("head", ["gap", "gmp"])
@@ -139,8 +142,11 @@ def test_a_network_with_its_spectrogram_inside_gives_maps_over_frames_and_says_s
 def test_the_layer_may_be_a_place_or_depth_and_must_be_one() -> None:
     net, x = build_network("ch32", n_samples=2187), np.zeros((1, 1, 2187), np.float32)
     assert [map_layer(net, x, name).name for name in ("last-conv", "depth:0", "2:3", "depth:0.5")] == [
-        "conv8", "conv1", "conv3", "conv4",
-    ]  # fmt: skip
+        "conv8",
+        "conv1",
+        "conv3",
+        "conv4",
+    ]
     with pytest.raises(InputError, match=r"'conv\*' means 'conv1', 'conv2'.*wanted one"):
         map_layer(net, x, "conv*")
     pool = map_layer(net, x, "pool3")  # right after conv3, one frame for three

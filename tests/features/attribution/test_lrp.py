@@ -33,19 +33,41 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def small(act: type[nn.Module] = nn.ReLU, *, bias: bool = True) -> nn.Module:
-    return seeded(lambda: nn.Sequential(
-        nn.Conv1d(1, 5, 5, padding=2, bias=bias), act(), nn.MaxPool1d(3),
-        nn.Conv1d(5, 6, 3, padding=1, bias=bias), act(), nn.AvgPool1d(2),
-        nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 7, bias=bias), act(), nn.Linear(7, 3, bias=bias),
-    ))  # fmt: skip
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv1d(1, 5, 5, padding=2, bias=bias),
+            act(),
+            nn.MaxPool1d(3),
+            nn.Conv1d(5, 6, 3, padding=1, bias=bias),
+            act(),
+            nn.AvgPool1d(2),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(36, 7, bias=bias),
+            act(),
+            nn.Linear(7, 3, bias=bias),
+        )
+    )
 
 
 def normed(act: type[nn.Module] = nn.ReLU) -> nn.Module:
-    return seeded(lambda: nn.Sequential(
-        nn.Conv1d(1, 5, 5, padding=2), nn.BatchNorm1d(5), act(), nn.MaxPool1d(3),
-        nn.Conv1d(5, 6, 3, padding=1, bias=False), nn.BatchNorm1d(6), act(),
-        nn.AdaptiveMaxPool1d(4), nn.Flatten(), nn.Linear(24, 8), nn.BatchNorm1d(8), act(), nn.Linear(8, 3),
-    ))  # fmt: skip
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv1d(1, 5, 5, padding=2),
+            nn.BatchNorm1d(5),
+            act(),
+            nn.MaxPool1d(3),
+            nn.Conv1d(5, 6, 3, padding=1, bias=False),
+            nn.BatchNorm1d(6),
+            act(),
+            nn.AdaptiveMaxPool1d(4),
+            nn.Flatten(),
+            nn.Linear(24, 8),
+            nn.BatchNorm1d(8),
+            act(),
+            nn.Linear(8, 3),
+        )
+    )
 
 
 @pytest.fixture
@@ -155,8 +177,9 @@ def contributions_of(rule: Rule, a: Array, w: Array, b: float) -> list[tuple[flo
     return [(1.0, z, b)]
 
 
-@pytest.mark.parametrize("second", [EPSILON, Z, PLUS, Rule(name="gamma"), Rule(name="alpha-beta"),
-                                    Rule(name="alpha-beta", alpha=3, beta=2)])  # fmt: skip
+@pytest.mark.parametrize(
+    "second", [EPSILON, Z, PLUS, Rule(name="gamma"), Rule(name="alpha-beta"), Rule(name="alpha-beta", alpha=3, beta=2)]
+)
 @pytest.mark.parametrize("first", [EPSILON, PLUS, Rule(name="flat"), Rule(name="w2"), Rule(name="box", low=-5, high=5)])
 def test_two_dense_layers_equal_the_definitions(first: Rule, second: Rule, sounds: Array) -> None:
     net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3)))
@@ -199,11 +222,20 @@ def test_a_convolution_is_the_dense_layer_of_its_matrix(name: Any, sounds: Array
 
 def test_two_dimensions_equal_one(sounds: Array) -> None:
     flat = small()
-    wide = seeded(lambda: nn.Sequential(
-        nn.Conv2d(1, 5, (1, 5), padding=(0, 2)), nn.ReLU(), nn.MaxPool2d((1, 3)),
-        nn.Conv2d(5, 6, (1, 3), padding=(0, 1)), nn.ReLU(), nn.AvgPool2d((1, 2)),
-        nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3),
-    ))  # fmt: skip
+    wide = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 5, (1, 5), padding=(0, 2)),
+            nn.ReLU(),
+            nn.MaxPool2d((1, 3)),
+            nn.Conv2d(5, 6, (1, 3), padding=(0, 1)),
+            nn.ReLU(),
+            nn.AvgPool2d((1, 2)),
+            nn.Flatten(),
+            nn.Linear(36, 7),
+            nn.ReLU(),
+            nn.Linear(7, 3),
+        )
+    )
     for ours, theirs in zip(wide.parameters(), flat.parameters(), strict=True):
         ours.data = theirs.data.reshape(ours.shape)
     found = relevance(wide, sounds[:, :, None], targets=ALL)
@@ -212,11 +244,17 @@ def test_two_dimensions_equal_one(sounds: Array) -> None:
 
 def test_a_normalization_joined_by_hand_gives_the_same(sounds: Array) -> None:
     net = normed().eval()
-    joined = nn.Sequential(*(
-        nn.utils.fuse_conv_bn_eval(net[i], net[i + 1]) if i in (0, 4)
-        else nn.utils.fuse_linear_bn_eval(net[9], net[10]) if i == 9 else net[i]
-        for i in range(len(net)) if i not in (1, 5, 10)
-    ))  # fmt: skip
+    joined = nn.Sequential(
+        *(
+            nn.utils.fuse_conv_bn_eval(net[i], net[i + 1])
+            if i in (0, 4)
+            else nn.utils.fuse_linear_bn_eval(net[9], net[10])
+            if i == 9
+            else net[i]
+            for i in range(len(net))
+            if i not in (1, 5, 10)
+        )
+    )
     before = {k: v.clone() for k, v in net.state_dict().items()}
     found = relevance(net, sounds, targets=ALL)
     np.testing.assert_allclose(found.maps, relevance(joined, sounds, targets=ALL).maps, atol=1e-9)
@@ -376,22 +414,28 @@ def test_what_cannot_be_followed_is_found_out(sounds: Array) -> None:
         relevance(nn.MaxPool1d(2, return_indices=True), sounds, targets=ALL)
 
 
-@pytest.mark.parametrize(("targets", "words"), [
-    (np.array([[0], [1], [2], [3]]), "found 0 to 3, wanted 0 to 2"),
-    (np.array([0, 1, 2, 0]), r"wanted integers \(4, n_chosen\)"),
-    (np.zeros((4, 1)), "float64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (np.array([[0], [1], [2], [3]]), "found 0 to 3, wanted 0 to 2"),
+        (np.array([0, 1, 2, 0]), r"wanted integers \(4, n_chosen\)"),
+        (np.zeros((4, 1)), "float64"),
+    ],
+)
 def test_targets_must_fit(targets: Any, words: str, sounds: Array) -> None:
     with pytest.raises(InputError, match=words):
         relevance(small(), sounds, targets=targets)
 
 
-@pytest.mark.parametrize(("rules", "words"), [
-    ("epsilon-puls", "did you mean 'epsilon-plus'"),
-    ({"cov1": "flat"}, "nothing fits 'cov1'"),
-    ({"0": "w3"}, "rule: found 'w3'"),
-    ({"0": "winner"}, "'winner' is for pooling by maximum"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ("epsilon-puls", "did you mean 'epsilon-plus'"),
+        ({"cov1": "flat"}, "nothing fits 'cov1'"),
+        ({"0": "w3"}, "rule: found 'w3'"),
+        ({"0": "winner"}, "'winner' is for pooling by maximum"),
+    ],
+)
 def test_rules_must_exist(rules: Any, words: str, sounds: Array) -> None:
     with pytest.raises(InputError, match=words):
         relevance(small(), sounds, targets=ALL, rules=rules)

@@ -38,18 +38,34 @@ def seeded(make: Callable[[], nn.Sequential]) -> nn.Sequential:
 
 def network(act: type[nn.Module] = nn.ReLU, **given: Any) -> nn.Sequential:
     """Two convolutions for waveforms (n, 2, 36)."""
-    return seeded(lambda: nn.Sequential(
-        nn.Conv1d(2, 5, 5, padding=2), nn.BatchNorm1d(5), act(**given), nn.MaxPool1d(3),
-        nn.Conv1d(5, 6, 3, padding=1), act(**given), nn.Flatten(), nn.Dropout(0.5), nn.Linear(72, 4),
-    ))  # fmt: skip
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 5, 5, padding=2),
+            nn.BatchNorm1d(5),
+            act(**given),
+            nn.MaxPool1d(3),
+            nn.Conv1d(5, 6, 3, padding=1),
+            act(**given),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(72, 4),
+        )
+    )
 
 
 def network_2d(act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """For spectrograms (n, 1, 12, 9)."""
-    return seeded(lambda: nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), act(), nn.AvgPool2d((2, 1)), nn.Conv2d(3, 4, 3), act(), nn.Flatten(),
-        nn.Linear(112, 3),
-    ))  # fmt: skip
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1),
+            act(),
+            nn.AvgPool2d((2, 1)),
+            nn.Conv2d(3, 4, 3),
+            act(),
+            nn.Flatten(),
+            nn.Linear(112, 3),
+        )
+    )
 
 
 class Functional(nn.Module):
@@ -64,10 +80,14 @@ class Functional(nn.Module):
             functional.relu(x, inplace=True)
             return x
         ways: dict[str, Callable[[Tensor], Tensor]] = {
-            "functional": functional.relu, "torch": torch.relu, "method": Tensor.relu, "in-place": Tensor.relu_,
-            "functional in-place": lambda x: functional.relu(x, True), "clamp": lambda x: x.clamp(min=0),
+            "functional": functional.relu,
+            "torch": torch.relu,
+            "method": Tensor.relu,
+            "in-place": Tensor.relu_,
+            "functional in-place": lambda x: functional.relu(x, True),
+            "clamp": lambda x: x.clamp(min=0),
             "clamp in-place": lambda x: torch.clamp_(x, 0),
-        }  # fmt: skip
+        }
         return ways[self.kind](x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,10 +191,16 @@ def test_guided_methods_equal_captum(sounds: Array, images: Array, captum: Any) 
 
 @pytest.mark.filterwarnings("ignore:guided-grad-cam")
 def test_guided_grad_cam_equals_captum_where_frames_are_samples(sounds: Array, captum: Any) -> None:
-    net = seeded(lambda: nn.Sequential(
-        nn.Conv1d(2, 5, 5, padding=2), nn.ReLU(), nn.Conv1d(5, 6, 3, padding=1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(216, 4),
-    ))  # fmt: skip
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 5, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(5, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(216, 4),
+        )
+    )
     found = attribute(net, sounds, method="guided-grad-cam", classes="all", batch_size=2)
     assert found.layer == "2"
     oracle = captum.GuidedGradCam(copy.deepcopy(net), net[3])
@@ -216,9 +242,19 @@ def test_lime_equals_captum_with_the_same_samples(sounds: Array, captum: Any) ->
 # what captum misses
 
 
-@pytest.mark.parametrize("kind", [
-    "functional", "torch", "method", "in-place", "statement", "functional in-place", "clamp", "clamp in-place",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "functional",
+        "torch",
+        "method",
+        "in-place",
+        "statement",
+        "functional in-place",
+        "clamp",
+        "clamp in-place",
+    ],
+)
 def test_every_way_to_write_a_relu_is_changed(sounds: Array, kind: str) -> None:
     written = Functional(kind).eval()
     for method in RELU_ONLY:
@@ -243,8 +279,12 @@ def test_relu_methods_refuse_other_networks_with_the_reason(sounds: Array, metho
             out: Tensor = self.net(torch.tanh(x))
             return out
 
-    for net, name in ((network(nn.ELU), "elu"), (network(nn.LeakyReLU), "leaky_relu"), (Bent(), "tanh"),
-                      (nn.Sequential(nn.Softmax(2), network()), "softmax")):  # fmt: skip
+    for net, name in (
+        (network(nn.ELU), "elu"),
+        (network(nn.LeakyReLU), "leaky_relu"),
+        (Bent(), "tanh"),
+        (nn.Sequential(nn.Softmax(2), network()), "softmax"),
+    ):
         with pytest.raises(InputError, match=f"uses {name}, and the method says only what a ReLU does"):
             attribute(net, sounds, method=method)
     with pytest.raises(InputError, match="the network has no ReLU, so that this is the plain gradient"):
@@ -305,8 +345,9 @@ def test_relevance_and_what_biases_absorb_add_up_to_the_logit(sounds: Array) -> 
 @pytest.mark.parametrize("bands", ["mel", "octave", [0, 90, 300, 500]])
 def test_windows_and_bands_of_a_linear_network_add_up_to_the_logit(sounds: Array, bands: Any) -> None:
     net = linear()
-    found = attribute(net, sounds, method="occlusion", classes="all", rate=1000, window_ms=12, step_ms=12, bands=bands,
-                      n_bands=4)
+    found = attribute(
+        net, sounds, method="occlusion", classes="all", rate=1000, window_ms=12, step_ms=12, bands=bands, n_bands=4
+    )
     assert found.effects.shape == (5, 4, 3, len(found.bands))
     assert found.maps.shape == (5, 4, len(found.bands), 36)
     bias = net.get_parameter("1.bias").detach().numpy()
@@ -339,7 +380,7 @@ def test_lime_weights_equal_ridge_regression_of_sklearn() -> None:
     rng = np.random.default_rng(0)
     heard, scores = (rng.random((80, 7)) < 0.5).astype(np.float32), rng.standard_normal((80, 3)).astype(np.float32)
     weights, fidelity = fit_linear(torch.as_tensor(heard), torch.as_tensor(scores), kernel_width=0.3, alpha=0.7)
-    near = np.exp(-((1 - np.sqrt(heard.mean(1))) / 0.3) ** 2)
+    near = np.exp(-(((1 - np.sqrt(heard.mean(1))) / 0.3) ** 2))
     for k in range(3):
         model = sklearn.Ridge(alpha=0.7).fit(heard, scores[:, k], sample_weight=near)
         np.testing.assert_allclose(weights[k], model.coef_, atol=1e-5)

@@ -66,8 +66,16 @@ def test_deletion_by_the_true_map_loses_the_class_at_once_and_insertion_finds_it
 
 
 def test_random_orders_give_on_average_a_straight_line(sounds: Array) -> None:
-    found = deletion_curves(Planted(), sounds, true_map(sounds), targets=ONES, windows=10, score="logit",
-                            random_orders=400, rng=np.random.default_rng(1))  # fmt: skip
+    found = deletion_curves(
+        Planted(),
+        sounds,
+        true_map(sounds),
+        targets=ONES,
+        windows=10,
+        score="logit",
+        random_orders=400,
+        rng=np.random.default_rng(1),
+    )
     energy = np.square(sounds[:, 0, WINDOW]).mean(1)
     np.testing.assert_allclose(found.random[:, 0], energy[:, None] * np.linspace(1, 0, 11), atol=0.1)
 
@@ -89,8 +97,10 @@ def test_fills_take_the_place_of_what_is_taken_away(sounds: Array) -> None:
 
 
 def test_a_fade_changes_edges_and_not_what_is_whole(sounds: Array) -> None:
-    sharp, soft = (deletion_curves(Planted(), sounds, true_map(sounds), targets=ONES, windows=5, fade=fade,
-                                   score="logit").scores for fade in (0.0, 0.5))  # fmt: skip
+    sharp, soft = (
+        deletion_curves(Planted(), sounds, true_map(sounds), targets=ONES, windows=5, fade=fade, score="logit").scores
+        for fade in (0.0, 0.5)
+    )
     np.testing.assert_allclose(sharp[..., [0, -1]], soft[..., [0, -1]], rtol=1e-6)
     assert (soft[..., 1] > sharp[..., 1]).all()
 
@@ -122,12 +132,20 @@ def test_a_grid_of_windows_in_two_dimensions() -> None:
     assert deletion_curves(net, x, maps, targets=np.tile([0, 1], (2, 1)), windows=5).scores.shape == (2, 2, 6)
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"windows": 200}, "at most one a sample"), ({"windows": 1}, "at least two"), ({"fade": 2.0}, "fade 2.0"),
-    ({"order": "removal"}, "order: found 'removal'"), ({"fill": "zero"}, "did you mean 'zeros'"),
-    ({"targets": np.zeros((4, 2), int)}, "targets"), ({"targets": np.full((4, 1), 7)}, "found 7 to 7, wanted 0 to 1"),
-    ({"targets": None}, "give targets"), ({"random_orders": 0}, "random_orders 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"windows": 200}, "at most one a sample"),
+        ({"windows": 1}, "at least two"),
+        ({"fade": 2.0}, "fade 2.0"),
+        ({"order": "removal"}, "order: found 'removal'"),
+        ({"fill": "zero"}, "did you mean 'zeros'"),
+        ({"targets": np.zeros((4, 2), int)}, "targets"),
+        ({"targets": np.full((4, 1), 7)}, "found 7 to 7, wanted 0 to 1"),
+        ({"targets": None}, "give targets"),
+        ({"random_orders": 0}, "random_orders 0"),
+    ],
+)
 def test_curves_refuse_what_does_not_fit(given: dict[str, Any], words: str, sounds: Array) -> None:
     net = Planted().train()
     with pytest.raises(InputError, match=words):
@@ -174,13 +192,16 @@ def test_marks_follow_voicing_and_refuse_gaps() -> None:
         map_agreement(np.ones((2, 1, 4)), np.ones((2, 5), bool))
 
 
-@pytest.mark.parametrize(("table", "words"), [
-    ({"stimulus_id": ["a"], "start": [0], "end_s": [1]}, "no column 'start_s'; did you mean 'start'"),
-    ({"stimulus_id": ["b"], "start_s": [0], "end_s": [1]}, "none of 'a'"),
-    ({"stimulus_id": ["a"], "start_s": [0.5], "end_s": [0.5]}, "wanted 0 <= start < end <= 1"),
-    ({"stimulus_id": ["a"], "start_s": ["x"], "end_s": [0.5]}, "from nan"),
-    ({"stimulus_id": ["a"], "start_s": [0.5], "end_s": [1.5]}, "end <= 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"stimulus_id": ["a"], "start": [0], "end_s": [1]}, "no column 'start_s'; did you mean 'start'"),
+        ({"stimulus_id": ["b"], "start_s": [0], "end_s": [1]}, "none of 'a'"),
+        ({"stimulus_id": ["a"], "start_s": [0.5], "end_s": [0.5]}, "wanted 0 <= start < end <= 1"),
+        ({"stimulus_id": ["a"], "start_s": ["x"], "end_s": [0.5]}, "from nan"),
+        ({"stimulus_id": ["a"], "start_s": [0.5], "end_s": [1.5]}, "end <= 1"),
+    ],
+)
 def test_intervals_must_make_sense(table: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         interval_marks(pd.DataFrame(table), ["a"], rate=10, n_samples=10)
@@ -190,9 +211,16 @@ def trained_like() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return nn.Sequential(
-            nn.Conv1d(1, 6, 5, padding=2), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2),
-            nn.Conv1d(6, 8, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(10), nn.Flatten(), nn.Linear(80, 4),
-        )  # fmt: skip
+            nn.Conv1d(1, 6, 5, padding=2),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(6, 8, 5, padding=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(10),
+            nn.Flatten(),
+            nn.Linear(80, 4),
+        )
 
 
 def test_drawing_layers_anew_destroys_gradients_and_not_what_only_shows_the_sound() -> None:
@@ -238,8 +266,10 @@ def test_constant_maps_are_left_out_with_a_word_and_seeds_repeat() -> None:
     with pytest.warns(BrainmapWarning, match="3 of 3 maps are constant"):
         found = cascading_randomization(net, x, method=lambda _: np.zeros((3, 50)), rng=np.random.default_rng(0))
     assert found.table["n"].tolist() == [0]
-    one, two = (cascading_randomization(net, x, method="saliency", targets=np.zeros(3, int),
-                                        rng=np.random.default_rng(4)) for _ in range(2))  # fmt: skip
+    one, two = (
+        cascading_randomization(net, x, method="saliency", targets=np.zeros(3, int), rng=np.random.default_rng(4))
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(one.correlations, two.correlations)
     with pytest.raises(InputError, match="needs targets"):
         cascading_randomization(net, x, method="saliency", rng=np.random.default_rng(0))
@@ -254,8 +284,11 @@ def test_each_sound_is_explained_for_its_own_class() -> None:
     net, targets = trained_like().eval(), np.array([3, 0, 3, 1, 0])
     for method in ("saliency", "grad-cam"):
         found = explain(net, x, method=method, targets=targets)
-        whole = (attribute(net, x, method=method, classes="all").courses if method == "saliency"
-                 else class_activation_maps(net, x).maps)  # fmt: skip
+        whole = (
+            attribute(net, x, method=method, classes="all").courses
+            if method == "saliency"
+            else class_activation_maps(net, x).maps
+        )
         np.testing.assert_allclose(found, whole[np.arange(5), targets], atol=1e-6)
 
 

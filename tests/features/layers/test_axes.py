@@ -124,8 +124,12 @@ def test_pooling_is_over_time_whatever_the_order_of_axes(name: str, fixed: bool)
     net, order = built(name, fixed=fixed)
     layer = "middle.inner" if name.startswith("attention") else "middle"
     wanted = by_hand(net, layer, order)
-    for pooling, of in (("mean", wanted.mean(2)), ("max", wanted.max(2)), ("rms", np.sqrt((wanted**2).mean(2))),
-                        ("none", wanted)):  # fmt: skip
+    for pooling, of in (
+        ("mean", wanted.mean(2)),
+        ("max", wanted.max(2)),
+        ("rms", np.sqrt((wanted**2).mean(2))),
+        ("none", wanted),
+    ):
         found = features.extract_activations(net, SOUNDS, layers=[layer], pooling=pooling, batch_size=2)  # type: ignore[arg-type]
         np.testing.assert_allclose(found[layer][:], of, atol=2e-5)
 
@@ -200,8 +204,12 @@ def test_everything_that_uses_units_agrees_on_them() -> None:
     np.testing.assert_allclose(found.table["value"], wanted.max(axis=(0, 2)), atol=2e-5)
     np.testing.assert_array_equal(found.table["frame"], [int(wanted[:, u].max(0).argmax()) for u in range(UNITS)])
     quick = features.TuningSettings(lowest_hz=50, highest_hz=400, per_step=1, levels_db=[0], ramp_ms=1)
-    assert features.measure_tuning(net, SOUNDS, layers=["middle.0"], settings=quick, rate=1000).responses[
-        "middle.0"].shape[0] == UNITS  # fmt: skip
+    assert (
+        features.measure_tuning(net, SOUNDS, layers=["middle.0"], settings=quick, rate=1000)
+        .responses["middle.0"]
+        .shape[0]
+        == UNITS
+    )
     few = features.MaximizationSettings(steps=2, jitter_ms=0)
     am = features.maximize_activation(net, layer="middle.0", units="all", sounds=SOUNDS, rate=1000, settings=few)
     assert len(am.labels) == UNITS
@@ -223,15 +231,29 @@ def test_kinds_find_subclasses_and_parametrized_modules() -> None:
         """Somebody's own linear layer."""
 
     net = nn.Sequential(
-        nn.Conv1d(1, 4, 5), parametrizations.weight_norm(nn.Conv1d(4, 4, 5)), nn.ReLU(), nn.LazyConv1d(3, 5),
-        Own(3, 6, 5), nn.Tanh(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), parametrizations.weight_norm(nn.Linear(6, 6)),
-        nn.Tanh(), Narrow(6, 2),
-    ).eval()  # fmt: skip
+        nn.Conv1d(1, 4, 5),
+        parametrizations.weight_norm(nn.Conv1d(4, 4, 5)),
+        nn.ReLU(),
+        nn.LazyConv1d(3, 5),
+        Own(3, 6, 5),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        parametrizations.weight_norm(nn.Linear(6, 6)),
+        nn.Tanh(),
+        Narrow(6, 2),
+    ).eval()
     assert features.extract_activations(net, SOUNDS, layers="conv").layers == ("0", "1", "3", "4")
     assert features.extract_activations(net, SOUNDS, layers="last-conv").layers == ("4",)
     assert features.extract_activations(net, SOUNDS, layers="Conv1d").layers == ("0", "1", "3", "4")
     assert features.extract_activations(net, SOUNDS, layers="Own").layers == ("4",)
     assert features.extract_activations(net, SOUNDS, layers="linear").layers == ("8", "output")
-    assert [one.kind for one in features.list_layers(net, SOUNDS)] == ["Conv1d", "Conv1d", "Conv1d", "Own", "Linear",
-                                                                       "Narrow"]  # fmt: skip
+    assert [one.kind for one in features.list_layers(net, SOUNDS)] == [
+        "Conv1d",
+        "Conv1d",
+        "Conv1d",
+        "Own",
+        "Linear",
+        "Narrow",
+    ]
     assert features.class_activation_maps(net, SOUNDS).layer == "4"

@@ -53,9 +53,7 @@ def plain() -> Net:
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("name", ENDS)
-def test_what_is_taken_off_is_taken_off_alike(
-    plain: Net, name: str, n: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_taken_off_is_taken_off_alike(plain: Net, name: str, n: int, caplog: pytest.LogCaptureFixture) -> None:
     kind, end = ENDS[name]
     net, sounds = Net(end).eval(), SOUNDS[:n]
     with torch.no_grad():
@@ -72,8 +70,9 @@ def test_what_is_taken_off_is_taken_off_alike(
     np.testing.assert_allclose(cams.maps, features.class_activation_maps(plain, sounds, layer="conv").maps, atol=1e-4)
     for method in ("saliency", "occlusion"):
         given = {"rate": 1000, "window_ms": 50} if method == "occlusion" else {}
-        one, other = (features.attribute(each, sounds, method=method, classes="all", **given).maps
-                      for each in (net, plain))  # fmt: skip
+        one, other = (
+            features.attribute(each, sounds, method=method, classes="all", **given).maps for each in (net, plain)
+        )
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
@@ -81,10 +80,11 @@ def test_what_is_taken_off_is_taken_off_alike(
 def test_maximization_climbs_the_logits_and_says_so(plain: Net, name: str) -> None:
     settings = features.MaximizationSettings(steps=3, jitter_ms=0)
     one, other = (
-        features.maximize_activation(net, layer="output", units=[1], sounds=SOUNDS, settings=settings,
-                                     rng=np.random.default_rng(0))
+        features.maximize_activation(
+            net, layer="output", units=[1], sounds=SOUNDS, settings=settings, rng=np.random.default_rng(0)
+        )
         for net in (Net(ENDS[name][1]).eval(), plain)
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(one.trace, other.trace, rtol=1e-3)
     assert any("unwrapped" in note for note in one.notes) == bool(ENDS[name][0])
 

@@ -9,8 +9,17 @@ from brainmap.features.networks.zoo import build_network, stage_names
 NAMES = (*(f"conv{i}" for i in range(1, 9)), "output")
 MODULES = dict(build_network("ch32").named_modules())
 LISTED = tuple(
-    Layer(name, "Linear" if name == "output" else "Conv1d", (4, 9), 5, 1, 0.0, 10,
-          classes=("Linear",) if name == "output" else ("Conv1d", "_ConvNd")) for name in NAMES
+    Layer(
+        name,
+        "Linear" if name == "output" else "Conv1d",
+        (4, 9),
+        5,
+        1,
+        0.0,
+        10,
+        classes=("Linear",) if name == "output" else ("Conv1d", "_ConvNd"),
+    )
+    for name in NAMES
 )
 
 

@@ -112,8 +112,10 @@ def test_two_dimensional_layers_have_a_field_an_axis() -> None:
 def test_anybodys_network_is_followed_through_functions_shared_modules_and_skips(residual: Residual) -> None:
     layers = features.list_layers(residual, torch.zeros(2, 1, 32))
     assert [(found.name, found.shape, found.receptive_field) for found in layers] == [
-        ("conv1", (4, 16), 7), ("conv2", (4, 8), 7 + 2 + 8), ("output", (3,), 32),
-    ]  # fmt: skip
+        ("conv1", (4, 16), 7),
+        ("conv2", (4, 8), 7 + 2 + 8),
+        ("output", (3,), 32),
+    ]
     x = torch.randn(2, 1, 32)
     with torch.no_grad():
         normed = residual.bn(residual.conv1(x))
@@ -174,8 +176,9 @@ def test_both_calls_of_a_module_are_the_same_whether_asked_for_together_or_alone
     back = functional.conv_transpose1d(torch.ones(2, 1, 9), net.conv.weight, padding=1)
     torch.testing.assert_close(grown, back)
     for name, called in (("conv", 1), ("conv#2", 2)):
-        am = features.maximize_activation(net, layer=name, units=[0], sounds=x,
-                                          settings=features.MaximizationSettings(steps=1, jitter_ms=0))  # fmt: skip
+        am = features.maximize_activation(
+            net, layer=name, units=[0], sounds=x, settings=features.MaximizationSettings(steps=1, jitter_ms=0)
+        )
         assert am.layer == name, called
     with pytest.raises(InputError, match="'conv' is called 2 times"):
         features.maximize_activation(net, layer="conv#3", units=[0], sounds=x)

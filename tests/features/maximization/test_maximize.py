@@ -41,9 +41,18 @@ def classifier(*tail: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     first, second = nn.Conv1d(1, 6, 9, padding=4, bias=False), nn.Conv1d(6, 8, 9, bias=False)
     return nn.Sequential(
-        first, nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(4), second, nn.ReLU(),
-        nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, 5), *tail,
-    )  # fmt: skip
+        first,
+        nn.BatchNorm1d(6),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        second,
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(4),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(32, 5),
+        *tail,
+    )
 
 
 class Functional(nn.Module):
@@ -387,10 +396,16 @@ def test_bad_input_is_one_clear_line(arguments: dict[str, Any], message: str, so
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"objective": "chanel"}, {"steps": 0}, {"step_size": 0.0}, {"level": -1.0}, {"level": "loud"},
-        {"jitter_ms": -1.0}, {"low_hz": 500.0, "high_hz": 400.0}, {"parameterization": "wavelet"},
+        {"objective": "chanel"},
+        {"steps": 0},
+        {"step_size": 0.0},
+        {"level": -1.0},
+        {"level": "loud"},
+        {"jitter_ms": -1.0},
+        {"low_hz": 500.0, "high_hz": 400.0},
+        {"parameterization": "wavelet"},
     ],
-)  # fmt: skip
+)
 def test_wrong_settings_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         MaximizationSettings(**wrong)

@@ -35,9 +35,16 @@ def sounds(rng: np.random.Generator) -> Waveforms:
 def network(*tail: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv1d(1, 6, 9, padding=4), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(6, 8, 9), nn.ReLU(),
-        nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(32, 5), *tail,
-    )  # fmt: skip
+        nn.Conv1d(1, 6, 9, padding=4),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.Conv1d(6, 8, 9),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(4),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+        *tail,
+    )
 
 
 class Decoder(nn.Module):
@@ -113,8 +120,9 @@ def test_likeness_is_the_mean_cosine_of_gram_matrices(rng: np.random.Generator) 
     found = likeness(torch.tensor(maps + 5.0), torch.tensor(units))
     maps -= maps.mean(2, keepdims=True)
     gram = np.stack([(m @ m.T).ravel() / np.linalg.norm(m @ m.T) for m in maps])
-    wanted = [np.mean([gram[i] @ gram[j] for j in range(4) if j != i and units[j] == units[i]] or [0.0])
-              for i in range(4)]  # fmt: skip
+    wanted = [
+        np.mean([gram[i] @ gram[j] for j in range(4) if j != i and units[j] == units[i]] or [0.0]) for i in range(4)
+    ]
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
@@ -133,8 +141,10 @@ def test_diversity_makes_the_patterns_of_a_unit_differ(sounds: Waveforms) -> Non
 
 def test_diverse_units_do_not_depend_on_their_company(sounds: Waveforms) -> None:
     settings = MaximizationSettings(steps=4, seeds=2, diversity=1.0, micro_batch=3)
-    both, one = (maximize_activation(network(), units=units, settings=settings, sounds=sounds,
-                                     rng=np.random.default_rng(1)) for units in ([0, 3], [3]))  # fmt: skip
+    both, one = (
+        maximize_activation(network(), units=units, settings=settings, sounds=sounds, rng=np.random.default_rng(1))
+        for units in ([0, 3], [3])
+    )
     np.testing.assert_allclose(both.by_seed[:, 1:], one.by_seed, atol=1e-5)
 
 
@@ -189,7 +199,7 @@ def test_band_limits_hold_behind_a_decoder(sounds: Waveforms) -> None:
         ({"directions": np.ones(5), "settings": MaximizationSettings(objective="logit")}, "use 'direction' or 'auto'"),
         ({"layer": "3", "length": 40}, "shorter than the receptive field of layer '3', 44 samples"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_one_clear_line(arguments: dict[str, Any], message: str, sounds: Waveforms) -> None:
     model = network().train()
     with pytest.raises(InputError, match=message) as caught:
@@ -205,9 +215,16 @@ def test_what_does_not_fit_is_one_clear_line(arguments: dict[str, Any], message:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lp_power": 0.5}, {"lp": -1.0}, {"diversity": 1.0}, {"latent_l2": np.nan}, {"peak": 0.0}, {"peak": "high"},
-     {"step_size": np.inf}],
-)  # fmt: skip
+    [
+        {"lp_power": 0.5},
+        {"lp": -1.0},
+        {"diversity": 1.0},
+        {"latent_l2": np.nan},
+        {"peak": 0.0},
+        {"peak": "high"},
+        {"step_size": np.inf},
+    ],
+)
 def test_wrong_settings_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"maximization {next(iter(wrong))}"):
         MaximizationSettings(**wrong)
@@ -244,8 +261,15 @@ def test_lp_lowers_the_peaks(sounds: Waveforms) -> None:
 
 def picture_network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(),
-                         nn.Linear(6 * 6 * 8, 3))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6 * 6 * 8, 3),
+    )
 
 
 def test_pictures_have_no_band_and_no_jitter_without_a_frame_rate(rng: np.random.Generator) -> None:

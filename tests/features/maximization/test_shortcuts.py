@@ -13,10 +13,17 @@ from brainmap.features.maximization.site import find_site, frozen, read
 def one_d(norm: bool = True) -> nn.Sequential:
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv1d(1, 6, 9, padding=4, bias=False), nn.BatchNorm1d(6) if norm else nn.Identity(), nn.ReLU(),
-        nn.MaxPool1d(3), nn.Conv1d(6, 8, 5), nn.BatchNorm1d(8, affine=False) if norm else nn.Identity(),
-        nn.MaxPool1d(2, ceil_mode=True), nn.ELU(), nn.Flatten(), nn.LazyLinear(4),
-    )  # fmt: skip
+        nn.Conv1d(1, 6, 9, padding=4, bias=False),
+        nn.BatchNorm1d(6) if norm else nn.Identity(),
+        nn.ReLU(),
+        nn.MaxPool1d(3),
+        nn.Conv1d(6, 8, 5),
+        nn.BatchNorm1d(8, affine=False) if norm else nn.Identity(),
+        nn.MaxPool1d(2, ceil_mode=True),
+        nn.ELU(),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )
     net(torch.randn(16, 1, 100))  # statistics that are not 0 and 1
     return net
 
@@ -43,8 +50,9 @@ class Reused(nn.Module):
 
 
 @pytest.mark.parametrize("large", [True, False])
-@pytest.mark.parametrize(("net", "shape"), [(one_d(), (1, 100)), (one_d(norm=False), (1, 100)), (two_d(), (1, 20, 24)),
-                                            (Reused(), (1, 60))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("net", "shape"), [(one_d(), (1, 100)), (one_d(norm=False), (1, 100)), (two_d(), (1, 20, 24)), (Reused(), (1, 60))]
+)
 def test_shortcuts_change_nothing(
     net: nn.Module, shape: tuple[int, ...], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

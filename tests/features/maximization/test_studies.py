@@ -37,8 +37,17 @@ def sounds(rng: np.random.Generator) -> Waveforms:
 
 def network(*tail: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv1d(1, 6, 9, padding=4), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(6, 8, 9), nn.ReLU(),
-                         nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(32, 5), *tail)  # fmt: skip
+    return nn.Sequential(
+        nn.Conv1d(1, 6, 9, padding=4),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.Conv1d(6, 8, 9),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(4),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+        *tail,
+    )
 
 
 # --- metamers ----------------------------------------------------------------------------------------------------
@@ -57,8 +66,15 @@ def test_metamer_of_an_invertible_layer_is_the_sound(sounds: Waveforms, rng: np.
 
 def test_metamers_numbers_can_be_computed_again_by_hand(sounds: Waveforms, rng: np.random.Generator) -> None:
     model = network()
-    found = match_activation(model, sounds, layer="3", items=[1, 4], class_names=list("vwxyz"), rng=rng,
-                             settings=MaximizationSettings.of("metamer", steps=60))  # fmt: skip
+    found = match_activation(
+        model,
+        sounds,
+        layer="3",
+        items=[1, 4],
+        class_names=list("vwxyz"),
+        rng=rng,
+        settings=MaximizationSettings.of("metamer", steps=60),
+    )
     model.eval()
     with torch.no_grad():
         real = model[:5](torch.tensor(sounds)).flatten(1).double().numpy()
@@ -78,9 +94,16 @@ def test_metamers_numbers_can_be_computed_again_by_hand(sounds: Waveforms, rng: 
 
 
 def test_metamers_do_not_depend_on_how_they_are_batched(sounds: Waveforms) -> None:
-    one, two = (match_activation(network(), sounds, layer="0", rng=np.random.default_rng(0),
-                                 settings=MaximizationSettings.of("metamer", steps=3, micro_batch=size))
-                for size in (8, 2))  # fmt: skip
+    one, two = (
+        match_activation(
+            network(),
+            sounds,
+            layer="0",
+            rng=np.random.default_rng(0),
+            settings=MaximizationSettings.of("metamer", steps=3, micro_batch=size),
+        )
+        for size in (8, 2)
+    )
     np.testing.assert_allclose(one.patterns, two.patterns, rtol=0.05, atol=2e-3)
 
 
@@ -100,9 +123,13 @@ def test_metamers_of_pictures_and_their_files(tmp_path: Path, sounds: Waveforms,
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"layer": "9"}, "no '9' in the network"), ({"items": [5]}, "items: found 5"), ({"items": []}, "none"),
-     ({"settings": MaximizationSettings.of("generative")}, "decoder")],
-)  # fmt: skip
+    [
+        ({"layer": "9"}, "no '9' in the network"),
+        ({"items": [5]}, "items: found 5"),
+        ({"items": []}, "none"),
+        ({"settings": MaximizationSettings.of("generative")}, "decoder"),
+    ],
+)
 def test_metamers_refuse_what_makes_no_sense(arguments: dict[str, Any], message: str, sounds: Waveforms) -> None:
     with pytest.raises(InputError, match=message):
         match_activation(network(), sounds, **{"layer": "0", **arguments})

@@ -130,9 +130,15 @@ def test_a_network_whose_own_names_begin_like_a_wrapper_keeps_them(
 
 @pytest.mark.parametrize(
     ("prefix", "first"),
-    [("model.", "model."), ("net.", "net."), ("module.model.", "module.model."), ("backbone.encoder.", "backbone."),
-     ("model._orig_mod.", "model._orig_mod."), ("_orig_mod.module.net.", "_orig_mod.")],
-)  # fmt: skip
+    [
+        ("model.", "model."),
+        ("net.", "net."),
+        ("module.model.", "module.model."),
+        ("backbone.encoder.", "backbone."),
+        ("model._orig_mod.", "model._orig_mod."),
+        ("_orig_mod.module.net.", "_orig_mod."),
+    ],
+)
 def test_a_prefix_that_all_names_share_is_taken_off_and_said(tmp_path: Path, prefix: str, first: str) -> None:
     network = build_network("ch32", variant="bn", n_classes=3).eval()
     path = saved(tmp_path, {"state_dict": {prefix + k: v for k, v in network.state_dict().items()}})

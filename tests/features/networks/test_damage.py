@@ -81,9 +81,14 @@ def write_piece(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("write", "read", "sealed"),
-    [(write_checkpoint, weights, True), (write_state, weights, False), (write_flac, wave, True),
-     (write_wav, wave, False), (write_piece, piece, True)],
-)  # fmt: skip
+    [
+        (write_checkpoint, weights, True),
+        (write_state, weights, False),
+        (write_flac, wave, True),
+        (write_wav, wave, False),
+        (write_piece, piece, True),
+    ],
+)
 def test_damage_is_one_line_and_what_has_a_digest_is_never_another(
     tmp_path: Path, builder: types.ModuleType, write: Callable[[Path], Path], read: Callable[[Path], Any], sealed: bool
 ) -> None:

@@ -158,11 +158,14 @@ def test_training_learns_and_the_checkpoint_knows_how_it_was_fed(words: Path, tm
 def test_bad_beginnings_are_refused_before_any_training(words: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     for settings, said in [
-        (replace(TINY, epochs=0), "epochs 0"), (replace(TINY, batch_size=0), "batch_size 0"),
-        (replace(TINY, learning_rate=-1.0), "learning_rate"), (replace(TINY, seed=-1), "seed"),
-        (replace(TINY, device="cuda:77"), "device"), (replace(TINY, network="ch23"), "did you mean 'ch32'"),
+        (replace(TINY, epochs=0), "epochs 0"),
+        (replace(TINY, batch_size=0), "batch_size 0"),
+        (replace(TINY, learning_rate=-1.0), "learning_rate"),
+        (replace(TINY, seed=-1), "seed"),
+        (replace(TINY, device="cuda:77"), "device"),
+        (replace(TINY, network="ch23"), "did you mean 'ch32'"),
         (replace(TINY, seconds=0.05), "longer sounds"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(InputError, match=said) as found:
             train_network(words, out, settings=settings)
         assert "\n" not in str(found.value)
@@ -213,8 +216,10 @@ def test_a_split_by_hash_puts_no_speaker_into_two_parts(tmp_path: Path, column: 
     names = [f"{s}_nohash_{k}" if column is None else f"{k}{s}" for k, s in enumerate(speakers)]
     path = _table(tmp_path, names, **({} if column is None else {column: speakers}))
     parts = split_sounds(load_sounds(path), path)
-    heard = {part: {i.split("_nohash_")[0] if column is None else "p" + i.split("p")[1] for i in sounds.items}
-             for part, sounds in parts.items()}  # fmt: skip
+    heard = {
+        part: {i.split("_nohash_")[0] if column is None else "p" + i.split("p")[1] for i in sounds.items}
+        for part, sounds in parts.items()
+    }
     assert sum(len(s) for s in parts.values()) == 240
     assert sum(len(h) for h in heard.values()) == 60
     assert 0.6 < len(parts["training"]) / 240 < 0.95
@@ -342,8 +347,10 @@ def test_noise_has_the_ratio_asked_for(snr: float) -> None:
 def test_gain_stays_within_its_range_and_the_level_is_kept_without_it() -> None:
     sound = tone(500, pad=0)
     rng = np.random.default_rng(0)
-    gains = [20 * np.log10(rms(augment(sound, rate=RATE, settings=replace(PLAIN, gain=6.0), rng=rng)) / rms(sound))
-             for _ in range(40)]  # fmt: skip
+    gains = [
+        20 * np.log10(rms(augment(sound, rate=RATE, settings=replace(PLAIN, gain=6.0), rng=rng)) / rms(sound))
+        for _ in range(40)
+    ]
     assert -6.01 < min(gains) < -4
     assert 4 < max(gains) < 6.01
     shaped = replace(PLAIN, equalizer=8.0, reverberation=1.0, low_pass=(3_200, 8_000), high_pass=(40, 350))

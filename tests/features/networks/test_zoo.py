@@ -23,8 +23,7 @@ from brainmap.features.networks.zoo import (
     stage_names,
 )
 
-COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184,
-          "base-2d": 1_855_056}
+COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184, "base-2d": 1_855_056}
 FRAMES = {"base": 8, "ch32": 7, "ch64": 7, "vgg": 7, "ch128": 2, "base-2d": 8}
 VARIANTS = ("plain", "do", "bn", "do+bn")
 HEADS = ("flatten", "gap", "gmp")

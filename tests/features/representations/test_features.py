@@ -32,9 +32,14 @@ def patterns_of(sounds, layer="output"):
 def maps_of(maps, conditions, names=("one", "two")):
     items = tuple(f"s{i}" for i in range(len(maps)))
     return SimpleNamespace(
-        maps=np.asarray(maps, np.float32), items=items, conditions=tuple(conditions), class_names=names,
-        layer="conv8", method="cam", logits=np.asarray(maps).reshape(len(maps), len(maps[0]), -1).sum(axis=-1),
-    )  # fmt: skip
+        maps=np.asarray(maps, np.float32),
+        items=items,
+        conditions=tuple(conditions),
+        class_names=names,
+        layer="conv8",
+        method="cam",
+        logits=np.asarray(maps).reshape(len(maps), len(maps[0]), -1).sum(axis=-1),
+    )
 
 
 def test_each_tone_lights_the_band_around_it():
@@ -57,8 +62,13 @@ def test_spectra_do_not_care_for_phase_or_level_where_waveforms_do():
 def test_reliability_is_the_correlation_of_rdms():
     rng = np.random.default_rng(2)
     seeds = rng.normal(size=(3, 5, 1, 4000))
-    rdms = [pdist(pattern_features(SimpleNamespace(
-        layer="output", labels=tuple("abcde"), patterns=one, rate=RATE))["output"], "correlation") for one in seeds]
+    rdms = [
+        pdist(
+            pattern_features(SimpleNamespace(layer="output", labels=tuple("abcde"), patterns=one, rate=RATE))["output"],
+            "correlation",
+        )
+        for one in seeds
+    ]
     wanted = np.mean([np.corrcoef(rdms[i], rdms[j])[0, 1] for i, j in ((0, 1), (0, 2), (1, 2))])
     assert pattern_reliability(seeds, RATE) == pytest.approx(wanted, abs=1e-9)
     assert np.isnan(pattern_reliability(seeds[:1], RATE))
@@ -105,8 +115,9 @@ def test_the_map_of_the_true_class_is_taken():
     np.testing.assert_allclose(found[1], maps[1, 1].reshape(8, 10).mean(axis=1))
     np.testing.assert_allclose(found[0], maps[0, 0].reshape(8, 10).mean(axis=1))
     assert map_features(cams, rate=1000, align="none", classes="all")["conv8"].shape == (4, 16)
-    np.testing.assert_allclose(map_features(cams, rate=1000, align="none", classes="two")["conv8"][0],
-                               maps[0, 1].reshape(8, 10).mean(axis=1))  # fmt: skip
+    np.testing.assert_allclose(
+        map_features(cams, rate=1000, align="none", classes="two")["conv8"][0], maps[0, 1].reshape(8, 10).mean(axis=1)
+    )
 
 
 def test_maps_that_explain_another_class_do_not_pass_for_the_true_one():
@@ -147,10 +158,15 @@ def test_attributions_with_channels_are_summed_over_them():
 def test_attributions_are_named_by_their_method_even_where_they_have_a_layer():
     cams = maps_of(np.ones((3, 1, 50)), ["one"] * 3, names=("one",))
     found = Attributions(
-        maps=np.random.default_rng(0).normal(size=(3, 1, 1, 50)).astype(np.float32), items=cams.items,
-        conditions=cams.conditions, class_names=("one",), targets=np.zeros((3, 1), np.intp), method="guided-grad-cam",
-        layer="conv8", logits=np.zeros((3, 1), np.float32),
-    )  # fmt: skip
+        maps=np.random.default_rng(0).normal(size=(3, 1, 1, 50)).astype(np.float32),
+        items=cams.items,
+        conditions=cams.conditions,
+        class_names=("one",),
+        targets=np.zeros((3, 1), np.intp),
+        method="guided-grad-cam",
+        layer="conv8",
+        logits=np.zeros((3, 1), np.float32),
+    )
     assert map_features(found, rate=1000, align="none").layers == ("guided-grad-cam",)
     assert map_features(cams, rate=1000, align="none").layers == ("conv8",)
 

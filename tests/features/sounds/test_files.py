@@ -24,10 +24,16 @@ from brainmap.features.sounds.files import (
 
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).resolve().parents[3] / "../shared/data"))
 FORMATS = [
-    ("wav", "PCM_U8", 2e-2), ("wav", "PCM_16", 1e-3), ("wav", "PCM_24", 1e-3), ("wav", "PCM_32", 1e-3),
-    ("wav", "FLOAT", 1e-3), ("wav", "DOUBLE", 1e-3), ("flac", "PCM_16", 1e-3), ("flac", "PCM_24", 1e-3),
+    ("wav", "PCM_U8", 2e-2),
+    ("wav", "PCM_16", 1e-3),
+    ("wav", "PCM_24", 1e-3),
+    ("wav", "PCM_32", 1e-3),
+    ("wav", "FLOAT", 1e-3),
+    ("wav", "DOUBLE", 1e-3),
+    ("flac", "PCM_16", 1e-3),
+    ("flac", "PCM_24", 1e-3),
     ("ogg", "VORBIS", 5e-2),
-]  # fmt: skip
+]
 
 
 def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0, level: float = 0.4) -> NDArray[np.float64]:
@@ -175,9 +181,12 @@ def test_an_array_is_taken_as_it_is() -> None:
     np.testing.assert_array_equal(np.concatenate(list(sounds.batches(2))), waves.astype(np.float32))
     assert sounds.class_names == ["u", "v"]
     for bad, kwargs in [
-        (np.zeros((3, 50)), {}), (np.zeros((0, 1, 5)), {}), (np.full((1, 1, 5), np.nan), {}),
-        (waves, {"items": ["a"]}), (waves, {"items": ["a", "a", "b"]}),
-    ]:  # fmt: skip
+        (np.zeros((3, 50)), {}),
+        (np.zeros((0, 1, 5)), {}),
+        (np.full((1, 1, 5), np.nan), {}),
+        (waves, {"items": ["a"]}),
+        (waves, {"items": ["a", "a", "b"]}),
+    ]:
         with pytest.raises(InputError, match="sounds:"):
             sounds_from_array(bad, rate=16_000, **kwargs)  # type: ignore[arg-type]
 
@@ -303,9 +312,19 @@ def test_missing_values_of_a_dataframe_are_empty_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"rate": 0}, {"rate": 500}, {"rate": 10**6}, {"seconds": 0}, {"seconds": -1}, {"seconds": float("nan")},
-     {"seconds": 1e-6}, {"seconds": 1e4}, {"level": "rsm"}, {"align": "middle"}],
-)  # fmt: skip
+    [
+        {"rate": 0},
+        {"rate": 500},
+        {"rate": 10**6},
+        {"seconds": 0},
+        {"seconds": -1},
+        {"seconds": float("nan")},
+        {"seconds": 1e-6},
+        {"seconds": 1e4},
+        {"level": "rsm"},
+        {"align": "middle"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, kwargs: dict[str, object]) -> None:
     write(tmp_path / "a.wav", tone(16_000))
     with pytest.raises(InputError) as found:
@@ -342,10 +361,14 @@ def test_ids_of_one_file_name_in_two_folders_are_those_that_events_give(tmp_path
     wanted = ["cat/0a7c_nohash_0", "dog/0a7c_nohash_0"]
     assert load_sounds(tmp_path).items == wanted
     assert load_sounds(files).items == wanted
-    events = pd.DataFrame({
-        "onset": [1.0, 5.0], "duration": 1.0, "trial_type": ["cat", "dog"],
-        "stim_file": [f"{word}/0a7c_nohash_0.wav" for word in ("cat", "dog")],
-    })  # fmt: skip
+    events = pd.DataFrame(
+        {
+            "onset": [1.0, 5.0],
+            "duration": 1.0,
+            "trial_type": ["cat", "dog"],
+            "stim_file": [f"{word}/0a7c_nohash_0.wav" for word in ("cat", "dog")],
+        }
+    )
     assert read_events(events, run_seconds=[20.0], column="stim_file")[0]["name"].tolist() == wanted
 
 

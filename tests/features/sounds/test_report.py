@@ -45,16 +45,19 @@ def test_each_kind_of_fault_is_counted_under_its_name_and_no_other(tmp_path: Pat
     assert found.cut == (("late", 2.0), ("long", 600.0), ("slightly", 1.06))
     assert found.padded == (("short", 0.25),)
     lines = found.lines()
-    assert lines[0] == ("sounds: 3 of 11 are longer than 1 s and cut to it (the longest lasts 600 s): 'late', 'long', "
-                        "'slightly'")  # fmt: skip
+    assert lines[0] == (
+        "sounds: 3 of 11 are longer than 1 s and cut to it (the longest lasts 600 s): 'late', 'long', 'slightly'"
+    )
     assert lines[1].startswith("sounds: 1 of 11 is shorter than 1 s and padded with zeros (the shortest lasts 0.25 s)")
     assert len(lines) == 6
     assert all("\n" not in line for line in lines)
 
 
 def test_sounds_without_fault_say_nothing_at_any_rate(tmp_path: Path) -> None:
-    paths = [write(tmp_path, f"{rate}.wav", NOISE[:rate] if rate <= RATE else np.resize(NOISE, rate), rate)
-             for rate in (8_000, 11_025, 16_000, 44_100)]  # fmt: skip
+    paths = [
+        write(tmp_path, f"{rate}.wav", NOISE[:rate] if rate <= RATE else np.resize(NOISE, rate), rate)
+        for rate in (8_000, 11_025, 16_000, 44_100)
+    ]
     assert load_sounds(paths).report.lines() == ()
     assert sounds_from_array(NOISE[None, None], rate=RATE).report.lines() == ()
 

@@ -157,8 +157,10 @@ def test_shares_are_those_of_the_definition(told: Voicing) -> None:
         assert clip["share"] == pytest.approx(mass[unvoiced].sum() / mass[sounding].sum())
         assert clip["expected"] == pytest.approx(unvoiced.sum() / sounding.sum())
         assert clip["silent_share"] == pytest.approx(mass[~sounding].sum() / mass.sum())
-        shifted = [np.roll(mass[sounding], s) @ unvoiced[sounding] / mass[sounding].sum() - clip["expected"]
-                   for s in range(sounding.sum())]  # fmt: skip
+        shifted = [
+            np.roll(mass[sounding], s) @ unvoiced[sounding] / mass[sounding].sum() - clip["expected"]
+            for s in range(sounding.sum())
+        ]
         assert clip["p"] == pytest.approx(np.mean(np.abs(shifted) >= abs(clip["effect"]) - 1e-12))
 
 
@@ -218,9 +220,14 @@ def test_maps_of_classes_give_the_said_class(sounds: Sounds, told: Voicing) -> N
     own = smooth_noise(sounds, 1)
     both = np.stack([np.where(k % 2 == c, own[k], -1) for k in range(len(own)) for c in (0, 1)])
     cams = features.ClassActivationMaps(
-        both.reshape(len(own), 2, -1).astype(np.float32), tuple(sounds.items), tuple(sounds.conditions),
-        ("ash", "oak"), "layer-cam", "conv1", np.zeros((len(own), 2), np.float32),
-    )  # fmt: skip
+        both.reshape(len(own), 2, -1).astype(np.float32),
+        tuple(sounds.items),
+        tuple(sounds.conditions),
+        ("ash", "oak"),
+        "layer-cam",
+        "conv1",
+        np.zeros((len(own), 2), np.float32),
+    )
     found = features.voiced_attention(cams, told)
     assert found.source == "layer-cam at conv1"
     assert found.effect == features.voiced_attention(own, told).effect
@@ -277,9 +284,17 @@ def network() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv1d(1, 4, 5, padding=2), nn.ReLU(), nn.MaxPool1d(8), nn.Conv1d(4, 4, 5, padding=2), nn.ReLU(),
-            nn.MaxPool1d(100), nn.Conv1d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2),
-        ).train()  # fmt: skip
+            nn.Conv1d(1, 4, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool1d(8),
+            nn.Conv1d(4, 4, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool1d(100),
+            nn.Conv1d(4, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, 2),
+        ).train()
 
 
 def test_a_network_is_heard_and_left_as_it_was(sounds: Sounds) -> None:
@@ -319,8 +334,11 @@ def test_the_command_leaves_a_table_and_a_picture(tmp_path: Path, brainmap_comma
     names = ("cat", "six")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_checkpoint(build_network("ch32", n_classes=2), tmp_path / "net.safetensors",
-                        Checkpoint(architecture="ch32", classes=names, rate=RATE, n_samples=RATE))  # fmt: skip
+        save_checkpoint(
+            build_network("ch32", n_classes=2),
+            tmp_path / "net.safetensors",
+            Checkpoint(architecture="ch32", classes=names, rate=RATE, n_samples=RATE),
+        )
     base = ("features", "voicing", "--checkpoint", tmp_path / "net.safetensors", "--sounds", tmp_path / "stimuli.tsv")
     table, figure = tmp_path / "words.tsv", tmp_path / "voicing.png"
     done = brainmap_command(*base, "--out", table, "--figure", figure, "--permutations", 99, "--json")

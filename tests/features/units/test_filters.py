@@ -30,8 +30,12 @@ def gammatones(centers: list[float], n_taps: int = 400) -> np.ndarray:
     """Gammatone filters of order 4, one ERB wide."""
     time = np.arange(n_taps) / RATE
     width = 1.019 * 24.7 * (4.37e-3 * np.array(centers) + 1)
-    return np.stack([time**3 * np.exp(-2 * np.pi * b * time) * np.cos(2 * np.pi * f * time) * 1e7
-                     for f, b in zip(centers, width, strict=True)])  # fmt: skip
+    return np.stack(
+        [
+            time**3 * np.exp(-2 * np.pi * b * time) * np.cos(2 * np.pi * f * time) * 1e7
+            for f, b in zip(centers, width, strict=True)
+        ]
+    )
 
 
 class Functional(nn.Module):

@@ -34,8 +34,9 @@ def gabors(centers: tuple[float, ...] = CENTERS, n_taps: int = 161) -> np.ndarra
 @pytest.fixture(scope="module")
 def cochlea() -> nn.Sequential:
     """A filter bank, a rectifier, pooling, a layer that picks channels 2, 0 and nothing, and one of their sums."""
-    net = nn.Sequential(bank(gabors()), nn.ReLU(), nn.AvgPool1d(40), nn.Conv1d(4, 4, 1), nn.ReLU(), nn.Flatten(),
-                        nn.Linear(4 * 56, 2))  # fmt: skip
+    net = nn.Sequential(
+        bank(gabors()), nn.ReLU(), nn.AvgPool1d(40), nn.Conv1d(4, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 56, 2)
+    )
     pick = net[3]
     pick.weight.data.zero_()
     pick.bias.data = torch.tensor([0.0, 0.0, -1.0, 0.5])
@@ -88,8 +89,10 @@ def test_units_without_position_are_measured_whole_and_labelled(heard: features.
 
 def test_noise_bands_find_the_same_best_frequencies(cochlea: nn.Sequential, heard: features.Tuning) -> None:
     settings = TuningSettings(stimulus="noise", lowest_hz=150, highest_hz=3000, per_step=6, levels_db=(0.0,), repeats=4)
-    one, again = (features.measure_tuning(cochlea, X, layers="0", settings=settings, rate=RATE,
-                                          rng=np.random.default_rng(3)) for _ in range(2))  # fmt: skip
+    one, again = (
+        features.measure_tuning(cochlea, X, layers="0", settings=settings, rate=RATE, rng=np.random.default_rng(3))
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(one.responses["0"], again.responses["0"])
     octaves = np.abs(np.log2(one.table["best_hz"].to_numpy() / CENTERS))
     assert (octaves <= 1 / 4).all()

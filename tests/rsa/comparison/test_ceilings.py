@@ -75,8 +75,10 @@ def test_rois_have_ceilings_of_their_own() -> None:
     rdms = []
     for roi, noise in (("HG", 0.3), ("V1", 3.0)):
         truth = rng.normal(size=(8, 30))
-        rdms += [compute_rdms(truth + noise * rng.normal(size=(8, 30)),
-                              descriptors={**items, "roi": roi, "participant": p}) for p in "1234"]
+        rdms += [
+            compute_rdms(truth + noise * rng.normal(size=(8, 30)), descriptors={**items, "roi": roi, "participant": p})
+            for p in "1234"
+        ]
     both = stack_rdms(rdms)
     with pytest.raises(InputError, match=r"RDMs of 2 ROIs \('HG', 'V1'\), wanted one"):
         noise_ceiling(both)

@@ -60,8 +60,11 @@ def cases(draw: st.DrawFn, *, torn: bool = True, people: tuple[int, int] = (1, 5
 def as_rdms(square: np.ndarray, order: np.ndarray, labels: list[str], **described: Any) -> RDMs:
     """RDMs with the items in an order of their own."""
     i, j = np.triu_indices(len(labels), 1)
-    return RDMs(square[:, order][:, :, order][:, i, j], rdm_descriptors=described,
-                pattern_descriptors={"stimulus_id": [labels[k] for k in order]})
+    return RDMs(
+        square[:, order][:, :, order][:, i, j],
+        rdm_descriptors=described,
+        pattern_descriptors={"stimulus_id": [labels[k] for k in order]},
+    )
 
 
 def by_rsatoolbox(model: np.ndarray, one: np.ndarray, measure: str, gone: bool, torn: bool) -> float:
@@ -80,10 +83,15 @@ def by_rsatoolbox(model: np.ndarray, one: np.ndarray, measure: str, gone: bool, 
 @given(data=st.data())
 def test_every_comparison_is_that_of_rsatoolbox(measure: Measure, data: Any) -> None:
     case = data.draw(cases(torn=measure != "bures"))
-    found = compare_rdms(as_rdms(case.models, case.orders[0], case.labels),
-                         as_rdms(case.data, case.orders[1], case.labels), measure=measure)
-    wanted = [[by_rsatoolbox(model, one, measure, k in case.gone, k in case.torn) for k, one in enumerate(case.data)]
-              for model in case.models]
+    found = compare_rdms(
+        as_rdms(case.models, case.orders[0], case.labels),
+        as_rdms(case.data, case.orders[1], case.labels),
+        measure=measure,
+    )
+    wanted = [
+        [by_rsatoolbox(model, one, measure, k in case.gone, k in case.torn) for k, one in enumerate(case.data)]
+        for model in case.models
+    ]
     # eigenvalues that are 0 but for rounding leave rsatoolbox's bures an error of their root
     np.testing.assert_allclose(found, wanted, atol=1e-6 if measure == "bures" else 1e-10, rtol=0)
 
@@ -99,8 +107,9 @@ def test_every_noise_ceiling_is_that_of_rsatoolbox(measure: Measure, data: Any, 
         square[:, 0, 3] = square[:, 3, 0] = np.nan
     mixed = [as_rdms(one[None], np.roll(case.orders[0], k), case.labels) for k, one in enumerate(square)]
     found = noise_ceiling(stack_rdms(mixed), measure=measure)
-    theirs = boot_noise_ceiling(as_rdms(square, np.arange(len(case.labels)), case.labels),
-                                method=THEIRS.get(measure, measure))
+    theirs = boot_noise_ceiling(
+        as_rdms(square, np.arange(len(case.labels)), case.labels), method=THEIRS.get(measure, measure)
+    )
     np.testing.assert_allclose((found.lower, found.upper), theirs, atol=1e-10, rtol=0)
 
 
@@ -128,8 +137,12 @@ def test_whitened_measures_equal_the_written_out_covariance_of_dissimilarities(
     n = len(case.labels)
     sigma = np.cov(np.random.default_rng(seed).normal(size=(n, 3 * n)))
     place = case.orders[1]
-    found = compare_rdms(as_rdms(case.models, case.orders[0], case.labels), as_rdms(case.data, place, case.labels),
-                         measure=measure, sigma_k=sigma[np.ix_(place, place)])
+    found = compare_rdms(
+        as_rdms(case.models, case.orders[0], case.labels),
+        as_rdms(case.data, place, case.labels),
+        measure=measure,
+        sigma_k=sigma[np.ix_(place, place)],
+    )
     for k, one in enumerate(case.data):
         kept = np.delete(np.arange(n), [n // 2] if k in case.gone else [])
         i, j = np.triu_indices(len(kept), 1)

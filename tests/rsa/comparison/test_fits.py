@@ -115,8 +115,9 @@ def test_missing_pairs_are_left_out() -> None:
 
 def described(vectors: np.ndarray, n_items: int, **rdm: list[str]) -> RDMs:
     names = np.array([f"i{k:02d}" for k in range(n_items)])
-    return RDMs(vectors, descriptors={"level": "stimulus"}, rdm_descriptors=rdm,
-                pattern_descriptors={"stimulus_id": names})
+    return RDMs(
+        vectors, descriptors={"level": "stimulus"}, rdm_descriptors=rdm, pattern_descriptors={"stimulus_id": names}
+    )
 
 
 @pytest.mark.parametrize("kind", ["selected", "weighted"])
@@ -147,10 +148,17 @@ def test_scores_equal_rsatoolboxes_crossvalidation_on_the_same_folds(
             test.append((rdms.subset("index", held_people).subset_pattern("index", held_items), held_items))
     theirs_of = {"selected": (ModelSelect, fit_select), "weighted": (ModelWeighted, fit_regress_nn)}
     make, fitter = theirs_of[kind]
-    theirs = crossval(make("m", models), rdms, train, test, method=THEIRS[measure], fitter=fitter,
-                      calc_noise_ceil=False)
-    ours = score_models({"net": described(models, n_items)}, described(data, n_items), kind=kind, measure=measure,
-                        participant_folds=2, rng=InOrder())  # type: ignore[arg-type]
+    theirs = crossval(
+        make("m", models), rdms, train, test, method=THEIRS[measure], fitter=fitter, calc_noise_ceil=False
+    )
+    ours = score_models(
+        {"net": described(models, n_items)},
+        described(data, n_items),
+        kind=kind,
+        measure=measure,
+        participant_folds=2,
+        rng=InOrder(),
+    )  # type: ignore[arg-type]
     assert ours.scores["score"].mean() == pytest.approx(np.mean(theirs.evaluations), abs=1e-10)
 
 
@@ -174,8 +182,11 @@ def test_a_planted_mixture_of_layers_beats_every_layer_and_noise_scores_nothing(
 
 def test_no_word_is_scored_on_its_own_tokens() -> None:
     words = np.repeat([f"w{k}" for k in range(6)], 2)
-    rdms = RDMs(np.random.default_rng(8).gamma(2.0, size=(1, 66)), descriptors={"level": "stimulus"},
-                pattern_descriptors={"stimulus_id": np.array([f"i{k:02d}" for k in range(12)]), "condition": words})
+    rdms = RDMs(
+        np.random.default_rng(8).gamma(2.0, size=(1, 66)),
+        descriptors={"level": "stimulus"},
+        pattern_descriptors={"stimulus_id": np.array([f"i{k:02d}" for k in range(12)]), "condition": words},
+    )
     i, j = np.triu_indices(12, 1)
     for train, test in regression._item_folds(rdms, 2, None, np.random.default_rng(0)):
         trained, tested = ({words[k] for k in (*i[pairs], *j[pairs])} for pairs in (train, test))
@@ -186,8 +197,9 @@ def test_no_word_is_scored_on_its_own_tokens() -> None:
 def test_a_fixed_model_is_its_comparison_within_the_folds() -> None:
     rng = np.random.default_rng(9)
     model, data = family(rng, 1), family(rng, 3)
-    found = score_models({"m": described(model, 9)}, described(data, 9), kind="fixed", measure="rho-a", item_folds=1,
-                         rng=rng)
+    found = score_models(
+        {"m": described(model, 9)}, described(data, 9), kind="fixed", measure="rho-a", item_folds=1, rng=rng
+    )
     np.testing.assert_allclose(found.scores["score"], compare_vectors(model, data, measure="rho-a")[0])
 
 

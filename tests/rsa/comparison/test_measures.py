@@ -41,8 +41,9 @@ def test_every_measure_equals_rsatoolbox(measure: Measure, seed: int, n_items: i
     if missing:  # rsatoolbox wants the same pairs missing on both sides
         gone = rng.choice(models.shape[1], size=2, replace=False)
         models[:, gone] = data[:, gone] = np.nan
-    np.testing.assert_allclose(compare_vectors(models, data, measure=measure), theirs(models, data, measure),
-                               atol=1e-10, rtol=0)
+    np.testing.assert_allclose(
+        compare_vectors(models, data, measure=measure), theirs(models, data, measure), atol=1e-10, rtol=0
+    )
 
 
 @pytest.mark.parametrize("measure", ["corr_cov", "cosine_cov"])
@@ -94,8 +95,9 @@ def test_whitening_without_an_item_equals_leaving_the_item_out() -> None:
     sigma = np.cov(rng.normal(size=(7, 20)))
     i, j = np.triu_indices(7, 1)
     rest = (i != 3) & (j != 3)
-    expected = compare_vectors(models[:, rest], data[:, rest], measure="corr_cov",
-                               sigma_k=np.delete(np.delete(sigma, 3, 0), 3, 1))
+    expected = compare_vectors(
+        models[:, rest], data[:, rest], measure="corr_cov", sigma_k=np.delete(np.delete(sigma, 3, 0), 3, 1)
+    )
     holed = np.where(rest, data, np.nan)
     np.testing.assert_allclose(compare_vectors(models, holed, measure="corr_cov", sigma_k=sigma), expected)
 

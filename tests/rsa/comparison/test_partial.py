@@ -49,8 +49,10 @@ def removed_by_hand(z: np.ndarray, measure: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["partial", "semi-partial"])
-@pytest.mark.parametrize(("measure", "n_controls"), [("pearson", 1), ("pearson", 2), ("pearson", 3), ("rho-a", 1),
-                                                     ("spearman", 1), ("rho-a", 2), ("spearman", 2)])
+@pytest.mark.parametrize(
+    ("measure", "n_controls"),
+    [("pearson", 1), ("pearson", 2), ("pearson", 3), ("rho-a", 1), ("spearman", 1), ("rho-a", 2), ("spearman", 2)],
+)
 def test_it_is_the_correlation_of_residuals(measure: str, n_controls: int, kind: Any) -> None:
     rng = np.random.default_rng(0)
     models, data, controls = tied(rng, 3, 300), tied(rng, 4, 300), tied(rng, n_controls, 300)
@@ -184,8 +186,12 @@ def test_a_category_that_both_contain_is_removed_whole(measure: str) -> None:
 
 
 def labelled(vectors: np.ndarray, names: list[str], **described: list[str]) -> RDMs:
-    return RDMs(vectors, descriptors={"level": "stimulus"}, rdm_descriptors=described,
-                pattern_descriptors={"stimulus_id": np.array(names)})
+    return RDMs(
+        vectors,
+        descriptors={"level": "stimulus"},
+        rdm_descriptors=described,
+        pattern_descriptors={"stimulus_id": np.array(names)},
+    )
 
 
 def test_items_are_matched_by_label_and_missing_pairs_left_out() -> None:
@@ -200,13 +206,16 @@ def test_items_are_matched_by_label_and_missing_pairs_left_out() -> None:
     controls = labelled(moved[2:], [names[k] for k in order])
     one, data = labelled(vectors[:1], names), labelled(vectors[1:2], names)
     found = compare_rdms_partial(one, data, controls, measure="spearman")
-    np.testing.assert_allclose(found, compare_vectors_partial(vectors[:1], vectors[1:2], vectors[2:],
-                                                              measure="spearman"))
+    np.testing.assert_allclose(
+        found, compare_vectors_partial(vectors[:1], vectors[1:2], vectors[2:], measure="spearman")
+    )
     holed = vectors.copy()
     holed[0, 3] = holed[1, 5] = holed[2, 8] = np.nan
     rest = np.setdiff1d(np.arange(276), [3, 5, 8])
-    np.testing.assert_allclose(compare_vectors_partial(holed[:1], holed[1:2], holed[2:]),
-                               compare_vectors_partial(vectors[:1, rest], vectors[1:2, rest], vectors[2:, rest]))
+    np.testing.assert_allclose(
+        compare_vectors_partial(holed[:1], holed[1:2], holed[2:]),
+        compare_vectors_partial(vectors[:1, rest], vectors[1:2, rest], vectors[2:, rest]),
+    )
 
 
 def test_ceilings_lose_what_participants_share_with_the_control() -> None:
@@ -231,8 +240,10 @@ def test_a_model_that_is_its_control_has_no_score() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        *(({"measure": measure}, "no partial form that is 0 where .* share the controls only; choose 'rho-a'")
-          for measure in ("corr_cov", "cosine_cov", "cosine", "bures", "tau-a", "tau-b")),
+        *(
+            ({"measure": measure}, "no partial form that is 0 where .* share the controls only; choose 'rho-a'")
+            for measure in ("corr_cov", "cosine_cov", "cosine", "bures", "tau-a", "tau-b")
+        ),
         ({"measure": "spermann"}, "did you mean 'spearman'"),
         ({"kind": "half"}, "wanted one of 'partial', 'semi-partial'"),
         ({"controls": np.ones((1, 45))}, "control RDM 1 has no variance"),
@@ -253,11 +264,15 @@ def test_the_best_layer_is_chosen_and_scored_without_the_control() -> None:
     names = [f"i{k:02d}" for k in range(16)]
     control, one, two = rng.normal(size=(3, 120))
     layers = labelled(np.stack([control + 0.2 * one, two + 0.1 * control]), names, layer=["conv1", "conv2"])
-    data = labelled(2 * control + two + 0.3 * rng.normal(size=(4, 120)), names, roi=["A1"] * 4,
-                    participant=list("1234"))
-    best = [split_half_best_layer(layers, data, measure="pearson", by="stimulus", rng=np.random.default_rng(0),
-                                  control_rdms=controls)["layer"].item()
-            for controls in (None, labelled(control[None], names))]
+    data = labelled(
+        2 * control + two + 0.3 * rng.normal(size=(4, 120)), names, roi=["A1"] * 4, participant=list("1234")
+    )
+    best = [
+        split_half_best_layer(
+            layers, data, measure="pearson", by="stimulus", rng=np.random.default_rng(0), control_rdms=controls
+        )["layer"].item()
+        for controls in (None, labelled(control[None], names))
+    ]
     assert best == ["conv1", "conv2"]
 
 
@@ -297,8 +312,10 @@ def test_a_confound_of_each_participants_own_order_falls_to_nothing(measure: str
 def test_own_controls_are_those_of_each_participant_in_any_order_of_items_and_people() -> None:
     rng = np.random.default_rng(9)
     model, data, elapsed = confounded(rng, strength=0.5)
-    everybodys = of_people(np.concatenate([rng.normal(size=(1, 276)), elapsed.dissimilarities[::-1]]),
-                           ["", *elapsed.rdm_descriptors["participant"][::-1]])  # fmt: skip
+    everybodys = of_people(
+        np.concatenate([rng.normal(size=(1, 276)), elapsed.dissimilarities[::-1]]),
+        ["", *elapsed.rdm_descriptors["participant"][::-1]],
+    )
     found = compare_rdms_partial(model, data, everybodys)
     for k in range(6):
         own = np.stack([everybodys.dissimilarities[0], elapsed.dissimilarities[k]])
@@ -307,8 +324,11 @@ def test_own_controls_are_those_of_each_participant_in_any_order_of_items_and_pe
     same = of_people(np.tile(elapsed.dissimilarities[:1], (6, 1)), elapsed.rdm_descriptors["participant"])
     once = RDMs(elapsed.dissimilarities[:1], pattern_descriptors=dict(data.pattern_descriptors))
     np.testing.assert_allclose(compare_rdms_partial(model, data, same), compare_rdms_partial(model, data, once))
-    layers = RDMs(rng.normal(size=(2, 276)), rdm_descriptors={"layer": ["a", "b"]},
-                  pattern_descriptors=dict(data.pattern_descriptors))  # fmt: skip
+    layers = RDMs(
+        rng.normal(size=(2, 276)),
+        rdm_descriptors={"layer": ["a", "b"]},
+        pattern_descriptors=dict(data.pattern_descriptors),
+    )
     one, two = (
         split_half_best_layer(layers, data, splits=4, rng=np.random.default_rng(0), by="stimulus", control_rdms=it)
         for it in (same, once)
@@ -332,8 +352,10 @@ def test_participants_without_their_controls_are_named() -> None:
     model, data, elapsed = confounded(np.random.default_rng(11), strength=0.7)
     with pytest.raises(InputError, match="participants '03' lack controls"):
         compare_rdms_partial(model, data, elapsed[[0, 1, 3, 4, 5]])
-    twice = of_people(np.concatenate([elapsed.dissimilarities, elapsed.dissimilarities[:1] ** 2]),
-                      [*elapsed.rdm_descriptors["participant"], "01"])  # fmt: skip
+    twice = of_people(
+        np.concatenate([elapsed.dissimilarities, elapsed.dissimilarities[:1] ** 2]),
+        [*elapsed.rdm_descriptors["participant"], "01"],
+    )
     with pytest.raises(InputError, match="'02', '03', '04', '05', '06' lack controls"):
         compare_rdms_partial(model, data, twice)
     anonymous = RDMs(data.dissimilarities, pattern_descriptors=dict(data.pattern_descriptors))

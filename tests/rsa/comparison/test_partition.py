@@ -27,8 +27,12 @@ def rdms(vectors: Any, *, order: np.ndarray | None = None, **described: list[str
         square = np.zeros((len(vectors), N, N))
         square[:, i, j] = square[:, j, i] = vectors
         vectors, names = square[:, order][:, :, order][:, i, j], names[order]
-    return RDMs(vectors, descriptors={"level": "stimulus"}, rdm_descriptors=described,
-                pattern_descriptors={"stimulus_id": names})
+    return RDMs(
+        vectors,
+        descriptors={"level": "stimulus"},
+        rdm_descriptors=described,
+        pattern_descriptors={"stimulus_id": names},
+    )
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -86,7 +90,9 @@ def test_what_a_set_explains_alone_is_flagged_under_suppression_and_not_without(
     of_a = rdms(brain, participant=people, roi=["of a"] * 12 + ["of both"] * 12)
     found = partition_variance(sets, of_a)
     assert {key: by for key, by in found.suppression().items() if key[0] == "of a"} == {
-        ("of a", "a only"): "a + b", ("of a", "b only"): "a + b"}  # fmt: skip
+        ("of a", "a only"): "a + b",
+        ("of a", "b only"): "a + b",
+    }
     table = partition_statistics(found)
     assert table["sets"].tolist() == ["a only", "a only", "b only", "b only"]
     b_only = table[(table["sets"] == "b only") & (table["roi"] == "of a")].iloc[0]
@@ -145,8 +151,7 @@ def test_validated_variance_is_that_of_weights_from_the_mean_of_the_others() -> 
     models, data = rng.gamma(2.0, size=(3, PAIRS)), rng.gamma(2.0, size=(3, PAIRS))
     data[1, 7] = np.nan
     models[2, 30] = np.nan
-    found = partition_variance({"two": rdms(models[:2]), "one": rdms(models[2])},
-                               rdms(data, participant=list("abc")))
+    found = partition_variance({"two": rdms(models[:2]), "one": rdms(models[2])}, rdms(data, participant=list("abc")))
 
     def z(x: np.ndarray) -> np.ndarray:
         return np.asarray((x - np.nanmean(x)) / np.nanstd(x))
@@ -181,8 +186,9 @@ def test_nothing_to_explain_is_not_significant_and_a_planted_share_is() -> None:
     people = [str(k) for k in range(8)] * 2
     rois = ["planted"] * 8 + ["noise"] * 8
     noise[:8] += 0.6 * network[0]
-    found = partition_variance({"network": rdms(network), "acoustics": rdms(acoustics)},
-                               rdms(noise, participant=people, roi=rois))
+    found = partition_variance(
+        {"network": rdms(network), "acoustics": rdms(acoustics)}, rdms(noise, participant=people, roi=rois)
+    )
     table = partition_statistics(found).set_index(["roi", "sets"])
     assert table.loc[("planted", "network only"), "p_corrected"] < 0.05
     assert table.loc[("planted", "network only"), "mean"] == pytest.approx(0.36 / 1.36, abs=0.08)
@@ -196,8 +202,9 @@ def test_nothing_to_explain_is_not_significant_and_a_planted_share_is() -> None:
 
 def test_shares_of_one_and_the_same_rdm_are_not_tested() -> None:
     rng = np.random.default_rng(8)
-    found = partition_variance({"a": rdms(rng.normal(size=PAIRS))}, rdms(rng.normal(size=(3, PAIRS))),
-                               validation="none")
+    found = partition_variance(
+        {"a": rdms(rng.normal(size=PAIRS))}, rdms(rng.normal(size=(3, PAIRS))), validation="none"
+    )
     with pytest.raises(InputError, match="exceed 0 by chance alone"):
         partition_statistics(found)
 
@@ -217,7 +224,9 @@ def test_shares_of_one_and_the_same_rdm_are_not_tested() -> None:
 )
 def test_bad_input_is_said(change: dict[str, Any], words: str) -> None:
     rng = np.random.default_rng(9)
-    given = {"sets": {"a": rdms(rng.normal(size=PAIRS))},
-             "data_rdms": rdms(rng.normal(size=(3, PAIRS)), participant=list("123"))} | change
+    given = {
+        "sets": {"a": rdms(rng.normal(size=PAIRS))},
+        "data_rdms": rdms(rng.normal(size=(3, PAIRS)), participant=list("123")),
+    } | change
     with pytest.raises(InputError, match=words):
         partition_variance(given.pop("sets"), given.pop("data_rdms"), **given)

@@ -28,11 +28,14 @@ def patterns(rng: np.random.Generator, n_runs: int, *, noise: float = 1.0, n_ite
     truth = np.concatenate([geometry(rng, n_items, half), np.zeros((n_items, half))], axis=1)
     x = np.concatenate([truth + noise * rng.normal(size=truth.shape) for _ in range(n_runs)])
     return Dataset(
-        x, descriptors={"participant": "01"},
-        obs_descriptors={"stimulus_id": [f"s{k}" for k in range(n_items)] * n_runs,
-                         "run": np.repeat([f"r{k}" for k in range(n_runs)], n_items)},
+        x,
+        descriptors={"participant": "01"},
+        obs_descriptors={
+            "stimulus_id": [f"s{k}" for k in range(n_items)] * n_runs,
+            "run": np.repeat([f"r{k}" for k in range(n_runs)], n_items),
+        },
         channel_descriptors={"roi": np.repeat(["HG", "V1"], n_voxels // 2)},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("n_runs", "n_splits"), [(4, 3), (5, 10), (2, 1), (3, 3)])
@@ -56,16 +59,20 @@ def test_halves_of_runs_are_compared_in_every_way_there_is(n_runs: int, n_splits
 def test_a_geometry_repeats_and_noise_does_not() -> None:
     """With independent noise of known size the corrected value tells how well twice the runs would repeat."""
     rng = np.random.default_rng(1)
-    found: Any = rsa.rdm_reliability(patterns(rng, 8, noise=2.0), rois="all", dissimilarity="crossnobis",
-                                     measure="pearson", rng=rng).set_index("roi")
+    found: Any = rsa.rdm_reliability(
+        patterns(rng, 8, noise=2.0), rois="all", dissimilarity="crossnobis", measure="pearson", rng=rng
+    ).set_index("roi")
     assert found.loc["HG", "reliability"] > 0.8 > 0.5 > abs(found.loc["V1", "reliability"])
     truths, whole, halves = [], [], []
     for _ in range(60):
         truth = geometry(rng, 12, 20)
-        one, two = (dissimilarities(truth + rng.normal(size=(8, 12, 20)) * 2.5, dissimilarity="crossnobis")
-                    for _ in range(2))
-        data = Dataset(np.concatenate(list(truth + rng.normal(size=(8, 12, 20)) * 2.5)), obs_descriptors={
-            "stimulus_id": [f"s{k}" for k in range(12)] * 8, "run": np.repeat(np.arange(8), 12)})
+        one, two = (
+            dissimilarities(truth + rng.normal(size=(8, 12, 20)) * 2.5, dissimilarity="crossnobis") for _ in range(2)
+        )
+        data = Dataset(
+            np.concatenate(list(truth + rng.normal(size=(8, 12, 20)) * 2.5)),
+            obs_descriptors={"stimulus_id": [f"s{k}" for k in range(12)] * 8, "run": np.repeat(np.arange(8), 12)},
+        )
         row = rsa.rdm_reliability(data, dissimilarity="crossnobis", measure="pearson", splits=5, rng=rng).iloc[0]
         truths.append(row["reliability"])
         halves.append(row["halves"])
@@ -82,9 +89,16 @@ def test_a_precision_of_each_run_goes_with_its_run() -> None:
     settings: Any = {"dissimilarity": "crossnobis", "measure": "pearson"}
     found = rsa.rdm_reliability(data, noise_precision=precision, **settings)
     x = data.measurements.reshape(4, 8, 60)
-    scores = [compare_vectors(*(dissimilarities(x[half], dissimilarity="crossnobis", precision=precision[half])
-                                for half in (list(first), [k for k in range(4) if k not in first])),
-                              measure="pearson")[0, 0] for first in ((0, 1), (0, 2), (0, 3))]
+    scores = [
+        compare_vectors(
+            *(
+                dissimilarities(x[half], dissimilarity="crossnobis", precision=precision[half])
+                for half in (list(first), [k for k in range(4) if k not in first])
+            ),
+            measure="pearson",
+        )[0, 0]
+        for first in ((0, 1), (0, 2), (0, 3))
+    ]
     assert found["halves"][0] == pytest.approx(np.mean(scores))
     per_roi = rsa.rdm_reliability(data, rois=["HG"], noise_precision={"HG": precision[:, :30, :30]}, **settings)
     assert np.isfinite(per_roi["halves"]).all()
@@ -95,12 +109,17 @@ def test_halves_of_participants_are_pooled_on_the_scale_of_the_measure() -> None
     truth = geometry(rng, 8, 30)
     x = np.array([dissimilarities(truth + rng.normal(size=(8, 30))) for _ in range(4)]) * np.array([[1], [9], [2], [5]])
     x = np.vstack([x, rng.random((4, 28))])
-    rdms = RDMs(x, rdm_descriptors={"roi": ["HG"] * 4 + ["V1"] * 4},
-                pattern_descriptors={"stimulus_id": [f"s{k}" for k in range(8)]})
+    rdms = RDMs(
+        x,
+        rdm_descriptors={"roi": ["HG"] * 4 + ["V1"] * 4},
+        pattern_descriptors={"stimulus_id": [f"s{k}" for k in range(8)]},
+    )
     found: Any = rsa.rdm_reliability(rdms, measure="cosine").set_index("roi")
     unit = x[:4] / np.linalg.norm(x[:4], axis=1, keepdims=True)
-    scores = [compare_vectors(unit[[0, k]].mean(0), unit[[m for m in (1, 2, 3) if m != k]].mean(0), measure="cosine")
-              for k in (1, 2, 3)]
+    scores = [
+        compare_vectors(unit[[0, k]].mean(0), unit[[m for m in (1, 2, 3) if m != k]].mean(0), measure="cosine")
+        for k in (1, 2, 3)
+    ]
     assert found.loc["HG", "halves"] == pytest.approx(np.mean(scores))
     assert found.loc["HG", ["over", "n", "splits"]].tolist() == ["participants", 4, 3]
     found = rsa.rdm_reliability(rdms, measure="spearman").set_index("roi")
@@ -125,8 +144,13 @@ def test_bad_input_is_named() -> None:
     ]:
         with pytest.raises(InputError, match=words):
             rsa.rdm_reliability(given, **settings)  # type: ignore[arg-type]
-    apart = Dataset(data.measurements[:16], obs_descriptors={
-        "stimulus_id": [f"s{k}" for k in range(8)] + [f"t{k}" for k in range(8)], "run": np.repeat(["1", "2"], 8)})
+    apart = Dataset(
+        data.measurements[:16],
+        obs_descriptors={
+            "stimulus_id": [f"s{k}" for k in range(8)] + [f"t{k}" for k in range(8)],
+            "run": np.repeat(["1", "2"], 8),
+        },
+    )
     with pytest.raises(InputError, match="found 0 items in both halves of the runs, wanted at least 3"):
         rsa.rdm_reliability(apart)
 
@@ -135,7 +159,8 @@ def test_items_that_one_half_lacks_are_left_out_of_that_halving() -> None:
     data = patterns(np.random.default_rng(5), 2)
     lacking = Dataset(data.measurements[:-1], obs_descriptors={k: v[:-1] for k, v in data.obs_descriptors.items()})
     without = np.array(data.obs_descriptors["stimulus_id"]) != "s7"
-    rest = Dataset(data.measurements[without],
-                   obs_descriptors={k: np.array(v)[without] for k, v in data.obs_descriptors.items()})
+    rest = Dataset(
+        data.measurements[without], obs_descriptors={k: np.array(v)[without] for k, v in data.obs_descriptors.items()}
+    )
     found, wanted = (rsa.rdm_reliability(one)["halves"] for one in (lacking, rest))
     np.testing.assert_allclose(found, wanted)

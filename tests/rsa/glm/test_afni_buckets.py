@@ -72,10 +72,15 @@ REML = "3dREMLfit -matrix elsewhere/X.xmat.1D -input all_runs+tlrc -fout -Rbuck 
 @pytest.mark.parametrize("ending", ["stats+tlrc.HEAD", "stats.nii.gz"])
 @pytest.mark.parametrize(
     "history",
-    ["", timed(more="-num_glt 1 -gltsym 'SYM: cat -dog' -glt_label 1 cat-dog"), REML, "3dcopy old+tlrc new",
-     timed() + "\n[me@here: Tue Jan 6] 3dbucket -prefix stats old+tlrc"],
+    [
+        "",
+        timed(more="-num_glt 1 -gltsym 'SYM: cat -dog' -glt_label 1 cat-dog"),
+        REML,
+        "3dcopy old+tlrc new",
+        timed() + "\n[me@here: Tue Jan 6] 3dbucket -prefix stats old+tlrc",
+    ],
     ids=["none", "3dDeconvolve", "3dREMLfit", "3dcopy", "3dbucket"],
-)  # fmt: skip
+)
 def test_contrasts_and_statistics_are_no_stimuli_whatever_the_history(
     tmp_path: Path, ending: str, history: str
 ) -> None:
@@ -132,9 +137,7 @@ def test_names_that_all_carry_a_sign_are_names_and_one_that_a_whole_history_lack
     [("SPMG2(1)", 2), ("SPMG3", 3), ("TENT(0,12,7)", 7), ("CSPLINzero(0,12,7)", 5), ("BLOCK(1,1)", 2)],
 )
 @pytest.mark.parametrize("ending", ["stats+tlrc.HEAD", "stats.nii.gz"])
-def test_basis_functions_are_refused_and_one_may_be_chosen(
-    tmp_path: Path, ending: str, model: str, terms: int
-) -> None:
+def test_basis_functions_are_refused_and_one_may_be_chosen(tmp_path: Path, ending: str, model: str, terms: int) -> None:
     option = "-stim_times_AM2" if model.startswith("BLOCK") else "-stim_times"
     labels = ["Full_Fstat"] + [f"{w}#{k}_{kind}" for w in WORDS for k in range(terms) for kind in ("Coef", "Tstat")]
     values = write(tmp_path / ending, labels, timed(option, model))
@@ -227,9 +230,7 @@ def test_an_earlier_fit_in_the_history_does_not_speak_for_this_one() -> None:
 
 
 @pytest.mark.parametrize(("option", "model"), [("-stim_times_IM", "GAM"), ("-stim_times", "SPMG2")])
-def test_the_design_beside_a_bucket_of_3dremlfit_tells_its_regressors(
-    tmp_path: Path, option: str, model: str
-) -> None:
+def test_the_design_beside_a_bucket_of_3dremlfit_tells_its_regressors(tmp_path: Path, option: str, model: str) -> None:
     columns = ["Run#1Pol#0", "cat#0", "cat#1", "cat#2", "nod#0"]
     rows = "\n".join(" ".join("1" for _ in columns) for _ in range(4))
     text = DESIGN.format(n=5, columns=" ; ".join(columns), stimuli="cat", option=option, model=model, rows=rows)

@@ -63,8 +63,16 @@ def test_condition_betas_are_those_of_nilearn(hrf: str) -> None:
     bold, events = noise_image(70), table()
     found = rsa.fit_betas(bold, events, hrf=hrf, noise="ols", high_pass=100.0)
     mask = image_of(np.ones(SHAPE), None)
-    model = FirstLevelModel(t_r=2.0, hrf_model=hrf, drift_model="cosine", high_pass=0.01, noise_model="ols",
-                            mask_img=mask, signal_scaling=False, minimize_memory=False)  # fmt: skip
+    model = FirstLevelModel(
+        t_r=2.0,
+        hrf_model=hrf,
+        drift_model="cosine",
+        high_pass=0.01,
+        noise_model="ols",
+        mask_img=mask,
+        signal_scaling=False,
+        minimize_memory=False,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(bold, events=events)
@@ -134,8 +142,9 @@ def test_a_simulated_participant_s_time_series_give_back_the_planted_patterns() 
     region = np.zeros((8, 8, 6), bool)
     region[2:6, 2:6, 1:5] = True
     items = [f"s{k}" for k in range(12)]
-    person = rsa.simulate_participant({"a": rng.normal(size=(12, 20))}, {"a": region}, mask=mask, rng=rng, n_runs=3,
-                                      signal=1.0)  # fmt: skip
+    person = rsa.simulate_participant(
+        {"a": rng.normal(size=(12, 20))}, {"a": region}, mask=mask, rng=rng, n_runs=3, signal=1.0
+    )
     bold = simulate_bold(person, items, mask=mask, rng=rng)
     found = rsa.fit_betas(list(bold.images), list(bold.events), hrf="spm", mask=mask)
     data = rsa.load_patterns(found.image, mask=mask, conditions=found.labels, runs=found.runs)
@@ -277,9 +286,7 @@ class TestDrifts:
     def test_polort_spans_what_nilearn_s_polynomials_span(self, polort: object, degree: int) -> None:
         bold, events = noise_image(150), table(n_each=8)
         found = rsa.fit_betas(bold, events, polort=polort, noise="ols")
-        x = make_first_level_design_matrix(
-            np.arange(150) * 2.0, events, drift_model="polynomial", drift_order=degree
-        )
+        x = make_first_level_design_matrix(np.arange(150) * 2.0, events, drift_model="polynomial", drift_order=degree)
         assert list(found.design[0].columns) == list(x.columns)
         expected = np.linalg.lstsq(x.to_numpy(), voxels(bold), rcond=None)[0][:4]
         np.testing.assert_allclose(voxels(found.image), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
@@ -289,9 +296,12 @@ class TestDrifts:
 
     def test_contradictory_or_senseless_settings_are_refused(self) -> None:
         for settings, said in (
-            ({"polort": 2, "high_pass": 90.0}, "give one of them"), ({"high_pass": -1.0}, "high_pass"),
-            ({"polort": 99}, "degree"), ({"high_pass": 3.0}, "two volumes"), ({"hrf": "spn"}, "did you mean 'spm'"),
-        ):  # fmt: skip
+            ({"polort": 2, "high_pass": 90.0}, "give one of them"),
+            ({"high_pass": -1.0}, "high_pass"),
+            ({"polort": 99}, "degree"),
+            ({"high_pass": 3.0}, "two volumes"),
+            ({"hrf": "spn"}, "did you mean 'spm'"),
+        ):
             with pytest.raises(InputError, match=said):
                 self.plan(70, table(), **settings)
 

@@ -78,11 +78,13 @@ class TestTables:
 
     @pytest.mark.parametrize(
         ("change", "said"),
-        [({"duration": 1500.0}, "last longer than the run, 60 s; are the durations milliseconds"),
-         ({"duration": 50.0}, "are the durations milliseconds"),
-         ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat", "duration": 0.0}, "rows repeat another row"),
-         ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat"}, r"1 of 3 rows repeat another row.*'cat', onset 2 s")],
-    )  # fmt: skip
+        [
+            ({"duration": 1500.0}, "last longer than the run, 60 s; are the durations milliseconds"),
+            ({"duration": 50.0}, "are the durations milliseconds"),
+            ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat", "duration": 0.0}, "rows repeat another row"),
+            ({"onset": [2.0, 12.0, 2.0], "trial_type": "cat"}, r"1 of 3 rows repeat another row.*'cat', onset 2 s"),
+        ],
+    )
     def test_milliseconds_and_rows_twice_are_refused(self, change: dict[str, Any], said: str) -> None:
         with pytest.raises(InputError, match=said):
             read_events(EVENTS.assign(**change), run_seconds=[60.0])
@@ -146,9 +148,10 @@ class TestStimTimes:
         files = stim(tmp_path, "# made by hand\n2.5 20:4\n*\n7 *\n") | stim(tmp_path, "1\n2 *\n3\n", "dog")
         runs = read_events(files, run_seconds=[60.0] * 3, duration={"cat": 1.5, "dog": 2.0})
         assert [list(zip(r["name"], r["onset"], r["duration"], strict=True)) for r in runs] == [
-            [("dog", 1.0, 2.0), ("cat", 2.5, 1.5), ("cat", 20.0, 4.0)], [("dog", 2.0, 2.0)],
+            [("dog", 1.0, 2.0), ("cat", 2.5, 1.5), ("cat", 20.0, 4.0)],
+            [("dog", 2.0, 2.0)],
             [("dog", 3.0, 2.0), ("cat", 7.0, 1.5)],
-        ]  # fmt: skip
+        ]
 
     def test_minus_one_alone_in_a_row_is_no_event(self, tmp_path: Path) -> None:
         for text in ("2.5 20\n-1\n7\n", "2.5 20\n-1 *\n7\n", "2.5 20\n-1:1 *\n7\n"):
@@ -177,9 +180,7 @@ class TestStimTimes:
             ("5 6\n* *\n", 1.0, "no event is left"),
         ],
     )
-    def test_what_cannot_be_read_is_refused(
-        self, tmp_path: Path, text: str, duration: float | None, said: str
-    ) -> None:
+    def test_what_cannot_be_read_is_refused(self, tmp_path: Path, text: str, duration: float | None, said: str) -> None:
         with pytest.raises(InputError, match=said):
             read_events(stim(tmp_path, text), run_seconds=[60.0, 60.0], duration=duration)
 
@@ -202,10 +203,23 @@ def fmriprep(n: int = 20) -> pd.DataFrame:
 class TestConfounds:
     @pytest.mark.parametrize(
         ("strategy", "n"),
-        [("motion6", 6), ("motion12", 12), ("motion24", 24), ("csf-wm", 2), ("motion6+global", 7), ("acompcor", 5),
-         ("acompcor8", 8), ("tcompcor3", 3), ("scrub", 2), ("scrub1.0", 1), ("cosine", 1), ("non-steady", 1),
-         (["csf", "trans_*"], 13), ("motion6,trans_x", 6)],
-    )  # fmt: skip
+        [
+            ("motion6", 6),
+            ("motion12", 12),
+            ("motion24", 24),
+            ("csf-wm", 2),
+            ("motion6+global", 7),
+            ("acompcor", 5),
+            ("acompcor8", 8),
+            ("tcompcor3", 3),
+            ("scrub", 2),
+            ("scrub1.0", 1),
+            ("cosine", 1),
+            ("non-steady", 1),
+            (["csf", "trans_*"], 13),
+            ("motion6,trans_x", 6),
+        ],
+    )
     @pytest.mark.filterwarnings("ignore:confounds of run 1. .* no value in the first")
     def test_strategies_choose_fmriprep_s_columns(self, tmp_path: Path, strategy: object, n: int) -> None:
         path = tmp_path / "sub-01_desc-confounds_timeseries.tsv"

@@ -103,9 +103,12 @@ def test_tfce_is_that_of_nilearn_to_the_error_of_its_steps():
     values = 2 * smooth(np.random.default_rng(3))
     steps = 1000  # the most it takes; it sums extent times height without the factor dh, at the end of each step
     dh = np.abs(values).max() / steps
-    theirs = calculate(
-        values.reshape(*SHAPE, 1), ndimage.generate_binary_structure(3, 1), dh=dh, two_sided_test=True
-    )[..., 0].ravel() * dh
+    theirs = (
+        calculate(values.reshape(*SHAPE, 1), ndimage.generate_binary_structure(3, 1), dh=dh, two_sided_test=True)[
+            ..., 0
+        ].ravel()
+        * dh
+    )
     ours = tfce(values, grid_neighbors(np.ones(SHAPE)))
     # the end of a step in place of its middle: no more than the height of the integrand times a step
     bound = dh * np.sqrt(values.size) * np.abs(values).max() ** 2
@@ -200,9 +203,18 @@ def test_same_family_wise_p_as_nilearn_to_monte_carlo_error(kind):
         warnings.simplefilter("ignore")  # of nilearn's own calls
         masker = NiftiMasker(nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.eye(4)), standardize=None).fit()
         theirs = permuted_ols(
-            np.ones((8, 1)), x, model_intercept=False, two_sided_test=False, n_perm=200, random_state=0, n_jobs=1,
-            masker=masker, tfce=kind == "tfce", threshold=None if kind == "tfce" else 0.01, output_type="dict",
-        )  # fmt: skip
+            np.ones((8, 1)),
+            x,
+            model_intercept=False,
+            two_sided_test=False,
+            n_perm=200,
+            random_state=0,
+            n_jobs=1,
+            masker=masker,
+            tfce=kind == "tfce",
+            threshold=None if kind == "tfce" else 0.01,
+            output_type="dict",
+        )
     p = 10 ** -theirs["logp_max_tfce" if kind == "tfce" else "logp_max_mass"].ravel()
     neighbors = grid_neighbors(np.ones(SHAPE))
     ours = sign_flip_test(x, enhancement=Enhancement(kind=kind, neighbors=neighbors, cluster_p=0.01))

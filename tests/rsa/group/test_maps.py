@@ -45,7 +45,19 @@ def test_planted_clusters_come_back_with_their_peaks_in_both_orientations():
     np.testing.assert_array_equal(significant, signal > 0)
     table = result.clusters
     assert list(table.columns) == [
-        "model", "cluster", "peak", "x", "y", "z", "x_rai", "y_rai", "z_rai", "voxels", "volume", "mean", "statistic",
+        "model",
+        "cluster",
+        "peak",
+        "x",
+        "y",
+        "z",
+        "x_rai",
+        "y_rai",
+        "z_rai",
+        "voxels",
+        "volume",
+        "mean",
+        "statistic",
         "p_corrected",
     ]
     assert set(table.columns) <= CLUSTER_COLUMNS.keys()
@@ -212,12 +224,16 @@ def test_a_planted_blob_is_a_significant_cluster_and_stays_in_the_thresholded_ma
 def test_differences_are_a_paired_two_sided_test_of_a_family_of_their_own(correction):
     common = smooth_maps(np.zeros(SHAPE), sd=0.3)  # a participant's own, shared by models: pairing takes it out
     lists = {
-        "conv2": [nib.Nifti1Image(values_of(a) + values_of(b), AFFINE) for a, b in zip(
-            common, smooth_maps(planted(at=[(6, 5, 4)]), seed=1, sd=0.03), strict=True)],
-        "conv4": [nib.Nifti1Image(values_of(a) + values_of(b), AFFINE) for a, b in zip(
-            common, smooth_maps(planted(at=[(1, 1, 1)]), seed=2, sd=0.03), strict=True)],
+        "conv2": [
+            nib.Nifti1Image(values_of(a) + values_of(b), AFFINE)
+            for a, b in zip(common, smooth_maps(planted(at=[(6, 5, 4)]), seed=1, sd=0.03), strict=True)
+        ],
+        "conv4": [
+            nib.Nifti1Image(values_of(a) + values_of(b), AFFINE)
+            for a, b in zip(common, smooth_maps(planted(at=[(1, 1, 1)]), seed=2, sd=0.03), strict=True)
+        ],
         "conv7": smooth_maps(np.zeros(SHAPE), seed=3),
-    }  # fmt: skip
+    }
     result = group_test(lists, correction=correction, contrasts=[("conv4", "conv2")])
     differences = result.differences
     assert differences.names == ("conv4 - conv2",)
@@ -292,11 +308,13 @@ def test_more_neighbors_join_clusters_that_meet_at_corners(neighbors):
 def test_arrays_with_edges_give_what_volumes_give():
     maps = smooth_maps(planted(height=0.3))
     index = np.arange(np.prod(SHAPE)).reshape(SHAPE)
-    edges = np.concatenate([
-        np.stack([index[1:].ravel(), index[:-1].ravel()], axis=1),
-        np.stack([index[:, 1:].ravel(), index[:, :-1].ravel()], axis=1),
-        np.stack([index[:, :, 1:].ravel(), index[:, :, :-1].ravel()], axis=1),
-    ])  # fmt: skip
+    edges = np.concatenate(
+        [
+            np.stack([index[1:].ravel(), index[:-1].ravel()], axis=1),
+            np.stack([index[:, 1:].ravel(), index[:, :-1].ravel()], axis=1),
+            np.stack([index[:, :, 1:].ravel(), index[:, :, :-1].ravel()], axis=1),
+        ]
+    )
     wanted = group_test(maps, correction="tfce")
     found = group_test([values_of(m).ravel() for m in maps], correction="tfce", neighbors=edges)
     np.testing.assert_array_equal(found.p_corrected, values_of(wanted.p_corrected).ravel())

@@ -24,9 +24,20 @@ from brainmap.rsa.images.afni import parse_head
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "afni"
 written_by_afni = pytest.mark.skipif(not DATA.is_dir(), reason=f"no files written by AFNI in {DATA}")
 NAMES = [
-    "atlas+orig", "f_asl+orig", "f_rai+orig", "gz_f+orig", "mixed+orig", "msb_f+orig", "oblique+orig",
-    "s_bucket+orig", "s_fac+orig", "ts_s+orig", "ttest+orig", "v_mni+tlrc", "v_tlrc+tlrc",
-]  # fmt: skip
+    "atlas+orig",
+    "f_asl+orig",
+    "f_rai+orig",
+    "gz_f+orig",
+    "mixed+orig",
+    "msb_f+orig",
+    "oblique+orig",
+    "s_bucket+orig",
+    "s_fac+orig",
+    "ts_s+orig",
+    "ttest+orig",
+    "v_mni+tlrc",
+    "v_tlrc+tlrc",
+]
 
 
 def nibabel_load(path: str | Path) -> Any:
@@ -116,11 +127,20 @@ def test_any_spelling_of_a_name_reads_the_same(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("selector", "indices"),
     [
-        ("[3]", [3]), ("[0..4]", [0, 1, 2, 3, 4]), ("[0,2,5]", [0, 2, 5]), ("[1..$]", [1, 2, 3, 4, 5]), ("[$]", [5]),
-        ("[4..0(2)]", [4, 2, 0]), ("[2-4]", [2, 3, 4]), ("[wordy_Tstat]", [3]), ("[noise_mean,0]", [4, 0]),
-        ("[wordy-noise_mean]", [0]), ("[wordy_mean..noise_mean]", [2, 3, 4]), ("'[1,1]'", [1, 1]),
+        ("[3]", [3]),
+        ("[0..4]", [0, 1, 2, 3, 4]),
+        ("[0,2,5]", [0, 2, 5]),
+        ("[1..$]", [1, 2, 3, 4, 5]),
+        ("[$]", [5]),
+        ("[4..0(2)]", [4, 2, 0]),
+        ("[2-4]", [2, 3, 4]),
+        ("[wordy_Tstat]", [3]),
+        ("[noise_mean,0]", [4, 0]),
+        ("[wordy-noise_mean]", [0]),
+        ("[wordy_mean..noise_mean]", [2, 3, 4]),
+        ("'[1,1]'", [1, 1]),
     ],
-)  # fmt: skip
+)
 def test_sub_brick_selectors_select_as_in_afni(selector: str, indices: list[int]) -> None:
     whole = rsa.load_image(DATA / "ttest+orig")
     name = f"{DATA / 'ttest+orig'}{selector}"
@@ -217,10 +237,24 @@ def test_a_written_head_agrees_with_the_one_afni_wrote(tmp_path: Path, name: str
     rsa.save_image(rsa.load_image(DATA / name), tmp_path / name)
     ours, theirs = head_of(tmp_path / name), head_of(DATA / name)
     same = (
-        "ORIENT_SPECIFIC", "ORIGIN", "DELTA", "IJK_TO_DICOM", "IJK_TO_DICOM_REAL", "DATASET_RANK",
-        "DATASET_DIMENSIONS", "TEMPLATE_SPACE", "BYTEORDER_STRING", "HISTORY_NOTE", "BRICK_LABS", "BRICK_STATAUX",
-        "BRICK_STATSYM", "BRICK_STATS", "TAXIS_NUMS", "TAXIS_FLOATS", "VALUE_LABEL_DTABLE",
-    )  # fmt: skip
+        "ORIENT_SPECIFIC",
+        "ORIGIN",
+        "DELTA",
+        "IJK_TO_DICOM",
+        "IJK_TO_DICOM_REAL",
+        "DATASET_RANK",
+        "DATASET_DIMENSIONS",
+        "TEMPLATE_SPACE",
+        "BYTEORDER_STRING",
+        "HISTORY_NOTE",
+        "BRICK_LABS",
+        "BRICK_STATAUX",
+        "BRICK_STATSYM",
+        "BRICK_STATS",
+        "TAXIS_NUMS",
+        "TAXIS_FLOATS",
+        "VALUE_LABEL_DTABLE",
+    )
     for key in same:
         if key in ("BRICK_LABS", "BYTEORDER_STRING") and (key not in theirs or name == "msb_f+orig"):
             continue
@@ -376,12 +410,17 @@ def test_a_broken_dataset_is_refused_in_one_line(tmp_path: Path, spoil: Callable
     [
         ("[7]", r"no sub-brick 7, wanted 0 to 2: 'Full_Fstat', 'word yes#0_Coef'"),
         ("[word]", r"no sub-brick is called 'word'; the labels are 'Full_Fstat', .*'word yes#0_Tstat'"),
-        ("[full_fstat]", "no sub-brick is called"), ("[0..9]", "no sub-brick 9"), ("[]", "no sub-brick is called ''"),
-        ("[1..]", "no sub-brick is called"), ("[0..2(0)]", "no sub-brick is called"),
+        ("[full_fstat]", "no sub-brick is called"),
+        ("[0..9]", "no sub-brick 9"),
+        ("[]", "no sub-brick is called ''"),
+        ("[1..]", "no sub-brick is called"),
+        ("[0..2(0)]", "no sub-brick is called"),
         ("[-1]", "no sub-brick is called"),
-        ("<a..b>", "wanted <lo..hi>"), ("<1..2..3>", "wanted <lo..hi>"), ("<nan>", "wanted <lo..hi>"),
+        ("<a..b>", "wanted <lo..hi>"),
+        ("<1..2..3>", "wanted <lo..hi>"),
+        ("<nan>", "wanted <lo..hi>"),
     ],
-)  # fmt: skip
+)
 def test_a_selector_that_selects_nothing_says_what_there_is(selector: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         rsa.load_image(f"{DATA / 's_bucket+orig'}{selector}")

@@ -61,9 +61,15 @@ def test_scaled_integers_are_scaled_in_double_precision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((5, 4, 1), (5, 4, 1)), ((5, 4, 1, 6), (5, 4, 1, 6)), ((5, 4, 3, 1), (5, 4, 3)), ((5, 4, 3, 1, 2), (5, 4, 3, 2)),
-     ((5, 4, 3, 1, 1), (5, 4, 3)), ((5, 4), (5, 4, 1))],
-)  # fmt: skip
+    [
+        ((5, 4, 1), (5, 4, 1)),
+        ((5, 4, 1, 6), (5, 4, 1, 6)),
+        ((5, 4, 3, 1), (5, 4, 3)),
+        ((5, 4, 3, 1, 2), (5, 4, 3, 2)),
+        ((5, 4, 3, 1, 1), (5, 4, 3)),
+        ((5, 4), (5, 4, 1)),
+    ],
+)
 def test_singleton_axes_after_the_third_are_dropped(tmp_path: Path, shape: Any, expected: Any) -> None:
     values = np.arange(np.prod(shape), dtype="f4").reshape(shape)
     path = stored(tmp_path, values)
@@ -120,10 +126,18 @@ def test_labels_follow_the_image_they_describe_and_no_other(tmp_path: Path) -> N
     assert rsa.sub_brick_labels(nibabel_load(path)) == ["yes", "no"]
 
 
-@pytest.mark.parametrize(("space", "code", "view"), [
-    ("MNI", 4, "tlrc"), ("MNI_2009c_asym", 4, "tlrc"), ("TT_N27", 3, "tlrc"), ("TLRC", 3, "tlrc"), ("ORIG", 1, "orig"),
-    ("HaskinsPeds", 5, "tlrc"), ("MNI_ANAT", 2, "orig"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("space", "code", "view"),
+    [
+        ("MNI", 4, "tlrc"),
+        ("MNI_2009c_asym", 4, "tlrc"),
+        ("TT_N27", 3, "tlrc"),
+        ("TLRC", 3, "tlrc"),
+        ("ORIG", 1, "orig"),
+        ("HaskinsPeds", 5, "tlrc"),
+        ("MNI_ANAT", 2, "orig"),
+    ],
+)
 def test_spaces_get_the_codes_and_views_that_afni_gives_them(tmp_path: Path, space: str, code: int, view: str) -> None:
     image = nib.Nifti1Image(np.zeros((2, 2, 2), "f4"), AFFINE)
     path = rsa.save_image(image, tmp_path / "x.nii", space=space)
@@ -236,10 +250,15 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty.nii").write_bytes(b"")
     (tmp_path / "x.mgz").write_bytes(packed)
     for name, message in {
-        "mask.nii": r"gzip data, so name it .nii.gz", "y.nii.gz": "damaged compressed data",
-        "cut.nii.gz": "damaged compressed data", "empty.nii": "not a NIfTI", "x.mgz": "no image read here",
-        "nask.nii": r"no file .*nask.nii; did you mean 'mask.nii'", "": "is a folder", "a" * 300: "cannot be read",
-    }.items():  # fmt: skip
+        "mask.nii": r"gzip data, so name it .nii.gz",
+        "y.nii.gz": "damaged compressed data",
+        "cut.nii.gz": "damaged compressed data",
+        "empty.nii": "not a NIfTI",
+        "x.mgz": "no image read here",
+        "nask.nii": r"no file .*nask.nii; did you mean 'mask.nii'",
+        "": "is a folder",
+        "a" * 300: "cannot be read",
+    }.items():
         with pytest.raises(InputError, match=message):
             rsa.load_image(tmp_path / name)
 

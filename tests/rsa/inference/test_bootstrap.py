@@ -17,8 +17,15 @@ from brainmap.rsa.comparison.measures import Measure, compare_vectors
 from brainmap.rsa.inference.bootstrap import bootstrap, bootstrap_of_draws
 from brainmap.rsa.inference.exchange import units_of
 
-THEIRS = {"pearson": "corr", "cosine": "cosine", "spearman": "spearman", "rho-a": "rho-a", "tau-a": "tau-a",
-          "corr_cov": "corr_cov", "cosine_cov": "cosine_cov"}
+THEIRS = {
+    "pearson": "corr",
+    "cosine": "cosine",
+    "spearman": "spearman",
+    "rho-a": "rho-a",
+    "tau-a": "tau-a",
+    "corr_cov": "corr_cov",
+    "cosine_cov": "cosine_cov",
+}
 pytestmark = pytest.mark.filterwarnings(
     "ignore:bootstrap. in .* is constant:brainmap.errors.BrainmapWarning",
     "ignore:Noise ceiling for tau",
@@ -111,9 +118,12 @@ def test_tau_equals_rsatoolbox() -> None:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
-    seed=st.integers(0, 10**6), shape=st.tuples(st.integers(1, 4), st.integers(2, 7), st.integers(5, 12)),
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 4), st.integers(2, 7), st.integers(5, 12)),
     over=st.sampled_from(["participants", "conditions", "both"]),
-    measure=st.sampled_from(["pearson", "cosine", "spearman", "rho-a"]), ties=st.booleans(), missing=st.booleans(),
+    measure=st.sampled_from(["pearson", "cosine", "spearman", "rho-a"]),
+    ties=st.booleans(),
+    missing=st.booleans(),
 )
 def test_equals_rsatoolbox_for_any_shape_with_ties_and_missing_pairs(
     seed: int, shape: tuple[int, int, int], over: str, measure: Measure, ties: bool, missing: bool
@@ -138,8 +148,9 @@ def test_pairs_that_one_participant_lacks_are_left_out_for_that_one_alone() -> N
         chosen = np.sort(items[b])
         place = {(x, y): k for k, (x, y) in enumerate(zip(i, j, strict=True))}
         pairs = [place[x, y] for n, x in enumerate(chosen) for y in chosen[n + 1 :] if x != y]
-        scores = np.array([compare_vectors(models[:, pairs], data[[p]][:, pairs], measure="spearman")[:, 0]
-                           for p in people[b]])
+        scores = np.array(
+            [compare_vectors(models[:, pairs], data[[p]][:, pairs], measure="spearman")[:, 0] for p in people[b]]
+        )
         np.testing.assert_allclose(found.evaluations[b], scores.mean(axis=0), atol=1e-12)
     assert np.isfinite(found.noise_ceilings).all()
 
@@ -176,16 +187,22 @@ def test_tokens_are_drawn_with_their_condition() -> None:
     place = {pair: k for k, pair in enumerate(combinations(range(10), 2))}
     for b in range(4):
         tokens = [(copy, k) for copy, word in enumerate(drawn[b]) for k in np.flatnonzero(units == word)]
-        pairs = [place[min(i, j), max(i, j)] for (one, i), (two, j) in combinations(tokens, 2)
-                 if one == two or units[i] != units[j]]  # fmt: skip
+        pairs = [
+            place[min(i, j), max(i, j)]
+            for (one, i), (two, j) in combinations(tokens, 2)
+            if one == two or units[i] != units[j]
+        ]
         wanted = compare_vectors(models[:, pairs], data[:, pairs], measure="pearson").mean(axis=1)
         np.testing.assert_allclose(found.evaluations[b], wanted, atol=1e-12)
 
 
 def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:
     n = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
-    return RDMs(vectors, rdm_descriptors=descriptors,
-                pattern_descriptors={"stimulus_id": list(names or [f"s{k}" for k in range(n)])})
+    return RDMs(
+        vectors,
+        rdm_descriptors=descriptors,
+        pattern_descriptors={"stimulus_id": list(names or [f"s{k}" for k in range(n)])},
+    )
 
 
 def test_conditions_are_matched_by_label() -> None:
@@ -195,8 +212,10 @@ def test_conditions_are_matched_by_label() -> None:
     models, data = planted(rng, 2, 4, 7)
     order = rng.permutation(7)
     mixed = labelled(models[:, pair_positions(order, 7)], [f"s{k}" for k in order], layer=["a", "b"])
-    one, two = (bootstrap(m, labelled(data), n=20, measure="corr", rng=np.random.default_rng(0))
-                for m in (labelled(models, layer=["a", "b"]), mixed))  # fmt: skip
+    one, two = (
+        bootstrap(m, labelled(data), n=20, measure="corr", rng=np.random.default_rng(0))
+        for m in (labelled(models, layer=["a", "b"]), mixed)
+    )
     np.testing.assert_allclose(one.samples, two.samples, atol=1e-12)
     assert two.models == ("a", "b")
     assert two.table()["model"].tolist() == ["a", "b"]
@@ -250,21 +269,24 @@ def test_too_few_different_conditions_are_no_resample() -> None:
         bootstrap_of_draws(models, data, measure="pearson", conditions=conditions[[0, 0]])
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"over": "subjects"}, "over: found 'subjects'"),
-    ({"measure": "sperman"}, "did you mean 'spearman'"),
-    ({"n": 1}, "n=1"),
-    ({"data": 1}, "found 1 participant, wanted at least 2; choose over='conditions'"),
-    ({"items": 3}, "found 3 conditions, wanted at least 4"),
-    ({"items": 2, "over": "participants"}, "found 2 conditions, wanted at least 3"),
-    ({"names": list("abcdefgh")}, "different items"),
-    ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
-    ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
-    ({"missing": True}, "data RDMs 1: all dissimilarities are equal or missing"),
-    ({"layer": ["conv1", "conv1"]}, "models 'conv1' occur twice"),
-    ({"roi": ["a", "a", "b", "b"]}, "2 ROIs"),
-    ({"participant": ["01", "01", "02", "03"]}, "'01' have more than one RDM"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"over": "subjects"}, "over: found 'subjects'"),
+        ({"measure": "sperman"}, "did you mean 'spearman'"),
+        ({"n": 1}, "n=1"),
+        ({"data": 1}, "found 1 participant, wanted at least 2; choose over='conditions'"),
+        ({"items": 3}, "found 3 conditions, wanted at least 4"),
+        ({"items": 2, "over": "participants"}, "found 2 conditions, wanted at least 3"),
+        ({"names": list("abcdefgh")}, "different items"),
+        ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
+        ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
+        ({"missing": True}, "data RDMs 1: all dissimilarities are equal or missing"),
+        ({"layer": ["conv1", "conv1"]}, "models 'conv1' occur twice"),
+        ({"roi": ["a", "a", "b", "b"]}, "2 ROIs"),
+        ({"participant": ["01", "01", "02", "03"]}, "'01' have more than one RDM"),
+    ],
+)
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     models, data = planted(np.random.default_rng(8), 2, change.get("data", 4), change.get("items", 8))
     if "constant" in change:
@@ -298,7 +320,9 @@ def test_false_positives_stay_below_the_conservative_level_and_true_models_are_f
         shared = strength * model + rng.normal(size=(n_items, 5)) * (over != "participants")
         data = distances(shared + rng.normal(size=(n_people, n_items, 5)))
         found = bootstrap_of_draws(
-            distances(model)[None], data, measure="pearson",
+            distances(model)[None],
+            data,
+            measure="pearson",
             participants=None if over == "conditions" else draws(rng, n_resamples, n_people),
             conditions=None if over == "participants" else draws(rng, n_resamples, n_items),
         )

@@ -41,7 +41,12 @@ def models(n_items: int = N_ITEMS, alike: float = 0.5, seed: int = 0) -> RDMs:
 
 
 def layer_scores(
-    measure: str, how: Measurement, rng: np.random.Generator, *, signal: float = 0.0, n_studies: int = N_SIMULATIONS,
+    measure: str,
+    how: Measurement,
+    rng: np.random.Generator,
+    *,
+    signal: float = 0.0,
+    n_studies: int = N_SIMULATIONS,
     n_regions: int = 1,
 ) -> np.ndarray:
     """Scores of the layers where conv4 is planted, or nothing: `(n_layers, n_studies, n_regions, n_people)`."""
@@ -63,8 +68,10 @@ def test_tests_over_participants_reject_at_their_attainable_size(measure: str, d
     nothing = layer_scores(measure, how, rng)[:, :, 0]
     planted = layer_scores(measure, how, rng, signal=0.2, n_studies=400)[:, :, 0]
     sizes = {  # of 2^8 sign patterns: those whose p is at most .05, one-sided and two-sided
-        "signed-rank": (10 / 256, 12 / 256), "sign-flip": (12 / 256, 12 / 256), "t": (0.05, 0.05),
-    }  # fmt: skip
+        "signed-rank": (10 / 256, 12 / 256),
+        "sign-flip": (12 / 256, 12 / 256),
+        "t": (0.05, 0.05),
+    }
     for test, expected in sizes.items():
         for two_sided, size in zip((False, True), expected, strict=True):
             settings: dict[str, Any] = {"test": test, "alpha": 0.05, "two_sided": two_sided}
@@ -95,10 +102,13 @@ def test_the_largest_t_over_layers_and_regions_keeps_the_family_wise_size() -> N
     ]
 
     def any_found(scores: np.ndarray) -> Any:
-        return np.mean([
-            [(score_statistics(study, **one)["p_corrected"] <= 0.05).any() for one in settings]
-            for study in scores.transpose(1, 0, 2, 3)
-        ], axis=0)  # fmt: skip
+        return np.mean(
+            [
+                [(score_statistics(study, **one)["p_corrected"] <= 0.05).any() for one in settings]
+                for study in scores.transpose(1, 0, 2, 3)
+            ],
+            axis=0,
+        )
 
     wrong = any_found(layer_scores("rho-a", how, rng, n_regions=N_REGIONS))
     power = any_found(layer_scores("rho-a", how, rng, signal=0.2, n_studies=100, n_regions=N_REGIONS))
@@ -127,10 +137,12 @@ def test_a_shared_geometry_that_no_model_explains_is_found_over_participants_and
             count["participants"] += int(score_statistics(scores)["p"][0] <= 0.05)
             for over in ("conditions", "both"):
                 result = bootstrap_of_draws(
-                    layers.dissimilarities[2:3], data, measure="pearson",
+                    layers.dissimilarities[2:3],
+                    data,
+                    measure="pearson",
                     participants=None if over == "conditions" else rng.integers(N_PEOPLE, size=(40, N_PEOPLE)),
                     conditions=rng.integers(N_ITEMS, size=(40, N_ITEMS)),
-                )  # fmt: skip
+                )
                 count[over] += int(result.table("none")["p"].iloc[0] < 0.05)
     said = {over: f"{rejected[over] / n:.3f}, power {found[over] / n:.2f}" for over in rejected}
     assert rejected["participants"] > 0.3 * n, said
@@ -153,10 +165,12 @@ def test_bootstrapped_differences_of_two_models_stay_below_their_conservative_le
         distances = ((points[:, i] - points[:, j]) ** 2).sum(axis=-1)
         data = rng.normal(size=(N_PEOPLE, len(i))) * distances.std() + np.asarray(shares) @ distances
         found = bootstrap_of_draws(
-            distances, data, measure="pearson",
+            distances,
+            data,
+            measure="pearson",
             participants=rng.integers(N_PEOPLE, size=(n_resamples, N_PEOPLE)),
             conditions=None if over == "participants" else rng.integers(n_items, size=(n_resamples, n_items)),
-        )  # fmt: skip
+        )
         return float(found.pairs("none")["p"].iloc[0])
 
     equal = (0.0, 0.0) if over == "participants" else (0.7, 0.7)
@@ -187,8 +201,10 @@ def test_order_in_time_makes_no_region_significant_under_the_defaults(shuffled: 
         for region, person in np.ndindex(N_REGIONS, N_PEOPLE):
             x = np.empty((n_runs, n_items, 60))
             x[:, order] = [autoregress(rng.normal(size=(n_items, 60)), 0.3) for _ in range(n_runs)]
-            for name, vector in (("defaults", dissimilarities(x, dissimilarity="crossnobis")),
-                                 ("within runs", dissimilarities(x.mean(axis=0), dissimilarity="correlation"))):
+            for name, vector in (
+                ("defaults", dissimilarities(x, dissimilarity="crossnobis")),
+                ("within runs", dissimilarities(x.mean(axis=0), dissimilarity="correlation")),
+            ):
                 scores[name][:, region, person] = compare_vectors(layers, vector, measure="rho-a")[:, 0]
         for name, one in scores.items():
             significant[name] += int((score_statistics(one)["p_corrected"] <= 0.05).any())
@@ -227,7 +243,7 @@ def test_the_planted_layer_wins_at_the_planted_rate() -> None:
     signals = {
         k: signal_of_ceiling(one, 0.3, measure="rho-a", n_participants=N_PEOPLE, measurement=how, rng=rng)
         for k, one in geometries.items()
-    }  # fmt: skip
+    }
     planted, winner = rng.choice(which, size=400, p=[0.2, 0.5, 0.3]), np.empty(400, int)
     for region, k in enumerate(planted):
         _, data = draw_group(geometries[k].gram, signal=signals[k], measurement=how, n_participants=N_PEOPLE, rng=rng)
@@ -248,8 +264,11 @@ def test_the_best_layer_of_one_half_is_scored_fairly_on_the_other() -> None:
     flattered, fair, chosen = [], [], []
     for signal in [0.0] * 150 + [0.4] * 30:
         _, vectors = draw_group(geometry.gram, signal=signal, measurement=how, n_participants=8, rng=rng)
-        brains = RDMs(vectors, rdm_descriptors={"participant": people},
-                      pattern_descriptors={"stimulus_id": layers.pattern_descriptors["stimulus_id"]})  # fmt: skip
+        brains = RDMs(
+            vectors,
+            rdm_descriptors={"participant": people},
+            pattern_descriptors={"stimulus_id": layers.pattern_descriptors["stimulus_id"]},
+        )
         table = split_half_best_layer(layers, brains, splits=6, rng=rng, by="stimulus")
         scores = compare_vectors(layers.dissimilarities, vectors, measure="rho-a").mean(axis=1)
         if signal:

@@ -33,9 +33,15 @@ def labelled(vectors: np.ndarray, **described: Any) -> RDMs:
     return RDMs(vectors, rdm_descriptors=described, pattern_descriptors={"stimulus_id": [f"s{k}" for k in range(n)]})
 
 
-@pytest.mark.parametrize(("measure", "over"), [
-    ("pearson", "both"), ("spearman", "both"), ("cosine", "conditions"), ("rho-a", "participants"),
-])
+@pytest.mark.parametrize(
+    ("measure", "over"),
+    [
+        ("pearson", "both"),
+        ("spearman", "both"),
+        ("cosine", "conditions"),
+        ("rho-a", "participants"),
+    ],
+)
 def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
     measure: Measure, over: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,8 +59,14 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
         train, test, ceil = crossvalsets.sets_k_fold(rdms, **given)
         for (one, conditions), (other, held) in zip(train, test, strict=True):
             mine, rest = (np.unique(side.rdm_descriptors["index"]) for side in (one, other))
-            parts.append(Fold(train_people=mine, test_people=rest, train_conditions=np.array(conditions),
-                              test_conditions=np.array(held)))
+            parts.append(
+                Fold(
+                    train_people=mine,
+                    test_people=rest,
+                    train_conditions=np.array(conditions),
+                    test_conditions=np.array(held),
+                )
+            )
         assert set(which) >= {p for part in parts for p in part.test_people}
         seen.append(parts)
         return train, test, ceil
@@ -65,8 +77,11 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
         k = next(turn)
         if over == "both":
             return rdms.subsample("index", people[k]).subsample_pattern("index", items[k]), people[k], items[k]
-        return ((rdms.subsample("index", people[k]), people[k]) if over == "participants"
-                else (rdms.subsample_pattern("index", items[k]), items[k]))  # fmt: skip
+        return (
+            (rdms.subsample("index", people[k]), people[k])
+            if over == "participants"
+            else (rdms.subsample_pattern("index", items[k]), items[k])
+        )
 
     for name in ("bootstrap_sample", "bootstrap_sample_rdm", "bootstrap_sample_pattern"):
         monkeypatch.setattr(evaluate, name, draw)
@@ -86,11 +101,16 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
 
     replay = iter(seen)
     found = crossvalidated_of_draws(
-        {"net": ("selected", models), "one": ("fixed", models[1:2])}, data, measure=measure,
-        members=[np.array([k]) for k in range(14)], participants=None if over == "conditions" else people,
-        conditions=None if over == "participants" else items, repeats=repeats, least=(2, 6),
+        {"net": ("selected", models), "one": ("fixed", models[1:2])},
+        data,
+        measure=measure,
+        members=[np.array([k]) for k in range(14)],
+        participants=None if over == "conditions" else people,
+        conditions=None if over == "participants" else items,
+        repeats=repeats,
+        least=(2, 6),
         folding=lambda a, b: next(replay, random_folds(a, b, *folds, rng)),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.samples[:, :, :-2], evaluations, atol=1e-10)
     np.testing.assert_allclose(found.samples[:, :, -2], lower, atol=1e-10)
     assert found.df == theirs.dof
@@ -101,8 +121,14 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
 def test_the_upper_ceiling_lies_above_the_lower_one_and_the_true_model_between() -> None:
     rng = np.random.default_rng(1)
     models, data = planted(rng, 3, 8, 20)
-    found = bootstrap_models({"true": labelled(models[:1]), "net": labelled(models)}, labelled(data),
-                             kind={"true": "fixed", "net": "selected"}, n=12, measure="pearson", rng=rng)
+    found = bootstrap_models(
+        {"true": labelled(models[:1]), "net": labelled(models)},
+        labelled(data),
+        kind={"true": "fixed", "net": "selected"},
+        n=12,
+        measure="pearson",
+        rng=rng,
+    )
     assert found.ceiling[0] < found.scores[0] <= found.ceiling[1]
     assert found.scores[1] == pytest.approx(found.scores[0], abs=0.02), "the layer is found in every fold"
     assert (found.noise_ceilings[:, 0] < found.noise_ceilings[:, 1]).all()
@@ -120,8 +146,16 @@ def test_a_family_of_noise_scores_nothing_though_its_fit_does() -> None:
     flattered = rsa.compare_vectors(rsa.fit_weights(noise, data, measure="pearson") @ noise, data, measure="pearson")
     assert flattered.mean() > 0.15
     for kind in ("weighted", "selected", "interpolated"):
-        found = bootstrap_models({"net": labelled(noise)}, labelled(data), kind=kind, over="participants", n=12,
-                                 repeats=1, measure="pearson", rng=rng)
+        found = bootstrap_models(
+            {"net": labelled(noise)},
+            labelled(data),
+            kind=kind,
+            over="participants",
+            n=12,
+            repeats=1,
+            measure="pearson",
+            rng=rng,
+        )
         assert abs(found.scores[0]) < 0.15
         assert found.table()["p"][0] > 0.01
 
@@ -132,8 +166,9 @@ def test_conditions_are_drawn_and_parted_with_all_their_stimuli() -> None:
     words = np.repeat([f"w{k}" for k in range(10)], 2)
     members = rng.normal(size=(6, 20, 4)) + np.repeat(rng.normal(size=(10, 4)), 2, axis=0)
     items = {"stimulus_id": [f"s{k}" for k in range(20)], "condition": words.tolist()}
-    data = rsa.stack_rdms([rsa.compute_rdms(x, descriptors={**items, "participant": str(k)})
-                           for k, x in enumerate(members)])
+    data = rsa.stack_rdms(
+        [rsa.compute_rdms(x, descriptors={**items, "participant": str(k)}) for k, x in enumerate(members)]
+    )
     model = rsa.compute_rdms(members[0], descriptors=items)
     found = bootstrap_models({"m": model}, data, kind="fixed", n=10, measure="pearson", rng=rng)
     assert found.n_conditions == 10
@@ -154,10 +189,16 @@ def test_a_variance_that_is_corrected_away_is_no_evidence() -> None:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             found = crossvalidated_of_draws(
-                {"net": ("selected", models)}, data, measure="pearson", members=[np.array([k]) for k in range(12)],
-                participants=same, conditions=None, repeats=2, least=(2, 6),
+                {"net": ("selected", models)},
+                data,
+                measure="pearson",
+                members=[np.array([k]) for k in range(12)],
+                participants=same,
+                conditions=None,
+                repeats=2,
+                least=(2, 6),
                 folding=lambda a, b, folds=folds: random_folds(a, b, 2, 2, folds),  # type: ignore[misc]
-            )  # fmt: skip
+            )
         if found.variances[0] <= 0:
             break
     assert found is not None
@@ -170,23 +211,27 @@ def test_a_variance_that_is_corrected_away_is_no_evidence() -> None:
 def test_other_measures_are_scored_too(measure: Measure) -> None:
     rng = np.random.default_rng(4)
     models, data = planted(rng, 3, 4, 12)
-    found = bootstrap_models({"net": labelled(models)}, labelled(data), over="participants", n=4, repeats=1,
-                             measure=measure, rng=rng)
+    found = bootstrap_models(
+        {"net": labelled(models)}, labelled(data), over="participants", n=4, repeats=1, measure=measure, rng=rng
+    )
     assert found.scores[0] > 0.3
     assert np.isfinite(found.samples).any()
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"kind": "best"}, "kind: found 'best'"),
-    ({"kind": "fixed"}, "fixed model: found 3 RDMs"),
-    ({"condition_folds": 1, "participant_folds": 1}, "nothing is held out"),
-    ({"condition_folds": 5}, "found 12 conditions for 5 folds, wanted 1 to 4"),
-    ({"participant_folds": 5}, "found 4 participants for 5 folds"),
-    ({"n": 1}, "n=1"),
-    ({"repeats": 0}, "repeats=0"),
-    ({"measure": "bures"}, "bures needs every pair"),
-    ({"over": "subjects"}, "over: found 'subjects'"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "best"}, "kind: found 'best'"),
+        ({"kind": "fixed"}, "fixed model: found 3 RDMs"),
+        ({"condition_folds": 1, "participant_folds": 1}, "nothing is held out"),
+        ({"condition_folds": 5}, "found 12 conditions for 5 folds, wanted 1 to 4"),
+        ({"participant_folds": 5}, "found 4 participants for 5 folds"),
+        ({"n": 1}, "n=1"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"measure": "bures"}, "bures needs every pair"),
+        ({"over": "subjects"}, "over: found 'subjects'"),
+    ],
+)
 def test_bad_input_is_named(change: dict[str, Any], words: str) -> None:
     rng = np.random.default_rng(5)
     models, data = planted(rng, 3, 4, 12)

@@ -17,7 +17,13 @@ def test_every_pair_is_the_paired_test_of_scipy() -> None:
     labels = {"layer": ["a", "b", "c"], "roi": ["HG", "V1"]}
     table = rsa.score_differences(scores, labels=labels)
     assert table[["model", "other", "roi"]].values.tolist() == [
-        ["a", "b", "HG"], ["a", "b", "V1"], ["a", "c", "HG"], ["a", "c", "V1"], ["b", "c", "HG"], ["b", "c", "V1"]]
+        ["a", "b", "HG"],
+        ["a", "b", "V1"],
+        ["a", "c", "HG"],
+        ["a", "c", "V1"],
+        ["b", "c", "HG"],
+        ["b", "c", "V1"],
+    ]
     t = rsa.score_differences(scores, labels=labels, test="t", correction="bonferroni", measure="pearson")
     places = {"a": 0, "b": 1, "c": 2, "HG": 0, "V1": 1}
     for (_, row), (_, of_t) in zip(table.iterrows(), t.iterrows(), strict=True):
@@ -39,10 +45,14 @@ def test_regions_are_bootstrapped_with_the_same_draws_and_corrected_together() -
     truth = rng.random(45)
     data = np.concatenate([truth + 0.3 * rng.random((5, 45)), rng.random((5, 45))])
     items = {"stimulus_id": [f"s{k}" for k in range(10)]}
-    models = RDMs(np.stack([truth, rng.random(45)]), rdm_descriptors={"name": ["true", "other"]},
-                  pattern_descriptors=items)
-    brains = RDMs(data, rdm_descriptors={"roi": ["HG"] * 5 + ["V1"] * 5, "participant": list("12345") * 2},
-                  pattern_descriptors=items)
+    models = RDMs(
+        np.stack([truth, rng.random(45)]), rdm_descriptors={"name": ["true", "other"]}, pattern_descriptors=items
+    )
+    brains = RDMs(
+        data,
+        rdm_descriptors={"roi": ["HG"] * 5 + ["V1"] * 5, "participant": list("12345") * 2},
+        pattern_descriptors=items,
+    )
     found = rsa.bootstrap_rois(models, brains, n=40, measure="pearson", rng=np.random.default_rng(2))
     seed = int(np.random.default_rng(2).integers(2**63))
     for roi in ("HG", "V1"):

@@ -18,8 +18,11 @@ from brainmap.rsa.inference.permutation import permutation_test
 
 def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:
     n = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
-    return RDMs(vectors, rdm_descriptors=descriptors,
-                pattern_descriptors={"stimulus_id": list(names or [f"s{k}" for k in range(n)])})
+    return RDMs(
+        vectors,
+        rdm_descriptors=descriptors,
+        pattern_descriptors={"stimulus_id": list(names or [f"s{k}" for k in range(n)])},
+    )
 
 
 def by_brute_force(models: Any, data: Any, measure: Measure, side: Any = lambda x: x) -> tuple[Any, Any]:
@@ -48,8 +51,12 @@ def test_equals_the_enumeration_of_all_permutations(measure: Measure) -> None:
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10**6), n=st.integers(3, 5), levels=st.integers(2, 4),
-       alternative=st.sampled_from(["greater", "less", "two-sided"]))
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(3, 5),
+    levels=st.integers(2, 4),
+    alternative=st.sampled_from(["greater", "less", "two-sided"]),
+)
 def test_enumeration_over_what_models_distinguish_is_exact(seed: int, n: int, levels: int, alternative: Any) -> None:
     rng = np.random.default_rng(seed)
     pairs = n * (n - 1) // 2
@@ -83,8 +90,12 @@ def test_many_conditions_are_drawn_and_the_true_labels_count() -> None:
     rng = np.random.default_rng(1)
     truth = rng.random((1, 190))
     models = np.vstack([truth, rng.random((1, 190))])
-    found = permutation_test(labelled(models, layer=["a", "b"]), labelled(truth + 0.1 * rng.random((1, 190))),
-                             permutations=199, rng=np.random.default_rng(0))  # fmt: skip
+    found = permutation_test(
+        labelled(models, layer=["a", "b"]),
+        labelled(truth + 0.1 * rng.random((1, 190))),
+        permutations=199,
+        rng=np.random.default_rng(0),
+    )
     assert found["p"].tolist()[0] == found["p_corrected"].tolist()[0] == found["smallest_p"].tolist()[0] == 1 / 200
     assert found["p"][1] > 0.05
     assert not found["enumerated"].any()
@@ -118,16 +129,19 @@ def test_conditions_are_matched_by_label() -> None:
     assert one["score"][0] == pytest.approx(two["score"][0])
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"items": 2}, "found 2 conditions, wanted at least 3"),
-    ({"measure": "sperman"}, "did you mean 'spearman'"),
-    ({"alternative": "more"}, "alternative: found 'more'"),
-    ({"permutations": 0}, "permutations=0"),
-    ({"names": list("abcdef")}, "different items"),
-    ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
-    ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
-    ({"missing": True}, "1 single pairs of conditions are missing"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"items": 2}, "found 2 conditions, wanted at least 3"),
+        ({"measure": "sperman"}, "did you mean 'spearman'"),
+        ({"alternative": "more"}, "alternative: found 'more'"),
+        ({"permutations": 0}, "permutations=0"),
+        ({"names": list("abcdef")}, "different items"),
+        ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
+        ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
+        ({"missing": True}, "1 single pairs of conditions are missing"),
+    ],
+)
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     n = change.get("items", 6)
     models, data = (np.random.default_rng(k).random((1, n * (n - 1) // 2)) for k in (4, 5))
@@ -158,8 +172,9 @@ def test_rejects_at_its_attainable_level_under_the_null_and_family_wise(n_items:
         return ((points[..., i, :] - points[..., j, :]) ** 2).sum(axis=-1)
 
     models, data = (distances(rng.normal(size=(n, n_items, 5))) for n in (4, simulations))
-    found = permutation_test(labelled(models), labelled(data), permutations=999, measure="spearman",
-                             rng=np.random.default_rng(0))  # fmt: skip
+    found = permutation_test(
+        labelled(models), labelled(data), permutations=999, measure="spearman", rng=np.random.default_rng(0)
+    )
     n = int(found["n"].iloc[0])
     level = np.floor(0.05 * n) / n if n_items == 6 else 0.05
     error = 4 * np.sqrt(level / simulations)

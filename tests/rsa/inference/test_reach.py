@@ -30,8 +30,9 @@ def test_eight_participants_need_eight_percent_of_the_tests() -> None:
 def test_a_test_over_participants_says_so_and_says_its_side_and_its_sounds() -> None:
     rng = np.random.default_rng(0)
     note = rsa.score_statistics(rng.normal(size=(200, 8))).attrs["note"]
-    assert note.startswith("Wilcoxon signed-rank test over participants (one-sided), which takes the sounds as fixed "
-                           "(these sounds only)")  # fmt: skip
+    assert note.startswith(
+        "Wilcoxon signed-rank test over participants (one-sided), which takes the sounds as fixed (these sounds only)"
+    )
     assert note.endswith("fdr finds at least 16 of the 200 tests (8 %) together or none; here none")
     assert "together or none" not in rsa.score_statistics(rng.normal(size=(200, 8)) + 3).attrs["note"]
     assert "two-sided" in rsa.score_differences(rng.normal(size=(3, 8))).attrs["note"]

@@ -33,12 +33,14 @@ def test_shared_resamples_give_each_region_the_numbers_of_its_own_bootstrap(
     rng = np.random.default_rng(0)
     models = group(rng.random((3, 36)), words, layer=list("xyz"))
     data = group(rng.random((8, 36)), words, roi=["a", "b"] * 4, participant=np.repeat(list("1234"), 2).tolist())
-    found = rsa.bootstrap_rois(models, data, over=over, n=30, measure=measure, correction="none",
-                               rng=np.random.default_rng(1))  # fmt: skip
+    found = rsa.bootstrap_rois(
+        models, data, over=over, n=30, measure=measure, correction="none", rng=np.random.default_rng(1)
+    )
     seed = int(np.random.default_rng(1).integers(2**63))
     for roi in "ab":
-        alone = rsa.bootstrap(models, data.subset("roi", roi), over=over, n=30, measure=measure,
-                              rng=np.random.default_rng(seed))  # fmt: skip
+        alone = rsa.bootstrap(
+            models, data.subset("roi", roi), over=over, n=30, measure=measure, rng=np.random.default_rng(seed)
+        )
         for ours, wanted in ((found.models, alone.table("none")), (found.pairs, alone.pairs("none"))):
             here = ours[ours["roi"] == roi].drop(columns="roi").reset_index(drop=True)
             numbers = wanted.select_dtypes("number").columns
@@ -76,7 +78,8 @@ def different(n: int, simulations: int, *, words: int | None = None) -> tuple[fl
         if words is None:
             return rng.normal(size=(*shape, n, 20))
         return np.repeat(rng.normal(size=(*shape, words, 20)), n // words, axis=-2) + 0.3 * rng.normal(
-            size=(*shape, n, 20))  # fmt: skip
+            size=(*shape, n, 20)
+        )
 
     labels = None if words is None else np.repeat(np.arange(words), n // words).tolist()
     for _ in range(simulations):

@@ -27,8 +27,11 @@ def distances(points: Any) -> Any:
 def rdms(vectors: Any, words: Any = None, **descriptors: Any) -> RDMs:
     n = round((1 + np.sqrt(1 + 8 * np.shape(vectors)[1])) / 2)
     items: dict[str, Any] = {"stimulus_id": [f"s{k:02d}" for k in range(n)]}
-    return RDMs(np.array(vectors), rdm_descriptors=descriptors,
-                pattern_descriptors=items | ({} if words is None else {"condition": list(words)}))  # fmt: skip
+    return RDMs(
+        np.array(vectors),
+        rdm_descriptors=descriptors,
+        pattern_descriptors=items | ({} if words is None else {"condition": list(words)}),
+    )
 
 
 def by_brute_force(models: Any, data: Any, regions: Any, orders: Any, measure: Measure) -> tuple[Any, Any, Any]:
@@ -115,8 +118,9 @@ def test_a_model_with_ties_cannot_reach_what_others_can() -> None:
     i, j = np.triu_indices(8, 1)
     rng = np.random.default_rng(2)
     apart = ((i == 0) != (j == 0)).astype(float)
-    found = rsa.relabeling_test(rdms([apart, rng.random(28)], layer=["apart", "any"]), rdms(rng.random((3, 28))),
-                                permutations=50_000)  # fmt: skip
+    found = rsa.relabeling_test(
+        rdms([apart, rng.random(28)], layer=["apart", "any"]), rdms(rng.random((3, 28))), permutations=50_000
+    )
     np.testing.assert_allclose(found["smallest_p"], [1 / 8, 1 / 40320])
     assert found["p"][0] >= 1 / 8
 
@@ -132,10 +136,14 @@ def test_what_is_constant_or_lacks_pairs_has_no_p_and_costs_the_others_nothing()
     assert "2 models are constant or lack pairs" in found.attrs["note"]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"permutations": 0}, "permutations=0"), ({"alternative": "less"}, "alternative: found 'less'"),
-    ({"measure": "sperman"}, "did you mean 'spearman'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"permutations": 0}, "permutations=0"),
+        ({"alternative": "less"}, "alternative: found 'less'"),
+        ({"measure": "sperman"}, "did you mean 'spearman'"),
+    ],
+)
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     x = np.random.default_rng(0).random((2, 10))
     with pytest.raises(InputError, match=message):
@@ -157,11 +165,13 @@ def shared_geometry(
 
     With words, items are their tokens, and both sides merely tell the words apart.
     """
+
     def points(*shape: int) -> Any:
         if words is None:
             return rng.normal(size=(*shape, n, 20))
         return np.repeat(rng.normal(size=(*shape, words, 20)), n // words, axis=-2) + 0.3 * rng.normal(
-            size=(*shape, n, 20))  # fmt: skip
+            size=(*shape, n, 20)
+        )
 
     truth, models = points(), points(layers)
     models[0] = of_truth * truth + np.sqrt(1 - of_truth**2) * models[0]
@@ -207,6 +217,7 @@ def test_speakers_who_are_told_apart_in_both_are_no_evidence() -> None:
     rng, found, simulations = np.random.default_rng(5), 0, 300
     words = np.repeat([f"w{k:02d}" for k in range(8)], 4)
     for _ in range(simulations):
+
         def points(*shape: int) -> Any:
             speaker = np.tile(rng.normal(size=(*shape, 4, 20)), (8, 1))
             return speaker + 0.5 * rng.normal(size=(*shape, 32, 20))
@@ -220,6 +231,14 @@ def test_speakers_who_are_told_apart_in_both_are_no_evidence() -> None:
 
 @pytest.mark.slow
 def test_a_layer_whose_true_score_is_a_half_is_found_in_sixteen_sounds() -> None:
-    assert 0.4 < np.mean([rsa.compare_rdms(rdms(m[:1]), rdms(d)).mean() for m, d, _ in (
-        shared_geometry(np.random.default_rng(seed), 16, of_truth=0.87) for seed in range(20))]) < 0.6  # fmt: skip
+    assert (
+        0.4
+        < np.mean(
+            [
+                rsa.compare_rdms(rdms(m[:1]), rdms(d)).mean()
+                for m, d, _ in (shared_geometry(np.random.default_rng(seed), 16, of_truth=0.87) for seed in range(20))
+            ]
+        )
+        < 0.6
+    )
     assert rejected(16, 100, of_truth=0.87) >= 0.8

@@ -229,9 +229,12 @@ def test_a_best_layer_has_a_position_with_its_spread_and_none_where_nothing_is_e
     both = np.array(brains.subset("roi", "HG").dissimilarities)
     both[:] = (first - first.mean()) / first.std() + (last - last.mean()) / last.std()
     both += rng.normal(size=both.shape)
-    twice = RDMs(both, pattern_descriptors=dict(brains.pattern_descriptors),
-                 rdm_descriptors={"participant": [str(k) for k in range(len(both))], "roi": ["HG"] * len(both)},
-                 descriptors=dict(brains.descriptors))  # fmt: skip
+    twice = RDMs(
+        both,
+        pattern_descriptors=dict(brains.pattern_descriptors),
+        rdm_descriptors={"participant": [str(k) for k in range(len(both))], "roi": ["HG"] * len(both)},
+        descriptors=dict(brains.descriptors),
+    )
     row = split_half_best_layer(models, twice, rng=np.random.default_rng(2), splits=40).iloc[0]
     assert (row["position_low"], row["position_high"]) == (0.0, 1.0)
     assert 0.1 < row["position"] < 0.9

@@ -16,8 +16,12 @@ from brainmap.rsa.inference.shared_structure import residual_structure
 
 def labelled(vectors: np.ndarray, **described: list[str]) -> RDMs:
     n = round((1 + np.sqrt(1 + 8 * vectors.shape[-1])) / 2)
-    return RDMs(vectors, descriptors={"level": "stimulus"}, rdm_descriptors=described,
-                pattern_descriptors={"stimulus_id": [f"s{k:02d}" for k in range(n)]})  # fmt: skip
+    return RDMs(
+        vectors,
+        descriptors={"level": "stimulus"},
+        rdm_descriptors=described,
+        pattern_descriptors={"stimulus_id": [f"s{k:02d}" for k in range(n)]},
+    )
 
 
 def spread(rng: np.random.Generator, n_items: int) -> np.ndarray:
@@ -101,8 +105,10 @@ def test_regions_are_apart_and_a_participant_twice_is_refused() -> None:
 @pytest.mark.parametrize("measure", ["rho-a", "pearson"])
 def test_the_true_model_keeps_the_level_and_one_that_lacks_a_tenth_is_found(measure: str) -> None:
     rng = np.random.default_rng(4)
-    p = [[residual_structure(*study(rng, 24, 12, lacks=lacks), measure=measure)["p"][0] for _ in range(300)]
-         for lacks in (0.0, 0.1)]  # fmt: skip
+    p = [
+        [residual_structure(*study(rng, 24, 12, lacks=lacks), measure=measure)["p"][0] for _ in range(300)]
+        for lacks in (0.0, 0.1)
+    ]
     level, power = np.mean(np.array(p) <= 0.05, axis=1)
     assert 0.02 <= level <= 0.085
     assert power >= 0.75

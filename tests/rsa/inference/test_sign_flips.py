@@ -14,6 +14,7 @@ from brainmap.rsa.inference.sign_flips import sign_flip_test
 
 def brute_force(x, two_sided):
     """p and corrected p by the definition: t under every sign pattern, one after another."""
+
     def t(y):
         value = stats.ttest_1samp(y, 0).statistic
         return np.abs(value) if two_sided else value
@@ -63,8 +64,15 @@ def test_same_p_as_nilearn_to_monte_carlo_error():
     inference = pytest.importorskip("nilearn.mass_univariate")
     x = np.random.default_rng(3).normal(0.5, 1, size=(12, 200))
     theirs = inference.permuted_ols(
-        np.ones((12, 1)), x, model_intercept=False, two_sided_test=False, n_perm=3000, random_state=0,
-        n_jobs=1, output_type="dict", verbose=0,
+        np.ones((12, 1)),
+        x,
+        model_intercept=False,
+        two_sided_test=False,
+        n_perm=3000,
+        random_state=0,
+        n_jobs=1,
+        output_type="dict",
+        verbose=0,
     )
     ours = sign_flip_test(x, permutations=3000, rng=np.random.default_rng(0))
     np.testing.assert_allclose(ours.statistic, theirs["t"][0], rtol=1e-10)

@@ -208,18 +208,21 @@ def design(
     stimuli, trials = " ; ".join(words), len(columns) > len(words)
     bases = "\n".join(
         f'#  BasisOption_{k:06d} = "-stim_times{"_IM" * trials}"\n#  BasisName_{k:06d} = "{word}"\n'
-        f'#  BasisFormula_{k:06d} = "GAM"' for k, word in enumerate(words, start=1)
-    )  # fmt: skip
+        f'#  BasisFormula_{k:06d} = "GAM"'
+        for k, word in enumerate(words, start=1)
+    )
     body = "\n".join(" ".join(f"{v:g}" for v in row) for row in matrix[censored:])
-    text(path, f"""# <matrix
+    text(
+        path,
+        f"""# <matrix
 #  ni_type = "{len(names)}*double"
 #  ni_dimen = "{rows - censored}"
-#  ColumnLabels = "{' ; '.join(names)}"
+#  ColumnLabels = "{" ; ".join(names)}"
 #  ColumnGroups = "-1,-1,1,0"
 #  RowTR = "2"
 #  GoodList = "{censored}..{rows - 1}"
 #  NRowFull = "{rows}"
-#  RunStart = "{','.join(map(str, starts))}"
+#  RunStart = "{",".join(map(str, starts))}"
 #  Nstim = "1"
 #  StimLabels = "{stimuli}"
 {bases}
@@ -228,7 +231,8 @@ def design(
 # >
 {body}
 # </matrix>
-""")
+""",
+    )
 
 
 BUCKET = ["Full_Fstat"] + [f"{w}#0_{kind}" for w in (*WORDS, "cat-dog_GLT") for kind in ("Coef", "Tstat")]
@@ -301,9 +305,11 @@ def test_without_a_design_the_bucket_itself_says_which_are_betas_of_conditions(t
     results(tmp_path, "01")
     made = rsa.load_image(tmp_path / "stats.01+tlrc")
     rsa.save_image(
-        made, tmp_path / "stats.01+tlrc.HEAD", overwrite=True,
+        made,
+        tmp_path / "stats.01+tlrc.HEAD",
+        overwrite=True,
         history="3dDeconvolve -num_glt 1 -gltsym 'SYM: cat -dog' -glt_label 1 cat-dog_GLT -bucket stats",
-    )  # fmt: skip
+    )
     data = rsa.load_inputs(rsa.find_inputs(tmp_path, layout="afni_proc"))
     assert data.obs_descriptors["condition"].tolist() == list(WORDS)
 
@@ -318,7 +324,7 @@ def test_statistics_are_left_out_by_their_code_whatever_they_are_called(tmp_path
 def spoiled_design(folder: Path) -> None:
     design(folder / "X.xmat.1D", {"word#0": 5})
     path = folder / "X.xmat.1D"
-    path.write_text(path.read_text().replace("GoodList = \"0..39\"", "GoodList = \"0..12\"").replace("</matrix>", "x"))
+    path.write_text(path.read_text().replace('GoodList = "0..39"', 'GoodList = "0..12"').replace("</matrix>", "x"))
     path.write_text(path.read_text().replace("1 0 0 0", "1 0 0", 1))
 
 
@@ -416,10 +422,12 @@ def bids_study(tiny_study: Any) -> Any:
     head, tail = tiny_study.file.read_text().split('[[brain]]\nparticipants = ["03"]')
     tiny_study.file.write_text(head + tail[tail.index("[rsa]") :])
     return tiny_study.edit(
-        ('files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"\nmask = "sub-{participant}/mask+tlrc.HEAD"',
-         'layout = "bids"\nfolder = "glm"'),
+        (
+            'files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"\nmask = "sub-{participant}/mask+tlrc.HEAD"',
+            'layout = "bids"\nfolder = "glm"',
+        ),
         ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
-    )  # fmt: skip
+    )
 
 
 def test_a_study_of_a_bids_folder_gives_the_scores_of_the_same_files_by_pattern(
@@ -473,10 +481,12 @@ def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study:
     tiny_study.file.write_text(head + tail[tail.index("[rsa]") :])
     tiny_study.edit(
         ('participants = ["01", "02"]', 'participants = ["01"]'),
-        ('files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"\nmask = "sub-{participant}/mask+tlrc.HEAD"',
-         'layout = "afni_proc"\nfolder = "afni"'),
+        (
+            'files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"\nmask = "sub-{participant}/mask+tlrc.HEAD"',
+            'layout = "afni_proc"\nfolder = "afni"',
+        ),
         ("[rsa]\n", '[rsa]\nitems = "condition"\n'),
-    )  # fmt: skip
+    )
     context = Context(load_study(tiny_study.file))
     (person,) = context.study.participants()
     assert person.runs == ("1", "2")

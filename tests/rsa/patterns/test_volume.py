@@ -79,9 +79,7 @@ def test_labels_written_in_the_files_give_the_same_as_a_list(
     by_label = [
         np.lexsort((d.obs_descriptors["condition"], d.obs_descriptors["run"])) for d in (from_files, from_lists)
     ]
-    np.testing.assert_array_equal(
-        from_files.measurements[by_label[0]], from_lists.measurements[by_label[1]]
-    )
+    np.testing.assert_array_equal(from_files.measurements[by_label[0]], from_lists.measurements[by_label[1]])
     assert check_patterns(files, mask=image(half_mask())) == []
 
 
@@ -99,8 +97,9 @@ def test_of_a_statistics_bucket_only_coefficients_are_patterns(rng: np.random.Ge
 
 def test_single_trial_coefficients_are_tokens_of_their_condition(rng: np.random.Generator, tmp_path: Path) -> None:
     labels = [f"{w}#{n}_Coef" for w in WORDS[:3] for n in (0, 1)]
-    history = "3dDeconvolve " + " ".join(f"-stim_times_IM {k} {w}.1D GAM -stim_label {k} {w}"
-                                         for k, w in enumerate(WORDS[:3], 1))  # fmt: skip
+    history = "3dDeconvolve " + " ".join(
+        f"-stim_times_IM {k} {w}.1D GAM -stim_label {k} {w}" for k, w in enumerate(WORDS[:3], 1)
+    )
     save_image(image(rng.normal(size=(*SHAPE, 6))), tmp_path / "im+orig", labels=labels, history=history)
     stimuli = {f"{w}.wav": w for w in WORDS}
     data = load_patterns(tmp_path / "im+orig", mask=image(half_mask()), stimuli=stimuli)
@@ -110,10 +109,14 @@ def test_single_trial_coefficients_are_tokens_of_their_condition(rng: np.random.
 
 def test_a_table_says_volume_stimulus_condition_and_run(rng: np.random.Generator, tmp_path: Path) -> None:
     whole = image(rng.normal(size=(*SHAPE, 10)))
-    table = pd.DataFrame({
-        "volume": [9, 1, 2, 4, 5, 6], "stimulus_id": ["no_a", "yes_a", "null_a"] * 2,
-        "condition": ["no", "yes", "null"] * 2, "run": ["01"] * 3 + ["02"] * 3,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "volume": [9, 1, 2, 4, 5, 6],
+            "stimulus_id": ["no_a", "yes_a", "null_a"] * 2,
+            "condition": ["no", "yes", "null"] * 2,
+            "run": ["01"] * 3 + ["02"] * 3,
+        }
+    )
     table.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
     for conditions in (tmp_path / "labels.tsv", str(tmp_path / "labels.tsv"), table):
         data = load_patterns(whole, mask=image(half_mask()), conditions=conditions)
@@ -134,8 +137,13 @@ def test_one_table_with_a_run_column_serves_a_file_a_run(rng: np.random.Generato
 
 
 def test_the_stimuli_table_gives_tokens_their_condition(rng: np.random.Generator, tmp_path: Path) -> None:
-    stimuli = pd.DataFrame({"stimulus_id": ["no_1", "no_2", "yes_1", "yes_2", "unheard"],
-                            "condition": ["no", "no", "yes", "yes", "cat"], "path": "x.wav"})  # fmt: skip
+    stimuli = pd.DataFrame(
+        {
+            "stimulus_id": ["no_1", "no_2", "yes_1", "yes_2", "unheard"],
+            "condition": ["no", "no", "yes", "yes", "cat"],
+            "path": "x.wav",
+        }
+    )
     stimuli.to_csv(tmp_path / "stimuli.tsv", sep="\t", index=False)
     tokens = ["no_1", "no_2", "yes_1", "yes_2"]
     for given in (stimuli, tmp_path / "stimuli.tsv", dict(zip(stimuli.stimulus_id, stimuli.condition, strict=True))):
@@ -143,8 +151,9 @@ def test_the_stimuli_table_gives_tokens_their_condition(rng: np.random.Generator
         assert list(data.obs_descriptors["stimulus_id"][:4]) == tokens
         assert list(data.obs_descriptors["condition"][:4]) == ["no", "no", "yes", "yes"]
     with pytest.raises(InputError, match=r"'no_3' \(volume 1.*did you mean 'no_2'"):
-        load_patterns(betas(rng), mask=image(half_mask()), conditions=["no_1", "no_3", "yes_1", "yes_2"],
-                      stimuli=stimuli)  # fmt: skip
+        load_patterns(
+            betas(rng), mask=image(half_mask()), conditions=["no_1", "no_3", "yes_1", "yes_2"], stimuli=stimuli
+        )
 
 
 def test_betas_in_one_image_take_labels_and_runs_of_volumes(rng: np.random.Generator) -> None:
@@ -171,11 +180,26 @@ def test_unusable_voxels_are_left_out_and_counted_by_region(rng: np.random.Gener
     data = load_patterns(runs, mask=image(half_mask()), conditions=WORDS, rois=rois)
     report = voxel_report(data).set_index("roi")
     assert report.loc["mask"].to_dict() == {
-        "voxels": 30, "outside_mask": 0, "dropped_nan": 2, "dropped_constant": 1, "kept": 27}  # fmt: skip
+        "voxels": 30,
+        "outside_mask": 0,
+        "dropped_nan": 2,
+        "dropped_constant": 1,
+        "kept": 27,
+    }
     assert report.loc["a"].to_dict() == {
-        "voxels": 15, "outside_mask": 0, "dropped_nan": 2, "dropped_constant": 0, "kept": 13}  # fmt: skip
+        "voxels": 15,
+        "outside_mask": 0,
+        "dropped_nan": 2,
+        "dropped_constant": 0,
+        "kept": 13,
+    }
     assert report.loc["b"].to_dict() == {
-        "voxels": 20, "outside_mask": 10, "dropped_nan": 0, "dropped_constant": 1, "kept": 9}  # fmt: skip
+        "voxels": 20,
+        "outside_mask": 10,
+        "dropped_nan": 0,
+        "dropped_constant": 1,
+        "kept": 9,
+    }
     left_out = set(range(30)) - set(data.channel_descriptors["voxel"].tolist())
     assert left_out == {0, 1, 15}
     assert np.isfinite(data.measurements).all()
@@ -209,8 +233,11 @@ def test_patterns_survive_being_saved(rng: np.random.Generator, tmp_path: Path) 
 
 def gap_in_run_2(rng: np.random.Generator) -> dict[str, Any]:
     runs = betas(rng, runs=2)
-    return {"files": [runs[0], image(runs[1].get_fdata()[..., :3])], "mask": image(half_mask()),
-            "conditions": [WORDS, WORDS[:3]]}  # fmt: skip
+    return {
+        "files": [runs[0], image(runs[1].get_fdata()[..., :3])],
+        "mask": image(half_mask()),
+        "conditions": [WORDS, WORDS[:3]],
+    }
 
 
 def test_a_gap_kept_is_one_row_of_nan_and_costs_no_voxel(rng: np.random.Generator) -> None:
@@ -247,8 +274,9 @@ def test_tokens_of_one_run_only_need_no_other_run(rng: np.random.Generator) -> N
     kept = load_patterns(runs, mask=image(half_mask()), conditions=tokens, stimuli=stimuli, missing="nan")
     assert set(kept.obs_descriptors["stimulus_id"]) == {token for run in tokens for token in run}  # and no other
     gap = np.isnan(kept.measurements).all(axis=1)
-    assert [(c, r) for c, r, g in zip(kept.obs_descriptors["condition"], kept.obs_descriptors["run"], gap, strict=True)
-            if g] == [("no", "2")]  # fmt: skip
+    assert [
+        (c, r) for c, r, g in zip(kept.obs_descriptors["condition"], kept.obs_descriptors["run"], gap, strict=True) if g
+    ] == [("no", "2")]
     averaged = average_patterns(kept)
     assert np.isnan(averaged.measurements).all(axis=1).sum() == 1
 
@@ -279,8 +307,10 @@ BAD: list[tuple[Change, str]] = [
     (_set(conditions=pd.DataFrame({"condition": WORDS[:2], "volume": [0, 1]})), "2 conditions .* at least 3"),
     (_set(stimuli={"no": "no", "yes": "yes", "three": "x"}), "'tree'.*did you mean 'three'"),
     (_set(stimuli=pd.DataFrame({"stimulus_id": ["a", "a"], "condition": "x"})), "found more than once: 'a'"),
-    (_set(rois=Rois(("out",), (np.indices(SHAPE)[0] == 0).astype(np.int32), AFFINE)),
-     "'out': all of its 15 voxels lie outside the mask"),
+    (
+        _set(rois=Rois(("out",), (np.indices(SHAPE)[0] == 0).astype(np.int32), AFFINE)),
+        "'out': all of its 15 voxels lie outside the mask",
+    ),
     (_set(rois=image(np.full(SHAPE, 0.5))), "hold no label"),
     (_set(rois=Rois(("a",), np.ones((4, 3, 6), np.int32), AFFINE)), "ROI image: grid"),
     (_set(missing="drop"), "missing: found 'drop', wanted one of 'error', 'nan'"),
@@ -288,7 +318,7 @@ BAD: list[tuple[Change, str]] = [
     (_set(files=["nowhere.nii"]), "nowhere.nii"),
     (_set(files=["nowhere.nii"] * 3), "'nowhere.nii' is given more than once"),
     (lambda a, rng: a.update(gap_in_run_2(rng)), r"condition 'cat' is missing in run 2 \(image in memory\).*1 of 2"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "message"), BAD)
@@ -313,8 +343,9 @@ def test_checking_finds_several_problems_at_once_and_reads_no_voxel(
 
     monkeypatch.setattr("brainmap.rsa.patterns.volume.load_image", refuse)
     runs = [*betas(rng, runs=1), image(np.ones((4, 3, 6, 4))), image(np.ones((2, 2, 2, 4)))]
-    problems = check_patterns(runs, mask=image(half_mask()), conditions=WORDS,
-                              rois=Rois(("a",), np.ones((3, 3, 3), np.int32), AFFINE))  # fmt: skip
+    problems = check_patterns(
+        runs, mask=image(half_mask()), conditions=WORDS, rois=Rois(("a",), np.ones((3, 3, 3), np.int32), AFFINE)
+    )
     assert len(problems) == 3
 
 
@@ -373,9 +404,7 @@ def test_demeaning_runs_leaves_crossnobis_as_it_is(rng: np.random.Generator) -> 
     np.testing.assert_allclose(rdms[0].get_vectors(), rdms[1].get_vectors(), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [("diag", "diag"), ("shrinkage", "shrinkage_diag"), ("full", "full")]
-)
+@pytest.mark.parametrize(("ours", "theirs"), [("diag", "diag"), ("shrinkage", "shrinkage_diag"), ("full", "full")])
 def test_noise_precision_of_a_run_is_that_of_rsatoolbox_for_the_other_runs(
     rng: np.random.Generator, ours: Any, theirs: str
 ) -> None:
@@ -387,9 +416,7 @@ def test_noise_precision_of_a_run_is_that_of_rsatoolbox_for_the_other_runs(
     for run in noise.runs:
         others = data.subset_obs("run", [r for r in np.unique(data.obs_descriptors["run"]) if str(r) != run])
         expected = prec_from_unbalanced(others, "stimulus_id", method=theirs)
-        np.testing.assert_allclose(
-            noise.weights(run), np.diag(expected) if ours == "diag" else expected, rtol=1e-10
-        )
+        np.testing.assert_allclose(noise.weights(run), np.diag(expected) if ours == "diag" else expected, rtol=1e-10)
 
 
 def test_noise_precision_from_residuals_takes_the_voxels_that_were_kept(rng: np.random.Generator) -> None:
@@ -411,8 +438,10 @@ def test_noise_precision_from_residuals_takes_the_voxels_that_were_kept(rng: np.
 
 def test_demeaned_runs_cost_their_degrees_of_freedom(rng: np.random.Generator) -> None:
     """White noise has a variance of 1 whatever was taken out before."""
-    noise = Dataset(rng.normal(size=(24, 4000)), obs_descriptors={
-        "condition": np.tile(list("abcdefgh"), 3), "run": np.repeat(["1", "2", "3"], 8)})  # fmt: skip
+    noise = Dataset(
+        rng.normal(size=(24, 4000)),
+        obs_descriptors={"condition": np.tile(list("abcdefgh"), 3), "run": np.repeat(["1", "2", "3"], 8)},
+    )
     for data in (noise, normalize_patterns(noise, "demean-runs")):
         scaled = normalize_patterns(data, "noise-runs").measurements / data.measurements
         assert np.mean(scaled**-2) == pytest.approx(1, abs=0.02)
@@ -422,18 +451,24 @@ def test_demeaned_runs_cost_their_degrees_of_freedom(rng: np.random.Generator) -
     ("change", "options", "message"),
     [
         (lambda d: d.subset_obs("run", "0"), {}, "nothing is repeated over runs"),
-        (lambda d: d, {"method": "full", "dof": 5, "source": np.ones((9, 1)) * np.arange(9)[:, None] * np.ones(6)},
-         "6 voxels cannot be inverted from 5"),
+        (
+            lambda d: d,
+            {"method": "full", "dof": 5, "source": np.ones((9, 1)) * np.arange(9)[:, None] * np.ones(6)},
+            "6 voxels cannot be inverted from 5",
+        ),
         (lambda d: d, {"dof": 5}, "dof=5 is of residuals"),
         (lambda d: d.subset_obs("run", ["0", "1"]), {}, "found 2 runs, wanted 3 or more.*residuals.*noise = 'none'"),
         (lambda d: d, {"method": "ledoit"}, "wanted one of 'diag', 'shrinkage', 'shrinkage-eye', 'full'"),
         (lambda d: d, {"source": "residuals"}, "source of noise"),
         (lambda d: d, {"source": np.full((20, 6), np.nan)}, "hold NaN"),
-        (lambda d: Dataset(np.tile(d.measurements[:8], (5, 1)), obs_descriptors=d.obs_descriptors), {},
-         "6 of 6 voxels do not vary"),
+        (
+            lambda d: Dataset(np.tile(d.measurements[:8], (5, 1)), obs_descriptors=d.obs_descriptors),
+            {},
+            "6 of 6 voxels do not vary",
+        ),
         (lambda d: Dataset(np.zeros((40, 7000)), obs_descriptors=d.obs_descriptors), {}, "7000 voxels make a matrix"),
     ],
-)  # fmt: skip
+)
 def test_noise_that_cannot_be_estimated_is_refused(
     rng: np.random.Generator, change: Callable[[Dataset], Dataset], options: dict[str, Any], message: str
 ) -> None:

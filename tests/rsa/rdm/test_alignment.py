@@ -92,8 +92,10 @@ def test_what_names_the_items_is_never_guessed() -> None:
     rsa.compare_rdms(named(x, "conds"), named(x, None), descriptor="index")
     with pytest.raises(InputError, match="no 'cond'; did you mean 'conds'"):
         rsa.compare_rdms(named(x, "conds"), named(x, "conds"), descriptor="cond")
-    two, moved = (RDMs(np.ones((1, N * (N - 1) // 2)), pattern_descriptors={"stim": upper, "object": other})
-                  for other in (upper, upper[::-1]))  # fmt: skip
+    two, moved = (
+        RDMs(np.ones((1, N * (N - 1) // 2)), pattern_descriptors={"stim": upper, "object": other})
+        for other in (upper, upper[::-1])
+    )
     with pytest.raises(InputError, match="'stim', 'object' name the items of both sides and order them differently"):
         aligned_vectors(two, moved)
     aligned_vectors(two, moved, descriptor="stim")
@@ -106,9 +108,13 @@ def test_what_names_the_items_is_never_guessed() -> None:
 
 def test_a_category_that_repeats_does_not_hide_the_name_of_the_items() -> None:
     kinds = [str(k % 2) for k in range(N)]
-    one, other = (RDMs(named(patterns(k), None).dissimilarities,
-                       pattern_descriptors={"condition": kinds, "stim": [f"s{j}" for j in range(N)]})
-                  for k in (0, 1))  # fmt: skip
+    one, other = (
+        RDMs(
+            named(patterns(k), None).dissimilarities,
+            pattern_descriptors={"condition": kinds, "stim": [f"s{j}" for j in range(N)]},
+        )
+        for k in (0, 1)
+    )
     wanted = compare(one, other, method="corr")
     np.testing.assert_allclose(rsa.compare_rdms(shuffled(one), other, measure="pearson"), wanted, atol=1e-12)
 
@@ -116,10 +122,14 @@ def test_a_category_that_repeats_does_not_hide_the_name_of_the_items() -> None:
 def test_rdms_without_a_measure_and_with_descriptors_of_none_are_tested_and_saved(tmp_path: Path) -> None:
     words = [f"w{j}" for j in range(N)]
     people = [
-        RDMs(named(patterns(k), None).dissimilarities, pattern_descriptors={"conds": words},
-             descriptors={"session": None}, rdm_descriptors={"subject": [f"p{k}"]})
+        RDMs(
+            named(patterns(k), None).dissimilarities,
+            pattern_descriptors={"conds": words},
+            descriptors={"session": None},
+            rdm_descriptors={"subject": [f"p{k}"]},
+        )
         for k in range(5)
-    ]  # fmt: skip
+    ]
     data = stack_rdms(people)
     model = named(patterns(9), "conds")
     scores = rsa.compare_rdms(shuffled(model), data, measure="pearson")

@@ -79,9 +79,13 @@ def test_balanced_designs_equal_rsatoolbox(
     between = dissimilarity == "crossnobis"
     prior = {"prior_lambda": float(rng.uniform(0.1, 2)), "prior_weight": float(rng.uniform(0.05, 1))}
     theirs = calc_rdm(
-        data, method=dissimilarity, descriptor="stimulus_id", noise=precision,
-        cv_descriptor="run" if between else None, **prior,
-    )  # fmt: skip
+        data,
+        method=dissimilarity,
+        descriptor="stimulus_id",
+        noise=precision,
+        cv_descriptor="run" if between else None,
+        **prior,
+    )
     runs: Any = "between" if between else "average"
     agree(compute_rdms(data, dissimilarity=dissimilarity, noise_precision=precision, runs=runs, **prior), theirs)
 
@@ -134,16 +138,15 @@ def over_run_pairs(one: np.ndarray, other: np.ndarray, run: np.ndarray, item: np
     found = []
     for i, j in zip(*np.triu_indices(one.shape[1], 1), strict=True):
         both = sorted(set(run[item == i]) & set(run[item == j]))
-        found.append(np.mean([(one[m, i] - one[m, j]) @ (other[n, i] - other[n, j])
-                              for m in both for n in both if m != n]))  # fmt: skip
+        found.append(
+            np.mean([(one[m, i] - one[m, j]) @ (other[n, i] - other[n, j]) for m in both for n in both if m != n])
+        )
     return np.array(found)
 
 
 @few
 @given(seed=seeds, n_items=st.integers(3, 6), n_runs=st.integers(2, 5), share=st.floats(0.5, 1.0))
-def test_poisson_cv_takes_products_of_different_runs_alone(
-    seed: int, n_items: int, n_runs: int, share: float
-) -> None:
+def test_poisson_cv_takes_products_of_different_runs_alone(seed: int, n_items: int, n_runs: int, share: float) -> None:
     """Where runs lack items, rsatoolbox leaves products of runs with themselves over, which noise biases."""
     rng = np.random.default_rng(seed)
     x = rng.gamma(1.5, size=(n_runs, n_items, 4))

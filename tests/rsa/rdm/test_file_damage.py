@@ -20,9 +20,13 @@ from tests.mutations import mutate
 
 def rdms() -> RDMs:
     vectors = np.random.default_rng(0).random((2, 6))
-    return RDMs(vectors, dissimilarity_measure="corr", descriptors={"session": "a"},
-                rdm_descriptors={"roi": ["x", "y"]},
-                pattern_descriptors={"stimulus": list("abcd"), "order": [1.0, 2.0, 3.0, 4.0]})  # fmt: skip
+    return RDMs(
+        vectors,
+        dissimilarity_measure="corr",
+        descriptors={"session": "a"},
+        rdm_descriptors={"roi": ["x", "y"]},
+        pattern_descriptors={"stimulus": list("abcd"), "order": [1.0, 2.0, 3.0, 4.0]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +129,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
     "bad utf-8": (lambda f: f.__setitem__("pattern_descriptors/bad", np.array([b"\xff\xfe"] * 4)), "codec"),
     "compound": (lambda f: f.__setitem__("descriptors/c", np.zeros(2, [("a", "f4")])), "wanted numbers or text"),
     "descriptors is data": (no_group, "is no group"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("make", "said"), HOSTILE.values(), ids=HOSTILE)

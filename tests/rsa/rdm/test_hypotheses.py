@@ -66,7 +66,8 @@ def test_tables_of_features_squares_and_pairs_give_the_same_rdm(tmp_path: Path) 
     rng = np.random.default_rng(0)
     x, names = rng.normal(size=(4, 3)), ["no", "b10", "b9", "null"]
     pd.DataFrame(x, columns=list("xyz")).assign(condition=names)[["condition", *"xyz"]].to_csv(
-        tmp_path / "features.tsv", sep="\t", index=False)
+        tmp_path / "features.tsv", sep="\t", index=False
+    )
     one = read_model_rdms(tmp_path / "features.tsv")
     np.testing.assert_allclose(one.dissimilarities[0], pdist(x, "sqeuclidean") / 3)
     assert one.rdm_descriptors["name"] == ["features"]
@@ -76,8 +77,14 @@ def test_tables_of_features_squares_and_pairs_give_the_same_rdm(tmp_path: Path) 
     two = read_model_rdms(tmp_path / "square.tsv", name="mine")
     np.testing.assert_allclose(two.dissimilarities, one.dissimilarities)
     i, j = np.triu_indices(4, 1)
-    pairs = pd.DataFrame({"condition_1": np.array(names)[j], "condition_2": np.array(names)[i],
-                          "near": one.dissimilarities[0], "far": 2 * one.dissimilarities[0]}).sample(frac=1)
+    pairs = pd.DataFrame(
+        {
+            "condition_1": np.array(names)[j],
+            "condition_2": np.array(names)[i],
+            "near": one.dissimilarities[0],
+            "far": 2 * one.dissimilarities[0],
+        }
+    ).sample(frac=1)
     pairs.to_csv(tmp_path / "long.tsv", sep="\t", index=False)
     three = read_model_rdms(tmp_path / "long.tsv")
     assert three.rdm_descriptors["name"] == ["near", "far"]

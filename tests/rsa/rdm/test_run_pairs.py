@@ -27,8 +27,14 @@ def loop(one: np.ndarray, other: np.ndarray, metric: Metric | None = None) -> np
     found = []
     for i, j in itertools.combinations(range(one.shape[1]), 2):
         runs = [m for m in range(len(one)) if np.isfinite(one[m, [i, j]]).all()]
-        products = [(one[m, i] - one[m, j]) @ (np.eye(one.shape[2]) if metric is None else metric(m, n))
-                    @ (other[n, i] - other[n, j]) for m in runs for n in runs if m != n]  # fmt: skip
+        products = [
+            (one[m, i] - one[m, j])
+            @ (np.eye(one.shape[2]) if metric is None else metric(m, n))
+            @ (other[n, i] - other[n, j])
+            for m in runs
+            for n in runs
+            if m != n
+        ]
         found.append(np.mean(products) if products else np.nan)
     return np.array(found)
 
@@ -71,13 +77,19 @@ def test_every_between_run_measure_is_the_loop_over_the_runs_that_two_items_shar
         (dissimilarities(x, dissimilarity="crossnobis"), loop(x, x) / n),
         (dissimilarities(x, dissimilarity="euclidean"), loop(x, x) / n),
         *((dissimilarities(x, dissimilarity=name), loop(u, u) / 2) for name, u in unit.items()),  # type: ignore[arg-type]
-        *((dissimilarities(np.abs(x), dissimilarity=name), loop(rates, np.log(rates)) / n)  # type: ignore[arg-type]
-          for name in ("poisson", "poisson_cv")),
-        *((dissimilarities(x, dissimilarity=name, precision=one), loop(x, x, lambda *_: one) / n)  # type: ignore[arg-type]
-          for name in ("crossnobis", "mahalanobis")),
-        (dissimilarities(x, dissimilarity="crossnobis", precision=inverse),
-         loop(x, x, lambda m, n: np.linalg.inv((each[m] + each[n]) / 2)) / n),
-    ]  # fmt: skip
+        *(
+            (dissimilarities(np.abs(x), dissimilarity=name), loop(rates, np.log(rates)) / n)  # type: ignore[arg-type]
+            for name in ("poisson", "poisson_cv")
+        ),
+        *(
+            (dissimilarities(x, dissimilarity=name, precision=one), loop(x, x, lambda *_: one) / n)  # type: ignore[arg-type]
+            for name in ("crossnobis", "mahalanobis")
+        ),
+        (
+            dissimilarities(x, dissimilarity="crossnobis", precision=inverse),
+            loop(x, x, lambda m, n: np.linalg.inv((each[m] + each[n]) / 2)) / n,
+        ),
+    ]
     for found, wanted in cases:
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
@@ -139,10 +151,14 @@ def test_the_word_runs_takes_the_noise_of_each_region_from_its_own_voxels() -> N
     scores = []
     for first in ([0, 1], [0, 2], [0, 3]):
         halves = [
-            compute_rdms(data.subset_obs("run", [f"r{m}" for m in half]), dissimilarity="crossnobis", rois=["A"],
-                         noise_precision=noise_precision(of_runs(x[..., :4]))).dissimilarities
+            compute_rdms(
+                data.subset_obs("run", [f"r{m}" for m in half]),
+                dissimilarity="crossnobis",
+                rois=["A"],
+                noise_precision=noise_precision(of_runs(x[..., :4])),
+            ).dissimilarities
             for half in (first, [m for m in range(4) if m not in first])
-        ]  # fmt: skip
+        ]
         scores.append(compare_vectors(*halves, measure="pearson")[0, 0])
     assert found["halves"][0] == pytest.approx(np.mean(scores))
 

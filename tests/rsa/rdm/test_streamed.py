@@ -238,8 +238,9 @@ def test_a_window_is_the_mean_of_its_frames_and_reads_items_once(items: Any, tmp
 def test_coarse_layers_share_the_windows_and_say_which_they_miss() -> None:
     rng = np.random.default_rng(10)
     times = {"conv1": (np.arange(100) + 0.5) / 100, "conv8": 0.1 + 0.3 * np.arange(4)}
-    acts = Layers(times, conv1=rng.normal(size=(12, 5, 100)), conv8=rng.normal(size=(12, 5, 4)),
-                  fc=rng.normal(size=(12, 9)))  # fmt: skip
+    acts = Layers(
+        times, conv1=rng.normal(size=(12, 5, 100)), conv8=rng.normal(size=(12, 5, 4)), fc=rng.normal(size=(12, 9))
+    )
     with (
         pytest.warns(BrainmapWarning, match=r"of 10 windows, .*: 7 of conv8 \(a frame every 300 ms\)"),
         pytest.warns(BrainmapWarning, match="'fc' left out: no time is kept"),

@@ -214,9 +214,18 @@ def test_spheres_that_touch_are_refused_or_shared_by_distance() -> None:
 
 @pytest.mark.parametrize(
     ("space", "code", "fits"),
-    [("MNI", 4, True), ("MNI152NLin2009cAsym", 4, True), ("TT_N27", 4, False), ("MNI", 3, False),
-     ("MNI", 1, False), ("TLRC", 3, True), ("ORIG", 1, True), ("ORIG", 4, False), ("MNI", 2, True)],
-)  # fmt: skip
+    [
+        ("MNI", 4, True),
+        ("MNI152NLin2009cAsym", 4, True),
+        ("TT_N27", 4, False),
+        ("MNI", 3, False),
+        ("MNI", 1, False),
+        ("TLRC", 3, True),
+        ("ORIG", 1, True),
+        ("ORIG", 4, False),
+        ("MNI", 2, True),
+    ],
+)
 def test_coordinates_and_image_must_be_in_one_space(space: str, code: int, fits: bool) -> None:
     grid = image(labels(), code=code)
     if fits:
@@ -230,9 +239,13 @@ def test_coordinates_and_image_must_be_in_one_space(space: str, code: int, fits:
 
 @pytest.mark.parametrize(
     ("centers", "message"),
-    [({}, "no centers"), ({"far": (90, 0, 0)}, "'far'.*outside the image"),
-     ({"a": (1, 2)}, "three coordinates"), ({"between": (1.0, 1.5, 2.0)}, "'between': 0 voxels")],
-)  # fmt: skip
+    [
+        ({}, "no centers"),
+        ({"far": (90, 0, 0)}, "'far'.*outside the image"),
+        ({"a": (1, 2)}, "three coordinates"),
+        ({"between": (1.0, 1.5, 2.0)}, "'between': 0 voxels"),
+    ],
+)
 def test_centers_that_make_no_sphere_are_refused(centers: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         sphere_rois(centers, radius_mm=0.5, reference=image(labels()), space="ORIG")

@@ -75,8 +75,10 @@ def test_every_sphere_has_the_ceiling_of_its_rdms(mask, people, dissimilarity, m
     for measure in MEASURES if missing != "pair" else ("spearman", "corr_cov"):
         maps = mapped(people, mask, dissimilarity=dissimilarity, measure=measure, threads=1)
         wanted = [noise_ceiling(rdms[voxel], measure=measure) for voxel in voxels]
-        for found, bounds in ((maps.lower_array, [one.lower for one in wanted]),
-                              (maps.upper_array, [one.upper for one in wanted])):  # fmt: skip
+        for found, bounds in (
+            (maps.lower_array, [one.lower for one in wanted]),
+            (maps.upper_array, [one.upper for one in wanted]),
+        ):
             np.testing.assert_allclose(found[::STEP], bounds, rtol=0, atol=1e-10, err_msg=measure)
         np.testing.assert_array_equal(maps.participants, np.where(np.arange(people[0].shape[-1]) == 7, 4, 5))
         assert maps.approximate == wanted[0].approximate
@@ -85,11 +87,13 @@ def test_every_sphere_has_the_ceiling_of_its_rdms(mask, people, dissimilarity, m
 def test_noise_of_every_sphere(mask, people):
     maps = mapped(people, mask, dissimilarity="crossnobis", measure="pearson", noise="runs")
     for voxel in range(0, people[0].shape[-1], 31):
-        rdms = rdms_of(people, mask, voxel, precision=lambda data: noise_precision(data, source="runs"),
-                       dissimilarity="crossnobis")  # fmt: skip
+        rdms = rdms_of(
+            people, mask, voxel, precision=lambda data: noise_precision(data, source="runs"), dissimilarity="crossnobis"
+        )
         bounds = noise_ceiling(rdms, measure="pearson")
-        np.testing.assert_allclose([maps.lower_array[voxel], maps.upper_array[voxel]], [bounds.lower, bounds.upper],
-                                   rtol=0, atol=1e-10)  # fmt: skip
+        np.testing.assert_allclose(
+            [maps.lower_array[voxel], maps.upper_array[voxel]], [bounds.lower, bounds.upper], rtol=0, atol=1e-10
+        )
 
 
 @pytest.mark.bits

@@ -106,11 +106,14 @@ def test_spheres_are_whitened_as_rsatoolbox_shrinks_residuals(mask, patterns, re
     found = search(data, models, mask, noise=residuals, shrinkage=shrinkage, measure=measure)
     method = "full" if shrinkage == "none" else f"shrinkage_{shrinkage}"
     wanted = one_by_one(
-        data, models, mask, measure=measure,
+        data,
+        models,
+        mask,
+        measure=measure,
         precision_of=lambda near, _: prec_from_residuals(
             demeaned(residuals)[:, near], dof=sum(VOLUMES) - 3, method=method
         ),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
     assert np.abs(found.array - search(data, models, mask, measure=measure).array).max() > 0.01
 
@@ -159,9 +162,11 @@ def test_degrees_of_freedom_of_the_residuals_count(mask, patterns, residuals, mo
     data = dataset_of(patterns)
     found = search(data, models, mask, noise=Residuals(residuals, 60))
     wanted = one_by_one(
-        data, models, mask,
+        data,
+        models,
+        mask,
         lambda near, _: prec_from_residuals(demeaned(residuals)[:, near], dof=60, method="shrinkage_diag"),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
 
 
@@ -170,9 +175,13 @@ def test_euclidean_with_noise_is_mahalanobis(mask, patterns, residuals, models, 
     data = dataset_of(patterns)
     found = search(data, models, mask, noise=residuals, dissimilarity="euclidean", runs=runs)
     wanted = one_by_one(
-        data, models, mask, lambda near, part: noise_precision(part, source=[r[:, near] for r in residuals]),
-        dissimilarity="mahalanobis", runs=runs,
-    )  # fmt: skip
+        data,
+        models,
+        mask,
+        lambda near, part: noise_precision(part, source=[r[:, near] for r in residuals]),
+        dissimilarity="mahalanobis",
+        runs=runs,
+    )
     np.testing.assert_allclose(found.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
 
 
@@ -217,8 +226,10 @@ def test_one_array_of_residuals_is_a_list_of_one(mask, patterns, residuals, mode
     one, listed = (search(data, models, mask, noise=n).array for n in (residuals[0], [residuals[0]]))
     np.testing.assert_array_equal(one, listed)
     stacked = np.stack([r[:37] for r in residuals])
-    np.testing.assert_array_equal(search(data, models, mask, noise=stacked, pooled=False).array,
-                                  search(data, models, mask, noise=list(stacked), pooled=False).array)  # fmt: skip
+    np.testing.assert_array_equal(
+        search(data, models, mask, noise=stacked, pooled=False).array,
+        search(data, models, mask, noise=list(stacked), pooled=False).array,
+    )
 
 
 def test_a_sphere_whose_covariance_is_singular_has_no_score_and_is_counted(mask, patterns, residuals, models):

@@ -27,8 +27,12 @@ LABELS = [f"s{k}" for k in range(N_ITEMS)]
 MASK = nib.Nifti1Image(np.ones((4, 3, 3), np.uint8), np.diag([3.0, 3, 3, 1]))
 WHERE = np.argwhere(np.ones((4, 3, 3))) * 3.0
 NEAR = np.linalg.norm(WHERE[:, None] - WHERE, axis=2) <= RADIUS
-MODELS = RDMs(np.random.default_rng(9).random((3, 21)), descriptors={"level": "stimulus"},
-              rdm_descriptors={"name": ["a", "b", "c"]}, pattern_descriptors={"stimulus_id": LABELS})  # fmt: skip
+MODELS = RDMs(
+    np.random.default_rng(9).random((3, 21)),
+    descriptors={"level": "stimulus"},
+    rdm_descriptors={"name": ["a", "b", "c"]},
+    pattern_descriptors={"stimulus_id": LABELS},
+)
 Gaps = dict[str, list[tuple[int, int]]]
 GAPS: Gaps = {
     "none": [],
@@ -48,9 +52,10 @@ def patterns(gaps: str, seed: int = 0) -> np.ndarray:
 def of_runs(x: np.ndarray, voxels: np.ndarray | None = None) -> Dataset:
     run, item = np.nonzero(~np.isnan(x[..., 0]))
     return Dataset(
-        x[run, item], obs_descriptors={"stimulus_id": [LABELS[k] for k in item], "run": [f"r{k}" for k in run]},
+        x[run, item],
+        obs_descriptors={"stimulus_id": [LABELS[k] for k in item], "run": [f"r{k}" for k in run]},
         channel_descriptors={"voxel": np.arange(x.shape[-1]) if voxels is None else voxels},
-    )  # fmt: skip
+    )
 
 
 def loop(x: np.ndarray, product: Callable[[int, int, np.ndarray, np.ndarray], float]) -> np.ndarray:
@@ -101,8 +106,9 @@ Way = tuple[dict[str, Any], Callable[[np.ndarray, np.ndarray], np.ndarray]]
 
 
 def per_run(near: np.ndarray) -> Callable[[int, int], np.ndarray]:
-    each = [np.linalg.inv(prec_from_residuals(demeaned([part], near), dof=59, method="shrinkage_diag"))
-            for part in LEFT]  # fmt: skip
+    each = [
+        np.linalg.inv(prec_from_residuals(demeaned([part], near), dof=59, method="shrinkage_diag")) for part in LEFT
+    ]
     return lambda m, n: np.linalg.inv((each[m] + each[n]) / 2)
 
 
@@ -117,26 +123,33 @@ WAYS: dict[str, Way] = {
     "cosine": ({"dissimilarity": "cosine"}, lambda x, _: units_of(x, False)),
     "noise of voxels": ({"noise": SD}, lambda x, near: weighted(x, lambda *_: np.diag(SD[near] ** -2))),
     "noise of voxels from other runs": (
-        {"noise": "diag"}, lambda x, _: weighted(x, lambda m, _: without(x, m, "diag"))
+        {"noise": "diag"},
+        lambda x, _: weighted(x, lambda m, _: without(x, m, "diag")),
     ),
     "noise of spheres from other runs": (
-        {"noise": "runs"}, lambda x, _: weighted(x, lambda m, _: without(x, m, "shrinkage_diag"))
+        {"noise": "runs"},
+        lambda x, _: weighted(x, lambda m, _: without(x, m, "shrinkage_diag")),
     ),
     "shrunk to the identity": (
-        {"noise": "runs", "shrinkage": "eye"}, lambda x, _: weighted(x, lambda m, _: without(x, m, "shrinkage_eye"))
+        {"noise": "runs", "shrinkage": "eye"},
+        lambda x, _: weighted(x, lambda m, _: without(x, m, "shrinkage_eye")),
     ),
     "correlation, noise of spheres from other runs": (
-        {"noise": "runs", "dissimilarity": "correlation"}, lambda x, _: rooted(x, "shrinkage_diag", center=True)
+        {"noise": "runs", "dissimilarity": "correlation"},
+        lambda x, _: rooted(x, "shrinkage_diag", center=True),
     ),
     "cosine, noise of spheres from other runs": (
-        {"noise": "runs", "dissimilarity": "cosine"}, lambda x, _: rooted(x, "shrinkage_diag", center=False)
+        {"noise": "runs", "dissimilarity": "cosine"},
+        lambda x, _: rooted(x, "shrinkage_diag", center=False),
     ),
     "residuals": (
-        {"noise": LEFT}, lambda x, near: weighted(
-            x, lambda *_: prec_from_residuals(demeaned(LEFT, near), dof=295, method="shrinkage_diag"))
+        {"noise": LEFT},
+        lambda x, near: weighted(
+            x, lambda *_: prec_from_residuals(demeaned(LEFT, near), dof=295, method="shrinkage_diag")
+        ),
     ),
     "residuals a run": ({"noise": LEFT, "pooled": False}, lambda x, near: weighted(x, per_run(near))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("gaps", list(GAPS))
@@ -174,7 +187,12 @@ def test_a_pattern_added_to_each_whole_run_changes_no_sphere(noise: str | None, 
     for each in (x, more):
         given = rsa.noise_precision(of_runs(x), method="diag") if noise == "diag" else None
         plan = plan_searchlight(
-            of_runs(each), MODELS, mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis", noise=given,
+            of_runs(each),
+            MODELS,
+            mask=MASK,
+            radius_mm=RADIUS,
+            dissimilarity="crossnobis",
+            noise=given,
             minimum_voxels=3,
         )
         found.append(plan.scoring.rdms(np.arange(len(WHERE)))[0])
@@ -203,8 +221,16 @@ def test_discs_and_ceilings_take_the_runs_that_two_items_share(noise: Any) -> No
         return rsa.compute_rdms(of_runs(x), dissimilarity="crossnobis", noise_precision=told)
 
     rdms = [[rdm_of(x[..., near]) for near in NEAR] for x in people]
-    maps = rsa.ceiling_maps([of_runs(x) for x in people], mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis",
-                            measure="pearson", noise=own, minimum_voxels=3, threads=1)  # fmt: skip
+    maps = rsa.ceiling_maps(
+        [of_runs(x) for x in people],
+        mask=MASK,
+        radius_mm=RADIUS,
+        dissimilarity="crossnobis",
+        measure="pearson",
+        noise=own,
+        minimum_voxels=3,
+        threads=1,
+    )
     for k in range(0, len(WHERE), 5):
         wanted = rsa.noise_ceiling(rsa.stack_rdms([one[k] for one in rdms]), measure="pearson")
         assert (maps.lower_array[k], maps.upper_array[k]) == pytest.approx((wanted.lower, wanted.upper))
@@ -213,8 +239,17 @@ def test_discs_and_ceilings_take_the_runs_that_two_items_share(noise: Any) -> No
     mesh = Mesh(grid, np.array([t for c in cells for t in ((c, c + 1, c + 7), (c, c + 7, c + 6))]), (36, 0))
     data = of_runs(people[0])
     data.channel_descriptors = {"vertex": np.arange(36), "hemisphere": np.full(36, "left")}
-    found = rsa.surface_searchlight(data, MODELS, mesh=mesh, radius_mm=4.5, measure="pearson", noise=own[0],
-                                    dissimilarity="crossnobis", minimum_vertices=3, threads=1)  # fmt: skip
+    found = rsa.surface_searchlight(
+        data,
+        MODELS,
+        mesh=mesh,
+        radius_mm=4.5,
+        measure="pearson",
+        noise=own[0],
+        dissimilarity="crossnobis",
+        minimum_vertices=3,
+        threads=1,
+    )
     discs = rsa.discs_on(mesh, radius_mm=4.5)
     for k in range(0, 36, 5):
         disc = discs.patches(k, k + 1)[0]
@@ -246,7 +281,8 @@ def test_pure_noise_has_no_distance_on_average_in_any_kind_of_sphere(n_runs: int
     for _ in range(150):
         data = of_runs(rng.normal(size=(n_runs, N_ITEMS, len(WHERE))) * rng.uniform(0.5, 2, len(WHERE)))
         own = rsa.noise_precision(data, method="diag") if noise == "diag" else noise
-        plan = plan_searchlight(data, MODELS, mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis", noise=own,
-                                minimum_voxels=3)  # fmt: skip
+        plan = plan_searchlight(
+            data, MODELS, mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis", noise=own, minimum_voxels=3
+        )
         means.append(plan.scoring.rdms(np.arange(0, len(WHERE), 9))[0].mean())
     assert abs(np.mean(means)) < 4 * stats.sem(means)

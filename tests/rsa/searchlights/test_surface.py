@@ -89,9 +89,7 @@ def test_every_disc_has_the_scores_of_its_rdm(
     place = place_of(data, mesh)
     assert len(place) == 208
     noise: Any = {"noise": "runs"} if whitened else {}
-    maps = surface_searchlight(
-        data, models, mesh=mesh, dissimilarity=dissimilarity, measure=measure, **size, **noise
-    )  # fmt: skip
+    maps = surface_searchlight(data, models, mesh=mesh, dissimilarity=dissimilarity, measure=measure, **size, **noise)
     discs = discs_on(mesh, vertices=place, **size)
     np.testing.assert_array_equal(maps.counts[place], discs.sizes())
     assert maps.n_excluded == 2
@@ -132,8 +130,9 @@ def test_a_mask_and_missing_data_leave_vertices_out_of_every_disc(
     assert np.isnan(maps.array[:, ~usable]).all()
     few = (maps.counts > 0) & (maps.counts < 10)
     assert maps.n_unscored == few.sum() == (np.isnan(maps.array[0]) & usable).sum()
-    np.testing.assert_array_equal(maps.counts[usable], discs_on(
-        mesh, radius_mm=6, vertices=np.flatnonzero(usable)).sizes())  # fmt: skip
+    np.testing.assert_array_equal(
+        maps.counts[usable], discs_on(mesh, radius_mm=6, vertices=np.flatnonzero(usable)).sizes()
+    )
 
 
 def test_a_disc_with_a_constant_pattern_has_no_score_and_the_others_do(mesh: Mesh, models: RDMs) -> None:
@@ -147,14 +146,14 @@ def test_a_disc_with_a_constant_pattern_has_no_score_and_the_others_do(mesh: Mes
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_one_hemisphere_is_searched_alone(
-    mesh: Mesh, models: RDMs, rng: np.random.Generator, side: str
-) -> None:
+def test_one_hemisphere_is_searched_alone(mesh: Mesh, models: RDMs, rng: np.random.Generator, side: str) -> None:
     runs = runs_on(mesh, rng)
     both = surface_searchlight(rsa.load_surface_patterns(runs), models, mesh=mesh, radius_mm=6)
     none = np.empty((0, 8), "f4")
-    half = [SurfaceData(run.left if side == "left" else none, run.right if side == "right" else none, run.labels)
-            for run in runs]  # fmt: skip
+    half = [
+        SurfaceData(run.left if side == "left" else none, run.right if side == "right" else none, run.labels)
+        for run in runs
+    ]
     maps = surface_searchlight(rsa.load_surface_patterns(half), models, mesh=mesh, radius_mm=6)
     assert maps.mesh.sizes == ((120, 0) if side == "left" else (0, 90))
     own = slice(0, 120) if side == "left" else slice(120, 210)
@@ -247,8 +246,11 @@ def test_maps_of_participants_are_tested_over_vertices(mesh: Mesh, models: RDMs,
         side[np.triu_indices(8, 1)] = models.dissimilarities[1]
         strength, axes = np.linalg.eigh(-0.5 * (np.eye(8) - 1 / 8) @ (side + side.T) @ (np.eye(8) - 1 / 8))
         values[:, inside] += 9 * (axes * np.sqrt(np.maximum(strength, 0))) @ rng.normal(size=(8, inside.sum()))
-        maps.append(surface_searchlight(values, models, mesh=mesh, radius_mm=5, labels=WORDS,
-                                        dissimilarity="euclidean", measure="pearson"))  # fmt: skip
+        maps.append(
+            surface_searchlight(
+                values, models, mesh=mesh, radius_mm=5, labels=WORDS, dissimilarity="euclidean", measure="pearson"
+            )
+        )
     result = rsa.group_test(maps, correction="max-t")
     p = result.p_corrected["conv2"].values[:, 0]
     assert result.n_flips == 256
@@ -327,18 +329,41 @@ def test_maps_and_their_picture_come_from_the_command_line(
     files: dict[str, Any], tmp_path: Path, lines_of: Any
 ) -> None:
     out, best, figure = tmp_path / "x_{hemi}.func.gii", tmp_path / "best_{hemi}.shape.gii", tmp_path / "x.png"
-    command = ["rsa", "searchlight", "--betas", *files["betas"], "--models", files["models"], "--mesh", files["mesh"],
-               "--radius", 6, "--metric", "geodesic", "--dissimilarity", "crossnobis", "--out", out]  # fmt: skip
+    command = [
+        "rsa",
+        "searchlight",
+        "--betas",
+        *files["betas"],
+        "--models",
+        files["models"],
+        "--mesh",
+        files["mesh"],
+        "--radius",
+        6,
+        "--metric",
+        "geodesic",
+        "--dissimilarity",
+        "crossnobis",
+        "--out",
+        out,
+    ]
     code, said, errors = lines_of(*command, "--best", best, "--figure", figure)
     assert code == 0, errors
     assert said[0].startswith("3 models at ")
-    assert said[1:] == [f"Wrote {tmp_path}/{name}" for name in (
-        "x_L.func.gii", "x_R.func.gii", "best_L.shape.gii", "best_R.shape.gii", "x.png")]  # fmt: skip
+    assert said[1:] == [
+        f"Wrote {tmp_path}/{name}"
+        for name in ("x_L.func.gii", "x_R.func.gii", "best_L.shape.gii", "best_R.shape.gii", "x.png")
+    ]
     data = rsa.load_surface_patterns(files["betas"])
     maps = surface_searchlight(
-        data, rsa.load_rdms(files["models"]), mesh=files["mesh"], radius_mm=6, metric="geodesic",
-        dissimilarity="crossnobis", noise=rsa.noise_precision(data, method="diag"),
-    )  # fmt: skip
+        data,
+        rsa.load_rdms(files["models"]),
+        mesh=files["mesh"],
+        radius_mm=6,
+        metric="geodesic",
+        dissimilarity="crossnobis",
+        noise=rsa.noise_precision(data, method="diag"),
+    )
     found = rsa.load_surface(str(out))
     assert found.labels == maps.names
     np.testing.assert_array_equal(found.values, maps.data.values)

@@ -91,8 +91,16 @@ def test_between_runs_equals_rdms_and_comparisons_of_each_sphere(mask, dissimila
     rdms = stack_rdms(list(rdms_one_by_one(data, mask, 5.0, dissimilarity=dissimilarity)))
     for measure in MEASURES:
         wanted = compare_rdms(models, rdms, measure=measure)
-        maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity=dissimilarity, measure=measure,
-                           minimum_voxels=3, threads=1)  # fmt: skip
+        maps = searchlight(
+            data,
+            models,
+            mask=mask,
+            radius_mm=5.0,
+            dissimilarity=dissimilarity,
+            measure=measure,
+            minimum_voxels=3,
+            threads=1,
+        )
         np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10, err_msg=measure)
 
 
@@ -105,8 +113,16 @@ def test_every_measure_leaves_out_missing_pairs(mask, run, item):
     rdms = stack_rdms(list(rdms_one_by_one(data, mask, 5.0, dissimilarity="crossnobis")))
     assert np.isnan(rdms.dissimilarities[0]).any()
     for measure in MEASURES:
-        maps = searchlight(data, models, mask=mask, radius_mm=5.0, dissimilarity="crossnobis", measure=measure,
-                           minimum_voxels=3, threads=2)  # fmt: skip
+        maps = searchlight(
+            data,
+            models,
+            mask=mask,
+            radius_mm=5.0,
+            dissimilarity="crossnobis",
+            measure=measure,
+            minimum_voxels=3,
+            threads=2,
+        )
         wanted = compare_rdms(models, rdms, measure=measure)
         np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10, err_msg=measure)
 
@@ -115,9 +131,16 @@ def test_every_measure_leaves_out_missing_pairs(mask, run, item):
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean"])
 def test_average_of_runs_equals_rsatoolbox(mask, dissimilarity, measure):
     x, models = patterns_for(mask), models_for()
-    maps = searchlight(dataset_of(x), models, mask=mask, radius_mm=5.0, dissimilarity=dissimilarity,
-                       measure="pearson" if measure == "corr" else measure, runs="average",
-                       minimum_voxels=3)  # fmt: skip
+    maps = searchlight(
+        dataset_of(x),
+        models,
+        mask=mask,
+        radius_mm=5.0,
+        dissimilarity=dissimilarity,
+        measure="pearson" if measure == "corr" else measure,
+        runs="average",
+        minimum_voxels=3,
+    )
     ids = list(models.pattern_descriptors["stimulus_id"])
     rows = x.mean(axis=0)[[LABELS.index(label) for label in ids]]
     for voxel, near in enumerate(sphere_voxels(mask, 5.0)):
@@ -149,8 +172,11 @@ def test_conditions_average_their_tokens_within_runs(mask):
     labels = [f"{'abcd'[k % 4]}{k // 4}" for k in range(12)]
     data = dataset_of(patterns_for(mask), labels=labels)
     data.obs_descriptors["condition"] = np.array([label[0] for label in data.obs_descriptors["stimulus_id"]])
-    models = compute_rdms(np.random.default_rng(0).normal(size=(4, 30)), items="condition",
-                          descriptors={"condition": ["d", "b", "a", "c"]})  # fmt: skip
+    models = compute_rdms(
+        np.random.default_rng(0).normal(size=(4, 30)),
+        items="condition",
+        descriptors={"condition": ["d", "b", "a", "c"]},
+    )
     maps = searchlight(data, models, mask=mask, radius_mm=5.0, items="condition", minimum_voxels=3)
     wanted = one_by_one(data, models, mask, 5.0, "spearman", dissimilarity="correlation", items="condition")
     np.testing.assert_allclose(maps.array[:, ::STEP], wanted, rtol=0, atol=1e-10)
@@ -166,8 +192,9 @@ def test_voxels_lacking_or_without_data_belong_to_no_sphere(mask):
     x[1, 4, 3], x[:, :, 40] = np.nan, 2.5
     order = np.random.default_rng(3).permutation(n - 1)
     channels = np.setdiff1d(np.arange(n), [77])[order]
-    maps = searchlight(dataset_of(x[..., channels], channels=channels), models, mask=mask, radius_mm=5.0,
-                       minimum_voxels=3)  # fmt: skip
+    maps = searchlight(
+        dataset_of(x[..., channels], channels=channels), models, mask=mask, radius_mm=5.0, minimum_voxels=3
+    )
     assert maps.n_excluded == 3
     assert np.isnan(maps.array[:, [*bad, 77]]).all()
     near = sphere_voxels(mask, 5.0)[np.ix_(kept, kept)]
@@ -263,8 +290,9 @@ def test_distances_that_overflow_are_no_score(mask, measure):
     x, models = patterns_for(mask), models_for()
     near = sphere_voxels(mask, 5.0)
     x[:, :, 60] *= 1e200
-    maps = searchlight(x, models, mask=mask, labels=LABELS, radius_mm=5.0, dissimilarity="euclidean",
-                       measure=measure, minimum_voxels=3)  # fmt: skip
+    maps = searchlight(
+        x, models, mask=mask, labels=LABELS, radius_mm=5.0, dissimilarity="euclidean", measure=measure, minimum_voxels=3
+    )
     np.testing.assert_array_equal(np.isnan(maps.array[0]), near[60])
 
 
@@ -280,10 +308,12 @@ def test_planted_model_wins_in_its_region_only():
     inside = np.ones((12, 8, 8), dtype=np.float32)
     mask = nib.Nifti1Image(inside, np.diag([4.0, 4, 4, 1]))
     layers = rng.normal(size=(2, 12, 40))
-    models = rsatoolbox.rdm.concat([
-        compute_rdms(layer, descriptors={"stimulus_id": LABELS, "layer": f"conv{k}"})
-        for k, layer in enumerate(layers, 1)
-    ])  # fmt: skip
+    models = rsatoolbox.rdm.concat(
+        [
+            compute_rdms(layer, descriptors={"stimulus_id": LABELS, "layer": f"conv{k}"})
+            for k, layer in enumerate(layers, 1)
+        ]
+    )
     first = np.indices(inside.shape)[0]
     betas = rng.normal(size=(4, 12, inside.size))
     betas[..., (first < 4).ravel()] += layers[0] @ rng.normal(size=(40, (first < 4).sum())) * 0.3
@@ -309,8 +339,9 @@ def test_maps_are_float32_images_with_nan_outside(mask):
         np.testing.assert_array_equal(values[inside], maps.array[k].astype(np.float32))
         np.testing.assert_array_equal(image.affine, mask.affine)
     np.testing.assert_array_equal(np.asarray(maps.best.dataobj)[inside], maps.array.argmax(axis=0) + 1)
-    np.testing.assert_array_equal(np.asarray(maps.best_score.dataobj)[inside],
-                                  maps.array.max(axis=0).astype(np.float32))  # fmt: skip
+    np.testing.assert_array_equal(
+        np.asarray(maps.best_score.dataobj)[inside], maps.array.max(axis=0).astype(np.float32)
+    )
     assert np.asarray(maps.voxel_count.dataobj)[~inside].max() == 0
     with pytest.raises(KeyError, match="did you mean 'conv1'"):
         maps["con1"]
@@ -346,10 +377,26 @@ def test_crossnobis_divides_by_the_noise_of_each_voxel(mask):
 
 def test_euclidean_keeps_its_digits_on_a_large_baseline(mask):
     x, models = patterns_for(mask, runs=1), models_for()
-    near = searchlight(x, models, mask=mask, labels=LABELS, radius_mm=5.0, dissimilarity="euclidean",
-                       measure="pearson", minimum_voxels=3)  # fmt: skip
-    far = searchlight(x + 2.0**20, models, mask=mask, labels=LABELS, radius_mm=5.0, dissimilarity="euclidean",
-                      measure="pearson", minimum_voxels=3)  # fmt: skip
+    near = searchlight(
+        x,
+        models,
+        mask=mask,
+        labels=LABELS,
+        radius_mm=5.0,
+        dissimilarity="euclidean",
+        measure="pearson",
+        minimum_voxels=3,
+    )
+    far = searchlight(
+        x + 2.0**20,
+        models,
+        mask=mask,
+        labels=LABELS,
+        radius_mm=5.0,
+        dissimilarity="euclidean",
+        measure="pearson",
+        minimum_voxels=3,
+    )
     np.testing.assert_allclose(far.array, near.array, rtol=0, atol=1e-8)
 
 
@@ -398,11 +445,15 @@ def over_time(seed=3, windows=6):
     """Two layers, each an RDM a window of 50 ms, and the geometry of each."""
     rng = np.random.default_rng(seed)
     patterns = rng.normal(size=(2, windows, 12, 40))
-    rdms = stack_rdms([
-        compute_rdms(patterns[k, t], descriptors={"stimulus_id": LABELS, "layer": f"conv{k + 1}",
-                                                  "time": 0.1 + 0.05 * t})
-        for k in range(2) for t in range(windows)
-    ])  # fmt: skip
+    rdms = stack_rdms(
+        [
+            compute_rdms(
+                patterns[k, t], descriptors={"stimulus_id": LABELS, "layer": f"conv{k + 1}", "time": 0.1 + 0.05 * t}
+            )
+            for k in range(2)
+            for t in range(windows)
+        ]
+    )
     return rdms, patterns
 
 

@@ -36,9 +36,9 @@ def layers(n_items: int = 12, names: tuple[str, ...] = ("conv2", "conv4"), alike
     items = {"stimulus_id": [f"s{k:02d}" for k in range(n_items)]}
     common = rng.normal(size=(n_items, 10))
     one_each = [alike * common + (1 - alike) * rng.normal(size=(n_items, 10)) for _ in names]
-    return stack_rdms([
-        compute_rdms(x, descriptors={**items, "layer": name}) for x, name in zip(one_each, names, strict=True)
-    ])  # fmt: skip
+    return stack_rdms(
+        [compute_rdms(x, descriptors={**items, "layer": name}) for x, name in zip(one_each, names, strict=True)]
+    )
 
 
 @pytest.mark.parametrize(("runs", "voxels"), [(1, 30), (4, 30), (3, 3)])
@@ -105,12 +105,15 @@ def test_lower_ceilings_in_one_go_are_the_noise_ceilings(measure: Measure) -> No
     assert lower_ceiling(x, measure) == pytest.approx(noise_ceiling_of_vectors(x, measure=measure).lower, abs=1e-12)
 
 
-@pytest.mark.parametrize(("measure", "dissimilarity", "runs", "people", "ceiling"), [
-    ("rho-a", "crossnobis", 4, 8, 0.3),
-    ("pearson", "euclidean", 1, 4, 0.5),
-    ("corr_cov", "crossnobis", 6, 5, 0.15),
-    ("spearman", "correlation", 2, 5, 0.3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("measure", "dissimilarity", "runs", "people", "ceiling"),
+    [
+        ("rho-a", "crossnobis", 4, 8, 0.3),
+        ("pearson", "euclidean", 1, 4, 0.5),
+        ("corr_cov", "crossnobis", 6, 5, 0.15),
+        ("spearman", "correlation", 2, 5, 0.3),
+    ],
+)
 def test_the_ceiling_asked_for_is_the_ceiling_measured(
     measure: Measure, dissimilarity: Any, runs: int, people: int, ceiling: float
 ) -> None:
@@ -118,9 +121,11 @@ def test_the_ceiling_asked_for_is_the_ceiling_measured(
     how, rng = Measurement(n_runs=runs, n_voxels=40, dissimilarity=dissimilarity), np.random.default_rng(5)
     signal = signal_of_ceiling(geometry, ceiling, measure=measure, n_participants=people, measurement=how, rng=rng)
     found = [
-        lower_ceiling(draw_group(geometry.gram, signal=signal, measurement=how, n_participants=people, rng=rng)[1],
-                      measure) for _ in range(100)
-    ]  # fmt: skip
+        lower_ceiling(
+            draw_group(geometry.gram, signal=signal, measurement=how, n_participants=people, rng=rng)[1], measure
+        )
+        for _ in range(100)
+    ]
     error = np.std(found) * np.sqrt(1 / 100 + 1 / 125)  # of these studies and of those it was solved on
     assert abs(np.mean(found) - ceiling) < 3.5 * error
 
@@ -139,9 +144,18 @@ def test_the_signal_is_the_one_of_simulated_participants() -> None:
     lower = []
     for _ in range(30):
         people = [
-            simulate_participant({"A1": features}, {"A1": region}, mask=nib.Nifti1Image(region, np.eye(4)), rng=rng,
-                                 n_runs=4, signal=signal, fwhm_mm=0, ar=0).betas for _ in range(n_people)
-        ]  # fmt: skip
+            simulate_participant(
+                {"A1": features},
+                {"A1": region},
+                mask=nib.Nifti1Image(region, np.eye(4)),
+                rng=rng,
+                n_runs=4,
+                signal=signal,
+                fwhm_mm=0,
+                ar=0,
+            ).betas
+            for _ in range(n_people)
+        ]
         vectors = np.array([dissimilarities(betas, dissimilarity="crossnobis") for betas in people])
         lower.append(noise_ceiling_of_vectors(vectors, measure="rho-a").lower)
     assert np.mean(lower) == pytest.approx(0.4, abs=0.05)
@@ -163,8 +177,17 @@ def test_power_of_the_t_test_is_that_of_the_noncentral_t() -> None:
 
 @pytest.mark.parametrize(("test", "level"), [("signed-rank", 10 / 256), ("sign-flip", 12 / 256)])
 def test_without_a_signal_power_is_the_attainable_size(test: Any, level: float) -> None:
-    found = power_analysis(layers(10), a="conv4", b="conv2", ceiling=0.0, participants=(8,), simulations=1000,
-                           n_voxels=15, test=test, rng=np.random.default_rng(1)).table  # fmt: skip
+    found = power_analysis(
+        layers(10),
+        a="conv4",
+        b="conv2",
+        ceiling=0.0,
+        participants=(8,),
+        simulations=1000,
+        n_voxels=15,
+        test=test,
+        rng=np.random.default_rng(1),
+    ).table
     error = 3.5 * np.sqrt(level / 1000)
     assert found["power"][0] == pytest.approx(level, abs=error)
     two_sided = 12 / 256 if test == "sign-flip" else 2 * 6 / 256
@@ -174,9 +197,18 @@ def test_without_a_signal_power_is_the_attainable_size(test: Any, level: float) 
 
 def test_more_of_anything_gives_more_power_and_the_table_holds_together() -> None:
     found = power_analysis(
-        layers(14, alike=0.4), a="conv4", b="conv2", ceiling=0.12, participants=(12, 6), runs=(2, 6),
-        conditions=(8, 14), simulations=60, n_voxels=20, explained=0.6, rng=np.random.default_rng(3),
-    )  # fmt: skip
+        layers(14, alike=0.4),
+        a="conv4",
+        b="conv2",
+        ceiling=0.12,
+        participants=(12, 6),
+        runs=(2, 6),
+        conditions=(8, 14),
+        simulations=60,
+        n_voxels=20,
+        explained=0.6,
+        rng=np.random.default_rng(3),
+    )
     table = found.table
     assert found.pilot == (6, 2, 8)
     assert len(table) == 16
@@ -192,9 +224,10 @@ def test_more_of_anything_gives_more_power_and_the_table_holds_together() -> Non
     best = found.smallest("conv4 > 0")
     assert best is not None
     enough = table[(table["comparison"] == "conv4 > 0") & (table["power"] >= 0.8)]
-    assert best["participants"] * best["runs"] * best["conditions"] == (
-        enough["participants"] * enough["runs"] * enough["conditions"]
-    ).min()
+    assert (
+        best["participants"] * best["runs"] * best["conditions"]
+        == (enough["participants"] * enough["runs"] * enough["conditions"]).min()
+    )
     assert found.smallest("conv4 > conv2", power=1.01) is None
 
 
@@ -220,30 +253,34 @@ def test_drawn_conditions_are_scored_against_their_own_part_of_the_models() -> N
     models = layers(10)
     geometry = embed_rdm(models.dissimilarities[0])
     how = Measurement(n_runs=2, n_voxels=5000, specific=0.0)
-    items, vectors = draw_group(geometry.gram, signal=50.0, measurement=how, n_participants=2, n_conditions=6,
-                                rng=np.random.default_rng(0))  # fmt: skip
+    items, vectors = draw_group(
+        geometry.gram, signal=50.0, measurement=how, n_participants=2, n_conditions=6, rng=np.random.default_rng(0)
+    )
     assert len(set(items)) == 6
     part = models.dissimilarities[0][pair_positions(items, 10)]
     assert np.corrcoef(part, vectors[0])[0, 1] > 0.98
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"a": "conv3"}, "layer: found 'conv3'"),
-    ({"b": "conv4"}, "found 'conv4' twice"),
-    ({"conditions": (5, 20)}, "found 20 conditions, the models have 12"),
-    ({"conditions": (2,)}, "wanted numbers of 3 or more"),
-    ({"participants": (1, 8)}, "wanted numbers of 2 or more"),
-    ({"runs": (1,)}, "crossnobis of 1 run"),
-    ({"runs": ()}, "found runs []"),
-    ({"ceiling": 0.97}, "at any signal"),
-    ({"ceiling": 1.2}, "from 0 to below 1"),
-    ({"alpha": 0.0}, "between 0 and 1"),
-    ({"specific": 1.0}, "specific below 1"),
-    ({"pilot": (8, 4)}, "wanted participants, runs and conditions"),
-    ({"measure": "sperman"}, "did you mean 'spearman'"),
-    ({"test": "z"}, "test: found 'z'"),
-    ({"dissimilarity": "mahalanobis"}, "dissimilarity: found 'mahalanobis'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a": "conv3"}, "layer: found 'conv3'"),
+        ({"b": "conv4"}, "found 'conv4' twice"),
+        ({"conditions": (5, 20)}, "found 20 conditions, the models have 12"),
+        ({"conditions": (2,)}, "wanted numbers of 3 or more"),
+        ({"participants": (1, 8)}, "wanted numbers of 2 or more"),
+        ({"runs": (1,)}, "crossnobis of 1 run"),
+        ({"runs": ()}, "found runs []"),
+        ({"ceiling": 0.97}, "at any signal"),
+        ({"ceiling": 1.2}, "from 0 to below 1"),
+        ({"alpha": 0.0}, "between 0 and 1"),
+        ({"specific": 1.0}, "specific below 1"),
+        ({"pilot": (8, 4)}, "wanted participants, runs and conditions"),
+        ({"measure": "sperman"}, "did you mean 'spearman'"),
+        ({"test": "z"}, "test: found 'z'"),
+        ({"dissimilarity": "mahalanobis"}, "dissimilarity: found 'mahalanobis'"),
+    ],
+)
 def test_a_wrong_setting_is_one_clear_line(change: dict[str, Any], message: str) -> None:
     settings: dict[str, Any] = {"a": "conv4", "b": "conv2", "simulations": 2, "participants": (3,), **change}
     with pytest.raises(InputError) as caught:
@@ -267,8 +304,23 @@ def test_the_command_leaves_table_and_figure_and_says_the_smallest_design(
     brainmap_command: Any, tmp_path: Path
 ) -> None:
     save_rdms(layers(), tmp_path / "models.h5")
-    words = ["rsa", "power", tmp_path / "models.h5", "--a", "conv4", "--b", "conv2", "--participants", "4,9", "--runs",
-             "2", "--simulations", "20", "--ceiling", "0.4"]  # fmt: skip
+    words = [
+        "rsa",
+        "power",
+        tmp_path / "models.h5",
+        "--a",
+        "conv4",
+        "--b",
+        "conv2",
+        "--participants",
+        "4,9",
+        "--runs",
+        "2",
+        "--simulations",
+        "20",
+        "--ceiling",
+        "0.4",
+    ]
     answer = brainmap_command(*words, "--out", tmp_path / "power.tsv", "--figure", tmp_path / "power.png")
     assert answer.code == 0, answer.err
     assert "conv4 > 0: .8 is reached with 9 participants, 2 runs of 12 conditions (power" in answer.out, answer.out

@@ -145,9 +145,11 @@ def test_roi_rsa_runs_from_the_command_line(runs: list[str], labels: str, tmp_pa
     assert "4 RDMs" in said[-1]
     rdms = rsa.load_rdms(out)
     expected = rsa.compute_rdms(
-        (data := rsa.load_surface_patterns(runs, rois=labels)), rois="all", dissimilarity="crossnobis",
+        (data := rsa.load_surface_patterns(runs, rois=labels)),
+        rois="all",
+        dissimilarity="crossnobis",
         noise_precision={r: rsa.noise_precision(rsa.select_roi(data, r)) for r in rsa.load_surface_rois(labels).names},
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(rdms.dissimilarities, expected.dissimilarities)
 
 

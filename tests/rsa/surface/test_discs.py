@@ -39,8 +39,15 @@ def ball(n_splits: int) -> Mesh:
     points = np.concatenate([points, points[:, [2, 0, 1]], points[:, [1, 2, 0]]])
     near = np.linalg.norm(points[:, None] - points, axis=2)
     pairs = np.isclose(near, 2)
-    triangles = np.array([(i, j, k) for i in range(12) for j in range(i) for k in range(j)
-                          if pairs[i, j] and pairs[j, k] and pairs[i, k]])  # fmt: skip
+    triangles = np.array(
+        [
+            (i, j, k)
+            for i in range(12)
+            for j in range(i)
+            for k in range(j)
+            if pairs[i, j] and pairs[j, k] and pairs[i, k]
+        ]
+    )
     for _ in range(n_splits):
         mesh = Mesh(points, triangles, (len(points), 0))
         edges = mesh_edges(mesh)
@@ -128,8 +135,9 @@ def test_a_geodesic_bends_around_the_corner_of_a_hole() -> None:
 def test_a_geodesic_over_the_ridge_of_a_roof_is_the_unfolded_line() -> None:
     y = np.arange(0.0, 9)
     points = np.array([(x, v, 3 - abs(x)) for x in (-3.0, -1.5, 0, 1.5, 3) for v in y])
-    triangles = np.array([t for i in range(4) for j in range(8) for c in [i * 9 + j]
-                          for t in ((c, c + 1, c + 10), (c, c + 10, c + 9))])  # fmt: skip
+    triangles = np.array(
+        [t for i in range(4) for j in range(8) for c in [i * 9 + j] for t in ((c, c + 1, c + 10), (c, c + 10, c + 9))]
+    )
     mesh = Mesh(points, triangles, (len(points), 0))
     far = square_of(discs_on(mesh, radius_mm=30, metric="geodesic"), len(points))
     unfolded = np.c_[points[:, 0] * 2**0.5, points[:, 1]]
@@ -200,8 +208,10 @@ def test_edges_are_neighbors_of_either_hemisphere() -> None:
 
 def save_mesh(path: Path, mesh: Mesh, side: str = "") -> Path:
     meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": side} if side else {})
-    arrays = [nib.gifti.GiftiDataArray(mesh.points.astype("f4"), intent="NIFTI_INTENT_POINTSET", meta=meta),
-              nib.gifti.GiftiDataArray(mesh.triangles.astype("i4"), intent="NIFTI_INTENT_TRIANGLE")]  # fmt: skip
+    arrays = [
+        nib.gifti.GiftiDataArray(mesh.points.astype("f4"), intent="NIFTI_INTENT_POINTSET", meta=meta),
+        nib.gifti.GiftiDataArray(mesh.triangles.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"),
+    ]
     nib.save(nib.GiftiImage(darrays=arrays), path)
     return path
 
@@ -294,7 +304,10 @@ def test_three_triangles_at_an_edge_are_no_surface_and_degenerate_ones_do_no_har
         discs_on(fins, radius_mm=4, metric="geodesic")
     mesh = flat(rng, 60)
     sound = square_of(discs_on(mesh, radius_mm=6, metric="geodesic"), len(mesh.points))
-    twice = Mesh(np.concatenate([mesh.points, mesh.points[:1]]), np.concatenate([mesh.triangles, [[0, 0, 1]]]),
-                 (len(mesh.points) + 1, 0))  # fmt: skip
+    twice = Mesh(
+        np.concatenate([mesh.points, mesh.points[:1]]),
+        np.concatenate([mesh.triangles, [[0, 0, 1]]]),
+        (len(mesh.points) + 1, 0),
+    )
     found = square_of(discs_on(twice, radius_mm=6, metric="geodesic"), len(twice.points))
     np.testing.assert_allclose(found[:-1, :-1], sound, atol=1e-10)

@@ -16,10 +16,17 @@ def curves(order: str, score: str = "probability") -> Curves:
     falling = np.tile(np.linspace(1, 0, 5, dtype=np.float32), (3, 1, 1))
     one, chance = (falling**2, falling) if order == "deletion" else (1 - falling**2, 1 - falling)
     return Curves(
-        scores=one, random=chance,
-        fractions=np.linspace(0, 1, 5), targets=np.zeros((3, 1), np.intp), items=("a", "b", "c"),
-        conditions=("a", "b", "c"), class_names=("x",), order=order, fill="zeros", score=score,
-    )  # fmt: skip
+        scores=one,
+        random=chance,
+        fractions=np.linspace(0, 1, 5),
+        targets=np.zeros((3, 1), np.intp),
+        items=("a", "b", "c"),
+        conditions=("a", "b", "c"),
+        class_names=("x",),
+        order=order,
+        fill="zeros",
+        score=score,
+    )
 
 
 def test_curves_are_drawn_as_means_with_their_areas() -> None:
@@ -37,8 +44,9 @@ def test_curves_are_drawn_as_means_with_their_areas() -> None:
 
 
 def randomized(method: str, layers: tuple[str, ...] = ("output", "conv1")) -> Randomization:
-    return Randomization(layers=layers, correlations=np.array([[0.5, 0.7], [0.1, -0.1]])[: len(layers)], method=method,
-                         items=("a", "b"))  # fmt: skip
+    return Randomization(
+        layers=layers, correlations=np.array([[0.5, 0.7], [0.1, -0.1]])[: len(layers)], method=method, items=("a", "b")
+    )
 
 
 def test_randomization_begins_at_one_with_the_trained_network() -> None:
@@ -55,8 +63,11 @@ def test_localization_shows_the_error_of_each_method() -> None:
     sounds = sounds_from_array(np.random.default_rng(0).standard_normal((2, 1, 100)), rate=100, items=["a", "b"])
     rows: list[dict[str, Any]] = []
     for network, method, hits in (("gap", "cam", (True, False)), ("none", "whole", (True, True))):
-        rows += [dict.fromkeys(COLUMNS, 0.1) | {"network": network, "method": method, "stimulus_id": item, "hit": hit,
-                 "end_s": 0.5, "found_end_s": 0.6} for item, hit in zip("ab", hits, strict=True)]  # fmt: skip
+        rows += [
+            dict.fromkeys(COLUMNS, 0.1)
+            | {"network": network, "method": method, "stimulus_id": item, "hit": hit, "end_s": 0.5, "found_end_s": 0.6}
+            for item, hit in zip("ab", hits, strict=True)
+        ]
     figure = plot_localization(sounds, pd.DataFrame(rows), items=[0, 1])
     errors = figure.axes[-2]
     assert [bar.get_width() for bar in errors.patches] == [50, 0]

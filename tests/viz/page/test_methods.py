@@ -52,8 +52,13 @@ def of_tests(facts: dict[str, Any], **inference: Any) -> str:
 
 
 def test_the_first_test_is_told_with_the_one_over_participants_beside_it() -> None:
-    both = of_tests({"tests": {"scores": "relabeling", "differences": "bootstrap"}, "bootstrapped": True,
-                       "exchanged": "16 whole conditions exchanged"})  # fmt: skip
+    both = of_tests(
+        {
+            "tests": {"scores": "relabeling", "differences": "bootstrap"},
+            "bootstrapped": True,
+            "exchanged": "16 whole conditions exchanged",
+        }
+    )
     assert "one-sided, by relabeling the sounds of the layers, jointly for all participants" in both
     assert "16 whole conditions exchanged" in both
     assert "Beside it stands a one-sided Wilcoxon signed-rank test over participants" in both
@@ -63,8 +68,10 @@ def test_the_first_test_is_told_with_the_one_over_participants_beside_it() -> No
 
 
 def test_where_the_test_over_participants_stands_alone_no_claim_is_made_about_networks() -> None:
-    alone = of_tests({"tests": {"scores": "participants", "differences": "participants"}, "bootstrapped": False},
-                       participants="sign-flip")  # fmt: skip
+    alone = of_tests(
+        {"tests": {"scores": "participants", "differences": "participants"}, "bootstrapped": False},
+        participants="sign-flip",
+    )
     assert "Scores were tested against zero by a one-sided sign-flip permutation test over participants" in alone
     assert "relabeling" not in alone
     assert "bootstrap" not in alone

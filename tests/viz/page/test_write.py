@@ -44,11 +44,14 @@ WORDS = [
 ]
 LAYERS = [f"conv{i}" for i in range(1, 9)] + ["output"]
 ROIS = {
-    "left Heschl": ((-45, -21, 7), "conv2"), "right Heschl": ((46, -18, 6), "conv2"),
-    "left posterior STG": ((-59, -29, 4), "conv4"), "right posterior STG": ((61, -23, 3), "conv4"),
-    "left anterior STG": ((-57, -5, -7), "conv7"), "right anterior STG": ((59, -1, -9), "conv7"),
+    "left Heschl": ((-45, -21, 7), "conv2"),
+    "right Heschl": ((46, -18, 6), "conv2"),
+    "left posterior STG": ((-59, -29, 4), "conv4"),
+    "right posterior STG": ((61, -23, 3), "conv4"),
+    "left anterior STG": ((-57, -5, -7), "conv7"),
+    "right anterior STG": ((59, -1, -9), "conv7"),
     "visual control": ((10, -88, 4), ""),
-}  # fmt: skip
+}
 RATE = 16_000
 
 
@@ -72,9 +75,16 @@ def _tables(rng: np.random.Generator) -> dict[str, Any]:
             ]
             p = 1 / 256 if row.mean() > 0.05 else 0.6
             statistics.append(
-                {"network": "ch32", "layer": layer, "roi": roi, "mean": row.mean(),
-                     "standard_error": row.std(ddof=1) / 8**0.5, "p": p, "p_corrected": min(1.0, p * 2.1)}
-            )  # fmt: skip
+                {
+                    "network": "ch32",
+                    "layer": layer,
+                    "roi": roi,
+                    "mean": row.mean(),
+                    "standard_error": row.std(ddof=1) / 8**0.5,
+                    "p": p,
+                    "p_corrected": min(1.0, p * 2.1),
+                }
+            )
         found = LAYERS[int(values.mean(axis=1).argmax())]
         ceilings.append({"roi": roi, "lower": 0.36 if planted else -0.01, "upper": 0.46 if planted else 0.19})
         best.append(
@@ -141,9 +151,11 @@ def _voice(rng: np.random.Generator, *, pitch: float, formants: tuple[float, ...
 def _sounds(rng: np.random.Generator) -> tuple[SimpleNamespace, SimpleNamespace]:
     heard = [w for w in WORDS for _ in range(3)]
     audio = np.stack(
-        [_voice(rng, pitch=rng.uniform(80, 220), formants=(400 + 30 * WORDS.index(w), 1500 + 90 * WORDS.index(w)))
-         for w in heard]
-    )  # fmt: skip
+        [
+            _voice(rng, pitch=rng.uniform(80, 220), formants=(400 + 30 * WORDS.index(w), 1500 + 90 * WORDS.index(w)))
+            for w in heard
+        ]
+    )
     items = [f"{w}-{i % 3}" for i, w in enumerate(heard)]
     loud = np.repeat(gaussian_filter(np.abs(audio).reshape(48, 200, -1).mean(axis=-1), (0, 6)), RATE // 200, axis=-1)
     loud /= loud.max(axis=1, keepdims=True)
@@ -173,16 +185,34 @@ SETTINGS = {
     "network": [
         {"name": "ch32", "layers": "all", "pooling": "mean", "dissimilarity": "correlation", "units": "zscore"}
     ],
-    "rsa": {"items": "stimulus", "dissimilarity": "crossnobis", "measure": "rho-a",
-            "inference": {"participants": "signed-rank", "correction": "fdr"}},
-    "searchlight": {"radius_mm": 9.0, "dissimilarity": "correlation", "measure": "spearman",
-                    "group": {"test": "sign-flip", "permutations": 5000, "correction": "max-t"}},
-    "explain": {"maximization": {"regularizers": ["spectrum", "jitter", "tv"]},
-                "cam": {"method": "grad-cam", "layer": "conv8"}},
-    "facts": {"stimuli": 48, "conditions": 16, "participants": 8, "runs": 4, "mask_voxels": 29_398, "simulated": True,
-              "planted": {roi: layer for roi, (_, layer) in ROIS.items() if layer}, "version": "0.1.0",
-              "networks": {"ch32": {"parameters": 94_768, "layers": 9, "accuracy": 0.953}}},
-}  # fmt: skip
+    "rsa": {
+        "items": "stimulus",
+        "dissimilarity": "crossnobis",
+        "measure": "rho-a",
+        "inference": {"participants": "signed-rank", "correction": "fdr"},
+    },
+    "searchlight": {
+        "radius_mm": 9.0,
+        "dissimilarity": "correlation",
+        "measure": "spearman",
+        "group": {"test": "sign-flip", "permutations": 5000, "correction": "max-t"},
+    },
+    "explain": {
+        "maximization": {"regularizers": ["spectrum", "jitter", "tv"]},
+        "cam": {"method": "grad-cam", "layer": "conv8"},
+    },
+    "facts": {
+        "stimuli": 48,
+        "conditions": 16,
+        "participants": 8,
+        "runs": 4,
+        "mask_voxels": 29_398,
+        "simulated": True,
+        "planted": {roi: layer for roi, (_, layer) in ROIS.items() if layer},
+        "version": "0.1.0",
+        "networks": {"ch32": {"parameters": 94_768, "layers": 9, "accuracy": 0.953}},
+    },
+}
 
 
 def fake_content(seed: int = 0) -> ReportContent:
@@ -196,19 +226,37 @@ def fake_content(seed: int = 0) -> ReportContent:
     panels = [
         PatternPanel(
             title="The words" if layer == "output" else f"Channels of {layer}",
-            layer=layer, patterns=p[:, None], rate=RATE,
+            layer=layer,
+            patterns=p[:, None],
+            rate=RATE,
             units=WORDS if layer == "output" else [f"channel {4 * i + 1}" for i in range(len(p))],
-            quality=pd.DataFrame({"unit": WORDS[: len(p)], "gain": rng.uniform(1.5, 4, len(p)),
-                                  "centroid_hz": rng.uniform(400, 900, len(p))}),
+            quality=pd.DataFrame(
+                {
+                    "unit": WORDS[: len(p)],
+                    "gain": rng.uniform(1.5, 4, len(p)),
+                    "centroid_hz": rng.uniform(400, 900, len(p)),
+                }
+            ),
         )
         for layer, p in patterns.items()
-    ]  # fmt: skip
+    ]
     depth = np.arange(len(LAYERS))
     alike = pd.DataFrame(np.exp(-np.abs(depth[:, None] - depth) / 4.5), index=LAYERS, columns=LAYERS)
     clusters = pd.DataFrame(
-        [{"layer": layer, "x": c[0], "y": c[1], "z": c[2], "peak_score": 0.3, "p_corrected": 0.004, "size_mm3": 64 * 60}
-         for c, layer in ROIS.values() if layer]
-    )  # fmt: skip
+        [
+            {
+                "layer": layer,
+                "x": c[0],
+                "y": c[1],
+                "z": c[2],
+                "peak_score": 0.3,
+                "p_corrected": 0.004,
+                "size_mm3": 64 * 60,
+            }
+            for c, layer in ROIS.values()
+            if layer
+        ]
+    )
     counts = pd.DataFrame(
         [{"roi": roi, "voxels": 60, "dropped_constant": 0, "dropped_nan": i % 2} for i, roi in enumerate(ROIS)]
     )
@@ -228,33 +276,54 @@ def fake_content(seed: int = 0) -> ReportContent:
         question="Which layer of a network that recognizes spoken words shares its geometry with which part "
         "of auditory cortex?",
         simulated=True,
-        key_results=[("6 of 6", "planted layers found within one layer"),
-                     (".31", "mean score of the best layers (rho-a)"),
-                     (".36–.46", "noise ceiling of the planted regions"), ("n.s.", "visual control, as it should be")],
-        layers=LAYERS, measure="rho-a", **tables, layer_correlations=alike, **images, clusters=clusters, sheet=sheet,
-        rdm_pairs=pairs, maximization=panels, sounds=sounds, cams=cams, counts=counts,
+        key_results=[
+            ("6 of 6", "planted layers found within one layer"),
+            (".31", "mean score of the best layers (rho-a)"),
+            (".36–.46", "noise ceiling of the planted regions"),
+            ("n.s.", "visual control, as it should be"),
+        ],
+        layers=LAYERS,
+        measure="rho-a",
+        **tables,
+        layer_correlations=alike,
+        **images,
+        clusters=clusters,
+        sheet=sheet,
+        rdm_pairs=pairs,
+        maximization=panels,
+        sounds=sounds,
+        cams=cams,
+        counts=counts,
         methods=methods_paragraph(SETTINGS),
-        provenance={"command": "brainmap demo demo-study", "seed": 0,
-                    "versions": {"brainmap": "0.1.0", "torch": "2.13.0"},
-                    "inputs, SHA-256": {"stimuli.tsv": "9f" * 32, "ch32.safetensors": "0a" * 32}},
-    )  # fmt: skip
+        provenance={
+            "command": "brainmap demo demo-study",
+            "seed": 0,
+            "versions": {"brainmap": "0.1.0", "torch": "2.13.0"},
+            "inputs, SHA-256": {"stimuli.tsv": "9f" * 32, "ch32.safetensors": "0a" * 32},
+        },
+    )
 
 
 def small_content() -> ReportContent:
     """The least a page is made of, quick to draw."""
     rng = np.random.default_rng(1)
     scores = pd.DataFrame(
-        [{"network": "n", "layer": layer, "roi": "A1", "participant": p, "score": rng.normal(0.2, 0.05)}
-         for layer in ("conv1", "conv2") for p in "abc"]
-    )  # fmt: skip
+        [
+            {"network": "n", "layer": layer, "roi": "A1", "participant": p, "score": rng.normal(0.2, 0.05)}
+            for layer in ("conv1", "conv2")
+            for p in "abc"
+        ]
+    )
     wave_ = np.sin(np.arange(1600) / 3)[None, None]
     return ReportContent(
-        title="A <small> study", simulated=True, scores=scores,
+        title="A <small> study",
+        simulated=True,
+        scores=scores,
         recovery=pd.DataFrame({"roi": ["A1"], "planted": ["conv2"], "recovered": ["conv1"]}),
         maximization=[PatternPanel(title="Words", layer="conv2", patterns=wave_, units=["zero"], rate=16_000)],
         methods="Compared as usual (Nili et al. 2014, doi:10.1371/journal.pcbi.1003553).",
         provenance={"command": "brainmap run", "inputs": {"a.tsv": "00ff"}},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -350,10 +419,21 @@ def test_a_page_that_cannot_be_written_is_said_in_one_line(tmp_path: Any) -> Non
 def test_methods_say_what_the_settings_say_and_nothing_else() -> None:
     text = methods_paragraph(SETTINGS)
     for phrase in (
-        "48 sounds of 16 conditions", "8 participants", "each with 4 runs", "ch32 (94,768 parameters, 9 layers",
-        "averaged over time", "crossnobis", "rho-a", "Wilcoxon signed-rank", "9.0 mm radius", "29,398 voxels",
-        "Grad-CAM", "conv2 in left Heschl", "simulated", "brainmap 0.1.0, seed 0",
-    ):  # fmt: skip
+        "48 sounds of 16 conditions",
+        "8 participants",
+        "each with 4 runs",
+        "ch32 (94,768 parameters, 9 layers",
+        "averaged over time",
+        "crossnobis",
+        "rho-a",
+        "Wilcoxon signed-rank",
+        "9.0 mm radius",
+        "29,398 voxels",
+        "Grad-CAM",
+        "conv2 in left Heschl",
+        "simulated",
+        "brainmap 0.1.0, seed 0",
+    ):
         assert phrase in text, phrase
     assert not re.search(r"[{}]|undefined|None|\s[.,;](?!\d)|\(\s|\s\)|  ", text)
     assert "searchlight" not in methods_paragraph({"rsa": SETTINGS["rsa"]})

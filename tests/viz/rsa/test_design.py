@@ -24,8 +24,9 @@ def test_a_design_is_drawn_with_its_regressors_and_the_rdms_it_makes() -> None:
     assert matrix.get_ylabel() == "time in the run [s]"
     assert scale.get_ylabel() == "of the largest value"
     assert (noise.get_title(loc="left") or noise.get_title(), time.get_title(loc="left") or time.get_title()) == (
-        "RDM of noise alone", "RDM of elapsed time",
-    )  # fmt: skip
+        "RDM of noise alone",
+        "RDM of elapsed time",
+    )
     expected = betas.design_rdms().get_matrices()[1]
     np.testing.assert_allclose(np.asarray(time.images[0].get_array())[0, 1:], expected[0, 1:])
     with pytest.raises(InputError, match="no run '2'"):

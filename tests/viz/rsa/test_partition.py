@@ -19,11 +19,16 @@ def partition() -> Partition:
     signal, nuisance = rng.normal(size=(2, 66))
 
     def rdms(vectors: np.ndarray, **described: list[str]) -> RDMs:
-        return RDMs(np.atleast_2d(vectors), descriptors={"level": "stimulus"}, rdm_descriptors=described,
-                    pattern_descriptors={"stimulus_id": np.array([f"i{k:02d}" for k in range(12)])})
+        return RDMs(
+            np.atleast_2d(vectors),
+            descriptors={"level": "stimulus"},
+            rdm_descriptors=described,
+            pattern_descriptors={"stimulus_id": np.array([f"i{k:02d}" for k in range(12)])},
+        )
 
-    people = rdms(signal + 0.3 * rng.normal(size=(10, 66)), roi=["A1"] * 5 + ["belt"] * 5,
-                  participant=list("12345") * 2)
+    people = rdms(
+        signal + 0.3 * rng.normal(size=(10, 66)), roi=["A1"] * 5 + ["belt"] * 5, participant=list("12345") * 2
+    )
     return partition_variance({"both": rdms(signal + nuisance), "nuisance": rdms(nuisance)}, people)
 
 
@@ -44,8 +49,9 @@ def test_bars_are_mean_shares_and_the_last_is_their_sum(partition: Partition) ->
 
 
 def test_stars_are_those_of_the_statistics(partition: Partition) -> None:
-    table = pd.DataFrame({"sets": partition.names * 2, "roi": ["A1"] * 3 + ["belt"] * 3,
-                          "p_corrected": [0.01, 0.9, 0.9, 0.9, 0.9, 0.01]})
+    table = pd.DataFrame(
+        {"sets": partition.names * 2, "roi": ["A1"] * 3 + ["belt"] * 3, "p_corrected": [0.01, 0.9, 0.9, 0.9, 0.9, 0.01]}
+    )
     figure = plot_partition(partition, table)
     starred = [[text.get_text().endswith("*") for text in axes.texts] for axes in figure.axes[:2]]
     assert starred == [[True, False, False, False], [False, False, True, False]]

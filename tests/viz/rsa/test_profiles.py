@@ -103,10 +103,13 @@ def test_a_table_of_several_networks_is_never_drawn_for_the_first_one_alone() ->
 
 
 def test_a_control_is_gray_and_a_network_with_other_layers_is_refused() -> None:
-    drawn = {name: plot_layer_profile(SCORES, controls=names).axes[0] for name, names in
-             (("control", ["untrained"]), ("network", []))}
-    colors = {name: {line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
-              for name, axes in drawn.items()}
+    drawn = {
+        name: plot_layer_profile(SCORES, controls=names).axes[0]
+        for name, names in (("control", ["untrained"]), ("network", []))
+    }
+    colors = {
+        name: {line.get_color() for line in axes.lines if line.get_linestyle() == "--"} for name, axes in drawn.items()
+    }
     assert colors["control"] != colors["network"]
     other = SCORES.replace({"network": {"untrained": "vgg"}, "layer": {}}).copy()
     other.loc[other["network"] == "vgg", "layer"] = "stage " + other["layer"]
