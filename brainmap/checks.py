@@ -58,7 +58,7 @@ def existing_file(path: str | Path, what: str) -> Path:
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = nearest(path.name, beside) if beside else ""
     if not path.parent.is_dir():
-        hint = f"; the folder {path.parent} does not exist"
+        hint = f"; the folder {str(path.parent)!r} does not exist"
     raise InputError(f"{what}: no file {path}{hint}")
 
 

@@ -156,6 +156,7 @@ def write_sounds(folder: Path) -> None:
     for k, name in enumerate(sound_ids()):
         slope = np.linspace(-1, 1, len(WORDS))[k // 2]
         spectrum = np.fft.rfft(rng.normal(size=N_SAMPLES)) * np.arange(1, N_SAMPLES // 2 + 2) ** slope
+        spectrum[0] = 0  # a sound has no offset, which would be noted
         wave = np.fft.irfft(spectrum, N_SAMPLES)
         soundfile.write(folder / "sounds" / f"{name}.wav", 0.3 * wave / np.abs(wave).max(), RATE)
     table = pd.DataFrame({"stimulus_id": sound_ids()})

@@ -59,9 +59,13 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
 
 
 _COMMANDS = {
-    "": ("features", "networks", "rsa", "study", "viz"),
-    "features": ("acoustics", "attention", "attribute", "faithfulness", "maximize", "units", "voicing"),
-    "rsa": ("betas", "ceilings", "group_maps", "layouts", "maps", "models", "power", "statistics"),
+    "": ("features.activations", "networks", "rsa.rdm", "study", "viz"),
+    "features": tuple(
+        f"features.{name}" for name in ("acoustics", "attribute", "cam", "faithfulness", "maximize", "units", "voicing")
+    ),
+    "rsa": tuple(
+        f"rsa.{name}" for name in ("betas", "ceiling", "group", "inputs", "models", "power", "searchlight", "test")
+    ),
 }
 """Modules that add commands; those of a group are needed when it is named, and help is quicker without."""
 

@@ -85,11 +85,11 @@ def train(
         torch.set_num_threads(threads)
     settings = TrainingSettings(
         network=network,
-        variant=variant,
-        activation=activation,
-        head=head,
+        variant=variant,  # type: ignore[arg-type]
+        activation=activation,  # type: ignore[arg-type]
+        head=head,  # type: ignore[arg-type]
         epochs=epochs,
-        batch_size=batch_size,  # type: ignore[arg-type]
+        batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
         augmentation=Augmentation() if augmentation else None,

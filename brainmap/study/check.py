@@ -180,8 +180,8 @@ def verify_results(context: Context) -> int:
     if wrong:
         raise InputError(
             "\n".join(
-                f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the study, "
-                "which makes it again"
+                f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the "
+                "study, which makes it again"
                 for path in wrong
             )
         )

@@ -214,9 +214,9 @@ def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
         out / "stimuli.tsv",
         rate=stored.rate,
         seconds=stored.n_samples / stored.rate,
-        level=stored.level,
-        align=stored.align,
-    )  # type: ignore[arg-type]
+        level=stored.level,  # type: ignore[arg-type]
+        align=stored.align,  # type: ignore[arg-type]
+    )
     found = extract_activations(load_network(path), sounds, layers=sorted(set(PLANTED.values())))
     return {layer: np.asarray(found[layer][:]) for layer in found.layers}
 

@@ -99,9 +99,9 @@ def _said_words(
         courses[rows] = class_activation_maps(
             model,
             sounds.take(rows),
-            method=method,
+            method=method,  # type: ignore[arg-type]
             layer=layer,
-            classes=[word],  # type: ignore[arg-type]
+            classes=[word],
             class_names=class_names,
             device=device,
         ).maps[:, 0]

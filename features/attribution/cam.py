@@ -201,7 +201,7 @@ class Classes:
 
 
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
-    """The one convolution that a name, kind, place or depth means (`brainmap.features.layers.selection`), or a module by name.
+    """Find the one convolution, or module, that a name, kind, place or depth means.
 
     Raises
     ------

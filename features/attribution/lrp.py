@@ -1,6 +1,7 @@
 """Layer-wise relevance propagation: a logit handed down, layer by layer, to the samples that it came from.
 
-The rules are those of `brainmap.features.attribution.lrp_rules`; a composite says which layer takes which. A batch normalization
+The rules are those of `brainmap.features.attribution.lrp_rules`; a composite says which layer takes which.
+A batch normalization
 is joined with the convolution or linear layer before it, on the way, so that the network itself stays as it is.
 """
 

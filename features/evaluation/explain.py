@@ -120,8 +120,8 @@ def explain(
             found = class_activation_maps(
                 model,
                 some_of,
-                method=method,
-                layer=layer or "last-conv",  # type: ignore[arg-type]
+                method=method,  # type: ignore[arg-type]
+                layer=layer or "last-conv",
                 classes=[int(target)],
                 batch_size=batch_size,
                 device=device,

@@ -119,6 +119,7 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
 
     Examples
     --------
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3))
     >>> select_layers(net, torch.zeros(1, 1, 8), "all")
     ('0', '1', 'output')

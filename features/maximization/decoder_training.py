@@ -1,8 +1,11 @@
 """Train the decoder that activation maximization uses as its generative prior: a variational autoencoder of the words.
 
-    python -m brainmap.features.maximization.decoder_training corpus data/networks/decoder.safetensors    about 20 minutes, one core
+    python -m brainmap.features.maximization.decoder_training corpus data/networks/decoder.safetensors
 
-The encoder hears a log-mel spectrogram and the pitch; the decoder is `brainmap.features.maximization.decoder.SpeechDecoder`.
+This takes about 20 minutes on one core.
+
+The encoder hears a log-mel spectrogram and the pitch; the decoder is
+`brainmap.features.maximization.decoder.SpeechDecoder`.
 Loss: log-mel spectrograms and fine magnitudes at three resolutions, the pitch of voiced frames, and the divergence of
 the latent from the standard normal. Only the decoder is kept. The same seed gives the same weights on one machine.
 """

@@ -67,8 +67,8 @@ class Checkpoint:
         if self.architecture in network_names():
             return build_network(
                 self.architecture,
-                variant=self.variant,
-                activation=self.activation,
+                variant=self.variant,  # type: ignore[arg-type]
+                activation=self.activation,  # type: ignore[arg-type]
                 head=self.head,  # type: ignore[arg-type]
                 n_classes=len(self.classes) or 16,
                 n_samples=self.n_samples,

@@ -5,7 +5,8 @@ It takes waveforms `(n, 1, n_samples)` and gives logits `(n, n_classes)`; no sof
 
 `base` came out of a 2-D network whose 5 x 5 filters and 2 x 2 poolings became 25 and 4 samples long. `base-2d` goes
 back: it takes log-mel spectrograms `(n, 1, 64, n_frames)`, a frame every 125 samples (128 of a second at 16 kHz, as
-`brainmap.features.sounds.spectrogram.log_mel` gives them), and ends in 2 x 4 = 8 positions as `base` ends in 8 frames, so that
+`brainmap.features.sounds.spectrogram.log_mel` gives them), and ends in 2 x 4 = 8 positions as `base` ends in 8 frames,
+so that
 both have the same 1,855,056 parameters in the same places.
 """
 

@@ -95,6 +95,20 @@ def rdms_of_parts(
     *,
     items: Literal["stimulus", "condition"],
 ) -> RDMs:
+    """Build the noise-only and the elapsed-time RDM from what each run's design says of its betas.
+
+    Parameters
+    ----------
+    labels, conditions, runs : sequence of str, one a beta
+    onsets : array (n_betas,) [s]
+    covariances : sequence of array (n_betas of the run, n_betas of the run), one a run
+    items : {"stimulus", "condition"}
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 items.
+    """
     from rsatoolbox.rdm.rdms import RDMs
 
     one_of(items, ("stimulus", "condition"), "items")

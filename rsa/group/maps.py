@@ -70,7 +70,7 @@ class GroupResult:
     smallest_p : float
         No p can be smaller, whatever the maps hold: with a few participants nothing can be significant.
     reach : str
-        What kept fdr from finding anything, in words (`brainmap.rsa.inference.reach.fdr_reach`); empty where nothing did.
+        What kept fdr from finding anything, in words (`fdr_reach`); empty where nothing did.
     differences : GroupResult, optional
         The same of the contrasts, two-sided, a family of their own.
     """

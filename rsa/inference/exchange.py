@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def units_of(rdms: RDMs) -> Places:
     >>> units_of(words).tolist()
     [0, 0, 1, 1]
     """
-    if level_of(rdms) != "stimulus" or LABEL_OF["condition"] not in rdms.pattern_descriptors:
+    if LABEL_OF["condition"] not in rdms.pattern_descriptors:
         return np.arange(rdms.n_cond)
     labels = [str(label) for label in rdms.pattern_descriptors[LABEL_OF["condition"]]]
     known = {label: k for k, label in enumerate(dict.fromkeys(labels))}
@@ -71,8 +72,11 @@ class Exchange:
             members.setdefault(int(units[item]), []).append(place)
         for tokens in members.values():
             tokens.sort(key=lambda place: labels[kept[place]])
-        level = level_of(rdms)
-        return cls.among(list(members.values()), kind=LEVELS.get(level, level))
+        try:
+            kind = LEVELS[level_of(rdms)]
+        except (InputError, KeyError):  # another package's RDMs, whose items have another name
+            kind = "items"
+        return cls.among(list(members.values()), kind=kind)
 
     @classmethod
     def among(cls, members: Sequence[Sequence[int]], *, kind: str = "stimuli") -> Exchange:

@@ -27,7 +27,7 @@ def bootstrap_regions(
     participants: Draw | None,
     conditions: Draw | None,
 ) -> list[Bootstrap]:
-    """`brainmap.rsa.inference.bootstrap.bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
+    """`bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
 
     Parameters
     ----------

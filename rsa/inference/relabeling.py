@@ -90,7 +90,7 @@ def relabeling_test(
     Notes
     -----
     Where items are stimuli of which several share a condition, whole conditions are exchanged
-    (`brainmap.rsa.inference.exchange.Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
+    (`Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
     standardized by mean and standard deviation over the same relabelings, so that regions of different reliability
     and models that tell conditions apart to different degrees stand on one scale in the maximum.
 

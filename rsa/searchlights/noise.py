@@ -151,7 +151,8 @@ class SphereNoise:
         covariance, kept, ridge = (np.stack([one[k] for one in estimates]) for k in range(3))
         x = prepared.at(voxels, centered=centered) / self.sd[voxels, None, None]
         if symmetric:
-            yield from symmetric_sets(x, local, (covariance, kept, ridge), self.sd[voxels], minimum, prepared.shared)
+            noise = (covariance, kept, ridge)
+            yield from symmetric_sets(x, local, noise, sd=self.sd[voxels], minimum=minimum, shared=prepared.shared)
             return
         sets = sets_of(x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered)
         n_sets, n_columns = len(sets.pairs), sets.patterns.shape[2]

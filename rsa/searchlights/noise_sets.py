@@ -68,6 +68,7 @@ def symmetric_sets(
     x: Floats,
     patches: NDArray[np.int32],
     noise: tuple[Floats, Floats, Floats],
+    *,
     sd: Floats,
     minimum: int,
     shared: SharedRuns,

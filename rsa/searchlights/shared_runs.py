@@ -47,7 +47,7 @@ def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
     --------
     >>> found = shared_runs(np.array([[True, True, True], [True, True, True], [True, True, False]]))
     >>> found.inverse.round(2).tolist(), found.of_pair.tolist(), found.sets.tolist()
-    ([0.17, 0.5, 0.5], [0, -1, -1], [[True, True, True]])
+    ([0.17, 0.5, 0.5], [1, 0, 0], [[True, True, False], [True, True, True]])
     """
     n_runs, n_items = present.shape
     i, j = np.triu_indices(n_items, 1)

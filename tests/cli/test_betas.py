@@ -203,7 +203,7 @@ def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
     wanted[1, 2, 0] = 0
     np.testing.assert_array_equal(rsa.load_image(mask).get_fdata(), wanted)
     betas = [f"{small}/out_run-{k}_desc-condition_betas{ending}" for k in (1, 2)]
-    asked = ("rsa", "rdm", *(word for name in betas for word in ("--betas", name)), "--mask", mask)
+    asked = ("rsa", "rdm", *(word for name in betas for word in ("--betas", name)), "--mask", mask, "--noise", "none")
     code, _, err = lines_of(*asked, "--out", f"{small}/rdm.h5")
     assert code == 0, err
     assert rsa.load_rdms(small / "rdm.h5").n_cond == 3

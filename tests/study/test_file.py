@@ -30,7 +30,7 @@ def test_the_template_parses_and_names_every_key() -> None:
         found = set()
         for name, field in model.model_fields.items():
             found.add(field.alias or name)
-            for home, inner in re.findall(r"(brainmap\.study(?:_inputs)?)\.(\w+)", str(field.annotation)):
+            for home, inner in re.findall(r"(brainmap\.study\.settings\.\w+)\.(\w+)", str(field.annotation)):
                 found |= keys(getattr(__import__(home, fromlist=[inner]), inner))
         return found
 

@@ -111,7 +111,8 @@ def test_the_page_draws_differences_that_are_significant_and_names_the_others(tm
         difference_clusters=pd.DataFrame({"layer": ["conv4 - conv2"], "x": [-42.0], "peak_roi": ["A1"], "p": [0.01]}),
     )
     page = write_report(content, tmp_path / "page.html").read_text()
-    assert (tmp_path / "figures" / "difference-conv4-conv2.png").stat().st_size > 10_000
-    assert not (tmp_path / "figures" / "difference-conv4-conv3.png").exists()
+    (drawn,) = (tmp_path / "figures").glob("difference-*.png")
+    assert "conv2" in drawn.name
+    assert drawn.stat().st_size > 10_000
     assert "Significant nowhere: conv4 \N{MINUS SIGN} conv3." in page
     assert "Clusters of the differences" in page

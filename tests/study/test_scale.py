@@ -324,7 +324,8 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
 
 
 def test_what_the_scheduler_reads_loads_nothing_heavy() -> None:
-    code = "import brainmap.study.parallel.worker, sys; print([m for m in ('torch', 'nilearn', 'numba') if m in sys.modules])"
+    heavy = "('torch', 'nilearn', 'numba')"
+    code = f"import sys, brainmap.study.parallel.worker; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -52,14 +52,14 @@ def activations(
         model,
         one.sounds,
         layers=names(layers),
-        pooling=pooling,
-        stage=stage,
-        store=out,  # type: ignore[arg-type]
+        pooling=pooling,  # type: ignore[arg-type]
+        stage=stage,  # type: ignore[arg-type]
+        store=out,
         reduce=reduction,
-        dtype=dtype,
+        dtype=dtype,  # type: ignore[arg-type]
         batch_size=batch_size,
         device=one.device,
-        network=name,  # type: ignore[arg-type]
+        network=name,
         units_axis=units_axis,
     )
     if figure is not None:

@@ -43,8 +43,8 @@ def cam(
     cams = class_activation_maps(
         one.model,
         one.sounds,
-        method=method,
-        layer=target,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        layer=target,
         class_names=one.classes,
         device=one.device,
     )
@@ -105,8 +105,8 @@ def attention(
     cams = class_activation_maps(
         one.model,
         one.sounds,
-        method=method,
-        layer=layer,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        layer=layer,
         class_names=one.classes,
         device=one.device,
     )

@@ -77,7 +77,7 @@ def tuning(
     from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
 
     settings = TuningSettings(
-        stimulus=stimulus,
+        stimulus=stimulus,  # type: ignore[arg-type]
         lowest_hz=lowest,
         highest_hz=highest,
         spacing=spacing,  # type: ignore[arg-type]
@@ -87,8 +87,8 @@ def tuning(
         ramp_ms=ramp_ms,
         noise_octaves=noise_octaves,
         repeats=repeats,
-        measure=measure,
-        height=height,  # type: ignore[arg-type]
+        measure=measure,  # type: ignore[arg-type]
+        height=height,
     )
     one = hear()
     found = measure_tuning(
@@ -219,8 +219,8 @@ def exemplars(
         inside=inside,
         own_class=own_class,
         class_names=one.classes,
-        stage=stage,
-        device=one.device,  # type: ignore[arg-type]
+        stage=stage,  # type: ignore[arg-type]
+        device=one.device,
     )
     parameters = {
         "layer": found.layer,
@@ -307,7 +307,7 @@ def embed(
         embed_layer(
             acts,
             layer=layer,
-            method=method,
+            method=method,  # type: ignore[arg-type]
             n_components=components,
             units=units,  # type: ignore[arg-type]
             perplexity=perplexity,

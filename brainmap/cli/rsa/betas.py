@@ -83,22 +83,22 @@ def betas(
         strategy=strategy,
         t_r=t_r,
         mask=mask,
-        model=model,
-        hrf=hrf,
-        noise=noise,
+        model=model,  # type: ignore[arg-type]
+        hrf=hrf,  # type: ignore[arg-type]
+        noise=noise,  # type: ignore[arg-type]
         afni_grid=afni_grid,
-        high_pass=_cutoff(high_pass),  # type: ignore[arg-type]
+        high_pass=_cutoff(high_pass),
         polort=_degree(polort),
-        others=others,
+        others=others,  # type: ignore[arg-type]
         column=column,
-        duration=duration,  # type: ignore[arg-type]
+        duration=duration,
         leave_out=names(leave_out) if leave_out else (),
         nuisance=names(nuisance) if nuisance else (),
         slice_time_ref=slice_time_ref,
         frame_times=_times(frame_times),
-        scale=scale,
-        missing=missing,
-        keep_residuals=residuals,  # type: ignore[arg-type]
+        scale=scale,  # type: ignore[arg-type]
+        missing=missing,  # type: ignore[arg-type]
+        keep_residuals=residuals,
     )
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
     inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
@@ -106,13 +106,13 @@ def betas(
     written = save_betas(
         fit,
         out,
-        format=image_format,
+        format=image_format,  # type: ignore[arg-type]
         residuals=residuals,
         variance=variance,
         space=space,
-        about=about,  # type: ignore[arg-type]
-        items=items,
-        overwrite=overwrite,  # type: ignore[arg-type]
+        about=about,
+        items=items,  # type: ignore[arg-type]
+        overwrite=overwrite,
     )
     written += _described(Path(out), about)
     if figure is not None:

@@ -86,13 +86,13 @@ def ceiling(
         data,
         mask=masks,
         radius_mm=radius,
-        dissimilarity=dissimilarity,
+        dissimilarity=dissimilarity,  # type: ignore[arg-type]
         measure=measure,
-        items=items,
+        items=items,  # type: ignore[arg-type]
         noise=known,  # type: ignore[arg-type]
-        shrinkage=shrinkage or "diag",
+        shrinkage=shrinkage or "diag",  # type: ignore[arg-type]
         minimum_voxels=minimum_voxels,
-        threads=jobs,  # type: ignore[arg-type]
+        threads=jobs,
     )
     where = space or image_info(masks[participant[0]]).space
     written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]

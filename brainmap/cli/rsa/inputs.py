@@ -31,10 +31,10 @@ def inputs(
     people = [label.removeprefix("sub-") for label in participant or []]
     found = find_inputs(
         where,
-        layout=layout,
-        kind="betas" if layout == "afni_proc" else kind,
+        layout=layout,  # type: ignore[arg-type]
+        kind="betas" if layout == "afni_proc" else kind,  # type: ignore[arg-type]
         participants=people or None,
-        task=task,  # type: ignore[arg-type]
+        task=task,
         space=space,
         desc=desc,
         sessions=session or None,

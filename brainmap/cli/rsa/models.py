@@ -123,8 +123,8 @@ def fit(
     found = score_models(
         families,
         stack_rdms([load_rdms(path) for path in data]),
-        kind=kind,
-        measure=measure,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]
+        measure=measure,
         item_folds=item_folds,
         participant_folds=participant_folds,
         rng=np.random.default_rng(seed),
@@ -181,8 +181,8 @@ def partition(
     found = partition_variance(
         chosen,
         stack_rdms([load_rdms(path) for path in data]),
-        fit=weights,
-        ranks=ranks,  # type: ignore[arg-type]
+        fit=weights,  # type: ignore[arg-type]
+        ranks=ranks,
         validation=validation,  # type: ignore[arg-type]
     )
     settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
@@ -192,10 +192,10 @@ def partition(
         rng = np.random.default_rng(seed)
         tested = partition_statistics(
             found,
-            shares=shares,
-            test=test,
-            correction=correction,
-            rng=rng,  # type: ignore[arg-type]
+            shares=shares,  # type: ignore[arg-type]
+            test=test,  # type: ignore[arg-type]
+            correction=correction,  # type: ignore[arg-type]
+            rng=rng,
         )
     if statistics is not None and tested is not None:
         columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}

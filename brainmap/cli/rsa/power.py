@@ -67,7 +67,7 @@ def power(
         pilot=None if at is None else (at[0], at[1], at[2]),
         simulations=simulations,
         measure=measure,
-        test=test,
+        test=test,  # type: ignore[arg-type]
         alpha=alpha,
         dissimilarity=dissimilarity,  # type: ignore[arg-type]
         n_voxels=voxels,

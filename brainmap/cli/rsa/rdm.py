@@ -426,9 +426,9 @@ def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, se
     wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
     found = score_statistics(
         wide.to_numpy(),
-        test=test,
-        correction=correction,
-        measure=measure,  # type: ignore[arg-type]
+        test=test,  # type: ignore[arg-type]
+        correction=correction,  # type: ignore[arg-type]
+        measure=measure,
         rng=np.random.default_rng(seed),
     ).drop(columns="model")
     for at, key in enumerate(over):

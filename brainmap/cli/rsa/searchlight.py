@@ -126,13 +126,13 @@ def searchlight(
         model_rdms,
         mask=mask,
         radius_mm=radius or 9.0,
-        dissimilarity=dissimilarity,
-        measure=measure,  # type: ignore[arg-type]
-        items=items,
-        noise=source,
-        shrinkage=shrinkage or "diag",
+        dissimilarity=dissimilarity,  # type: ignore[arg-type]
+        measure=measure,
+        items=items,  # type: ignore[arg-type]
+        noise=source,  # type: ignore[arg-type]
+        shrinkage=shrinkage or "diag",  # type: ignore[arg-type]
         minimum_voxels=minimum_voxels,
-        threads=jobs,  # type: ignore[arg-type]
+        threads=jobs,
     )
     written = _written(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored

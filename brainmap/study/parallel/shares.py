@@ -121,7 +121,8 @@ def refuse_incomplete(context: Context) -> None:
         raise InputError(
             "\n".join(
                 [
-                    f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make them and "
+                    f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make "
+                    "them and "
                     "merge again:".replace("'", ""),
                     *(f"  {line}" for line in lines[:_MOST]),
                     *more,

@@ -31,7 +31,8 @@ from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
 from brainmap.viz.labels import decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
-from brainmap.viz.page.write import SheetRow, methods_paragraph, write_report
+from brainmap.viz.page.sheet import SheetRow
+from brainmap.viz.page.write import methods_paragraph, write_report
 
 VERSION = 7
 TABLES = (

@@ -88,7 +88,7 @@ def test_patterns_know_hemisphere_and_vertex_and_give_the_rdms_of_the_same_numbe
     runs: list[str], rng: np.random.Generator
 ) -> None:
     data = rsa.load_surface_patterns(runs, participant="01")
-    assert data.measurements.shape == (8, 2 * N - 2)
+    assert data.measurements.shape == (12, 2 * N - 2)
     sides, vertices = (np.asarray(data.channel_descriptors[key]) for key in ("hemisphere", "vertex"))
     assert set(range(N)) - set(vertices[sides == "left"].tolist()) == {3}
     assert set(range(N)) - set(vertices[sides == "right"].tolist()) == {5}

@@ -22,7 +22,8 @@ from scipy.spatial.distance import pdist
 
 from brainmap.errors import InputError, RunError
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
-from brainmap.viz.page.write import SheetRow, methods_paragraph, write_report
+from brainmap.viz.page.sheet import SheetRow
+from brainmap.viz.page.write import methods_paragraph, write_report
 
 WORDS = [
     "zero",
