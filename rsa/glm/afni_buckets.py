@@ -1,8 +1,8 @@
-"""Which sub-bricks of an AFNI bucket are stimuli: what its history, its design and its labels tell of each.
+"""Find the stimulus coefficients in an AFNI bucket, from its history, its design and its sub-brick labels.
 
-A bucket of 3dDeconvolve or 3dREMLfit holds a coefficient `name#n` for every column of the design that is asked for:
-stimuli, contrasts (general linear tests), drifts and motion, each with its statistics. Labels alone do not always
-tell one from another; what could be either is refused, never guessed.
+A bucket of 3dDeconvolve or 3dREMLfit holds a coefficient `name#n` for every requested column of the design: stimuli,
+contrasts (general linear tests), drifts and motion, each with its statistics. Labels alone do not always distinguish
+them; an ambiguous coefficient is refused, never guessed.
 
 References
 ----------
@@ -25,23 +25,23 @@ from brainmap.rsa.glm.afni_matrix import Design, read_design
 
 Kind = Literal["stimulus", "trials", "baseline", "contrast"]
 
-OWN = "brainmap betas"  # begins the history of betas that were fit here
-_OTHERS = "*"  # the name of a regressor that stands for all that are not named
+OWN = "brainmap betas"  # the history of betas fitted by this package begins with these words
+_OTHERS = "*"  # the name of a regressor that stands for all names that are not listed
 _COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef")
-_COLUMN = re.compile(r"(?P<name>.+)#(?P<n>\d+)")  # as `3dREMLfit -Rbeta` labels its coefficients
+_COLUMN = re.compile(r"(?P<name>.+)#(?P<n>\d+)")  # the labels that `3dREMLfit -Rbeta` gives its coefficients
 _CONTRAST = re.compile(r".+_GLT|GLT[ #_]*\d+ *", re.IGNORECASE)
-_DRIFT = re.compile(r"Run ?# ?\d+ ?Pol|.+\[\d+\]")  # the second: a column of a file, from -ortvec or -addbase
+_DRIFT = re.compile(r"Run ?# ?\d+ ?Pol|.+\[\d+\]")  # second: a column of an -ortvec or -addbase file
 _MOTION = re.compile(
     r"(roll|pitch|yaw|dS|dL|dP|(trans|rot)_[xyz]|mot(ion)?)([-._]?(r|run)?\d+|[-._]?(demean|deriv)\w*)*"
 )
-_SHIFTS = re.compile(r"(dS|dL|dP)\b|(trans|rot)_[xyz]|mot(ion)?[-._]?(demean|deriv|\d)")  # no stimulus is called so
+_SHIFTS = re.compile(r"(dS|dL|dP)\b|(trans|rot)_[xyz]|mot(ion)?[-._]?(demean|deriv|\d)")  # names that no stimulus has
 _CONTRASTED = re.compile(r"[-+<>*/&]|(?<![A-Za-z])(vs|minus|mean|avg|average|diff|contrast)(?![A-Za-z])|[a-z]VS?[A-Z]")
-_JOINT = r"[^A-Za-z0-9]*(?:vs?|V|VS|minus|m|and|plus)?[^A-Za-z0-9]*"  # of cat_vs_dog, catVdog, cat-dog
-_SEVERAL = re.compile(r"(TENT|CSPLIN|POLY|SIN|I?SPMG(?!1)|EXPR\(.*\)\s+\S+\s+\S)")  # models of several parameters
+_JOINT = r"[^A-Za-z0-9]*(?:vs?|V|VS|minus|m|and|plus)?[^A-Za-z0-9]*"  # joins the names in cat_vs_dog, catVdog, cat-dog
+_SEVERAL = re.compile(r"(TENT|CSPLIN|POLY|SIN|I?SPMG(?!1)|EXPR\(.*\)\s+\S+\s+\S)")  # models with several parameters
 
 
 class Regressor(NamedTuple):
-    """What is known of the coefficients of one name; `model` is the response function of a stimulus."""
+    """Describe the coefficients of one name; `model` is the response function of a stimulus."""
 
     name: str
     kind: Kind
@@ -49,7 +49,7 @@ class Regressor(NamedTuple):
 
 
 class Coefficient(NamedTuple):
-    """One coefficient: `name#n` in sub-brick `volume`."""
+    """Identify one coefficient: `name#n` in sub-brick `volume`."""
 
     volume: int
     name: str
@@ -57,14 +57,14 @@ class Coefficient(NamedTuple):
 
 
 def regressors_of(history: str, folder: Path | None = None) -> tuple[Regressor, ...]:
-    """What the commands in a bucket's history say of its regressors; of a name used twice the last one counts.
+    """Read the regressors from the commands in a bucket's history; the last command wins for a name used twice.
 
     Parameters
     ----------
     history : str
         AFNI's HISTORY_NOTE.
     folder : Path, optional
-        Where the bucket lies: 3dREMLfit names only the design, which is read where it lies beside the bucket.
+        Folder of the bucket. 3dREMLfit names only the design file, which is read if it lies beside the bucket.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def regressors_of(history: str, folder: Path | None = None) -> tuple[Regressor, 
             found = {_OTHERS: Regressor(_OTHERS, "trials")}
         elif program is not None:
             said = words[words.index(program) + 1 :]
-            found.pop(_OTHERS, None)  # said of another fit
+            found.pop(_OTHERS, None)  # it belongs to an earlier fit
             chosen = _deconvolved(said) if program.endswith("3dDeconvolve") else _remlfit(said, folder)
             found |= {one.name: one for one in chosen}
     return tuple(found.values())
@@ -90,12 +90,12 @@ def _words(entry: str) -> list[str]:
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
         return list(lexer)
-    except ValueError:  # a quote that does not end
+    except ValueError:  # an unbalanced quote
         return [word.strip("'\"") for word in entry.split()]
 
 
 def _deconvolved(words: Sequence[str]) -> list[Regressor]:
-    """Stimuli, baseline and contrasts by the options of 3dDeconvolve; with all stimuli, other names are contrasts."""
+    """Read stimuli, baseline and contrasts from 3dDeconvolve's options; if all stimuli are named, the rest are contrasts."""
     names: dict[str, str] = {}
     kinds: dict[str, Kind] = {}
     models: dict[str, str] = {}
@@ -117,16 +117,16 @@ def _deconvolved(words: Sequence[str]) -> list[Regressor]:
             contrasts.append(value.strip())
     found = []
     for k, kind in kinds.items():
-        name = names.get(k, f"Stim#{k}")  # 3dDeconvolve's own name for it
+        name = names.get(k, f"Stim#{k}")  # the name that 3dDeconvolve gives it
         moved = k in by_file and _MOTION.fullmatch(name) is not None
         found.append(Regressor(name, "baseline" if k in base or moved else kind, models.get(k, "")))
-    # A contrast may be called as a stimulus is: its sub-brick is `name_GLT#0_Coef`.
+    # A contrast may have the name of a stimulus: its sub-brick is `name_GLT#0_Coef`.
     whole = [Regressor(_OTHERS, "contrast")] if str(len(found)) in told else []
     return [*whole, *(Regressor(name, "contrast") for name in contrasts), *found]
 
 
 def _remlfit(words: Sequence[str], folder: Path | None) -> list[Regressor]:
-    """Contrasts of 3dREMLfit, and the regressors of its design where that lies beside the bucket."""
+    """Read the contrasts of 3dREMLfit, and the regressors of its design if that file lies beside the bucket."""
     found: list[Regressor] = []
     for at, option in enumerate(words[:-1]):
         beside = None if folder is None else folder / Path(words[at + 1]).name
@@ -138,7 +138,7 @@ def _remlfit(words: Sequence[str], folder: Path | None) -> list[Regressor]:
 
 
 def design_regressors(design: Design) -> tuple[Regressor, ...]:
-    """What a design matrix says of its columns and contrasts."""
+    """Return the regressors that a design matrix lists in its columns and contrasts."""
     names = dict.fromkeys(column.rsplit("#", 1)[0] for column in design.columns)
     found = []
     for name in names if design.stimuli else ():
@@ -151,16 +151,16 @@ def design_regressors(design: Design) -> tuple[Regressor, ...]:
 def stimuli_in(
     labels: Sequence[str], statistics: Iterable[int], regressors: Sequence[Regressor], what: str
 ) -> list[tuple[int, str, str]] | None:
-    """Volume, stimulus and condition of every coefficient of a stimulus; None where there are no coefficients.
+    """Return volume, stimulus and condition of every stimulus coefficient; None if the image holds no coefficients.
 
-    A name with one coefficient is the stimulus; the trials `-stim_times_IM` of a name are the stimuli `name#0`,
-    `name#1` and so on of the condition `name`.
+    A name with one coefficient is one stimulus. The trials that `-stim_times_IM` estimates for a name become the
+    stimuli `name#0`, `name#1` and so on of the condition `name`.
 
     Raises
     ------
     InputError
-        Coefficients that could be stimuli or something else, several basis functions of one condition, or none of a
-        stimulus.
+        If a coefficient could be a stimulus or something else, if a condition has several basis functions, or if no
+        coefficient belongs to a stimulus.
 
     Examples
     --------
@@ -187,7 +187,7 @@ def stimuli_in(
 
 
 def _coefficients(labels: Sequence[str], statistics: set[int], fitted: bool) -> list[Coefficient]:
-    """The coefficients among sub-bricks; without `_Coef` only where it is known that a design gave them."""
+    """Find the coefficients among sub-bricks; a label without `_Coef` counts only if a design produced it."""
     plain = fitted or any(_DRIFT.fullmatch(label.strip().rsplit("#", 1)[0]) for label in labels)
     found = []
     for volume, label in enumerate(labels):
@@ -205,7 +205,7 @@ def _counted(coefficients: Iterable[Coefficient]) -> dict[str, int]:
 
 
 def _may_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> bool:
-    """Whether nothing says that a name is a contrast or of the baseline; `moved`: some name can only be motion."""
+    """Return whether a name may be a stimulus; `moved` says that some other name can only be a motion regressor."""
     if name in known:
         return known[name].kind in ("stimulus", "trials")
     bare = re.sub("_GLT$", "", name)
@@ -214,7 +214,7 @@ def _may_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> 
 
 
 def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool) -> None:
-    """Refuse names of which only the user knows what they are."""
+    """Refuse names that only the user can identify."""
     counts = _counted(kept)
     some_separated = 0 < sum(bool(_CONTRASTED.search(name)) for name in counts) < len(counts)
     why: dict[str, str] = {}
@@ -239,7 +239,7 @@ def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], 
 
 
 def _is_joined(name: str, names: Iterable[str]) -> bool:
-    """Whether a name begins with one of the others, followed by another one.
+    """Return whether a name joins two of the other names, as the name of a contrast does.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def _is_joined(name: str, names: Iterable[str]) -> bool:
 
 
 def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str) -> None:
-    """Refuse several coefficients of one response, and different ones of different names."""
+    """Refuse several coefficients of one response, and different basis functions under different names."""
     counts = _counted(kept)
     for name, n in counts.items():
         one = known.get(name, Regressor(name, "stimulus"))
@@ -281,11 +281,11 @@ def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], w
 
 
 def _selection(kept: Sequence[Coefficient], unsure: Iterable[str], what: str) -> str:
-    """How the first coefficient of each name that is sure may be selected in AFNI's way; empty where it may not."""
+    """Suggest an AFNI selector for the first coefficient of each identified name; empty if none can be given."""
     left = set(unsure)
     first = {one.name: one for one in reversed(kept) if one.name not in left}
     chosen = sorted(first.values())
-    if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM wants three
+    if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM needs at least three items
         return ""
     volumes = ",".join(str(one.volume) for one in chosen)
     return f", or select them: '{what}[{volumes}]' takes {some([f'{one.name}#{one.n}' for one in chosen], 3)}"

@@ -1,4 +1,4 @@
-"""The design matrix of 3dDeconvolve, as X.xmat.1D holds it."""
+"""Read the design matrix that 3dDeconvolve writes as X.xmat.1D."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from brainmap.errors import InputError
 
 @dataclass(frozen=True)
 class Design:
-    """What an `X.xmat.1D` says of a regression.
+    """Hold what an `X.xmat.1D` file records about a regression.
 
     Attributes
     ----------
     columns : tuple of str
-        `name#k` of every regressor.
+        `name#k` for every regressor.
     stimuli : tuple of str
-        Names of those that are stimuli, neither drift nor motion nor contrast.
+        Names of the stimuli; drift, motion and contrasts are not among them.
     run_starts : ndarray of int
         First volume of each run.
     rows : ndarray of int
-        The volume of each row: censored ones are left out.
+        The volume of each row; censored volumes are left out.
     matrix : ndarray, (n_rows, n_columns)
     bases : mapping of name to (option, model)
-        How the times of a stimulus were given (`-stim_times`, `-stim_times_IM`), and its response function.
+        The option (`-stim_times`, `-stim_times_IM`) and the response function of each stimulus.
     contrasts : tuple of str
         Names of the general linear tests.
     """
@@ -43,7 +43,7 @@ class Design:
     contrasts: tuple[str, ...] = ()
 
     def run_of(self, column: str) -> str | None:
-        """The run (from 1) in which a regressor is not 0; None where that is none or more than one."""
+        """Return the only run (from 1) in which a regressor is not 0; None if there is no such run or more than one."""
         if column not in self.columns:
             return None
         there = np.flatnonzero(np.abs(self.matrix[:, self.columns.index(column)]) > 1e-6)
@@ -56,7 +56,7 @@ def read_design(path: Path) -> Design:
 
     Raises
     ------
-    InputError
+    If the file is not a design matrix of 3dDeconvolve, or if its parts do not fit each other.
         Not such a file, or one whose parts do not fit.
     """
     try:
@@ -69,7 +69,7 @@ def read_design(path: Path) -> Design:
         starts = _integers(said.get("RunStart", "0"))
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no design matrix of 3dDeconvolve ({error}); look for X.xmat.1D") from None
-    if len(matrix) > len(rows):  # the matrix keeps the rows that the fit left out
+    if len(matrix) > len(rows):  # the matrix still holds the rows that the fit left out
         rows = np.arange(len(matrix))
     if len(matrix) != len(rows) or not len(starts):
         raise InputError(f"{path}: {len(matrix)} rows, GoodList names {len(rows)} volumes; make the design again")
@@ -84,7 +84,7 @@ def read_design(path: Path) -> Design:
 
 
 def _integers(text: str) -> NDArray[np.int64]:
-    """AFNI's short writing of integers.
+    """Parse AFNI's compact notation for integers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""ARMA(1,1) noise in time, as AFNI's 3dREMLfit defines it: its correlations, and the whitening that removes them."""
+"""ARMA(1,1) noise as AFNI's 3dREMLfit defines it: its autocorrelation, and the whitening that removes it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ Floats = NDArray[np.float64]
 Starts = NDArray[np.bool_]
 
 LARGEST = 0.95
-"""Largest size of a and of b that is looked for."""
+"""Largest absolute value of a and b that the search considers."""
 
 
 @dataclass(frozen=True, order=True)
 class Arma:
-    """Noise whose volumes k apart correlate `lag1 * a ** (k - 1)`; AR(1) where b is 0, white where both are.
+    """Describe ARMA(1,1) noise; it is AR(1) if b is 0, and white if a and b are both 0.
 
-    Noise on two sides of a gap between volumes is unrelated.
+    Volumes k apart correlate `lag1 * a ** (k - 1)`, where `lag1 = (b + a) (1 + a b) / (1 + 2 a b + b^2)`.
+
+    Noise before and after a gap between volumes is independent.
 
     Attributes
     ----------
@@ -41,24 +43,24 @@ class Arma:
 
     @property
     def lag1(self) -> float:
-        """Correlation of neighboring volumes: 3dREMLfit's lam."""
+        """Correlation of neighboring volumes, called lam in 3dREMLfit: `(b + a) (1 + a b) / (1 + 2 a b + b^2)`."""
         a, b = self.a, self.b
         return (b + a) * (1 + a * b) / (1 + 2 * a * b + b * b)
 
     def correlations(self, n: int) -> Floats:
-        """At lags 0 to n - 1, `(n,)`."""
+        """Return the autocorrelation at lags 0 to n - 1, `(n,)`."""
         found = np.ones(n)
         found[1:] = self.lag1 * self.a ** np.arange(n - 1)
         return found
 
     def matrix(self, starts: Starts) -> Floats:
-        """The correlations of all volumes `(n_volumes, n_volumes)`."""
+        """Return the correlation matrix of all volumes, `(n_volumes, n_volumes)`."""
         n, block = len(starts), np.cumsum(starts)
         lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
         return np.where(np.equal.outer(block, block), self.correlations(n)[lags], 0.0)
 
     def _innovations(self, starts: Starts) -> tuple[Floats, Floats]:
-        """How much of the last innovation each volume repeats, and the standard deviation of what is new in it."""
+        """Return the share of the last innovation in each volume, and the standard deviation of its own."""
         a, b = self.a, self.b
         share = (1 - a * a) / (1 + 2 * a * b + b * b)
         gains, variances = np.zeros(len(starts)), np.ones(len(starts))
@@ -68,9 +70,10 @@ class Arma:
         return gains, np.sqrt(variances)
 
     def whitened(self, x: Floats, starts: Starts) -> Floats:
-        """What is new in each volume, at unit variance where the noise has unit variance; `(n_volumes, ...)`.
+        """Whiten time series `(n_volumes, ...)`: return the innovation of each volume, scaled to unit variance.
 
-        This is the product with the inverse Cholesky factor of `matrix(starts)`, by the innovations algorithm.
+        This is the product with the inverse Cholesky factor of `matrix(starts)`, computed by the innovations
+        algorithm.
         """
         if not self.a and not self.b:
             return x
@@ -85,11 +88,11 @@ class Arma:
         return out
 
     def log_determinant(self, starts: Starts) -> float:
-        """Of `matrix(starts)`."""
+        """Return the log determinant of `matrix(starts)`."""
         return float(2 * np.log(self._innovations(starts)[1]).sum())
 
     def with_lag1(self, lag1: float) -> Arma:
-        """Noise of the same decay `a` whose neighbors correlate otherwise, as far as |b| stays within its limits.
+        """Return noise with the same decay `a` and another lag-1 correlation, as far as |b| stays within its limits.
 
         Examples
         --------
@@ -109,10 +112,10 @@ WHITE = Arma()
 
 
 def afni_grid(steps: int) -> list[Arma]:
-    """The grid that 3dREMLfit looks over, with -Grid `steps`, -MAXa .8, -MAXb .8 and without -NEGcor.
+    """Return the grid that 3dREMLfit searches with -Grid `steps`, -MAXa .8, -MAXb .8 and without -NEGcor.
 
-    a in 2^steps steps from 0 to .8 and b in as many from -.8 to 0 and from 0 to .8, where neighbors correlate
-    at least .001 (its -CORcut); and white noise, which comes first.
+    a takes 2^steps steps from 0 to .8, and b as many from -.8 to 0 and from 0 to .8. Models are kept if neighboring
+    volumes correlate at least .001 (3dREMLfit's -CORcut). White noise comes first.
     """
     n = 2**steps
     a, b = 0.8 * np.arange(n + 1) / n, 0.8 * np.arange(-n, n + 1) / n

@@ -42,36 +42,37 @@ class Betas:
     Attributes
     ----------
     image : Nifti1Image, (x, y, z, n_betas) of float32
-        0 outside the mask; NaN where a voxel is constant or not finite in the run.
+        Values are 0 outside the mask, and NaN where a voxel is constant or not finite in the run.
     labels, conditions, runs : tuple of str
-        One a volume of `image`: what `load_patterns` takes as `conditions` and `runs`. A trial of a name that
-        comes more than once in its run is `name#0`, `name#1`, ... in order of onset.
+        One entry per volume of `image`; `load_patterns` takes them as `conditions` and `runs`. A trial whose name
+        occurs more than once in its run is `name#0`, `name#1`, ... in order of onset.
     variance : Nifti1Image, (x, y, z, n_betas) of float32
         Sampling variance of each beta; beta / sqrt(variance) is a t value.
     residuals : tuple of ndarray (n_volumes, n_mask_voxels) of float32, or None
-        One a run, voxels in C order as `noise_precision(source=...)` takes them; whitened but for ordinary least
-        squares, so that volumes are (nearly) independent. NaN in voxels without betas.
+        One array per run, with voxels in C order as `noise_precision(source=...)` takes them. They are whitened unless
+        the fit is ordinary least squares, so that volumes are (nearly) independent. Voxels without betas are NaN.
     dof : tuple of int
         Degrees of freedom of each run's residuals.
     mask : Nifti1Image, (x, y, z)
     design : tuple of DataFrame (n_volumes, n_regressors)
-        One a run; index: frame times [s].
+        One table per run; the index holds frame times [s].
     diagnostics : DataFrame
-        A row a beta: `run`, `label`, `drift_share` (of the variance of its regressor), `inflation` (variance
-        inflation factor), `onset` [s].
+        One row per beta: `run`, `label`, `drift_share` (share of the regressor's variance that drift terms explain),
+        `inflation` (variance inflation factor), `onset` [s].
     covariances : tuple of ndarray (n_betas_of_run, n_betas_of_run)
-        Of the run's betas from noise alone, in units of its variance: weights of the estimator that was applied,
-        noise as it was found, mean over voxels.
+        Covariance of each run's betas under noise alone, in units of the noise variance. It uses the weights of the
+        estimator that was applied and the estimated noise, and is averaged over voxels.
     noise : tuple of (float, float)
-        Parameters a and b of the noise of each run, pooled over voxels, as 3dREMLfit names them: volumes k apart
-        correlate `lam * a ** (k - 1)`, `lam = (b + a) (1 + a b) / (1 + 2 a b + b^2)`. AR(1) has b = 0. White where
-        too few volumes follow one another. Of ordinary least squares: what was found and not whitened.
+        Parameters a and b of the noise of each run, pooled over voxels, with the names of 3dREMLfit: volumes k apart
+        correlate `lam * a ** (k - 1)`, where `lam = (b + a) (1 + a b) / (1 + 2 a b + b^2)`. AR(1) noise has b = 0. The
+        noise counts as white where too few consecutive volumes exist to estimate it. After ordinary least squares,
+        these are the parameters of the noise that was estimated but not whitened.
     autocorrelation : tuple of float
-        lam, the lag-1 autocorrelation of that noise, one a run.
+        The lag-1 autocorrelation lam of that noise, one value per run.
     scale : {"signal", "percent", "noise"}
     settings : GlmSettings
     notes : tuple of str
-        What was chosen for the user: high-pass, timing, noise model.
+        Settings that were chosen automatically: high-pass cutoff, timing, noise model.
     """
 
     image: nib.Nifti1Image
@@ -94,7 +95,7 @@ class Betas:
     def design_rdms(
         self, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
     ) -> RDMs:
-        """What the design alone puts into an RDM: two RDMs, `noise-only` and `elapsed-time`.
+        """Return the two RDMs that the design alone produces: `noise-only` and `elapsed-time`.
 
         See `brainmap.rsa.design_rdms`.
         """
@@ -134,61 +135,67 @@ def fit_betas(
     Parameters
     ----------
     bold : path, Nifti1Image, or list of these
-        Preprocessed time series (x, y, z, t), one a run; NIfTI and AFNI names as `load_image` takes them. Where a
-        selector leaves out the first volumes (`x+orig[4..$]`), onsets count from the first one that is left.
+        Preprocessed time series (x, y, z, t), one per run, named as in `load_image`. If a selector leaves out the
+        first volumes (`x+orig[4..$]`), onsets count from the first remaining volume.
     events : path, DataFrame, list of these, or mapping of condition to stim_times file
         See `read_events`. Onset 0 is the start of the first volume of the run.
     confounds : path, DataFrame, array (n_volumes, n_regressors), or a list with an entry (or a list) a run
-        See `read_confounds`. One AFNI `.1D` file as long as all runs together is cut into runs.
+        See `read_confounds`. One AFNI `.1D` file that is as long as all runs together is split into runs.
     strategy : str or sequence of str, optional
-        Which columns of fMRIPrep's table, as `"motion6+csf-wm"`.
+        Columns of fMRIPrep's table to use, such as `"motion6+csf-wm"`.
     t_r : float [s], optional
-        Default: from the sidecar JSON and the header, which must agree.
+        Repetition time. By default it comes from the sidecar JSON and the header, which must agree.
     mask : path or Nifti1Image, optional
-        Default: every voxel that is finite and varies in all runs.
+        Voxels to fit. By default these are all voxels that are finite and vary in all runs.
     model : {"condition", "lsa", "lss"}
-        A beta for each name in `column` and run; or one a trial: from one model with a regressor a trial
-        (least squares, all), or from a model of its own with one more regressor for all other trials
-        (least squares, separate; Mumford et al. 2012), which suits trials whose responses overlap.
+        "condition" estimates one beta for each name in `column` and run. "lsa" (least squares, all) estimates one beta
+        per trial from one model with a regressor per trial. "lss" (least squares, separate; Mumford et al. 2012) fits
+        a separate model for each trial, with one more regressor for all other trials; it suits trials whose responses
+        overlap.
     hrf : {"glover", "spm"}, each also with " + derivative" or " + derivative + dispersion"
-        Betas are those of the HRF itself; derivatives are made orthogonal to it, as in nilearn.
+        Betas are those of the HRF itself; derivatives are orthogonalized with respect to it, as in nilearn.
     noise : {"auto", "ar1", "arma11", "ols"}
-        Generalized least squares for noise that is AR(1) or ARMA(1,1) (3dREMLfit's model), or ordinary least
-        squares. "auto": ARMA(1,1) for single trials, AR(1) for conditions. Parameters are found by restricted
-        maximum likelihood (REML), pooled over the voxels of a run, so that regressors do not bias them; each
-        voxel keeps as much of its own lag-1 autocorrelation as exceeds chance. a goes from 0 (AR(1): -.95) to
-        .95, b from -.95 to .95. Never across gaps between volumes (and not at all where too few volumes follow
-        one another). For "lss" the noise is that of the model with a regressor a trial.
+        "ar1" and "arma11" use generalized least squares for AR(1) or ARMA(1,1) noise (the model of 3dREMLfit); "ols"
+        uses ordinary least squares. "auto" stands for ARMA(1,1) for single trials and AR(1) for conditions. Parameters
+        are estimated by restricted maximum likelihood (REML), pooled over the voxels of a run, so that regressors do
+        not bias them; each voxel keeps as much of its own lag-1 autocorrelation as exceeds chance. a ranges from 0
+        (AR(1): -.95) to .95, b from -.95 to .95. Noise is never modelled as correlated across gaps between volumes,
+        and not at all where too few volumes follow one another. "lss" uses the noise of the model with a regressor per
+        trial.
     afni_grid : int from 3 to 7, optional
-        3dREMLfit's -Grid: each voxel takes the a and b of its own that are likeliest on AFNI's grid (a to .8, b
-        from -.8, in 2 ** afni_grid steps; correlations of at least .001). In short runs these are mostly chance.
+        The option -Grid of 3dREMLfit: each voxel takes its own most likely a and b on AFNI's grid (a to .8, b from
+        -.8, in 2 ** afni_grid steps; correlations of at least .001). In short runs these voxelwise values are mostly
+        chance.
     high_pass : float [s], "design" or None
-        Longest period that the cosines of the drift model remove, as nilearn counts them. "design": 128 s, or
-        as much longer as needed for half of the regressors to keep 90 % of their variance and all of them
-        75 %; one cosine a run at least. What was chosen is logged and in `notes`. None: no drift terms.
+        Longest period that the cosine drift model removes, counted as in nilearn. "design" uses 128 s, or a period
+        just long enough for half of the regressors to keep 90 % of their variance and all of them to keep 75 %; each
+        run has at least one cosine. The choice is logged and stored in `notes`. None adds no drift terms.
     polort : int or "A", optional
-        Legendre polynomials instead of cosines, as AFNI; "A": degree 1 + int(run length / 150 s).
+        Degree of Legendre polynomials that replace the cosines, as in AFNI; "A" means degree 1 + int(run length / 150
+        s).
     others : {"all", "condition"}
-        For "lss": all other trials as one regressor, or a regressor for those of each condition.
+        For "lss": model all other trials with one regressor, or with one regressor for each condition.
     column : str
         The column of `events` that names betas: `trial_type`, `stimulus_id`, `stim_file`, ...
     duration : float or mapping of condition to float [s], optional
-        For stim_times without durations.
+        Duration of events in stim_times files that give none.
     leave_out, nuisance : sequence of str
-        Names that are not modelled (`rest`); names that are modelled and have no betas (`button`).
+        `leave_out` lists names that are not modelled (`rest`); `nuisance` lists names that are modelled but get no
+        betas (`button`).
     slice_time_ref : float from 0 to 1 [TR], optional
-        Default: StartTime of the sidecar (fMRIPrep), else 0 (nilearn).
+        Reference moment within the TR. By default it is StartTime of the sidecar (fMRIPrep), else 0 (nilearn).
     frame_times : array_like (n_volumes,) [s], or a list of these (one a run), optional
-        For sparse sampling. Default: VolumeTiming of the sidecar, or even steps of TR.
+        Time of each volume, for sparse sampling. By default it is VolumeTiming of the sidecar, or even steps of TR.
     scale : {"signal", "percent", "noise"}
-        Units of a beta. "signal": those of the image. "percent": of the voxel's mean over the run.
-        "noise": of the standard deviation of the residuals, pooled over runs (univariate noise normalization).
-        All are for a regressor that reaches 1 under endless stimulation, so a beta of short events is the
-        response a long stimulus would reach, not the peak of theirs.
+        Units of a beta. "signal": units of the image. "percent": percent of the voxel's mean over the run. "noise":
+        standard deviations of the residuals, pooled over runs (univariate noise normalization). All refer to a
+        regressor that reaches 1 under endless stimulation, so the beta of a short event is the response that a long
+        stimulus would reach, not the peak of the response to the event.
     missing : {"error", "nan"}
-        A condition that lacks a run: refuse, or go on without (`load_patterns` then keeps the gap).
+        What to do if a condition is absent from a run: refuse, or continue without it (`load_patterns` then keeps the
+        gap).
     run_names : sequence of str, optional
-        Default: "1", "2", ...
+        Names of the runs. By default they are "1", "2", ...
     keep_residuals : bool
 
     Returns
@@ -198,14 +205,15 @@ def fit_betas(
     Raises
     ------
     InputError
-        Runs, events, confounds and masks that do not fit; no TR or contradictory ones; a design that cannot be
-        estimated; a condition that lacks a run; data without baseline for "percent".
+        If runs, events, confounds and masks do not fit each other; if the TR is missing or contradictory; if the
+        design cannot be estimated; if a condition is absent from a run; or if data without a baseline are scaled to
+        "percent".
 
     Warns
     -----
     BrainmapWarning
-        What changes numbers and is allowed: voxels without betas (counted), drift terms that take more than
-        10 % of a regressor's variance, overlapping events, confounds set to 0 in the first volume.
+        If something allowed changes the numbers: voxels without betas (counted), drift terms that take more than 10 %
+        of a regressor's variance, overlapping events, or confounds set to 0 in the first volume.
 
     References
     ----------
@@ -267,7 +275,7 @@ def _listed(bold: Image | Sequence[Image]) -> list[Image]:
 
 
 def _common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
-    """The voxels that are finite and vary in all runs."""
+    """Return the voxels that are finite and vary in all runs."""
     inside = None
     for image in images:
         loaded = load_image(image)
@@ -275,7 +283,7 @@ def _common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
         with np.errstate(invalid="ignore"):
             varies = np.isfinite(values).all(axis=3) & (np.ptp(values, axis=3) > 0)
         inside = varies if inside is None else inside & varies
-    assert inside is not None  # there is an image
+    assert inside is not None  # the list holds at least one image
     if not inside.any():
         raise InputError("BOLD: no voxel is finite and varies in all runs")
     return nib.Nifti1Image(inside.astype(np.float32), loaded.affine, loaded.header)
@@ -284,7 +292,7 @@ def _common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
 def _fit(
     images: Sequence[Image], mask: nib.Nifti1Image, plan: Plan, settings: GlmSettings
 ) -> tuple[list[tuple[RunFit, NDArray[np.bool_]]], list[Floats]]:
-    """The fit of every run with the voxels it has, and the mean of every voxel of the mask."""
+    """Fit every run with its usable voxels, and compute the mean of every voxel of the mask."""
     inside = np.asarray(mask.dataobj) > 0
     fits, baselines = [], []
     with progress("betas", int(inside.sum()) * len(images)) as bar:
@@ -380,7 +388,7 @@ def _gathered(
 def _factors(
     fits: Sequence[tuple[RunFit, NDArray[np.bool_]]], baselines: Sequence[Floats], scale: Scale
 ) -> list[Singles]:
-    """What the betas of each run are multiplied with, `(n_mask_voxels,)` a run."""
+    """Compute the factors that scale the betas of each run, `(n_mask_voxels,)` per run."""
     if scale == "percent":
         for mean, (fit, there) in zip(baselines, fits, strict=True):
             sd = np.sqrt(fit.squares / fit.dof)
@@ -411,7 +419,7 @@ def _factors(
 
 
 def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:
-    """Values of the voxels that have some, NaN in the others of the mask."""
+    """Place the values of some voxels in the whole mask, with NaN elsewhere."""
     if there.all():
         return values
     full = np.full((len(values), there.size), np.nan, np.float32)
@@ -424,18 +432,19 @@ def _image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
     grid = np.zeros((*inside.shape, len(values)), np.float32)
     grid[inside] = values.T
     image = nib.Nifti1Image(grid, mask.affine)
-    image.header.set_sform(mask.affine, int(mask.header["sform_code"]))  # which space it is in
+    image.header.set_sform(mask.affine, int(mask.header["sform_code"]))  # the sform code names the space
     return image
 
 
 def design_rdms(
     betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
 ) -> RDMs:
-    """Two RDMs that come from the design alone: `noise-only` and `elapsed-time`.
+    """Compute two RDMs from the design alone: `noise-only` and `elapsed-time`.
 
-    Betas of events close in time share noise and regressors, so their patterns differ less (or more) than those
-    of others without any signal. A model RDM that resembles one of these is explained by order in time as well as
-    by the brain; between-run products (crossnobis) are free of it where orders differ between runs.
+    Betas of events that are close in time share noise and regressors, so without any signal their patterns differ less
+    (or more) than those of other events. If a model RDM resembles one of these RDMs, temporal order may explain it as
+    well as the brain does. Between-run products (crossnobis) are free of this bias if the order of events differs
+    between runs.
 
     Parameters
     ----------
@@ -443,20 +452,21 @@ def design_rdms(
     items : {"stimulus", "condition"}
         Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
     dissimilarity : str
-        Of the brain RDMs that `noise-only` is meant for: see `in_geometry`.
+        Dissimilarity of the brain RDMs that `noise-only` is compared with: see `in_geometry`.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        RDM descriptor `name`. `noise-only`: the dissimilarity expected of patterns of noise averaged over
-        runs, from the covariance of the estimates: a squared distance per voxel in units of the noise variance,
-        or one minus a correlation. `elapsed-time`: time from one item to the other [s], averaged over the runs
-        that have both; NaN where none has. Pattern descriptor `noise_variance`: of each item's average pattern.
+        RDMs with the descriptor `name`. `noise-only` holds the dissimilarity expected between patterns of noise
+        averaged over runs, computed from the covariance of the estimates: a squared distance per voxel in units of the
+        noise variance, or one minus a correlation. `elapsed-time` holds the time between items [s], averaged over the
+        runs that have both items; it is NaN where no run has both. The pattern descriptor `noise_variance` holds the
+        noise variance of each item's average pattern.
 
     Raises
     ------
     InputError
-        Fewer than 3 items.
+        If there are fewer than 3 items.
 
     References
     ----------

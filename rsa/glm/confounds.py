@@ -31,14 +31,14 @@ _FIXED = {
     "non-steady": ("non_steady_state_outlier*",),
 }
 STRATEGIES = (*_FIXED, "acompcor", "tcompcor", "scrub")
-_COMPONENTS = 5  # of each CompCor where no number is given (Behzadi et al. 2007 kept about as many)
-_DISPLACEMENT = 0.5  # [mm] above which plain `scrub` takes a volume out
+_COMPONENTS = 5  # number of components of each CompCor if none is given (Behzadi et al. 2007 kept about as many)
+_DISPLACEMENT = 0.5  # [mm]; plain `scrub` censors volumes with a larger framewise displacement
 
 
 def read_confounds(
     source: Confounds | Sequence[Confounds], *, n_volumes: int, strategy: Strategy | None = None, what: str = "run 1"
 ) -> pd.DataFrame:
-    """The confound regressors of one run.
+    """Read the confound regressors of one run.
 
     Parameters
     ----------
@@ -47,27 +47,29 @@ def read_confounds(
         name (1: kept, 0: censored) becomes a regressor for every censored volume.
     n_volumes : int
     strategy : str or sequence of str, optional
-        Which columns of a table, joined by `+` or a list: `motion6`, `motion12` (and derivatives), `motion24`
-        (and squares), `csf-wm`, `global`, `acompcor` (the first 5; `acompcor10`: 10), `tcompcor`, `aroma`,
-        `cosine`, `non-steady`, `scrub` (a regressor a volume with framewise displacement above 0.5 mm; `scrub0.9`:
-        0.9 mm), or names of columns with `*`. Default: every column, which fMRIPrep's tables are too large for.
+        Columns to use from a table, joined by `+` or given as a list: `motion6`, `motion12` (with derivatives),
+        `motion24` (with squares), `csf-wm`, `global`, `acompcor` (the first 5 components; `acompcor10`: 10),
+        `tcompcor`, `aroma`, `cosine`, `non-steady`, `scrub` (one regressor for each volume with a framewise
+        displacement above 0.5 mm; `scrub0.9`: 0.9 mm), or column names with `*`. By default every column is used,
+        which is too many for fMRIPrep's tables.
     what : str
-        What the run is called in messages.
+        The name of the run in messages.
 
     Returns
     -------
     DataFrame, (n_volumes, n_regressors)
-        Standardized, which changes no beta; regressors of one volume stay 0 and 1.
+        Standardized columns (which changes no beta); regressors of single volumes stay 0 and 1.
 
     Raises
     ------
     InputError
-        Another number of rows than volumes, no such column or strategy, NaN but in the first row.
+        If the number of rows differs from the number of volumes, if a column or strategy is unknown, or if NaN occurs
+        outside the first row.
 
     Warns
     -----
     BrainmapWarning
-        NaN in the first row (derivatives have none there), set to 0; columns that do not vary, left out.
+        If NaN in the first row (where derivatives are undefined) is set to 0, or if constant columns are left out.
 
     Examples
     --------
@@ -118,17 +120,17 @@ def _tsv(path: Path) -> pd.DataFrame:
         text = table[column].str.strip().replace({"n/a": "nan", "": "nan"})
         values = pd.to_numeric(text, errors="coerce")
         if (values.isna() & (text.str.lower() != "nan")).all():
-            continue  # words, such as a column of labels: asking for it says that it is not there
+            continue  # a column of words, such as labels; asking for it reports that it is missing
         read[column] = values
     return pd.DataFrame(read)
 
 
 def one_d(path: Path) -> pd.DataFrame:
-    """The columns of an AFNI `.1D` file, or of any text of numbers with rows of one length."""
+    """Read the columns of an AFNI `.1D` file, or of any text file of numbers with rows of equal length."""
     try:
         lines = [line.split("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
         values = np.array([[float(v) for v in line] for line in lines if line])
-    except (ValueError, OSError) as error:  # no number, no text, rows of different lengths
+    except (ValueError, OSError) as error:  # not a number, not text, or rows of different lengths
         raise InputError(f"confounds {path}: is no table of numbers, as a .1D file holds ({error})") from None
     if values.ndim != 2 or not values.size:
         raise InputError(f"confounds {path}: holds no numbers")
@@ -144,7 +146,7 @@ def _censored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _spikes(out: NDArray[np.bool_]) -> pd.DataFrame:
-    """A regressor for every volume that is taken out."""
+    """Build one regressor for every volume that is censored."""
     at = np.flatnonzero(out)
     return pd.DataFrame(np.eye(len(out))[:, at], columns=[f"volume{k}" for k in at])
 
@@ -158,7 +160,7 @@ def _words(strategy: Strategy) -> list[str]:
 
 
 def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.DataFrame:
-    """The columns of a strategy or of a name."""
+    """Select the columns that a strategy or a column name means."""
     components = re.fullmatch(r"([at])compcor(\d*)", word)
     scrub = re.fullmatch(r"scrub(\d+(?:\.\d+)?)?", word)
     if components:
@@ -184,9 +186,9 @@ def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.
 
 
 def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
-    """The first components of an anatomical or temporal CompCor; of several masks the combined one."""
+    """Select the first components of an anatomical or temporal CompCor; the combined mask comes before single masks."""
     numbered = [c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c)]
-    names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 before 100
+    names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 comes before 100
     beside = path.with_suffix(".json") if path is not None else None
     if kind == "a" and beside is not None and beside.is_file():
         try:

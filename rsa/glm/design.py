@@ -1,4 +1,4 @@
-"""Design matrices of a GLM, a run each: nilearn's regressors, confounds, and drift terms chosen from the design."""
+"""Design matrices of a GLM, one per run: nilearn's regressors, confounds, and drift terms chosen from the design."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Hrf = Literal[
 NoiseModel = Literal["auto", "ar1", "arma11", "ols"]
 Others = Literal["all", "condition"]
 
-_SAME = 1e-7  # of a column's length: less of it that is new is rounding
-_OVERSAMPLING = 50  # steps a volume on the grid of the regressors, as in nilearn
-_FINE = 0.05  # [s]; that grid where volumes are unevenly apart
-_INFLATED = 10.0  # variance inflation factor that is said
+_SAME = 1e-7  # a column whose new part is below this share of its length is rounding error
+_OVERSAMPLING = 50  # steps per volume on the grid of the regressors, as in nilearn
+_FINE = 0.05  # [s]; step of that grid if volumes are unevenly spaced
+_INFLATED = 10.0  # variance inflation factor above which a warning is given
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlmSettings:
-    """How BOLD becomes betas; the arguments of `fit_betas` of the same names. `noise` is what "auto" stands for."""
+    """Hold how BOLD becomes betas: the arguments of `fit_betas` with the same names, `noise` with "auto" resolved."""
 
     model: Model = "condition"
     hrf: Hrf = "glover"
@@ -78,20 +78,20 @@ class GlmSettings:
 
 @dataclass(frozen=True, eq=False)
 class RunDesign:
-    """The design of one run.
+    """Hold the design of one run.
 
     Attributes
     ----------
     matrix : DataFrame (n_volumes, n_regressors)
-        Index: frame times [s]. For `lss` as for `lsa`, with a regressor a trial.
+        The index holds frame times [s]. `lss` has the same matrix as `lsa`, with one regressor per trial.
     labels, conditions : tuple of str
-        One a beta.
+        One entry per beta.
     interest : ndarray of int
-        Where in the matrix the regressors of the betas stand.
+        Columns of the matrix that hold the regressors of the betas.
     onsets : ndarray (n_betas,) [s]
-        When each was presented (mean).
+        Mean onset of each beta's events.
     trials : ndarray (n_volumes, n_betas, n_kernels)
-        Regressors of the betas before derivatives are made orthogonal.
+        Regressors of the betas before derivatives are orthogonalized.
     timing : Timing
     order : int
         Number of drift terms.
@@ -108,15 +108,15 @@ class RunDesign:
 
     @property
     def n_kernels(self) -> int:
-        """1, and 1 for each derivative of the HRF."""
+        """Number of basis functions: 1, plus 1 for each derivative of the HRF."""
         return int(self.trials.shape[2])
 
     def shares(self) -> Floats:
-        """Which share of each beta's regressor the drift terms explain, `(n_betas,)`."""
+        """Return the share of each beta's regressor variance that the drift terms explain, `(n_betas,)`."""
         return explained(self.trials[:, :, 0], self.matrix.filter(regex=r"^drift_\d+$").to_numpy())
 
     def inflation(self) -> Floats:
-        """Variance inflation factor of each beta: 1 where nothing else in the design resembles its regressor."""
+        """Return the variance inflation factor of each beta; it is 1 if no other column resembles its regressor."""
         x = self.matrix.to_numpy()
         lengths = np.linalg.norm(x, axis=0)
         rows = np.linalg.pinv(x / lengths)[self.interest] / lengths[self.interest, None]
@@ -130,18 +130,19 @@ def make_designs(
     confounds: Sequence[pd.DataFrame | None],
     settings: GlmSettings,
 ) -> tuple[list[RunDesign], str]:
-    """The design of every run, and what is to be said about their drift terms.
+    """Build the design of every run, and a note about the drift terms.
 
     Raises
     ------
     InputError
-        Regressors that cannot be told apart (they are named), more regressors than volumes, unknown nuisance.
+        If regressors are collinear (they are named), if there are more regressors than volumes, or if a nuisance name
+        is unknown.
 
     Warns
     -----
     BrainmapWarning
-        Drift terms that take more than 10 % of a condition's variance, confounds without anything new,
-        betas whose variance the design inflates tenfold.
+        If drift terms take more than 10 % of a condition's variance, if confounds add nothing new, or if the design
+        inflates the variance of a beta tenfold.
     """
     seen = {str(name) for table in events for name in table["name"]}
     for name in settings.nuisance:
@@ -161,7 +162,7 @@ def make_designs(
 
 @dataclass(frozen=True)
 class _Task:
-    """Regressors of the events of a run."""
+    """Hold the regressors of the events of a run."""
 
     labels: tuple[str, ...]
     conditions: tuple[str, ...]
@@ -190,7 +191,7 @@ def _task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> _Task:
 
 
 def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """A label for every trial: its name, numbered as AFNI does where the run has it more than once.
+    """Label every trial with its name, numbered as in AFNI if the name occurs more than once in the run.
 
     Examples
     --------
@@ -206,21 +207,21 @@ def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
-    """The response to each event alone, `(n_volumes, n_events, n_kernels)`: what nilearn's design matrices add up.
+    """Compute the response to each event alone, `(n_volumes, n_events, n_kernels)`; nilearn's designs sum these.
 
-    nilearn convolves a box for every event; the convolution of a box is the difference of two shifts of the
-    integrated HRF, which is what is looked up here. Where volumes are unevenly apart nilearn stretches the HRF;
-    here it keeps its length.
+    nilearn convolves a box with the HRF for every event. The convolution equals the difference of two shifts of the
+    integrated HRF, which is looked up here. If volumes are unevenly spaced, nilearn stretches the HRF; here it keeps
+    its length.
     """
     times = timing.frame_times
-    # nilearn's grid to the last digit, or events would begin a step earlier or later than there.
+    # This is nilearn's grid to the last digit; otherwise events would begin one step earlier or later than in nilearn.
     step = timing.t_r / (_OVERSAMPLING if timing.regular else math.ceil(timing.t_r / _FINE))
     first, last = times[0] + EARLIEST, times[-1] + (times[-1] / (len(times) - 1) if timing.regular else timing.t_r)
     grid = np.linspace(first, last, int(np.rint((last - first) / step + 1)))
     n_fine = len(grid)
     begin = np.minimum(np.searchsorted(grid, events["onset"].to_numpy(float)), n_fine - 1)
     end = np.minimum(np.searchsorted(grid, (events["onset"] + events["duration"]).to_numpy(float)), n_fine - 1)
-    end += (end == begin) & (end < n_fine - 1)  # an event of no duration lasts one step
+    end += (end == begin) & (end < n_fine - 1)  # an event without duration lasts one step
     where = (times - first) / (grid[1] - grid[0])
     below = np.minimum(where.astype(int), n_fine - 2)
     share = (where - below)[:, None]
@@ -246,7 +247,7 @@ def _hrf_kernels(hrf: Hrf) -> list[Callable[..., Any]]:
 
 
 def orthogonal(columns: Floats) -> Floats:
-    """The derivatives of a regressor less what the regressor explains, as nilearn does it; `(n, n_kernels)`."""
+    """Orthogonalize the derivatives of a regressor with respect to the regressor, as nilearn does; `(n, n_kernels)`."""
     if columns.shape[1] == 1:
         return columns
     from nilearn.glm.first_level.hemodynamic_models import orthogonalize
@@ -257,7 +258,7 @@ def orthogonal(columns: Floats) -> Floats:
 def _assembled(
     task: _Task, timing: Timing, confounds: pd.DataFrame | None, drift: Floats, settings: GlmSettings, what: str
 ) -> RunDesign:
-    """The matrix of a run in nilearn's order: events, confounds, drifts, constant."""
+    """Assemble the matrix of a run in nilearn's order: events, confounds, drifts, constant."""
     kernels = task.trials.shape[2]
     endings = ("", "_derivative", "_dispersion")[:kernels]
     n = len(timing.frame_times)
@@ -284,7 +285,7 @@ def _assembled(
 
 
 def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: bool, what: str) -> pd.DataFrame:
-    """The matrix without confounds that say nothing new; events that do not are refused."""
+    """Remove confounds that are linear combinations of other columns; refuse event regressors that are."""
     x = matrix.to_numpy()
     if (np.abs(x[:, :n_events]).max(axis=0, initial=0.0) < 1e-12).any():
         silent = [str(c) for c, v in zip(matrix.columns, np.abs(x).max(axis=0), strict=True) if v < 1e-12]
@@ -311,7 +312,7 @@ def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: b
 
 
 def dependent_columns(x: Floats) -> list[int]:
-    """Columns that those before them explain, by Gram-Schmidt."""
+    """Find the columns that are linear combinations of earlier columns, by Gram-Schmidt orthogonalization."""
     basis = np.empty((len(x), 0))
     found = []
     for k, column in enumerate((x / np.maximum(np.linalg.norm(x, axis=0), np.finfo(float).tiny)).T):
@@ -344,7 +345,7 @@ def _warn_of_shares(designs: Sequence[RunDesign]) -> None:
 
 def _warn_of_inflation(designs: Sequence[RunDesign], settings: GlmSettings) -> None:
     if settings.model == "lss":
-        return  # made for designs whose trials overlap
+        return  # LSS is made for designs whose trials overlap
     worst = max(
         (v, label, run) for run, d in enumerate(designs, 1) for v, label in zip(d.inflation(), d.labels, strict=True)
     )

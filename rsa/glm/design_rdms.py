@@ -1,4 +1,4 @@
-"""What the design alone puts into an RDM: noise that neighbors in time share, and time itself."""
+"""RDMs that the design alone produces: the noise that neighboring events share, and the time between events."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from brainmap.rsa.glm.plan import Plan
 
 TYPICAL_AUTOCORRELATION = 0.3
-"""Of noise from volume to volume, where no data have said it yet."""
+"""Assumed lag-1 autocorrelation of the noise before any data are available."""
 
 Floats = NDArray[np.float64]
 
 
 ANGULAR = ("correlation", "cosine")
-"""Dissimilarities that divide each pattern by its length, and noise with it."""
+"""Dissimilarities that divide each pattern, and with it the noise, by the length of the pattern."""
 
 
 def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
-    """RDMs of a design with `noise-only` as brain RDMs of another dissimilarity show noise.
+    """Convert `noise-only` among the RDMs of a design to the dissimilarity of the brain RDMs.
 
     Parameters
     ----------
     design : rsatoolbox.rdm.RDMs
-        As `design_rdms` makes them by default.
+        RDMs as `design_rdms` returns them by default.
     dissimilarity : str
-        "correlation" and "cosine": one minus the correlation of the estimates. Others: as it is.
+        "correlation" and "cosine" give one minus the correlation of the estimates; others leave the RDM unchanged.
 
     Raises
     ------
     InputError
-        RDMs that do not say the variance of each item's noise.
+        If the RDMs lack the descriptor for the noise variance of each item.
     """
     if dissimilarity not in ANGULAR or "noise-only" not in design.rdm_descriptors["name"]:
         return design
@@ -62,12 +62,12 @@ def planned_design_rdms(
     items: Literal["stimulus", "condition"] = "stimulus",
     autocorrelation: float = TYPICAL_AUTOCORRELATION,
 ) -> RDMs:
-    """`design_rdms` before any volume is read: from the events alone, for noise of an assumed autocorrelation.
+    """Compute `design_rdms` from the events alone, before any volume is read, for an assumed autocorrelation.
 
     Raises
     ------
     InputError
-        Fewer than 3 items.
+        If there are fewer than 3 items.
     """
     from brainmap.rsa.glm.arma import WHITE, Arma
     from brainmap.rsa.glm.estimators import FEW_PAIRS, estimator
@@ -95,7 +95,7 @@ def rdms_of_parts(
     *,
     items: Literal["stimulus", "condition"],
 ) -> RDMs:
-    """Build the noise-only and the elapsed-time RDM from what each run's design says of its betas.
+    """Build the noise-only and the elapsed-time RDM from the labels, onsets and beta covariances of all runs.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def rdms_of_parts(
     Raises
     ------
     InputError
-        Fewer than 3 items.
+        If there are fewer than 3 items.
     """
     from rsatoolbox.rdm.rdms import RDMs
 

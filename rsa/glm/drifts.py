@@ -1,4 +1,4 @@
-"""Drift terms: cosines or polynomials, and the high-pass that a design can bear."""
+"""Drift terms: cosines or polynomials, and the strongest high-pass filter that a design tolerates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from brainmap.rsa.glm.timing import Timing
 
 Floats = NDArray[np.float64]
 
-USUAL = 0.10  # share of a regressor's variance that drift terms may take from half of the conditions
-_MOST = 0.25  # and from any of them
-_SHORTEST = 128.0  # [s]; the cutoff SPM and fMRIPrep take where the design leaves the choice
+USUAL = 0.10  # largest share of a regressor's variance that drift terms may take from half of the conditions
+_MOST = 0.25  # and from any condition
+_SHORTEST = 128.0  # [s]; the default cutoff of SPM and fMRIPrep
 
 
 def cosines(timing: Timing, order: int) -> Floats:
-    """The first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1."""
+    """Compute the first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1."""
     n = len(timing.frame_times)
     step = np.ptp(timing.frame_times) / (n - 1)
     where = (timing.frame_times - timing.frame_times[0] + step / 2) / (n * step)
@@ -28,13 +28,13 @@ def cosines(timing: Timing, order: int) -> Floats:
 
 
 def legendre(timing: Timing, order: int) -> Floats:
-    """Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`."""
+    """Compute Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`."""
     times = timing.frame_times - timing.frame_times[0]
     return np.asarray(np.polynomial.legendre.legvander(2 * times / times[-1] - 1, order)[:, 1:])
 
 
 def _span(timing: Timing) -> float:
-    """Length of a run as the cosines see it [s]."""
+    """Return the length of a run that the cosines span [s]."""
     n = len(timing.frame_times)
     return float(np.ptp(timing.frame_times) * n / (n - 1))
 
@@ -46,12 +46,12 @@ def drift_orders(
     high_pass: float | Literal["design"] | None,
     polort: int | Literal["A"] | None,
 ) -> tuple[list[int], str]:
-    """The number of drift terms of each run, and why.
+    """Choose the number of drift terms of each run, and explain the choice.
 
     Parameters
     ----------
     tasks : sequence of ndarray (n_volumes, n_betas)
-        Regressors of the betas, a run each.
+        Regressors of the betas, one array per run.
     timings : sequence of Timing
     high_pass, polort
         As in `fit_betas`.
@@ -72,9 +72,9 @@ def drift_orders(
 
 
 def _from_design(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]) -> tuple[list[int], str]:
-    """The strongest high-pass, not beyond 128 s, that leaves the conditions their variance.
+    """Find the shortest cutoff period, at least 128 s, that leaves enough variance to the conditions.
 
-    Half of the regressors keep 90 % of theirs, and all keep 75 %; every run has one cosine at least, because
+    Half of the regressors keep 90 % of their variance and all keep 75 %. Every run has at least one cosine, because
     scanners drift.
     """
 
@@ -107,7 +107,7 @@ def _terms(orders: Sequence[int]) -> str:
 
 
 def explained(columns: Floats, drift: Floats) -> Floats:
-    """The share of each column's variance that drift terms explain, `(n_columns,)`."""
+    """Compute the share of each column's variance that drift terms explain, `(n_columns,)`."""
     centered = columns - columns.mean(axis=0)
     basis = np.linalg.qr(drift - drift.mean(axis=0))[0] if drift.shape[1] else np.zeros((len(columns), 0))
     total = np.maximum((centered**2).sum(axis=0), np.finfo(float).tiny)

@@ -1,8 +1,8 @@
-"""Estimators: a design becomes weights over volumes once, and the betas of all voxels are one product with them.
+"""Estimators turn a design into weights over volumes once; the betas of all voxels are one matrix product with them.
 
-Least squares, separate (LSS): the beta of a trial comes from a model of that trial, all others together, and what
-is of no interest. Those models share all but two regressors, so the shared part is factorized once for all trials,
-and each trial costs a system of two unknowns instead of a refit.
+Least squares, separate (LSS): the beta of a trial comes from a model with that trial, all other trials together, and
+the nuisance regressors. These models share all but two regressors, so the shared part is factorized once for all
+trials, and each trial costs a system of two unknowns instead of a refit.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from brainmap.rsa.glm.reml import MOST_POOLED, Kind, Likelihood, RunNoise, best_
 
 Floats = NDArray[np.float64]
 
-FEW_PAIRS = 20  # fewer volumes in a row do not tell an autocorrelation
-FEWEST_FREE = 8  # degrees of freedom that a noise model is estimated from
+FEW_PAIRS = 20  # with fewer consecutive pairs of volumes no autocorrelation is estimated
+FEWEST_FREE = 8  # smallest number of degrees of freedom from which a noise model is estimated
 _CHUNK = 4096  # voxels at a time: 10 MB for 300 volumes
 _SAME = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
 class Estimator:
-    """What turns the (whitened) volumes of a run into betas and residuals.
+    """Hold the weights that turn the (whitened) volumes of a run into betas and residuals.
 
     Attributes
     ----------
     weights : ndarray (n_volumes, n_betas)
-        The betas are their products with the whitened volumes.
+        Betas are the products of these weights with the whitened volumes.
     basis : ndarray (n_volumes, rank)
-        What the model explains of the whitened volumes, orthonormal; the residuals are the rest.
+        Orthonormal basis of the whitened design; the residuals are orthogonal to it.
     noise : Arma
-        What the volumes are whitened for.
+        The noise model that whitens the volumes.
     starts : ndarray (n_volumes,) of bool
     """
 
@@ -50,12 +50,12 @@ class Estimator:
     starts: NDArray[np.bool_]
 
     def covariance(self, noise: Arma | None = None) -> Floats:
-        """Of the betas, in units of the variance of one volume's noise, `(n_betas, n_betas)`.
+        """Compute the covariance of the betas in units of the noise variance of one volume, `(n_betas, n_betas)`.
 
         Parameters
         ----------
         noise : Arma, optional
-            What the noise is; default: what the estimator takes it for.
+            The true noise; by default the noise model of the estimator.
         """
         if noise is None or noise == self.noise:
             return np.asarray(self.weights.T @ self.weights)
@@ -65,15 +65,15 @@ class Estimator:
 
     @property
     def dof(self) -> int:
-        """Volumes less what the model explains."""
+        """Degrees of freedom: the number of volumes less the rank of the model."""
         return int(len(self.basis) - self.basis.shape[1])
 
 
 def estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> Estimator:
-    """The estimator of a run for noise of a kind: generalized least squares.
+    """Build the estimator of a run by generalized least squares for a given noise model.
 
-    For "condition" and "lsa" this is the pseudoinverse; for "lss" each trial has a model of its own, and the
-    residuals are those of the model with a regressor a trial.
+    For "condition" and "lsa" the weights are the pseudoinverse of the design. For "lss" each trial has its own model,
+    and the residuals are those of the model with one regressor per trial.
 
     References
     ----------
@@ -92,7 +92,7 @@ def estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> 
 
 
 def _separate(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
-    """The weights of every trial's beta in its own model, `(n_volumes, n_betas)`."""
+    """Compute the weights of every trial's beta in its own model, `(n_volumes, n_betas)`."""
     starts, n_betas = design.timing.starts, len(design.labels)
     task = {k + j for k in design.interest.tolist() for j in range(design.n_kernels)}
     shared = [k for k in range(design.matrix.shape[1]) if k not in task]
@@ -103,9 +103,9 @@ def _separate(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
     models = flat.reshape(len(flat), n_betas, -1).transpose(1, 0, 2)
     lengths = np.linalg.norm(models, axis=1, keepdims=True)
     scaled = models / np.where(lengths > _SAME * lengths.max(), lengths, np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a trial that confounds explain, which is refused below
+    with np.errstate(divide="ignore", invalid="ignore"):  # a trial that confounds explain is refused below
         weights = np.linalg.pinv(scaled, rcond=1e-9)[:, 0] / lengths[:, :, 0]
-    # Weights that do not give back the trial's own regressor belong to one that others explain.
+    # Weights that do not recover the trial's own regressor mean that other regressors explain it.
     back = np.einsum("tn,nt->t", weights, models[:, :, 0].T)
     lost = np.flatnonzero(~(np.abs(back - 1) < 1e-6))
     if lost.size:
@@ -117,7 +117,7 @@ def _separate(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
 
 
 def _models(design: RunDesign, settings: GlmSettings, trial: int) -> Floats:
-    """The trial's own regressors, then those of all others together (or of the others of each condition)."""
+    """Return the trial's own regressors, then those of all other trials together (or of each condition)."""
     conditions = np.array(design.conditions)
     others = np.arange(len(conditions)) != trial
     groups = [others]
@@ -129,20 +129,20 @@ def _models(design: RunDesign, settings: GlmSettings, trial: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class RunFit:
-    """What least squares found in one run, voxels last.
+    """Hold the least-squares results of one run, with voxels last.
 
     Attributes
     ----------
     betas, variances : ndarray (n_betas, n_voxels) of float32
     residuals : ndarray (n_volumes, n_voxels) of float32
-        Whitened by what the noise model says, so that volumes are (nearly) independent and keep their variance.
+        Residuals whitened by the noise model, so that volumes are (nearly) independent and keep their variance.
     squares : ndarray (n_voxels,)
         Sum of the squared residuals.
     dof : int
     noise : RunNoise
-        The noise as it was found, whether or not it was whitened.
+        The estimated noise, whether or not the volumes were whitened with it.
     covariance : ndarray (n_betas, n_betas)
-        Of the betas from noise alone, in units of its variance, averaged over voxels.
+        Covariance of the betas under noise alone, in units of the noise variance, averaged over voxels.
     """
 
     betas: NDArray[np.float32]
@@ -155,12 +155,12 @@ class RunFit:
 
 
 def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings) -> Iterator[int | RunFit]:
-    """Fit one run a few thousand voxels at a time; gives the number of voxels after each, and at last the fit.
+    """Fit one run in chunks of voxels; yield the number of voxels after each chunk, and finally the fit.
 
     Parameters
     ----------
     data : ndarray (n_voxels, n_volumes)
-        Every voxel finite and not constant.
+        Every voxel must be finite and not constant.
     design : RunDesign
     settings : GlmSettings
     """
@@ -204,7 +204,7 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
             fit.residuals[:, at], fit.squares[at] = left, squares
             counts[one.noise] += len(here)
         yield y.shape[1]
-    # Noise that was not modelled, or voxel by voxel from few volumes, is taken as what all voxels say together.
+    # Noise that was not modelled, or was estimated per voxel from few volumes, is described by the pooled estimate.
     true = noise.pooled if grid is not None or settings.noise == "ols" else None
     for model, count in counts.items():
         fit.covariance[:] += count / n_voxels * made[model].covariance(true)
@@ -212,7 +212,7 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
 
 
 def _noise_of(data: NDArray[np.float32], first: Estimator, settings: GlmSettings) -> RunNoise:
-    """The noise of a run from voxels that are spread over the mask; white where too few volumes tell it."""
+    """Estimate the noise of a run from voxels spread over the mask; white if there are too few volumes."""
     if int((~first.starts).sum()) < FEW_PAIRS or first.dof < FEWEST_FREE:
         return RunNoise(WHITE)
     y = np.asarray(data[:: -(-len(data) // MOST_POOLED)].T, np.float64)

@@ -1,4 +1,4 @@
-"""What happened when: BIDS events tables and AFNI's stim_times become one checked table a run."""
+"""Read BIDS events tables and AFNI's stim_times files into one checked table per run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Table = str | Path | pd.DataFrame
 StimTimes = Mapping[str, str | Path]
 EventSource = Table | Sequence[Table] | StimTimes
 
-EARLIEST = -24.0  # [s]; nilearn's regressors do not look further back
-_LONG = 20.0  # [s]; shorter durations than this are not asked whether they are milliseconds, but beyond the run
+EARLIEST = -24.0  # [s]; nilearn's regressors do not look back further
+_LONG = 20.0  # [s]; shorter durations are checked for milliseconds only if they end after the run
 
 
 def read_events(
@@ -31,43 +31,43 @@ def read_events(
     duration: float | Mapping[str, float] | None = None,
     leave_out: Sequence[str] = (),
 ) -> list[pd.DataFrame]:
-    """The events of every run, checked against how long the run is.
+    """Read the events of every run and check them against the length of the run.
 
     Parameters
     ----------
     source : path, DataFrame, a list of these (one a run), or a mapping of condition to stim_times file
-        A BIDS `events.tsv` (`onset`, `duration` [s], `trial_type`; other columns are kept), one a run, or one
-        for all with a column `run`. AFNI's stim_times files: a row a run, `*` where a run has none, durations
-        as `onset:duration` (dmBLOCK) or from `duration`; one number a row and no `*` means times from the
-        start of the first run, as AFNI reads it.
+        A BIDS `events.tsv` (`onset`, `duration` [s], `trial_type`; other columns are kept) per run, or one table for
+        all runs with a column `run`. AFNI's stim_times files have one row per run, `*` where a run has no event, and
+        durations as `onset:duration` (dmBLOCK) or from `duration`. A file with one number per row and no `*` holds
+        times from the start of the first run, as AFNI reads it.
     run_seconds : sequence of float [s]
         Time from the first volume of each run to the end of its last.
     column : str
-        The column that names what is estimated: `trial_type`, `stimulus_id`, `stim_file`, ... Sound files are named
-        by their path without ending and without the folders that all share (`cat/0a7c_nohash_0`). A cell that is
+        The column that names what is estimated: `trial_type`, `stimulus_id`, `stim_file`, ... Sound files are named by
+        their path without its ending and without the folders that all share (`cat/0a7c_nohash_0`). A cell that is
         empty, n/a, NaN or NA is missing.
     duration : float or mapping of condition to float [s], optional
-        For stim_times without durations of their own.
+        Duration of events in stim_times files that give none.
     leave_out : sequence of str
         Names that are not modelled (`rest`).
 
     Returns
     -------
     list of DataFrame
-        One a run, sorted by onset: `onset`, `duration` [s], `name`, `condition` (the `trial_type`, or the name
-        where there is none).
+        One table per run, sorted by onset: `onset`, `duration` [s], `name`, `condition` (the `trial_type`, or the name
+        if there is no `trial_type`).
 
     Raises
     ------
     InputError
-        No such file or column, a run without events, onsets that are no numbers, events after the end of a run
-        or far before its start, negative durations or such in milliseconds, rows twice, one name with two conditions,
-        amplitudes.
+        If a file or column is missing, a run has no events, onsets are not numbers, events lie after the end of a run
+        or far before its start, durations are negative or in milliseconds, rows are repeated, one name has two
+        conditions, or amplitudes are given.
 
     Warns
     -----
     BrainmapWarning
-        Events of one name that overlap, durations of 0, rows without a name, a column `modulation`.
+        If events of one name overlap, durations are 0, rows have no name, or there is a column `modulation`.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def read_events(
 
 
 def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.DataFrame, str]]:
-    """Each run's table as text, with what to call it."""
+    """Return each run's table as text, with its name for messages."""
     given = [source] if isinstance(source, str | Path | pd.DataFrame) else list(source)
     names = [f"events {t}" if not isinstance(t, pd.DataFrame) else f"events of run {k}" for k, t in enumerate(given, 1)]
     tables = [read_table(t, "events") for t in given]
@@ -121,7 +121,7 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
 
 
 def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
-    """Name and condition of every row that has a name, beside the text of its times."""
+    """Return name and condition of every named row, with its onset and duration still as text."""
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
             found = some([str(c) for c in table.columns])
@@ -146,7 +146,7 @@ def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
 
 
 def _timed(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The times as numbers."""
+    """Convert the times to numbers."""
     return table.assign(**{key: _numbers(table, key, what) for key in ("onset", "duration")})
 
 
@@ -189,7 +189,7 @@ def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
 
 
 def _say(runs: Sequence[pd.DataFrame]) -> None:
-    """Warn once of what is allowed and changes numbers."""
+    """Warn once about everything that is allowed but changes numbers."""
     overlapping: dict[str, int] = {}
     for table in runs:
         for name, own in table.groupby("name", sort=False):
@@ -215,7 +215,7 @@ def _say(runs: Sequence[pd.DataFrame]) -> None:
 def _stim_times(
     files: StimTimes, run_seconds: Sequence[float], duration: float | Mapping[str, float] | None
 ) -> list[pd.DataFrame]:
-    """AFNI's files, one a condition, as a table a run."""
+    """Read AFNI's files, one per condition, into one table per run."""
     if not files:
         raise InputError("events: no stim_times files given")
     rows: list[list[tuple[float, float, str, str]]] = [[] for _ in run_seconds]
@@ -233,7 +233,7 @@ def _stim_times(
 
 
 def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, float, float | None]]:
-    """Run, onset and duration (None: the file gives none) of every event in a stim_times file."""
+    """Return run, onset and duration (None if the file gives none) of every event in a stim_times file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (UnicodeDecodeError, OSError) as error:
@@ -269,7 +269,7 @@ def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, floa
 
 
 def _event(text: str, path: Path) -> tuple[float, float | None]:
-    """Onset and duration of `12.5`, or of a married `12.5:3`.
+    """Parse onset and duration from `12.5`, or from a married time `12.5:3`.
 
     Examples
     --------

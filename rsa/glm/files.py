@@ -1,4 +1,4 @@
-"""Betas on disk as BIDS derivatives, an image a run, that `load_patterns` and AFNI read back as they are."""
+"""Save betas as BIDS derivatives, one image per run, that `load_patterns` and AFNI read directly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def save_betas(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write betas, their tables and designs: `<prefix>_run-<run>_desc-<model>_betas.nii.gz` and what belongs to it.
+    """Write betas, their tables and designs as `<prefix>_run-<run>_desc-<model>_betas.nii.gz` and companion files.
 
     Parameters
     ----------
@@ -55,32 +55,32 @@ def save_betas(
     prefix : str or Path
         Beginning of the names, with the folder: `out/sub-01/func/sub-01_task-words`.
     format : {"nifti", "afni"}
-        AFNI: `..._betas+orig.HEAD` (or `+tlrc`) with `.BRIK`.
+        "afni" writes `..._betas+orig.HEAD` (or `+tlrc`) with `.BRIK`.
     residuals, variance : bool
-        Also `..._residuals`, for `noise = "residuals"`, and `..._variance` of each beta.
+        Also write `..._residuals`, for `noise = "residuals"`, and `..._variance` of each beta.
     space : str, optional
-        `"ORIG"`, `"MNI"`, ...; default: the mask's.
+        `"ORIG"`, `"MNI"`, ...; by default the space of the mask.
     items : {"stimulus", "condition"}
-        Of the design's RDMs, `..._designrdms.h5`.
+        Items of the design's RDMs, `..._designrdms.h5`.
     about : mapping, optional
-        Provenance for the sidecars.
+        Provenance to record in the sidecars.
     overwrite : bool
 
     Returns
     -------
     list of Path
-        Images of the betas first, in order of runs; then everything else that was written, `..._mask` among it: 1
-        where a voxel has betas in every run, the mask that whatever reads the betas asks for.
+        Images of the betas first, in order of runs, then all other files. Among these, `..._mask` is 1 where a voxel
+        has betas in every run; use it as the mask when the betas are read.
 
     Raises
     ------
     InputError
-        A file of one of these names exists, or the folder does not.
+        If a file of one of these names exists, or the folder does not exist.
 
     Notes
     -----
-    Sub-bricks are labelled `name#0_Coef` as 3dDeconvolve does, which `load_patterns` reads as the condition
-    `name`, and where a run has more of that name as its stimuli `name#0`, `name#1`.
+    Sub-bricks are labelled `name#0_Coef` as in 3dDeconvolve. `load_patterns` reads such a label as the condition
+    `name`; if a run has several of that name, they are its stimuli `name#0`, `name#1`.
     """
     one_of(format, ("nifti", "afni"), "format")
     known = space or image_info(betas.mask).space
@@ -135,7 +135,7 @@ def save_betas(
 
 
 def mask_of_betas(betas: Betas) -> nib.Nifti1Image:
-    """The voxels that have betas in every run, `(x, y, z)`."""
+    """Return the mask of voxels that have betas in every run, `(x, y, z)`."""
     there = np.isfinite(np.asarray(betas.image.dataobj)).all(axis=3) & (np.asarray(betas.mask.dataobj) > 0)
     image = nib.Nifti1Image(there.astype(np.float32), betas.mask.affine)
     image.header.set_sform(betas.mask.affine, int(betas.mask.header["sform_code"]))
@@ -143,7 +143,7 @@ def mask_of_betas(betas: Betas) -> nib.Nifti1Image:
 
 
 def coefficient_labels(labels: list[str]) -> list[str]:
-    """The labels that 3dDeconvolve would give these betas.
+    """Return the labels that 3dDeconvolve would give these betas.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def coefficient_labels(labels: list[str]) -> list[str]:
 
 
 def volume_table(betas: Betas) -> pd.DataFrame:
-    """A row a beta: run, volume, stimulus, condition and how well the design tells it."""
+    """Tabulate one row per beta: run, volume, stimulus, condition and diagnostics of the design."""
     table = betas.diagnostics.rename(columns={"label": "stimulus_id"})
     table.insert(1, "volume", table.groupby("run", sort=False).cumcount())
     table.insert(3, "condition", betas.conditions)
@@ -184,7 +184,7 @@ def _like(values: NDArray[np.float32], mask: nib.Nifti1Image) -> nib.Nifti1Image
 def _save_residuals(
     betas: Betas, run: int, stem: str, ending: str, space: str, overwrite: bool, said: Mapping[str, Any]
 ) -> list[Path]:
-    assert betas.residuals is not None  # the caller has looked
+    assert betas.residuals is not None  # the caller has checked this
     inside = np.asarray(betas.mask.dataobj) > 0
     grid = np.zeros((*inside.shape, len(betas.residuals[run])), np.float32)
     grid[inside] = betas.residuals[run].T

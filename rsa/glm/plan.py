@@ -1,4 +1,4 @@
-"""What a GLM of some runs will do, known before a voxel is read: timing, events, confounds, designs."""
+"""Plan a GLM before any voxel is read: timing, events, confounds and designs of its runs."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from brainmap.rsa.regions.rois import Image, grid_of
 
 log = logging.getLogger("brainmap")
 NOISES = {"ar1": "AR(1)", "arma11": "ARMA(1,1)", "ols": "white noise"}
-_FAST = 1.0  # [s]; volumes nearer than this need noise models of higher order
+_FAST = 1.0  # [s]; a shorter TR needs noise models of higher order
 RunConfounds = Confounds | Sequence[Confounds] | Sequence[Sequence[Confounds]]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a fit will do, known from headers and tables alone.
+    """Hold the designs of a fit, known from headers and tables alone.
 
     Attributes
     ----------
     designs : list of RunDesign
-        One a run.
+        One design per run.
     run_names : tuple of str
     notes : tuple of str
     """
@@ -64,12 +64,12 @@ def plan_betas(
     missing: Literal["error", "nan"] = "error",
     run_names: Sequence[str] | None = None,
 ) -> Plan:
-    """The designs of all runs, from headers and tables alone: all that `fit_betas` refuses but for voxels.
+    """Build the designs of all runs from headers and tables alone, with all checks of `fit_betas` that need no voxels.
 
     Raises
     ------
     InputError
-        As `fit_betas`.
+        As in `fit_betas`.
     """
     one_of(missing, ("error", "nan"), "missing")
     names = tuple(run_names) if run_names is not None else tuple(str(k + 1) for k in range(len(bold)))
@@ -133,7 +133,7 @@ def _per_run_confounds(
 
 
 def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: str) -> None:
-    """Every condition is estimated in every run, or it is said."""
+    """Refuse a condition that is absent from a run, or warn about it if `missing` allows gaps."""
     of_run = [set(design.conditions) for design in designs]
     gaps = {c: [n for n, has in zip(names, of_run, strict=True) if c not in has] for c in sorted(set().union(*of_run))}
     lacking = [f"{condition!r} in run {', '.join(runs)}" for condition, runs in gaps.items() if runs]
@@ -145,7 +145,7 @@ def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: 
 
 
 def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: GlmSettings) -> None:
-    """There are volumes enough to tell the noise, and no volumes so fast that the model of it does not fit."""
+    """Check that each run has enough volumes to estimate the noise, and that its TR suits the noise model."""
     if settings.noise == "ols":
         return
     for design, name in zip(designs, names, strict=True):
@@ -181,12 +181,12 @@ def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
 
 
 def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
-    """The noise of the runs in words: its pooled parameters, what voxels kept of their own, what met a limit.
+    """Describe the noise of the runs in words: pooled parameters, voxelwise deviations, and parameters at a limit.
 
     Warns
     -----
     BrainmapWarning
-        A parameter at the limit of its range.
+        If a parameter is at the limit of its range.
     """
     known = [one for one in found if one.estimated]
     if not known:
@@ -211,7 +211,7 @@ def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
 
 
 def parameters_said(found: Sequence[Arma]) -> str:
-    """Parameters of the noise of some runs in words, from the least to the greatest.
+    """Describe the noise parameters of several runs in words, from the smallest to the largest.
 
     Examples
     --------

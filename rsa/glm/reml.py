@@ -1,7 +1,8 @@
-"""The noise of a run: ARMA(1,1) or AR(1) parameters by REML, pooled over voxels, and what each voxel has of its own.
+"""Noise of a run: ARMA(1,1) or AR(1) parameters by REML, pooled over voxels, and the deviation of each voxel.
 
-Residuals of a design with many regressors are less autocorrelated than the noise they come from, so their lag-1
-correlation is not the noise's. REML takes the likelihood of what the design leaves, which corrects for that.
+Residuals of a design with many regressors are less autocorrelated than the noise, so their lag-1 correlation
+underestimates that of the noise. REML uses the likelihood of the data that the design does not explain, which corrects
+this bias.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Floats, Starts
 
 Kind = Literal["ar1", "arma11"]
 
-MOST_POOLED = 10_000  # voxels, evenly spread over the mask: more of them change the third digit of nothing
+MOST_POOLED = 10_000  # voxels, evenly spread over the mask; more of them would not change the third digit
 _ROUNDS = 20
 _SETTLED = 2e-3
-_CHANCE = 10.0  # twice the gain in log-likelihood over white noise that is chance
-_STEP = 0.02  # of the lag-1 correlation of a voxel's own; a hundredth off costs a ten-thousandth of the variance
+_CHANCE = 10.0  # twice the gain in log-likelihood over white noise that chance explains
+_STEP = 0.02  # of a voxel's own lag-1 correlation; an error of .01 costs a ten-thousandth of the variance
 
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """The restricted likelihood of noise models, given what a design explains.
+    """Evaluate the restricted likelihood of noise models for a given design.
 
     Attributes
     ----------
     basis : ndarray (n_volumes, rank)
-        What the design explains, orthonormal.
+        Orthonormal basis of the design.
     starts : ndarray (n_volumes,) of bool
         Volumes that follow a gap.
     """
@@ -43,14 +44,14 @@ class Likelihood:
 
     @property
     def dof(self) -> int:
-        """Volumes less what the design explains."""
+        """Degrees of freedom: the number of volumes less the rank of the design."""
         return int(self.basis.shape[0] - self.basis.shape[1])
 
     def squares(self, noise: Arma, x: Floats) -> tuple[Floats, float]:
-        """Sums of squares of the whitened residuals of columns `(n_columns,)`, and the logarithms of determinants.
+        """Compute the sums of squares of whitened residuals, `(n_columns,)`, and the sum of the log determinants.
 
-        The determinants are those of X' R^-1 X and R: `dof * log(squares)` plus these is what 3dREMLfit minimizes
-        (minus twice the logarithm of the restricted likelihood, but for a constant).
+        The determinants are those of X' R^-1 X and R. `dof * log(squares)` plus these is what 3dREMLfit minimizes:
+        minus twice the logarithm of the restricted likelihood, up to a constant.
         """
         rank = self.basis.shape[1]
         both = noise.whitened(np.hstack([self.basis, x]), self.starts)
@@ -63,15 +64,15 @@ class Likelihood:
 
 
 def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> Arma:
-    """The noise model of which the residuals of all voxels together are likeliest, each voxel with its own variance.
+    """Estimate the noise model that is most likely given all voxels together, with a separate variance for each voxel.
 
     Parameters
     ----------
     residuals : ndarray (n_volumes, n_voxels)
-        Of ordinary least squares.
+        Residuals of ordinary least squares.
     likelihood : Likelihood
     kind : {"ar1", "arma11"}
-        a from -.95 to .95 and b = 0; or a from 0 and b from -.95 to .95.
+        "ar1": a from -.95 to .95 and b = 0. "arma11": a from 0 to .95 and b from -.95 to .95.
 
     Returns
     -------
@@ -80,8 +81,8 @@ def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> Arma:
     Notes
     -----
     The sum over voxels of `dof * log(squares)` is at most `n_voxels * dof * log(mean(squares / squares at the last
-    parameters))` and a constant, with equality there, so that lowering the latter lowers the former; the latter
-    needs only one matrix of all voxels.
+    parameters))` plus a constant, with equality at the last parameters. Lowering this bound therefore lowers the sum,
+    and the bound needs only one matrix for all voxels.
     """
     squares = np.einsum("nv,nv->v", residuals, residuals)
     residuals, scale = residuals[:, squares > 0], squares[squares > 0]
@@ -106,7 +107,7 @@ def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> Arma:
 
 
 def _factor(x: Floats) -> Floats:
-    """Fewer columns with the same products among rows, but for 1e-10 of them."""
+    """Reduce the number of columns while keeping the products among rows to a relative error of 1e-10."""
     if x.shape[1] <= len(x):
         return x
     products = x @ x.T
@@ -115,7 +116,7 @@ def _factor(x: Floats) -> Floats:
 
 
 def _least(loss: Callable[[Arma], float], kind: Kind, near: Arma | None) -> Arma:
-    """Where the loss is least; from the start, or near the place of an earlier round."""
+    """Find the noise model with the smallest loss, from scratch or near the result of an earlier round."""
     if kind == "ar1":
         bounds = (-LARGEST, LARGEST) if near is None else (near.a - 0.1, min(near.a + 0.1, LARGEST))
         return Arma(
@@ -138,30 +139,30 @@ def _least(loss: Callable[[Arma], float], kind: Kind, near: Arma | None) -> Arma
 
 @dataclass(frozen=True, eq=False)
 class RunNoise:
-    """The noise of a run: the pooled model, and the rule by which voxels have their own.
+    """Describe the noise of a run: the pooled model, and the rule that gives each voxel its own model.
 
     Attributes
     ----------
     pooled : Arma
     own : float
-        Which share of a voxel's deviation from the pooled lag-1 correlation is its own, and is kept: 1 less the
-        sampling variance over the observed one. The rest is chance of a short run.
+        Share of a voxel's deviation from the pooled lag-1 correlation that the voxel keeps: 1 minus the sampling
+        variance divided by the observed variance. The rest is chance in a short run.
     """
 
     pooled: Arma
     kind: Kind = "ar1"
     own: float = 0.0
     starts: Starts | None = None
-    expected: Floats | None = None  # lag-1 correlation of residuals, where that of the noise is one of `lag1s`
+    expected: Floats | None = None  # lag-1 correlation of residuals at each noise lag-1 correlation in `lag1s`
     lag1s: Floats | None = None
 
     @property
     def estimated(self) -> bool:
-        """Whether there were volumes enough to tell the noise."""
+        """Whether there were enough volumes to estimate the noise."""
         return self.starts is not None
 
     def of_voxels(self, residuals: Floats) -> tuple[list[Arma], NDArray[np.intp]]:
-        """The noise models of some voxels, and which of them each voxel has `(n_voxels,)`."""
+        """Return the noise models in use, and the index of each voxel's model `(n_voxels,)`."""
         if self.own == 0 or self.starts is None or self.expected is None or self.lag1s is None:
             return [self.pooled], np.zeros(residuals.shape[1], np.intp)
         centre = np.interp(self.pooled.lag1, self.lag1s, self.expected)
@@ -172,18 +173,18 @@ class RunNoise:
 
 
 def _with(pooled: Arma, kind: Kind, lag1: float) -> Arma:
-    """The pooled noise with another lag-1 correlation: of AR(1) the parameter, of ARMA(1,1) at the same decay."""
+    """Return the pooled noise with another lag-1 correlation; ARMA(1,1) keeps its decay a."""
     alone = kind == "ar1" or pooled == WHITE
     return Arma(min(max(lag1, -LARGEST), LARGEST)) if alone else pooled.with_lag1(lag1)
 
 
 def run_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> RunNoise:
-    """The pooled noise of a run, and how much of its own each voxel keeps.
+    """Estimate the pooled noise of a run, and the share of its own noise that each voxel keeps.
 
     Parameters
     ----------
     residuals : ndarray (n_volumes, n_voxels)
-        Of ordinary least squares, of all voxels or of some that are spread over the mask.
+        Residuals of ordinary least squares, of all voxels or of voxels spread over the mask.
     likelihood : Likelihood
     kind : {"ar1", "arma11"}
     """
@@ -211,7 +212,7 @@ def run_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> RunNoise
 
 
 def lag1_of_residuals(residuals: Floats, starts: Starts) -> Floats:
-    """Products of neighboring volumes over squares of all, `(n_voxels,)`; 0 of a voxel without residuals."""
+    """Compute the lag-1 autocorrelation of residuals, `(n_voxels,)`; it is 0 for a voxel without residuals."""
     follow = np.flatnonzero(~starts)
     power = np.einsum("nv,nv->v", residuals, residuals)
     lagged = np.einsum("nv,nv->v", residuals[follow], residuals[follow - 1])
@@ -219,7 +220,7 @@ def lag1_of_residuals(residuals: Floats, starts: Starts) -> Floats:
 
 
 def _lag_sums(x: Floats, starts: Starts) -> Floats:
-    """Sums along the diagonals of a symmetric matrix, both sides, within stretches without a gap; `(n_volumes,)`."""
+    """Sum the diagonals of a symmetric matrix on both sides, within stretches without a gap; `(n_volumes,)`."""
     block = np.cumsum(starts)
     sums: Floats = np.array([np.diagonal(x, k)[block[k:] == block[: len(block) - k]].sum() for k in range(len(x))])
     sums[1:] *= 2
@@ -227,7 +228,7 @@ def _lag_sums(x: Floats, starts: Starts) -> Floats:
 
 
 def best_of_grid(residuals: Floats, likelihood: Likelihood, grid: Sequence[Arma]) -> NDArray[np.intp]:
-    """Which noise model of a grid each voxel's residuals make likeliest, as 3dREMLfit asks it, `(n_voxels,)`."""
+    """Find the most likely noise model of a grid for each voxel's residuals, as 3dREMLfit does, `(n_voxels,)`."""
     best = np.zeros(residuals.shape[1], np.intp)
     least = np.full(residuals.shape[1], np.inf)
     for k, noise in enumerate(grid):

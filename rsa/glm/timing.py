@@ -1,4 +1,4 @@
-"""When each volume was taken: TR, slice-time reference, sparse sampling and gaps, from headers and sidecars."""
+"""Acquisition times of volumes: TR, slice-time reference, sparse sampling and gaps, from headers and sidecars."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from brainmap.rsa.images.volumes import ImageInfo
 
 Floats = NDArray[np.float64]
 
-_SLOWEST = 60.0  # [s]; a longer TR is a number of milliseconds
+_SLOWEST = 60.0  # [s]; a longer TR must be in milliseconds
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """When the volumes of a run were taken.
+    """Hold the acquisition times of the volumes of a run.
 
     Attributes
     ----------
     frame_times : ndarray (n_volumes,) [s]
-        From the acquisition of the first volume, at which events have onset 0.
+        Time of each volume from the acquisition of the first one; events at that moment have onset 0.
     t_r : float [s]
-        From one volume to the next where there is no gap.
+        Time from one volume to the next where there is no gap.
     starts : ndarray (n_volumes,) of bool
-        Volumes that follow no other without a gap: the first, and those after a pause.
+        Volumes that do not directly follow another: the first, and those after a pause.
     said : str
-        Where the times come from.
+        The source of the times, in words.
     """
 
     frame_times: Floats
@@ -45,18 +45,18 @@ class Timing:
 
     @property
     def seconds(self) -> float:
-        """From the start of the run to the end of its last volume."""
+        """Duration from the start of the run to the end of its last volume [s]."""
         return float(self.frame_times[-1] + self.t_r)
 
     @property
     def regular(self) -> bool:
-        """Whether all volumes are equally far apart."""
+        """Whether all volumes are equally spaced."""
         steps = np.diff(self.frame_times)
         return bool(np.ptp(steps) < 1e-3 * steps.min())
 
     @property
     def pairs(self) -> int:
-        """Volumes that follow another without a gap: what autocorrelation is estimated from."""
+        """Number of volumes that directly follow another; autocorrelation is estimated from these pairs."""
         return int((~self.starts).sum())
 
 
@@ -68,26 +68,27 @@ def timing_of(
     slice_time_ref: float | None = None,
     frame_times: ArrayLike | None = None,
 ) -> Timing:
-    """When the volumes of an image were taken.
+    """Determine the acquisition times of the volumes of an image.
 
     Parameters
     ----------
     info : ImageInfo
         The image's header.
     name : str
-        What the image is called in messages.
+        The name of the image in messages.
     t_r : float [s], optional
-        Default: from the sidecar (RepetitionTime) or the header, which must agree.
+        Repetition time. By default it comes from the sidecar (RepetitionTime) or the header, which must agree.
     slice_time_ref : float from 0 to 1 [TR], optional
-        Which moment of a volume its values show. Default: StartTime of the sidecar, as fMRIPrep writes it,
-        half a TR where slices were timed to an unknown one, else 0.
+        Moment within a volume that its values represent. By default it is StartTime of the sidecar, as fMRIPrep writes
+        it; half a TR if slice timing was corrected to an unknown reference; else 0.
     frame_times : array_like (n_volumes,) [s], optional
-        The time of every volume, for sparse sampling. Default: VolumeTiming of the sidecar, or even steps.
+        Time of every volume, for sparse sampling. By default it is VolumeTiming of the sidecar, or even steps of TR.
 
     Raises
     ------
     InputError
-        No TR, contradictory ones, one in milliseconds; times that do not rise or are not one a volume.
+        If the TR is missing, contradictory or in milliseconds, or if the times do not increase or do not match the
+        volumes.
     """
     n = info.shape[3] if len(info.shape) > 3 else 1
     if n < 3:
@@ -161,7 +162,7 @@ def _repetition_time(info: ImageInfo, beside: Mapping[str, Any], name: str, give
 
 
 def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | None) -> tuple[float, str]:
-    """When within a volume its values were taken [s], and why."""
+    """Return the moment within a volume that its values represent [s], and the source of this choice."""
     start = beside.get("StartTime")
     if given is not None:
         return given * t_r, "as given"
@@ -179,7 +180,7 @@ def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | 
 
 
 def sidecars_of(path: Path | None) -> list[Path]:
-    """The JSON beside an image, after those that BIDS lets it inherit from its folder and those above."""
+    """Return the JSON sidecars of an image, the most general first, inherited from its folder and those above."""
     if path is None:
         return []
     stem = re.sub(r"(\+(orig|acpc|tlrc))?(\.(nii|HEAD|BRIK))?(\.gz|\.bz2)?$", "", path.name)
