@@ -1,4 +1,4 @@
-"""How numbers and tables are read and written in every figure."""
+"""Format numbers and check tables for figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def needs_one_network(table: pd.DataFrame, what: str) -> None:
 
 
 def decimals(value: float, digits: int = 2) -> str:
-    """A number as figures print it: no zero before the point, a true minus sign.
+    """Format a number for a figure: without a zero before the decimal point, and with a true minus sign.
 
     Examples
     --------

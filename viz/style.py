@@ -1,7 +1,7 @@
-"""One look for every figure: colors, colormaps, the style sheet, and how a figure becomes a file.
+"""One style for all figures: colors, colormaps, the style sheet, and the conversion of figures to files.
 
-Three quantities keep one color family each across the whole page: scores are warm, dissimilarities are ink
-(dark = alike), signed values run from blue through paper to orange. Layers are colored by depth.
+Three quantities have one color family each on the whole page: scores are warm, dissimilarities are in ink (dark means
+similar), and signed values run from blue through white to orange. Layers are colored by depth.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TO_LAB = np.array(
 
 
 def to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
-    """sRGB colors `(..., 3)` in 0..1 as Oklab, in which equal steps look equal.
+    """Convert sRGB colors `(..., 3)` in 0..1 to Oklab, in which equal steps look equal.
 
     Examples
     --------
@@ -64,13 +64,13 @@ def to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def from_oklab(lab: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Oklab colors `(..., 3)` as sRGB, clipped to the gamut."""
+    """Convert Oklab colors `(..., 3)` to sRGB, clipped to the gamut."""
     linear = np.clip(((lab @ np.linalg.inv(_TO_LAB).T) ** 3) @ np.linalg.inv(_TO_LMS).T, 0, 1)
     return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
 def _paced(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
-    """A path through Oklab colors, sampled at even distances."""
+    """Sample a path through Oklab colors at even distances."""
     fine = np.linspace(0, len(anchors) - 1, 2000)
     path = np.stack([np.interp(fine, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
     along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
@@ -80,21 +80,22 @@ def _paced(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
 
 @functools.cache
 def colormap(quantity: str) -> Colormap:
-    """The colormap of a quantity, with equal perceptual steps along it.
+    """Return the colormap of a quantity, with equal perceptual steps along it.
 
     Parameters
     ----------
     quantity : {"score", "dissimilarity", "sound", "signed"}
-        Warm from paper to plum; ink from dark (alike) to paper; paper to ink (loud); blue to orange.
+        "score" is warm, from paper to plum; "dissimilarity" runs from ink (similar) to paper; "sound" runs from paper
+        to ink (loud); "signed" runs from blue to orange.
 
     Raises
     ------
     InputError
-        No such quantity.
+        If there is no such quantity.
 
     References
     ----------
-    Crameri F, Shephard GE, Heron PJ (2020), why perceptually uniform maps: doi:10.1038/s41467-020-19160-7
+    Crameri F, Shephard GE, Heron PJ (2020), on perceptually uniform maps: doi:10.1038/s41467-020-19160-7
 
     Examples
     --------
@@ -103,14 +104,14 @@ def colormap(quantity: str) -> Colormap:
     """
     anchors = to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
     middle = len(anchors) // 2
-    # A signed map is paced a half at a time: zero is its middle, and the middle is neutral.
+    # Each half of a signed map is sampled on its own, so that zero falls on the neutral middle.
     halves = [anchors[: middle + 1], anchors[middle:]] if quantity == "signed" else [anchors]
     lab = np.concatenate([_paced(half, 256 // len(halves)) for half in halves])
     return LinearSegmentedColormap.from_list(f"brainmap-{quantity}", from_oklab(lab), bad=(0, 0, 0, 0))
 
 
 def layer_colors(layers: Sequence[str]) -> dict[str, str]:
-    """A color a layer, by depth: violet for the first, green for the last; the same in every figure.
+    """Assign a color to each layer by depth, from violet (first) to green (last); it is the same in every figure.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def layer_colors(layers: Sequence[str]) -> dict[str, str]:
 
 
 def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run a figure function under the brainmap style sheet and give matplotlib's settings back after it."""
+    """Run a figure function under the brainmap style sheet and restore matplotlib's settings afterwards."""
 
     @functools.wraps(make)
     def within(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -140,7 +141,7 @@ def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @styled
 def settle(figure: Figure) -> Figure:
-    """Lay a figure out once and for all, so that saving it twice does not lay it out four times."""
+    """Compute the layout of a figure once, so that saving the figure twice does not repeat it."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -149,7 +150,7 @@ def settle(figure: Figure) -> Figure:
 
 @styled
 def figure_png(figure: Figure, *, dpi: int = 192) -> bytes:
-    """A figure as PNG bytes; 192 dots per inch are two pixels for each of a page's."""
+    """Render a figure as PNG bytes; 192 dots per inch give two image pixels per CSS pixel."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 5})
     return out.getvalue()
@@ -157,14 +158,14 @@ def figure_png(figure: Figure, *, dpi: int = 192) -> bytes:
 
 @styled
 def figure_svg(figure: Figure, *, dpi: int = 192) -> bytes:
-    """A figure as SVG bytes, with text that stays text; the same figure gives the same bytes."""
+    """Render a figure as SVG bytes in which text stays text; the same figure gives the same bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Bytes as a `data:` address, so that a page carries them in itself.
+    """Encode bytes as a `data:` address, so that a page can embed them.
 
     Examples
     --------
@@ -175,14 +176,14 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def headline(figure: Figure, words: str) -> Figure:
-    """The title of a whole figure, at its left edge; none where there are no words."""
+    """Add a title at the left edge of a whole figure; an empty string adds none."""
     if words:
         figure.suptitle(words, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
 
 
 def bare(axes: Axes) -> Axes:
-    """Take ticks and frame off an axes that shows a picture."""
+    """Remove ticks and frame from axes that show a picture."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -191,7 +192,7 @@ def bare(axes: Axes) -> Axes:
 
 
 def readable_on(color: Any) -> str:
-    """Ink or white, whichever reads better on a background color.
+    """Return ink or white, whichever is more readable on a background color.
 
     Examples
     --------

@@ -95,7 +95,7 @@ def _words(entry: str) -> list[str]:
 
 
 def _deconvolved(words: Sequence[str]) -> list[Regressor]:
-    """Read stimuli, baseline and contrasts from 3dDeconvolve's options; if all stimuli are named, the rest are contrasts."""
+    """Read stimuli, baseline and contrasts from 3dDeconvolve; if all stimuli are known, the rest are contrasts."""
     names: dict[str, str] = {}
     kinds: dict[str, Kind] = {}
     models: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""AFNI's attributes: read from a HEAD, turned into what they mean, and written.
+"""Read AFNI header attributes from a HEAD file, interpret them, and write them.
 
-The format is the one of AFNI's README.attributes. Coordinates in a HEAD are DICOM's (x to the left, y to the
-back); everything that leaves this module is RAS+ like nibabel's.
+The format is described in AFNI's README.attributes. Coordinates in a HEAD file follow the DICOM convention (x grows to
+the left, y to the back); everything that leaves this module is RAS+, as in nibabel.
 
 References
 ----------
@@ -35,20 +35,20 @@ _NEXT = re.compile(r"\n\s*type\s*=")
 _DTYPES = {0: "u1", 1: "i2", 3: "f4"}
 _UNREAD = {2: "32-bit integers", 4: "doubles", 5: "complex", 6: "RGB", 7: "RGBA"}
 _SECONDS = {77001: 1e-3, 77002: 1.0}
-# Axis and sign in DICOM coordinates of AFNI's orientation codes R2L, L2R, P2A, A2P, I2S, S2I.
+# Axis and sign, in DICOM coordinates, of AFNI's orientation codes R2L, L2R, P2A, A2P, I2S, S2I.
 _ORIENTATIONS = ((0, 1), (0, -1), (1, -1), (1, 1), (2, 1), (2, -1))
 _DICOM_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def parse_head(text: str, what: str) -> Attributes:
-    """The attributes of a HEAD, given as text of one character a byte.
+    """Parse the attributes of a HEAD file, given as text with one character per byte.
 
-    String attributes are read by their count, so they may hold blank lines, quotes and anything else.
+    String attributes are read by their count, so they may hold blank lines, quotes and any other characters.
 
     Raises
     ------
     InputError
-        The text breaks the format: counts that do not fit, words for numbers, text between attributes.
+        If the text breaks the format: counts that do not match, words in place of numbers, or text between attributes.
 
     Examples
     --------
@@ -105,12 +105,13 @@ def _integers(attributes: Mapping[str, Value], name: str, least: int, what: str)
 
 
 def open_afni(head: Path, brik: Path) -> Stored:
-    """Describe a BRIK/HEAD pair; nothing of the BRIK is read but its size.
+    """Describe a BRIK/HEAD pair without reading values; only the size of the BRIK file is checked.
 
     Raises
     ------
     InputError
-        A damaged header, a BRIK of another size than the header says, complex or other data not read here.
+        If the header is damaged, the size of the BRIK file does not match the header, or the data type is not
+        supported.
     """
     what = str(head)
     attributes = parse_head(head.read_bytes().decode("latin-1"), what)
@@ -121,7 +122,7 @@ def open_afni(head: Path, brik: Path) -> Stored:
     types = _per_brick(attributes, "BRICK_TYPES", n, 1, what) if "BRICK_TYPES" in attributes else None
     if types is None:
         check_size(brik, 2 * n * math.prod(grid))
-    types = types or (1,) * n  # AFNI 1.0 knew only shorts, and wrote no types
+    types = types or (1,) * n  # AFNI 1.0 supported only shorts and wrote no types
     for code in types:
         if code not in _DTYPES:
             kind = _UNREAD.get(code, f"of unknown type {code}")
@@ -177,7 +178,7 @@ def _view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
 
 
 def _time_axis(attributes: Mapping[str, Value], what: str) -> tuple[float | None, float]:
-    """Repetition time and the time of the first sub-brick [s]."""
+    """Return the repetition time and the time of the first sub-brick [s]."""
     if "TAXIS_NUMS" not in attributes or "TAXIS_FLOATS" not in attributes:
         return None, 0.0
     units = _integers(attributes, "TAXIS_NUMS", 3, what)[2]
@@ -188,7 +189,7 @@ def _time_axis(attributes: Mapping[str, Value], what: str) -> tuple[float | None
 
 
 def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
-    """The voxel-to-RAS matrix: the real (oblique) one when present, else the one along the axes."""
+    """Return the voxel-to-RAS matrix: the oblique matrix if the header has one, else the axis-aligned matrix."""
     delta = np.array(_numbers(attributes, "DELTA", 3, what)[:3], float)
     origin = np.array(_numbers(attributes, "ORIGIN", 3, what)[:3], float)
     codes = _integers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
@@ -217,7 +218,7 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
 
 
 def describe(attributes: Mapping[str, Value], n: int, view: str) -> dict[str, Any]:
-    """Labels, statistics, label table, space and history of `n` sub-bricks, as fields of an `ImageInfo`."""
+    """Return labels, statistics, label table, space and history of `n` sub-bricks as fields of an `ImageInfo`."""
     default = {"orig": "ORIG", "acpc": "ACPC", "tlrc": "TLRC"}[view]
     names = _text(attributes, "BRICK_LABS").split("~")
     history = _text(attributes, "HISTORY_NOTE")
@@ -250,7 +251,7 @@ def _stats(attributes: Mapping[str, Value], n: int) -> tuple[Stat | None, ...]:
 
 
 def parse_label_table(text: str) -> dict[int, str]:
-    """Values and names of AFNI's `VALUE_LABEL_DTABLE`, as in a HEAD or a `.niml.lt`.
+    """Parse AFNI's `VALUE_LABEL_DTABLE` from a HEAD or `.niml.lt` file into names by value.
 
     Examples
     --------
@@ -278,7 +279,7 @@ def attributes_of(
     space: str,
     history: str,
 ) -> Attributes:
-    """What a HEAD and the AFNI extension of a NIfTI file both say of the sub-bricks."""
+    """Build the sub-brick attributes that a HEAD file and the AFNI extension of a NIfTI file share."""
     attributes: Attributes = {"TEMPLATE_SPACE": space}
     if labels:
         attributes["BRICK_LABS"] = "~".join(labels)
@@ -304,7 +305,7 @@ def attributes_of(
 def grid_attributes(
     affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None, start: float = 0.0
 ) -> Attributes:
-    """The attributes of a grid: sizes, orientation, origin, matrix, view and time axis."""
+    """Build the attributes of a grid: sizes, orientation, origin, matrix, view and time axis."""
     n = shape[3] if len(shape) > 3 else 1
     dicom = _DICOM_TO_RAS @ affine
     rows = _main_axes(dicom[:3, :3])
@@ -335,7 +336,7 @@ def grid_attributes(
 
 
 def _main_axes(matrix: NDArray[np.float64]) -> list[int]:
-    """The coordinate axis nearest to each voxel axis, each used once."""
+    """Return the nearest coordinate axis of each voxel axis, using each coordinate axis once."""
     left = np.abs(matrix / np.linalg.norm(matrix, axis=0))
     rows = [0, 0, 0]
     for _ in range(3):
@@ -346,7 +347,7 @@ def _main_axes(matrix: NDArray[np.float64]) -> list[int]:
 
 
 def format_head(attributes: Mapping[str, Value]) -> bytes:
-    """A HEAD's bytes. Floats keep the digits they need to come back as themselves."""
+    """Format a HEAD file as bytes; floats keep enough digits to be read back exactly."""
     parts = []
     for name, value in attributes.items():
         if isinstance(value, str):
@@ -362,7 +363,7 @@ def format_head(attributes: Mapping[str, Value]) -> bytes:
 
 
 def brik_attributes(data: NDArray[np.generic]) -> Attributes:
-    """The attributes of the stored values, `data` being uint8, int16 or float32, `(x, y, z, n)`."""
+    """Build the attributes of the stored values; `data` is uint8, int16 or float32, `(x, y, z, n)`."""
     code = {"u1": 0, "i2": 1, "f4": 3}[data.dtype.str[1:]]
     n = data.shape[3]
     bricks = [data[..., brick] for brick in range(n)]

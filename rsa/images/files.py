@@ -1,7 +1,7 @@
-"""Brain images in and out: NIfTI and AFNI by the names people type, one grid or an error.
+"""Load, save and resample brain images in NIfTI and AFNI formats, and check that they share a grid.
 
-An image read here is an in-memory float32 `nibabel.Nifti1Image` whatever the file was; labels, statistics and
-space travel in its header as AFNI's extension, so that saving it again keeps them.
+A loaded image is an in-memory float32 `nibabel.Nifti1Image` for every file format. Labels, statistics and space are
+kept in its header as AFNI's extension, so they survive when the image is saved again.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ ImageLike = str | Path | nib.Nifti1Image
 
 
 def load_image(path: ImageLike) -> nib.Nifti1Image:
-    """Read a NIfTI or AFNI image into memory; an image in memory is brought to the same form.
+    """Load a NIfTI or AFNI image into memory as float32; an image already in memory is converted to the same form.
 
     Parameters
     ----------
     path : str, Path or Nifti1Image
-        A `.nii` or `.nii.gz` file, or an AFNI dataset in any spelling (`x+tlrc`, `x+tlrc.`, `x+tlrc.HEAD`,
-        `x+tlrc.BRIK` even where it is a `.BRIK.gz`). As on a command line a sub-brick selector may follow
-        (`[3]`, `[label]`, `[0..4]`, `[0,2,5]`, `[1..$]`), and a range of values (`<lo..hi>`: all other voxels
-        become 0).
+        A `.nii` or `.nii.gz` file, or an AFNI dataset in any spelling (`x+tlrc`, `x+tlrc.`, `x+tlrc.HEAD`, or
+        `x+tlrc.BRIK` even if the file is a `.BRIK.gz`). As on AFNI's command line, a sub-brick selector may follow
+        (`[3]`, `[label]`, `[0..4]`, `[0,2,5]`, `[1..$]`), and a range of values (`<lo..hi>`: all other voxels become
+        0).
 
     Returns
     -------
     nibabel.Nifti1Image
-        float32, native byte order, `(x, y, z)` for one sub-brick, else `(x, y, z, n)`; scale factors applied,
-        NaN kept. `image_info` and `sub_brick_labels` take it as they take a path.
+        The image in float32 and native byte order: `(x, y, z)` for one sub-brick, else `(x, y, z, n)`. Scale factors
+        are applied and NaN is kept. `image_info` and `sub_brick_labels` accept it like a path.
 
     Raises
     ------
     InputError
-        No such file (the nearest name is given), a damaged or truncated one, a selector that selects nothing,
-        values float32 cannot hold, an affine that is no coordinate system.
+        If the file does not exist (the nearest name is suggested), is damaged or truncated, the selector selects
+        nothing, values do not fit into float32, or the affine is not a valid coordinate system.
     """
     if not isinstance(path, str | Path):
         return _as_loaded(path)
@@ -80,7 +80,7 @@ def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def image_info(image: ImageLike) -> ImageInfo:
-    """What an image says about itself, without reading values: labels, statistics, TR, space and more."""
+    """Read what the header of an image says (labels, statistics, TR, space and more) without reading values."""
     if isinstance(image, str | Path):
         stored, indices, _ = _find(image)
         return _selected(stored.info, indices)
@@ -88,12 +88,12 @@ def image_info(image: ImageLike) -> ImageInfo:
 
 
 def sub_brick_labels(image: ImageLike) -> list[str]:
-    """The label of each sub-brick; `#0`, `#1`, ... where the image names none."""
+    """Return the label of each sub-brick; these are `#0`, `#1`, ... if the image has no labels."""
     return list(image_info(image).labels)
 
 
 def _find(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
-    """The stored image, the sub-bricks and the value range that a name with selectors means."""
+    """Find the stored image, the sub-bricks and the value range that a name with selectors means."""
     try:
         return _found(path)
     except OSError as error:
@@ -134,7 +134,7 @@ def _selected(info: ImageInfo, indices: list[int]) -> ImageInfo:
 
 
 def _check_ranges(stored: Stored, indices: list[int], values: NDArray[np.float32]) -> None:
-    """Warn where values leave the range their header gives: a damaged scale factor or byte order shows so."""
+    """Warn if values leave the range in their header, which reveals a damaged scale factor or byte order."""
     if stored.ranges is None:
         return
     for position, brick in enumerate(indices):
@@ -171,24 +171,24 @@ def save_image(
 ) -> Path:
     """Write an image as NIfTI (`.nii`, `.nii.gz`) or for AFNI (`x+tlrc`, `x+orig.HEAD`, `x+tlrc.BRIK.gz`).
 
-    The file appears whole or not at all. uint8, int16 and float32 values are kept, others become float32.
+    The file appears completely or not at all. uint8, int16 and float32 values are kept; other types become float32.
 
     Parameters
     ----------
     image : Nifti1Image, `(x, y, z)` or `(x, y, z, n)`
     path : str or Path
     labels : sequence of str, optional
-        One a sub-brick.
+        One label per sub-brick.
     stats : sequence of Stat, str or None, optional
-        One a sub-brick, for example `"Ttest(23)"`; AFNI then thresholds by p.
+        One statistic per sub-brick, for example `"Ttest(23)"`; AFNI then thresholds by p.
     space : str, optional
-        `"ORIG"`, `"MNI"`, `"TLRC"`, `"TT_N27"`, ...; a name with `+tlrc` needs one that is not native.
+        `"ORIG"`, `"MNI"`, `"TLRC"`, `"TT_N27"`, ...; a name with `+tlrc` requires a space that is not native.
     history : str, optional
-        The command that made the image.
+        The command that produced the image.
     overwrite : bool
-        Replace files of this name.
+        Replace existing files of this name.
 
-    What is not given is taken from the image's own header.
+    Values that are not given are taken from the image's own header.
 
     Returns
     -------
@@ -198,7 +198,8 @@ def save_image(
     Raises
     ------
     InputError
-        The name is taken, tells no format or contradicts the space; not one label or statistic a sub-brick.
+        If the file exists, its name implies no format or contradicts the space, or the number of labels or statistics
+        does not match the number of sub-bricks.
     """
     target = Path(path)
     info = _described(image, labels=labels, stats=stats, space=space, history=history)
@@ -286,7 +287,7 @@ def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, ove
             stream.write(bricks[..., brick].tobytes(order="F"))
     for other in others:
         other.unlink(missing_ok=True)
-    with written(head) as stream:  # last: a dataset is there when its HEAD is
+    with written(head) as stream:  # written last, because a dataset exists as soon as its HEAD does
         stream.write(afni.format_head(attributes))
     return head
 
@@ -301,23 +302,23 @@ def _check_free(files: Sequence[Path], overwrite: bool) -> None:
 
 
 GRID_TOLERANCE = 0.01  # [voxels]
-_NUMERICAL = 1e-3  # [mm]; what headers of one grid differ by through rounding
+_NUMERICAL = 1e-3  # [mm]; rounding makes the headers of one grid differ by less than this
 _tolerance = GRID_TOLERANCE
 
 
 @contextmanager
 def grid_tolerance(voxels: float) -> Iterator[None]:
-    """How far grids may lie apart and be taken for one, within this block; the value before is given back.
+    """Set how far grids may lie apart and still count as equal within this block; the previous value is restored after.
 
     Parameters
     ----------
     voxels : float [voxels]
-        Of the smallest side; 0.01 unless it is said.
+        Tolerance as a share of the smallest voxel side. The default outside any block is 0.01.
 
     Raises
     ------
     InputError
-        A number below 0 or from half a voxel on, where voxels are no longer the same.
+        If the number is below 0, or at least 0.5, where voxels no longer correspond.
 
     Examples
     --------
@@ -347,15 +348,15 @@ def check_same_grid(
     Parameters
     ----------
     what, wanted : str
-        What the two images are called in the message.
+        The names of the two images in messages.
     tolerance : float, optional [voxels]
-        How far the corners of the two grids may be apart, of the smallest side of a voxel. Default: that of
-        `grid_tolerance`, 0.01 unless it is said.
+        How far the corners of the two grids may be apart, as a share of the smallest voxel side. By default the value
+        set by `grid_tolerance`, else 0.01.
 
     Warns
     -----
     BrainmapWarning
-        Grids that differ by more than rounding and less than the tolerance: they are taken for one.
+        If the grids differ by more than rounding and less than the tolerance; they then count as equal.
     """
     one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
     off = _nifti.corner_distance(image.affine, reference.affine, other)
@@ -364,7 +365,7 @@ def check_same_grid(
     if one == other and off <= _NUMERICAL:
         return
     if one == other and off < most * side:
-        warnings.warn(  # the same words for all images of a run of the program, so that they are said once
+        warnings.warn(  # identical words for all images of a program run, so that the warning appears once
             f"grids less than {most:g} of a voxel apart are taken for one (here {off:.1g} mm from the {wanted}'s)",
             BrainmapWarning,
             stacklevel=2,
@@ -380,22 +381,23 @@ def check_same_grid(
 
 
 def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolation: Interpolation) -> nib.Nifti1Image:
-    """Bring an image to the grid of another; voxels outside the image become 0.
+    """Resample an image to the grid of another; voxels outside the image become 0.
 
     Parameters
     ----------
     interpolation : "continuous" or "label"
-        Cubic splines for maps; the nearest voxel for masks and ROI labels, whose values stay as they are.
+        "continuous": cubic splines, for maps. "label": the nearest voxel, for masks and ROI labels, whose values are
+        kept.
 
     Raises
     ------
     InputError
-        NaN in a continuous image (splines would spread it), values that are no integers in a label image.
+        If a continuous image contains NaN (splines would spread it), or if values of a label image are not integers.
 
     Warns
     -----
     BrainmapWarning
-        Labels that no voxel of the new grid carries.
+        If the new grid has no voxel with some label.
     """
     one_of(interpolation, ("continuous", "label"), "interpolation")
     from scipy.ndimage import affine_transform
@@ -410,7 +412,7 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
         raise InputError("resample: interpolation 'label' wants integers; use 'continuous' for maps")
     grid = tuple(reference.shape[:3])
     to_voxel = np.linalg.inv(image.affine) @ reference.affine
-    # Integers from oblique matrices come out as 0.9999999: without rounding a label could fall off the edge.
+    # Integers from oblique matrices come out as 0.9999999; without rounding, a label could fall off the edge.
     to_voxel = np.round(to_voxel, 9)
     moved = np.empty((*grid, values.shape[3]), np.float32, order="F")
     for brick in range(values.shape[3]):

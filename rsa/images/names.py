@@ -1,4 +1,4 @@
-"""AFNI names as people type them: which file, which sub-bricks, which values."""
+"""Parse AFNI names as users type them: the file, the sub-bricks, and the range of values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
 
 @dataclass(frozen=True)
 class Selected:
-    """A name taken apart: the file's name, the text between `[ ]`, the text between `< >`."""
+    """Hold the parts of a name: the file name, the text between `[ ]`, and the text between `< >`."""
 
     name: str
     bricks: str | None = None
@@ -27,7 +27,7 @@ class Selected:
 
 
 def split_name(name: str | Path) -> Selected:
-    """Take the selectors off a name; a file that is really called so keeps its whole name.
+    """Split the selectors off a name; if a file has exactly this name, the whole name is kept.
 
     Examples
     --------
@@ -38,12 +38,12 @@ def split_name(name: str | Path) -> Selected:
     if Path(text).is_file():
         return Selected(text)
     parts = _PARTS.fullmatch(text)
-    assert parts is not None  # the pattern takes any text
+    assert parts is not None  # the pattern matches any text
     return Selected(parts["name"], parts["bricks"], parts["values"])
 
 
 def afni_base(name: str) -> str | None:
-    """The name without `.HEAD`, `.BRIK`, `.BRIK.gz` or a last dot when it is an AFNI name, else None.
+    """Return an AFNI name without `.HEAD`, `.BRIK`, `.BRIK.gz` or a final dot; None if the name is not an AFNI name.
 
     Examples
     --------
@@ -57,12 +57,12 @@ def afni_base(name: str) -> str | None:
 
 
 def find_pair(base: str) -> tuple[Path, Path]:
-    """The HEAD and the BRIK of an AFNI dataset.
+    """Find the HEAD and the BRIK file of an AFNI dataset.
 
     Raises
     ------
     InputError
-        One of them is missing, or two BRIKs share the name.
+        If one of them is missing, or if two BRIK files share the name.
     """
     head = Path(base + ".HEAD")
     briks = [brik for suffix in _BRIKS if (brik := Path(base + suffix)).is_file()]
@@ -79,12 +79,12 @@ def find_pair(base: str) -> tuple[Path, Path]:
 
 
 def hemisphere_files(name: str) -> dict[str, Path]:
-    """The GIFTI file of each side that is there: `{hemi}` stands for L and R, lh and rh, or left and right.
+    """Find the existing GIFTI files of a name; `{hemi}` stands for L and R, lh and rh, or left and right.
 
     Raises
     ------
     InputError
-        None is there.
+        If no such file exists.
     """
     tried = {letter: Path(name.replace("{hemi}", letter)) for letter in _SIDES}
     found = {_SIDES[letter]: file for letter, file in tried.items() if file.is_file()}
@@ -94,7 +94,7 @@ def hemisphere_files(name: str) -> dict[str, Path]:
 
 
 def image_files(name: str | Path) -> tuple[Path, ...]:
-    """The files on disk that an image's name stands for: one, an AFNI dataset's two, or one a hemisphere."""
+    """Return the files on disk that an image's name stands for: one, two for an AFNI dataset, or one per hemisphere."""
     if "{hemi}" in str(name):
         return tuple(hemisphere_files(str(name)).values())
     text = split_name(name).name
@@ -109,9 +109,10 @@ def _beside(file: Path) -> str:
 
 
 def pick(selector: str, labels: Sequence[str], what: str) -> list[int]:
-    """The sub-bricks that the text between `[ ]` selects, in the order it gives them.
+    """Return the sub-bricks that the text between `[ ]` selects, in the given order.
 
-    Numbers from 0, `$` for the last, `a..b` (or `a-b`) with an optional step `(2)`, labels, lists of these.
+    The text holds numbers from 0, `$` for the last sub-brick, `a..b` (or `a-b`) with an optional step `(2)`, labels,
+    or a list of these.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def _one(item: str, labels: Sequence[str], what: str) -> int | None:
 
 
 def value_range(text: str, label_table: Mapping[int, str], what: str) -> tuple[float, float]:
-    """The values that `<lo..hi>`, `<value>` or `<label>` keeps; all others are set to 0, as AFNI does.
+    """Return the range of values that `<lo..hi>`, `<value>` or `<label>` keeps; AFNI sets all other values to 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 headers, and the AFNI extension inside them (code 4)."""
+"""Read and write NIfTI-1 and NIfTI-2 headers, and the AFNI extension inside them (code 4)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SPACE_OF_CODE = {3: "TLRC", 4: "MNI", 5: "template"}
 
 
 def view_of_code(code: int) -> str:
-    """AFNI shows Talairach, MNI and other templates in its +tlrc view."""
+    """Return AFNI's view for an sform code; AFNI shows Talairach, MNI and other templates in its +tlrc view."""
     return "tlrc" if code in SPACE_OF_CODE else "orig"
 
 
 def code_of_space(space: str) -> int:
-    """The sform code of a space: 3 the Talairach family, 4 the MNI one, 1 native, 5 other templates."""
+    """Return the sform code of a space: 3 for the Talairach family, 4 for MNI, 1 for native, 5 for other templates."""
     if space.startswith(("TLRC", "TT_")):
         return 3
     if space.startswith("MNI") and space != "MNI_ANAT":
@@ -43,12 +43,13 @@ def code_of_space(space: str) -> int:
 
 
 def open_nifti(file: Path) -> Stored:
-    """Describe a single-file NIfTI image; its values are not read.
+    """Describe a single-file NIfTI image without reading its values.
 
     Raises
     ------
     InputError
-        Not a NIfTI file, a damaged header, a file of another size than it says, complex or RGB values.
+        If the file is not NIfTI, its header is damaged, its size does not match its header, or its values are complex
+        or RGB.
     """
     what = str(file)
     with opened(file) as stream:
@@ -103,7 +104,7 @@ def _shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
 def _dtype(header: Any, what: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
-    except Exception as error:  # nibabel raises several kinds here
+    except Exception as error:  # nibabel raises several types of error here
         raise _damaged(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"{what}: values are {_kind(dtype)}, wanted real numbers; save the part you mean as float")
@@ -126,12 +127,12 @@ def info_of(
     is_time: bool,
     current: bool = True,
 ) -> ImageInfo:
-    """What a NIfTI header and its AFNI attributes say; unless `current`, not what they say of sub-bricks."""
+    """Combine a NIfTI header and its AFNI attributes; unless `current`, the attributes of sub-bricks are ignored."""
     what = str(path or "image")
     affine, code = _affine(header, grid, what)
     view = view_of_code(code)
     described_n = str(attributes.get(_NUMS, f",,,{n},1")).split(",")[3:5]
-    # Sub-bricks were cut or joined since AFNI described them, when its count is another.
+    # If AFNI's count differs, sub-bricks were cut or joined after AFNI described them.
     if not current or math.prod(int(word) for word in described_n if word) != n:
         attributes = {name: value for name, value in attributes.items() if not name.startswith("BRICK_")}
     described = describe(attributes, n, view)
@@ -149,7 +150,7 @@ def info_of(
 
 
 def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
-    """The sform where there is one, else the qform, else a guess from voxel sizes (said)."""
+    """Return the sform if there is one, else the qform, else a guess from voxel sizes with a warning."""
     qcode, scode = int(header["qform_code"]), int(header["sform_code"])
     if not (0 <= qcode <= 5 and 0 <= scode <= 5):
         _warn(f"{what}: sform code {scode} and qform code {qcode}, the standard knows 0 to 5; check the header")
@@ -178,18 +179,18 @@ def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.f
 
 
 def _qform(header: Any) -> NDArray[np.float64] | None:
-    """The affine of the quaternion, None where it is none."""
+    """Return the affine of the quaternion; None if it is invalid."""
     if header["pixdim"][0] == 0:
-        header["pixdim"][0] = 1  # as the standard says
+        header["pixdim"][0] = 1  # as the NIfTI standard specifies
     try:
         qform = np.array(header.get_qform(), float)
-    except Exception:  # nibabel raises several kinds here
+    except Exception:  # nibabel raises several types of error here
         return None
     return qform if np.isfinite(qform).all() else None
 
 
 def corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
-    """Largest coordinate difference [mm] between two affines over the corners of a grid."""
+    """Return the largest coordinate difference [mm] between two affines over the corners of a grid."""
     corners = np.array([[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float)
     return float(np.abs(corners @ (one - other).T).max())
 
@@ -199,7 +200,7 @@ def _warn(text: str) -> None:
 
 
 def afni_attributes(block: bytes, order: str) -> Attributes:
-    """The attributes of the AFNI extension among a header's; `block` begins at the four extender bytes."""
+    """Decode the AFNI extension among a header's extensions; `block` begins at the four extender bytes."""
     at = 4
     while block[:1] != b"\0" and at + 8 <= len(block):
         size, code = (int(v) for v in np.frombuffer(block[at : at + 8], f"{order}i4"))
@@ -212,7 +213,7 @@ def afni_attributes(block: bytes, order: str) -> Attributes:
 
 
 def decode_extension(content: bytes) -> Attributes:
-    """Attributes from the XML of an AFNI extension; elements that cannot be read are left out."""
+    """Decode the attributes in the XML of an AFNI extension; unreadable elements are left out."""
     attributes: Attributes = {}
     if nums := re.search(rb'NIfTI_nums="([\d,]{1,120})"', content):
         attributes[_NUMS] = nums[1].decode()
@@ -235,7 +236,7 @@ def decode_extension(content: bytes) -> Attributes:
 
 
 def encode_extension(attributes: Attributes, nums: tuple[int, ...]) -> bytes:
-    """The XML of an AFNI extension; by `nums` (nx, ny, nz, nt, nu, datatype) AFNI notices later edits."""
+    """Encode attributes as XML of an AFNI extension; by `nums` (nx, ny, nz, nt, nu, datatype) AFNI detects edits."""
     parts = [f"<?xml version='1.0' ?>\n<AFNI_attributes\n  NIfTI_nums=\"{','.join(map(str, nums))}\"\n"]
     parts.append('  ni_form="ni_group" >\n')
     for name, value in attributes.items():
@@ -252,7 +253,7 @@ def encode_extension(attributes: Attributes, nums: tuple[int, ...]) -> bytes:
 
 
 def describe_image(image: nib.Nifti1Image) -> ImageInfo:
-    """What an image in memory says about itself."""
+    """Describe an image in memory."""
     described = getattr(image, "described", None)
     if isinstance(described, ImageInfo):
         return described
@@ -270,16 +271,17 @@ def describe_image(image: nib.Nifti1Image) -> ImageInfo:
     else:
         empty = np.broadcast_to(np.float32(0), grid)
         header = cast(Any, nib.Nifti1Image)(empty, image.affine).header
-    # A header goes along when an image is changed, so only an image still on disk has its own labels.
+    # Derived images inherit the header, so only an image that is still on disk has its own labels.
     current = nib.is_proxy(image.dataobj)
     info = info_of(header, grid, n, attributes, path=None, is_time=n > 1, current=current)
     return replace(info, affine=np.array(image.affine, float))
 
 
 def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
-    """An image that knows all that `info` says, while images made from it (by slicing, by nilearn) do not.
+    """Build an image that carries all of `info`, while images derived from it (by slicing, by nilearn) do not.
 
-    They inherit the header, so it holds what stays true of them; labels and statistics hang on the image itself.
+    Derived images inherit the header, so it holds only what stays true of them; labels and statistics are attached to
+    the image object itself.
     """
     image: Any = for_file(values, replace(info, stats=(None,) * len(info.stats)), labels=())
     image.described = info
@@ -287,7 +289,7 @@ def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
 
 
 def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | None = None) -> nib.Nifti1Image:
-    """An image whose header says all that `info` does, for AFNI and for others."""
+    """Build an image whose header carries all of `info`, for AFNI and for other programs."""
     header: Any = nib.Nifti1Header()
     header.set_data_dtype(values.dtype)
     try:
@@ -302,7 +304,7 @@ def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | N
     header.set_sform(info.affine, code)
     header.set_qform(info.affine, code)
     if not np.allclose(header.get_qform(), info.affine, atol=1e-4):
-        header["qform_code"] = 0  # a qform holds no shear
+        header["qform_code"] = 0  # a qform cannot represent shear
     if len(info.stats) == 1 and info.stats[0] is not None:
         header.set_intent(info.stats[0].code, info.stats[0].parameters, allow_unknown=True)
     attributes = attributes_of(

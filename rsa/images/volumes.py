@@ -1,4 +1,4 @@
-"""What an image file holds, and its sub-bricks read one at a time into float32."""
+"""Describe the contents of an image file, and read its sub-bricks one at a time into float32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from brainmap.errors import InputError
 from brainmap.places import room_for
 from brainmap.record import unfinished
 
-# By AFNI's and NIfTI's common code of a distribution: its name in AFNI and its number of parameters.
+# The common code of a distribution in AFNI and NIfTI gives its name in AFNI and its number of parameters.
 _KINDS = (
     None,
     None,
@@ -41,7 +41,7 @@ _CODE_OF = {kind[0]: code for code, kind in enumerate(_KINDS) if kind}
 
 @dataclass(frozen=True)
 class Stat:
-    """The distribution a statistical sub-brick follows under the null hypothesis, in AFNI's words.
+    """Describe the null distribution of a statistical sub-brick, with AFNI's names.
 
     `kind` is one of Correl (samples, fit parameters, orts), Ttest (dof), Ftest (dof, dof), Zscore,
     Chisq (dof), Beta (a, b), Binom (trials, p), Gamma (shape, scale), Poisson (mean).
@@ -65,7 +65,7 @@ class Stat:
 
     @property
     def code(self) -> int:
-        """The number AFNI and NIfTI both give this distribution."""
+        """The number that AFNI and NIfTI give this distribution."""
         return _CODE_OF[self.kind]
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Stat:
 
     @classmethod
     def parse(cls, text: str) -> Stat:
-        """Read `Ttest(24)` as AFNI writes it."""
+        """Parse text such as `Ttest(24)`, as AFNI writes it."""
         match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", text)
         try:
             if match:
@@ -84,7 +84,7 @@ class Stat:
 
     @classmethod
     def from_code(cls, code: int, parameters: Sequence[float]) -> Stat | None:
-        """The statistic of an AFNI or NIfTI code; None for an unknown code or too few parameters."""
+        """Return the statistic of an AFNI or NIfTI code; None for an unknown code or too few parameters."""
         kind = _KINDS[code] if 0 <= code < len(_KINDS) else None
         if kind is None or len(parameters) < kind[1] or not all(map(math.isfinite, parameters)):
             return None
@@ -93,32 +93,32 @@ class Stat:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image says about itself, known without reading its values.
+    """Describe an image without its values.
 
     Attributes
     ----------
     path : Path or None
-        The file that was described, None for an image in memory.
+        The file; None for an image in memory.
     shape : tuple of int
         `(x, y, z)` for one sub-brick, else `(x, y, z, n_sub_bricks)`.
     affine : ndarray, (4, 4) [mm]
-        Voxel index to RAS+ coordinates (nibabel's convention, not AFNI's RAI).
+        Matrix from voxel indices to RAS+ coordinates (nibabel's convention, not AFNI's RAI).
     labels : tuple of str
-        One a sub-brick; `#0`, `#1`, ... where the file names none.
+        One label per sub-brick; `#0`, `#1`, ... if the file has no labels.
     stats : tuple of Stat or None
-        One a sub-brick, None where it is not a statistic.
+        One entry per sub-brick; None if it is not a statistic.
     label_table : mapping of int to str
-        What the integer values of an atlas or ROI image are called.
+        Names of the integer values of an atlas or ROI image.
     t_r : float or None [s]
-        Repetition time, None where the file gives none.
+        Repetition time; None if the file gives none.
     space : str
         `ORIG`, `MNI`, `TLRC`, `TT_N27`, ...
     view : str
         AFNI's `orig`, `acpc` or `tlrc`.
     history : str
-        The commands that made the file, a line each.
+        The commands that produced the file, one per line.
     start : float [s]
-        Time of the first sub-brick, where there is a repetition time.
+        Time of the first sub-brick, if there is a repetition time.
     """
 
     path: Path | None
@@ -136,9 +136,9 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where in a file the sub-bricks lie and what turns their bytes into values.
+    """Hold where the sub-bricks lie in a file, and how to convert their bytes to values.
 
-    `scales` holds (slope, intercept) of each sub-brick; `ranges` the (minimum, maximum) the header promises.
+    `scales` holds (slope, intercept) of each sub-brick; `ranges` holds the (minimum, maximum) from the header.
     """
 
     info: ImageInfo
@@ -149,19 +149,19 @@ class Stored:
     ranges: tuple[tuple[float, float], ...] | None = None
 
 
-_DEFLATE_LIMIT = 1032  # no deflate stream grows by more than this, so a larger promise is a damaged header
-_CHUNK = 1 << 18  # voxels converted at a time: stays in cache, and memory stays that of the result
+_DEFLATE_LIMIT = 1032  # deflate never compresses further, so a larger expected size means a damaged header
+_CHUNK = 1 << 18  # voxels per conversion: they fit in the cache, and no memory beyond the result is needed
 _DAMAGE = (OSError, EOFError, zlib.error)
 
 
 def is_compressed(file: Path) -> bool:
-    """Whether the name says gzip or bzip2."""
+    """Return whether the file name indicates gzip or bzip2."""
     return file.suffix.lower() in (".gz", ".bz2")
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, decompressed by its suffix; a damaged or unreadable file is an `InputError`."""
+    """Open a file and decompress it according to its suffix; a damaged or unreadable file raises `InputError`."""
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
     opener = openers.get(file.suffix.lower(), open)
     try:
@@ -174,12 +174,12 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def written(target: Path) -> Iterator[IO[bytes]]:
-    """Write beside `target`, gzipped when its name says so, and put it in place when all went well."""
+    """Write a temporary file beside `target`, gzipped if the name says so, and move it into place on success."""
     part = unfinished(target)
     try:
         with room_for(target.name, target.parent), part.open("wb") as file:
             if target.suffix == ".gz":
-                # No time and no name inside: the same image gives the same bytes.
+                # no time and no name are stored, so the same image gives the same bytes
                 with gzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
                     yield cast(IO[bytes], stream)
             else:
@@ -190,7 +190,7 @@ def written(target: Path) -> Iterator[IO[bytes]]:
 
 
 def check_size(file: Path, expected: int) -> None:
-    """Refuse a file that cannot hold `expected` bytes, before anything is allocated for them."""
+    """Refuse a file that cannot hold `expected` bytes before any memory is allocated for them."""
     found = file.stat().st_size
     if not is_compressed(file):
         if found != expected:
@@ -202,12 +202,12 @@ def check_size(file: Path, expected: int) -> None:
         with file.open("rb") as stream:
             stream.seek(-min(found, 4), os.SEEK_END)
             said = int.from_bytes(stream.read(4), "little")
-        if said != expected % 2**32:  # truncated, longer, or made of several parts: only reading it tells
+        if said != expected % 2**32:  # truncated, longer, or made of several parts: only reading the file can tell
             _read_through(file, expected)
 
 
 def _read_through(file: Path, expected: int) -> None:
-    """Refuse a gzip file that does not hold `expected` bytes, by reading all of them."""
+    """Refuse a gzip file that does not hold `expected` bytes; all bytes are read."""
     held = 0
     with opened(file) as stream:
         while block := stream.read(1 << 22):
@@ -223,12 +223,12 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
     Returns
     -------
     ndarray of float32, (x, y, z, len(indices))
-        In Fortran order; hardly more memory than this array is used.
+        The array is in Fortran order; reading uses hardly more memory than the array itself.
 
     Raises
     ------
     InputError
-        Bytes missing, left over or damaged; integers or doubles that float32 cannot hold.
+        If bytes are missing, left over or damaged, or if integers or doubles do not fit into float32.
     """
     grid = stored.info.shape[:3]
     n_voxels = math.prod(grid)
@@ -253,7 +253,7 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
                 done = stream.seek(size, 1)
             if done < stored.offset + sum(sizes[: brick + 1]):
                 raise InputError(f"{stored.file} is truncated: {expected} bytes expected, {done} found")
-        # Reading past the end makes gzip compare its checksum.
+        # Reading past the end makes gzip verify its checksum.
         if is_compressed(stored.file) and (left := _skip(stream, 1 << 62)):
             raise InputError(
                 f"{stored.file} is longer than its header says: {expected} bytes expected, {expected + left} found"
@@ -280,7 +280,7 @@ def _fill(stream: IO[bytes], raw: NDArray[np.generic]) -> int:
 
 
 def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.float32]) -> int:
-    """Read one sub-brick into `out`; give the number of bytes found, fewer where the file ends early."""
+    """Read one sub-brick into `out`; return the number of bytes read, which is smaller if the file ends early."""
     dtype, (slope, intercept) = stored.dtypes[brick], stored.scales[brick]
     plain = slope == 1 and intercept == 0
     if plain and dtype == np.float32 and dtype.isnative:
@@ -294,16 +294,16 @@ def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.flo
         if got < raw.nbytes:
             return done
         with np.errstate(over="ignore", invalid="ignore"):
-            # In double precision, so that the result is the float32 nearest to what the file means.
+            # Scaling in double precision gives the float32 nearest to the stored value.
             part[:] = raw if plain else raw * np.float64(slope) + intercept
         check_held(raw, part, plain, f"{stored.file}, sub-brick {brick}")
     return done
 
 
 def check_held(raw: NDArray[np.generic], out: NDArray[np.float32], plain: bool, what: str) -> None:
-    """Refuse integers that float32 would round and numbers it would turn into infinity."""
+    """Refuse integers that float32 would round and numbers that it would turn into infinity."""
     if plain and raw.dtype.kind in "iu" and raw.dtype.itemsize >= 4:
-        # Beyond 2**24 neighbouring integers share a float32: ROI labels would merge.
+        # Above 2**24, neighboring integers share a float32, so ROI labels would merge.
         lost = (out.astype(np.float64) != raw) | (np.abs(out) > 2.0**53)
         if lost.any():
             raise InputError(

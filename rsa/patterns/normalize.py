@@ -1,4 +1,4 @@
-"""What is done to patterns between images and RDMs: averaging tokens, normalizing, noise precision."""
+"""Average and normalize patterns before RDMs are computed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-r
 def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
     """Average the patterns of each condition (or stimulus) within each run.
 
-    A condition's tokens are averaged before any RDM is made; missing tokens (NaN rows) are left out of the
-    mean, and the row is NaN where a run has none.
+    Tokens of a condition are averaged before any RDM is computed. Missing tokens (NaN rows) are left out of the mean;
+    the row is NaN if a run has none.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
 
     Raises
     ------
-    InputError
+    If the data set lacks the descriptor.
         The data set has no such descriptor.
 
     Examples
@@ -73,22 +73,22 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
     ----------
     dataset : Dataset
     method : {"demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"}
-        "demean-runs": subtract the mean over the run's patterns. "cocktail-blank": subtract the mean over the
-        run's condition means, so that each condition counts the same whatever its tokens (Walther et al.
-        2016); the two agree where every condition has as many tokens. "zscore-runs": demean, then divide by
-        the SD over the run's patterns (n in the denominator). "noise-runs": divide by the voxel's noise SD
-        over all runs (the residuals around each item's mean over runs), univariate noise normalization. For patterns
-        that are averaged over runs: between-run products of them would be biased, so `compute_rdms` and the
-        searchlights refuse to take any, and `noise_precision(method="diag")` does it for them.
+        "demean-runs" subtracts the mean over the run's patterns. "cocktail-blank" subtracts the mean over the run's
+        condition means, so that each condition counts equally however many tokens it has (Walther et al. 2016); the
+        two agree if every condition has the same number of tokens. "zscore-runs" demeans, then divides by the SD over
+        the run's patterns (n in the denominator). "noise-runs" is univariate noise normalization: it divides by the
+        voxel's noise SD over all runs (the residuals around each item's mean over runs). It is meant for patterns that
+        are averaged over runs. Between-run products of them would be biased, so `compute_rdms` and the searchlights
+        refuse these; use `noise_precision(method="diag")` there instead.
 
     Notes
     -----
-    Demeaning changes correlation distances (patterns then spread around 0) and leaves Euclidean and
-    crossnobis distances as they are.
+    Demeaning changes correlation distances (patterns are then centered on 0) and leaves Euclidean and crossnobis
+    distances unchanged.
 
     Raises
     ------
-    InputError
+    If a run has fewer than two patterns, or a voxel has no variance.
         A run with fewer than two patterns, or a voxel without variance.
 
     References

@@ -1,4 +1,4 @@
-"""What models of BOLD left over, read back from files, as the source of the noise between voxels."""
+"""Read residuals of BOLD models from files, to estimate the noise covariance between voxels."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from brainmap.rsa.regions.rois import grid_of
 
 @dataclass(frozen=True)
 class Residuals:
-    """Residuals of a participant's runs.
+    """Hold the residuals of a participant's runs.
 
     Attributes
     ----------
     parts : list of ndarray (n_volumes, n_voxels)
-        One a file, in the voxels of the mask in C order.
+        One array per file, with the voxels of the mask in C order.
     dof : int or None
-        Volumes less regressors over all files, where the files beside them say so; None otherwise.
+        Number of volumes less number of regressors over all files, if their sidecars give it; None otherwise.
     """
 
     parts: list[NDArray[np.float64]] = field(repr=False)
     dof: int | None
 
     def deviations(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
-        """The noise standard deviation of each of these voxels, `(n_voxels,)`; 0 where residuals do not vary."""
+        """Compute the noise standard deviation of each of these voxels, `(n_voxels,)`; 0 if residuals do not vary."""
         parts = [part[:, voxels] - part[:, voxels].mean(axis=0) for part in self.parts]
         freedom = self.dof or sum(len(part) - 1 for part in parts)
         sd: NDArray[np.float64] = np.sqrt(sum((part**2).sum(axis=0) for part in parts) / freedom)
@@ -42,21 +42,21 @@ class Residuals:
 
 
 def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[str, str] | None = None) -> Residuals:
-    """Read residuals: those of `brainmap rsa betas --residuals`, AFNI's errts, or any 4-D image.
+    """Load residuals: those of `brainmap rsa betas --residuals`, AFNI's errts files, or any 4-D image.
 
     Parameters
     ----------
     files : sequence of str
-        NIfTI or AFNI, a run or all runs each.
+        NIfTI or AFNI files, each with one run or all runs.
     mask : Nifti1Image
-        On their grid.
+        Mask on the grid of the files.
     designs : mapping of file to design, optional
-        AFNI's `X.xmat.1D` of a file, whose columns are what its model took away.
+        AFNI's `X.xmat.1D` for a file; its columns are the regressors that the model removed.
 
     Raises
     ------
     InputError
-        Another grid, or a single volume.
+        If a file has another grid, or only one volume.
     """
     inside = np.asarray(mask.dataobj) > 0
     parts = []
@@ -74,7 +74,7 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
 
 
 def _freedom(name: str, design: str | None) -> int | None:
-    """Degrees of freedom of one file: as its sidecar says, or volumes less rank of its design."""
+    """Return the degrees of freedom of one file: from its sidecar, or volumes less the rank of its design."""
     beside = Path(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".json", name))
     if beside.is_file():
         try:

@@ -1,4 +1,4 @@
-"""Which voxels are worth using: those whose signal repeats over runs, those that answer to sound."""
+"""Select voxels whose signal repeats over runs, or that respond to sound."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ Floats = NDArray[np.float64]
 
 
 def voxel_reliability(dataset: Dataset) -> Floats:
-    """Correlation of each voxel's responses to the conditions between odd and even runs, `(n_voxels,)`.
+    """Correlate each voxel's responses to the conditions between odd and even runs, `(n_voxels,)`.
 
-    Runs are numbered in the order they come in; the responses of a half are averaged over its runs, and
-    conditions missing (NaN) from a half are left out. NaN where a voxel does not vary in a half.
+    Runs are numbered in the order in which they come. Responses are averaged over the runs of each half, and
+    conditions that are missing (NaN) from a half are left out. The result is NaN if a voxel does not vary in a half.
 
     Raises
     ------
     InputError
-        Fewer than two runs, or fewer than three conditions that both halves have.
+        If there are fewer than two runs, or fewer than three conditions that both halves have.
 
     Notes
     -----
-    The correlation is that of half the data; r_full = 2 r / (1 + r) by Spearman and Brown.
+    The correlation refers to half of the data. The Spearman-Brown formula r_full = 2 r / (1 + r) extends it to all
+    data.
 
     Examples
     --------
@@ -63,20 +64,20 @@ def voxel_reliability(dataset: Dataset) -> Floats:
 
 
 def responsive_voxels(statistic: Image, *, p: float = 0.001) -> nib.Nifti1Image:
-    """Where a statistic (sound > silence) is above 0 beyond chance, as an image of 0 and 1.
+    """Return the mask of voxels where a statistic (sound > silence) is significantly above 0, as an image of 0 and 1.
 
     Parameters
     ----------
     statistic : path or Nifti1Image
-        One volume whose header says its distribution: an AFNI sub-brick `stats+tlrc[sound#0_Tstat]`, or a NIfTI
-        image with an intent. Of F and chi square, which have no sign, both directions count.
+        One volume whose header names its distribution: an AFNI sub-brick `stats+tlrc[sound#0_Tstat]`, or a NIfTI image
+        with an intent. F and chi square have no sign, so both directions count.
     p : float
-        Largest p of a voxel that is kept, one-sided, not corrected.
+        Largest p value of a voxel that is kept, one-sided and uncorrected.
 
     Raises
     ------
     InputError
-        Several volumes, an image without a distribution, or no voxel that passes.
+        If there are several volumes, the image names no distribution, or no voxel passes.
 
     Examples
     --------
@@ -119,25 +120,26 @@ def screen_voxels(
     p: float = 0.001,
     mask: Mask | None = None,
 ) -> Dataset:
-    """Leave out voxels that do not repeat or do not answer to sound; `voxel_report` counts them.
+    """Remove voxels that are unreliable or do not respond to sound; `voxel_report` counts them.
 
-    Choosing voxels so favors no model, but it raises noise ceilings: say so where it is used.
+    This selection favors no model, but it raises noise ceilings: report it where the results are used.
 
     Parameters
     ----------
     dataset : Dataset
-        As `load_patterns` gives it.
+        Patterns as `load_patterns` returns them.
     minimum_reliability : float, optional
-        Smallest correlation between odd and even runs that is kept (`>=`); NaN never is.
+        Smallest correlation between odd and even runs that is kept (`>=`); NaN is never kept.
     sound : path or Nifti1Image, optional
-        The statistic of sound > silence, as `responsive_voxels` takes it, with its `p`.
+        The statistic of sound > silence, as for `responsive_voxels`, with its `p`.
     mask : path, Nifti1Image or list of these
-        The mask the patterns were read with; `sound` needs it.
+        The mask with which the patterns were read; `sound` requires it.
 
     Raises
     ------
     InputError
-        A region would be left without voxels, another grid than the mask's, or nothing to screen by.
+        If a region would be left without voxels, the statistic is on another grid than the mask, or no criterion is
+        given.
     """
     if minimum_reliability is None and sound is None:
         raise InputError("voxel screen: give minimum_reliability, sound, or both")
@@ -165,7 +167,7 @@ def screen_voxels(
 
 
 def _responsive(dataset: Dataset, sound: Image, p: float, mask: Mask | None) -> NDArray[np.bool_]:
-    """Which channels answer to sound."""
+    """Return which channels respond to sound."""
     if mask is None or "voxel" not in dataset.channel_descriptors:
         raise InputError("voxel screen: sound= needs the mask= that the patterns were read with (load_patterns)")
     passed, inside = responsive_voxels(sound, p=p), load_mask(mask)

@@ -1,4 +1,4 @@
-"""Patterns and regions on the cortical surface, for the same RDMs as from volumes."""
+"""Load patterns and regions on the cortical surface, for the same RDM analyses as in volumes."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def load_surface_patterns(
     Parameters
     ----------
     files : name with `{hemi}`, mapping of side to path, SurfaceData, or list of these
-        One a run, as `load_surface` takes them; a map a condition.
+        One file per run, as for `load_surface`, with one map per condition.
     conditions : "sub-brick", path, DataFrame or list
-        "sub-brick": the names of the arrays. Else as in `load_patterns`.
+        "sub-brick" uses the names of the arrays. Other values are as in `load_patterns`.
     rois : Rois or label files, optional
-        As `load_surface_rois` gives them.
+        Regions as `load_surface_rois` returns them.
     mask : surface data of one map, optional
-        Vertices above 0 are read; all by default.
+        Vertices above 0 are read; by default all vertices.
     runs, stimuli, participant, missing
         As in `load_patterns`.
 
     Returns
     -------
     rsatoolbox.data.Dataset
-        As from `load_patterns`, with the channel descriptors `hemisphere`, `vertex` (from 0 in its hemisphere),
-        `voxel` (its number in the mask, left before right) and `roi`, and the descriptor `mesh_vertices`. Vertices that
-        are NaN or constant in a run, as on the medial wall, are left out and counted.
+        As from `load_patterns`, with the channel descriptors `hemisphere`, `vertex` (counted from 0 in its
+        hemisphere), `voxel` (its index in the mask, left before right) and `roi`, and the descriptor `mesh_vertices`.
+        Vertices that are NaN or constant in a run, as on the medial wall, are left out and counted.
 
     Raises
     ------
     InputError
-        As `load_patterns`; meshes that differ.
+        As `load_patterns`, and if meshes differ.
 
     Examples
     --------
@@ -92,18 +92,18 @@ def planned_surface_patterns(
     stimuli: Stimuli | None = None,
     missing: Missing = "error",
 ) -> list[Pattern]:
-    """Which map shows what: the rows that `load_surface_patterns` would give.
+    """Return the rows that `load_surface_patterns` would give, without checking values.
 
     Raises
     ------
     InputError
-        As `load_surface_patterns`, but for what the values show.
+        As `load_surface_patterns`, except for what only values show.
     """
     return plan_patterns(_read(files)[1], conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
 
 
 def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:
-    """The data of each file, all on one mesh, and what their names say of their maps."""
+    """Read the data of each file, all on one mesh, and describe their maps."""
     listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     read = [as_surface(one) for one in listed]
     for one in read[1:]:
@@ -112,5 +112,5 @@ def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[S
 
 
 def _named(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels, or none where they only count."""
+    """Return the labels, or none if they are only numbers."""
     return () if all(label == f"#{k}" for k, label in enumerate(labels)) else tuple(labels)

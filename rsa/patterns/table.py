@@ -1,6 +1,6 @@
-"""Which volume is which pattern: labels, tables and runs become one row a pattern, before any image is read.
+"""Match volumes to patterns: labels, tables and runs give one row per pattern before any image is read.
 
-Nothing here touches voxels, so that `check_patterns` finds a study's mistakes from headers alone.
+This module reads no voxels, so that `check_patterns` finds the mistakes of a study from headers alone.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
 
 
 class Pattern(NamedTuple):
-    """One pattern: volume `volume` of source `source` shows `stimulus_id` in `run`.
+    """Identify one pattern: volume `volume` of source `source` shows `stimulus_id` in `run`.
 
-    A pattern that is missing has source and volume -1.
+    A missing pattern has source and volume -1.
     """
 
     source: int
@@ -54,18 +54,18 @@ class Pattern(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What the header of one image says.
+    """Hold what the header of one image says.
 
     Attributes
     ----------
     name : str
     n_volumes : int
     labels : tuple of str
-        Of the sub-bricks; empty where there are none.
+        Labels of the sub-bricks; empty if there are none.
     statistics : tuple of int
-        Volumes that follow a distribution (t, F, ...) by their code.
+        Volumes whose code names a distribution (t, F, ...).
     regressors : tuple of Regressor
-        What the history or the design of an AFNI bucket says of its coefficients.
+        Regressors that the history or the design of an AFNI bucket lists.
     """
 
     name: str
@@ -83,7 +83,7 @@ def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:
 
 
 def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
-    """The condition of every stimulus id, from a mapping, a table or the path of a `stimuli.tsv`.
+    """Return the condition of every stimulus id, from a mapping, a table or the path of a `stimuli.tsv`.
 
     Examples
     --------
@@ -107,11 +107,11 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
 
 
 def label_patterns(source: Source) -> list[tuple[int, str, str]]:
-    """Volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
+    """Return volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
 
-    Of an AFNI statistics bucket only the coefficients of stimuli are patterns, never t, F, contrasts or terms of
-    the baseline (`stimuli_in` says how they are told apart); of other images those that carry no statistic's code
-    (or all, where all carry one).
+    In an AFNI statistics bucket, only the coefficients of stimuli are patterns, never t, F, contrasts or baseline
+    terms (`stimuli_in` explains how they are distinguished). In other images, patterns are the volumes without a
+    statistic code (or all volumes, if all have one).
 
     Examples
     --------
@@ -123,7 +123,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     Raises
     ------
     InputError
-        No labels, the labels of statistics only, or coefficients that could be stimuli or something else.
+        If the image has no labels, only labels of statistics, or coefficients that could be stimuli or something else.
     """
     labels = source.labels
     if not any(label.strip() for label in labels):
@@ -138,7 +138,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
             f"patterns: {source.name} holds statistics and no '#n_Coef' sub-brick; found "
             f"{some(labels)}; run 3dDeconvolve without -nocoef/-nobucket, or give conditions="
         )
-    # A file of t values only is taken as it is: they may well be the patterns.
+    # A file with only t values is accepted, because t values can be the patterns.
     skip = source.statistics if len(source.statistics) < source.n_volumes else ()
     return [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels) if volume not in skip]
 
@@ -146,7 +146,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
 def _table_patterns(
     table: pd.DataFrame, source: Source, run: str | None, known: Mapping[str, str]
 ) -> list[tuple[int, str, str, str | None]]:
-    """Rows of a conditions table that belong to one image: volume, stimulus, condition, run if said."""
+    """Return the rows of a conditions table for one image: volume, stimulus, condition, and run if given."""
     what = "conditions table"
     if run is not None and "run" in table.columns:
         has = sorted(set(table["run"].map(_plain)))
@@ -192,18 +192,18 @@ def _volume(text: str, source: Source) -> int:
 
 
 def _plain(run: object) -> str:
-    """The text of a number; the 1.0 that a table with gaps makes of 1 is 1 again."""
+    """Return a number as text; a table with gaps turns 1 into 1.0, which becomes 1 again."""
     return re.sub(r"\.0$", "", str(run).strip())
 
 
 def _runs_of_sources(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str | None], list[str]]:
-    """The run of each file, and the run of each volume when one file holds several."""
+    """Return the run of each file, and the run of each volume if one file holds several runs."""
     if runs is None:
         return ([None], []) if len(sources) == 1 else ([str(k + 1) for k in range(len(sources))], [])
     names = [_plain(run) for run in runs]
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice and any(source.n_volumes > 1 for source in sources):  # a file a condition shares its run
+        if twice and any(source.n_volumes > 1 for source in sources):  # files with one condition each share a run
             raise InputError(f"patterns: run {some(twice)} is given to more than one file; each file is a run")
         return list(names), []
     if len(sources) == 1 and len(names) == sources[0].n_volumes:
@@ -215,7 +215,7 @@ def _runs_of_sources(sources: Sequence[Source], runs: Runs | None) -> tuple[list
 
 
 def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
-    """What `conditions` says about source k: 'sub-brick', a table, or a label for each volume."""
+    """Return what `conditions` says about source k: 'sub-brick', a table, or one label per volume."""
     if isinstance(conditions, (str, Path, pd.DataFrame)):
         labelled = isinstance(conditions, str) and conditions == "sub-brick"
         return "sub-brick" if labelled else read_table(conditions, "conditions")
@@ -244,12 +244,12 @@ def plan_patterns(
     stimuli: Stimuli | None = None,
     missing: str = "error",
 ) -> list[Pattern]:
-    """One row a pattern, in order of run and volume; gaps are refused or kept as rows without a volume.
+    """Plan one row per pattern, sorted by run and volume; gaps are refused or kept as rows without a volume.
 
     Parameters
     ----------
     sources, conditions, runs, stimuli, missing
-        As in `load_patterns`, with the headers in place of the images.
+        As in `load_patterns`, with headers in place of images.
 
     Examples
     --------
@@ -260,8 +260,8 @@ def plan_patterns(
     Raises
     ------
     InputError
-        Labels, tables, runs and volumes that do not fit each other; an unknown stimulus; a stimulus twice in
-        a run; fewer than 3; one missing in a run with `missing="error"`.
+        If labels, tables, runs and volumes do not fit each other, a stimulus is unknown, occurs twice in a run or is
+        missing from a run (with `missing="error"`), or there are fewer than 3 stimuli.
     """
     known = conditions_of(stimuli)
     file_runs, volume_runs = _runs_of_sources(sources, runs)
@@ -287,7 +287,7 @@ def plan_patterns(
 
 
 def _say_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
-    """Warn where a table without runs serves several images: were their orders different, patterns would be mixed."""
+    """Warn if a table without runs is used for several images: if their orders differ, patterns are mixed up."""
     if len(sources) < 2 or (isinstance(conditions, str) and conditions == "sub-brick"):
         return
     if isinstance(conditions, str | Path | pd.DataFrame) and "run" not in read_table(conditions, "conditions").columns:
@@ -316,9 +316,9 @@ def _source_rows(
 
 
 def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:
-    """The condition of each stimulus from the stimuli table, unless all rows are named by condition.
+    """Take the condition of each stimulus from the stimuli table, unless all rows are named by condition.
 
-    Single trials `cat_anna#0`, `cat_anna#1` are then the stimulus `cat_anna`, twice.
+    Single trials `cat_anna#0`, `cat_anna#1` then become the stimulus `cat_anna`, twice.
     """
     by_condition = set(known.values()) - set(known)
     if not known or all(_untried(row) in by_condition for row in rows):
@@ -326,7 +326,7 @@ def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Seq
     rows = [row if row.stimulus_id in known else row._replace(stimulus_id=_untried(row)) for row in rows]
     unknown = [row for row in rows if row.stimulus_id not in known]
     if unknown:
-        # Among volumes named by condition, what is neither is at fault, not the first condition.
+        # If other volumes are named by condition, the name that is neither is reported, not the first condition.
         strange = [row for row in unknown if row.stimulus_id not in by_condition]
         row = (strange or unknown)[0]
         raise InputError(
@@ -338,7 +338,7 @@ def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Seq
 
 
 def _untried(row: Pattern) -> str:
-    """The name without the number of a trial."""
+    """Return the name without its trial number."""
     return re.sub(r"#\d+$", "", row.stimulus_id)
 
 
@@ -360,9 +360,9 @@ def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
 
 
 def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
-    """What is missing: a condition absent from a run, or a stimulus where runs share stimuli.
+    """Find what is missing: a condition absent from a run, or a stimulus if runs share stimuli.
 
-    Where no stimulus comes in two runs (every trial its own token), only whole conditions can be missing.
+    If no stimulus occurs in two runs (each trial has its own token), only whole conditions can be missing.
     """
     runs = list(dict.fromkeys(row.run for row in rows))
     condition_of = {row.stimulus_id: row.condition for row in rows}
@@ -375,7 +375,7 @@ def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
             if (stimulus, run) not in there
         ]
     has = {(row.condition, row.run) for row in rows}
-    token = {condition: stimulus for stimulus, condition in reversed(condition_of.items())}  # any that exists
+    token = {condition: stimulus for stimulus, condition in reversed(condition_of.items())}  # any token that exists
     return [
         Pattern(-1, -1, token[condition], condition, run)
         for run in runs

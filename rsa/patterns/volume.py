@@ -1,4 +1,4 @@
-"""Brain patterns: conditions x runs x voxels from images, with every voxel that was left out counted."""
+"""Load brain patterns (conditions x runs x voxels) from images, and count every voxel that is left out."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def load_patterns(
     Parameters
     ----------
     files : path, Nifti1Image, or list of these
-        One image a run, or one image with all patterns. NIfTI and AFNI names as `load_image` takes them.
+        One image per run, or one image with all patterns, as NIfTI or AFNI names that `load_image` accepts.
     mask : path, Nifti1Image or list of these
-        Voxels to read, on the grid of the images; of several masks those that all have.
+        Voxels to read, on the grid of the images; with several masks, the voxels that all of them include.
     conditions : "sub-brick", path, DataFrame, list of str, or a list of these with one entry a file
-        "sub-brick": the labels of the volumes; of an AFNI statistics bucket only `name#n_Coef`, as `name`.
-        A TSV or DataFrame: columns `stimulus_id` and/or `condition`, optionally `volume` (from 0; other
-        volumes are left out) and `run`. A list: one label a volume.
+        "sub-brick" uses the labels of the volumes; in an AFNI statistics bucket only `name#n_Coef`, as `name`. A TSV
+        or DataFrame has columns `stimulus_id` and/or `condition`, and optionally `volume` (from 0; other volumes are
+        left out) and `run`. A list has one label per volume.
     rois : Rois, path, Nifti1Image or mapping of name to mask, optional
         Regions that label the voxels.
     runs : sequence or array, optional
-        The run of each file, or of each volume when there is one file. Default: files are runs 1, 2, ...
+        The run of each file, or of each volume if there is one file. By default files are runs 1, 2, ...
     stimuli : mapping or DataFrame or path of `stimuli.tsv`, optional
         The condition of each stimulus_id; labels are then stimulus ids, or all of them conditions.
     participant : str, optional
     missing : {"error", "nan"}
-        What to do when a condition (or a stimulus, where runs share stimuli) is absent from a run or its
-        volume is all NaN or all 0: refuse, or keep it as a row of NaN.
+        What to do if a condition (or a stimulus, where runs share stimuli) is absent from a run, or if its volume is
+        all NaN or all 0: refuse, or keep it as a row of NaN.
 
     Returns
     -------
@@ -67,16 +67,15 @@ def load_patterns(
         measurements : float64, (n_patterns, n_voxels_kept).
         obs_descriptors : `stimulus_id`, `condition`, `run`, all str.
         channel_descriptors : `voxel` (index among the mask's voxels in C order), `roi` ('' where none).
-        descriptors : `participant`, `mask_voxels`, `volumes_left_out`, and the counts `voxel_report` shows.
-        Voxels that are NaN or infinite in any pattern, or constant over the patterns of any run, are left
-        out.
+        descriptors : `participant`, `mask_voxels`, `volumes_left_out`, and the counts that `voxel_report` shows.
+        Voxels that are NaN or infinite in any pattern, or constant over the patterns of any run, are left out.
 
     Raises
     ------
     InputError
-        Grids that differ, an empty mask or one with NaN, an ROI without voxels in the mask, labels, volumes,
-        runs and files that do not fit, an unknown stimulus, one that comes twice in a run or is missing,
-        fewer than 3.
+        If grids differ; the mask is empty or contains NaN; an ROI has no voxels in the mask; labels, volumes, runs and
+        files do not fit each other; a stimulus is unknown, occurs twice in a run or is missing; or there are fewer
+        than 3 stimuli.
 
     Examples
     --------
@@ -108,7 +107,7 @@ def patterns_in(
     missing: Missing,
     participant: str | None,
 ) -> Dataset:
-    """The data set of patterns `(n_patterns, n_inside)` that were read at the places where `inside` is True."""
+    """Build the data set of patterns `(n_patterns, n_inside)` that were read where `inside` is True."""
     absent = _absent(measured, plan, sources, missing)
     run = np.array([row.run for row in plan])
     nan, constant = _unusable(measured[~absent], run[~absent])
@@ -121,7 +120,7 @@ def patterns_in(
         "participant": participant or "",
         "mask_voxels": int(inside.sum()),
         "volumes_left_out": sum(s.n_volumes for s in sources) - sum(row.source >= 0 for row in plan),
-        "voxel_counts": json.dumps(counts),  # a str: rsatoolbox hashes descriptors when it merges data sets
+        "voxel_counts": json.dumps(counts),  # a str, because rsatoolbox hashes descriptors when it merges data sets
     }
     return Dataset(
         measured[:, keep],
@@ -146,12 +145,12 @@ def check_patterns(
     participant: str | None = None,
     missing: Missing = "error",
 ) -> list[str]:
-    """What is wrong with the arguments of `load_patterns`, from headers, tables, mask and ROI images alone.
+    """Check the arguments of `load_patterns` from headers, tables, mask and ROI images alone.
 
     Returns
     -------
     list of str
-        One line a problem; empty when nothing is wrong.
+        One line per problem; empty if there is none.
     """
     problems: list[str] = []
     who = f"participant {participant}: " if participant else ""
@@ -173,7 +172,7 @@ def check_patterns(
         except InputError as error:
             problems.append(f"{who}{error}")
     try:
-        # With a file missing, the run count would be wrong for that reason alone.
+        # If a file is missing, the run count is wrong for that reason alone.
         if sources and len(sources) == len(images):
             plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
     except InputError as error:
@@ -194,31 +193,31 @@ def planned_patterns(
     stimuli: Stimuli | None = None,
     missing: Missing = "error",
 ) -> list[Pattern]:
-    """Which volume shows what, from headers and tables alone: the rows that `load_patterns` would read.
+    """Return the rows that `load_patterns` would read, from headers and tables alone.
 
     Raises
     ------
     InputError
-        As `load_patterns`, but for what only the values of images show.
+        As `load_patterns`, except for what only the values of images show.
     """
     sources = [source_of(image, None) for image in _listed(files)]
     return plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
 
 
 def voxel_report(dataset: Dataset) -> pd.DataFrame:
-    """How many voxels each region has, and why some were left out.
+    """Count the voxels of each region, and the voxels left out by reason.
 
     Returns
     -------
     DataFrame
-        A row "mask" and a row an ROI: `roi`, `voxels`, `outside_mask`, `dropped_nan` (NaN or infinite in any
-        pattern), `dropped_constant` (over the patterns of any run), `kept`; after `screen_voxels` also
+        A row "mask" and one row per ROI: `roi`, `voxels`, `outside_mask`, `dropped_nan` (NaN or infinite in any
+        pattern), `dropped_constant` (constant over the patterns of any run), `kept`; after `screen_voxels` also
         `dropped_unreliable`.
 
     Raises
     ------
     InputError
-        The data set was not made by `load_patterns`.
+        If the data set was not made by `load_patterns`.
     """
     if "voxel_counts" not in dataset.descriptors:
         raise InputError("voxel report: the data set carries no voxel counts; make it with load_patterns")
@@ -237,7 +236,7 @@ def _listed(files: Image | Sequence[Image]) -> list[Image]:
 
 
 def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
-    """What the header of an image says of its volumes; the image must be on the grid of the mask."""
+    """Describe the volumes of an image from its header; the image must be on the grid of the mask."""
     info = image_info(image)
     name = str(info.path or "image in memory") if isinstance(image, nib.Nifti1Image) else str(image)
     if mask is not None:
@@ -250,7 +249,7 @@ def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
 
 
 def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:
-    """The regions on the mask's grid, each with a voxel in it."""
+    """Return the regions on the mask's grid, each with at least one voxel in it."""
     if rois is None:
         return None
     read = rois if isinstance(rois, Rois) else load_rois(rois)
@@ -263,7 +262,7 @@ def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti
 
 
 def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) -> Floats:
-    """Patterns (n_patterns, n_mask_voxels), NaN where there is no volume; one image in memory at a time."""
+    """Read patterns (n_patterns, n_mask_voxels), NaN where there is no volume, one image at a time."""
     measured = np.full((len(plan), int(inside.sum())), np.nan)
     for k, image in enumerate(images):
         rows = [i for i, row in enumerate(plan) if row.source == k]
@@ -274,7 +273,7 @@ def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) ->
 
 
 def _absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing) -> Booleans:
-    """Which rows hold no pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
+    """Find rows without a pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
     absent: Booleans = np.isnan(measured).all(axis=1) | (measured == 0).all(axis=1)
     for i in np.flatnonzero(absent).tolist():
         row = plan[i]
@@ -289,7 +288,7 @@ def _absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source]
 
 
 def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
-    """Voxels that are not finite in some pattern, and voxels constant over the patterns of some run."""
+    """Find voxels that are not finite in some pattern, and voxels that are constant over the patterns of some run."""
     nan: Booleans = np.any(~np.isfinite(measured), axis=0)
     constant = np.zeros(measured.shape[1], bool)
     groups = [measured[run == r] for r in np.unique(run)]

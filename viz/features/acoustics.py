@@ -1,4 +1,4 @@
-"""One sound through the acoustic models, as the baselines of a study see it."""
+"""Plot one sound through the acoustic models that serve as baselines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _ticks(axes: Axes, centers: NDArray[np.float64], hertz: tuple[int, ...]) -> 
 
 
 def _modulation(axes: Axes, found: NDArray[np.float32]) -> Any:
-    """Downward sweeps to the left, upward ones to the right."""
+    """Plot downward sweeps on the left and upward sweeps on the right."""
     from brainmap.features.sounds.cochlea import RATES, SCALES
 
     both = np.concatenate([found[0, ::-1], found[1]]).T
@@ -54,12 +54,12 @@ def _modulation(axes: Axes, found: NDArray[np.float32]) -> Any:
 
 @styled
 def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
-    """A sound through waveform envelope, mel spectrogram, MFCC, cochleagram and modulation spectrum.
+    """Plot a sound's waveform envelope, mel spectrogram, MFCCs, cochleagram and modulation spectrum.
 
     Parameters
     ----------
     wave : array (t,) or (1, 1, t)
-        At least half a second.
+        The waveform, at least half a second long.
     rate : int [Hz]
     title : str
 
@@ -70,7 +70,7 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
     Raises
     ------
     InputError
-        Not one waveform, or a shorter one.
+        If the input is not one waveform, or is too short.
     """
     from brainmap.features.activations import acoustics
     from brainmap.features.sounds import cochlea

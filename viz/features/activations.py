@@ -1,4 +1,4 @@
-"""What every layer says to every word."""
+"""Plot how the units of every layer respond to every condition."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from brainmap.viz.style import MUTED, SOFT, bare, colormap, headline, styled
 
 
 def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
-    """Units `(n_items, n_units)` as z-scores of their means over conditions, sorted by the condition they prefer.
+    """Z-score the condition means of units `(n_items, n_units)`, sorted by the condition they prefer.
 
     Returns
     -------
     scores, names : array `(n_conditions, n_units)` and list of str
-        Units that never differ are left out.
+        Units with constant activation are left out.
 
     Examples
     --------
@@ -39,20 +39,20 @@ def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> 
 
 @styled
 def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: str = "") -> Figure:
-    """Every layer's units by every condition: mean activation over its sounds, z-scored over conditions.
+    """Plot mean activation of every layer's units for every condition, z-scored over conditions.
 
-    How to read it: units (from left to right) are sorted by the condition they prefer, so that a layer whose units tell
-    the conditions apart shows a warm staircase on a pale ground; broad bands are units that follow what many
-    conditions share, such as their loudness.
+    Units (from left to right) are sorted by the condition they prefer. A layer whose units distinguish the conditions
+    shows a warm staircase on a pale ground; broad bands are units that respond to what many conditions share, such as
+    their loudness.
 
     Parameters
     ----------
     acts : object with `layers`, `conditions`, `network` and arrays `acts[layer]` (n_items, ...)
-        What `features.extract_activations` gives.
+        Activations as `features.extract_activations` returns them.
     columns : int
-        Layers a row.
+        Layers per row.
     most : int
-        Units shown of a layer, evenly spaced where it has more.
+        Largest number of units shown per layer; they are evenly spaced if the layer has more.
     title : str
         Title of the figure.
 
@@ -63,7 +63,7 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     Raises
     ------
     InputError
-        Only one condition.
+        If there is only one condition.
     """
     conditions = [str(c) for c in acts.conditions]
     n = len(set(conditions))

@@ -1,4 +1,4 @@
-"""Which class listens where in every word, and how much of a word it covers."""
+"""Plot where in every word each class finds evidence, and how much of the word that evidence covers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, h
 
 
 def mean_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
-    """Mean map of class j on the sounds of class i, in time bins `(n_classes, n_classes, bins)`; NaN where none.
+    """Average the maps of class j on the sounds of class i in time bins `(n_classes, n_classes, bins)`; NaN if none.
 
-    Maps of height and width are averaged over height.
+    Two-dimensional maps are averaged over height.
     """
     own = own_class(sounds.conditions, cams.class_names)
     courses = [np.asarray(one, dtype=np.float32) for one in cams.maps]
@@ -27,19 +27,19 @@ def mean_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.floa
 
 @styled
 def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str = "") -> Figure:
-    """Every class's mean map over the sounds of every word: rows are what was said, columns who listens.
+    """Plot every class's mean map over the sounds of every word: rows are spoken words, columns are classes.
 
-    How to read it: a warm diagonal and pale rest mean that only the class that was said finds evidence for itself; a
-    cell that is warm on one side only shows when in the word that evidence comes.
+    A warm diagonal on a pale ground means that only the spoken class finds evidence for itself. A cell that is warm in
+    one part shows when in the word that evidence occurs.
 
     Parameters
     ----------
     sounds : object with `conditions`, and `rate` [Hz] where the maps lie over samples
-        What `features.load_sounds` gives.
+        Sounds as `features.load_sounds` returns them.
     cams : object with `maps` (n, n_classes, t) or (n, n_classes, h, w), signed, and `class_names`
-        What `features.class_activation_maps` gives.
+        Maps as `features.class_activation_maps` returns them.
     bins : int
-        Time steps in a cell; time runs from left to right within each.
+        Time steps per cell; time runs from left to right within each cell.
     title : str
         Title of the figure.
 
@@ -50,7 +50,7 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     Raises
     ------
     InputError
-        A condition is none of the classes.
+        If a condition is not one of the classes.
     """
     mean = mean_attention(sounds, cams, bins=bins)
     names = [str(c) for c in cams.class_names]
@@ -93,23 +93,24 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
 
 
 def _length(sounds: Any, cams: Any) -> str:
-    """The time a cell spans, where maps lie over the samples of the sounds."""
+    """Return the duration that a cell spans, if maps lie over the samples of the sounds."""
     length, rate = np.shape(cams.maps)[-1], getattr(sounds, "rate", None)
     return f", 0 to {length / rate:g} s" if rate and getattr(sounds, "n_samples", None) == length else ""
 
 
 @styled
 def plot_cover(cover: Any, *, title: str = "") -> Figure:
-    """How much of each word its own class covers, against the other classes, and the whole matrix.
+    """Plot how much of each word its own class covers, compared with the other classes, and the whole matrix.
 
-    Left, a row a word: its own class (filled) and the mean of all others (open), joined by a line; words are sorted by
-    the difference. Right, the mean cover of every class (columns) on every word (rows): a dark diagonal on a pale
-    ground is attention that is spread over the word for the class that was said, and for no other.
+    The left panel has one row per word: its own class (filled) and the mean of all other classes (open), joined by a
+    line; words are sorted by the difference. The right panel shows the mean cover of every class (columns) on every
+    word (rows). A dark diagonal on a pale ground means that attention is spread over the word for the spoken class and
+    for no other class.
 
     Parameters
     ----------
     cover : object with `table`, `matrix`, `class_names`, `own`, `others`, `p`, `n_words`, `measure`, `method`, `layer`
-        What `features.attention_cover` gives.
+        Result of `features.attention_cover`.
     title : str
         Title of the figure.
 
@@ -152,7 +153,7 @@ def _draw_pairs(axes: Axes, table: Any) -> None:
         table["others"], rows, s=26, facecolor="white", edgecolor=ACCENT, lw=1.3, zorder=2, label="all other classes"
     )
     axes.set_yticks(rows, list(table["word"]))
-    axes.set_ylim(-1.7, len(table) - 0.3)  # the legend has the lowest row
+    axes.set_ylim(-1.7, len(table) - 0.3)  # the lowest row holds the legend
     axes.set_xlim(0, max(1.0, float(table[["own", "others"]].max().max()) * 1.02))
     axes.grid(axis="x", color="#eceff1", lw=0.7)
     axes.legend(

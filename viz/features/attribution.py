@@ -1,4 +1,4 @@
-"""What each moment, and each band of frequencies, of a sound does to a class: attributions of several methods."""
+"""Plot attributions of several methods: how each moment and frequency band of a sound affects a class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOWEST = 60.0  # Hz, as in the spectrogram
 
 
 def _rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
-    """Rows of an attribution that belong to the chosen sounds, by their ids."""
+    """Return the rows of an attribution that belong to the chosen sounds, by their ids."""
     ids = list(found.items)
     wanted = [str(sounds.items[i]) for i in chosen]
     missing = [name for name in wanted if name not in ids]
@@ -32,7 +32,7 @@ def _rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int
 
 
 def _place(found: Any, row: int, condition: str) -> int:
-    """Which of an item's maps to show: that of its own class where there is one, else of the largest logit."""
+    """Choose which map of an item to show: that of its own class, else that of the class with the largest logit."""
     names = found.names(row)
     if condition in names:
         return int(names.index(condition))
@@ -40,7 +40,7 @@ def _place(found: Any, row: int, condition: str) -> int:
 
 
 def _shown(found: Any, row: int, condition: str) -> NDArray[np.float32]:
-    """The map (c, t) or (c, h, w) to show of an item."""
+    """Return the map (c, t) or (c, h, w) of an item to show."""
     return np.asarray(found.maps[row, _place(found, row, condition)], dtype=np.float32)
 
 
@@ -57,7 +57,7 @@ def _columns(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> 
 
 
 def _signed_fill(axes: Axes, span: Span, limit: float, *, signed: bool) -> None:
-    """The span between lowest and highest value in each bin, orange above zero and blue below."""
+    """Fill the span between the lowest and highest value in each bin, orange above zero and blue below."""
     low, high = span
     time = np.linspace(0, 1, len(low))
     axes.axhline(0, color="#d3d9de", lw=0.6, zorder=0)
@@ -74,18 +74,18 @@ def _name_row(axes: Axes, name: str) -> None:
 def plot_attribution(
     sounds: Any, results: Sequence[Any], *, items: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
-    """Sounds over the maps of several methods: a column a sound, a row a method.
+    """Plot sounds over the maps of several methods, one column per sound and one row per method.
 
-    Orange speaks for the class, blue against it. A row has one scale, so that its sounds can be compared; rows have
-    scales of their own, as the units of methods differ. Each panel shows the lowest and highest value of the map in
-    each of 320 spans of time; the largest hundredth of them is cut.
+    Orange is evidence for the class, blue is evidence against it. All sounds of a row share one scale and can be
+    compared; each row has its own scale, because methods differ in units. Each panel shows the lowest and highest
+    value of the map in each of 320 time bins; the largest 1 % of values are clipped.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
-        What `features.load_sounds` gives.
+        Sounds as `features.load_sounds` returns them.
     results : sequence of objects with `maps`, `items`, `names`, `targets`, `logits`, `method`
-        What `features.attribute` gives, for the same sounds. Of several classes the sound's own is shown.
+        Results of `features.attribute` for the same sounds. If there are several classes, the sound's own is shown.
     items : sequence of int, optional
         Rows of `sounds` to show; by default the first three.
     title : str
@@ -98,7 +98,7 @@ def plot_attribution(
     Raises
     ------
     InputError
-        No attributions, maps of inputs that are no waveforms, or none of a sound.
+        If there are no attributions, the maps belong to inputs other than waveforms, or a sound has no map.
     """
     results = list(results)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
@@ -134,7 +134,7 @@ def plot_attribution(
 def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
     axes.set_xticks(np.linspace(0, width, 3), [f"{s:g}" for s in np.round(np.linspace(0, seconds, 3), 3)], fontsize=7)
     first, _, last = axes.get_xticklabels()
-    first.set_horizontalalignment("left")  # so that neighbors do not meet
+    first.set_horizontalalignment("left")  # keeps the labels of neighboring panels apart
     last.set_horizontalalignment("right")
     axes.tick_params(axis="x", length=2, pad=2, colors=MUTED)
     axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
@@ -142,14 +142,14 @@ def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
 
 @styled
 def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = None, title: str = "") -> Figure:
-    """What a logit loses when a band of frequencies is taken out for a moment, below the spectrogram of the sound.
+    """Plot the drop of a logit when a frequency band is removed for a moment, below the spectrogram of the sound.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
-        What `features.load_sounds` gives.
+        Sounds as `features.load_sounds` returns them.
     found : object with `maps` (n_items, n_classes, n_bands, t) and `bands` (n_bands, 2) [Hz]
-        What `features.attribute(..., method="occlusion", bands=...)` gives.
+        Result of `features.attribute(..., method="occlusion", bands=...)`.
     items : sequence of int, optional
         Rows of `sounds` to show; by default the first three.
     title : str
@@ -163,7 +163,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     Raises
     ------
     InputError
-        Attributions without bands, or none of a sound.
+        If the attributions have no bands, or a sound has no map.
     """
     if getattr(found, "bands", None) is None:
         raise InputError("plot_occlusion: these attributions have no bands; use method='occlusion', bands='mel'")

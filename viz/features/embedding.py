@@ -1,4 +1,4 @@
-"""Sounds as points: layers side by side, in colors and marks that readers tell apart whatever colors they see."""
+"""Plot sounds as points: layers side by side, in colors and markers that remain distinct for color-blind readers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from matplotlib.lines import Line2D
 from brainmap.errors import InputError
 from brainmap.viz.style import INK, MUTED, bare, headline, styled
 
-# Eight colors that remain apart for readers without red, green or blue cones (Okabe & Ito), darkened where they are
-# lost on white; eight marks a color, so that 64 conditions are told apart.
+# Eight colors that remain distinct for readers without red, green or blue cones (Okabe & Ito), darkened where they
+# would be hard to see on white. With eight markers, they distinguish 64 conditions.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#b8860b", "#cc79a7", "#56b4e9", "#3a3f44", "#8c4a1d")
 MARKS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
 def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A color and a mark for each condition, in the order in which they first occur.
+    """Assign a color and a marker to each condition, in the order of first occurrence.
 
     Raises
     ------
     InputError
-        More than 64 conditions.
+        If there are more than 64 conditions.
 
     Examples
     --------
@@ -42,21 +42,21 @@ def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 @styled
 def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = None, title: str = "") -> Figure:
-    """Sounds as points in the plane of each layer, side by side.
+    """Plot sounds as points in the plane of each layer, side by side.
 
-    A condition has one color and mark in all panels, and its name in the middle of its points. Distances of principal
-    components are true as far as their share of the variance goes; the axes of t-SNE carry no units and its far
-    distances no meaning, which the panels say.
+    A condition has the same color and marker in all panels, and its name at the median of its points. Distances
+    between principal components are accurate only to the extent of their share of the variance. The axes of t-SNE have
+    no units and its large distances no meaning; the panels say so.
 
     Parameters
     ----------
     embeddings : Embedding or sequence of them
-        What `features.embed` gives; of the same items.
+        Results of `features.embed` for the same items.
     columns : int
-        Panels a row.
+        Panels per row.
     label : bool, optional
-        Names at the middles (medians) of conditions; by default up to 20 conditions of several items. One
-        that would lie on another is left out.
+        Whether to write names at the medians of conditions; by default for up to 20 conditions with several items
+        each. A name that would overlap another is left out.
     title : str
 
     Returns
@@ -66,7 +66,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     Raises
     ------
     InputError
-        No embedding, one of a single component, or more than 64 conditions.
+        If there is no embedding, one has a single component, or there are more than 64 conditions.
 
     References
     ----------
@@ -129,7 +129,7 @@ def _draw_points(axes: Axes, one: Any, styles: dict[str, tuple[str, str]], named
 
 
 def _draw_names(axes: Axes, points: Any, conditions: Any, styles: dict[str, tuple[str, str]]) -> None:
-    """Names at the middles of their points; one that would lie on another is left to the legend."""
+    """Write names at the medians of their points; a name that would overlap another appears only in the legend."""
     span = np.ptp(points, axis=0) + 1e-12
     placed: list[Any] = []
     for name, (color, _) in styles.items():

@@ -1,4 +1,4 @@
-"""What drives units in real sounds, and which sounds are neighbors in a layer."""
+"""Plot which real sounds drive units, and which sounds are neighbors in a layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brainmap.errors import InputError
 from brainmap.viz.features.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, headline, layer_colors, styled
 
-_SPECTROGRAM = 400  # samples; a shorter crop shows nothing in a spectrogram
+_SPECTROGRAM = 400  # samples; a spectrogram of a shorter crop shows nothing
 
 
 @styled
@@ -26,21 +26,21 @@ def plot_exemplars(
     spectrograms: bool | None = None,
     title: str = "",
 ) -> Figure:
-    """The stretches of sounds that drive units most: a row a unit, the strongest first.
+    """Plot the sound segments that drive units most, one row per unit, the strongest first.
 
-    Every panel is exactly what the unit's receptive field saw, with its word and when it was heard. Gray parts of a
-    waveform's panel lie beyond the sound. Pictures (2-D networks) are drawn as they are.
+    Every panel shows exactly the unit's receptive field, with its word and time. Gray parts of a waveform panel lie
+    beyond the sound. Pictures (2-D networks) are drawn unchanged.
 
     Parameters
     ----------
     exemplars : Exemplars
-        What `features.find_exemplars` gives.
+        Result of `features.find_exemplars`.
     units : sequence of int, optional
-        By default the first eight that some sound drives.
+        Units to show; by default the first eight that some sound drives.
     most : int
-        Crops a unit.
+        Crops per unit.
     spectrograms : bool, optional
-        Under the waveforms; by default where crops have at least 400 samples.
+        Whether to add spectrograms under the waveforms; by default if crops have at least 400 samples.
     title : str
 
     Returns
@@ -50,7 +50,7 @@ def plot_exemplars(
     Raises
     ------
     InputError
-        A unit without exemplars, or none at all.
+        If a unit, or every unit, has no exemplars.
     """
     alive = [unit for unit in exemplars.units if unit not in exemplars.dead]
     chosen = list(units) if units is not None else alive[:8]
@@ -111,7 +111,7 @@ def _caption(row: Any) -> str:
 def _draw_crop(axes: Axes, wave: Any, row: Any) -> None:
     if len(wave) >= 64:
         draw_wave(axes, wave, bins=160)
-    else:  # so few samples that each can be seen
+    else:  # so few samples that each one is visible
         axes.plot(
             np.linspace(0, 1, len(wave)),
             wave / max(float(np.abs(wave).max()), 1e-12),
@@ -137,18 +137,18 @@ def plot_neighbors(
     items: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """How often a sound's neighbors are of its own condition, space by space, and the neighbors of some sounds.
+    """Plot how often a sound's neighbors share its condition in each space, and the neighbors of some sounds.
 
     Parameters
     ----------
     neighbors : Neighbors
-        What `features.nearest_neighbors` gives.
+        Result of `features.nearest_neighbors`.
     sounds : object with `waveforms` (n, 1, t) and `rate`
-        The same items.
+        Waveforms of the same items.
     spaces : sequence of str, optional
         Two spaces whose neighbors are shown; by default the first and the best.
     items : sequence of str, optional
-        Whose neighbors are shown; by default the first of four conditions.
+        Items whose neighbors are shown; by default the first item of four conditions.
     title : str
 
     Returns
@@ -158,7 +158,7 @@ def plot_neighbors(
     Raises
     ------
     InputError
-        An unknown space or item.
+        If a space or item is unknown.
     """
     overall = neighbors.precision[neighbors.precision["condition"] == "all"].set_index("space")["precision"]
     best = str(overall.idxmax()) if overall.notna().any() else neighbors.spaces[-1]

@@ -1,4 +1,4 @@
-"""Whether maps can be believed: deletion and insertion, weights drawn anew, and where networks place words."""
+"""Plot how faithful maps are: deletion and insertion, weight randomization, and localization of words."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def _band(axes: Axes, x: NDArray[Any], courses: NDArray[Any], color: str, label:
 
 @styled
 def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
-    """Deletion and insertion curves of several methods, against random orders.
+    """Plot deletion and insertion curves of several methods against random orders.
 
-    A good map makes the class fall early under deletion and rise early under insertion. Lines are means over sounds,
-    bands their 95 % intervals, and the number behind a name is the area under its curve.
+    With a faithful map, the class score falls early under deletion and rises early under insertion. Lines are means
+    over sounds, bands are 95 % intervals, and the number after a name is the area under its curve.
 
     Parameters
     ----------
     results : mapping of str to Curves, or to a sequence of Curves
-        For each method what `features.deletion_curves` gives, for one order or both.
+        Results of `features.deletion_curves` for each method, for one order or both.
     title : str
         Title of the figure.
 
@@ -54,7 +54,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
 
     Raises
     ------
-    InputError
+    If there are no curves, too many methods to distinguish, or scores of different kinds in one panel.
         No curves, too many methods to tell apart, or scores of different kinds in one panel.
     """
     listed = [
@@ -80,7 +80,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         axes.set_title(f"{order.capitalize()} ({better})", fontsize=9.5, loc="left")
         axes.set_xlabel(f"share {'replaced by ' + filled if order == 'deletion' else 'put back into ' + filled}")
         axes.set_xlim(0, 1)
-        if score == "probability":  # an interval may reach beyond, a probability cannot
+        if score == "probability":  # an interval may reach beyond 0 and 1, a probability cannot
             axes.set_ylim(0, 1)
         axes.legend(
             fontsize=7,
@@ -95,15 +95,15 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
 
 @styled
 def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
-    """How alike maps stay while layers, from the top to the bottom, lose what they learned.
+    """Plot how similar maps remain while layers are randomized from the top to the bottom.
 
-    A method whose line stays high shows the sound more than the network. Bands reach from the 5th to the 95th
+    A method whose line stays high reflects the sound more than the network. Bands reach from the 5th to the 95th
     percentile over sounds.
 
     Parameters
     ----------
     results : sequence of Randomization
-        What `features.cascading_randomization` gives for one network, one a method.
+        Results of `features.cascading_randomization` for one network, one per method.
     title : str
         Title of the figure.
 
@@ -114,7 +114,7 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     Raises
     ------
     InputError
-        No results, or of different layers.
+        If there are no results, or they have different layers.
     """
     results = list(results)
     colors = _line_colors([one.method for one in results], "plot_randomization")
@@ -144,13 +144,13 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
 def plot_localization(
     sounds: Any, table: pd.DataFrame, *, items: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
-    """Where words are and where networks place them: some sounds, and the errors of all.
+    """Plot where words are and where networks locate them: some sounds, and the errors of all sounds.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
     table : DataFrame
-        What `features.localize` gives for these sounds.
+        Result of `features.localize` for these sounds.
     items : sequence of int, optional
         Sounds to show; by default four, spread over the set.
     title : str
@@ -163,7 +163,7 @@ def plot_localization(
     Raises
     ------
     InputError
-        Sounds that the table does not know.
+        If the table lacks a sound.
     """
     chosen = list(items) if items is not None else list(np.linspace(0, len(sounds.items) - 1, 4).astype(int))
     missing = [sounds.items[i] for i in chosen if sounds.items[i] not in set(table["stimulus_id"])]

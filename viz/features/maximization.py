@@ -1,4 +1,4 @@
-"""What maximization teaches, as pictures: saturation of a softmax, patterns across networks, metamers."""
+"""Plot results of activation maximization: softmax saturation, patterns across networks, and metamers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
 
 @styled
 def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
-    """Ascents by the softmax and by the logit, side by side: the first stops where the probability reaches 1.
+    """Plot ascents on the softmax and on the logit side by side; the first stops when the probability reaches 1.
 
     Parameters
     ----------
     found : object with `probability` and `logit` (2, n_steps, n_classes), `class_names`
-        What `features.softmax_saturation` gives.
+        Result of `features.softmax_saturation`.
     title : str
 
     Returns
     -------
     matplotlib.figure.Figure
-        Thin lines are classes, the thick one their mean.
+        Thin lines are classes, the thick line is their mean.
     """
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -52,19 +52,19 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
 
 @styled
 def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
-    """Patterns of the same classes across networks: how alike, in which frequencies, how noisy.
+    """Plot patterns of the same classes across networks: their similarity, spectra and noisiness.
 
     Parameters
     ----------
     found : PatternComparison
-        What `features.compare_patterns` gives.
+        Result of `features.compare_patterns`.
     title : str
 
     Returns
     -------
     matplotlib.figure.Figure
-        The matrix has a block a pair of networks; a dark diagonal of a block means that both networks want the same
-        spectrum for the same class. Dots are classes, bars their mean.
+        The matrix has one block per pair of networks; a dark diagonal in a block means that both networks prefer the
+        same spectrum for the same class. Dots are classes, bars are their means.
     """
     n = len(found.class_names)
     figure = Figure(figsize=(10.4, 5.6), layout="constrained")
@@ -127,14 +127,14 @@ def _strip(axes: Axes, found: Any, measure: str, label: str) -> None:
 
 @styled
 def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
-    """Sounds over their metamers, and how well a layer confuses them, against every other sound.
+    """Plot sounds over their metamers, and how similar a layer finds them compared with all other sounds.
 
     Parameters
     ----------
     found : Metamers
-        What `features.match_activation` gives.
+        Result of `features.match_activation`.
     columns : int
-        At most so many sounds are shown.
+        Largest number of sounds shown.
     title : str
 
     Returns
@@ -144,7 +144,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     Raises
     ------
     InputError
-        The sounds are no waveforms.
+        If the sounds are not waveforms.
     """
     if found.patterns.ndim != 3:
         raise InputError(f"plot_metamers: sounds of shape {found.patterns.shape}; wanted (n, 1, t)")

@@ -1,4 +1,4 @@
-"""Sounds as pictures: waveform and spectrogram, what maximizes a unit, and where in a sound a class is heard."""
+"""Plot sounds: waveforms and spectrograms, patterns that maximize units, and class activation maps over sounds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Array = NDArray[np.floating]
 
 
 def _numpy(values: Any) -> NDArray[np.float32]:
-    """An array from numpy, a lazy array or a tensor."""
+    """Convert a numpy array, a lazy array or a tensor to an array."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
 
 
 def waves(patterns: Any, what: str) -> NDArray[np.float32]:
-    """Waveforms `(n, t)` from `(t,)`, `(n, t)` or `(n, 1, t)`."""
+    """Return waveforms `(n, t)` from `(t,)`, `(n, t)` or `(n, 1, t)`."""
     array = _numpy(patterns)
     array = array[None] if array.ndim == 1 else array[:, 0] if array.ndim == 3 else array
     if array.ndim != 2 or array.shape[1] < 16:
@@ -37,7 +37,7 @@ def waves(patterns: Any, what: str) -> NDArray[np.float32]:
 
 
 def envelope(wave: Array, bins: int) -> tuple[Array, Array]:
-    """Lowest and highest sample in each of `bins` spans of a waveform, what a drawn waveform shows.
+    """Return the lowest and highest sample in each of `bins` spans of a waveform, for drawing.
 
     Examples
     --------
@@ -52,20 +52,20 @@ def envelope(wave: Array, bins: int) -> tuple[Array, Array]:
 def log_spectrogram(
     wave: Array, *, rate: float, bands: int = 72, lowest: float = 60.0, range_db: float = 50.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loudness on a logarithmic frequency axis, 0 (50 dB below the peak) to 1 (the peak).
+    """Compute loudness on a logarithmic frequency axis, from 0 (50 dB below the peak) to 1 (the peak).
 
     Parameters
     ----------
     wave : array `(t,)`
         A waveform.
     rate : float [Hz]
-        Samples a second.
+        Samples per second.
     bands : int
-        Frequencies, evenly spaced in octaves from `lowest` to half the rate.
+        Number of frequencies, evenly spaced in octaves from `lowest` to half the rate.
     lowest : float [Hz]
         Lowest frequency.
     range_db : float [dB]
-        Span of loudness shown.
+        Range of loudness shown.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def log_spectrogram(
     power = np.abs(transform.stft(np.asarray(wave, dtype=float))) ** 2
     hertz = np.geomspace(lowest, rate / 2, bands)
     rows = np.stack([np.interp(hertz, transform.f, frame) for frame in power.T], axis=1)
-    # Where a band is wider than a bin it shows its loudest bin, or a pure tone could fall between two bands.
+    # A band wider than a frequency bin shows its loudest bin; otherwise a pure tone could fall between two bands.
     edges = np.sqrt(hertz[:-1] * hertz[1:])
     starts = np.searchsorted(transform.f, np.r_[hertz[0], edges])
     rows = np.maximum(rows, np.maximum.reduceat(power, np.minimum(starts, len(power) - 1), axis=0))
@@ -92,14 +92,14 @@ def log_spectrogram(
 
 
 def draw_wave(axes: Axes, wave: Array, *, color: Any = INK, bins: int = 220) -> None:
-    """A waveform as the filled span between its lowest and highest samples."""
+    """Draw a waveform as the filled span between its lowest and highest samples."""
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     axes.fill_between(np.linspace(0, 1, len(low)), low, high, color=color, lw=0.3)
     bare(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
 
 
 def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64]:
-    """A log-frequency spectrogram, dark where loud; gives the frequencies [Hz]."""
+    """Draw a log-frequency spectrogram, dark where loud; return the frequencies [Hz]."""
     loud, hertz = log_spectrogram(wave, rate=rate)
     seconds = wave.size / rate
     axes.imshow(
@@ -125,14 +125,14 @@ def _hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
 
 @styled
 def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
-    """A sound's waveform over its log-frequency spectrogram.
+    """Plot a sound's waveform over its log-frequency spectrogram.
 
     Parameters
     ----------
     wave : array `(t,)` or `(1, 1, t)`
         The sound.
     rate : float [Hz]
-        Samples a second.
+        Samples per second.
     title : str
         Title of the figure.
 
@@ -143,7 +143,7 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
     Raises
     ------
     InputError
-        Not one waveform.
+        If the input is not one waveform.
     """
     sound = waves(wave, "plot_sound")[0]
     figure = Figure(figsize=(5, 3), layout="constrained")
@@ -159,7 +159,7 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
 
 
 def unit_names(am: Any) -> list[str]:
-    """Names of the units of a maximization result: its `names` where it has them, else its `units`."""
+    """Return the names of the units of a maximization result: its `names` if it has them, else its `units`."""
     return [str(u) for u in (getattr(am, "names", None) or am.units)]
 
 
@@ -167,16 +167,16 @@ def unit_names(am: Any) -> list[str]:
 def plot_maximization(
     am: Any, *, labels: Sequence[str] | None = None, columns: int = 8, title: str = "", color: str = INK
 ) -> Figure:
-    """What each unit wants to hear: waveform and log-frequency spectrogram of every maximizing pattern.
+    """Plot the waveform and log-frequency spectrogram of the pattern that maximizes each unit.
 
     Parameters
     ----------
     am : object with `patterns` (n_units, 1, t), `rate` [Hz] and `units`
-        What `features.maximize_activation` gives, or anything with these.
+        Result of `features.maximize_activation`, or any object with these attributes.
     labels : sequence of str, optional
-        A name a unit; by default its `units`.
+        One name per unit; by default its `units`.
     columns : int
-        Patterns a row.
+        Patterns per row.
     title : str
         Title of the figure.
     color : str
@@ -189,7 +189,7 @@ def plot_maximization(
     Raises
     ------
     InputError
-        Patterns of another shape, or labels and units that differ in number.
+        If patterns have another shape, or the numbers of labels and units differ.
 
     References
     ----------
@@ -221,24 +221,24 @@ def plot_maximization(
 
 
 def own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
-    """The class of every item of `sounds` as a column of `cams.maps`, by name."""
+    """Return the class of every item of `sounds` as a column of `cams.maps`, matched by name."""
     return class_of_each(sounds.conditions, cams.class_names)
 
 
 def mean_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
-    """A time course's mean in each of `bins` equal spans of its last axis."""
+    """Average a time course in each of `bins` equal spans of its last axis."""
     starts = np.linspace(0, course.shape[-1], min(bins, course.shape[-1]), endpoint=False).astype(int)
     sizes = np.diff(np.r_[starts, course.shape[-1]])
     return np.asarray(np.add.reduceat(course.astype(float), starts, axis=-1) / sizes)
 
 
 def map_scale(maps: Array) -> float:
-    """A common color limit for signed maps: the 98th percentile of their size, so that one peak hides nothing."""
+    """Return a common color limit for signed maps: the 98th percentile of absolute values, which ignores peaks."""
     return float(np.quantile(np.abs(maps[..., :: max(1, maps.shape[-1] // 200)]), 0.98)) or 1.0
 
 
 def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int = 160) -> None:
-    """A waveform whose color says how much each moment speaks for (orange) or against (blue) a class."""
+    """Draw a waveform colored by how much each moment is evidence for (orange) or against (blue) a class."""
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.02), np.maximum(high, 0.02)
     edges = np.linspace(0, 1, len(low) + 1)
@@ -250,7 +250,7 @@ def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int 
 
 
 def one_an_item(sounds: Any, most: int) -> list[int]:
-    """The first item of each condition, at most so many."""
+    """Return the first item of each condition, at most `most` items."""
     first: dict[str, int] = {}
     for at, condition in enumerate(sounds.conditions):
         first.setdefault(str(condition), at)
@@ -261,18 +261,18 @@ def one_an_item(sounds: Any, most: int) -> list[int]:
 def plot_cam(
     sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = ""
 ) -> Figure:
-    """Waveforms colored by the map of their own class: orange speaks for the word, blue against it.
+    """Plot waveforms colored by the map of their own class: orange is evidence for the word, blue against it.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
-        What `features.load_sounds` gives.
+        Sounds as `features.load_sounds` returns them.
     cams : object with `maps` (n, n_classes, t), signed, and `class_names`
-        What `features.class_activation_maps` gives.
+        Maps as `features.class_activation_maps` returns them.
     items : sequence of int, optional
-        Rows to show; by default the first of each condition, at most 16.
+        Rows to show; by default the first item of each condition, at most 16.
     columns : int
-        Sounds a row.
+        Sounds per row.
     title : str
         Title of the figure.
 
@@ -284,7 +284,7 @@ def plot_cam(
     Raises
     ------
     InputError
-        A condition is none of the classes.
+        If a condition is not one of the classes.
 
     References
     ----------
@@ -314,5 +314,5 @@ def plot_cam(
 
 
 def accent_of(layer: str, layers: Sequence[str]) -> str:
-    """The color of a layer, or the page's accent where it is none of the layers."""
+    """Return the color of a layer, or the page's accent color if it is not one of the layers."""
     return layer_colors(layers).get(layer, ACCENT)

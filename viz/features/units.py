@@ -1,4 +1,4 @@
-"""Units sorted by the frequency they prefer: first-layer filters, tuning curves of any layer, spectra of patterns."""
+"""Plot units sorted by best frequency: first-layer filters, tuning curves of any layer, spectra of patterns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _kilohertz(hertz: float) -> str:
 
 
 def log_hertz(axes: Axes, hertz: NDArray[np.float64], *, which: str = "y") -> None:
-    """Ticks in Hz on an axis that shows a picture with a row for each of evenly spaced log frequencies."""
+    """Add ticks in Hz to an axis whose picture has one row for each of evenly spaced log frequencies."""
     position = np.interp(np.log(np.array(_MARKS)), np.log(hertz), np.arange(len(hertz)), left=np.nan, right=np.nan)
     shown = [(at, _kilohertz(mark)) for at, mark in zip(position, _MARKS, strict=True) if np.isfinite(at)]
     axis = axes.yaxis if which == "y" else axes.xaxis
@@ -46,17 +46,17 @@ def _bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
 
 @styled
 def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
-    """Frequency responses of first-layer filters, sorted by best frequency, and the shapes of some.
+    """Plot frequency responses of first-layer filters, sorted by best frequency, and the shapes of some filters.
 
-    Each column is a filter, dark where it lets frequencies pass, against its own largest gain; the dots are best
-    frequencies. Below, filters from the left, middle and right of the picture as they lie over samples.
+    Each column is a filter, dark where it passes frequencies, relative to its own largest gain; dots mark best
+    frequencies. Below are the impulse responses of filters from the left, middle and right of the picture.
 
     Parameters
     ----------
     filters : Filters
-        What `features.layer_filters` gives.
+        Result of `features.layer_filters`.
     shapes : int
-        How many filters to draw, evenly taken from the sorted ones.
+        Number of filters to draw, evenly taken from the sorted filters.
     title : str
 
     Returns
@@ -66,7 +66,7 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     Raises
     ------
     InputError
-        Every filter is dead.
+        If every filter is dead.
     """
     order = np.asarray(filters.order)
     table = filters.table.iloc[order]
@@ -126,20 +126,20 @@ def plot_tuning(
     columns: int = 4,
     title: str = "",
 ) -> Figure:
-    """Tuning curves of the units of layers, sorted by best frequency.
+    """Plot tuning curves of the units of layers, sorted by best frequency.
 
-    Each column is a unit; dark where it answers, up to its own largest response beyond silence. Units that no stimulus
-    drives are left out and counted in the title.
+    Each column is a unit, dark where it responds, relative to its own largest response above silence. Units that no
+    stimulus drives are left out and counted in the title.
 
     Parameters
     ----------
     tuning : Tuning
-        What `features.measure_tuning` gives.
+        Result of `features.measure_tuning`.
     layers : sequence of str, optional
     level_db : float, optional [dB]
-        By default the highest that was played.
+        Sound level to show; by default the highest level that was played.
     columns : int
-        Layers a row.
+        Layers per row.
     title : str
 
     Returns
@@ -149,7 +149,7 @@ def plot_tuning(
     Raises
     ------
     InputError
-        A layer or level that was not measured.
+        If a layer or level was not measured.
     """
     names = list(layers) if layers is not None else list(tuning.layers)
     for name in names:
@@ -157,7 +157,8 @@ def plot_tuning(
     level = max(tuning.settings.levels_db) if level_db is None else level_db
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")  # the title fits
+    # The smallest width leaves room for the title.
+    figure = Figure(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     image = None
     for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
@@ -195,16 +196,16 @@ def _draw_tuning(axes: Axes, tuning: Any, name: str, level: float) -> AxesImage 
 
 @styled
 def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None = None, columns: int = 8) -> Figure:
-    """Tuning curves of single units, a line a level, with the band at the highest level.
+    """Plot tuning curves of single units, one line per level, with the bandwidth at the highest level.
 
     Parameters
     ----------
     tuning : Tuning
     layer : str
     units : sequence of int, optional
-        By default 16 from low to high best frequency.
+        Units to show; by default 16 from low to high best frequency.
     columns : int
-        Units a row.
+        Units per row.
 
     Returns
     -------
@@ -213,7 +214,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
     Raises
     ------
     InputError
-        A layer that was not measured, or a unit out of range.
+        If the layer was not measured, or a unit is out of range.
     """
     levels = sorted(tuning.settings.levels_db)
     by_level = {level: tuning.curves(layer, level_db=level) for level in levels}
@@ -256,15 +257,15 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
 
 @styled
 def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
-    """Spectra of maximizing patterns, sorted by the frequency of their peaks.
+    """Plot spectra of maximizing patterns, sorted by the frequency of their peaks.
 
     Parameters
     ----------
     spectra : Spectra
-        What `features.pattern_spectra` gives.
+        Result of `features.pattern_spectra`.
     title : str
     named : int
-        Columns get their labels up to this many.
+        Largest number of columns that are labelled.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Voiced and unvoiced sound as pictures: the kind of every moment under a network's attention, and its test by word."""
+"""Plot voiced and unvoiced sound: its kind at every moment under a network's attention, and a test for each word."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ALPHA = 0.05
 
 
 def _spans(kinds: NDArray[np.int8]) -> list[tuple[int, int, int]]:
-    """First frame, frame after the last, and kind of every stretch of one kind."""
+    """Return first frame, frame after the last, and kind of every stretch of one kind."""
     edges = np.r_[0, np.flatnonzero(np.diff(kinds)) + 1, len(kinds)]
     return [(int(a), int(b), int(kinds[a])) for a, b in itertools.pairwise(edges)]
 
 
 def draw_kinds(axes: Axes, voicing: Any, item: int) -> None:
-    """A strip that says what kind of sound each moment is, over time from 0 to 1."""
+    """Draw a strip that shows the kind of sound at each moment, over time from 0 to 1."""
     kinds = voicing.kinds[item]
     for first, after, kind in _spans(kinds):
         axes.axvspan(first / len(kinds), after / len(kinds), color=COLORS[voicing.names[kind]], lw=0)
@@ -100,18 +100,19 @@ def _effects(axes: Axes, found: Any) -> None:
 
 @styled
 def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | None = None, title: str = "") -> Figure:
-    """Where a network attends in words, by voiced and unvoiced sound, and the effect of every word with its test.
+    """Plot where a network attends in words, by voiced and unvoiced sound, and the tested effect for every word.
 
-    Above: waveform, spectrogram, kind of sound and the map's positive part in each frame. Below: the share of the map
-    on a kind of sound less the share expected; above zero the network attends to it more than expected.
+    The upper part shows waveform, spectrogram, kind of sound and the map's positive part in each frame. The lower part
+    shows the share of the map on a kind of sound minus the expected share; above zero, the network attends to this
+    kind more than expected.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t)
     found : VoicedAttention
-        Of the same sounds.
+        Result for the same sounds.
     items : sequence of int, optional
-        Rows to show; by default one of each of up to 5 words, those with most frames of the kind.
+        Rows to show; by default one of each of up to 5 words, chosen by the number of frames of the kind.
     title : str
 
     Returns
@@ -121,14 +122,14 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
     Raises
     ------
     InputError
-        Sounds and maps that differ in number.
+        If the numbers of sounds and maps differ.
     """
     if len(sounds.waveforms) != len(found.mass):
         raise InputError(f"plot_voiced_attention: {len(sounds.waveforms)} sounds for {len(found.mass)} maps")
     chosen = list(items) if items is not None else _telling(found)
     figure = Figure(figsize=(10, 6.2 if title else 5.9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False).ravel()
-    widths = [1.25] + [1] * (len(chosen) - 1)  # the first has labels
+    widths = [1.25] + [1] * (len(chosen) - 1)  # the first panel has labels
     cells = above.subfigures(1, len(chosen), squeeze=False, width_ratios=widths).ravel()
     for number, (cell, item) in enumerate(zip(cells, chosen, strict=True)):
         _example(cell, sounds, found, item, first=number == 0)
@@ -139,7 +140,7 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
 
 
 def _telling(found: Any, most: int = 5) -> list[int]:
-    """A clip of each word that took part, words with most frames of the kind first."""
+    """Return one clip of each word that was tested, words with most frames of the kind first."""
     count = found.voicing.of(found.kind).sum(axis=1)
     took_part = found.clips["effect"].notna().to_numpy()
     best: dict[str, int] = {}

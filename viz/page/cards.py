@@ -1,4 +1,4 @@
-"""Sounds on the page: a card a sound, with its picture drawn small and the sound itself inside."""
+"""Sounds on the page: one card per sound, with a small picture and the embedded audio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A sound on the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio."""
+    """Hold a sound of the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio."""
 
     label: str
     paths: Sequence[tuple[str, str]]
@@ -42,7 +42,7 @@ class Card:
 
 
 def wav_bytes(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
-    """A waveform as a 16-bit mono WAV file, its peak brought to `peak` of full scale; silence stays silence.
+    """Encode a waveform as a 16-bit mono WAV file, its peak scaled to `peak` of full scale; silence stays silence.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def _spectrogram(wave: Array, rate: float) -> str:
 
 
 def _outline(wave: Array, bins: int = 120) -> str:
-    """The waveform as one closed SVG path in a box of `bins` by 40."""
+    """Draw the waveform as one closed SVG path in a box of `bins` by 40."""
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     upper = [f"{i},{20 - 19 * h:.1f}" for i, h in enumerate(high)]
     lower = [f"{i},{20 - 19 * v:.1f}" for i, v in reversed(list(enumerate(low)))]
@@ -76,12 +76,12 @@ def _outline(wave: Array, bins: int = 120) -> str:
 
 
 def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
-    """A card a maximizing pattern, in the color of its layer.
+    """Make one card per maximizing pattern, in the color of its layer.
 
     Parameters
     ----------
     panel : object with `patterns` (n_units, 1, t), `units`, `rate` [Hz]; `layer` and `wavs` where it has them
-        What to show.
+        The patterns to show.
     colors : mapping layer -> color
 
     Returns
@@ -91,7 +91,7 @@ def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     Raises
     ------
     InputError
-        Units, patterns and sound files differ in number, or a file is missing.
+        If the numbers of units, patterns and sound files differ, or a file is missing.
     """
     sounds, names = waves(panel.patterns, "report: patterns"), unit_names(panel)
     files = [Path(f) for f in getattr(panel, "wavs", ())]
@@ -114,14 +114,14 @@ def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
 
 
 def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
-    """A card a word: its waveform colored by the map of its own class, one color scale for all.
+    """Make one card per word: its waveform colored by the map of its own class, with one color scale for all.
 
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `conditions`
     cams : object with `maps` (n, n_classes, t), `class_names`
     most : int
-        Cards at most; the first sound of each condition.
+        Largest number of cards; each shows the first sound of a condition.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     Raises
     ------
     InputError
-        A condition is none of the classes.
+        If a condition is not one of the classes.
     """
     own, audio = own_class(sounds, cams), waves(sounds.waveforms, "report: sounds")
     chosen = one_an_item(sounds, most)
@@ -148,9 +148,9 @@ def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
 
 
 def _colored(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
-    """The waveform as bars a bin wide, each in the color of the map there; bars of one color share a path.
+    """Draw the waveform as bars, each in the color of the map at that time; bars of one color share a path.
 
-    Bars overlap by a hair, or the page would show its white between them.
+    Bars overlap slightly, because otherwise the white page would show between them.
     """
     low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)

@@ -1,4 +1,4 @@
-"""What a page can show."""
+"""The content of a study's page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brainmap.viz.page.tables import of_network
 
 @dataclass(frozen=True, kw_only=True)
 class RdmPair:
-    """A layer's RDM and a region's, over the same items; `brain` may hold one RDM a participant."""
+    """Hold the RDM of a layer and of a region over the same items; `brain` may hold one RDM per participant."""
 
     roi: str
     layer: str
@@ -26,7 +26,7 @@ class RdmPair:
 
 @dataclass(frozen=True, kw_only=True)
 class PatternPanel:
-    """Maximizing patterns of one layer's units; what `features.maximize_activation` gives has the same fields.
+    """Hold maximizing patterns of one layer's units; results of `features.maximize_activation` have the same fields.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class PatternPanel:
     patterns : array `(n_units, 1, t)`
         The sounds.
     units : sequence of str
-        A name a unit.
+        One name per unit.
     rate : float [Hz]
-        Samples a second.
+        Samples per second.
     quality : DataFrame, optional
-        A row a unit, shown below the patterns.
+        One row per unit, shown below the patterns.
     wavs : sequence of Path
-        Files to play in place of the patterns.
+        Sound files to play in place of the patterns.
     """
 
     title: str
@@ -55,45 +55,45 @@ class PatternPanel:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """All a report can show; what is missing or empty leaves its section out.
+    """Hold everything that a report can show; a section whose content is missing or empty is left out.
 
     Attributes
     ----------
     title, question : str
-        Name of the study and what it asks.
+        Name of the study and the question it asks.
     simulated : bool
-        Whether the brain data are simulated, which every section then says.
+        Whether the brain data are simulated; if so, every section says this.
     key_results : sequence of (figure, sentence)
         Headline facts, such as `("6 of 6", "planted layers found again")`.
     network : str
-        The network that maps, patterns, RDMs and class activation maps are of; by default the first one.
+        The network to which maps, patterns, RDMs and class activation maps belong; by default the first network.
     networks : mapping network -> names of its controls
-        Every network of the study; by default each network of `scores`, without controls. Profiles and the table of
-        layers by regions are drawn for each.
+        Every network of the study; by default each network of `scores`, without controls. Each has its own profiles
+        and its own table of layers by regions.
     layers : sequence of str
         Layers of `network` by depth; by default in the order of `scores`.
     measure : str
-        How RDMs were compared, such as "rho-a".
+        Measure that compared RDMs, such as "rho-a".
     map_measure : str
         The same for `maps`; by default `measure`.
     scores : DataFrame
-        `network`, `layer`, `roi`, `participant`, `score`: of all networks, of their controls, and of baselines.
+        `network`, `layer`, `roi`, `participant`, `score` of all networks, their controls, and baselines.
     statistics : DataFrame
         `network`, `layer`, `roi`, `mean`, `standard_error`, `p`, `p_corrected`.
     tested : str
-        The test behind `statistics` in words: what a star means.
+        The test behind `statistics` in words, which explains the stars.
     notes : mapping "statistics" or "differences" -> str
-        Sentences below these tables: their tests, and to what they generalize.
+        Sentences below these tables about their tests and the population to which they generalize.
     bootstrap, differences : DataFrame
-        Of `brainmap.rsa.bootstrap_rois` or `brainmap.rsa.score_differences`, with `network` and `layer`.
+        Tables of `brainmap.rsa.bootstrap_rois` and `brainmap.rsa.score_differences`, with `network` and `layer`.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
     residual_structure : DataFrame
-        Of `brainmap.rsa.residual_structure`, with `network` and `layer`.
+        Table of `brainmap.rsa.residual_structure`, with `network` and `layer`.
     reliability : DataFrame
-        Of `brainmap.rsa.rdm_reliability`.
+        Table of `brainmap.rsa.rdm_reliability`.
     best_layers : DataFrame
-        `roi`, `layer` and what was scored on held-out items.
+        `roi`, `layer` and scores on held-out items.
     recovery : DataFrame
         `roi`, `planted`, `recovered`, and further columns.
     planted_from : str
@@ -101,29 +101,30 @@ class ReportContent:
     layer_correlations : DataFrame `(n_layers, n_layers)`
         Correlations of the layers' RDMs.
     maps, p_maps : mapping layer -> Nifti1Image
-        Mean scores; corrected p, of which p < .05 is encircled.
+        Mean scores, and corrected p values; voxels with p < .05 are outlined.
     surface_maps, surface_best, surface_mesh : mapping layer -> SurfaceData, SurfaceData, Mesh
-        The same of studies on the cortical surface: mean maps, the best layer where any is significant, and the mesh.
+        The same for studies on the cortical surface: mean maps, the best layer at each significant vertex, and the
+        mesh.
     best_layer_image : Nifti1Image
-        k where the k-th layer is best, 0 where none.
+        Value k where the k-th layer is best, 0 where no layer is.
     clusters : DataFrame
         Peaks of the maps.
     difference_maps, difference_p_maps : mapping "conv4 - conv2" -> Nifti1Image
         Mean differences of two layers' scores; corrected p.
     difference_clusters : DataFrame
-        Their peaks.
+        Peaks of the difference maps.
     sheet : sequence of SheetRow
-        Network beside brain.
+        Rows that show the network beside the brain.
     rdm_pairs : sequence of RdmPair
     maximization : sequence of PatternPanel
     sounds, cams
         `waveforms`, `rate`, `items`, `conditions`; `maps` (n_items, n_classes, t), `class_names`.
     counts : DataFrame
-        Voxels used and left out, a row a region and participant.
+        Voxels used and left out, one row per region and participant.
     sounds_notes : sequence of str
-        What is said of the sounds and of what networks call them, a line each.
+        Notes about the sounds and their class names, one per line.
     methods : str
-        Paragraphs, parted by an empty line; `methods_paragraph` writes them from settings.
+        Paragraphs separated by an empty line; `methods_paragraph` writes them from settings.
     provenance : mapping
         Command, versions, seed, SHA-256 of inputs; values may be mappings.
     """
@@ -171,7 +172,7 @@ class ReportContent:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def families(self) -> dict[str, tuple[str, ...]]:
-        """The controls of every network that the page answers for, the explained network first."""
+        """Return the networks of the page with their controls, the explained network first."""
         found = {name: tuple(controls) for name, controls in self.networks.items()}
         for table in (self.scores, self.statistics):
             if not found and table is not None and "network" in table:
@@ -179,7 +180,7 @@ class ReportContent:
         return dict(sorted(found.items(), key=lambda item: item[0] != self.network)) or {self.network: ()}
 
     def layer_order(self, network: str | None = None) -> list[str]:
-        """The layers of a network by depth: of the explained one from `layers`, else from the tables and maps."""
+        """Return a network's layers by depth: from `layers` for the explained network, else from tables or maps."""
         main = next(iter(self.families()))
         network = network or main
         if self.layers and network == main:
@@ -190,7 +191,7 @@ class ReportContent:
         return [str(name) for name in self.maps]
 
     def planted(self, network: str | None = None) -> dict[str, str]:
-        """The planted layer of each region that has one, for the network whose layers were planted."""
+        """Return the planted layer of each region that has one, for the network whose layers were planted."""
         main = next(iter(self.families()))
         network = network or main
         if self.recovery is None or network != (self.planted_from or main):

@@ -1,4 +1,4 @@
-"""A methods section from a study's settings, in sentences a paper could carry, with its citations."""
+"""Write a methods section, with citations, from the settings of a study."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ _CORRECTIONS = {
 
 
 def _several(value: Any) -> list[Any]:
-    """A table or a list of tables, as study files allow, as a list."""
+    """Return a table or a list of tables, as study files allow, as a list."""
     if value is None or isinstance(value, jinja2.Undefined):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _geometry(key: Any, between_runs: Any = False) -> str:
-    """A dissimilarity in words; with several runs all of them take products of different runs only."""
+    """Describe a dissimilarity in words; between-run estimates use only products of different runs."""
     said = _GEOMETRIES.get(str(key), str(key))
     if between_runs and key != "crossnobis":
         said += ", from products of patterns of different runs only"
@@ -71,7 +71,7 @@ def _geometry(key: Any, between_runs: Any = False) -> str:
 
 
 def _partial(rsa: Mapping[str, Any]) -> str:
-    """The comparison from which controls were removed, in words."""
+    """Describe in words how control models were partialled out of the comparison."""
     measure, n = measure_named(str(rsa["measure"])), len(rsa["control_for"])
     form, name = form_of(measure, n), partial_name(measure, n)
     columns = f"({n_columns(form, n)} columns)"
@@ -92,7 +92,7 @@ def _said(words: Mapping[str, str]) -> Any:
 
 
 def methods_paragraph(settings: Mapping[str, Any]) -> str:
-    """Write the methods section of a study from its settings; what they do not say is not written.
+    """Write the methods section of a study from its settings; missing settings are not mentioned.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Paragraphs, parted by an empty line.
+        Paragraphs separated by an empty line.
 
     Examples
     --------
@@ -132,6 +132,6 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         "thousands": lambda n: f"{n:,}",
     }
     text = environment.get_template("methods.txt.j2").render(**settings)
-    # Tags leave spaces before the stops that follow them; ".05" keeps its own.
+    # Tags leave spaces before punctuation, which are removed; the space before ".05" is kept.
     paragraphs = (re.sub(r" ([.,;])(?=\s|$)", r"\1", " ".join(part.split())) for part in text.split("¶"))
     return "\n\n".join(part for part in paragraphs if part)

@@ -1,4 +1,4 @@
-"""The figures of the page: drawn once, embedded in it, and saved beside it as PNG and SVG."""
+"""Draw the figures of the page once, embed them in it, and save them beside it as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure on the page: its address, what it shows in words, and its width there [CSS pixels]."""
+    """Hold a figure of the page: its address, its description in words, and its width [CSS pixels]."""
 
     source: str
     words: str
@@ -40,17 +40,17 @@ class Picture:
 
 
 class Pictures:
-    """Draws a report's figures and remembers their files until they are saved."""
+    """Draw a report's figures and keep their files until they are saved."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, bytes] = {}
 
     def add(self, name: str, figure: Figure, words: str, *, painted: bool = False, dpi: int = 192) -> Picture:
-        """Keep a figure's PNG and SVG and give what the page embeds.
+        """Store a figure's PNG and SVG, and return what the page embeds.
 
-        The page embeds the SVG; of a figure that is mostly pixels (`painted`) it embeds the PNG, and no SVG is made.
-        Two figures of one name get two files.
+        The page embeds the SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG and no SVG is made.
+        Two figures with the same name get two files.
         """
         started = time.process_time()
         settle(figure)
@@ -66,13 +66,13 @@ class Pictures:
         return Picture(source=data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
 
     def save(self) -> None:
-        """Write the files, each whole or not at all."""
+        """Write the files; each file appears completely or not at all."""
         for name, content in self._files.items():
             with atomic(self.folder / name) as beside:
                 beside.write_bytes(content)
 
     def overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
-        """Figures there is one of, by name."""
+        """Draw the figures that occur once on the page, by name."""
         made: dict[str, Picture] = {}
         planted = content.planted()
         if content.sheet:
@@ -108,7 +108,7 @@ class Pictures:
         return made
 
     def profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
-        """Draw the profile of a network beside its controls and baselines; its table becomes a file of its own."""
+        """Draw the profile of a network beside its controls and baselines, and store its table as a separate file."""
         layers, planted = content.layer_order(network), content.planted(network)
         families = content.families()
         ending = "" if network == next(iter(families)) else f"-{network}"
@@ -136,7 +136,7 @@ class Pictures:
         return self.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
 
     def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
-        """A glass brain and slices a layer, all on one color scale so that layers compare."""
+        """Draw a glass brain and slices for each layer, on one color scale so that layers can be compared."""
         names = [name for name in layers if name in content.maps]
         tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in names]
         top = max((t for t in tops if t > 0), default=None)
@@ -152,7 +152,7 @@ class Pictures:
         return made
 
     def differences(self, content: ReportContent) -> dict[str, list[Picture]]:
-        """Slices through the clearest places of the differences that some voxel shows, on one color scale."""
+        """Draw slices through the peaks of all differences that some voxel shows, on one color scale."""
         outlines = {name: _significant(p) for name, p in content.difference_p_maps.items()}
         shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
         values = {name: np.asarray(content.difference_maps[name].dataobj, dtype=np.float32) for name in shown}
@@ -167,7 +167,7 @@ class Pictures:
         return made
 
     def pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
-        """An RDM pair a region."""
+        """Draw one RDM pair per region."""
         made = []
         for pair in pairs:
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
@@ -177,7 +177,7 @@ class Pictures:
 
 
 def _significant(p: Any) -> Any:
-    """Voxels with corrected p of at most .05 as an image of ones and zeros; nothing without p."""
+    """Return voxels with corrected p of at most .05 as an image of ones and zeros; None without p values."""
     if p is None:
         return None
     values = np.asarray(p.dataobj, dtype=np.float32)

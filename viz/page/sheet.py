@@ -1,4 +1,4 @@
-"""The network beside the brain: what a layer hears, and where in the brain its geometry lives, in one row."""
+"""Plot the network beside the brain: the preferred sound of a layer and its brain map, in one row."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from brainmap.viz.style import INK, MUTED, SOFT, styled
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One layer on a sheet: its map in the brain and, where there are any, its pattern or a sound with its map.
+    """Hold one layer of a sheet: its brain map and, if available, its pattern or a sound with its activation map.
 
     Attributes
     ----------
     layer : str
         Name of the layer.
     image : Nifti1Image
-        Its map.
+        Brain map of the layer.
     pattern : array `(t,)`, optional
         A sound that maximizes a unit of the layer.
     rate : float [Hz]
-        Its rate.
+        Sampling rate of the sounds.
     unit : str
-        What the pattern maximizes, such as "channel 5".
+        The unit that the pattern maximizes, such as "channel 5".
     sound, course : arrays `(t,)`, optional
-        A real sound, and the layer's activation map over it; drawn under the pattern.
+        A real sound, and the layer's activation map over it; they are drawn under the pattern.
     word : str
-        What the sound is.
+        Name of the sound.
     where : str
-        A line on the brain side, such as "best in left Heschl, .31".
+        A line of text on the brain side, such as "best in left Heschl, .31".
     """
 
     layer: str
@@ -54,16 +54,16 @@ class SheetRow:
 
 @styled
 def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: float | None = None) -> Figure:
-    """What each layer hears (left) beside where the brain hears alike (right), a row a layer.
+    """Plot the preferred sound of each layer (left) beside its brain map (right), one row per layer.
 
     Parameters
     ----------
     rows : sequence of SheetRow
-        The layers, shallow first.
+        The layers, from shallow to deep.
     layers : sequence of str
-        All layers of the network by depth, which gives each its color; by default those of `rows`.
+        All layers of the network by depth, which determines their colors; by default those of `rows`.
     vmax : float, optional
-        Top of the brain's color scale; each row has its own by default.
+        Top of the brain's color scale; by default each row has its own.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
     Raises
     ------
     InputError
-        No rows.
+        If there are no rows.
     """
     if not rows:
         raise InputError("plot_sheet: no rows; give at least one SheetRow")

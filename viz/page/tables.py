@@ -1,4 +1,4 @@
-"""Tables on the page: numbers set for reading, a download that keeps every digit, and the heat table."""
+"""Tables on the page: rounded numbers for reading, a download with all digits, and the heat table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brainmap.viz.style import colormap, data_uri, readable_on
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table ready to be set: header, cells as text with a layer's color where a cell names one, and its file."""
+    """Hold a formatted table: header, cells as text with the color of a layer that they name, and its file."""
 
     columns: list[str]
     numeric: list[bool]
@@ -28,7 +28,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatCell:
-    """A cell of layers by regions."""
+    """Hold one cell of the table of layers by regions."""
 
     text: str
     background: str
@@ -41,7 +41,7 @@ class HeatCell:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatRow:
-    """A layer's row."""
+    """Hold the row of one layer."""
 
     layer: str
     cells: list[HeatCell]
@@ -65,7 +65,7 @@ def _text(value: Any, column: str) -> str:
 
 
 def of_network(table: pd.DataFrame, network: str, others: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows of a network, followed by those of `others`; every row of a table that names no network."""
+    """Return the rows of a network, then those of `others`; all rows if the table has no column for networks."""
     if "network" not in table:
         return table
     return pd.concat([table[table["network"] == name] for name in (network, *others)])
@@ -79,20 +79,20 @@ def make_table(
     most: int = 60,
     columns: Sequence[str] | None = None,
 ) -> Table:
-    """Set a table: short numbers on the page, all digits in the file it offers.
+    """Format a table: rounded numbers on the page, all digits in the file to download.
 
     Parameters
     ----------
     table : DataFrame
-        Any table.
+        The table to show.
     name : str
-        Name of the offered file.
+        Name of the file to download.
     colors : mapping, optional
-        Layer name -> color; cells that name a layer get a swatch.
+        Color of each layer; cells that name a layer get a swatch.
     most : int
-        Rows shown; the file has them all.
+        Largest number of rows shown; the file has all rows.
     columns : sequence of str, optional
-        Columns shown, where the table has them; the file has them all.
+        Columns to show, if the table has them; the file has all columns.
 
     Returns
     -------
@@ -126,18 +126,18 @@ def make_table(
 def heat_rows(
     statistics: pd.DataFrame, layers: Sequence[str], planted: Mapping[str, str], *, alpha: float = 0.05
 ) -> list[HeatRow]:
-    """Layers by regions as rows of colored cells.
+    """Arrange layers by regions as rows of colored cells.
 
     Parameters
     ----------
     statistics : DataFrame
-        Columns `layer`, `roi`, `mean`, and where known `standard_error` and `p_corrected`; of one network.
+        Columns `layer`, `roi`, `mean`, and if known `standard_error` and `p_corrected`, for one network.
     layers : sequence of str
         Layers by depth.
     planted : mapping roi -> layer
-        What a simulation put there.
+        The layer that a simulation planted in each region.
     alpha : float
-        Level of the stars.
+        Significance level of the stars.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def heat_rows(
     Raises
     ------
     InputError
-        A column is missing, or the table has several networks.
+        If a column is missing, or the table has several networks.
     """
     needs_columns(statistics, ["layer", "roi", "mean"], "report: statistics")
     needs_one_network(statistics, "report: statistics")

@@ -1,4 +1,4 @@
-"""The page: one HTML file that carries its pictures, sounds and tables in itself, and opens without a network."""
+"""Write the page: one HTML file with embedded pictures, sounds and tables that opens without internet access."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from brainmap.viz.style import layer_colors
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
-_SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all
+_SHOWN = {"clusters": 12, "difference_clusters": 12, "counts": 18}  # rows on the page; the file has all rows
 _PEAKS = (
     "network",
     "layer",
@@ -42,7 +42,7 @@ _PEAKS = (
     "peak_roi",
     "rois",
 )
-_COLUMNS = {  # columns on the page; the file has all
+_COLUMNS = {  # columns on the page; the file has all columns
     "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling"),
     "statistics": (
         "network",
@@ -82,7 +82,7 @@ _COLUMNS = {  # columns on the page; the file has all
         "position_sd",
         "n",
     ),
-    "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fits beside the matrix
+    "recovery": ("roi", "planted", "recovered", "score", "ceiling_lower", "ceiling_upper"),  # fit beside the matrix
     "clusters": _PEAKS,
     "difference_clusters": _PEAKS,
 }
@@ -91,7 +91,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True, kw_only=True)
 class _Family:
-    """A network with its controls in the section of layers and regions."""
+    """Hold a network with its controls in the section of layers and regions."""
 
     name: str
     controls: tuple[str, ...]
@@ -105,7 +105,7 @@ class _Family:
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What the template is given: everything already a picture, a table or text."""
+    """Hold the input of the template, with every item already a picture, a table or text."""
 
     content: ReportContent
     layers: list[str]
@@ -130,11 +130,11 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     Parameters
     ----------
     content : ReportContent
-        What to show.
+        The content to show.
     path : path
-        The page; replaced whole when it exists.
+        File of the page; an existing file is replaced.
     figures : path, optional
-        Folder of the figures; `figures/` beside the page by default.
+        Folder of the figures; by default `figures/` beside the page.
 
     Returns
     -------
@@ -144,9 +144,9 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     Raises
     ------
     InputError
-        A table or picture that does not fit what its figure needs.
+        If a table or picture does not fit its figure.
     RunError
-        The page cannot be written there.
+        If the page cannot be written there.
     """
     path = Path(path)
     drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
@@ -178,9 +178,9 @@ def _environment() -> jinja2.Environment:
 
 
 def _policy(script: str) -> str:
-    """What a browser lets the page do: run this script and no other, show what it carries in itself, load nothing.
+    """Return the page's content security policy: run only this script, show only embedded content, load nothing.
 
-    Colors stand in `style` attributes, which have no hash; a style can load nothing here.
+    Colors are in `style` attributes, which cannot be hashed; a style cannot load anything here.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -232,7 +232,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
 
 
 def _family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
-    """The profile of a network beside its controls and the baselines, and its layers by regions."""
+    """Draw the profile of a network beside its controls and baselines, and its table of layers by regions."""
     layers, planted = content.layer_order(network), content.planted(network)
     statistics = None if content.statistics is None else of_network(content.statistics, network)
     rows = heat_rows(statistics, layers, planted) if statistics is not None else []
@@ -249,7 +249,7 @@ def _family(content: ReportContent, drawn: Pictures, network: str, controls: tup
 
 
 def _highest(content: ReportContent, layers: Sequence[str]) -> int:
-    """Which of the maps, in order of depth, has the highest value: the one a reader sees first."""
+    """Return the index, in order of depth, of the map with the highest value, which the page shows first."""
     tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in layers if name in content.maps]
     return int(np.argmax(tops)) if tops else 0
 
@@ -259,7 +259,7 @@ def _quality(panel: PatternPanel) -> Table | None:
 
 
 def _linked(paragraph: str) -> Markup:
-    """A paragraph whose DOIs can be followed."""
+    """Turn the DOIs of a paragraph into links."""
     words = []
     for word in paragraph.split():
         core = word.removeprefix("(").rstrip(".,;:)")

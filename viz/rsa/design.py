@@ -1,4 +1,4 @@
-"""The design of a GLM as a picture: its matrix, and the RDMs that it alone makes."""
+"""Plot the design of a GLM: its matrix, and the RDMs that the design alone produces."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from brainmap.rsa.glm.betas import Betas
 
 _MOST_LABELS = 48
-_MOST_NAMED = 24  # items of an RDM whose names can be read
+_MOST_NAMED = 24  # largest number of items whose names remain readable in an RDM
 
 
 @styled
 def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
-    """Design matrix of a run beside the RDMs of noise alone and of elapsed time.
+    """Plot the design matrix of a run beside the RDMs of noise alone and of elapsed time.
 
     Parameters
     ----------
     betas : Betas
     run : str, optional
-        Which run's matrix; default: the first.
+        Run whose matrix is shown; by default the first.
 
     Returns
     -------
     Figure
-        Left: a column a regressor, each scaled to its largest absolute value, time downward. Right: the RDM that
-        the design makes of pure noise, and the time between items, over all runs; dark is alike. A brain's RDM
-        that looks like one of these may be nothing else.
+        The left panel has one column per regressor, each scaled to its largest absolute value, with time running
+        downward. The other panels show the RDM that the design produces from pure noise, and the time between items,
+        over all runs; dark means similar. A brain RDM that resembles one of these may reflect nothing else.
 
     Raises
     ------
     InputError
-        No such run.
+        If there is no such run.
     """
     runs = list(dict.fromkeys(betas.runs))
     if run is not None and run not in runs:

@@ -1,4 +1,4 @@
-"""What each set of models explains alone, and what sets share: bars beside the sets that they belong to."""
+"""Plot variance partitioning: bars for the unique and shared variance of sets of models."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ ROW = 0.3
 def plot_partition(
     partition: Partition, statistics: pd.DataFrame | None = None, *, columns: int = 3, alpha: float = 0.05
 ) -> Figure:
-    """Shares of explained variance, one panel a region.
+    """Plot shares of explained variance, one panel per region.
 
     Parameters
     ----------
     partition : Partition
-        Of `brainmap.rsa.partition_variance`.
+        Result of `brainmap.rsa.partition_variance`.
     statistics : DataFrame, optional
-        Of `brainmap.rsa.partition_statistics`: shares with `p_corrected < alpha` get a star. It tests what sets explain
-        alone: a common share is above 0 for a set unrelated to the brain that is like a related one, too.
+        Table of `brainmap.rsa.partition_statistics`: shares with `p_corrected < alpha` get a star. It tests only what
+        a set explains alone, because a common share is also above 0 for a set that is unrelated to the brain but
+        similar to a related set.
     columns : int
-        Panels a row, at most.
+        Largest number of panels per row.
     alpha : float
-        Level of the stars.
+        Significance level of the stars.
 
     Returns
     -------
@@ -41,16 +42,16 @@ def plot_partition(
     Raises
     ------
     InputError
-        The table lacks a column.
+        If the table lacks a column.
 
     Notes
     -----
-    Filled dots at the left say to which sets a share belongs: one dot is what that set alone explains, several are
-    what these have in common. Bars are means over participants with their standard error, small points are
-    participants. A bar to the left of 0 is a negative share: the sets explain more together than apart
-    (suppression), or, where weights come from other participants, nothing that generalizes. A dagger marks what a set
-    explains alone beside such a common share: the set may have nothing to do with the brain. All shares sum to the last
-    row.
+    Filled dots at the left show the sets to which a share belongs: one dot marks what that set alone explains, several
+    dots mark what these sets have in common. Bars are means over participants with their standard error, small points
+    are participants. A bar to the left of 0 is a negative share: the sets explain more together than the sum of their
+    separate contributions (suppression), or, if weights come from other participants, they explain nothing that
+    generalizes. A dagger marks what a set explains alone beside such a common share: the set may be unrelated to the
+    brain. The shares sum to the last row.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def plot_partition(
     left, foot, top = 0.15 + 0.26 * len(partition.sets), max(0.32, 0.12 + 0.062 * names), 0.32
     gap, width = foot + top, left + 2.5 * columns + 0.3
     flags = partition.suppression()
-    words = (0.3 if columns > 1 else 0.42) + (0.14 if flags else 0)  # of the lines at the bottom
+    words = (0.3 if columns > 1 else 0.42) + (0.14 if flags else 0)  # height of the lines at the bottom
     height = rows * (n_bars * ROW + gap) + words
     figure = Figure(figsize=(width, height))
     bottom = (foot + words) / height
@@ -109,7 +110,7 @@ def plot_partition(
 
 
 def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
-    """A bar a share with its marks, and the whole below a line."""
+    """Draw one bar per share with its marks, and the total below a line."""
     axes.axvline(0, color="#9aa5b1", lw=0.8, zorder=1)
     axes.axhline(len(values) - 1.5, color=HAIRLINE, lw=1.0, zorder=0)
     count = np.isfinite(values).sum(axis=1)
@@ -143,7 +144,7 @@ def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
 
 
 def _membership(axes: Axes, partition: Partition) -> None:
-    """Dots of the sets that each share belongs to, joined by a line."""
+    """Draw the sets of each share as dots joined by a line."""
     n_sets = len(partition.sets)
     for at, members in enumerate([*partition.subsets, partition.sets]):
         whole = at == len(partition.subsets)

@@ -1,4 +1,4 @@
-"""Power over participants: a panel a comparison and number of conditions, a line a number of runs."""
+"""Plot power over participants: one panel per comparison and number of conditions, one line per number of runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from brainmap.viz.style import INK, MUTED, headline, layer_colors, styled
 
 @styled
 def plot_power(found: PowerAnalysis) -> Figure:
-    """Power against the number of participants, with the designs that reach .8.
+    """Plot power against the number of participants, with the designs that reach .8.
 
     Parameters
     ----------
     found : PowerAnalysis
-        Of `brainmap.rsa.power_analysis`.
+        Result of `brainmap.rsa.power_analysis`.
 
     Returns
     -------
@@ -29,9 +29,9 @@ def plot_power(found: PowerAnalysis) -> Figure:
 
     Notes
     -----
-    A row a comparison, a column a number of conditions, a line a number of runs. The band is the 95 % interval of the
-    simulation: more simulations make it narrower. The dashed line is a power of .8, the ring the design that reaches
-    it with the fewest trials; the dotted line is alpha, what a test without any effect gives.
+    Rows are comparisons, columns are numbers of conditions, and lines are numbers of runs. The band is the 95 %
+    interval of the simulation; more simulations make it narrower. The dashed line is a power of .8, and the ring marks
+    the design that reaches it with the fewest trials. The dotted line is alpha, the rejection rate without any effect.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def _lines(axes: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
 
 
 def _frame(axes: Axes, table: pd.DataFrame, found: PowerAnalysis) -> None:
-    """The axes that all panels share."""
+    """Set up the axes as in all panels."""
     participants = sorted(set(table["participants"]))
     margin = 0.06 * (participants[-1] - participants[0] or 1)
     axes.set_xlim(participants[0] - margin, participants[-1] + margin)

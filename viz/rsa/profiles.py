@@ -1,4 +1,4 @@
-"""How well each layer matches each region: profiles over depth, and the table of layers by regions."""
+"""Plot how well each layer matches each region: profiles over depth, and the table of layers by regions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
 
 
 def _participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
-    """A faint point a participant and layer, spread a little so that equal scores stay visible."""
+    """Draw a faint point per participant and layer, with jitter so that equal scores stay visible."""
     spread = np.linspace(-0.16, 0.16, len(wide)) if len(wide) > 1 else np.zeros(1)
     for at, layer in enumerate(wide.columns):
         axes.scatter(at + spread, wide[layer], s=7, color=colors[layer], alpha=0.35, lw=0, zorder=2)
@@ -80,30 +80,30 @@ def plot_layer_profile(
     columns: int = 4,
     alpha: float = 0.05,
 ) -> Figure:
-    """Score against layer depth, one small panel a region.
+    """Plot score against layer depth, one small panel per region.
 
     Parameters
     ----------
     scores : DataFrame
-        Columns `layer`, `roi`, `participant`, `score`, and `network` where there are several: the first
-        network is drawn in full, the others as thin lines named at their end. A line of layers that the first network
-        lacks is refused; a model of one layer, such as an acoustic baseline, is a level line.
+        Columns `layer`, `roi`, `participant`, `score`, and `network` if there are several networks. The first network
+        is drawn in full, the others as thin lines named at their end. A line with layers that the first network lacks
+        is refused. A model with one layer, such as an acoustic baseline, is a horizontal line.
     ceilings : DataFrame, optional
-        Columns `roi`, `lower`, `upper`: a band a region.
+        Columns `roi`, `lower`, `upper`; each region gets a band.
     statistics : DataFrame, optional
         Columns `layer`, `roi`, `p_corrected`: points with `p_corrected < alpha` are filled and starred.
     planted : mapping roi -> layer, optional
-        The layer a simulation put there, marked by a dotted line.
+        The layer that a simulation planted in each region, marked by a dotted line.
     layers : sequence of str, optional
         Order of the layers by depth; by default the order in `scores`.
     measure : str
         Name of the vertical axis.
     controls : sequence of str
-        Networks of `scores` that are controls of the first one: their lines are gray.
+        Networks of `scores` that are controls of the first network; their lines are gray.
     columns : int
-        Panels a row, at most.
+        Largest number of panels per row.
     alpha : float
-        Level of the stars.
+        Significance level of the stars.
 
     Returns
     -------
@@ -112,12 +112,12 @@ def plot_layer_profile(
     Raises
     ------
     InputError
-        A table lacks a column.
+        If a table lacks a column.
 
     Notes
     -----
-    The band spans lower and upper noise ceiling, to look at: what participants truly share would score near it, above
-    or below (`brainmap.rsa.residual_structure` tests what a model lacks).
+    The band spans the lower and upper noise ceiling for visual comparison. A model of everything that participants
+    share would score near it, above or below (`brainmap.rsa.residual_structure` tests what a model lacks).
 
     References
     ----------
@@ -146,7 +146,7 @@ def plot_layer_profile(
     height = 2.75 * rows
     figure = Figure(figsize=(width, height))
     longest = max((len(str(layer)) for layer in order), default=4)
-    # Margins in inches rather than a layout engine's search, which costs seconds for so many ticks.
+    # Margins are set in inches, because a layout engine takes seconds for so many ticks.
     foot = 0.18 + 0.06 * longest
     gap = foot + 0.26
     panel = (height - 0.3 - foot - (rows - 1) * gap) / rows
@@ -225,7 +225,7 @@ def _other(
 ) -> None:
     mean = here.groupby("layer", observed=True)["score"].mean()
     known = [layer for layer in order if layer in mean.index]
-    if not known:  # a model of one layer, such as an acoustic baseline, has no depth: a level line
+    if not known:  # a model with one layer, such as an acoustic baseline, is a horizontal line
         if len(mean) > 1:
             raise InputError(
                 f"plot_layer_profile: expected layers of {name} that the first network has too, got "
@@ -241,7 +241,7 @@ def _other(
         said = axes.annotate(
             name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5, ha="right", zorder=5
         )
-        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # it may lie over points
+        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the text may overlap points
 
 
 @styled
@@ -253,7 +253,7 @@ def plot_layer_roi_table(
     measure: str = "mean score",
     alpha: float = 0.05,
 ) -> Figure:
-    """Layers by regions: the mean score in every cell, bold with a star where it is significant.
+    """Plot layers by regions: the mean score in every cell, bold with a star if it is significant.
 
     Parameters
     ----------
@@ -262,11 +262,11 @@ def plot_layer_roi_table(
     layers : sequence of str, optional
         Order by depth; the first layer is the top row.
     planted : mapping roi -> layer, optional
-        The layer a simulation put there, marked by a corner; the best layer of a region is framed.
+        The layer that a simulation planted in each region, marked by a corner; the best layer of a region is framed.
     measure : str
         Name of the color scale.
     alpha : float
-        Level of the stars.
+        Significance level of the stars.
 
     Returns
     -------
@@ -275,7 +275,7 @@ def plot_layer_roi_table(
     Raises
     ------
     InputError
-        A column is missing, or the table has several networks.
+        If a column is missing, or the table has several networks.
     """
     needs_columns(statistics, ["layer", "roi", "mean"], "plot_layer_roi_table: statistics")
     needs_one_network(statistics, "plot_layer_roi_table: statistics")

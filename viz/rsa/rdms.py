@@ -1,4 +1,4 @@
-"""Representational dissimilarity matrices as pictures."""
+"""Plot representational dissimilarity matrices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, r
 
 
 def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str], list[str]]:
-    """RDMs, square or condensed arrays as `(n_rdms, n, n)` with a label an item and a title an RDM."""
+    """Convert RDMs, square or condensed arrays to `(n_rdms, n, n)`, with one label per item and one title per RDM."""
     if hasattr(rdms, "get_matrices"):
         squares = np.asarray(rdms.get_matrices(), dtype=float)
         found = rdms.pattern_descriptors
@@ -47,7 +47,7 @@ def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float6
 
 
 def _ranked(square: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dissimilarities as ranks from 0 to 1; the diagonal and missing pairs stay as they are."""
+    """Convert dissimilarities to ranks from 0 to 1; the diagonal and missing pairs are unchanged."""
     rows, columns = np.triu_indices(len(square), 1)
     values = square[rows, columns]
     finite = np.isfinite(values)
@@ -62,7 +62,7 @@ def _ranked(square: NDArray[np.float64]) -> NDArray[np.float64]:
 def _draw(
     axes: Axes, square: NDArray[np.float64], labels: Sequence[str], *, rank: bool, side: bool = True
 ) -> AxesImage:
-    """One matrix with its items grouped by label, groups named once and parted by a hairline."""
+    """Draw one matrix with items grouped by label; groups are named once and separated by a thin line."""
     if len(labels) != len(square):
         raise InputError(f"plot_rdm: {len(labels)} labels for {len(square)} items; give one an item")
     names = list(dict.fromkeys(labels))
@@ -88,7 +88,7 @@ def _draw(
 
 
 def _ends(bar: Colorbar, image: AxesImage, *, rank: bool) -> None:
-    """Only the ends of a dissimilarity scale are named."""
+    """Label only the ends of a dissimilarity scale."""
     bar.outline.set_visible(False)
     low, high = image.get_clim()
     bar.set_ticks([low, high], labels=["alike", "unlike"] if rank else [f"{low:.2f}", f"{high:.2f}"])
@@ -110,20 +110,20 @@ def plot_rdm(
     rank: bool = False,
     columns: int = 4,
 ) -> Figure:
-    """Dissimilarity matrices side by side, items grouped by condition; dark means alike.
+    """Plot dissimilarity matrices side by side, items grouped by condition; dark means similar.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs or array
         RDMs, or an array `(n, n)`, `(k, n, n)` or condensed `(k, n (n - 1) / 2)`.
     labels : sequence of str, optional
-        A label an item; by default the RDMs' descriptor `condition`, else `stimulus_id`.
+        One label per item; by default the RDMs' descriptor `condition`, else `stimulus_id`.
     titles : sequence of str, optional
-        A title an RDM; by default from the descriptors network, layer, roi, participant.
+        One title per RDM; by default from the descriptors network, layer, roi, participant.
     rank : bool
-        Show ranks (what Spearman, rho-a and tau-a compare) in place of values. Each RDM has its own ranks.
+        Show ranks (which Spearman, rho-a and tau-a compare) in place of values. Each RDM is ranked separately.
     columns : int
-        RDMs a row.
+        RDMs per row.
 
     Returns
     -------
@@ -132,11 +132,11 @@ def plot_rdm(
     Raises
     ------
     InputError
-        The array is no RDM, or labels and items differ in number.
+        If the array is not an RDM, or the numbers of labels and items differ.
 
     Notes
     -----
-    A dark square on the diagonal is a group of items the layer or region does not tell apart.
+    A dark square on the diagonal is a group of items that the layer or region does not distinguish.
 
     References
     ----------
@@ -174,21 +174,21 @@ def plot_rdm_pair(
     rank: bool = True,
     note: str = "",
 ) -> Figure:
-    """A layer's and a region's RDM side by side over the same items, and how their dissimilarities agree.
+    """Plot a layer's and a region's RDM side by side over the same items, and the agreement of their dissimilarities.
 
     Parameters
     ----------
     model, brain : rsatoolbox.rdm.RDMs or array
-        One RDM each; several in `brain` (participants) are averaged. Where both carry labels, the brain's
-        items are aligned to the model's by `stimulus_id` (or `condition`, where that names items once).
+        One RDM each; several RDMs in `brain` (participants) are averaged. If both have labels, the brain's items are
+        aligned to the model's by `stimulus_id` (or `condition`, if it names each item once).
     labels : sequence of str, optional
-        A label an item.
+        One label per item.
     titles : (str, str), optional
-        Titles of the two.
+        Titles of the two RDMs.
     rank : bool
-        Show ranks, as rank measures compare them.
+        Show ranks, which rank measures compare.
     note : str
-        A line under the scatter, such as the score.
+        A line of text under the scatter plot, such as the score.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def plot_rdm_pair(
     Raises
     ------
     InputError
-        The two have different numbers of items, or labels that do not match.
+        If the two have different numbers of items, or labels that do not match.
     """
     a, named, model_titles = _squares(model, labels)
     b, _, brain_titles = _squares(brain, labels)
@@ -225,7 +225,7 @@ def plot_rdm_pair(
 
 
 def _same_order(model: Any, brain: Any) -> list[int] | None:
-    """Where each item of the model lies in the brain's RDMs, where both carry labels that name items once."""
+    """Find each item of the model in the brain's RDMs, if both have labels that name items once."""
     if not (hasattr(model, "pattern_descriptors") and hasattr(brain, "pattern_descriptors")):
         return None
     for key in ("stimulus_id", "condition"):
@@ -245,7 +245,7 @@ def _same_order(model: Any, brain: Any) -> list[int] | None:
 
 
 def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64], *, rank: bool) -> None:
-    """Density of pairs: model dissimilarity along x, brain along y, with the mean of y in tenths of x."""
+    """Draw the density of pairs: model dissimilarity along x, brain along y, with the mean of y in tenths of x."""
     upper = np.triu_indices(len(left), 1)
     x, y = left[upper], right[upper]
     finite = np.isfinite(x) & np.isfinite(y)
@@ -264,7 +264,7 @@ def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64]
 
 @styled
 def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str] = (), title: str = "") -> Figure:
-    """How alike the layers' RDMs are: the correlation of each two layers' geometries.
+    """Plot the correlation of the RDMs of every pair of layers.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
     Raises
     ------
     InputError
-        The table is not square, or index and columns differ.
+        If the table is not square, or index and columns differ.
     """
     if list(correlations.index) != list(correlations.columns):
         raise InputError("plot_correlation_matrix: index and columns differ; give a square table of layer names")

@@ -1,6 +1,6 @@
-"""Maps on the inflated cortex: both hemispheres from outside and from within.
+"""Plot maps on the inflated cortex: lateral and medial views of both hemispheres.
 
-Triangles are drawn here, back to front, in one go for all four views; a general 3-D plot would take seconds.
+Triangles are drawn back to front, in one pass for all four views; a general 3-D plot would take seconds.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _MESHES = {10_242: "fsaverage5", 163_842: "fsaverage"}
 
 
 class Part(NamedTuple):
-    """A hemisphere as it is drawn."""
+    """Hold a hemisphere as it is drawn."""
 
     points: Array  # [mm]
     faces: NDArray[np.int64]
-    depth: Array  # above 0: a sulcus
-    outward: bool = True  # whether all triangles turn one way, so that those that face away need not be drawn
+    depth: Array  # above 0 in a sulcus
+    outward: bool = True  # whether all triangles have one orientation; those that face away are then not drawn
 
 
 class OnSurface(Protocol):
-    """What is drawn: values `(n_vertices, n_maps)` of each hemisphere, as `rsa.project_to_surface` gives them."""
+    """Describe the values `(n_vertices, n_maps)` of each hemisphere, as `rsa.project_to_surface` returns them."""
 
     @property
     def left(self) -> Any: ...
@@ -47,7 +47,7 @@ class OnSurface(Protocol):
 
 
 class OfTriangles(Protocol):
-    """What data are drawn on: points and triangles of both hemispheres, as `rsa.load_mesh` gives them."""
+    """Describe the points and triangles of both hemispheres, as `rsa.load_mesh` returns them."""
 
     @property
     def points(self) -> Any: ...
@@ -72,36 +72,36 @@ def plot_surface(
     title: str = "",
     label: str = "score",
 ) -> Figure:
-    """A map on the inflated cortex: each hemisphere from outside (lateral) and from within (medial).
+    """Plot a map on the inflated cortex, with a lateral and a medial view of each hemisphere.
 
     Parameters
     ----------
     data : SurfaceData
-        A hemisphere without vertices stays gray.
+        Values at the vertices; a hemisphere without vertices stays gray.
     index : int
-        Which of its maps.
+        Index of the map to show.
     mesh : Mesh, optional
-        The mesh the data are on, drawn as it is; data on fsaverage5 and fsaverage are drawn on the inflated one.
+        The mesh of the data, drawn unchanged; by default data on fsaverage5 and fsaverage are drawn inflated.
     layers : tuple of str, optional
-        What 1, 2, ... stand for, in a map of best layers.
+        Names of the values 1, 2, ... in a map of best layers.
     threshold : float, optional
-        Values below it are not shown; a third of the top by default, written at the color scale's foot.
+        Values below it are not shown; by default a third of the top, written at the lower end of the color scale.
     vmax : float, optional
         Top of the color scale.
     signed : bool
-        Show both signs, blue and orange.
+        Show both signs, in blue and orange.
     title, label : str
-        Title of the figure, name of the quantity.
+        Title of the figure, and name of the quantity.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Dark gray are the sulci.
+        Sulci are dark gray.
 
     Raises
     ------
     InputError
-        Another mesh, no such map, or no finite value.
+        If the data are on another mesh, there is no such map, or no value is finite.
     """
     values = _values(data, index)
     parts = _parts(values, mesh)
@@ -134,23 +134,23 @@ def plot_surface_maps(
     title: str = "",
     label: str = "score",
 ) -> Figure:
-    """Maps of several models on the cortex in one color scale, a row a model; the last row: which model is best.
+    """Plot maps of several models on the cortex with one color scale, one row per model, then the best model.
 
     Parameters
     ----------
     maps : SurfaceMaps, or mapping of model to SurfaceData
     models : sequence of str, optional
-        The rows; by default all models. The best is chosen among these.
+        Models to show, one per row; by default all. The best model is chosen among these.
     best : SurfaceData, optional
-        The last row, as places from 1 in the rows above; by default the model with the largest value.
+        The last row, as numbers of the rows above, from 1; by default the model with the largest value.
     mesh : Mesh, optional
-        As in `plot_surface`; by default that of the maps, where they have one.
+        As in `plot_surface`; by default the mesh of the maps, if they have one.
     threshold : float, optional
-        Values below it are not shown, in any row; a third of the top by default.
+        Values below it are not shown in any row; by default a third of the top.
     vmax : float, optional
         Top of the color scale.
     title, label : str
-        Title of the figure, name of the quantity.
+        Title of the figure, and name of the quantity.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def plot_surface_maps(
     Raises
     ------
     InputError
-        An unknown model, a mesh that is not the data's, or no finite value.
+        If a model is unknown, the mesh is not that of the data, or no value is finite.
     """
     names = [one_of(name, tuple(maps), "plot_surface_maps: model") for name in (maps if models is None else models)]
     rows = [_values(maps[name], 0) for name in names]
@@ -197,24 +197,24 @@ def plot_surface_maps(
 
 
 def _best(values: Sequence[Array], least: float) -> Array:
-    """The place from 1 of the largest value at each vertex, NaN where none reaches `least`."""
+    """Return the number, from 1, of the largest value at each vertex; NaN if no value reaches `least`."""
     filled = np.where(np.isnan(values), -np.inf, values)
     return np.where(filled.max(axis=0) >= least, filled.argmax(axis=0) + 1.0, np.nan)
 
 
 def _values(data: OnSurface, index: int) -> dict[str, Array]:
-    """One map of each hemisphere that has vertices."""
+    """Return one map of each hemisphere that has vertices."""
     sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
     return {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
 
 
 def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, Part]:
-    """Points, triangles and depth of each hemisphere that is drawn.
+    """Return points, triangles and sulcal depth of each hemisphere that is drawn.
 
     Raises
     ------
     InputError
-        Values on another mesh.
+        If the values are on another mesh.
     """
     names = {_MESHES.get(len(v), "") for v in values.values()}
     if len(names) == 1 and "" not in names and (mesh is None or set(mesh.sizes) <= {0, *_MESHES}):
@@ -237,7 +237,7 @@ def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, P
 
 
 def _painter(finite: Array, layers: Any, threshold: float | None, vmax: float | None, signed: bool) -> tuple[Any, Any]:
-    """A function from values to colors `(n, 4)`, transparent where nothing is shown; and its scale."""
+    """Return a function from values to colors `(n, 4)`, transparent where nothing is shown, and its scale."""
     if layers is not None:
         from matplotlib.colors import to_rgba_array
 
@@ -271,7 +271,7 @@ def _colors(signed: bool) -> Any:
 
 @functools.cache
 def _mesh(name: str, side: str) -> Part:
-    """Points [mm] of the inflated surface, triangles, and sulcal depth (above 0: a sulcus)."""
+    """Return points [mm] of the inflated surface, triangles, and sulcal depth (above 0 in a sulcus)."""
     from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
     part = load_fsaverage(name)["inflated"].parts[side]
@@ -281,7 +281,7 @@ def _mesh(name: str, side: str) -> Part:
 
 def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:
     points, faces, depth, one_way = part
-    outward = -1.0 if (side == "left") == lateral else 1.0  # the viewer stands at this end of x
+    outward = -1.0 if (side == "left") == lateral else 1.0  # the viewer is at this end of x
     right, up, toward = points[:, 1] * outward, points[:, 2], points[:, 0] * outward
     corners = np.stack([right, up, toward], axis=1)[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -307,7 +307,7 @@ def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None
 
 
 def _face_colors(values: Array, faces: NDArray[np.int64], paint: Any) -> Array:
-    """The mean color of a triangle's corners, those that show nothing counting as nothing."""
+    """Average the colors of a triangle's corners; corners that show nothing count as transparent."""
     corners = paint(values)[faces]
     weight = corners[..., 3:]
     shown = weight.mean(axis=1)
@@ -324,7 +324,7 @@ def _legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, sig
 
 
 def _scale(figure: Figure, norm: Normalize, label: str, signed: bool, *, at: tuple[float, float, float, float]) -> None:
-    """The bar of colors, its ends and what it shows."""
+    """Draw the color bar with its ends and the name of the quantity."""
     axes = figure.add_axes(at)
     bar = figure.colorbar(ScalarMappable(norm, _colors(signed)), cax=axes)
     bar.outline.set_visible(False)

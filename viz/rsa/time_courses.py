@@ -1,4 +1,4 @@
-"""When a network's geometry is the brain's: similarity over windows of time."""
+"""Plot the similarity of a network's and the brain's geometry over time windows."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def plot_time_course(
     measure: str = "RDM correlation",
     columns: int = 3,
 ) -> Figure:
-    """Score against time, a line a layer, one panel a region.
+    """Plot score against time, one line per layer and one panel per region.
 
     Parameters
     ----------
     scores : DataFrame
-        Columns `layer`, `time` (center of the window, seconds) and `score`; `roi` and `participant` where there are
+        Columns `layer`, `time` (center of the window, seconds) and `score`, and `roi` and `participant` if there are
         several. Lines are means over participants, bands their standard errors.
     ceilings : DataFrame, optional
-        Columns `roi`, `lower`, `upper`: a band a region (one of a single row serves every panel).
+        Columns `roi`, `lower`, `upper`; each region gets a band (a single row serves every panel).
     measure : str
         Name of the vertical axis.
     columns : int
-        Panels a row, at most.
+        Largest number of panels per row.
 
     Returns
     -------
@@ -41,13 +41,14 @@ def plot_time_course(
     Raises
     ------
     InputError
-        A column is missing, or there is no score.
+        If a column is missing, or there is no score.
 
     Notes
     -----
-    A point is what the layer makes of one window of the *sound*; windows that overlap share frames, so neighbors are
-    alike. A late layer sees far around each window: its receptive field, not the window, says how sharp its course is.
-    Where sounds end at different moments, late windows tell which still sound.
+    A point is the layer's response to one window of the *sound*. Overlapping windows share frames, so neighboring
+    points are similar. A late layer responds to a wide stretch around each window: its receptive field, not the
+    window, limits its temporal resolution. If sounds differ in duration, late windows reveal which sounds are still
+    playing.
 
     Examples
     --------
@@ -86,7 +87,7 @@ def plot_time_course(
 
 
 def _courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
-    """A line a layer with its band; says where the highest lies."""
+    """Draw one line per layer with its band; return where the highest point is."""
     highest = ("", 0.0, -np.inf)
     for layer in dict.fromkeys(here["layer"]):
         by_time = here[here["layer"] == layer].groupby("time")["score"]

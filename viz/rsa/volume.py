@@ -1,7 +1,7 @@
-"""Brain maps on paper: slices through peaks, a glass brain, and the layer each place matches best.
+"""Plot brain maps: slices through peaks, a glass brain, and the best-matching layer at each voxel.
 
-Drawn here rather than by nilearn's plotting: a page needs dozens of panels, and one resampling a panel to a
-millimeter grid costs a few hundredths of a second. The template is nilearn's own MNI152, read offline.
+These figures do not use nilearn's plotting: a page needs dozens of panels, and one resampling per panel to a
+millimeter grid costs only a few hundredths of a second. The template is nilearn's own MNI152, read offline.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, s
 
 Array = NDArray[np.floating]
 Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
-_BOX = ((-77, 77), (-110, 78), (-72, 84))  # what of MNI space a panel shows [mm]
-_PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # axes of world space that run right and up in a view
-_TALL = 200  # every panel of a row spans so many millimeters upward, so that all are drawn to one scale
+_BOX = ((-77, 77), (-110, 78), (-72, 84))  # the part of MNI space that a panel shows [mm]
+_PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # the axes of world space that run right and up in a view
+_TALL = 200  # every panel of a row spans this many millimeters upward, so that all have one scale
 _VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
 
 
 @functools.cache
 def _template() -> NDArray[np.float32]:
-    """The MNI152 template at 1 mm, cut to the box: axis-aligned, so that a slice is an index."""
+    """Load the MNI152 template at 1 mm, cut to the box; it is axis-aligned, so that a slice is an index."""
     from nilearn.datasets import load_mni152_template
 
     image = load_mni152_template(resolution=1)
@@ -52,7 +52,7 @@ def _volume(image: Any, what: str) -> Volume:
 
 
 def _plane(view: str, at: float) -> Array:
-    """World coordinates `(3, height, width)` of a slice, a millimeter apart, top row first."""
+    """Return world coordinates `(3, height, width)` of a slice, a millimeter apart, top row first."""
     right, up = _PLANES[view]
     world = np.full((3, _BOX[up][1] - _BOX[up][0], _BOX[right][1] - _BOX[right][0]), float(at))
     world[right] = np.arange(*_BOX[right])[None, :]
@@ -61,7 +61,7 @@ def _plane(view: str, at: float) -> Array:
 
 
 def _sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float32]:
-    """Values of a volume at world coordinates; NaN where there is no data, which never bleeds into its neighbors."""
+    """Sample a volume at world coordinates; NaN where there is no data, which does not spread to neighbors."""
     data, inverse = volume
     voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, *[1] * (world.ndim - 1))
     if order == 0:
@@ -73,7 +73,7 @@ def _sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float
 
 
 def _paper(view: str, at: float) -> NDArray[np.float32]:
-    """The template in light grays on nothing, `(height, width, 4)`: a ground that lets color speak."""
+    """Return the template in light grays on a transparent ground, `(height, width, 4)`, so that colors stand out."""
     axis = "xyz".index(view)
     index = int(np.clip(round(at) - _BOX[axis][0], 0, _template().shape[axis] - 1))
     gray = np.take(_template(), index, axis=axis).T[::-1]
@@ -92,7 +92,7 @@ def _hemisphere(box: Array, side: str, step: int) -> Array:
 
 @functools.cache
 def _xray(view: str, side: str) -> NDArray[np.float32]:
-    """The template seen through: a soft silhouette, darker where the cortex folds away from the viewer."""
+    """Render the template as a soft silhouette, darker where the cortex folds away from the viewer."""
     box = _hemisphere(_template(), side, 1)
     depth = gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
     depth = depth / depth.max()
@@ -101,7 +101,7 @@ def _xray(view: str, side: str) -> NDArray[np.float32]:
 
 
 def _boxed(volume: Volume) -> NDArray[np.float32]:
-    """A volume on the box's own grid in 2 mm steps, 0 where there is no data, for seeing through it."""
+    """Resample a volume to the box's own grid in 2 mm steps, 0 where there is no data, for a glass brain."""
     world = np.stack(np.meshgrid(*[np.arange(low, high, 2.0) for low, high in _BOX], indexing="ij"))
     data, inverse = volume
     voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, 1, 1, 1)
@@ -111,7 +111,7 @@ def _boxed(volume: Volume) -> NDArray[np.float32]:
 def _panels(
     figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0, right: float = 0.0
 ) -> list[Axes]:
-    """Axes in rows, every millimeter as long as every other; gives the figure its height. Margins are in inches."""
+    """Create rows of axes with one scale in millimeters; this sets the figure's height. Margins are in inches."""
     columns = len(views) // rows
     widths = [_BOX[_PLANES[v][0]][1] - _BOX[_PLANES[v][0]][0] for v in views[:columns]]
     inch = (figure.get_figwidth() - right) / sum(widths)
@@ -128,7 +128,7 @@ def _panels(
 
 
 def _frame(axes: Axes, view: str) -> Axes:
-    """Limits of a panel [mm]: the view's own width, and the common height around its middle."""
+    """Set the limits of a panel [mm]: the view's own width, and the common height around its middle."""
     right, up = _PLANES[view]
     middle = (_BOX[up][0] + _BOX[up][1]) / 2
     bare(axes).set(xlim=_BOX[right], ylim=(middle - _TALL / 2, middle + _TALL / 2), aspect="equal")
@@ -137,16 +137,16 @@ def _frame(axes: Axes, view: str) -> Axes:
 
 
 def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[float, float, float]]:
-    """The highest places of a map, at least `apart_mm` from each other.
+    """Find the highest places of a map that are at least `apart_mm` from each other.
 
     Parameters
     ----------
     image : Nifti1Image
-        A map; NaN is no data.
+        The map; NaN marks missing data.
     n : int
-        How many.
+        Number of peaks.
     apart_mm : float [mm]
-        Least distance between two.
+        Smallest distance between two peaks.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[
 
 
 def _warm(signed: bool) -> Colormap:
-    """Score colors from where they are visible on gray."""
+    """Return the score colormap, starting where colors are visible on gray."""
     return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
 
 
@@ -185,7 +185,7 @@ def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
 
 
 def _color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
-    """A scale in the right margin; its foot is the lowest value shown."""
+    """Draw a color bar in the right margin; its lower end is the lowest value shown."""
     wide, high = figure.get_size_inches()
     axes = figure.add_axes(((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high))
     bar = figure.colorbar(ScalarMappable(norm, _warm(signed)), cax=axes)
@@ -223,36 +223,36 @@ def plot_brain(
     title: str = "",
     label: str = "score",
 ) -> Figure:
-    """A map over the MNI152 template: sagittal, coronal and axial slices through its peaks.
+    """Plot a map over the MNI152 template: sagittal, coronal and axial slices through its peaks.
 
     Parameters
     ----------
     image : Nifti1Image
-        A 3-D map in MNI space; NaN is no data. Shown with linear interpolation.
+        A 3-D map in MNI space; NaN marks missing data. It is shown with linear interpolation.
     cuts : sequence of (x, y, z) [mm], optional
-        Where to slice; by default the highest `peaks` places, at least 30 mm apart, from left to right.
+        Where to slice; by default through the `peaks` highest places, at least 30 mm apart, from left to right.
     peaks : int
-        How many places.
+        Number of peaks.
     outline : Nifti1Image, optional
-        Voxels above 0 are encircled, such as the significant ones.
+        Voxels above 0 are outlined, such as significant voxels.
     threshold : float, optional
-        Values below it are not shown; a third of the top by default, written at the color scale's foot.
+        Values below it are not shown; by default a third of the top, written at the lower end of the color scale.
     vmax : float, optional
         Top of the color scale.
     signed : bool
-        Show both signs, blue and orange.
+        Show both signs, in blue and orange.
     title, label : str
-        Title of the figure, name of the quantity.
+        Title of the figure, and name of the quantity.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Left is left.
+        The left side of the figure is the left hemisphere.
 
     Raises
     ------
     InputError
-        Not one volume, or no finite value.
+        If the image is not one volume, or no value is finite.
     """
     volume = _volume(image, "plot_brain")
     places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
@@ -307,28 +307,28 @@ def _encircle(axes: Axes, view: str, cut: float, circle: Volume) -> None:
 def plot_glass_brain(
     image: Any, *, threshold: float | None = None, vmax: float | None = None, title: str = "", label: str = "score"
 ) -> Figure:
-    """A map seen through the head: the highest value along each line of sight, in four views.
+    """Plot a map on a glass brain: the highest value along each line of sight, in four views.
 
     Parameters
     ----------
     image : Nifti1Image
-        A 3-D map in MNI space; NaN is no data.
+        A 3-D map in MNI space; NaN marks missing data.
     threshold : float, optional
-        Values below it are not shown; a third of the top by default.
+        Values below it are not shown; by default a third of the top.
     vmax : float, optional
         Top of the color scale.
     title, label : str
-        Title of the figure, name of the quantity.
+        Title of the figure, and name of the quantity.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Left hemisphere, from behind, from above, right hemisphere.
+        The views are left hemisphere, back, top, right hemisphere.
 
     Raises
     ------
     InputError
-        Not one volume, or no finite value.
+        If the image is not one volume, or no value is finite.
     """
     volume = _volume(image, "plot_glass_brain")
     limits = _limits(volume[0], threshold, vmax, False)
@@ -341,7 +341,7 @@ def plot_glass_brain(
 
 
 def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normalize]) -> None:
-    """The four glass-brain views of a volume into given axes, to one scale."""
+    """Draw the four glass-brain views of a volume into given axes, with one scale."""
     least, norm = limits
     box = _boxed(volume)
     for axes, (view, side) in zip(grid, _VIEWS, strict=True):
@@ -358,30 +358,30 @@ def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normal
 def plot_best_layer(
     image: Any, layer_names: Sequence[str], *, cuts: Sequence[float] | None = None, n_cuts: int = 4, title: str = ""
 ) -> Figure:
-    """Where each layer matches best: every voxel in the color of its layer, on axial slices and from both sides.
+    """Plot the best-matching layer of every voxel in the layer's color, on axial slices and from both sides.
 
     Parameters
     ----------
     image : Nifti1Image
-        Whole numbers: k is the k-th of `layer_names`, counted from 1; 0 or NaN is no layer.
+        Whole numbers: k means the k-th of `layer_names`, counted from 1; 0 or NaN means no layer.
     layer_names : sequence of str
-        The layers, by depth.
+        The layers, from shallow to deep.
     cuts : sequence of float [mm], optional
-        Heights z of the axial slices; by default `n_cuts` spread over the colored voxels.
+        Heights z of the axial slices; by default `n_cuts` heights spread over the colored voxels.
     n_cuts : int
-        How many slices.
+        Number of slices.
     title : str
         Title of the figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Left is left.
+        The left side of the figure is the left hemisphere.
 
     Raises
     ------
     InputError
-        Values that are not whole numbers from 0 to the number of layers.
+        If values are not whole numbers from 0 to the number of layers.
     """
     data, inverse = _volume(image, "plot_best_layer")
     data = np.nan_to_num(data)
@@ -412,14 +412,14 @@ def plot_best_layer(
 
 
 def _spread(heights: Array, n: int) -> list[float]:
-    """Heights at even steps through what is colored, so that thin structures and thick ones are all met."""
+    """Choose heights at even steps through the colored voxels, so that both thin and thick structures are shown."""
     if heights.size == 0:
         return [float(z) for z in np.linspace(-20, 40, n)]
     return [float(z) for z in np.linspace(np.quantile(heights, 0.04), np.quantile(heights, 0.96), n).round()]
 
 
 def _layer_key(figure: Figure, names: Sequence[str]) -> None:
-    """A strip that names each layer under its color, from shallow to deep."""
+    """Draw a strip that names each layer under its color, from shallow to deep."""
     high = figure.get_figheight()
     strip = bare(figure.add_axes((0.2, 0.24 / high, 0.6, 0.13 / high)))
     for at, (name, color) in enumerate(layer_colors(names).items()):
