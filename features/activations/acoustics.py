@@ -1,15 +1,15 @@
-"""Acoustic models as features of their own: what any claim about a network has to beat.
+"""Compute acoustic models as features, which serve as baselines for every claim about a network.
 
 * `waveform-envelope`: Hilbert envelope of the sound at 200 Hz.
 * `mel-spectrogram`: 64 mel bands in dB every 10 ms (librosa), at most 80 dB below the loudest of the sound.
-* `mfcc`: 13 cepstral coefficients of these (librosa).
-* `cochleagram`: 30 half-cosine filters evenly in ERB numbers, envelopes to the power 0.3 at 200 Hz (McDermott &
-  Simoncelli 2011).
+* `mfcc`: 13 cepstral coefficients of this mel spectrogram (librosa).
+* `cochleagram`: 30 half-cosine filters spaced evenly in ERB numbers, envelopes to the power 0.3 at 200 Hz
+  (McDermott & Simoncelli 2011).
 * `modulation`: spectrotemporal modulation, 2 to 64 Hz by 0 to 4 cycles an octave, upward and downward, averaged over
   time and frequency (Chi, Ru & Shamma 2005).
 
-A sound g times as loud has a waveform envelope g times as large, a cochleagram and modulation g^0.3 times, a mel
-spectrogram 20 log10(g) dB higher, and of its MFCC the first differs only.
+Where a sound is multiplied by g, the waveform envelope is multiplied by g, the cochleagram and modulation by g^0.3, and
+the mel spectrogram rises by 20 log10(g) dB; of the MFCC only the first coefficient changes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _VERSION = 1  # raised when the meaning of the numbers changes
 
 
 def mel_spectrogram(waves: Waves, *, rate: int) -> Waves:
-    """64 mel bands in dB every 10 ms, from windows of about 64 ms, `(n, 64, n_frames)`."""
+    """Compute 64 mel bands [dB] every 10 ms from windows of about 64 ms, `(n, 64, n_frames)`."""
     from librosa import power_to_db
     from librosa.feature import melspectrogram
 
@@ -49,7 +49,7 @@ def mel_spectrogram(waves: Waves, *, rate: int) -> Waves:
 
 
 def mfcc(waves: Waves, *, rate: int) -> Waves:
-    """The first 13 cepstral coefficients of `mel_spectrogram`, `(n, 13, n_frames)`."""
+    """Compute the first 13 cepstral coefficients of `mel_spectrogram`, `(n, 13, n_frames)`."""
     from librosa.feature import mfcc as cepstrum
 
     return np.asarray(cepstrum(S=mel_spectrogram(waves, rate=rate), n_mfcc=N_MFCC), dtype=np.float32)
@@ -69,14 +69,14 @@ MODELS: dict[str, Callable[..., Waves]] = {
 
 
 class _Part(nn.Module):
-    """One acoustic model in the place of a layer."""
+    """Wrap one acoustic model as a module, so that it can stand as a layer."""
 
     def __init__(self, name: str, rate: int) -> None:
         super().__init__()
         self.name, self.rate = name, rate
 
     def extra_repr(self) -> str:
-        return f"{self.name!r}, rate={self.rate}, version={_VERSION}"  # what the key of its features depends on
+        return f"{self.name!r}, rate={self.rate}, version={_VERSION}"  # it enters the key of the stored features
 
     def forward(self, x: Tensor) -> Tensor:
         waves = np.ascontiguousarray(x[:, 0].detach().cpu().numpy(), dtype=np.float32)
@@ -84,14 +84,14 @@ class _Part(nn.Module):
 
 
 class AcousticModels(nn.Module):
-    """Acoustic models side by side, as a network whose layers they are: whatever takes a network takes them.
+    """Combine acoustic models into one network of which they are the layers, for every function that takes a network.
 
     Parameters
     ----------
     models : "all" or sequence of str
         Keys of `MODELS`.
     rate : int [Hz]
-        Of the sounds.
+        Sampling rate of the sounds.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class AcousticModels(nn.Module):
             self.add_module(name, _Part(name, self.rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Everything that the models give, `(n, n_units)`."""
+        """Concatenate the flattened output of all models, `(n, n_units)`."""
         if x.ndim != 3 or x.shape[1] != 1:
             raise InputError(f"acoustics: sounds of shape {tuple(x.shape[1:])}, wanted waveforms (1, t)")
         if x.shape[2] < SHORTEST_S * self.rate:
@@ -122,7 +122,7 @@ class AcousticModels(nn.Module):
 
 
 def chosen(models: str | Sequence[str]) -> tuple[str, ...]:
-    """The acoustic models meant by "all", a name or a sequence of names.
+    """Resolve "all", a name or a sequence of names to the names of acoustic models.
 
     Raises
     ------
@@ -146,18 +146,18 @@ def acoustic_features(
     store: str | Path | None = None,
     batch_size: int = 16,
 ) -> Activations:
-    """What acoustic models say about sounds, in the form of a network's activations.
+    """Compute acoustic models of sounds in the form of a network's activations.
 
     Parameters
     ----------
     sounds : Sounds, array or Tensor (n_items, 1, t)
     models : "all" or sequence of str
-        See the module's docstring.
+        Keys of `MODELS`; the docstring of the module describes them.
     rate : int, optional [Hz]
-        Needed for an array; `Sounds` know theirs.
+        Sampling rate; it must be given for an array, and `Sounds` carry theirs.
     pooling : {"flatten", "mean", "none"}
-        "flatten" keeps time, a unit a band and frame; "mean" averages it out; "none" keeps `(bands, frames)`.
-        `modulation` has no time left.
+        "flatten" keeps time and makes a unit of each band and frame; "mean" averages over time; "none" keeps
+        `(bands, frames)`. `modulation` has no time axis.
     store : path, optional
         A zarr folder, as in `extract_activations`.
     batch_size : int
@@ -165,7 +165,7 @@ def acoustic_features(
     Returns
     -------
     Activations
-        Layers are the models; the network is called "acoustics".
+        The layers are the models; the network is called "acoustics".
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Activations of every layer for a set of sounds, streamed to disk."""
+"""Extract the activations of the layers of a network for a set of sounds, and write them to disk batch by batch."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ Pooling = Literal["mean", "max", "rms", "none", "flatten"]
 DType = Literal["float16", "float32", "float64"]
 
 KIND = "activations"
-_MOST_BATCHES = 4  # side by side
+_MOST_BATCHES = 4  # batches that run side by side
 _VERSION = 2  # raised when the meaning of the numbers changes
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Activations of the same items in several layers; a `brainmap.types.FeatureSet`.
+    """Hold the activations of the same items in several layers; this is a `brainmap.types.FeatureSet`.
 
-    `acts["conv3"]` is a zarr array `(n_items, n_units)`, or `(n_items, channels, frames)` where time was
-    kept: it is read when it is sliced or given to `numpy.asarray`.
+    `acts["conv3"]` is a zarr array `(n_items, n_units)`, or `(n_items, channels, frames)` where time was kept. It is
+    read from disk when it is sliced or given to `numpy.asarray`.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Activations:
     layers : tuple of str
     network, pooling, stage : str
     reductions : mapping of str to mapping
-        How the layers that were reduced were: settings, units before, dimensions, explained variance of PCA.
+        For each layer that was reduced: settings, number of units before, dimensions, explained variance of PCA.
     """
 
     items: tuple[str, ...] = field(repr=False)
@@ -70,7 +70,7 @@ class Activations:
         return iter(self.layers)
 
     def frame_times(self, layer: str) -> NDArray[np.float64] | None:
-        """Center of each frame of a layer [s] from the beginning of the sound; None where time was not kept.
+        """Return the center of each frame of a layer [s] from the beginning of the sound; None where time was not kept.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Activations:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; arrays already read stay."""
+        """Close the files; arrays that were already read stay valid."""
         for array in self._arrays.values():
             array.store.close()
 
@@ -114,44 +114,45 @@ def extract_activations(
     threads: int | None = None,
     units_axis: int | Mapping[str, int] | None = None,
 ) -> Activations:
-    """Run sounds through a model and keep what its layers say.
+    """Run sounds through a model and store the activations of its layers.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Run in eval mode; afterwards it is as it was.
+        It runs in eval mode; afterwards each module is back in the mode that it had.
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     layers : str or sequence of str
-        "all" (every convolution and linear layer, the logits as "output"), names, globs, kinds, places, depths: see
-        `brainmap.features.layers.selection`.
+        "all" (every convolution and linear layer; the logits are called "output"), or names, globs, kinds, places and
+        depths, as `brainmap.features.layers.selection` describes.
     pooling : {"mean", "max", "rms", "none", "flatten"}
-        Over time, or height and width, and never over units, on whichever axis of the network's own tensors these lie;
-        "none" keeps `(channels, frames)`, "flatten" makes one row of it.
+        Pool over time, or over height and width, and never over units, whichever axes of the network's own tensors
+        these are; "none" keeps `(channels, frames)`, "flatten" gives one row for each item.
     stage : {"after", "before"}
-        The nonlinearity; "after" is what the next layer gets, before pooling.
+        Record before or after the nonlinearity; "after" is what the next layer receives, before pooling.
     reduce : {"sparse-projection", "pca"} or Reduction, optional
-        Fewer dimensions, after pooling: rows `(n_items, n_dimensions)` for every layer that has more units. "pca" runs
-        the sounds twice, to fit and to reduce; memory does not grow with their number.
+        Reduce the dimensions after pooling, to rows `(n_items, n_dimensions)`, for every layer that has more units.
+        "pca" runs the sounds twice, to fit and to transform; memory does not grow with the number of sounds.
     store : path, optional
-        A zarr folder that is made or added to. Layers that lie there complete are not computed again; memory
-        then does not grow with the number of sounds. Without it the arrays are kept in memory.
+        A zarr folder that is created or extended. Layers that it holds complete are not computed again, and memory does
+        not grow with the number of sounds. Without it the arrays are kept in memory.
     batch_size : int
     device : str
     dtype : {"float16", "float32", "float64"}
-        On disk. float16 takes half the room, keeps three digits and is refused above 65504.
+        Type on disk. float16 halves the size, keeps three digits and is refused above 65504.
     network : str
         A name, kept as a label.
     key : str, optional
-        A hash of weights and sounds by the caller; made here from their contents otherwise.
+        A hash of weights and sounds that the caller supplies; by default it is computed from their contents.
     rate : float [Hz], optional
-        Steps a second along the last axis of what goes into the network, so that frames have their times; known of
-        `Sounds`, to be given for arrays (of spectrograms: sampling rate / hop).
+        Steps per second along the last axis of the network's input, from which the times of frames follow. `Sounds`
+        carry it; for arrays it must be given (for spectrograms: sampling rate / hop).
     threads : int, optional
-        Batches side by side, by default as many as there are cores and at most four, since each takes memory. No number
-        depends on it: every batch runs on one torch thread. On another device than the CPU they follow one another.
+        Number of batches that run side by side, by default the number of cores and at most four, since each takes
+        memory. The results do not depend on it, because every batch runs on one torch thread. On a GPU batches run in
+        sequence.
     units_axis : int or mapping of str to int, optional
-        Axis of the network's own tensor that holds the units, counted as Python does and with the items as axis 0: of
-        every layer where it is not known, or of each layer that a mapping names.
+        Axis of the network's own tensor that holds the units, counted as in Python, with the items as axis 0. An int
+        applies to every layer whose axis is not known; a mapping names the layers.
 
     Returns
     -------
@@ -160,10 +161,10 @@ def extract_activations(
     Raises
     ------
     InputError
-        An unknown layer or setting, a sound the network refuses, a layer of which it is not known which axis holds its
-        units.
+        An unknown layer or setting, a sound that the network refuses, or a layer of which the axis of the units is not
+        known.
     RunError
-        A non-finite activation: which layer, which item.
+        An activation is not finite; the message names the layer and the item.
 
     Examples
     --------
@@ -210,7 +211,7 @@ def extract_activations(
 
 
 def open_activations(path: str | Path) -> Activations:
-    """Open what `extract_activations` put in a store last.
+    """Open the activations that `extract_activations` stored last.
 
     Raises
     ------
@@ -243,7 +244,7 @@ def _opened(root: zarr.Group) -> Activations:
 
 
 def _with_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
-    """The layers with their units where the caller says they are."""
+    """Apply the axis of the units that the caller gave to the layers."""
     if axis is None:
         return dict(layers)
     if isinstance(axis, int):
@@ -254,7 +255,7 @@ def _with_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | Non
 
 
 def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
-    """Keep with each array when its frames are, where that is known."""
+    """Store with each array the times of its frames, where these are known."""
     if rate is None:
         return
     for name, layer in layers.items():
@@ -262,13 +263,13 @@ def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, 
             continue
         step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
         first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
-        if step and len(layer.shape) > 1:  # a step of 0: it hears everything at once
+        if step and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
             time = {"first": first / rate, "step": step / rate}
             stores.note(root, KIND, name, keys[name], {"time": time})
 
 
 class _Extraction:
-    """Sounds through a model, into the store: once, or twice where a reduction is fitted first."""
+    """Run sounds through a model into the store: once, or twice where a reduction is fitted first."""
 
     def __init__(
         self,
@@ -308,7 +309,7 @@ class _Extraction:
     def _heard(
         self, model: nn.Module, batches: Iterator[Tensor], layers: list[str], step: Progress, threads: int
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """What layers say, pooled, batch by batch."""
+        """Yield the pooled activations of the layers, batch by batch."""
 
         def hear(own: nn.Module, item: tuple[int, Tensor], advance: Advance) -> dict[str, NDArray[Any]]:
             done, batch = item
@@ -336,7 +337,7 @@ class _Extraction:
     def _pooled(self, layer: str, activation: Tensor, n: int) -> Tensor:
         pooling = self.about["pooling"]
         if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == n:
-            return activation if pooling == "none" else activation.flatten(1)  # whatever its axes are, they stay
+            return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
         return pool(self.layers[layer].arranged(activation, n), pooling)
 
     def _rows(self, layer: str, activation: Tensor, done: int, n: int) -> NDArray[Any]:
@@ -358,7 +359,7 @@ class _Extraction:
         reducer = self.reducers.get(layer)
         kept = rows if reducer is None else reducer.transform(rows)
         if kept.dtype != self.about["dtype"]:
-            with np.errstate(over="ignore"):  # an overflow is told, with its item
+            with np.errstate(over="ignore"):  # an overflow is reported below, with its item
                 kept = self._finite(kept.astype(self.about["dtype"]), layer, done)
         if layer not in self.writers:
             reduced = (
@@ -382,7 +383,7 @@ class _Extraction:
 
 
 def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Each batch with the number of items before it."""
+    """Yield each batch with the number of items before it."""
     done = 0
     for batch in batches:
         yield done, batch
@@ -390,13 +391,13 @@ def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
 
 
 def _side_by_side(device: str, threads: int | None) -> int:
-    """How many batches run side by side: one on a device that computes in parallel by itself."""
+    """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
     wanted = min(threads_of(threads, "activations"), _MOST_BATCHES)
     return wanted if torch.device(device).type == "cpu" else 1
 
 
 def pool(activation: Tensor, pooling: Pooling) -> Tensor:
-    """Pool `(n, c, t)` or `(n, c, h, w)` over its positions; `(n, units)` has none and stays.
+    """Pool `(n, c, t)` or `(n, c, h, w)` over its positions; `(n, units)` has no positions and stays unchanged.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Fewer dimensions for wide layers: sparse random projection, and principal components fitted batch by batch.
+"""Reduce wide layers by sparse random projection, or by principal components that are fitted batch by batch.
 
-Distances between items are what representational geometry is made of. A random projection keeps all of them within
-a few percent whatever the data (Johnson-Lindenstrauss); principal components keep the largest part of the variance.
-Neither holds a layer of all items in memory, nor a dense matrix of units x dimensions of the projection.
+Representational geometry consists of the distances between items. A random projection keeps all of them within a few
+percent, whatever the data (Johnson-Lindenstrauss); principal components keep the largest part of the variance. Neither
+method holds a layer of all items in memory, nor a dense projection matrix of units x dimensions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from brainmap.errors import InputError, RunError
 Kind = Literal["sparse-projection", "pca"]
 Rows = NDArray[np.floating[Any]]
 
-_OVERSAMPLE = 2  # directions kept while fitting, for each one asked for: what comes late may matter after all
+_OVERSAMPLE = 2  # directions kept while fitting, for each one asked for: a late direction may turn out to matter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reduction:
-    """How the units of a layer become fewer dimensions.
+    """Describe how the units of a layer are reduced to fewer dimensions.
 
     Attributes
     ----------
     kind : {"sparse-projection", "pca"}
         Very sparse random projection (Li 2006; Achlioptas 2003 with `density` 1/3), or incremental PCA.
     dimensions : int, optional
-        By default, of a projection, as many as the lemma of Johnson and Lindenstrauss asks for `tolerance` and the
-        number of items; of PCA 50. A layer with no more units than that is kept as it is.
+        By default, a projection has as many as the lemma of Johnson and Lindenstrauss requires for `tolerance` and the
+        number of items, and PCA has 50. A layer with no more units than that is kept as it is.
     tolerance : float
-        Of a projection without `dimensions`: largest relative error of squared distances, 0 to 1.
+        Largest relative error of squared distances, 0 to 1, for a projection without `dimensions`.
     density : float, optional
-        Of a projection: share of entries that are not zero; by default 1 / sqrt(n_units).
+        Share of entries of a projection that are not zero; by default 1 / sqrt(n_units).
     seed : int
-        Of a projection; each layer has a stream of its own, so that layers, batches and order do not matter and the
-        same layer of another set of sounds is projected alike.
+        Seed of the projection. Each layer has its own random stream, so that batches and the order of layers do not
+        matter and the same layer is projected alike for another set of sounds.
 
     References
     ----------
@@ -68,18 +68,18 @@ class Reduction:
             raise InputError(f"reduction: seed {self.seed}, wanted 0 or more")
 
     def wanted(self, n_items: int) -> int:
-        """Dimensions asked for, for a number of items."""
+        """Return the number of dimensions asked for, given the number of items."""
         if self.dimensions is not None:
             return self.dimensions
         return 50 if self.kind == "pca" else projection_dimensions(n_items, tolerance=self.tolerance)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for attributes and keys."""
+        """Return the settings as plain values, for attributes and keys."""
         return asdict(self)
 
 
 def projection_dimensions(n_items: int, *, tolerance: float = 0.1) -> int:
-    """Dimensions that keep all squared distances of `n_items` within `tolerance`: 4 ln n / (t^2 / 2 - t^3 / 3).
+    """Compute the dimensions that keep all squared distances within `tolerance`: k = 4 ln n / (t^2 / 2 - t^3 / 3).
 
     References
     ----------
@@ -94,9 +94,9 @@ def projection_dimensions(n_items: int, *, tolerance: float = 0.1) -> int:
 
 
 class Reducer(Protocol):
-    """What brings rows `(n, n_units)` to `(n, n_dimensions)`, once it has seen what it needs."""
+    """Reduce rows `(n, n_units)` to `(n, n_dimensions)` after fitting."""
 
-    passes: int  # over the sounds, before rows can be reduced
+    passes: int  # passes over the sounds before rows can be reduced
 
     def fit(self, rows: Rows) -> None: ...
 
@@ -108,7 +108,7 @@ class Reducer(Protocol):
 
 
 def make_reducer(reduction: Reduction, layer: str, *, n_items: int, n_units: int) -> Reducer | None:
-    """The reducer of one layer; None where the layer has no more units than dimensions asked for.
+    """Build the reducer of one layer; return None where the layer has no more units than the dimensions asked for.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def make_reducer(reduction: Reduction, layer: str, *, n_items: int, n_units: int
 
 
 class SparseProjection:
-    """Sparse random projection: entries are 0 but for a share, half of it +v and half -v, v = 1 / sqrt(share * k).
+    """Project rows with a sparse random matrix: a share of entries is +v or -v, v = 1 / sqrt(share * k), others are 0.
 
     Parameters
     ----------
@@ -164,22 +164,22 @@ class SparseProjection:
         self.matrix = scipy.sparse.csr_array((values, places % n_units, starts), shape=(n_dimensions, n_units))
 
     def fit(self, rows: Rows) -> None:
-        """Nothing is learned from the rows."""
+        """Do nothing, since a projection is not fitted."""
 
     def finish(self) -> None:
-        """Nothing is learned from the rows."""
+        """Do nothing, since a projection is not fitted."""
 
     def transform(self, rows: Rows) -> Rows:
         """Project rows `(n, n_units)` to `(n, n_dimensions)`."""
         return np.ascontiguousarray((self.matrix @ np.ascontiguousarray(rows.T)).T)
 
     def about(self) -> dict[str, Any]:
-        """What a reader of the numbers may want to know."""
+        """Describe the reduction for whoever reads the numbers."""
         return {"density": self.density}
 
 
 def _bernoulli_places(n: int, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Places of the successes in `n` draws, from the geometric gaps between them."""
+    """Draw the places of the successes in `n` Bernoulli trials, from the geometric gaps between them."""
     places = [np.full(1, -1, np.int64)]
     while places[-1][-1] < n:
         left = n - int(places[-1][-1])
@@ -190,11 +190,12 @@ def _bernoulli_places(n: int, share: float, rng: np.random.Generator) -> NDArray
 
 
 class IncrementalPCA:
-    """Principal components of rows that come in batches; memory grows with units x components, not with rows.
+    """Fit principal components to rows that come in batches; memory grows with units x components, not with rows.
 
-    Keeps twice the components asked for while it is fitted, so that a direction that grows late is not lost; it is
-    the full PCA, but for rounding, where the rows have no more dimensions than that, and near it where variance
-    decays. Components are signed so that their largest entry is positive.
+    Twice the components asked for are kept while fitting, so that a direction that grows late is not lost. Where the
+    rows have no more dimensions than that, the result equals the full PCA but for rounding; otherwise it is close to it
+    where the variance decays. Each component is signed so that its largest entry is positive.
+
 
     Parameters
     ----------
@@ -212,7 +213,7 @@ class IncrementalPCA:
         self.components: NDArray[np.float64] = np.empty((0, 0))
 
     def fit(self, rows: Rows) -> None:
-        """Learn from the next rows `(n, n_units)`."""
+        """Update the fit with the next rows `(n, n_units)`."""
         new = np.asarray(rows, dtype=float)
         n, center = len(new), new.mean(axis=0)
         new = new - center
@@ -231,7 +232,7 @@ class IncrementalPCA:
         self.strengths, self.components = strengths[:kept], components[:kept].copy()
 
     def finish(self) -> None:
-        """Keep the components asked for.
+        """Keep only the components asked for.
 
         Raises
         ------
@@ -246,14 +247,14 @@ class IncrementalPCA:
         self.strengths = self.strengths[: self.n_components]
 
     def transform(self, rows: Rows) -> Rows:
-        """Scores of rows `(n, n_units)`: `(n, n_components)`."""
+        """Compute the scores of rows `(n, n_units)`: `(n, n_components)`."""
         return np.asarray((np.asarray(rows, dtype=float) - self.mean) @ self.components.T)
 
     @property
     def explained_variance_ratio(self) -> NDArray[np.float64]:
-        """Share of the variance along each component."""
+        """Return the share of the variance along each component."""
         return np.square(self.strengths) / (self.scatter or 1.0)
 
     def about(self) -> dict[str, Any]:
-        """What a reader of the numbers may want to know."""
+        """Describe the reduction for whoever reads the numbers."""
         return {"explained_variance_ratio": self.explained_variance_ratio.tolist()}

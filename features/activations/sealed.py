@@ -1,8 +1,8 @@
-"""Arrays on disk that know when they are damaged.
+"""Store arrays on disk in a way that reveals damage.
 
-Every chunk ends in its CRC-32C, which zarr checks when it reads the chunk. An array that is finished also keeps the
-sums of all its chunks, so that a chunk that is gone or was exchanged is noticed, and a digest of its own metadata with
-its place in the store. A group keeps a digest of its attributes.
+Every chunk ends in its CRC-32C, which zarr checks when it reads the chunk. A finished array also keeps the checksums of
+all its chunks, so that a missing or exchanged chunk is noticed, and a digest of its own metadata and its place in the
+store. A group keeps a digest of its attributes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from brainmap.record import content_key
 COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 _CODECS = ["bytes", "zstd", "crc32c"]
 _TYPES = ("float16", "float32", "float64")
-_MOST = 40_000  # times that zstd makes zeros smaller, at most
-_SUM = 4  # bytes
+_MOST = 40_000  # the highest factor by which zstd compresses zeros
+_SUM = 4  # size of a checksum in bytes
 
 
 class StoredArray:
-    """A finished array: what zarr's arrays are, but a chunk that is damaged is an `InputError`.
+    """Wrap a finished zarr array so that a damaged chunk raises an `InputError`.
 
     It is read when it is sliced or given to `numpy.asarray`.
     """
@@ -56,13 +56,13 @@ class StoredArray:
 
 
 def folder_of(root: zarr.Group) -> Path | None:
-    """Where a store lies; None for one in memory, which nothing damages."""
+    """Return the folder of a store, or None for a store in memory, which cannot be damaged."""
     store = root.store_path.store
     return Path(store.root) / root.path if isinstance(store, zarr.storage.LocalStore) else None
 
 
 def check_group(folder: Path) -> dict[str, Any]:
-    """The attributes of a group.
+    """Read the attributes of a group.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _damaged(where: object, why: str) -> str:
 
 
 def seal(array: zarr.Array[Any], folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Call an array complete, with the sums of its chunks and a digest of its metadata, in one write."""
+    """Mark an array as complete, with the checksums of its chunks and a digest of its metadata, in one write."""
     sums = [_sum_of(folder / array.path / name) for name in _chunk_names(array.shape, array.chunks)]
     new = {**attributes, "chunks": sums, "complete": True}
     about = _read_json(folder / array.path / "zarr.json", array.path)
@@ -95,12 +95,13 @@ def seal(array: zarr.Array[Any], folder: Path, attributes: Mapping[str, Any]) ->
 
 
 def check_array(folder: Path, path: str) -> bool:
-    """Whether an array of a store was finished.
+    """Tell whether an array of a store was finished.
 
     Raises
     ------
     InputError
-        It was, and is damaged since: its metadata, or a chunk that is gone, exchanged or of another size.
+        The array was finished and has been damaged since: its metadata, or a chunk that is missing, exchanged or
+        resized.
     """
     where = folder / path
     if not (where / "zarr.json").is_file():
@@ -147,7 +148,7 @@ def _check_chunks(where: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
 
 
 def _chunk_names(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[str]:
-    """Chunks hold whole rows, so that they differ in their first place only."""
+    """List the names of the chunks, which differ only in their first index because each chunk holds whole rows."""
     rest = "/0" * (len(shape) - 1)
     return (f"c/{k}{rest}" for k in range(-(-shape[0] // chunks[0])))
 
@@ -165,17 +166,17 @@ def _digest(path: str, about: Mapping[str, Any]) -> str:
 
 
 def seal_group(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
-    """Keep attributes with their digest."""
+    """Store attributes of a group with their digest."""
     group.update_attributes({**attributes, "digest": content_key(group.path, attributes)})
 
 
 def group_attributes(root: zarr.Group, kind: str) -> dict[str, Any]:
-    """The attributes of a group of a store; none where there is no such group.
+    """Read the attributes of a group of a store; they are empty where there is no such group.
 
     Raises
     ------
     InputError
-        They are not as they were written.
+        The attributes are not as they were written.
     """
     folder = folder_of(root)
     if folder is None:
@@ -200,7 +201,7 @@ def _read_json(file: Path, where: object) -> dict[str, Any]:
 
 @contextmanager
 def readable(where: object) -> Iterator[None]:
-    """Values in metadata that are missing or of another kind, in one line."""
+    """Turn errors from missing or mistyped values in metadata into one line."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:

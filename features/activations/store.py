@@ -1,8 +1,8 @@
-"""Where arrays of features live: one zarr v3 array a layer, and a kill never leaves a believable half.
+"""Store arrays of features as one zarr v3 array per layer, so that an interrupted run never looks complete.
 
-An array lies under `<kind>/<layer>/<key>`, is NaN where nothing was written yet, and gets its `complete`
-attribute last. Its key is a hash of content, so that an array is exactly what is asked for or another one; damage
-since is noticed (see `brainmap.features.activations.sealed`). A layer's name is escaped by `brainmap.names.file_name`.
+An array lies under `<kind>/<layer>/<key>`, is NaN where nothing was written yet, and gets its `complete` attribute
+last. Its key is a hash of the content, so that a changed input leads to another array. Later damage is noticed (see
+`brainmap.features.activations.sealed`). The name of a layer is escaped by `brainmap.names.file_name`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A hash of all parameters, buffers and settings of the modules (ELU and ReLU have the same weights)."""
+    """Hash all parameters, buffers and settings of the modules (ELU and ReLU have the same weights)."""
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__} {model!r}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -51,7 +51,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def sounds_digest(sounds: Sounds, *, batch_size: int = 32) -> str:
-    """A hash of the waveforms themselves; names do not matter, nor how they are batched.
+    """Hash the waveforms themselves; their names and batching do not matter.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def sounds_digest(sounds: Sounds, *, batch_size: int = 32) -> str:
     >>> sounds_digest(x, batch_size=1) == sounds_digest(x) != sounds_digest(2 * x)
     True
     """
-    known = getattr(sounds, "digest", None)  # `Sounds` keeps its own
+    known = getattr(sounds, "digest", None)  # `Sounds` caches its own digest
     if isinstance(known, str):
         return known
     digest = hashlib.sha256()
@@ -71,12 +71,12 @@ def sounds_digest(sounds: Sounds, *, batch_size: int = 32) -> str:
 
 
 def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
-    """Open a store, or make one; without a path it lies in memory.
+    """Open or create a store; without a path it lies in memory.
 
     Raises
     ------
     InputError
-        The path is a file, a folder of something else or damaged, or absent when it may not be made.
+        The path is a file, holds something else or is damaged, or does not exist and must not be created.
     """
     if path is None:
         return zarr.create_group(store=zarr.storage.MemoryStore(), zarr_format=3)
@@ -93,12 +93,12 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
 
 
 def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> StoredArray | None:
-    """The array of that content, if all of it was written.
+    """Find the array with that key, if it was written completely.
 
     Raises
     ------
     InputError
-        It was, and is damaged since.
+        The array was written and has been damaged since.
     """
     path, folder = _path(kind, layer, key), folder_of(root)
     if folder is not None and not check_array(folder, path):
@@ -110,7 +110,7 @@ def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> StoredArray
 
 
 def is_kept(root: zarr.Group, kind: str, layer: str, key: str) -> bool:
-    """Whether the array of that content is there; a damaged one is said, and is not."""
+    """Tell whether the array with that key exists; a damaged one counts as missing, with a warning."""
     try:
         return find_array(root, kind, layer, key) is not None
     except InputError as error:
@@ -119,7 +119,7 @@ def is_kept(root: zarr.Group, kind: str, layer: str, key: str) -> bool:
 
 
 def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[str, Any]) -> None:
-    """Add attributes to an array that is complete, unless it has them."""
+    """Add attributes to a complete array, unless it has them already."""
     array, folder = root.get(_path(kind, layer, key)), folder_of(root)
     if not isinstance(array, zarr.Array) or all(array.attrs.get(k) == v for k, v in attributes.items()):
         return
@@ -136,17 +136,17 @@ def _path(kind: str, layer: str, key: str) -> str:
 
 
 class ArrayWriter:
-    """Writes one array row by row, a whole chunk at a time, and calls it complete at the end.
+    """Write one array row by row, a whole chunk at a time, and mark it complete at the end.
 
     Parameters
     ----------
     root : zarr.Group
     where : (kind, layer, key)
-        What lies there, complete or not, is replaced.
+        An array that lies there is replaced, whether complete or not.
     shape : (n_items, ...)
     dtype : str
     attributes : mapping
-        JSON values: the ids of the items and whatever explains the numbers.
+        JSON values: the ids of the items and the attributes that explain the numbers.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class ArrayWriter:
                 attributes=dict(attributes),
                 overwrite=True,
                 compressors=None if self._folder is None else COMPRESSORS,
-                config={"write_empty_chunks": True},  # what is missing was lost, then
+                config={"write_empty_chunks": True},  # so that a missing chunk always means that it was lost
             )
         self._pending: list[NDArray[Any]] = []
         self._done = 0
@@ -216,20 +216,20 @@ class ArrayWriter:
 
 
 def set_current(root: zarr.Group, kind: str, keys: Mapping[str, str], *, network: str) -> None:
-    """Say which array of each layer is the latest, in the order of the layers, and whose they are."""
+    """Record which array of each layer is the latest, in the order of the layers, and the name of the network."""
     folder = folder_of(root)
     try:
         group_attributes(root, kind)
     except InputError:
         if folder is not None:
-            (folder / kind / "zarr.json").unlink(missing_ok=True)  # it is made anew
+            (folder / kind / "zarr.json").unlink(missing_ok=True)  # it is created again
     current = [[layer, key] for layer, key in keys.items()]
     with nullcontext() if folder is None else room_for(kind, folder):
         seal_group(root.require_group(kind), {"current": current, "network": network})
 
 
 def listed_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
-    """The layers of which there is a latest array of a kind, and its key.
+    """List the layers that have a latest array of a kind, with its key.
 
     Raises
     ------
@@ -245,12 +245,12 @@ def listed_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
 
 
 def current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
-    """The latest array of each layer.
+    """Return the latest array of each layer.
 
     Raises
     ------
     InputError
-        Nothing of this kind, not finished, or damaged.
+        Nothing of this kind is stored, or it is unfinished or damaged.
     """
     listed = listed_arrays(root, kind)
     if "current" not in group_attributes(root, kind):

@@ -1,8 +1,8 @@
-"""Which axis of an activation holds the items, which the units, and which are positions (time, or height and width).
+"""Find which axis of an activation holds the items, which the units, and which the positions (time; height and width).
 
-Convolutions have units second, `(n, units, time)`; linear layers, normalizations and blocks of transformers have them
-last, `(n, time, units)`, and some keep time first, `(time, n, units)`. So axes are followed from operation to
-operation, and a network is run once more on other lengths: an axis that changes with the length of the input holds
+Convolutions have units second, `(n, units, time)`; linear layers, normalizations and transformer blocks have them last,
+`(n, time, units)`; and some modules keep time first, `(time, n, units)`. Axes are therefore followed from operation to
+operation, and the network is run again on other lengths: an axis that changes with the length of the input holds
 positions, and one that changes with the number of items holds items.
 """
 
@@ -56,16 +56,16 @@ _MIXING = frozenset({"matmul", "bmm", "baddbmm", "mm", "addmm", "einsum", "resha
 
 
 class AxisNames:
-    """The role of every axis of every tensor of one forward pass, told operation by operation.
+    """Record the role of every axis of every tensor of one forward pass, operation by operation.
 
     Parameters
     ----------
     example : Tensor (n, c, t) or (n, c, h, w)
-        What goes into the network.
+        The input of the network.
     """
 
     def __init__(self, example: Tensor) -> None:
-        # the tensors are kept, so that an id is never used twice
+        # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Names]] = {}
         self.set(example, (ITEMS, UNITS, *(PLACES,) * (example.ndim - 2)))
 
@@ -74,19 +74,19 @@ class AxisNames:
             self._known[id(tensor)] = (tensor, names)
 
     def of(self, tensor: Tensor) -> Names | None:
-        """The roles of a tensor's axes; None where nothing is known of it."""
+        """Return the roles of a tensor's axes, or None where they are not known."""
         found = self._known.get(id(tensor))
         return None if found is None else found[1]
 
     def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Note the axes of what an operation gives; of several tensors, of the first."""
+        """Record the axes of the result of an operation; of several tensors, those of the first."""
         first = out[0] if isinstance(out, tuple | list) and len(out) else out
         given = args[0] if args else kwargs.get("input")
         if isinstance(given, tuple | list) and given:  # torch.cat([x, y])
             args, given = (*given, *args[1:]), given[0]
         if isinstance(first, Tensor) and isinstance(given, Tensor):
             names = self._after(name, given, args, kwargs, first)
-            self._known.pop(id(first), None)  # of before it was changed in place
+            self._known.pop(id(first), None)  # the entry describes the tensor before it was changed in place
             self.set(first, names)
 
     def _after(
@@ -110,7 +110,7 @@ class AxisNames:
         return moved if moved is not None else self._alike(args, kwargs, out)
 
     def _alike(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Names | None:
-        """The roles of the inputs that have the shape of the output, or differ from it only in lengths of axes."""
+        """Find the roles of an input that has the shape of the output, or differs from it only in lengths of axes."""
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         same = {self.of(one) for one in inputs if one.shape == out.shape}
         found = same or {self.of(one) for one in inputs if one.ndim == out.ndim}
@@ -121,7 +121,7 @@ class AxisNames:
 def _moved(
     name: str, known: Names, given: Tensor, rest: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor
 ) -> Names | None:
-    """The roles after an operation that moves, adds, joins or drops axes; None for any other."""
+    """Return the roles after an operation that moves, adds, joins or drops axes, or None for any other operation."""
     n = len(known)
     if name in _SWAPS:
         pair = [*rest, *kwargs.values()]
@@ -157,16 +157,16 @@ def _moved(
 
 
 def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[int, Sequence[int]]]) -> tuple[int, ...]:
-    """The order that brings axes to (items, units, positions), or nothing where that is not known.
+    """Find the order that brings axes to (items, units, positions); it is empty where it is not known.
 
     Parameters
     ----------
     shape : sequence of int
-        Of the activation of one item.
+        Shape of the activation of one item.
     names : tuple of str, optional
-        Roles of its axes, where they could be followed.
+        Roles of the axes, where they could be followed.
     probes : sequence of (int, sequence of int)
-        How many items were run at another length of the input, and the activation's shape then.
+        Number of items that were run at another length of the input, and the shape of the activation in that run.
 
     Examples
     --------

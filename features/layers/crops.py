@@ -1,4 +1,4 @@
-"""Which samples the frames of a layer see, how to cut them out of a sound, and which frame answers loudest."""
+"""Find the samples that the frames of a layer see, cut them out of a sound, and find the most active frames."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from brainmap.features.layers.tap import Layer
 
 @dataclass(frozen=True)
 class Fields:
-    """The receptive fields of a layer's frames, which are numbered in C order over their axes.
+    """Hold the receptive fields of a layer's frames, which are numbered in C order over their axes.
 
     Attributes
     ----------
     size, length : tuple of int [samples]
-        Of a field, and of the sound.
+        Length of a receptive field, and of the sound.
     starts : ndarray (n_frames, n_axes) [samples]
         First sample of each field; negative where it begins before the sound.
     allowed : ndarray of int
-        Frames to be looked at.
+        Frames that may be chosen.
     grid : tuple of int
-        Frames along each axis.
+        Number of frames along each axis.
     """
 
     size: tuple[int, ...]
@@ -36,12 +36,12 @@ class Fields:
 
     @classmethod
     def of(cls, layer: Layer, length: tuple[int, ...], *, inside: bool) -> Fields:
-        """The fields of a layer over inputs of that length; with `inside` only those within it are looked at.
+        """Compute the receptive fields of a layer for inputs of a length; `inside` allows only fields within the input.
 
         Raises
         ------
         InputError
-            Their place is not known, or none lies inside.
+            The position of the fields is not known, or none lies inside.
         """
         size, stride, center = layer.receptive_field, layer.stride, layer.center
         if size is None or stride is None or center is None:
@@ -66,7 +66,7 @@ class Fields:
         return cls(tuple(map(int, sizes)), length, starts, allowed, grid)
 
     def tops(self, values: NDArray[np.float32], n: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
-        """The highest value and its frame for each sound and unit, then the next ones apart from it: `(b, n_units)`."""
+        """Yield the highest value and its frame per sound and unit, `(b, n_units)`, then the next ones apart."""
         left = values[:, :, self.allowed] if len(self.allowed) < values.shape[2] else values
         starts = self.starts[self.allowed]
         for at in range(n):
@@ -78,13 +78,13 @@ class Fields:
                 left = np.where(near, -np.inf, left)
 
     def outside(self, frame: int) -> float:
-        """Share of a frame's field that lies beyond the sound."""
+        """Compute the share of a frame's receptive field that lies outside the sound."""
         low = np.maximum(self.starts[frame], 0)
         high = np.minimum(self.starts[frame] + self.size, self.length)
         return 1.0 - float(np.prod(np.maximum(high - low, 0) / np.array(self.size)))
 
     def crop(self, sound: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
-        """What a frame sees of a sound `(c, ...)`, zero beyond its ends."""
+        """Cut the receptive field of a frame out of a sound `(c, ...)`; samples outside the sound are zero."""
         out = np.zeros((len(sound), *self.size), np.float32)
         source, target = [slice(None)], [slice(None)]
         for start, size, length in zip(self.starts[frame].tolist(), self.size, self.length, strict=True):

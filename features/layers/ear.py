@@ -1,4 +1,4 @@
-"""How layers are listened to: hooks at modules, and every operation of a forward pass in between."""
+"""Record layers with hooks at modules, and with every operation of a forward pass between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from brainmap.features.layers.receptive_fields import Geometry
 Stage = Literal["after", "before"]
 OUTPUT = "output"
 
-_FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they give their activations and something besides
+_FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they return their activations and something else
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 NORMS = frozenset(
     {
@@ -42,18 +42,18 @@ SOFTMAXES = frozenset({"softmax", "log_softmax"})
 
 @dataclass
 class Heard:
-    """A tapped layer on its way through one forward pass."""
+    """Hold the state of a tapped layer during one forward pass."""
 
     name: str
     module: nn.Module
     tensor: Tensor
-    passed: Tensor  # what the network goes on with: the same, or its copy
+    passed: Tensor  # the tensor that the network continues with: the same, or a copy
     moving: bool  # a normalization or nonlinearity may still follow
     parameters: set[nn.Parameter] = field(default_factory=set)
 
 
 class _Follow(TorchFunctionMode):
-    """Sees every operation of one forward pass."""
+    """Intercept every operation of one forward pass."""
 
     def __init__(self, ear: Ear) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _Follow(TorchFunctionMode):
 
 
 class Ear:
-    """Listens to the named modules of one model during its forward passes."""
+    """Record the outputs of the named modules of one model during its forward passes."""
 
     def __init__(self, names: Collection[str], *, stage: Stage, gradient: bool, cut: bool) -> None:
         self.names, self.stage, self.gradient, self.cut = names, stage, gradient, cut
@@ -105,7 +105,7 @@ class Ear:
         for h in mine if changes else ():
             if h not in moving:
                 h.moving = False
-                if not self.gradient:  # with gradient the network goes on with a copy already
+                if not self.gradient:  # with gradient the network already continues with a copy
                     kept = h.tensor.clone()
                     if self.geometry is not None:
                         self.geometry.set(kept, self.geometry.of(h.tensor))
@@ -132,7 +132,7 @@ class Ear:
         return name in NORMS or (name in NONLINEARITIES and self.stage == "after")
 
     def _rooted(self, heard: Sequence[Heard]) -> Tensor:
-        """Keep a tensor that a gradient can be taken for; pass on a copy: an in-place change may follow."""
+        """Store the tensor for which gradients are taken, and pass on a copy, since an in-place change may follow."""
         tensor = heard[0].tensor
         if not tensor.requires_grad:
             tensor = tensor.detach().requires_grad_()
@@ -162,7 +162,7 @@ class Ear:
             raise InputError(f"network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
         self.logits, self.taken_off = self._ends.of(out)
         for h in self.heard if self.taken_off in ("sigmoid", "logsigmoid") else ():
-            if self._ends.of(h.tensor)[0] is self.logits:  # the end is no nonlinearity of the layer before it
+            if self._ends.of(h.tensor)[0] is self.logits:  # this softmax belongs to no layer
                 h.tensor = self.logits
         self.values.update({h.name: h.tensor for h in self.heard})
         if OUTPUT in self.names:
@@ -173,7 +173,7 @@ class Ear:
 
 
 def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
-    """The tensor that a module gives; of an attention or a recurrent layer, that of every moment."""
+    """Pick the activation from the output of a module; of attention and recurrent layers, that of all time steps."""
     found = [out] if isinstance(out, Tensor) else []
     if isinstance(out, tuple | list):
         found = [one for one in out if isinstance(one, Tensor)]
@@ -188,7 +188,7 @@ def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
 
 @contextmanager
 def listening(model: nn.Module, ear: Ear) -> Iterator[None]:
-    """Let an ear listen to every forward pass of a model; when the block ends no hook is left."""
+    """Attach an ear to a model for every forward pass; no hook is left when the block ends."""
     modules = dict(model.named_modules())
     with ExitStack() as stack:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
@@ -197,6 +197,6 @@ def listening(model: nn.Module, ear: Ear) -> Iterator[None]:
         for plain in dict.fromkeys(name.partition("#")[0] for name in ear.names if name != OUTPUT):
             stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)  # once, or calls count double
         stack.callback(model.register_forward_hook(ear.finish).remove)
-        # called even when the forward pass fails, so that nothing goes on watching
+        # called even when the forward pass fails, so that no operation is intercepted afterwards
         stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)
         yield

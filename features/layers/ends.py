@@ -1,4 +1,4 @@
-"""A softmax, log-softmax or sigmoid at the end of a network, and the logits before it."""
+"""Find a softmax, log-softmax or sigmoid at the end of a network, and the logits before it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ RESHAPES = frozenset({"squeeze", "unsqueeze", "flatten", "view", "reshape", "con
 
 
 class Ends:
-    """The logits behind what a network gives, told operation by operation.
+    """Record which logits lie behind the output of a network, operation by operation.
 
-    A squeeze of everything would drop the items where there is one: what it gives is known with its items.
+    `squeeze` without an axis drops the axis of the items where there is only one item, so the result is recorded with
+    it.
     """
 
     def __init__(self) -> None:
-        # the tensors are kept, so that an id is never used twice
+        # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Tensor, str]] = {}
 
     def follow(
         self, func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     ) -> None:
-        """Note what an operation makes of logits."""
+        """Record what an operation does to logits."""
         first = args[0] if args else kwargs.get("input")
         if not isinstance(out, Tensor) or not isinstance(first, Tensor) or out is first:
             return
@@ -41,12 +42,12 @@ class Ends:
             self._known[id(out)] = (out, func(logits, *args[1:], **kwargs), kind)
 
     def rename(self, old: Tensor, new: Tensor) -> None:
-        """Another tensor stands for one from here on."""
+        """Record that one tensor replaces another from here on."""
         if id(old) in self._known:
             self._known[id(new)] = (new, *self._known[id(old)][1:])
 
     def of(self, tensor: Tensor) -> tuple[Tensor, str]:
-        """The logits, and what is taken off to have them; the tensor itself and nothing where it ends plainly."""
+        """Return the logits and the name of the operation taken off, or the tensor itself and an empty string."""
         found = self._known.get(id(tensor))
         return (tensor, "") if found is None else found[1:]
 

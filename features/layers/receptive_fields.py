@@ -1,4 +1,4 @@
-"""Where in the sound a unit looks: receptive fields, strides and frame centers, operation by operation."""
+"""Compute receptive fields, strides and frame centers, operation by operation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames
 
-# argument names in the order in which torch takes them
+# argument names in the order of torch's positional arguments
 _WINDOWS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv1d", "conv2d"), ("input", "weight", "bias", "stride", "padding", "dilation")),
     **dict.fromkeys(("max_pool1d", "max_pool2d"), ("input", "kernel_size", "stride", "padding", "dilation")),
     **dict.fromkeys(("avg_pool1d", "avg_pool2d"), ("input", "kernel_size", "stride", "padding")),
     **dict.fromkeys(("lp_pool1d", "lp_pool2d"), ("input", "norm_type", "kernel_size", "stride")),
 }
-# keep the shape and still mix positions: nothing honest can be said about what a unit sees afterwards
+# these keep the shape and still mix positions, so that the receptive field is unknown after them
 _MIXING = frozenset(
     {
         "matmul",
@@ -46,7 +46,7 @@ _FEW_FRAMES = 200
 
 @dataclass(frozen=True)
 class Axis:
-    """What the frames of one axis see: frame i is centered at `center + i * stride` and sees `size` samples.
+    """Describe the frames of one axis: frame i is centered at `center + i * stride` and sees `size` samples.
 
     A `stride` of 0 means that a unit sees the whole axis and has no position.
     """
@@ -56,7 +56,7 @@ class Axis:
     center: float
 
     def window(self, kernel: int, *, stride: int, left: float, dilation: int = 1) -> Axis:
-        """The axis after a window of `kernel` taps that begins `left` frames before the first one.
+        """Compute the axis after a window of `kernel` taps that begins `left` frames before the first frame.
 
         Examples
         --------
@@ -69,24 +69,24 @@ class Axis:
         )
 
 
-Place = tuple[Axis, ...] | None  # an axis for time, or two for height and width; None: nothing is known
+Place = tuple[Axis, ...] | None  # one axis for time, or two for height and width; None where the position is unknown
 
 
 class Geometry:
-    """The place of every tensor of one forward pass, told operation by operation.
+    """Record the receptive fields of every tensor of one forward pass, operation by operation.
 
     Parameters
     ----------
     example : Tensor (n, c, t) or (n, c, h, w)
-        What goes into the network.
+        The input of the network.
     axes : AxisNames
-        Told of every operation before the geometry is.
+        It records every operation before the geometry does.
     """
 
     def __init__(self, example: Tensor, axes: AxisNames) -> None:
         self.axes = axes
         self.lengths = tuple(example.shape[2:])
-        # the tensors are kept, so that an id is never used twice
+        # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Place]] = {}
         self.set(example, tuple(Axis(1, 1, 0.0) for _ in self.lengths))
 
@@ -94,7 +94,7 @@ class Geometry:
         self._known[id(tensor)] = (tensor, place)
 
     def of(self, tensor: Tensor) -> Place:
-        """What is known of a tensor; one that no operation gave is taken to see everything."""
+        """Return the receptive fields of a tensor; a tensor that no operation gave is taken to see everything."""
         return self._known[id(tensor)][1] if id(tensor) in self._known else self.whole
 
     @property
@@ -102,7 +102,7 @@ class Geometry:
         return tuple(Axis(n, 0, (n - 1) / 2) for n in self.lengths)
 
     def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Note where the outputs of an operation look."""
+        """Record the receptive fields of the outputs of an operation."""
         inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and id(a) in self._known]
         for a in args:  # torch.cat([x, y])
             if isinstance(a, list | tuple):
@@ -130,7 +130,7 @@ class Geometry:
         return _joined(same) if len(same) == len(inputs) else None
 
     def _spatial(self, tensor: Tensor) -> tuple[int, ...]:
-        """Lengths of the axes that hold positions; where they are not known, of all behind the second."""
+        """Return the lengths of the axes that hold positions; if the roles are unknown, all axes after the second."""
         names = self.axes.of(tensor)
         if names is None:
             return tuple(tensor.shape[2:])
@@ -154,7 +154,7 @@ def _windowed(place: tuple[Axis, ...], name: str, given: dict[str, Any]) -> Plac
     strides = _each(default if stride is None or stride == [] else stride, n)
     dilation = _each(given.get("dilation", 1), n)
     padding = given.get("padding", 0)
-    if padding == "same":  # an odd rest goes to the right
+    if padding == "same":  # an odd remainder goes to the right
         left = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
     else:
         left = _each(0 if padding == "valid" else padding, n)
@@ -165,7 +165,7 @@ def _windowed(place: tuple[Axis, ...], name: str, given: dict[str, Any]) -> Plac
 
 
 def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
-    lefts = list(pad[0::2])  # last axis first
+    lefts = list(pad[0::2])  # torch lists the last axis first
     if len(lefts) > len(place):
         return None
     lefts += [0] * (len(place) - len(lefts))
@@ -173,7 +173,7 @@ def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
 
 
 def _joined(places: Sequence[Place]) -> Place:
-    """What a sum of several branches sees: the union of their windows, if their frames keep step."""
+    """Compute the receptive fields of a sum of branches: the union of their windows, if their strides agree."""
     joined = []
     for axes in zip(*(p for p in places if p is not None), strict=True):
         moving = [a for a in axes if a.stride]
@@ -190,9 +190,9 @@ def _joined(places: Sequence[Place]) -> Place:
 
 
 def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride: float) -> NDArray[np.float32]:
-    """Bring courses over frames to the samples of the sound.
+    """Interpolate time courses over frames to the samples of the sound.
 
-    Linear between the centers of the frames; before the first and after the last center the value is held.
+    The interpolation is linear between frame centers; before the first and after the last center the value is held.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride
         lower = courses[..., low]
         between: NDArray[np.float32] = lower + (courses[..., high] - lower) * share
         return between
-    weights = np.zeros((n_frames, length), np.float32)  # several times faster than indexing while it is small
+    weights = np.zeros((n_frames, length), np.float32)  # several times faster than indexing while the matrix is small
     np.add.at(weights, (low, np.arange(length)), 1 - share)
     np.add.at(weights, (high, np.arange(length)), share)
     spread: NDArray[np.float32] = courses @ weights

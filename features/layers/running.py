@@ -1,4 +1,4 @@
-"""How a network is fed and run: sounds in batches, eval mode, batches side by side, one-line errors."""
+"""Run a network on sounds: in batches, in eval mode, with batches side by side, and with one-line errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Advance: TypeAlias = Callable[[int], None]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the weights are."""
+    """Return the device that holds the weights."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -38,7 +38,7 @@ def check_device(device: torch.device | str) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[None]:
-    """The model in eval mode on `device`; afterwards it is where it was, each submodule in its own mode.
+    """Put the model in eval mode on `device`, and restore the device and the mode of each submodule afterwards.
 
     Raises
     ------
@@ -68,9 +68,9 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Torch computes on one thread; afterwards on as many as before.
+    """Restrict torch to one thread within the block, and restore the number of threads afterwards.
 
-    How torch cuts an operation into threads decides in which order it adds numbers up, and so their last bits.
+    The split of an operation into threads decides the order in which torch adds numbers up, and so their last bits.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,22 +94,22 @@ def side_by_side(
     Parameters
     ----------
     work : callable
-        Takes what its thread owns, an item, and what it calls as it goes on.
+        It takes the copy of `own` that belongs to its thread, an item, and a callback for its progress.
     own : object
-        What holds the modules. Each thread has a copy, since a module may keep something of a forward pass in itself;
-        weights are shared. What cannot be copied is used by one thread.
+        The object that holds the modules. Each thread has a copy, since a module may store state of a forward pass; the
+        weights are shared. An object that cannot be copied is used by one thread.
     items : iterable
-        At most `threads` more than were asked for are taken.
+        At most `threads` items more than were asked for are taken.
     modules : sequence of torch.nn.Module
         Modules in `own`.
     threads : int
     advance : callable
-        Told how many steps were taken, by one thread at a time.
+        It is called with the number of steps taken, by one thread at a time.
 
     Yields
     ------
     object
-        Results, in the order of the items.
+        The results, in the order of the items.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def side_by_side(
         lock, ended = Lock(), Event()
 
         def told(steps: int) -> None:
-            if ended.is_set():  # another thread failed, or the user stopped it all
+            if ended.is_set():  # another thread failed, or the user interrupted the run
                 raise CancelledError
             with lock:
                 advance(steps)
@@ -157,16 +157,16 @@ def side_by_side(
 
 
 def _twins(own: Own, modules: Sequence[nn.Module], count: int) -> list[Own]:
-    """Copies with the same weights; none where something refuses to be copied."""
+    """Copy an object and share its weights; the list is empty where something cannot be copied."""
     shared = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
     try:
         return [copy.deepcopy(own, dict(shared)) for _ in range(count)]
-    except Exception:  # whatever a user's module holds: an open file, a lock, a tensor that is part of a graph
+    except Exception:  # a user's module may hold an open file, a lock, or a tensor that is part of a graph
         return []
 
 
 def forward(model: nn.Module, batch: Tensor) -> Tensor:
-    """Run a batch; what torch says about a misfitting input becomes one line."""
+    """Run a batch through a model, and turn torch's message about a misfitting input into one line."""
     try:
         return cast(Tensor, model(batch))
     except SystemExit:
@@ -179,7 +179,7 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
 
 
 def broken_module(model: nn.Module, batch: Tensor) -> str | None:
-    """The first module without children whose output is not finite for a batch.
+    """Find the first module without children whose output is not finite for a batch.
 
     Examples
     --------

@@ -1,16 +1,16 @@
-"""Which layers are meant: by name, pattern, kind, place or depth.
+"""Select layers by name, pattern, kind, place or depth.
 
 | written as | means |
 |---|---|
 | `all` | every layer listed |
-| `conv3`, `body.0.conv` | the layer or module of that name; a name comes before any other meaning |
+| `conv3`, `body.0.conv` | the layer or module of that name; a name takes precedence over any other meaning |
 | `last-conv` | the last convolution |
 | `conv`, `linear` | every convolution, or every linear layer |
 | `Conv1d`, `MaxPool1d` | every layer of that class, or, where none is listed, every module of it |
-| `conv*`, `conv[1-3]` | every name that fits (as file names do) |
-| `2:5`, `:3`, `-2:` | by place, counted from 0 as a Python slice does |
-| `depth:0.5` | the layer nearest to that share of the way from the first (0) to the last (1); of two, the earlier |
-| `depth:0.25-0.75` | all layers between |
+| `conv*`, `conv[1-3]` | every name that matches, as file names do |
+| `2:5`, `:3`, `-2:` | by place, counted from 0, as a Python slice |
+| `depth:0.5` | the layer nearest to that relative depth, from the first (0) to the last (1); the earlier one of two |
+| `depth:0.25-0.75` | all layers between these relative depths |
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _SLICE = re.compile(r"(-?\d*):(-?\d*)(?::(-?[1-9]\d*))?")
 
 
 def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the layers that any of the patterns means, in network order.
+    """List the names of the layers that any of the patterns selects, in network order.
 
     Parameters
     ----------
     patterns : str or sequence of str
-        See the module's table.
+        Patterns as in the table of the module.
     listed : sequence of Layer
         As `list_layers` gives them.
     modules : mapping of str to Module
-        As `model.named_modules()` gives them; one that is not listed comes last.
+        As `model.named_modules()` gives them; a module that is not a listed layer comes last.
 
     Raises
     ------
@@ -96,18 +96,18 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
 def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
     last = max(len(names) - 1, 1)
     if high is None:
-        return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # of two, the earlier
+        return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # the earlier one of two
     return [name for place, name in enumerate(names) if low - 1e-9 <= place / last <= high + 1e-9]
 
 
 def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of the layers meant by names, globs, kinds, places or depths, in network order.
+    """List the names of the layers selected by names, globs, kinds, places or depths, in network order.
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
-        Only the first is used.
+        Only the first sound is used.
     layers : str or sequence of str
         "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
         `brainmap.features.layers.selection`.
@@ -115,7 +115,7 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
     Raises
     ------
     InputError
-        Something that fits no layer.
+        A pattern that fits no layer.
 
     Examples
     --------
@@ -130,12 +130,12 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
 
 
 def named_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
-    """The layer of that name.
+    """Find the layer of that name.
 
     Raises
     ------
     InputError
-        None; with the nearest name.
+        There is no such layer; the message gives the nearest name.
     """
     names = [one.name for one in listed]
     if name not in names:

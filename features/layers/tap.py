@@ -1,8 +1,8 @@
-"""Layers as people mean them, and how to listen to them without leaving a trace in the model.
+"""List the layers of a network, and record their activations without changing the model.
 
-`conv3` is a convolution with its normalization and nonlinearity, before pooling and dropout, whoever wrote
-the network and whether its nonlinearity is a module or a function: while a model runs, tensors are followed
-from operation to operation.
+`conv3` is a convolution with its normalization and nonlinearity, before pooling and dropout, regardless of who wrote
+the network and of whether its nonlinearity is a module or a function: while a model runs, tensors are followed from
+operation to operation.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network.
+    """Describe one layer of a network.
 
     Attributes
     ----------
     name : str
-        Dotted name of the convolution or linear module; "output" is what the network gives, the logits.
+        Dotted name of the convolution or linear module; "output" stands for the logits, the output of the network.
     kind : str
-        Class of that module; a parametrized one (weight norm, say) has the name of the class that it parametrizes.
+        Class of that module; a parametrized module (weight norm, say) has the name of the class that it parametrizes.
     shape : tuple of int
-        Of one item: `(channels, frames)`, `(channels, height, width)` or `(units,)`, whatever order the network keeps
-        them in; as the network keeps them where that is not known.
+        Shape of one item: `(channels, frames)`, `(channels, height, width)` or `(units,)`, whatever the order of the
+        network's own axes; where that order is not known, the shape in the network.
     receptive_field : int [samples], or a tuple (height, width)
-        How much of the input a unit sees, parts beyond its ends included; None where an operation has no
-        rule.
+        Extent of the input that a unit sees, including parts outside its ends; None where the receptive field of an
+        operation is not known.
     stride : int [samples], or a tuple
-        Step between frames; 0 where units have no position (they see everything).
+        Step between frames; 0 where units have no position because they see everything.
     center : float [samples], or a tuple
         Center of the first frame; frame i lies at `center + i * stride`.
     parameters : int
-        Trainable ones, those of the normalization and the nonlinearity included.
+        Number of trainable parameters, including those of the normalization and the nonlinearity.
     order : tuple of int
         The axes of the network's own tensor (items included) that are the items, the units and the positions; empty
         where that is not known.
     classes : tuple of str
-        Class of the module and what it is derived from.
+        Names of the class of the module and of its base classes.
     without : str
-        Of the output: the softmax, log_softmax or sigmoid that is taken off, or nothing.
+        For the output, the name of the softmax, log_softmax or sigmoid that is taken off; otherwise empty.
     """
 
     name: str
@@ -73,16 +73,16 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether its module is a convolution, of torch or derived from one."""
+        """Tell whether the module is a convolution of torch or derived from one."""
         return "_ConvNd" in self.classes
 
     def arranged(self, activation: Tensor, n_items: int) -> Tensor:
-        """A tensor of the network as (items, units, positions), without copying it.
+        """Arrange a tensor of the network as (items, units, positions), without copying it.
 
         Raises
         ------
         InputError
-            It is not known which axis is which.
+            The roles of the axes are not known.
         """
         if len(self.order) == activation.ndim and activation.shape[self.order[0]] == n_items:
             return activation if self.order == tuple(range(activation.ndim)) else activation.permute(self.order)
@@ -93,7 +93,7 @@ class Layer:
         )
 
     def with_units(self, axis: int) -> Layer:
-        """The layer with its units on an axis of the network's own tensor, its items on the first that is left.
+        """Return the layer with its units on an axis of the network's own tensor, and its items on the first other one.
 
         Raises
         ------
@@ -118,20 +118,19 @@ def tap(
     gradient: bool = False,
     cut: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
-    """Listen to layers of a model; when the block ends no hook is left, even after an error.
+    """Record layers of a model; when the block ends no hook is left, even after an error.
 
     Parameters
     ----------
     model : torch.nn.Module
     names : str or sequence of str
-        Dotted module names; "output" means the logits: what the network gives, without its softmax. A
-        convolution or linear module stands for itself with its normalization and nonlinearity, any other
-        module for its own output.
+        Dotted module names; "output" means the logits: the output of the network before its softmax. A convolution or
+        linear module stands for itself with its normalization and nonlinearity, any other module for its own output.
     stage : {"after", "before"}
-        The nonlinearity that follows.
+        Record before or after the nonlinearity that follows.
     gradient : bool
-        Keep tensors that a gradient can be taken for; where nothing before them needs one, the graph begins
-        there.
+        Keep tensors for which gradients can be taken; where nothing before them requires a gradient, the graph begins
+        at them.
     cut : bool
         With `gradient`: run everything below the first tapped layer without gradient, so that only the rest
         of the network is differentiated.
@@ -139,7 +138,7 @@ def tap(
     Yields
     ------
     dict of str to Tensor
-        Filled anew by every forward pass of the model.
+        It is filled anew by every forward pass of the model.
 
     Raises
     ------
@@ -173,15 +172,15 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
-        Only the first is used.
+        Only the first sound is used.
     also : collection of str
-        Other modules to list: a pooling, say.
+        Other modules to list, for example a pooling.
 
     Returns
     -------
     tuple of Layer
         Convolutions and linear layers in the order of their calls; the last one is "output", the logits.
-        A module called again has a number: `conv`, `conv#2`.
+        A module that is called again gets a number: `conv`, `conv#2`.
 
     Raises
     ------
@@ -211,7 +210,7 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
 
 
 def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
-    """What an ear at those modules hears of one batch; of a batch that the network cannot take, what came before."""
+    """Record the given modules for one batch; if the network fails on the batch, return what was recorded before."""
     ear = Ear([], stage="after", gradient=False, cut=False)
     if followed:
         ear.axes = AxisNames(batch)
@@ -225,13 +224,13 @@ def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed
         else:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            with suppress(Exception):  # the network of somebody else, at a length that it was not made for
+            with suppress(Exception):  # the user's network may fail at a length that it was not made for
                 model(batch)
     return ear
 
 
 def _name_output(model: nn.Module, ear: Ear) -> None:
-    """Call the layer that gives the logits the output, or add the output as one more."""
+    """Rename the layer that gives the logits to "output", or add the output as another layer."""
     logits = cast(Tensor, ear.logits)
     if ear.heard and ear.heard[-1].tensor is logits:
         ear.heard[-1].name = OUTPUT
@@ -240,7 +239,7 @@ def _name_output(model: nn.Module, ear: Ear) -> None:
 
 
 def _plain(heard: Heard, axes: AxisNames) -> bool:
-    """Whether the axes of a layer need no further look: items and units, or a convolution over the input's items."""
+    """Tell whether the axes of a layer are already clear: items and units, or a convolution over the input's items."""
     names = axes.of(heard.tensor)
     if heard.tensor.ndim == 2:
         return heard.tensor.shape[0] == 1
@@ -248,7 +247,7 @@ def _plain(heard: Heard, axes: AxisNames) -> bool:
 
 
 def _probes(example: Tensor, *, axes: int) -> Iterator[Tensor]:
-    """The example three times over, with each of its axes half as long, and then with all of them twice as long."""
+    """Yield three copies of the example with each of its axes half as long, and then with all of them twice as long."""
     several = example.expand(3, *example.shape[1:])
     for axis in range(2, 2 + axes):
         yield several.narrow(axis, 0, max(1, example.shape[axis] // 2)).clone()
@@ -258,9 +257,9 @@ def _probes(example: Tensor, *, axes: int) -> Iterator[Tensor]:
 def _probe(
     model: nn.Module, batch: Tensor, names: Sequence[str], shapes: dict[str, list[tuple[int, tuple[int, ...]]]]
 ) -> None:
-    """Note the shapes of layers at another length of the input, of those that it gets to."""
+    """Record the shapes of those layers that the network reaches at another length of the input."""
     if all(len(found) >= batch.ndim - 2 for found in shapes.values()):
-        return  # every layer took the shorter lengths
+        return  # every layer accepts the shorter lengths
     ear = _heard_by(model, batch, names, followed=False)
     if ear.logits is not None:
         _name_output(model, ear)
@@ -299,7 +298,7 @@ def say_taken_off(output: Layer) -> None:
 
 
 def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
-    """The layers of those names, as `select_layers` gives them, whether or not `list_layers` lists them by itself.
+    """Look up layers by the names that `select_layers` gives, even if `list_layers` does not list them by default.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a network calls the sounds, against their conditions: a wrong rate, level or order of names shows here."""
+"""Compare the classes that a network predicts with the conditions of the sounds; a wrong rate or level shows here."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LIMIT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Calls:
-    """How many sounds a network calls by their condition.
+    """Count the sounds that a network classifies as their condition.
 
     Attributes
     ----------
     network : str
     right, n : int
-        Sounds called by their condition, of those whose condition is a class of the network.
+        Correctly classified sounds, and sounds whose condition is a class of the network.
     chance : float
-        Sounds that would be right by chance: by a guess among all classes, or by calling classes as often as this
-        network does, whichever is more.
+        Expected number of correct sounds by chance, the larger of two: a uniform guess among all classes, and a guess
+        with the frequencies at which this network predicts the classes.
     p : float
         One-sided binomial test of `right` against chance; NaN without sounds.
     strange : tuple of str
-        Conditions that are no classes.
+        Conditions that are not classes of the network.
     """
 
     network: str
@@ -41,11 +41,11 @@ class Calls:
 
     @property
     def near_chance(self) -> bool:
-        """Whether a network that knows nothing would be as good."""
+        """Tell whether the count does not differ from chance."""
         return self.n > 0 and not self.p <= _LIMIT
 
     def line(self) -> str:
-        """The count in words, with a warning where it is near chance."""
+        """Describe the count in words, with a warning where it is near chance."""
         if not self.n:
             return (
                 f"network {self.network}: no condition of the sounds is one of its classes "
@@ -73,9 +73,9 @@ def count_calls(
     network : str
     logits : ndarray (n_items, n_classes)
     conditions : sequence of str
-        Of each item.
+        The condition of each item.
     class_names : sequence of str
-        In the order of the logits.
+        Class names in the order of the logits.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Checkpoints: our own safetensors with their metadata, and anybody else's, loaded without running their code."""
+"""Read and write checkpoints: safetensors with metadata, and files of other programs, without running their code."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from brainmap.features.networks.exported import is_exported, load_exported, name
 from brainmap.features.networks.zoo import build_network, network_names
 from brainmap.record import atomic
 
-COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
+COMPILED = "_orig_mod."  # prefix that torch.compile puts before the names of the module that it compiles
 NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What travels beside the weights, so that nobody has to remember how the network was fed.
+    """Describe how to build a network and how to feed it, as stored beside the weights.
 
     Attributes
     ----------
     architecture, variant, activation, head : str
         Arguments of `build_network`, or `module:function`, which builds the network alone.
     kernel : int, optional [samples]
-        Another filter length than the architecture's own.
+        Filter length, where it differs from the architecture's own.
     classes : tuple of str
         Class names in the order of the logits.
     rate : int [Hz]
     n_samples : int [samples]
     level, align : str
-        As `load_sounds` takes them.
+        Settings of `load_sounds`.
     training : dict
         Settings, seed, best epoch and history of the training, as plain values.
     """
@@ -63,7 +63,7 @@ class Checkpoint:
     training: Mapping[str, Any] | None = None
 
     def build(self) -> nn.Module:
-        """The network with fresh weights."""
+        """Build the network with fresh weights."""
         if self.architecture in network_names():
             return build_network(
                 self.architecture,
@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write weights and metadata as one safetensors file, whole or not at all."""
+    """Write weights and metadata to one safetensors file atomically."""
     path = Path(path)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
     about = json.dumps(asdict(checkpoint), sort_keys=True)
@@ -97,7 +97,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _metadata(path: Path) -> Checkpoint | None:
-    """What a file says of itself; None for a file that brainmap did not write."""
+    """Read the metadata in a file; return None for a file that brainmap did not write."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -130,7 +130,7 @@ def load_network(
     ----------
     path : path
         `.safetensors`; a `state_dict` saved with `torch.save` (loaded with `weights_only=True`, so that no code of the
-        file runs); or a `torch.export` program (`.pt2`), after a look at everything in it.
+        file runs); or a `torch.export` program (`.pt2`), after all of its contents are checked.
     architecture : str, optional
         A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own, but a
         function is called only when it is named here: a file does not choose which code runs.
@@ -144,19 +144,19 @@ def load_network(
     Raises
     ------
     InputError
-        A file that is missing, damaged or wants to run code; weights that do not fit the architecture.
+        The file is missing, damaged or would run code; the weights do not fit the architecture.
 
     Warns
     -----
     BrainmapWarning
-        A prefix that all names of the weights share (`model.`, `module.model.`) was taken off so that they fit.
+        A prefix that all names of the weights share (`model.`, `module.model.`) was taken off to make them fit.
     """
     path = existing_file(path, "checkpoint")
     if path.suffix == ".pt2" or is_exported(path):
         return load_exported(path)
     weights = _read_weights(path)
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
-    with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced at once
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
         model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
     weights = _unwrapped(path, weights, model)
     _check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
@@ -165,7 +165,7 @@ def load_network(
 
 
 def call_builder(reference: str) -> nn.Module:
-    """Call `module:function`, which must give a `torch.nn.Module`; the current folder is searched too."""
+    """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
     module_name, _, function_name = reference.partition(":")
     if not module_name or not function_name:
         raise InputError(
@@ -176,7 +176,7 @@ def call_builder(reference: str) -> nn.Module:
     sys.path.insert(0, added)
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # the module is the user's, and so is whatever it raises
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise InputError(
             f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
             f"{_first_line(error)}); is it installed or in this folder?"
@@ -210,7 +210,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats and protocols: they load or are refused all the same
+            warnings.simplefilter("ignore")  # about old formats and protocols, which load or are refused anyway
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
@@ -222,18 +222,18 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
             "architecture, or export the model with torch.export"
         ) from None
-    except Exception as error:  # on a damaged file torch raises whatever its zip, tar and pickle readers raise
+    except Exception as error:  # for a damaged file torch raises whatever its zip, tar and pickle readers raise
         raise _damaged(path, "file of torch.save", error) from None
     return _state_dict_in(path, found)
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a safetensors file; of brainmap's own only as they were written."""
+    """Read the weights of a safetensors file; those of a checkpoint of brainmap must match their digest."""
     try:
         weights = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-    except Exception as error:  # on a damaged file safetensors raises whatever torch and json raise
+    except Exception as error:  # for a damaged file safetensors raises whatever torch and json raise
         raise _damaged(path, "safetensors file", error) from None
     if "sha256" in about and about["sha256"] != _digest(weights, about.get("brainmap", "")):
         raise _damaged(path, "safetensors file", ValueError("its weights or metadata changed since it was written"))
@@ -241,7 +241,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _digest(weights: Mapping[str, torch.Tensor], about: str) -> str:
-    """SHA-256 of weights and of what is said of them."""
+    """Compute the SHA-256 of weights and their metadata."""
     digest = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
@@ -250,7 +250,7 @@ def _digest(weights: Mapping[str, torch.Tensor], about: str) -> str:
 
 
 def _called_by_pickle(path: Path) -> str:
-    """What a plain pickle would call, read without loading it; empty for a file that is no pickle."""
+    """List what a plain pickle would call, without loading it; the text is empty for a file that is not a pickle."""
     names: list[str] = []
     try:
         with path.open("rb") as file:
@@ -289,11 +289,11 @@ def _state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
 
 
 def _unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights under the network's own names: without what a trainer or wrapper put before all of them.
+    """Rename weights to the network's own names, without the prefix that a trainer or wrapper added.
 
-    As few leading parts as possible are taken off, and only what all names share; what `torch.compile` put inside
-    names goes too. Where nothing makes all names fit, what makes most of them fit is taken, and the check says
-    the rest.
+    As few leading parts as possible are removed, and only parts that all names share; what `torch.compile` inserted is
+    removed too. Where no renaming makes all names fit, the one that makes most names fit is used, and the later check
+    reports the rest.
     """
     wanted = {name for name in model.state_dict() if not _is_counter(name)}
     best = weights
@@ -316,7 +316,7 @@ def _unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -
 
 
 def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """The weights without the first 0, 1, ... parts that all their names share; each also without `_orig_mod.`."""
+    """Yield the weights without the first 0, 1, ... parts that all names share, each also without `_orig_mod.`."""
     prefix = ""
     while True:
         cut = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -331,7 +331,7 @@ def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, to
 
 
 def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:
-    """The network a file was made from: what it says of itself, unless the caller says otherwise."""
+    """Build the network of a file from its metadata, which the caller's arguments override."""
     stored = _metadata(path)
     if stored is None:
         if "architecture" not in given:
@@ -374,5 +374,5 @@ def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Ten
 
 
 def _is_counter(name: str) -> bool:
-    """Batch counters of normalization: older checkpoints lack them, and a trained network does not use them."""
+    """Tell whether a name is a batch counter of a normalization; older checkpoints lack it and evaluation ignores it."""
     return name.endswith("num_batches_tracked")

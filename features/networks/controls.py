@@ -1,4 +1,4 @@
-"""Control networks: the same architecture without what it learned."""
+"""Build control networks: the same architecture without the learned weights."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ def control_network(
     sounds: Sounds | None = None,
     batch_size: int = 32,
 ) -> nn.Module:
-    """A copy of a network with fresh or permuted weights.
+    """Copy a network with fresh or permuted weights.
 
-    Both keep the architecture; "permuted" also keeps the distribution of the weights within each tensor. Where
-    there is batch normalization its statistics belong to the old weights (22 of 64 channels of an untrained
-    network's last layer were dead with them), so they are measured again on the sounds.
+    Both kinds keep the architecture; "permuted" also keeps the distribution of the weights within each tensor. The
+    statistics of batch normalization belong to the old weights (with them, 22 of 64 channels of an untrained network's
+    last layer were inactive), so they are measured again on the sounds.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Not changed.
+        It is not changed.
     kind : {"untrained", "permuted"}
-        Drawn again as each module draws its own weights, or every parameter tensor shuffled within itself.
+        "untrained" draws the weights again as each module initializes itself; "permuted" shuffles each parameter
+        tensor.
     rng : numpy.random.Generator
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w), optional
-        Needed with batch normalization.
+        They are needed with batch normalization.
     batch_size : int
 
     Returns
     -------
     torch.nn.Module
-        In eval mode, on the same device.
+        The network in eval mode, on the same device.
 
     Raises
     ------
     InputError
-        An unknown kind; parameters of a module that cannot draw its own; batch normalization without sounds.
+        An unknown kind; a module that cannot initialize its parameters; batch normalization without sounds.
 
     Examples
     --------
@@ -76,9 +77,9 @@ def control_network(
 
 
 def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> None:
-    """Measure the statistics of all batch normalizations anew, in place.
+    """Measure the statistics of all batch normalizations again, in place.
 
-    Batches are evened out, and each counts by its size, so that a short last one does not tip the mean.
+    Batches have even sizes and are weighted by their size, so that a short last batch does not distort the mean.
     """
     n_batches = -(-len(sounds) // batch_size)
     size = -(-len(sounds) // max(n_batches, 1))
@@ -106,7 +107,7 @@ def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 def _redraw(model: nn.Module, rng: np.random.Generator) -> None:
     devices = [device_of(model)] if device_of(model).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, given back afterwards
+    with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, which is restored afterwards
         torch.manual_seed(int(rng.integers(2**63)))
         stuck = []
         for name, module in model.named_modules():

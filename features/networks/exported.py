@@ -1,8 +1,8 @@
-"""Networks saved with `torch.export`, loaded only when nothing in the file can run code of its own.
+"""Load networks saved with `torch.export`, only when nothing in the file can run code of its own.
 
-`torch.export.load` trusts its file: it unpickles what it finds, loads compiled libraries, evaluates the expressions of
-dynamic shapes and calls whatever function a node names. So the archive is read first, and only one that holds tensors
-and operations on tensors is handed on.
+`torch.export.load` trusts its file: it unpickles members, loads compiled libraries, evaluates the expressions of
+dynamic shapes and calls whatever function a node names. The archive is therefore checked first, and is loaded only if
+it holds nothing but tensors and operations on tensors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ EXPRESSION_NAMES = frozenset({
 
 
 class ExportedNetwork(nn.Module):
-    """An exported program as a module: it takes any number of mode changes and stays as it was exported."""
+    """Wrap an exported program as a module whose mode can be set, although the program stays as it was exported."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
@@ -64,15 +64,15 @@ class ExportedNetwork(nn.Module):
         self.training = False
 
     def train(self, mode: bool = True) -> ExportedNetwork:
-        """Note the mode; the program's own dropout and normalization were fixed when it was exported."""
+        """Record the mode; the program's own dropout and normalization were fixed when it was exported."""
         self.training = mode
         return self
 
     def forward(self, sounds: torch.Tensor) -> torch.Tensor:
-        """Logits `(n, n_classes)` of sounds `(n, c, ...)`."""
+        """Compute logits `(n, n_classes)` of sounds `(n, c, ...)`."""
         try:
             found: torch.Tensor = self.program(sounds)
-        except AssertionError as error:  # the sizes it was exported for
+        except AssertionError as error:  # the sizes differ from those for which it was exported
             raise InputError(
                 f"network: refuses sounds of shape {tuple(sounds.shape)} ({error}); export it for this length with a "
                 "dynamic first dimension: export(model, (x,), dynamic_shapes=({0: torch.export.Dim('n')},))"
@@ -81,7 +81,7 @@ class ExportedNetwork(nn.Module):
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a file is an archive of `torch.export.save`, whatever its name."""
+    """Tell whether a file is an archive of `torch.export.save`, whatever its name."""
     return any(n.endswith("/archive_format") for n in names_in_zip(path))
 
 
@@ -90,7 +90,7 @@ DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFErro
 
 
 def names_in_zip(path: Path) -> list[str]:
-    """Names of the members of an archive; none of what is no archive, or cannot be read as one."""
+    """List the members of an archive; the list is empty for a file that is not an archive or cannot be read as one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -99,7 +99,7 @@ def names_in_zip(path: Path) -> list[str]:
 
 
 def load_exported(path: Path) -> nn.Module:
-    """Load an exported program after looking at everything in it.
+    """Load an exported program after checking everything in it.
 
     Raises
     ------
@@ -112,7 +112,8 @@ def load_exported(path: Path) -> nn.Module:
             members = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
         for name, content in members.items():
             _check_member(path, name.partition("/")[2], content)
-        # What was looked at is what is loaded: two readers of zip may see two different archives in one file.
+        # The bytes that were checked are the bytes that are loaded: two zip readers may see two different archives in
+        # one file.
         checked = io.BytesIO()
         with zipfile.ZipFile(checked, "w") as archive:
             for name, content in members.items():
@@ -123,7 +124,7 @@ def load_exported(path: Path) -> nn.Module:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Whatever the readers of zip, JSON and graphs raise becomes one line; torch's own log stays silent meanwhile."""
+    """Turn any error of the readers of zip, JSON and graphs into one line, and silence torch's own log meanwhile."""
     talker = logging.getLogger("torch.export.pt2_archive._package")
     level = talker.level
     talker.setLevel(logging.CRITICAL)
@@ -155,7 +156,7 @@ def _check_member(path: Path, name: str, content: bytes) -> None:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value of nested JSON with the key it lies under."""
+    """Yield every plain value of nested JSON with its key."""
     if isinstance(value, dict):
         for name, below in value.items():
             yield from _strings(below, name)
@@ -178,7 +179,7 @@ def _check_value(path: Path, key: str, value: Any) -> None:
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Whether an expression of sizes holds nothing but symbols, numbers and the functions of `EXPRESSION_NAMES`."""
+    """Tell whether an expression of sizes holds only symbols, numbers and the functions in `EXPRESSION_NAMES`."""
     for node in ast.walk(ast.parse(text, mode="eval")):
         if not isinstance(node, EXPRESSION_NODES):
             return False

@@ -1,4 +1,4 @@
-"""Training and evaluating the zoo: Adam, cross-entropy, best validation epoch kept, resumable, reproducible by seed."""
+"""Train and evaluate networks of the zoo with Adam and cross-entropy, resumably and reproducibly by seed."""
 
 from __future__ import annotations
 
@@ -37,24 +37,25 @@ SPEAKER_COLUMNS = ("speaker", "voice", "participant")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a network of the zoo is trained.
+    """Describe how a network of the zoo is trained.
 
     Attributes
     ----------
     network, variant, activation, head : str
-        As `build_network` takes them.
+        Arguments of `build_network`.
     epochs : int
     batch_size : int
-        16 keeps the first layers' maps in a CPU's cache, which is faster a clip than larger batches.
+        The default of 16 keeps the maps of the first layers in a CPU's cache, which is faster per clip than larger
+        batches.
     learning_rate : float
-        Adam's largest; it rises over the first 5 % of the steps and falls along a cosine to nearly zero.
+        Largest learning rate of Adam; it rises over the first 5 % of the steps and falls along a cosine to nearly zero.
     seed : int
-        Fixes weights, order, dropout and augmentation: the same weights again on one CPU and thread count.
+        It fixes weights, order, dropout and augmentation: the weights are the same again on one CPU and thread count.
     augmentation : Augmentation or None
     rate, seconds : int [Hz], float [s]
     device : str
     compile : bool
-        Let `torch.compile` fuse the steps; needs a C++ compiler, about 1.4 times faster on a CPU.
+        Let `torch.compile` fuse the steps; this needs a C++ compiler and is about 1.4 times faster on a CPU.
     """
 
     network: str = "ch32"
@@ -74,14 +75,14 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How often a network is right.
+    """Hold the accuracy and the confusion matrix of a network.
 
     Attributes
     ----------
     accuracy : float
         Share of sounds whose largest logit is their own class.
     confusion : DataFrame
-        Sounds of the row's word that were called the column's word.
+        Number of sounds of the row's word that were classified as the column's word.
     n : int
     """
 
@@ -95,28 +96,28 @@ def train_network(
 ) -> Evaluation:
     """Train a network of the zoo on a class-folder data set, write the checkpoint, and evaluate it on the testing part.
 
-    A training that was interrupted goes on where it stopped when it is called again with the same settings.
+    An interrupted training continues where it stopped when it is called again with the same settings.
 
     Parameters
     ----------
     data : path
         Folder of class folders, with the data set's own validation and testing lists or split 80/10/10 by speaker.
     out : path
-        `.safetensors`.
+        Path of the `.safetensors` file.
     settings : TrainingSettings, optional
     overwrite : bool
-        Train again where `out` exists.
+        Train again although `out` exists.
 
     Returns
     -------
     Evaluation
-        On the testing part, of the best validation epoch.
+        Evaluation of the best validation epoch on the testing part.
 
     Raises
     ------
     InputError
-        No sounds, a part without sounds, a word that only validation or testing have, fewer than two words, settings
-        that make no sense, `out` exists.
+        There are no sounds, a part has no sounds, a word occurs only in validation or testing, there are fewer than two
+        words, a setting is not valid, or `out` exists.
     RunError
         The loss is no longer finite.
     """
@@ -166,11 +167,11 @@ def _check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
 
 
 def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
-    """Training, validation and testing parts: the data set's own lists, else 80/10/10 by a hash of the speaker.
+    """Split sounds into training, validation and testing by the data set's lists, or 80/10/10 by a hash of the speaker.
 
-    The speaker is what a column `speaker`, `voice` or `participant` says, else, as in Speech Commands, the part of the
-    file name before `_nohash_`; a split by hash puts no speaker into two parts. Warns where no file names a speaker and
-    where the lists put a speaker into two parts.
+    The speaker is the value of a column `speaker`, `voice` or `participant`, otherwise, as in Speech Commands, the part
+    of the file name before `_nohash_`; a split by hash puts no speaker into two parts. Warnings report that no file
+    names a speaker, or that the lists put a speaker into two parts.
     """
     lists, base = read_lists(folder), folder.absolute()
     paths = [Path(p) for p in sounds.table["path"]]
@@ -222,9 +223,9 @@ def _part_by_hash(speaker: str) -> str:
 def evaluate_network(
     data: str | Path, checkpoint: str | Path, *, part: str = "all", device: str = "cpu", architecture: str | None = None
 ) -> Evaluation:
-    """Accuracy and confusion table of a checkpoint on a folder of class folders, a `stimuli.tsv` or part of a data set.
+    """Evaluate a checkpoint on a folder of class folders, a `stimuli.tsv` or a part of a data set.
 
-    Sounds of words the network does not know are an error that names them.
+    Sounds of words that the network does not know raise an error that names the words.
     """
     stored = load_checkpoint(checkpoint)
     model = load_network(checkpoint, architecture=architecture)
@@ -239,7 +240,7 @@ def evaluate_network(
 def evaluate_model(
     model: nn.Module, sounds: Sounds, classes: Sequence[str], *, device: str = "cpu", batch_size: int = 32
 ) -> Evaluation:
-    """Accuracy and confusion of a model whose logits are in the order of `classes`."""
+    """Evaluate a model whose logits are in the order of `classes`."""
     _check_known(sounds, classes, "evaluate: the data")
     called: list[int] = []
     with evaluating(model, device), torch.inference_mode():
@@ -258,7 +259,7 @@ def evaluate_model(
 
 
 class _Training:
-    """One training run: its state lives in one file, written every few hundred steps, so that a kill costs minutes."""
+    """Run one training, whose state is saved every few hundred steps, so that an interruption costs only minutes."""
 
     save_every = 200  # steps
 
@@ -283,7 +284,7 @@ class _Training:
                 (replace(settings, device="cpu", compile=False), classes, [len(p) for p in parts.values()], first.items)
             ).encode()
         ).hexdigest()
-        with torch.random.fork_rng(devices=[]):  # building draws weights that are drawn anew below
+        with torch.random.fork_rng(devices=[]):  # building draws weights that are drawn again below
             self.model = self.checkpoint.build()
         initialize(self.model, torch.Generator().manual_seed(settings.seed))
         self.model.to(settings.device)
@@ -296,7 +297,7 @@ class _Training:
         self.best: dict[str, torch.Tensor] = {}
 
     def go(self) -> tuple[Checkpoint, nn.Module]:
-        """Train to the end and give the best validation epoch back."""
+        """Train to the end and return the best validation epoch."""
         total = self.settings.epochs * self.steps_per_epoch
         with torch.random.fork_rng(self._gpus()):
             torch.manual_seed(self.settings.seed)
@@ -322,7 +323,7 @@ class _Training:
         return replace(self.checkpoint, training=training), self.model.eval()
 
     def _gpus(self) -> list[torch.device]:
-        """The GPU in use, whose random state (dropout) is kept and given back like the CPU's."""
+        """Return the GPU in use, whose random state (dropout) is stored and restored like the CPU's."""
         device = torch.device(self.settings.device)
         return [torch.device("cuda", device.index or 0)] if device.type == "cuda" else []
 
@@ -364,7 +365,7 @@ class _Training:
         return self.settings.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of one epoch from step `start`; each clip's random numbers depend on seed, epoch and clip alone."""
+        """Yield batches of one epoch from step `start`; the random numbers of a clip depend on seed, epoch and clip."""
         seed, size, sounds = self.settings.seed, self.settings.batch_size, self.parts["training"]
         order = np.random.default_rng([seed, epoch]).permutation(len(sounds))
         for step in range(start, self.steps_per_epoch):

@@ -1,13 +1,13 @@
-"""The zoo: the 1-D raw-waveform CNNs of the source study, with their exact parameter counts, and a 2-D counterpart.
+"""Build the networks of the zoo: the 1-D raw-waveform CNNs of the source study with their exact parameter counts, and a
+2-D counterpart.
 
 Every network is a `torch.nn.Sequential` with named stages: `conv3`, `norm3`, `act3`, `pool3`, ..., `output`.
-It takes waveforms `(n, 1, n_samples)` and gives logits `(n, n_classes)`; no softmax inside.
+It takes waveforms `(n, 1, n_samples)` and gives logits `(n, n_classes)`, without a softmax.
 
-`base` came out of a 2-D network whose 5 x 5 filters and 2 x 2 poolings became 25 and 4 samples long. `base-2d` goes
-back: it takes log-mel spectrograms `(n, 1, 64, n_frames)`, a frame every 125 samples (128 of a second at 16 kHz, as
-`brainmap.features.sounds.spectrogram.log_mel` gives them), and ends in 2 x 4 = 8 positions as `base` ends in 8 frames,
-so that
-both have the same 1,855,056 parameters in the same places.
+`base` was derived from a 2-D network whose 5 x 5 filters and 2 x 2 poolings became 25 and 4 samples long. `base-2d`
+reverses this: it takes log-mel spectrograms `(n, 1, 64, n_frames)` with a frame every 125 samples (128 frames per
+second at 16 kHz, as `brainmap.features.sounds.spectrogram.log_mel` computes them). It ends in 2 x 4 = 8 positions as
+`base` ends in 8 frames, so that both have the same 1,855,056 parameters in the same places.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ N_SAMPLES = 16_000
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One row of the zoo: what distinguishes a network from its siblings."""
+    """Describe one network of the zoo by what distinguishes it from the others."""
 
     channels: tuple[int, ...]
     kernel: int
     pool: int
-    pools: int  # how many of the stages end in pooling
+    pools: int  # number of stages that end in pooling
     per_pool: int = 1  # convolutions before each pooling
     same: bool = True  # zero padding that keeps the length
     ceil_mode: bool = False
     hidden: tuple[int, ...] = ()
     dims: int = 1  # 2: kernel and pool are the sides of a square
     dropout: float = 0.5
-    accuracy: str = ""  # of the source study, on Speech Commands
+    accuracy: str = ""  # accuracy in the source study, on Speech Commands
 
 
 ARCHITECTURES = {
@@ -106,7 +106,7 @@ NONLINEARITIES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "t
 
 
 def network_names() -> tuple[str, ...]:
-    """Names of the zoo.
+    """List the names of the networks of the zoo.
 
     Examples
     --------
@@ -138,15 +138,15 @@ def build_network(
     n_classes : int
     activation : {"relu", "elu", "tanh"}
     head : {"flatten", "gap", "gmp"}
-        What turns the last map into a vector: all frames, or their mean or maximum, as CAM needs (then without
-        hidden layers).
+        How the last map becomes a vector: all frames, or their mean or maximum, as CAM requires (then without hidden
+        layers).
     kernel : int, optional [samples]
-        Another filter length, for the long-filter variants; odd where the network pads. Of `base-2d` the side of its
-        square filters.
+        Filter length of the long-filter variants, which must be odd where the network pads; for `base-2d`, the side of
+        its square filters.
     n_samples : int [samples]
-        Length of the input; `base-2d` takes a frame of it every 125.
+        Length of the input; `base-2d` takes a frame for every 125 samples.
     dropout : float, optional
-        Another dropout probability than the network's own.
+        Dropout probability, where it differs from the network's own.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def _add_convolutions(
     norm: bool,
     act: type[nn.Module],
 ) -> int:
-    """Add the stages and give the number of positions that their last map has."""
+    """Add the stages and return the number of positions of their last map."""
     made, lengths, width, poolings = _MODULES[spec.dims], list(shape), 1, 0
     for i, channels in enumerate(spec.channels, start=1):
         padding = kernel // 2 if spec.same else 0
@@ -241,7 +241,7 @@ def _add_head(
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkDescription:
-    """What `brainmap networks` prints for one network."""
+    """Describe one network as `brainmap networks` prints it."""
 
     name: str
     variant: str
@@ -252,14 +252,14 @@ class NetworkDescription:
     accuracy_in_source_study: str
 
     def as_dict(self) -> dict[str, object]:
-        """The same as plain values, for JSON."""
+        """Return the description as plain values, for JSON."""
         return asdict(self)
 
 
 def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDescription:
-    """Parameters, input, layers and receptive fields of one network of the zoo.
+    """Describe the parameters, input, layers and receptive fields of one network of the zoo.
 
-    `variant` defaults to the one the source study counted: BN for ch128, plain for the others.
+    `variant` defaults to the one counted in the source study: batch normalization for ch128, plain for the others.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Count the trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -301,5 +301,5 @@ def initialize(model: nn.Module, rng: torch.Generator) -> None:
 
 
 def stage_names(model: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Conv1d, nn.Conv2d, nn.Linear)) -> list[str]:
-    """Names of the weighted stages in the order in which they were registered."""
+    """List the names of the weighted stages in the order in which they were registered."""
     return [name for name, module in model.named_modules() if isinstance(module, tuple(kinds))]

@@ -1,7 +1,7 @@
-"""What happens to a sound on its way to a listener: speed and pitch, room, equalizer, band limits, place, noise, gain.
+"""Augment sounds as a listener may receive them: speed and pitch, room, equalizer, band limits, position, noise, gain.
 
-Synthetic voices alone taught a network that recognized 41 % of human digits; a room, a telephone's band and noise are
-most of the difference, so these are on by default in training.
+A network trained on synthetic voices alone recognized 41 % of human digits. A room, a telephone's band and noise make
+up most of the difference, so they are on by default in training.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Ranges from which each training sound draws, uniformly unless said."""
+    """Hold the ranges from which each training sound draws its values, uniformly unless a comment says otherwise."""
 
-    speed: tuple[float, float] = (0.8, 1.3)  # factor, log-uniform; pitch and formants move; too long is cut at its end
+    speed: tuple[float, float] = (0.8, 1.3)  # factor, log-uniform; formants move too; long sounds are cut
     reverberation: float = 0.5  # share of sounds in a room
     reverberation_time: tuple[float, float] = (0.1, 0.7)  # s, decay by 60 dB
     equalizer: float = 8.0  # dB, largest boost or cut of a band
@@ -32,7 +32,7 @@ class Augmentation:
 def augment(
     sound: NDArray[np.float32], *, rate: int, settings: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """One random version of a sound `(n_samples,)`, zero-padded or not, of the same length and about the same level."""
+    """Augment a sound `(n_samples,)`, zero-padded or not, at random, while its length and about its level stay."""
     n = len(sound)
     sounding = np.flatnonzero(sound)
     if not len(sounding):
@@ -62,7 +62,7 @@ def _change_speed(word: NDArray[np.float32], settings: Augmentation, rng: np.ran
 
 
 def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.complexfloating]:
-    """Transfer function of room, equalizer and band limits, `(size // 2 + 1,)`."""
+    """Draw the transfer function of room, equalizer and band limits, `(size // 2 + 1,)`."""
     hertz = scipy.fft.rfftfreq(size, 1 / rate)
     bands = np.geomspace(60, rate / 2, 8)
     decibels = np.interp(np.log(np.maximum(hertz, 30)), np.log(bands), rng.uniform(-1, 1, 8) * settings.equalizer)
@@ -83,7 +83,7 @@ def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Genera
 def _noise(
     size: int, n: int, level: float, rate: int, settings: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Noise whose spectrum falls with a random slope, from white to brown."""
+    """Draw noise whose spectrum falls with a random slope, from white to brown."""
     slope = rng.uniform(0, 1)
     hertz = np.maximum(scipy.fft.rfftfreq(n, 1 / rate), 50)
     white = scipy.fft.rfft(rng.standard_normal(n).astype(np.float32))

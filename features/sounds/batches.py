@@ -1,4 +1,4 @@
-"""Sounds as networks are fed with them: batches of tensors, and the labels of items."""
+"""Turn sounds into batches of tensors, and read the labels of items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brainmap.errors import InputError
 
 @runtime_checkable
 class SoundSource(Protocol):
-    """What `load_sounds` gives: labelled sounds that may be read from disk batch by batch."""
+    """Describe labelled sounds that may be read from disk batch by batch, as `load_sounds` returns them."""
 
     @property
     def items(self) -> Sequence[str]: ...
@@ -32,9 +32,9 @@ Sounds: TypeAlias = SoundSource | NDArray[np.floating[Any]] | Tensor
 
 
 def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-    """Go through sounds in batches of `size`, as float32 tensors `(size, c, ...)` on `device`.
+    """Yield sounds in batches of `size`, as float32 tensors `(size, c, ...)` on `device`.
 
-    Batches are copies: a network that writes into its input does not write into the user's sounds.
+    Batches are copies, so that a network that writes into its input does not change the user's sounds.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _described(sounds: object) -> str:
 
 
 def labels(sounds: Sounds) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids and conditions of sounds; those of a plain array are its positions.
+    """Return the ids and conditions of sounds; for a plain array both are the positions.
 
     Examples
     --------

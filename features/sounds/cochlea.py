@@ -1,4 +1,4 @@
-"""A cochlea in a few lines: half-cosine filters of constant ERB width, envelopes, compression; and their modulation."""
+"""Simulate a cochlea (half-cosine filters of constant ERB width, envelopes, compression) and modulation filters."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from scipy.signal import resample_poly
 from brainmap.errors import InputError
 
 RATES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # Hz
-SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # cycles an octave; 0: all frequencies together
+SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # cycles per octave; 0 stands for all frequencies together
 COMPRESSION = 0.3
 ENVELOPE_HZ = 200
 LOWEST_HZ = 50.0
-PER_OCTAVE = 12  # channels before modulation filters
+PER_OCTAVE = 12  # channels per octave before the modulation filters
 
 
 def to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    """Frequency [Hz] as ERB number, in steps of the ear's equivalent rectangular bandwidths.
+    """Convert frequencies [Hz] to ERB numbers, in steps of the ear's equivalent rectangular bandwidth.
+
+    The ERB number is 21.4 log10(1 + 0.00437 f).
 
     References
     ----------
@@ -36,25 +38,25 @@ def to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
 
 
 def from_erb(number: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    """Frequency [Hz] of an ERB number."""
+    """Convert ERB numbers to frequencies [Hz]."""
     return np.asarray((np.exp(np.asarray(number, dtype=float) * 24.7 * 4.37 / 1000) - 1) * 1000 / 4.37)
 
 
 def erb_centers(n: int, *, rate: float) -> NDArray[np.float64]:
-    """Centers [Hz] of `n` filters evenly spaced in ERB numbers between 50 Hz and half the rate, ends left out."""
+    """Compute `n` centers [Hz] that are evenly spaced in ERB numbers between 50 Hz and half the rate, ends left out."""
     return from_erb(np.linspace(to_erb(LOWEST_HZ), to_erb(rate / 2), n + 2)[1:-1])
 
 
 def octave_centers(*, rate: float) -> NDArray[np.float64]:
-    """Centers [Hz], 12 an octave, from 100 Hz up to a semitone below half the rate."""
+    """Compute centers [Hz], 12 per octave, from 100 Hz up to a semitone below half the rate."""
     n = int(np.floor(np.log2(rate / 2 / 100.0) * PER_OCTAVE))
     return 100.0 * 2 ** (np.arange(n) / PER_OCTAVE)
 
 
 def filter_gains(centers: NDArray[np.floating], n_samples: int, *, rate: float, width: float) -> NDArray[np.float32]:
-    """Gain of half-cosine filters at the frequencies of `rfft`, `(n_filters, n_samples // 2 + 1)`.
+    """Compute the gain of half-cosine filters at the frequencies of `rfft`, `(n_filters, n_samples // 2 + 1)`.
 
-    Filters reach `width` ERB numbers to each side; where they lie as far apart, their squared gains sum to 1.
+    Filters extend `width` ERB numbers to each side; where their spacing equals `width`, their squared gains sum to 1.
 
     References
     ----------
@@ -73,14 +75,15 @@ def _bank(n_filters: int | None, n_samples: int, rate: int) -> NDArray[np.float3
 
 
 def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int | None = 30) -> NDArray[np.float32]:
-    """Hilbert envelopes of cochlear subbands to the power 0.3, at 200 Hz.
+    """Compute Hilbert envelopes of cochlear subbands to the power 0.3, at 200 Hz.
 
     Parameters
     ----------
     waves : array (n, t)
     rate : int [Hz]
     n_filters : int or None
-        Evenly in ERB numbers; None: 12 an octave from 100 Hz, each an ERB to a side.
+        Number of filters, evenly spaced in ERB numbers; None gives 12 per octave from 100 Hz, one ERB wide to each
+        side.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int 
     n_samples = waves.shape[1]
     gains = _bank(n_filters, n_samples, rate)
     spectra = fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
-    spectra[:, 1:] *= 2  # the negative half, which an analytic signal lacks
+    spectra[:, 1:] *= 2  # an analytic signal has no negative frequencies
     if n_samples % 2 == 0:
         spectra[:, -1] /= 2
     out = []
@@ -111,7 +114,7 @@ def _slower(envelope: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
 
 
 def waveform_envelope(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
-    """Hilbert envelope of the whole sound at 200 Hz, `(n, 1, t * 200 / rate)`."""
+    """Compute the Hilbert envelope of the whole sound at 200 Hz, `(n, 1, t * 200 / rate)`."""
     from scipy.signal import hilbert
 
     return _slower(np.abs(hilbert(waves, axis=1))[:, None], rate)
@@ -120,15 +123,15 @@ def waveform_envelope(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.f
 def modulation_filters(
     n_channels: int, n_frames: int, *, per_octave: float = PER_OCTAVE, frames_hz: float = ENVELOPE_HZ
 ) -> NDArray[np.float32]:
-    """Gains of modulation filters over the 2-D spectrum of a time-frequency picture.
+    """Compute the gains of modulation filters over the 2-D spectrum of a time-frequency representation.
 
-    Gaussian over the logarithm of rate and scale, an octave wide at half power; scale 0 takes what lies below the
-    lowest. Downward sweeps (energy falls in frequency) and upward ones lie in different quadrants.
+    The filters are Gaussian over the logarithm of rate and scale and an octave wide at half power; scale 0 covers all
+    scales below the lowest. Downward sweeps (falling frequency) and upward sweeps lie in different quadrants.
 
     Returns
     -------
     ndarray float32 (2, n_rates, n_scales, n_channels, n_frames)
-        First axis: downward, upward; over the frequencies of `fft2`.
+        The first axis is downward, upward; the last two are the frequencies of `fft2`.
 
     References
     ----------
@@ -150,7 +153,7 @@ def modulation_filters(
         ]
     )
     product = np.sign(scale) * np.sign(rate)
-    # what has no direction, as the same course at all frequencies, is shared by both
+    # modulations without a direction, such as the same course at all frequencies, are shared by both
     direction = np.stack(
         [
             np.where(product > 0, 1.0, np.where(product == 0, np.sqrt(0.5), 0)),
@@ -168,7 +171,7 @@ def _modulation_bank(n_channels: int, n_frames: int) -> NDArray[np.float32]:
 
 
 def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
-    """RMS of each modulation filter's output over time and frequency, on subband envelopes 12 an octave.
+    """Compute the RMS of each modulation filter's output over time and frequency, on subband envelopes, 12 per octave.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np
     Returns
     -------
     ndarray float32 (n, 2, n_rates, n_scales)
-        Downward and upward, `RATES` [Hz], `SCALES` [cycles an octave].
+        The axes are downward and upward, `RATES` [Hz], `SCALES` [cycles per octave].
 
     Raises
     ------

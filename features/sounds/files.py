@@ -1,4 +1,4 @@
-"""Sounds in: any audio file becomes mono float32 at the network's rate, length and level."""
+"""Load sounds: any audio file becomes mono float32 at the network's rate, length and level."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ OTHERS = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff", ".aifc", ".a
 RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
 PEAK_LEVEL = 0.5  # of full scale (-6 dB)
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
-LONGEST = 4 * 3600  # s; what claims to last longer is damaged, or no stimulus
+LONGEST = 4 * 3600  # s; a file that claims to last longer is damaged or is no stimulus
 _BLOCK = 1 << 22  # samples of all channels that are decoded at once
-UNKNOWN_SIZE = 0x7FFF0000  # bytes; programs that write WAV into a pipe promise this much or more
+UNKNOWN_SIZE = 0x7FFF0000  # bytes; programs that write WAV into a pipe declare this size or more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sounds:
-    """Sounds as a network takes them, read from their files when they are needed.
+    """Hold sounds in the form that a network takes; the files are read when the samples are needed.
 
     Attributes
     ----------
     table : DataFrame
-        One row a sound: `stimulus_id` (unique), `condition`, `path` (absolute), further columns kept.
+        One row per sound: `stimulus_id` (unique), `condition`, `path` (absolute); further columns are kept.
     rate : int [Hz]
     n_samples : int [samples]
         Length of every sound after padding with zeros or trimming.
     level : {"rms", "peak", "none"}
-        "rms" brings each sound to 0.05 of full scale, "peak" its largest sample to 0.5; after trimming, so that what a
-        network does not hear does not count, and before padding, so that added silence does not count.
+        "rms" scales each sound to an RMS of 0.05 of full scale, "peak" to a largest sample of 0.5. The level is set
+        after trimming, so that only what the network receives counts, and before padding, so that added silence does
+        not count.
     align : {"start", "center"}
-        Where a sound shorter than `n_samples` lies.
+        Position of a sound that is shorter than `n_samples`.
     skipped : tuple of str
-        Audio files that lie among the sounds of a folder and are of a kind that is not read.
+        Audio files in the folder whose format is not read.
     """
 
     table: pd.DataFrame
@@ -68,28 +69,28 @@ class Sounds:
 
     @property
     def items(self) -> list[str]:
-        """Stimulus ids."""
+        """List the stimulus ids."""
         return [str(s) for s in self.table["stimulus_id"]]
 
     @property
     def conditions(self) -> list[str]:
-        """The word or category of each sound."""
+        """List the word or category of each sound."""
         return [str(c) for c in self.table["condition"]]
 
     @property
     def class_names(self) -> list[str]:
-        """Conditions in the order in which they first occur."""
+        """List the conditions in the order in which they first occur."""
         return list(dict.fromkeys(self.conditions))
 
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
-        """All sounds at once, float32 `(n, 1, n_samples)`."""
+        """Read all sounds at once, float32 `(n, 1, n_samples)`."""
         if self._given is not None:
             return self._given
         return np.concatenate(list(self.batches(256))) if len(self) else np.empty((0, 1, self.n_samples), np.float32)
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """The sounds in order, `size` at a time, without keeping them in memory."""
+        """Yield the sounds in order, `size` at a time, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         for start in range(0, len(self), size):
             if known is not None:
@@ -99,7 +100,7 @@ class Sounds:
                 yield np.stack([self._prepare(Path(p)) for p in paths])[:, None]
 
     def take(self, rows: Sequence[int] | NDArray[np.intp] | NDArray[np.bool_]) -> Sounds:
-        """Some of the sounds, in the order asked for; or those where a mask `(n,)` is true."""
+        """Select some of the sounds, in the order asked for, or those where a mask `(n,)` is true."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         index = np.asarray(rows)
         if index.dtype != np.bool_:
@@ -110,7 +111,7 @@ class Sounds:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of ids, rate and samples: what a result that was computed from these sounds depends on."""
+        """Compute the SHA-256 of ids, rate and samples, on which every result computed from these sounds depends."""
         sha = hashlib.sha256(f"{self.rate} {self.n_samples} {self.items}".encode())
         for batch in self.batches(64):
             sha.update(batch.tobytes())
@@ -118,7 +119,7 @@ class Sounds:
 
     @cached_property
     def report(self) -> SoundReport:
-        """Which sounds are cut, padded, silent and so on, from a look at every file."""
+        """Report which sounds are cut, padded, silent and so on, after reading every file."""
 
         def looks() -> Iterator[tuple[str, float, Look]]:
             for row, item in enumerate(self.items):
@@ -146,31 +147,31 @@ def load_sounds(
     align: Align = "start",
     part: Literal["all", "training", "validation", "testing"] = "all",
 ) -> Sounds:
-    """Find sounds and say how to read them.
+    """Find sounds and describe how to read them.
 
     Parameters
     ----------
     source : path, list of paths or DataFrame
-        A table (`stimuli.tsv` or a DataFrame: `stimulus_id`, `condition`, `path` relative to the table),
-        a folder with one folder a class (as Speech Commands), or audio files.
+        A table (`stimuli.tsv` or a DataFrame: `stimulus_id`, `condition`, `path` relative to the table), a folder with
+        one folder per class (as in Speech Commands), or audio files.
     rate : int [Hz]
     seconds : float [s]
         Sounds are padded with zeros or trimmed to this length.
     level : {"rms", "peak", "none"}
     align : {"start", "center"}
     part : {"all", "training", "validation", "testing"}
-        Which part of a class-folder data set, by its `validation_list.txt` and `testing_list.txt`.
+        Part of a class-folder data set, as its `validation_list.txt` and `testing_list.txt` define it.
 
     Returns
     -------
     Sounds
-        Files are opened to check their headers; samples are read when used.
+        Files are opened to check their headers; samples are read when they are used.
 
     Raises
     ------
     InputError
-        No sounds, a file that is missing, unreadable or cut short, a table without its columns or with empty cells,
-        an id twice, a rate or length that makes no sense.
+        There are no sounds; a file is missing, unreadable or cut short; a table lacks a column or has empty cells; an
+        id occurs twice; a rate or length is not valid.
     """
     one_of(level, get_args(Level), "level")
     one_of(align, get_args(Align), "align")
@@ -193,7 +194,7 @@ def sounds_from_array(
     items: Sequence[str] | None = None,
     conditions: Sequence[str] | None = None,
 ) -> Sounds:
-    """Wrap waveforms `(n, 1, n_samples)` that are already as the network wants them; no level or length is changed."""
+    """Wrap waveforms `(n, 1, n_samples)` that are ready for the network; level and length are not changed."""
     data = np.ascontiguousarray(waveforms, dtype=np.float32)
     if data.ndim != 3 or data.shape[1] != 1 or 0 in data.shape:
         raise InputError(f"sounds: array of shape {data.shape}, wanted (n, 1, n_samples)")
@@ -210,7 +211,7 @@ def sounds_from_array(
 
 
 def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
-    """Read one file: channels averaged, resampled (soxr, high quality) to `rate`; float32 `(n_samples,)`.
+    """Read one file as float32 `(n_samples,)`: average the channels and resample to `rate` (soxr, high quality).
 
     Raises
     ------
@@ -219,7 +220,7 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
     """
     samples, found_rate = read_channels(path)
     mono: NDArray[np.float32] = samples.mean(axis=1)
-    if not (np.abs(mono) < 1e15).all():  # the square of more would overflow
+    if not (np.abs(mono) < 1e15).all():  # the square of larger samples would overflow
         raise InputError(f"sounds: {path} holds NaN, infinite or senselessly large samples")
     if found_rate != rate:
         mono = soxr.resample(mono, found_rate, rate, quality="HQ").astype(np.float32)
@@ -229,9 +230,9 @@ def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
 
 
 def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Read one file as it is: float32 `(n_samples, n_channels)`, and its rate [Hz].
+    """Read one file unchanged: float32 `(n_samples, n_channels)`, and its rate [Hz].
 
-    Memory is taken for what the file holds, whatever its header promises.
+    Memory is allocated for what the file holds, whatever its header declares.
 
     Raises
     ------
@@ -245,7 +246,7 @@ def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
             blocks, left = [np.empty((0, file.channels), np.float32)], wanted
             most = max(1, _BLOCK // file.channels)
             while left and len(block := file.read(min(most, left), dtype="float32", always_2d=True)):
-                blocks.append(block)  # a GSM file must be told how many
+                blocks.append(block)  # the number of samples must be given for a GSM file
                 left -= len(block)
     except (soundfile.SoundFileError, ValueError, TypeError, MemoryError) as error:
         raise _unreadable(path, error) from None
@@ -255,11 +256,11 @@ def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def check_sound(path: Path) -> None:
-    """Look at one file without decoding it; raise an `InputError` where it cannot be a whole sound."""
+    """Inspect one file without decoding it; raise an `InputError` where it cannot be a whole sound."""
     existing_file(path, "sounds")
     try:
         about = soundfile.info(path)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a .raw file, which says nothing about itself
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a .raw file, which has no header
         raise _unreadable(path, error) from None
     _check_whole(path)
     if not about.frames:
@@ -272,7 +273,7 @@ def check_sound(path: Path) -> None:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a WAV with fewer bytes than its header says and an OGG without its last page: libsndfile takes both."""
+    """Refuse a WAV shorter than its header declares and an OGG without its last page, which libsndfile accepts."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b"OggS":
@@ -317,7 +318,7 @@ def set_level(sound: NDArray[np.float32], level: Level) -> NDArray[np.float32]:
 
 
 def fit_length(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
-    """Pad with zeros or trim a sound to `n_samples`; "center" pads and trims both ends alike.
+    """Pad a sound with zeros or trim it to `n_samples`; "center" pads and trims both ends alike.
 
     Examples
     --------
@@ -331,7 +332,7 @@ def fit_length(sound: NDArray[np.float32], n_samples: int, *, align: Align = "st
 
 
 def trimmed(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
-    """The first `n_samples` of a sound that has more, or with "center" those in its middle."""
+    """Return the first `n_samples` of a longer sound, or with "center" those in its middle."""
     spare = n_samples - len(sound)
     before = spare // 2 if align == "center" else 0
     return sound if spare >= 0 else sound[-before if before else 0 :][:n_samples]
@@ -374,7 +375,7 @@ def _checked_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool 
 
 
 def _check_cells(table: pd.DataFrame, name: str, *, typed: bool = False) -> None:
-    """Refuse empty cells and ids twice; only in a table that somebody typed is a name like `NaN` no name."""
+    """Refuse empty cells and repeated ids; a name like `NaN` counts as empty only in a table typed by hand."""
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             continue
@@ -393,7 +394,7 @@ def _from_files(paths: list[Path]) -> pd.DataFrame:
     if not paths:
         raise InputError("sounds: the list of files is empty")
     names = [p.stem for p in paths]
-    if len(set(names)) < len(names):  # one name in several folders: as a folder of class folders calls them
+    if len(set(names)) < len(names):  # one name in several folders: ids as for class folders
         called = sound_names([str(p.absolute()) for p in paths])
         names = [called[str(p.absolute())] for p in paths]
     return _checked_table(
@@ -435,7 +436,7 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
 
 
 def _skipped(source: object) -> tuple[str, ...]:
-    """Audio in the class folders of a data set that is not read, as `<class>/<file>`."""
+    """List the audio files in the class folders of a data set that are not read, as `<class>/<file>`."""
     if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
         return ()
     folder = Path(source)
@@ -449,7 +450,7 @@ def _skipped(source: object) -> tuple[str, ...]:
 
 
 def read_lists(folder: Path) -> dict[str, str]:
-    """Which part each listed file of a data set belongs to; empty where the data set has no lists of its own.
+    """Read which part each listed file of a data set belongs to; the result is empty where the data set has no lists.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Stretches of time: where something is, as marks on samples, as a table of intervals, or found in a map."""
+"""Handle intervals of time: as marks on samples, as a table, or as thresholded stretches of a map."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _FRAME_S = 0.01
 
 
 def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float) -> pd.DataFrame:
-    """The intervals of a table that belong to `items`, as numbers.
+    """Select the intervals of a table that belong to `items`, and convert them to numbers.
 
     Parameters
     ----------
     table : DataFrame
-        `stimulus_id`, `start_s`, `end_s`; several rows a sound are several intervals.
+        `stimulus_id`, `start_s`, `end_s`; several rows of a sound are several intervals.
     items : sequence of str
-        Sounds that must be there; others are left out.
+        Sounds that must be in the table; other sounds are left out.
     seconds : float [s]
         Length of the sounds.
 
     Raises
     ------
     InputError
-        A missing column, a sound without an interval, no number, an interval that is empty or lies outside.
+        A column is missing, a sound has no interval, a value is not a number, an interval is empty or lies outside the
+        sound.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
 
 
 def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_samples: int) -> NDArray[np.bool_]:
-    """Which samples of each sound lie within its intervals, `(n_items, n_samples)`.
+    """Mark the samples of each sound that lie within its intervals, `(n_items, n_samples)`.
 
     Raises
     ------
@@ -92,26 +93,26 @@ def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_
 
 
 def voicing_marks(found: Voicing, kind: Kind = "voiced") -> NDArray[np.bool_]:
-    """Which samples of each clip lie in frames of one kind, `(n_items, n_samples)`."""
+    """Mark the samples of each clip that lie in frames of one kind, `(n_items, n_samples)`."""
     frames = np.arange(found.n_samples) // found.hop
     inside = frames < found.kinds.shape[1]
     return np.asarray(found.of(kind)[:, np.minimum(frames, found.kinds.shape[1] - 1)] & inside)
 
 
 def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30.0) -> pd.DataFrame:
-    """From the first to the last frame of 10 ms that is loud enough: a table `stimulus_id`, `start_s`, `end_s`.
+    """Find the interval from the first to the last loud frame of 10 ms: a table `stimulus_id`, `start_s`, `end_s`.
 
     Parameters
     ----------
     sounds : Sounds or array (n_items, c, t)
     rate : float [Hz]
     threshold_db : float [dB]
-        Against the loudest frame of the same sound.
+        Threshold relative to the loudest frame of the same sound.
 
     Raises
     ------
     InputError
-        A sound that is silent throughout.
+        A sound is silent throughout.
     """
     items, _ = labels(sounds)
     hop = max(1, round(_FRAME_S * rate))
@@ -129,7 +130,7 @@ def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30
 
 
 def smoothed(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:
-    """Maps `(..., t)` averaged over `width` samples around each.
+    """Average maps `(..., t)` over a window of `width` samples around each sample.
 
     Examples
     --------
@@ -141,13 +142,13 @@ def smoothed(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]
 
 
 def above(maps: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
-    """Where a map reaches a share of its own maximum over its last axis; nowhere where it is nowhere positive."""
+    """Mark where a map reaches a share of its maximum over the last axis; without positive values there are no marks."""
     peak = maps.max(axis=-1, keepdims=True)
     return np.asarray((maps >= threshold * peak) & (peak > 0))
 
 
 def longest_stretch(there: NDArray[np.bool_]) -> tuple[int, int]:
-    """Start and end (first sample after) of the longest unbroken stretch, the first of several; 0, 0 without one.
+    """Find the start and end (first sample after) of the first longest unbroken stretch; 0, 0 where there is none.
 
     Examples
     --------
@@ -165,23 +166,23 @@ def longest_stretch(there: NDArray[np.bool_]) -> tuple[int, int]:
 def plant_sounds(
     sounds: LabelledSounds, *, seconds: float, background_db: float = -40.0, rng: np.random.Generator
 ) -> tuple[LabelledSounds, pd.DataFrame]:
-    """Put each sound, without the silence around it, at a random time into noise of another length.
+    """Place each sound, without the silence around it, at a random time in noise of another length.
 
     Parameters
     ----------
     sounds : Sounds
     seconds : float [s]
-        Length of what is given back.
+        Length of the result.
     background_db : float [dB]
-        Level of the white noise against that of the sound itself; -inf for silence.
+        Level of the white noise relative to that of the sound itself; -inf for silence.
     rng : numpy.random.Generator
 
     Returns
     -------
     sounds : Sounds
-        The same ids and conditions.
+        The sounds in noise, with the same ids and conditions.
     boundaries : DataFrame
-        `stimulus_id`, `start_s`, `end_s` of the planted sound.
+        `stimulus_id`, `start_s`, `end_s` of each placed sound.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What happened to sounds on their way into a network, counted and named: cut, padded, skipped, or hardly a sound."""
+"""Report how sounds were changed on their way into a network: cut, padded, skipped, silent or clipped."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 
-_CANCELS = 0.1  # RMS of the mean of the channels against that of the channels: -20 dB
-_OFFSET = 0.2  # mean of the samples against their RMS
+_CANCELS = 0.1  # RMS of the mean of the channels relative to that of the channels: -20 dB
+_OFFSET = 0.2  # mean of the samples relative to their RMS
 _SILENT = 1e-5  # RMS of full scale: -100 dB
-_FULL = 0.99  # of full scale, from which equal samples in a row are clipped ones
+_FULL = 0.99  # share of full scale from which equal samples in a row count as clipped
 _IN_A_ROW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundReport:
-    """Which sounds were changed, or are not what they should be.
+    """List the sounds that were changed or have a problem.
 
     Attributes
     ----------
     n : int
-        Sounds looked at.
+        Number of sounds inspected.
     seconds : float [s]
-        Length that each was brought to.
+        Length to which each sound was brought.
     skipped : tuple of str
-        Files beside the sounds that are audio of a kind that is not read.
+        Audio files beside the sounds whose format is not read.
     cut, padded : tuple of (str, float)
-        Ids of sounds that were longer and shorter, and how long they were [s].
+        Ids of sounds that were longer or shorter, and their original length [s].
     antiphase, offset, silent, clipped : tuple of str
-        Ids of sounds whose channels cancel in their mean; whose mean is far from 0; of which nothing is left; with
-        samples in a row at full scale.
+        Ids of sounds whose channels cancel in their mean; whose mean is far from 0; that are silent in the part that is
+        used; and that have several samples in a row at full scale.
     """
 
     n: int
@@ -47,7 +47,7 @@ class SoundReport:
     clipped: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each thing that was found, for a terminal or a page; none where all is well.
+        """Write one line for each problem, for a terminal or a page; without problems there are no lines.
 
         Examples
         --------
@@ -88,7 +88,7 @@ class SoundReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What one sound is like before anything is done to it."""
+    """Describe one sound before anything is done to it."""
 
     samples: int
     antiphase: bool
@@ -98,7 +98,7 @@ class Look:
 
 
 def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> Look:
-    """Look at a sound `(n_samples, n_channels)` as it lies in its file, and at what of it the network will hear.
+    """Inspect a sound `(n_samples, n_channels)` as it lies in its file, and the part of it that the network receives.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> Look:
 
 
 def _is_clipped(channel: NDArray[np.float64]) -> bool:
-    """Whether some samples in a row stand at full scale."""
+    """Tell whether several samples in a row stand at full scale."""
     if not len(channel) or np.abs(channel).max() < _FULL:
         return False
     for high in (channel >= _FULL, channel <= -_FULL):
@@ -136,7 +136,7 @@ def _is_clipped(channel: NDArray[np.float64]) -> bool:
 def report_of(
     looks: Iterable[tuple[str, float, Look]], *, seconds: float, tolerance: float, skipped: Sequence[str] = ()
 ) -> SoundReport:
-    """Count what was found of sounds `(id, length [s], look)`; lengths within `tolerance` [s] count as equal."""
+    """Count the problems of sounds `(id, length [s], look)`; lengths within `tolerance` [s] count as equal."""
     listed = list(looks)
     return SoundReport(
         n=len(listed),

@@ -1,4 +1,4 @@
-"""Sounds as pictures for 2-D networks."""
+"""Compute spectrograms for 2-D networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATE = 16_000
 MELS = 64
 HOP = 125  # samples between the frames of a spectrogram
 
-_FLOOR = 1e-6  # of power: 16-bit playback is silent below
+_FLOOR = 1e-6  # power; 16-bit audio is silent below it
 
 
 def log_mel(
@@ -22,14 +22,14 @@ def log_mel(
     hop: int = HOP,
     window: int = 512,
 ) -> NDArray[np.float32]:
-    """Log-mel spectrograms, as `build_network("base-2d")` takes them.
+    """Compute log-mel spectrograms, as `build_network("base-2d")` takes them.
 
     Parameters
     ----------
     waveforms : ndarray (n, 1, n_samples)
     rate : int [Hz]
     n_mels : int
-        Bands, evenly spaced in mel from 0 to half the rate; the lowest comes first.
+        Number of bands, evenly spaced in mel from 0 to half the rate; the lowest comes first.
     hop, window : int [samples]
         Step between frames, and the length of a Hann window; frame i is centered at sample i * hop.
 

@@ -1,7 +1,7 @@
-"""Voiced, unvoiced, silent: what kind of sound each moment is, by the autocorrelation of short frames.
+"""Classify frames of sounds as voiced, unvoiced or silent, by the autocorrelation of short frames.
 
-A frame is voiced where its autocorrelation, divided by that of its window (Boersma 1993), has a high peak at a
-lag that a voice can have; silent where its level lies far below that of the loudest frame of the same clip.
+A frame is voiced where its autocorrelation, divided by that of its window (Boersma 1993), has a high peak at a lag
+within the range of voices, and silent where its level lies far below that of the loudest frame of the same clip.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ Kind = Literal["silent", "unvoiced", "voiced"]
 KINDS: tuple[Kind, ...] = ("silent", "unvoiced", "voiced")
 
 FLOOR_DB = -120.0
-_OCTAVE_COST = 0.05  # an octave lower must be that much more periodic, as every multiple of a period is one too
-_CLIPS_AT_ONCE = 8  # stay in the cache
+_OCTAVE_COST = 0.05  # a lower octave must be that much more periodic, as multiples of a period are periods
+_CLIPS_AT_ONCE = 8  # so that the data stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Voicing:
-    """What kind of sound each frame of each clip is.
+    """Hold the kind of sound of each frame of each clip.
 
     Attributes
     ----------
     kinds : ndarray int8 (n_items, n_frames)
-        Positions in `names`.
+        Indices into `names`.
     times : ndarray (n_frames,) [s]
-        Centers of the frames; frame i stands for the samples from `i * hop` to `(i + 1) * hop`.
+        Centers of the frames; frame i represents the samples from `i * hop` to `(i + 1) * hop`.
     f0 : ndarray float32 (n_items, n_frames) [Hz]
-        NaN where not voiced.
+        Fundamental frequency; NaN where the frame is not voiced.
     strength : ndarray float32 (n_items, n_frames)
         Height of the highest autocorrelation peak, 0 (no period) to 1 (periodic).
     energy : ndarray float32 (n_items, n_frames) [dB]
-        Level of the samples a frame stands for, relative to the loudest of its clip; -120 at least.
+        Level of the samples that a frame represents, relative to the loudest frame of its clip; at least -120.
     items, conditions : tuple of str
     rate : int [Hz]
     n_samples, hop : int [samples]
@@ -63,26 +63,26 @@ class Voicing:
 
     @property
     def names(self) -> tuple[Kind, ...]:
-        """What the numbers in `kinds` stand for: silent, unvoiced, voiced."""
+        """Name the values in `kinds`: silent, unvoiced, voiced."""
         return KINDS
 
     def of(self, kind: Kind) -> NDArray[np.bool_]:
-        """Where the frames are of one kind, `(n_items, n_frames)`.
+        """Mark the frames of one kind, `(n_items, n_frames)`.
 
         Raises
         ------
         InputError
-            No such kind.
+            There is no such kind.
         """
         return np.asarray(self.kinds == KINDS.index(one_of(kind, KINDS, "kind")))
 
     def intervals(self, item: str, kind: Kind) -> list[tuple[float, float]]:
-        """Start and end [s] of every stretch of one kind in a clip.
+        """List the start and end [s] of every stretch of one kind in a clip.
 
         Raises
         ------
         InputError
-            No such item or kind.
+            There is no such item or kind.
         """
         if item not in self.items:
             raise InputError(f"item: no {item!r}{nearest(item, self.items)}")
@@ -102,24 +102,24 @@ def find_voicing(
     threshold: float = 0.5,
     silence_db: float = -35.0,
 ) -> Voicing:
-    """Tell voiced, unvoiced and silent frames of sounds apart.
+    """Classify frames of sounds as voiced, unvoiced or silent.
 
     Parameters
     ----------
     sounds : Sounds, array or Tensor (n_items, 1, t)
         Waveforms.
     rate : int, optional [Hz]
-        Needed for an array; `Sounds` know theirs.
+        Sampling rate; it must be given for an array, and `Sounds` carry theirs.
     frame_ms : float [ms]
-        Length of the Hann window; two periods of the lowest voice must fit.
+        Length of the Hann window, in which two periods of the lowest voice must fit.
     hop_ms : float [ms]
         Step between frames.
     lowest_hz, highest_hz : float [Hz]
         Range of voices.
     threshold : float
-        Autocorrelation above which a frame is voiced; one frame that differs from both neighbors follows them.
+        Autocorrelation above which a frame is voiced; a single frame that differs from both neighbors takes their kind.
     silence_db : float [dB]
-        Frames so far below the loudest frame of their clip are silent.
+        Frames this far below the loudest frame of their clip are silent.
 
     Returns
     -------
@@ -128,8 +128,8 @@ def find_voicing(
     Raises
     ------
     InputError
-        Not waveforms, no rate, clips shorter than a frame, a frame too short for the lowest voice, a setting out of
-        its range, a sound that is not finite.
+        The sounds are not waveforms, have no rate or are not finite; clips are shorter than a frame; a frame is too
+        short for the lowest voice; a setting is out of its range.
 
     References
     ----------
@@ -182,7 +182,7 @@ def _n_samples(sounds: Sounds) -> int:
 
 
 def _clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
-    """Waveforms `(n, t)`, some clips at a time."""
+    """Yield waveforms `(n, t)`, some clips at a time."""
     done = 0
     for batch in tensors(sounds, _CLIPS_AT_ONCE):
         if batch.ndim != 3 or batch.shape[1] != 1:
@@ -199,14 +199,14 @@ def _clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[ND
 
 @dataclass(frozen=True)
 class _Window:
-    """A frame, and the lags at which it is compared with itself."""
+    """Describe an analysis window and the lags of its autocorrelation."""
 
     rate: int
     hop: int  # samples
     shortest: int  # lag [samples]
     longest: int
     weights: NDArray[np.float32]
-    correction: NDArray[np.float32]  # of the autocorrelation at each lag
+    correction: NDArray[np.float32]  # correction of the autocorrelation at each lag
 
     @classmethod
     def of(cls, rate: int, frame_ms: float, hop_ms: float, hertz: tuple[float, float]) -> _Window:
@@ -233,7 +233,7 @@ class _Window:
         return len(self.weights)
 
     def analyze(self, clips: NDArray[np.float32], silence_db: float) -> tuple[NDArray[np.float32], ...]:
-        """Level [dB], periodicity and its frequency [Hz] of every frame of clips `(n, t)`, `(n, n_frames)` each."""
+        """Compute level [dB], periodicity and frequency [Hz] of every frame of clips `(n, t)`, each `(n, n_frames)`."""
         n_frames = clips.shape[1] // self.hop
         spans = clips[:, : n_frames * self.hop].reshape(len(clips), n_frames, self.hop)
         power = np.square(spans).mean(axis=2)
@@ -248,16 +248,16 @@ class _Window:
         return level, strength, hertz
 
     def _likeness(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Autocorrelation of frames `(n, size)` at lags from 0, as if they had no window."""
+        """Compute the autocorrelation of frames `(n, size)` at lags from 0, corrected for the window."""
         frames -= frames.mean(axis=1, keepdims=True)
         frames *= self.weights
-        long_enough = fft.next_fast_len(self.size + self.longest + 2, real=True)  # so that nothing wraps round
+        long_enough = fft.next_fast_len(self.size + self.longest + 2, real=True)  # avoids wrapping
         spectrum = fft.rfft(frames, long_enough, axis=1)
         likeness = fft.irfft(spectrum.real**2 + spectrum.imag**2, long_enough, axis=1)[:, : self.longest + 2]
         return np.asarray(likeness * self.correction / np.maximum(likeness[:, :1], 1e-30), dtype=np.float32)
 
     def _peak(self, likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Height and frequency [Hz] of the highest peak, between the lags by a parabola; 0 and NaN without a peak."""
+        """Find height and frequency [Hz] of the highest peak by parabolic interpolation; 0 and NaN without a peak."""
         lags = np.arange(self.shortest, self.longest + 1)
         left, here, right = (likeness[:, lags[0] + shift : lags[-1] + 1 + shift] for shift in (-1, 0, 1))
         cost = (_OCTAVE_COST * np.log2(lags / lags[0])).astype(np.float32)
