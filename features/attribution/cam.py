@@ -1,19 +1,20 @@
-"""Class activation maps: where in a sound the evidence for each class lies, all classes in one forward pass.
+"""Compute class activation maps, which show where in a sound the evidence for each class lies.
 
-With activations A (channel k, position p) of a convolution and gradients G = d logit_c / dA:
+The maps of all classes take one forward pass. With activations A (channel k, position p) of a convolution and gradients
+G = d logit_c / dA:
 
-* `cam`: sum_k w_ck A_kp, w being the linear layer behind a global pooling (Zhou 2016); no gradient.
+* `cam`: sum_k w_ck A_kp, where w is the linear layer after a global pooling (Zhou 2016); it needs no gradient.
 * `grad-cam`: sum_k a_k A_kp, a_k = mean_p G_kp (Selvaraju 2017).
-* `grad-cam++`: a_k = sum_p q_kp max(G_kp, 0), q = G^2 / (2 G^2 + G^3 sum_p A_kp) (Chattopadhay 2018). Its
-  factor exp(logit), one number for a whole map, is left out, as it overflows.
+* `grad-cam++`: a_k = sum_p q_kp max(G_kp, 0), q = G^2 / (2 G^2 + G^3 sum_p A_kp) (Chattopadhay 2018). Its factor
+  exp(logit), one number for a whole map, is left out because it overflows.
 * `xgrad-cam`: a_k = sum_p G_kp A_kp / sum_p A_kp (Fu 2020).
 * `layer-cam`: sum_k max(G_kp, 0) A_kp (Jiang 2021).
-* `hires-cam`: sum_k G_kp A_kp (Draelos 2020); with a linear head it sums to the logit but for the bias.
-* `score-cam`: a_k = softmax over k of the logit for the sound masked by A_k (Wang 2020); as many forward
-  passes as channels, no gradient.
+* `hires-cam`: sum_k G_kp A_kp (Draelos 2020); with a linear head the map sums to the logit minus the bias.
+* `score-cam`: a_k = softmax over k of the logit for the sound masked by A_k (Wang 2020); it takes as many forward
+  passes as there are channels, and no gradient.
 
-Maps are signed: negative values speak against the class. Where a paper shows only the positive part, clip
-them.
+Maps are signed: negative values are evidence against the class. Where a paper shows only the positive part, clip the
+maps at zero.
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class ClassActivationMaps:
-    """Class activation maps of a set of sounds.
+    """Hold the class activation maps of a set of sounds.
 
     Attributes
     ----------
     maps : ndarray float32 (n_items, n_classes, t) or (n_items, n_classes, h, w)
-        Signed; over the samples of the sound, or over the frames of the layer where they were not upsampled.
+        Signed maps over the samples of the sound, or over the frames of the layer where they were not upsampled.
     items, conditions : tuple of str
     class_names : tuple of str
-        Of the second axis.
+        Names along the second axis.
     method, layer : str
     logits : ndarray float32 (n_items, n_classes)
     """
@@ -68,12 +69,12 @@ class ClassActivationMaps:
     logits: NDArray[np.float32] = field(repr=False)
 
     def of(self, class_name: str) -> NDArray[np.float32]:
-        """The maps of one class, `(n_items, t)`.
+        """Return the maps of one class, `(n_items, t)`.
 
         Raises
         ------
         InputError
-            No such class.
+            There is no such class.
         """
         if class_name not in self.class_names:
             hint = nearest(class_name, self.class_names)
@@ -93,28 +94,28 @@ def class_activation_maps(
     upsample: bool = True,
     device: str = "cpu",
 ) -> ClassActivationMaps:
-    """Where in each sound the evidence for each class lies.
+    """Compute where in each sound the evidence for each class lies.
 
-    The network runs once for all classes, in eval mode; only the part behind the layer is differentiated. A
-    softmax at the end is taken off: maps are about logits.
+    The network runs once for all classes, in eval mode; only the part after the layer is differentiated. A softmax at
+    the end is taken off, so that maps explain logits.
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     method : {"cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"}
-        See the module's docstring.
+        The docstring of the module gives the formula of each method.
     layer : str
-        A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"), its activations
-        taken after the nonlinearity; or another module by its name: where a pooling lies between the last convolution
-        and a global one, CAM is exact at that pooling.
+        A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"), with its
+        activations after the nonlinearity; or another module by its name. Where a pooling lies between the last
+        convolution and the global pooling, CAM is exact at the former.
     classes : "all" or sequence of names or positions
     class_names : sequence of str, optional
-        In the order of the network's outputs; `model.class_names` or positions otherwise.
+        Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
     batch_size : int
-        Small batches stay in the cache of a CPU: 8 was 1.6 times faster than 32 there.
+        Small batches stay in the cache of a CPU, where 8 was 1.6 times faster than 32.
     upsample : bool
-        To the samples of the sound, linearly between the centers of the frames' receptive fields.
+        Interpolate to the samples of the sound, linearly between the centers of the frames' receptive fields.
     device : str
 
     Returns
@@ -124,15 +125,15 @@ def class_activation_maps(
     Raises
     ------
     InputError
-        An unknown layer, class or method; CAM without a pooled linear head; a network that gives
-        probabilities.
+        An unknown layer, class or method; CAM without a linear layer after a global pooling; a network whose outputs
+        are probabilities.
     RunError
-        A map or logit that is not finite; a layer without influence on the logits.
+        A map or logit is not finite, or the layer has no influence on the logits.
 
     Warns
     -----
     BrainmapWarning
-        Maps that are zero everywhere.
+        Maps are zero everywhere.
 
     References
     ----------
@@ -184,7 +185,7 @@ def class_activation_maps(
             else:
                 found = _by_gradient(method, heard[target.name], logits, chosen, target)
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
-            zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # before upsampling: that is much more
+            zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
             maps[rows] = upsample_maps(found, batch.shape[2:], target) if upsample else found
             done += len(batch)
             step.advance(len(batch))
@@ -194,19 +195,19 @@ def class_activation_maps(
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes by name, and their columns among the logits."""
+    """Hold classes by name, and their columns among the logits."""
 
     names: tuple[str, ...]
     columns: list[int]
 
 
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
-    """Find the one convolution, or module, that a name, kind, place or depth means.
+    """Find the one convolution or module that a name, kind, place or depth selects.
 
     Raises
     ------
     InputError
-        No such layer, several, or one without positions.
+        There is no such layer, there are several, or it has no positions.
     """
     named = layer in dict(model.named_modules())
     listed = [found for found in list_layers(model, sounds, also=[layer] if named else []) if len(found.shape) > 1]
@@ -223,12 +224,12 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
 
 
 def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> Classes:
-    """Names and positions of the classes asked for, among those of logits (n_items, n_classes).
+    """Resolve the classes asked for to names and positions, given logits (n_items, n_classes).
 
     Raises
     ------
     InputError
-        Probabilities in place of logits, as many names as there are not outputs, an unknown class.
+        Probabilities instead of logits, a number of names that differs from that of the outputs, or an unknown class.
     """
     if logits.ndim != 2:
         raise InputError(f"network gives {tuple(logits.shape)}, wanted logits (n_items, n_classes)")
@@ -253,12 +254,13 @@ def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Se
 
 
 def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
+    """Weight the channels by a linear head: sum_k w_ck A_kp, for all classes at once."""
     weights = _pooled_weights(model, activation, logits)[chosen.columns]
     return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).cpu())
 
 
 def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
-    """Weights (n_classes, n_channels) of the linear layer on the pooled activations, known by its numbers."""
+    """Find the weights (n_classes, n_channels) of the linear layer after the global pooling by comparing values."""
     flat = activation.flatten(2)
     pooled = flat.mean(2), flat.amax(2)
     for module in model.modules():
@@ -284,8 +286,8 @@ def _by_gradient(method: str, tensor: Tensor, logits: Tensor, chosen: Classes, t
     for i, column in enumerate(chosen.columns):
         gradient = None
         if logits.requires_grad:
-            # items do not meet in eval mode, so that one backward pass serves the batch
-            with torch.enable_grad():  # a forward pass under no_grad leaves gradients off
+            # items are independent in eval mode, so one backward pass serves the batch
+            with torch.enable_grad():  # the caller may have disabled gradients with no_grad
                 total = logits[:, column].sum()
             (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
         if gradient is None:
@@ -295,10 +297,12 @@ def _by_gradient(method: str, tensor: Tensor, logits: Tensor, chosen: Classes, t
 
 
 def _grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Compute sum_k a_k A_kp with a_k = mean_p G_kp."""
     return torch.einsum("nk,nkp->np", gradient.mean(2), activation)
 
 
 def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Compute sum_k a_k A_kp with a_k = sum_p q_kp max(G_kp, 0), q = G^2 / (2 G^2 + G^3 sum_p A_kp)."""
     squared = gradient.square()
     below = 2 * squared + squared * gradient * activation.sum(2, keepdim=True)
     share = torch.where(below != 0, squared / torch.where(below != 0, below, 1), 0)
@@ -306,16 +310,19 @@ def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Compute sum_k a_k A_kp with a_k = sum_p G_kp A_kp / sum_p A_kp."""
     total = activation.sum(2)
     weights = torch.where(total != 0, (gradient * activation).sum(2) / torch.where(total != 0, total, 1), 0)
     return torch.einsum("nk,nkp->np", weights, activation)
 
 
 def _layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Compute sum_k max(G_kp, 0) A_kp."""
     return (gradient.clamp(min=0) * activation).sum(1)
 
 
 def _hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Compute sum_k G_kp A_kp."""
     return (gradient * activation).sum(1)
 
 
@@ -331,6 +338,7 @@ _BY_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def _score_cam(
     logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: Classes
 ) -> NDArray[np.float32]:
+    """Compute sum_k a_k A_kp, where a is the softmax over k of the logit for the sound masked by A_k."""
     upsampled = upsample_maps(np.asarray(activation.cpu()), batch.shape[2:], target)
     masks = torch.as_tensor(upsampled, device=batch.device)
     spatial = tuple(range(2, masks.ndim))
@@ -342,7 +350,7 @@ def _score_cam(
 
 
 def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
-    """Bring maps from the frames of the layer to the samples of the sound, axis by axis."""
+    """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis."""
     n = len(lengths)
     centers, strides = _each(target.center, n), _each(target.stride, n)
     if maps.ndim - 2 != n:
@@ -352,7 +360,7 @@ def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Lay
         )
     for axis, length in enumerate(lengths):
         frames = maps.shape[2 + axis]
-        # without a rule for some operation, frames are taken to share the sound evenly
+        # where the receptive field is not known, frames are taken to divide the sound evenly
         stride = strides[axis] or length / frames
         center = (length / frames - 1) / 2 if strides[axis] is None else centers[axis]
         moved = np.moveaxis(maps, 2 + axis, -1)

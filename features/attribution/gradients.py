@@ -1,4 +1,4 @@
-"""Attribution by gradients, straight or changed on their way back through the ReLUs."""
+"""Attribute logits by gradients, which some methods modify at the ReLUs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BENT = (NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximu
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency:
-    """How strongly the logit answers to each sample: the size of its gradient.
+    """Compute how strongly the logit responds to each sample: |d logit / dx|.
 
     Parameters
     ----------
     absolute : bool
-        False keeps the sign, which says in which direction a sample would have to move.
+        False keeps the sign, which gives the direction in which a change of the sample raises the logit.
 
     References
     ----------
@@ -44,7 +44,7 @@ class Saliency:
     absolute: bool = True
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
             gradient, _logits = task.gradients(batch, targets)
@@ -55,7 +55,7 @@ class Saliency:
 
 @dataclass(frozen=True, kw_only=True)
 class InputXGradient:
-    """Gradient times sample: what each sample adds to the logit, were the network linear.
+    """Compute gradient times input, x * d logit / dx, the contribution of each sample if the network were linear.
 
     References
     ----------
@@ -63,7 +63,7 @@ class InputXGradient:
     """
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
             gradient, _logits = task.gradients(batch, targets)
@@ -74,18 +74,19 @@ class InputXGradient:
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradients:
-    """Gradients along the straight way from a baseline to the sound, times the way.
+    """Integrate gradients along the straight path from a baseline b to the sound x.
 
-    A map adds up to what the logit gains on that way; `delta` is what is missing because of the finite steps.
+    The map is (x - b) times the mean over a in [0, 1] of the gradient at b + a (x - b). It sums to the difference of
+    the logits of sound and baseline; `delta` is the error caused by the finite number of steps.
 
     Parameters
     ----------
     baseline : float or array (c, t) or (c, h, w)
-        The start: silence by default.
+        Start of the path; silence by default.
     steps : int
-        Points on the way.
+        Number of points on the path.
     rule : {"gauss-legendre", "trapezoid"}
-        Where the points lie, and what they weigh.
+        Quadrature rule that fixes the points and their weights.
 
     References
     ----------
@@ -103,7 +104,7 @@ class IntegratedGradients:
             raise InputError(f"steps: found {self.steps}, wanted at least {least} for the {self.rule} rule")
 
     def points(self) -> tuple[Tensor, Tensor]:
-        """Places on the way, 0 to 1, and weights that add up to 1.
+        """Return the points on the path, 0 to 1, and weights that sum to 1.
 
         Examples
         --------
@@ -118,7 +119,7 @@ class IntegratedGradients:
         return torch.as_tensor((at + 1) / 2, dtype=torch.float32), torch.as_tensor(weight / 2, dtype=torch.float32)
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         base = task.baseline(self.baseline)
         places, weights = (part.to(task.device) for part in self.points())
         ends = (slice(None), None) + (None,) * base.ndim
@@ -139,15 +140,15 @@ class IntegratedGradients:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad:
-    """The mean gradient over noisy copies of a sound, in which what flickers averages out.
+    """Average the gradient over noisy copies of a sound, which removes its rapid fluctuations.
 
-    Every item hears the same noise, scaled to its own range, so that neither the order of the items nor batches
-    change a number.
+    Every item receives the same noise, scaled to its own range, so that results depend neither on the order of the
+    items nor on batches.
 
     Parameters
     ----------
     samples : int
-        Noisy copies.
+        Number of noisy copies.
     noise : float
         Standard deviation of the noise, as a share of the range (largest less smallest sample) of each sound.
 
@@ -166,7 +167,7 @@ class SmoothGrad:
             raise InputError(f"noise: found {self.noise}, wanted a share of the range, such as 0.1")
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         shape = (self.samples, *task.example.shape)
         drawn = task.rng.standard_normal(shape, np.float32) * np.float32(self.noise)
 
@@ -185,9 +186,9 @@ class SmoothGrad:
 
 @dataclass(frozen=True, kw_only=True)
 class Deconvolution:
-    """Back through the network with every ReLU letting positive signals pass, whatever it did on the way forth.
+    """Propagate back through the network with every ReLU passing only positive signals, whatever its input was.
 
-    For networks whose only nonlinearity is the ReLU; others are refused.
+    The method is for networks whose only nonlinearity is the ReLU; others are refused.
 
     References
     ----------
@@ -195,15 +196,15 @@ class Deconvolution:
     """
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         return _through_relus(task, "deconvolution")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedBackpropagation:
-    """The gradient with every ReLU letting only positive signals pass, and only where it was open.
+    """Compute the gradient with every ReLU passing only positive signals, and only where its input was positive.
 
-    For networks whose only nonlinearity is the ReLU; others are refused.
+    The method is for networks whose only nonlinearity is the ReLU; others are refused.
 
     References
     ----------
@@ -211,13 +212,13 @@ class GuidedBackpropagation:
     """
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         return _through_relus(task, "guided")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedGradCam:
-    """Guided backpropagation where Grad-CAM at a layer is positive: fine in time, and about one class.
+    """Multiply guided backpropagation by the positive part of Grad-CAM: fine in time, and specific to a class.
 
     References
     ----------
@@ -225,7 +226,7 @@ class GuidedGradCam:
     """
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         guided = _through_relus(task, "guided")
         columns = sorted(set(task.targets.flatten().tolist()))
         cams = class_activation_maps(
@@ -263,24 +264,24 @@ def _through_relus(task: Task, backward: Backward) -> Explainer:
 
 
 class _Rectified(torch.autograd.Function):
-    """A ReLU that lets only positive signals back."""
+    """Apply a ReLU whose backward pass lets only positive signals through."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, backward: Backward) -> Tensor:
-        """A ReLU."""
+        """Apply the ReLU."""
         if backward == "guided":
             ctx.save_for_backward(x > 0)
         return x.clamp(min=0)
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
-        """Its positive part; guided: where the ReLU was open."""
+        """Keep the positive part of the signal; the guided rule also requires that the input was positive."""
         positive = signals[0].clamp(min=0)
         return (positive * ctx.saved_tensors[0] if ctx.saved_tensors else positive), None
 
 
 class _ReLUs(TorchFunctionMode):
-    """Changes every ReLU of the forward passes within: module, function, method or clamp, in place or not."""
+    """Change the backward pass of every ReLU in the block: module, function, method or clamp, in place or not."""
 
     def __init__(self, backward: Backward) -> None:
         super().__init__()
@@ -307,7 +308,7 @@ class _ReLUs(TorchFunctionMode):
         return out
 
     def check(self, out: Tensor) -> None:
-        """Refuse a network that is bent by anything else, a softmax at its end aside, or by nothing."""
+        """Refuse a network with another nonlinearity than ReLUs and a final softmax, or without any ReLU."""
         name = "guided backpropagation" if self.backward == "guided" else "deconvolution"
         for other, given in self.others:
             if not (other in SOFTMAXES and given is out):
@@ -320,7 +321,7 @@ class _ReLUs(TorchFunctionMode):
 
 
 def _is_relu(name: str, rest: Sequence[Any], given: Mapping[str, Any]) -> bool:
-    """Whether a clamp is a ReLU: from 0, without an upper end."""
+    """Tell whether a clamp is a ReLU: from 0, without an upper bound."""
     if name not in ("clamp", "clip", "clamp_min"):
         return False
     low = rest[0] if rest else given.get("min")
@@ -330,7 +331,7 @@ def _is_relu(name: str, rest: Sequence[Any], given: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def changed_relus(backward: Backward) -> Iterator[_ReLUs]:
-    """Within, every ReLU passes signals back by another rule; nothing in the network is touched.
+    """Give every ReLU within the block another backward rule, without changing the network.
 
     Examples
     --------

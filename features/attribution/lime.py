@@ -1,4 +1,4 @@
-"""LIME: a linear model of which segments of a sound a logit hangs on, fitted to the sound with segments silenced."""
+"""Explain logits with LIME, a linear model fitted to versions of the sound in which segments are silenced."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from brainmap.features.attribution.task import Explainer, Found, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Lime:
-    """How the linear model is fitted.
+    """Describe how the linear model is fitted.
 
-    The value of a segment is its weight in a ridge regression of the logit on which segments are heard; samples
-    near the whole sound count more: exp(-d^2 / kernel_width^2), d being the cosine distance of heard segments.
-    `fidelity` is the weighted R squared. Every item hears the same segments silenced.
+    The value of a segment is its weight in a ridge regression of the logit on which segments are present. Versions near
+    the whole sound have more weight: exp(-d^2 / kernel_width^2), where d is the cosine distance of the vectors of
+    present segments. `fidelity` is the weighted R squared. The same segments are silenced in every item.
 
     Parameters
     ----------
     segments : int
-        Time segments of equal length, along the last axis.
+        Number of time segments of equal length, along the last axis.
     boundaries_ms : sequence of float, optional [ms]
-        Where segments meet, between the ends of the sound, instead of equal lengths.
+        Boundaries between segments, within the sound, instead of equal lengths.
     samples : int
-        Versions of a sound: the whole one, and others in which each segment is silenced with probability 1/2.
+        Number of versions of a sound: the whole one, and others in which each segment is silenced with probability 1/2.
     kernel_width : float
     alpha : float
-        Penalty on the squared weights; the intercept is free.
+        Penalty on the squared weights; the intercept is not penalized.
     baseline : float or array (c, t) or (c, h, w)
-        What a silenced segment holds.
+        Value that replaces a silenced segment.
 
     References
     ----------
@@ -55,7 +55,7 @@ class Lime:
             raise InputError(f"alpha: found {self.alpha}, wanted 0 or more")
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
         edges = self._edges(task, lengths[-1])
         n_segments = len(edges) - 1
@@ -103,15 +103,17 @@ class Lime:
 
 
 def fit_linear(heard: Tensor, scores: Tensor, *, kernel_width: float, alpha: float) -> tuple[Tensor, Tensor]:
-    """Weighted ridge regression of scores on heard segments.
+    """Fit a weighted ridge regression of scores on which segments are present.
+
+    Minimize sum_i v_i (score_i - x_i w - b)^2 + alpha |w|^2, v_i = exp(-d_i^2 / kernel_width^2).
 
     Parameters
     ----------
     heard : Tensor (n_samples, n_segments)
-        1 where a segment is heard, 0 where it is silenced.
+        1 where a segment is present, 0 where it is silenced.
     scores : Tensor (n_samples, ...)
     kernel_width, alpha : float
-        As in `Lime`.
+        Settings of `Lime`.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def fit_linear(heard: Tensor, scores: Tensor, *, kernel_width: float, alpha: flo
     [[2.0, -1.0], 1.0]
     """
     x, y = heard.double(), scores.double().reshape(len(scores), -1)
-    distance = 1 - x.mean(1).sqrt()  # to all ones
+    distance = 1 - x.mean(1).sqrt()  # cosine distance to the vector of ones
     pi = torch.exp(-((distance / kernel_width) ** 2))[:, None]
     x, y = x - (pi * x).sum(0) / pi.sum(), y - (pi * y).sum(0) / pi.sum()
     gram = x.T @ (pi * x) + alpha * torch.eye(x.shape[1], dtype=x.dtype)

@@ -1,8 +1,7 @@
-"""Layer-wise relevance propagation: a logit handed down, layer by layer, to the samples that it came from.
+"""Compute layer-wise relevance propagation, which distributes a logit, layer by layer, over the samples of a sound.
 
-The rules are those of `brainmap.features.attribution.lrp_rules`; a composite says which layer takes which.
-A batch normalization
-is joined with the convolution or linear layer before it, on the way, so that the network itself stays as it is.
+The rules are those of `brainmap.features.attribution.lrp_rules`; a composite assigns rules to layers. During the pass,
+a batch normalization is merged with the convolution or linear layer before it; the network itself is not changed.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from brainmap.progress import progress
 
 @dataclass(frozen=True)
 class Relevance:
-    """Relevance of every sample for chosen logits.
+    """Hold the relevance of every sample for chosen logits.
 
-    `maps.sum(over the sample axes) + absorbed + lost` is the logit, for every rule.
+    For every rule, `maps.sum(over the sample axes) + absorbed + lost` is the logit.
 
     Attributes
     ----------
     maps : ndarray (n_items, n_chosen, c, t) or (n_items, n_chosen, c, h, w)
-        In the network's own precision, float32 as a rule; signed, in units of the logit.
+        In the network's own precision, usually float32; signed, in units of the logit.
     absorbed : ndarray float64 (n_items, n_chosen)
-        What the biases took.
+        Relevance absorbed by the biases.
     lost : ndarray float64 (n_items, n_chosen)
-        What the rules' epsilon took and what found no contribution to go to; negative where alpha-beta gave out more
-        than it got.
+        Relevance absorbed by the rules' epsilon, or without a contribution to go to; negative where alpha-beta
+        distributed more than it received.
     logits : ndarray (n_items, n_chosen)
     """
 
@@ -64,10 +63,10 @@ def relevance(
     batch_size: int = 8,
     device: str = "cpu",
 ) -> Relevance:
-    """Hand chosen logits down to the samples of each sound (layer-wise relevance propagation).
+    """Propagate chosen logits to the samples of each sound (layer-wise relevance propagation).
 
-    Any module is taken whose operations have rules: convolutions and linear layers, pooling, batch normalization,
-    nonlinearities that keep zero (ReLU, ELU, tanh, ...), sums of branches, padding, reshaping, products with
+    Any module is accepted whose operations have rules: convolutions and linear layers, pooling, batch normalization,
+    nonlinearities that map zero to zero (ReLU, ELU, tanh, ...), sums of branches, padding, reshaping, products with
     constants; as modules or as functions. A softmax at the end is taken off.
 
     Parameters
@@ -75,11 +74,11 @@ def relevance(
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     targets : ndarray of int (n_items, n_chosen)
-        Positions of the logits to explain, for each sound its own.
+        Positions of the logits to explain, for each sound.
     rules : str, Composite, or mapping of layer names or globs to rules
-        "epsilon-plus": z+ in convolutions and pooling, epsilon in linear layers, w2 in the first layer, as a waveform
-        is signed. Also "epsilon-plus-flat", "epsilon-gamma-box", "epsilon-alpha2-beta1-flat" (these two for ReLU
-        networks only), "epsilon" and "z" (both in all layers). A mapping changes layers of "epsilon-plus".
+        "epsilon-plus": z+ in convolutions and pooling, epsilon in linear layers, and w2 in the first layer because a
+        waveform is signed. Also "epsilon-plus-flat", "epsilon-gamma-box", "epsilon-alpha2-beta1-flat" (these two for
+        ReLU networks only), "epsilon" and "z" (both in all layers). A mapping overrides layers of "epsilon-plus".
     batch_size : int
     device : str
 
@@ -90,10 +89,10 @@ def relevance(
     Raises
     ------
     InputError
-        An operation without a rule, by name; a rule on inputs for which it is not made; a name that fits no layer;
-        targets that do not fit sounds and network.
+        An operation without a rule, by name; a rule on inputs for which it is not defined; a name that fits no layer;
+        targets that do not fit the sounds and the network.
     RunError
-        Relevance that is not finite, or whose parts do not sum to the logit.
+        Relevance is not finite, or its parts do not sum to the logit.
 
     References
     ----------
@@ -120,7 +119,7 @@ def relevance(
     precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
-        # a caller that goes batch by batch has a bar of its own
+        # a caller that goes batch by batch shows its own progress bar
         step = stack.enter_context(progress("relevance", len(items))) if len(items) > batch_size else None
         done = 0
         for batch in tensors(sounds, batch_size, device=device):

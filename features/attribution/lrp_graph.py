@@ -1,8 +1,9 @@
-"""A forward pass whose gradient is relevance: each operation is followed and given the backward pass of its rule.
+"""Run a forward pass whose gradient is relevance: each operation gets the backward pass of its rule.
 
-What flows backward through autograd is relevance itself. Operations that only move values about keep their own
-gradient, which moves relevance back the same way, and so does a maximum, whose gradient goes to the winner;
-nonlinearities that keep zero hand relevance through; what is linear goes by its rule; all else is refused by name.
+Autograd then propagates relevance instead of gradients. Operations that only move values keep their own gradient, which
+moves relevance back in the same way, and so does a maximum, whose gradient goes to the winner. Nonlinearities that map
+zero to zero pass relevance on unchanged, and linear operations follow their rule. Any other operation is refused by
+name.
 """
 
 from __future__ import annotations
@@ -45,26 +46,26 @@ _ARITHMETIC = {
     "divide": "div",
     "negative": "neg",
 }
-# give numbers or masks that steer the network, and carry nothing themselves
+# these return numbers or masks that control the network, and carry no relevance
 _ASIDE = frozenset({"gt", "lt", "ge", "le", "eq", "ne", "isnan", "isfinite", "zeros_like", "ones_like", "bool"})
-# take values out of what can be followed
+# these take values out of the tensors that can be followed
 _TAKES_OUT = frozenset({"item", "tolist", "numpy", "__float__", "__int__", "__setitem__", "__array__"})
 
 
 @dataclass
 class Ledger:
-    """Where relevance went that did not reach the input, in one backward pass; both `(n_items,)`, float64."""
+    """Sum up the relevance that did not reach the input in one backward pass; both are `(n_items,)`, float64."""
 
     absorbed: Tensor
     lost: Tensor
 
     def clear(self) -> None:
-        """Forget the last backward pass."""
+        """Reset the sums of the last backward pass."""
         self.absorbed.zero_()
         self.lost.zero_()
 
     def by_item(self, shares: Tensor) -> Tensor:
-        """Sums over all but the items; where a network folds frames into its items, they lie behind them."""
+        """Sum over all axes but the items; where a network folds frames into its items, the frames follow the items."""
         if shares.numel() % len(self.lost):
             raise InputError(
                 "lrp: sounds of a batch meet inside the network (a mean over all of them?); LRP explains each by itself"
@@ -74,7 +75,7 @@ class Ledger:
 
 @dataclass
 class Affine:
-    """One linear operation of a forward pass with its rule; `source` carries relevance further down."""
+    """Represent one linear operation of a forward pass with its rule; `source` propagates relevance further."""
 
     rule: Rule
     source: Tensor
@@ -85,7 +86,7 @@ class Affine:
 
     @cached_property
     def _shares(self) -> _Shares:
-        """What does not depend on the relevance that comes, and so serves every class."""
+        """Compute the part of the rule that does not depend on the incoming relevance and serves every class."""
         shares = _Shares([], torch.ones(()), torch.zeros(()))
         for part in parts_of(self.rule, self.source.detach(), self.weight, self.bias):
             terms = []
@@ -105,7 +106,7 @@ class Affine:
         return shares
 
     def hand_down(self, relevance: Tensor) -> Tensor:
-        """Relevance of the output becomes relevance of the input; what does not arrive goes into the ledger."""
+        """Turn relevance of the output into relevance of the input; the remainder goes into the ledger."""
         shares, arrived = self._shares, torch.zeros_like(self.source)
         for ratio, terms in shares.parts:
             ratio = ratio * relevance
@@ -120,9 +121,9 @@ class Affine:
 
 @dataclass
 class _Shares:
-    """Of each part the factor of its relevance and its (contributor, what a gradient is taken for, output).
+    """Hold for each part the factor of its relevance and (contributor, tensor for the gradient, output).
 
-    And the shares of relevance that find no contribution, and that biases take.
+    It also holds the shares of relevance that find no contribution, and those that biases absorb.
     """
 
     parts: list[tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]]
@@ -131,7 +132,7 @@ class _Shares:
 
 
 class _HandDown(torch.autograd.Function):
-    """Gives a value that was computed already; its backward pass is a rule's."""
+    """Return a value that was computed already, with the backward pass of a rule."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, value: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
@@ -145,16 +146,16 @@ class _HandDown(torch.autograd.Function):
 
 @dataclass
 class _Known:
-    """What is known of a tensor that carries relevance; it is kept, so that its id is never used twice."""
+    """Describe a tensor that carries relevance; the tensor is kept, so that Python never reuses its id."""
 
     tensor: Tensor
-    raw: bool  # the input itself, moved or scaled at most
-    affine: Affine | None  # the convolution or linear layer that gave it, for a normalization to join
+    raw: bool  # the input itself, at most moved or scaled
+    affine: Affine | None  # the convolution or linear layer that gave it, with which a normalization can be merged
 
 
 @dataclass
 class Call:
-    """One operation: its function, its plain name, what it was given."""
+    """Describe one operation: its function, its plain name and its arguments."""
 
     func: Any
     name: str
@@ -162,23 +163,23 @@ class Call:
     kwargs: dict[str, Any]
 
     def given(self, *order: str) -> dict[str, Any]:
-        """What it was given, by name; `order` is the order of its positional arguments."""
+        """Return the arguments by name; `order` is the order of the positional arguments."""
         return dict(zip(order, self.args, strict=False)) | self.kwargs
 
     def on(self, heard: Tensor) -> Any:
-        """The operation on something else in the place of its first argument."""
+        """Apply the operation to another value in place of its first argument."""
         rest = {k: v for k, v in self.kwargs.items() if k != "input"}
         return self.func(heard, *self.args[1:], **rest)
 
 
 class Follow(TorchFunctionMode):
-    """Sees every operation of one forward pass and puts the rule's backward pass in the place of its own.
+    """Intercept every operation of one forward pass and replace its backward pass by that of its rule.
 
     Parameters
     ----------
     composite : Composite
     rules : mapping of str to callable
-        What to do with an operation of a name: gets this object and the `Call`, gives the operation's result.
+        Handler for each operation, by name; it receives this object and the `Call`, and returns the operation's result.
     batch : Tensor (n, c, ...)
     """
 
@@ -189,14 +190,14 @@ class Follow(TorchFunctionMode):
         self.ledger = Ledger(empty[0], empty[1])
         self.path: list[tuple[str, nn.Module]] = []
         self._known: dict[int, _Known] = {}
-        self._now: dict[int, tuple[Tensor, Tensor]] = {}  # what an in-place operation made of a tensor
+        self._now: dict[int, tuple[Tensor, Tensor]] = {}  # the result of an in-place operation, by the id of its tensor
         self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
         self.input = batch.detach().clone().requires_grad_()
         self.know(self.input, raw=True)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Follow what the model does, and know which of its modules does it."""
+        """Follow the operations of the model, and record which of its modules is running."""
         with ExitStack() as stack:
             for name, module in model.named_modules():
                 if name:
@@ -250,7 +251,7 @@ class Follow(TorchFunctionMode):
             return self.rules[call.name](self, call)
         with torch.no_grad():
             out = call.func(*call.args, **call.kwargs)
-        if call.name in _ASIDE or not any(True for _ in tensors_in(out)):  # a shape, a type
+        if call.name in _ASIDE or not any(True for _ in tensors_in(out)):  # a shape or a type
             return out
         raise self.refusal(call.name)
 
@@ -262,26 +263,26 @@ class Follow(TorchFunctionMode):
         return {k: self._renewed(v) for k, v in given.items()} if type(given) is dict else given
 
     def _rename(self, changed: Tensor, out: Tensor) -> None:
-        """An in-place operation left its tensor as it was; whoever holds that tensor means the result from here on."""
+        """Record the result of an in-place operation, which replaces the tensor for everyone who holds it."""
         for old, (kept, now) in list(self._now.items()):
             if now is changed:
                 self._now[old] = (kept, out)
         self._now[id(changed)] = (changed, out)
 
     def carries(self, tensor: object) -> bool:
-        """Whether a tensor depends on the input."""
+        """Tell whether a tensor depends on the input."""
         return id(tensor) in self._known
 
     def is_raw(self, tensor: Tensor) -> bool:
-        """Whether a tensor is the input itself, moved or scaled at most."""
+        """Tell whether a tensor is the input itself, at most moved or scaled."""
         return self._known[id(tensor)].raw
 
     def affine_of(self, tensor: Tensor) -> Affine | None:
-        """The convolution or linear layer that gave a tensor."""
+        """Return the convolution or linear layer that gave a tensor."""
         return self._known[id(tensor)].affine
 
     def know(self, out: Any, *, raw: bool = False, affine: Affine | None = None) -> Any:
-        """Note that a result carries relevance."""
+        """Record that a result carries relevance."""
         for tensor in tensors_in(out):
             if tensor.is_floating_point():
                 self._known[id(tensor)] = _Known(tensor, raw, affine)
@@ -296,7 +297,7 @@ class Follow(TorchFunctionMode):
         raw: bool = False,
         affine: Affine | None = None,
     ) -> Tensor:
-        """A result with a backward pass of its own."""
+        """Return a result with its own backward pass."""
         out = cast(Tensor, _HandDown.apply(source, value.detach(), back))  # type: ignore[no-untyped-call]
         self.know(out, raw=raw, affine=affine)
         return out
@@ -313,7 +314,7 @@ class Follow(TorchFunctionMode):
         raw: bool = False,
         joins: bool = False,
     ) -> Tensor:
-        """A linear operation with its rule; `value` where the operation gives something else than the sum."""
+        """Apply a linear operation with its rule; `value` is the result where it differs from the sum."""
         rule.check_input(source.detach(), self.place)
         weight, bias = weight.detach(), None if bias is None else bias.detach()
         step = Affine(rule, source, weight, bias, apply, self.ledger)
@@ -325,30 +326,30 @@ class Follow(TorchFunctionMode):
 
     @property
     def layer(self) -> str:
-        """Dotted name of the module that is running."""
+        """Return the dotted name of the module that is running."""
         return self.path[-1][0] if self.path else ""
 
     @property
     def place(self) -> str:
-        """The module that is running, for a message."""
+        """Describe the module that is running, for a message."""
         if not self.path:
             return "the network itself"
         return f"layer {self.layer!r} ({type(self.path[-1][1]).__name__})"
 
     def refusal(self, name: str) -> InputError:
-        """The error for an operation without a rule."""
+        """Build the error for an operation without a rule."""
         return InputError(
             f"lrp: {self.place} calls {name}, for which there is no rule; take another method "
             "(saliency, occlusion), or a network without it"
         )
 
     def logits(self, out: Any) -> Tensor:
-        """What the network gives, without its softmax.
+        """Return the output of the network without its softmax.
 
         Raises
         ------
         InputError
-            Not one tensor, or one that no followed operation led to.
+            The output is not one tensor, or no followed operation led to it.
         """
         if not isinstance(out, Tensor):
             raise InputError(f"lrp: network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
@@ -363,7 +364,7 @@ class Follow(TorchFunctionMode):
 
 
 def tensors_in(given: Any) -> Iterator[Tensor]:
-    """The tensors in arguments or results."""
+    """Yield the tensors in arguments or results."""
     if isinstance(given, Tensor):
         yield given
     elif isinstance(given, list | tuple):

@@ -1,4 +1,4 @@
-"""What each kind of operation does with relevance: `RULES`, by the operation's name."""
+"""Define how each kind of operation propagates relevance: `RULES`, by the operation's name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MEANS = {  # pooling by maximum, and the mean over the same windows
 
 
 def _keeps_zero(follow: Follow, call: Call) -> Tensor:
-    """A nonlinearity: relevance goes through, unless it makes something of nothing."""
+    """Pass relevance through a nonlinearity, unless it maps zero to another value."""
     heard: Tensor = call.given("input")["input"]
     with torch.no_grad():
-        # on copies, as it may work in place
+        # on copies, since the operation may work in place
         value, at_zero = call.on(heard.detach().clone()), call.on(torch.zeros_like(heard[:1]))
     if bool(at_zero.any()):
         raise follow.refusal(f"{call.name} that makes {float(at_zero.max()):.3g} of zero")
@@ -85,7 +85,7 @@ def _maximum(follow: Follow, call: Call) -> Any:
 
 
 def _batch_norm(follow: Follow, call: Call) -> Tensor:
-    """Joined with the convolution or linear layer before it; a scale and a bias where there is none."""
+    """Merge a batch normalization with the convolution or linear layer before it, or treat it as scale and bias."""
     given = call.given("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     heard, mean, variance = given["input"], given["running_mean"], given["running_var"]
     if given.get("training") or mean is None:
@@ -112,7 +112,7 @@ def _batch_norm(follow: Follow, call: Call) -> Tensor:
 
 
 def _sum_of_two(follow: Follow, call: Call) -> Tensor:
-    """`add` and `sub`: branches share by what they bring; a constant is a bias."""
+    """Distribute the relevance of `add` and `sub` by the contributions of the branches; a constant is a bias."""
     given = call.given("input", "other")
     left, right, factor = given["input"], given["other"], given.get("alpha", 1)
     if call.name == "rsub":
@@ -129,13 +129,13 @@ def _sum_of_two(follow: Follow, call: Call) -> Tensor:
 
 
 def _with_sign(follow: Follow) -> Rule:
-    """The rule of a scale and a bias, which often hear the signed input itself: epsilon, or the composite's own z."""
+    """Return the rule of a scale and a bias, whose input is often signed: epsilon, or z where the composite uses it."""
     rule = follow.composite.rule(follow.layer, "pooling")
     return rule if rule.name in ("epsilon", "z") else Rule(name="epsilon")
 
 
 def _alike(left: Tensor, right: Any) -> tuple[Tensor, Tensor]:
-    """Both in their common shape."""
+    """Broadcast both to their common shape."""
     other = torch.as_tensor(right, dtype=left.dtype, device=left.device)
     shape = np.broadcast_shapes(left.shape, other.shape)
     return left.expand(shape), other.expand(shape)
@@ -156,7 +156,7 @@ def _scaled(follow: Follow, heard: Any, factor: Any) -> Any:
 
 
 def _product(follow: Follow, call: Call) -> Tensor:
-    """Times or divided by a constant: relevance goes through."""
+    """Pass relevance through a product with, or a division by, a constant."""
     given = call.given("input", "other")
     left, right = given["input"], given["other"]
     if follow.carries(right) and (follow.carries(left) or call.name == "div"):
@@ -173,7 +173,7 @@ def _negative(follow: Follow, call: Call) -> Tensor:
 
 
 def _pad(follow: Follow, call: Call) -> Tensor:
-    """Padding: what a rule gives to added samples is lost, and counted; those of a mirror are samples themselves."""
+    """Pad, and count relevance of added samples as lost; with mirror padding these are samples themselves."""
     given = call.given("input", "pad", "mode")
     heard: Tensor = given["input"]
     padded: Tensor = call.on(heard)

@@ -1,16 +1,7 @@
-"""How one layer hands relevance down: the rules of layer-wise relevance propagation, and sets of them.
+"""Define the rules of layer-wise relevance propagation for one layer, and composites of them.
 
-A unit j with relevance R_j gives input i the share of its own contribution in what it hears,
-R_ij = R_j c_ij / sum_i c_ij. Rules differ in what they call a contribution, for inputs a, weights w, bias b:
-
-* `epsilon`: a w, the sum moved away from zero by epsilon (epsilon 0 is LRP-0, also called z)
-* `z+`: the positive part of a w (alpha 1, beta 0)
-* `gamma`: a (w + gamma max(w, 0)), for inputs that are not negative
-* `alpha-beta`: alpha times the share among positive contributions less beta times that among negative ones
-* `flat`: 1, whatever is heard;  `w2`: w squared;  both for a first layer whose input has no natural zero
-* `box`: a w - low max(w, 0) - high min(w, 0), for an input that stays between low and high
-
-Pooling by maximum has a rule of its own, `winner`: all relevance goes where the maximum came from.
+`parts_of` gives the formulas. Pooling by maximum has a rule of its own, `winner`: all relevance goes to the input with
+the maximum.
 """
 
 from __future__ import annotations
@@ -34,19 +25,19 @@ _NO_NEGATIVE = ("gamma", "alpha-beta")
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule and its numbers; those of other rules are not looked at.
+    """Describe one rule and its parameters; the parameters of other rules are ignored.
 
     Attributes
     ----------
     name : {"epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"}
-        See the module's docstring.
+        `parts_of` gives the formula of each rule.
     epsilon : float
-        Of "epsilon", "gamma" and "box"; in units of what the layer gives before its nonlinearity.
+        For "epsilon", "gamma" and "box"; in units of the layer's output before its nonlinearity.
     gamma : float
     alpha, beta : float
-        With alpha - beta = 1.
+        They satisfy alpha - beta = 1.
     low, high : float
-        What the input of a "box" layer stays between.
+        Bounds of the input of a "box" layer.
 
     Examples
     --------
@@ -77,7 +68,7 @@ class Rule:
             raise InputError(f"rule {self.name}: low {self.low} is not below high {self.high}")
 
     def check_input(self, heard: Tensor, layer: str) -> None:
-        """Raise an `InputError` where the rule says nothing true about such inputs."""
+        """Raise an `InputError` where the rule is not defined for such inputs."""
         if self.name in _NO_NEGATIVE and bool((heard < 0).any()):
             raise InputError(
                 f"lrp: {layer} hears negative values (down to {float(heard.min()):.3g}), on which the rule "
@@ -93,7 +84,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Part:
-    """Contributions that share in relevance among themselves: sum over pairs of input x weight, and a bias."""
+    """Group contributions that share relevance among themselves: a sum over pairs of input x weight, and a bias."""
 
     share: float
     pairs: tuple[tuple[Tensor, Tensor], ...]
@@ -102,9 +93,19 @@ class Part:
 
 
 def parts_of(rule: Rule, heard: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Part, ...]:
-    """What a rule calls contributions in a layer that is linear in `heard`, with its weights and bias.
+    """Compute the contributions of a rule in a layer that is linear in `heard`, with its weights and bias.
 
-    A bias is a contribution like any other, with the sign that the rule looks at; `flat`, `w2` and `box` have none.
+    A unit j with relevance R_j gives input i a share that is proportional to its contribution c_ij,
+    R_ij = R_j c_ij / sum_i c_ij. The rules define the contribution for inputs a, weights w and bias b:
+
+    * `epsilon`: a w, with the sum moved away from zero by epsilon (epsilon 0 is LRP-0, also called z)
+    * `z+`: the positive part of a w (alpha 1, beta 0)
+    * `gamma`: a (w + gamma max(w, 0)), for inputs that are not negative
+    * `alpha-beta`: alpha times the share among positive contributions minus beta times that among negative ones
+    * `flat`: 1, whatever the input;  `w2`: w squared;  both for a first layer whose input has no natural zero
+    * `box`: a w - low max(w, 0) - high min(w, 0), for an input that stays between low and high
+
+    A bias is a contribution like any other, with the sign that the rule considers; `flat`, `w2` and `box` ignore it.
     """
     up, down = weight.clamp(min=0), weight.clamp(max=0)
     if rule.name in ("epsilon", "z"):
@@ -129,19 +130,19 @@ def parts_of(rule: Rule, heard: Tensor, weight: Tensor, bias: Tensor | None) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Composite:
-    """Which rule each layer takes.
+    """Assign a rule to each layer.
 
     Attributes
     ----------
     convolution, dense : Rule
     first : Rule, optional
-        Of layers that hear the input itself, whatever their kind; by default as the others of their kind.
+        Rule of layers that receive the input itself, whatever their kind; by default the rule of their kind.
     pooling : Rule
-        Of averages and sums, the sum at the end of a residual branch included.
+        Rule of averages and sums, including the sum at the end of a residual branch.
     maximum : Rule
-        Of pooling by maximum: "winner", or another, by which all inputs of a window share.
+        Rule of pooling by maximum: "winner", or another rule by which all inputs of a window share.
     layers : mapping of str to Rule
-        Names or globs of modules, stronger than all of the above; the first that fits counts.
+        Names or globs of modules, which take precedence over all of the above; the first that fits counts.
     """
 
     convolution: Rule
@@ -152,12 +153,12 @@ class Composite:
     layers: Mapping[str, Rule] = field(default_factory=lambda: MappingProxyType({}))
 
     def rule(self, layer: str, kind: str, *, first: bool = False) -> Rule:
-        """The rule of a layer of a kind: "convolution", "dense", "pooling" or "maximum".
+        """Return the rule of a layer of a kind: "convolution", "dense", "pooling" or "maximum".
 
         Raises
         ------
         InputError
-            "winner" for a layer that has none.
+            "winner" for a layer that is not a pooling by maximum.
         """
         named = next((r for glob, r in self.layers.items() if fnmatch.fnmatchcase(layer, glob)), None)
         by_kind: Rule = getattr(self, kind)
@@ -194,7 +195,7 @@ COMPOSITES: Mapping[str, Composite] = MappingProxyType(
 
 
 def composite_of(rules: str | Composite | Mapping[str, str | Rule]) -> Composite:
-    """A composite from its name, from itself, or from rules of named layers; other layers then take "epsilon-plus".
+    """Return a composite, given its name, itself, or rules of layers by name; other layers take "epsilon-plus".
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Attribution: what each sample of a sound does to the logit of a class, by many methods behind one function.
+"""Attribute the logit of a class to the samples of a sound, with many methods behind one function.
 
 * `saliency`, `input-x-gradient`, `integrated-gradients`, `smoothgrad`: gradients of the logit.
 * `deconvolution`, `guided-backpropagation`, `guided-grad-cam`: gradients changed at the ReLUs, for networks whose
   only nonlinearity is the ReLU.
 * `lrp`: layer-wise relevance propagation.
-* `occlusion`, `lime`: no gradient; the sound is changed and heard again.
+* `occlusion`, `lime`: no gradient; the network runs again on changed sounds.
 
-The settings of a method, and its paper, stand in the docstring of its class: `Saliency`, `InputXGradient`,
+The settings of a method, its formula and its paper are in the docstring of its class: `Saliency`, `InputXGradient`,
 `IntegratedGradients`, `SmoothGrad`, `Deconvolution`, `GuidedBackpropagation`, `GuidedGradCam`, `Lrp`, `Occlusion`,
 `Lime`.
 """
@@ -47,12 +47,12 @@ from brainmap.progress import progress
 
 @dataclass(frozen=True, kw_only=True)
 class Lrp:
-    """Relevance handed down from layer to layer, as `brainmap.features.attribution.lrp` says.
+    """Propagate relevance from layer to layer, as `brainmap.features.attribution.lrp` describes.
 
     Parameters
     ----------
     rules : str or composite, optional
-        What `lrp.relevance` takes.
+        Rules as `lrp.relevance` takes them.
 
     References
     ----------
@@ -62,7 +62,7 @@ class Lrp:
     rules: Any = None
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         from brainmap.features.attribution.lrp import relevance
 
         given = {} if self.rules is None else {"rules": self.rules}
@@ -95,32 +95,32 @@ METHODS: dict[str, type[Method]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Attributions:
-    """Attributions of a set of sounds by one method.
+    """Hold the attributions of a set of sounds by one method.
 
     Attributes
     ----------
     maps : ndarray float32 (n_items, n_chosen, c, t) or (n_items, n_chosen, c, h, w)
-        In the shape of the sounds; n_chosen is 1 for "predicted" and "true". Occlusion and LIME treat the channels
-        of a sound as one: c is the number of bands (1 without bands) for occlusion, and LIME repeats its values.
+        In the shape of the sounds; n_chosen is 1 for "predicted" and "true". Occlusion and LIME treat the channels of a
+        sound as one: for occlusion c is the number of bands (1 without bands), and LIME repeats its values.
     items, conditions : tuple of str
     class_names : tuple of str
-        Of all outputs of the network.
+        Names of all outputs of the network.
     targets : ndarray int (n_items, n_chosen)
-        Which class each map explains, as a position in `class_names`.
+        Class that each map explains, as a position in `class_names`.
     method : str
     layer : str or None
-        Of guided Grad-CAM.
+        Layer of guided Grad-CAM.
     logits : ndarray float32 (n_items, n_classes)
     rate : float or None [Hz]
     delta : ndarray float32 (n_items, n_chosen) or None
-        Integrated gradients: sum of the map less what the logit gains from the baseline to the sound. LRP: sum of
-        the map and of what biases absorbed, less the logit.
+        Integrated gradients: sum of the map minus the difference of the logits of sound and baseline. LRP: sum of the
+        map and of the relevance absorbed by biases, minus the logit.
     fidelity : ndarray float32 (n_items, n_chosen) or None
         LIME: weighted R squared of the linear model.
     effects : ndarray float32 (n_items, n_chosen, n_windows, n_bands) or None
-        Occlusion and LIME: one value a window and band.
+        Occlusion and LIME: one value per window and band.
     windows : ndarray int (n_windows, n_axes, 2) or None [samples]
-        Start and end (the first sample after) along every axis of the sound.
+        Start and end (the first sample after it) along every axis of the sound.
     bands : ndarray (n_bands, 2) or None [Hz]
     """
 
@@ -141,21 +141,21 @@ class Attributions:
 
     @property
     def courses(self) -> NDArray[np.float32]:
-        """Maps with their channels (or bands) added, (n_items, n_chosen, t) or (n_items, n_chosen, h, w)."""
+        """Sum the maps over channels (or bands), (n_items, n_chosen, t) or (n_items, n_chosen, h, w)."""
         summed: NDArray[np.float32] = self.maps.sum(axis=2)
         return summed
 
     def names(self, item: int) -> tuple[str, ...]:
-        """The classes that the maps of an item explain."""
+        """List the classes that the maps of an item explain."""
         return tuple(self.class_names[c] for c in self.targets[item])
 
     def of(self, class_name: str) -> NDArray[np.float32]:
-        """The maps of one class for all items, (n_items, c, t) or (n_items, c, h, w).
+        """Return the maps of one class for all items, (n_items, c, t) or (n_items, c, h, w).
 
         Raises
         ------
         InputError
-            No such class, or it was not explained for every item.
+            There is no such class, or it was not explained for every item.
         """
         if class_name not in self.class_names:
             hint = nearest(class_name, self.class_names)
@@ -182,32 +182,32 @@ def attribute(
     rng: np.random.Generator | None = None,
     **settings: Any,
 ) -> Attributions:
-    """What each sample of each sound does to the logits of classes.
+    """Attribute the logits of classes to the samples of each sound.
 
-    The network runs in eval mode; a softmax at its end is taken off. Maps are signed, but for the default of
-    `saliency`. Neither batches nor the order of the items change a map.
+    The network runs in eval mode; a softmax at its end is taken off. Maps are signed, except those of `saliency` by
+    default. Neither batches nor the order of the items change a map.
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     method : str
-        A key of `METHODS`, see the module's docstring.
+        A key of `METHODS`; the docstring of the module lists them.
     classes : "predicted", "true", "all", or a name, or a sequence of names and positions
-        "predicted" is the largest logit of each item, "true" the class named as its condition.
+        "predicted" is the class of the largest logit of each item, "true" the class named like its condition.
     class_names : sequence of str, optional
-        In the order of the network's outputs; `model.class_names` or positions otherwise.
+        Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
     layer : str, optional
         The convolution of `guided-grad-cam`, by default the last one.
     rate : float, optional [Hz]
-        Of sounds that do not say theirs.
+        Rate of sounds that do not carry theirs.
     batch_size : int
-        Sounds in one forward pass.
+        Number of sounds in one forward pass.
     device : str
     rng : numpy.random.Generator, optional
-        Of `smoothgrad` and `lime`. Default: one with seed 0.
+        Random numbers of `smoothgrad` and `lime`; by default a generator with seed 0.
     **settings
-        Of the method: the fields of its class.
+        Settings of the method, which are the fields of its class.
 
     Returns
     -------
@@ -216,15 +216,15 @@ def attribute(
     Raises
     ------
     InputError
-        An unknown method, setting, class or layer; a network the method cannot explain honestly; a network that
-        gives probabilities.
+        An unknown method, setting, class or layer; a network for which the method is not valid; a network whose outputs
+        are probabilities.
     RunError
-        Logits or maps that are not finite, or logits without a gradient to the sounds.
+        Logits or maps are not finite, or logits have no gradient with respect to the sounds.
 
     Warns
     -----
     BrainmapWarning
-        Maps that are zero everywhere.
+        Maps are zero everywhere.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def _settings(method: str, given: dict[str, Any]) -> Method:
 def _targets(
     logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str], conditions: Sequence[str] | None
 ) -> Tensor:
-    """Positions (n_items, n_chosen) of the classes to explain."""
+    """Return the positions (n_items, n_chosen) of the classes to explain."""
     if isinstance(classes, str) and classes == "predicted":
         return logits.argmax(1, keepdim=True)
     if isinstance(classes, str) and classes == "true":
@@ -311,7 +311,7 @@ def _targets(
 
 
 def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dict[str, Any]:
-    """Go through the sounds in batches; the arrays of `Found` over all items."""
+    """Explain the sounds in batches, and join the arrays of `Found` over all items."""
     arrays: dict[str, Any] = {}
     with progress(method, len(items) * ready.passes) as step:
         task.advance = step.advance
@@ -332,7 +332,7 @@ def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dic
 
 
 def _blame(task: Task, found: Found, batch: Tensor, rows: slice, method: str, item_ids: Sequence[str]) -> None:
-    """Raise what says which map is not finite, and where in the network that begins."""
+    """Raise an error that says which map is not finite, and where in the network this begins."""
     item, place = map(int, (~found.maps.isfinite().flatten(2).all(2)).nonzero()[0])
     where = where_not_finite(task.model, batch[item : item + 1], int(task.targets[rows][item, place]))
     raise RunError(

@@ -1,4 +1,4 @@
-"""Occlusion: what a logit loses when a window of time, a band of frequencies, or both are taken out of a sound."""
+"""Explain logits by occlusion: remove a window of time, a band of frequencies or both from a sound."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from brainmap.features.attribution.task import Explainer, Found, Task
 Bands = Literal["mel", "octave"] | Sequence[float]
 Box: TypeAlias = Any  # a tuple of slices; torch's types know no index that begins with ...
 
-_LOWEST_OCTAVE = 125.0  # Hz; what lies below is one band
+_LOWEST_OCTAVE = 125.0  # Hz; all frequencies below form one band
 
 
 @dataclass(frozen=True, kw_only=True)
 class Occlusion:
-    """How sounds are occluded.
+    """Describe how sounds are occluded.
 
-    The effect of a window is the logit of the whole sound less that of the occluded one: positive where the
-    window speaks for the class. A sample's value in the map is the mean effect of the windows that hold it. With
-    bands a map has a channel a band; all channels of a sound are occluded together.
+    The effect of a window is the logit of the whole sound minus that of the occluded one, and is positive where the
+    window is evidence for the class. A sample's value in the map is the mean effect of the windows that contain it.
+    With bands a map has a channel per band; all channels of a sound are occluded together.
 
     Parameters
     ----------
     window_ms, step_ms : float [ms]
-        Windows of 50 ms, by default every half window; the last is cut where the sound ends. A `window_ms` of None
-        is the whole sound, for bands alone.
+        Length and step of the windows: by default 50 ms and half a window; the last window is cut where the sound ends.
+        With a `window_ms` of None, the window is the whole sound, which serves to occlude bands alone.
     window, step : int or tuple (height, width) [samples]
-        The same in samples or pixels; what (n, c, h, w) inputs take.
+        Length and step in samples or pixels, as (n, c, h, w) inputs require.
     bands : "mel", "octave" or sequence of float [Hz]
-        Edges of frequency bands, each taken out by itself (a band-stop by FFT) within each window. Neighbors fade
-        into each other over the quarters of the narrower one that lie at the edge, as sharper filters would ring
-        into the silence around a sound; all bands together are the sound. "mel": `n_bands` bands of equal width in
-        mel from 0 to half the rate; "octave": from 125 Hz up, one below.
+        Edges of frequency bands, each of which is removed by itself (a band-stop by FFT) within each window.
+        Neighboring bands fade into each other over the quarter of the narrower band at the edge, since sharper filters
+        would ring into the silence around a sound; all bands add up to the sound. "mel": `n_bands` bands of equal width
+        in mel from 0 to half the rate; "octave": octaves from 125 Hz up, and one band below.
     n_bands : int
-        For "mel".
+        Number of bands for "mel".
     baseline : float or array (c, t) or (c, h, w)
-        What takes the place: silence by default.
+        Value that replaces the occluded part; silence by default.
 
     References
     ----------
@@ -61,7 +61,7 @@ class Occlusion:
     baseline: float | ArrayLike = 0.0
 
     def begin(self, task: Task) -> Explainer:
-        """Make ready."""
+        """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
         boxes = self._boxes(task, lengths)
         edges = None if self.bands is None else self._edges(task, lengths)
@@ -91,7 +91,7 @@ class Occlusion:
         return Explainer(passes=1 + len(jobs), run=run, windows=windows, bands=pairs)
 
     def _boxes(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
-        """Every window as a slice along every axis, the last axis running fastest."""
+        """List every window as a slice along every axis; the last axis varies fastest."""
         sizes, steps = self._sizes(task, lengths)
         spans = []
         for size, step, length in zip(sizes, steps, lengths, strict=True):
@@ -138,7 +138,7 @@ class Occlusion:
 
 
 def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
-    """Edges [Hz] of bands of equal width in mel, 2595 log10(1 + f / 700), from 0 to `highest`.
+    """Compute the edges [Hz] of bands of equal width in mel, 2595 log10(1 + f / 700), from 0 to `highest`.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
 
 
 def octave_edges(highest: float) -> NDArray[np.float64]:
-    """Edges [Hz] of octaves from 125 Hz to `highest`, and of what lies below.
+    """Compute the edges [Hz] of octaves from 125 Hz to `highest`, and of the band below.
 
     Examples
     --------
@@ -170,12 +170,12 @@ def _rate(task: Task) -> float:
 
 
 def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
-    """How much of each frequency each band holds, (n_bands, n_frequencies), 0 to 1."""
+    """Compute the gain of each band at each frequency, (n_bands, n_frequencies), 0 to 1."""
     hertz = np.fft.rfftfreq(length, 1 / rate)
     widths = np.diff(edges)
     fade = np.minimum(np.append(widths, widths[-1]), np.append(widths[0], widths)) / 4
     above = (1 + np.sin(np.pi / 2 * np.clip((hertz - edges[:, None]) / fade[:, None], -1, 1))) / 2
-    above[edges <= 0] = 1  # nothing lies beyond
+    above[edges <= 0] = 1  # no band lies below
     above[edges >= rate / 2] = 0
     inside = above[:-1] - above[1:]
     if not (inside > 0.5).any(1).all():
@@ -188,7 +188,7 @@ def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
 
 
 def _spread(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Tensor:
-    """The mean effect (n, k, n_bands, ...) of the windows that hold each sample."""
+    """Compute the mean effect (n, k, n_bands, ...) of the windows that contain each sample."""
     total = effects.new_zeros(*effects.shape[:2], effects.shape[3], *lengths)
     count = effects.new_zeros(*lengths)
     for window, box in enumerate(boxes):

@@ -1,4 +1,4 @@
-"""What every attribution method is given and gives: the network as logits of chosen classes, and their gradients."""
+"""Define the input and output of every attribution method, and compute logits of chosen classes and their gradients."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from brainmap.features.sounds.batches import Sounds
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Attributions of one batch.
+    """Hold the attributions of one batch.
 
     Attributes
     ----------
     maps : Tensor (n, k, c, t) or (n, k, c, h, w)
     delta : Tensor (n, k), optional
-        How far the map is from adding up to what it explains.
+        Difference between the sum of the map and the value that it explains.
     fidelity : Tensor (n, k), optional
-        R squared of the simple model that stands for the network.
+        R squared of the simple model that approximates the network.
     effects : Tensor (n, k, n_windows, n_bands), optional
-        What each window and band is worth, before it is spread over the samples.
+        Effect of each window and band, before it is spread over the samples.
     """
 
     maps: Tensor
@@ -40,16 +40,16 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer:
-    """A method made ready for one network and one set of sounds.
+    """Represent a method that is prepared for one network and one set of sounds.
 
     Attributes
     ----------
     passes : int
-        How often a sound goes through the network.
+        How often each sound goes through the network.
     run : callable (batch, targets, rows) -> Found
-        `rows` says which of all items the batch holds.
+        Explain a batch; `rows` says which of all items the batch holds.
     windows : ndarray int (n_windows, n_axes, 2), optional [samples]
-        Start and end (the first sample after) of every window along every axis.
+        Start and end (the first sample after it) of every window along every axis.
     bands : ndarray (n_bands, 2), optional [Hz]
     layer : str, optional
     """
@@ -62,19 +62,19 @@ class Explainer:
 
 
 class Method(Protocol):
-    """Settings of a method, which know how to begin it."""
+    """Describe the settings of a method, which can prepare the method for a task."""
 
     def begin(self, task: Task) -> Explainer: ...
 
 
 @dataclass(kw_only=True)
 class Task:
-    """One call of `attribute`, as its method sees it.
+    """Describe one call of `attribute` for its method.
 
     Attributes
     ----------
     model : torch.nn.Module
-        In eval mode, on `device`.
+        The network in eval mode, on `device`.
     sounds : Sounds
     example : Tensor (1, c, t) or (1, c, h, w)
         The first sound.
@@ -86,7 +86,7 @@ class Task:
     batch_size : int
     device : str
     advance : callable
-        Told how many sounds went through the network.
+        It is called with the number of sounds that went through the network.
     """
 
     model: nn.Module
@@ -101,12 +101,12 @@ class Task:
     advance: Callable[[int], None] = field(default=lambda steps: None)
 
     def samples(self, milliseconds: float, what: str) -> int:
-        """A duration as samples, at least one.
+        """Convert a duration to samples, at least one.
 
         Raises
         ------
         InputError
-            The rate is not known, or the duration makes no sense.
+            The rate is not known, or the duration is not valid.
         """
         if self.rate is None:
             raise InputError(f"{what}: the sounds are an array without a rate; give rate= in Hz")
@@ -115,7 +115,7 @@ class Task:
         return max(1, round(milliseconds / 1000 * self.rate))
 
     def baseline(self, value: Any) -> Tensor:
-        """What stands for nothing, in the shape of one sound: a number, or an array that fits.
+        """Bring a baseline, a number or an array that fits, to the shape of one sound.
 
         Raises
         ------
@@ -132,24 +132,24 @@ class Task:
         return base
 
     def groups(self, copies: int, n: int) -> Iterator[slice]:
-        """Parts of so many changed copies of n sounds, so that no forward pass takes much more than a batch."""
+        """Split changed copies of n sounds into parts, so that no forward pass takes much more than a batch."""
         size = max(1, self.batch_size // n)
         yield from (slice(start, min(start + size, copies)) for start in range(0, copies, size))
 
     def scores(self, copies: Tensor, targets: Tensor) -> Tensor:
-        """Logits (m, n, k) of the targets for changed copies (m, n, c, ...) of n sounds."""
+        """Compute logits (m, n, k) of the targets for changed copies (m, n, c, ...) of n sounds."""
         with torch.no_grad():
             logits = logits_of(self.model, copies.flatten(0, 1)).reshape(*copies.shape[:2], -1)
         self.advance(copies.shape[0] * copies.shape[1])
         return logits.gather(2, targets.expand(len(copies), -1, -1))
 
     def gradients(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (n, k, c, ...) of the target logits, and these logits (n, k); one forward pass for all.
+        """Compute gradients (n, k, c, ...) of the target logits, and these logits (n, k), in one forward pass.
 
         Raises
         ------
         RunError
-            Logits that do not depend on the sounds.
+            The logits do not depend on the sounds.
         """
         with torch.enable_grad():
             x = batch.detach().clone().requires_grad_()
@@ -161,7 +161,7 @@ class Task:
     def _gradient(self, logits: Tensor, x: Tensor, *, last: bool) -> Tensor:
         gradient = None
         if logits.requires_grad:
-            try:  # items do not meet in eval mode, so that one backward pass serves the batch
+            try:  # items are independent in eval mode, so one backward pass serves the batch
                 (gradient,) = torch.autograd.grad(logits.sum(), x, retain_graph=not last, allow_unused=True)
             except RuntimeError as error:
                 said = str(error).strip().splitlines()[0]
@@ -172,14 +172,14 @@ class Task:
 
 
 def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
-    """What the network gives for a batch, a softmax at its end taken off."""
+    """Compute the logits of a batch, without a softmax at the end of the network."""
     with tap(model, OUTPUT) as heard:
         forward(model, batch.clone())  # a network may change its input in place
         return heard[OUTPUT]
 
 
 def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
-    """The first module whose activations, or else the last whose gradients, are not finite for a sound `(1, c, ...)`.
+    """Find the first module whose activations, or else the last whose gradients, are not finite for `(1, c, ...)`.
 
     Examples
     --------

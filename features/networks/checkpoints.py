@@ -374,5 +374,5 @@ def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Ten
 
 
 def _is_counter(name: str) -> bool:
-    """Tell whether a name is a batch counter of a normalization; older checkpoints lack it and evaluation ignores it."""
+    """Tell whether a name is a batch counter of a normalization, which older checkpoints lack."""
     return name.endswith("num_batches_tracked")

@@ -142,7 +142,7 @@ def smoothed(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]
 
 
 def above(maps: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
-    """Mark where a map reaches a share of its maximum over the last axis; without positive values there are no marks."""
+    """Mark where a map reaches a share of its maximum over the last axis; without positive values nothing is marked."""
     peak = maps.max(axis=-1, keepdims=True)
     return np.asarray((maps >= threshold * peak) & (peak > 0))
 
