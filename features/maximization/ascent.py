@@ -1,4 +1,4 @@
-"""Gradient ascent that every kind of pattern climbs by, and what to say where it breaks down."""
+"""Run the gradient ascent that all kinds of patterns share, and describe where it fails."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ def ascend(
     advance: Callable[[int], None],
     floor: float = 0.0,
 ) -> tuple[Tensor, list[int]]:
-    """Climb each row's own hill.
+    """Maximize the objective of each row by gradient ascent.
 
     Parameters
     ----------
     free : Tensor (b, ...)
-        Where every row starts.
+        Starting point of every row.
     gain : callable
-        Gives what each row is to climb, (b,), from `free` and the step's number.
+        Objective of each row, (b,), given `free` and the number of the step.
     settings : MaximizationSettings
     blame : callable
-        Makes the error for rows whose gradient is not finite, and the step.
+        Builds the error for rows whose gradient is not finite, given these rows and the step.
     advance : callable
-        Told how many rows took a step.
+        It is called with the number of rows that took a step.
     floor : float
-        A gradient with a smaller root mean square is not brought to 1, but divided by this.
+        A gradient with a smaller root mean square is not normalized to 1, but divided by this value.
 
     Returns
     -------
     free : Tensor (b, ...)
-        Where they arrived.
+        End point of every row.
     still : list of int
-        Rows that no gradient ever reached.
+        Rows that never received a gradient.
 
     Raises
     ------
     InputError
-        The network or decoder cuts the gradient off.
+        The network or decoder blocks the gradient.
     RunError
-        A gradient that is not finite.
+        A gradient is not finite.
     """
     free = free.detach().clone().requires_grad_()
     adam = torch.optim.Adam([free], maximize=True) if settings.optimizer == "adam" else None
@@ -94,7 +94,7 @@ def _gradient(total: Tensor, free: Tensor) -> Tensor:
 
 
 def not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> RunError:
-    """The error for a gradient that is not finite: of what, at which step, and in which layer it begins."""
+    """Build the error for a gradient that is not finite; it names input, step, and the layer where this begins."""
     return RunError(
         f"activation maximization: gradient of {what} is not finite at step {step}{_where_it_begins(model, patterns)}; "
         "take smaller steps, or a level"
@@ -112,7 +112,7 @@ def _where_it_begins(model: nn.Module, patterns: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One start of one unit, and the side of the nonlinearity on which it is heard."""
+    """Describe one start of one unit, and the side of the nonlinearity at which its activation is read."""
 
     unit: int
     seed: int
@@ -120,7 +120,7 @@ class Job:
 
 
 def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Free parameters of every start, and its shifts (n_steps, b), from a random state of its own."""
+    """Draw the free parameters of every start, and its shifts (n_steps, b), each from its own random state."""
     layer = zlib.crc32(task.site.layer.encode())
     rngs = [
         np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(layer, job.unit, job.seed))) for job in batch
@@ -131,6 +131,6 @@ def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDAr
 
 
 def ascents(device: str, threads: int | None) -> int:
-    """How many micro-batches climb side by side: one on a device that computes in parallel by itself."""
+    """Return how many micro-batches run side by side; it is one on a device that computes in parallel by itself."""
     wanted = threads_of(threads, "activation maximization")
     return wanted if torch.device(device).type == "cpu" else 1

@@ -1,4 +1,4 @@
-"""Maximizing patterns of the same classes in several networks: how alike they are, and how noisy."""
+"""Compare maximizing patterns of the same classes in several networks: their similarity, and how noisy they are."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ TONE_DB = 6.0  # a line this far above its surroundings counts as a tone
 
 @dataclass(frozen=True, kw_only=True)
 class PatternComparison:
-    """Patterns of the same classes in several networks.
+    """Hold the comparison of patterns of the same classes in several networks.
 
     Attributes
     ----------
     networks, class_names : tuple of str
     frequencies : ndarray (n_bands,) [Hz]
     profiles : ndarray (n_networks, n_classes, n_bands) [dB]
-        Power in bands evenly spaced on a logarithmic axis, each pattern's mean taken off.
+        Power in bands evenly spaced on a logarithmic axis, with the mean of each pattern subtracted.
     similarity : ndarray (n_networks * n_classes, n_networks * n_classes)
-        Correlation of the profiles after each network's mean profile is taken off: what is left is what tells its
-        classes apart. Networks are the outer, classes the inner order.
+        Correlation of the profiles after each network's mean profile is subtracted, so that only differences between
+        its classes remain. Networks are the outer, classes the inner order.
     pairs : DataFrame
-        A row a pair of networks: mean similarity of the same class (`same_class`) and of different ones.
+        One row per pair of networks: mean similarity of the same class (`same_class`) and of different classes.
     table : DataFrame
-        A row a network and class: `flatness` (geometric over arithmetic mean of the power spectrum: 1 is white
+        One row per network and class: `flatness` (geometric over arithmetic mean of the power spectrum: 1 is white
         noise), `tonal_share` (power in lines 6 dB above their surroundings), `above_4khz` (share of the power),
-        `centroid_hz`, `bandwidth_hz`, and `confidence` and `gain` where the patterns carry them.
+        `centroid_hz`, `bandwidth_hz`, and `confidence` and `gain` where the patterns have them.
     """
 
     networks: tuple[str, ...]
@@ -61,9 +61,9 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
     Parameters
     ----------
     patterns : mapping of str to Maximization (or anything with `patterns` (n, c, t), `labels`, `rate`)
-        By network; what `open_maximizations` gives fits too. Classes are aligned by label.
+        Patterns by name of network, also as `open_maximizations` returns them. Classes are matched by label.
     bands : int
-        Bands of a profile.
+        Number of bands of a profile.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
     Raises
     ------
     InputError
-        Fewer than two networks, patterns that are no sounds or differ in rate, or fewer than two labels in common.
+        Fewer than two networks, patterns that are not sounds or differ in rate, or fewer than two labels in common.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def _profiles(waves: NDArray[np.float64], rate: float, bands: int) -> tuple[NDAr
 
 
 def noise_measures(waves: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
-    """How noisy sounds `(n, c, t)` are: `flatness` and `tonal_share` of their long-term power spectra, `(n,)` each.
+    """Measure how noisy sounds `(n, c, t)` are by `flatness` and `tonal_share` of their power spectra, `(n,)` each.
 
     Examples
     --------
@@ -208,20 +208,20 @@ def gradient_share(
     batch_size: int = 8,
     device: str = "cpu",
 ) -> float:
-    """Share of a layer's input gradient that lies above a frequency: how much hiss one step of ascent adds.
+    """Compute the share of a layer's input gradient above a frequency: how much hiss one step of ascent adds.
 
     The gradient is that of random mixtures of the layer's units and frames, so that no class is preferred. On real
-    sounds, it says where in a network high frequencies still reach; white noise would give (rate/2 - above)/(rate/2).
+    sounds, it shows how far high frequencies reach in a network; white noise would give (rate/2 - above)/(rate/2).
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
-        Of `(h, w)`, frequencies are those along the last axis, modulations of a spectrogram's bands.
+        For `(h, w)`, frequencies are those along the last axis, which are modulations of a spectrogram's bands.
     layer : str
     rate, above_hz : float [Hz]
     directions : int
-        Mixtures a sound.
+        Number of mixtures per sound.
     rng : numpy.random.Generator, optional
 
     Returns

@@ -1,7 +1,7 @@
-"""A generative prior for activation maximization: a small decoder from a latent vector to a spoken sound.
+"""Define a generative prior for activation maximization: a small decoder from a latent vector to a spoken sound.
 
-A source filtered by a vocal tract: the network gives the spectral envelopes of a voice and of a noise and the
-pitch, frame by frame; pulses and noise run through them. What it cannot say, no pattern will contain.
+The decoder is a source-filter model: the network gives the spectral envelopes of a voice and of a noise, and the pitch,
+frame by frame; they filter pulses and noise. A pattern can contain only sounds that the decoder can produce.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from brainmap.errors import InputError
 from brainmap.record import atomic
 
 LOWEST_PITCH, HIGHEST_PITCH = 60.0, 420.0  # Hz
-HIGHEST_HARMONIC = 7000.0  # Hz; at most: half the rate
-FLOOR = 1e-5  # amplitude below which an envelope does not fall
+HIGHEST_HARMONIC = 7000.0  # Hz; at most half the rate
+FLOOR = 1e-5  # lowest amplitude of an envelope
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderDescription:
-    """What a decoder was built and trained with; travels in its file.
+    """Describe how a decoder was built and trained; its file contains this description.
 
     Attributes
     ----------
     n_latent : int
-        Numbers a sound is made from; in training they were standard normal.
+        Dimensions of the latent vector, which is standard normal in training.
     rate, n_samples : int [Hz], int [samples]
     width : int
-        Channels of its layers.
+        Number of channels of its layers.
     bands : int
-        Points of a spectral envelope, evenly spaced on the mel scale.
+        Number of points of a spectral envelope, evenly spaced on the mel scale.
     window, hop : int [samples]
     training : dict
-        How it was trained, and how well it does, as plain values.
+        Settings and performance of the training, as plain values.
     """
 
     n_latent: int = 64
@@ -56,7 +56,7 @@ class DecoderDescription:
 
 
 class SpeechDecoder(nn.Module):
-    """Latent vectors `(n, n_latent)` to sounds `(n, 1, n_samples)`.
+    """Decode latent vectors `(n, n_latent)` to sounds `(n, 1, n_samples)`.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class SpeechDecoder(nn.Module):
 
     Notes
     -----
-    The phase of the pulses follows the pitch but passes no gradient to it: over thousands of samples that gradient
-    is chaotic. The noise is always the same, so that a latent vector is one sound.
+    The phase of the pulses follows the pitch but passes no gradient to it, because over thousands of samples that
+    gradient is chaotic. The noise is always the same, so that a latent vector determines one sound.
 
     References
     ----------
@@ -103,7 +103,7 @@ class SpeechDecoder(nn.Module):
         return self.sound(pulses, voice, noise)
 
     def frames_of(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Envelopes `(n, bins, frames)` of voice and noise, and the pitch `(n, frames)` [Hz]."""
+        """Compute the envelopes `(n, bins, frames)` of voice and noise, and the pitch `(n, frames)` [Hz]."""
         hidden = functional.elu(self.first(latent).unflatten(1, (self.about.width, self.start)))
         for i, layer in enumerate(self.layers):
             if i:
@@ -115,7 +115,7 @@ class SpeechDecoder(nn.Module):
         return self._amplitude(voice), self._amplitude(noise), pitch
 
     def sound(self, pulses: Tensor, voice: Tensor, noise: Tensor) -> Tensor:
-        """Pulses (their spectrogram) and the noise through their envelopes: `(n, 1, n_samples)`."""
+        """Filter the spectrogram of the pulses and the noise by their envelopes, `(n, 1, n_samples)`."""
         spectrogram = pulses * voice + self.hiss * noise
         wave = torch.istft(
             spectrogram, self.about.window, self.about.hop, window=self.hann, length=self.about.n_samples
@@ -123,7 +123,7 @@ class SpeechDecoder(nn.Module):
         return wave[:, None]
 
     def stretched(self, frames: Tensor) -> Tensor:
-        """Values a frame `(n, frames)` as values a sample `(n, n_samples)`."""
+        """Interpolate values per frame `(n, frames)` to values per sample `(n, n_samples)`."""
         length = (frames.shape[-1] - 1) * self.about.hop + 1
         samples = functional.interpolate(frames[:, None], size=length, mode="linear", align_corners=True)[:, 0]
         return functional.pad(samples, (0, max(0, self.about.n_samples - length)), mode="replicate")[
@@ -138,7 +138,7 @@ class SpeechDecoder(nn.Module):
 
 
 def pulse_train(pitch: Tensor, rate: float) -> Tensor:
-    """A band-limited pulse a period, with a spectrum as high as that of white noise of variance 1.
+    """Generate a band-limited pulse per period, with a spectrum as high as that of white noise of variance 1.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def pulse_train(pitch: Tensor, rate: float) -> Tensor:
     Returns
     -------
     Tensor (n, t)
-        Sum of all harmonics up to 7 kHz or below half the rate.
+        Sum of all harmonics up to 7 kHz and below half the rate.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def pulse_train(pitch: Tensor, rate: float) -> Tensor:
     """
     highest = min(HIGHEST_HARMONIC, 0.45 * rate)
     harmonics = (highest / pitch).floor()
-    # the phase of a late sample is thousands of radians: float32 would detune it
+    # the phase of a late sample is thousands of radians, for which float32 is not precise enough
     phase = torch.remainder(pitch.double().cumsum(1) / rate + 0.5, 1.0).sub(0.5).mul(2 * math.pi).to(pitch.dtype)
     half = (phase / 2).sin()
     near = half.abs() < 1e-4
@@ -169,7 +169,7 @@ def pulse_train(pitch: Tensor, rate: float) -> Tensor:
 
 
 def _band_weights(about: DecoderDescription) -> Tensor:
-    """Linear interpolation from the bands of an envelope to the bins of the transform: (bins, bands)."""
+    """Compute the weights (bins, bands) of the linear interpolation from bands of an envelope to bins."""
     hertz = np.linspace(0, about.rate / 2, about.window // 2 + 1)
     place = mel(hertz) / mel(np.array(about.rate / 2)) * (about.bands - 1)
     weights = np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(about.bands)))
@@ -177,13 +177,13 @@ def _band_weights(about: DecoderDescription) -> Tensor:
 
 
 def mel(hertz: np.ndarray) -> np.ndarray:
-    """Frequencies [Hz] on the mel scale."""
+    """Convert frequencies [Hz] to the mel scale."""
     scale: np.ndarray = 2595 * np.log10(1 + hertz / 700)
     return scale
 
 
 def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:
-    """Write a decoder and its description as one safetensors file, weights in float16."""
+    """Write a decoder and its description as one safetensors file, with weights in float16."""
     path = Path(path)
     weights = {name: value.detach().cpu().half().contiguous() for name, value in decoder.state_dict().items()}
     metadata = {"brainmap-decoder": json.dumps(asdict(decoder.about), sort_keys=True)}
@@ -193,12 +193,12 @@ def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:
 
 
 def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
-    """A decoder in eval mode; by default the one that travels with brainmap, trained on its spoken words.
+    """Load a decoder in eval mode; by default the one included in brainmap, trained on its spoken words.
 
     Raises
     ------
     InputError
-        No file there, or one that holds no decoder.
+        The file does not exist, or holds no decoder.
 
     Examples
     --------

@@ -4,10 +4,10 @@
 
 This takes about 20 minutes on one core.
 
-The encoder hears a log-mel spectrogram and the pitch; the decoder is
-`brainmap.features.maximization.decoder.SpeechDecoder`.
-Loss: log-mel spectrograms and fine magnitudes at three resolutions, the pitch of voiced frames, and the divergence of
-the latent from the standard normal. Only the decoder is kept. The same seed gives the same weights on one machine.
+The encoder receives a log-mel spectrogram and the pitch; the decoder is
+`brainmap.features.maximization.decoder.SpeechDecoder`. The loss compares log-mel spectrograms and fine magnitudes at
+three resolutions and the pitch of voiced frames, and adds the divergence of the latent from the standard normal. Only
+the decoder is kept. The same seed gives the same weights on one machine.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ QUIET = 1e-3  # amplitude added before the logarithm
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the decoder is trained."""
+    """Describe how the decoder is trained."""
 
     steps: int = 3000
     batch_size: int = 16
     learning_rate: float = 2e-3
-    divergence: float = 0.004  # weight of the divergence, a latent number
-    pitch: float = 1.0  # weight of the pitch's error [octaves]
+    divergence: float = 0.004  # weight of the divergence, per latent dimension
+    pitch: float = 1.0  # weight of the error of the pitch [octaves]
     magnitude: float = 0.5  # weight of the fine magnitudes
     seed: int = 0
 
 
 class Encoder(nn.Module):
-    """Log-mel spectrogram and pitch `(n, bands + 2, frames)` to mean and log variance of the latent."""
+    """Encode log-mel spectrogram and pitch `(n, bands + 2, frames)` to mean and log variance of the latent."""
 
     def __init__(self, bands: int, n_latent: int, frames: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
 
 class Ear(nn.Module):
-    """Magnitudes of the transform at one resolution, and their logarithm in mel bands."""
+    """Compute magnitudes of the transform at one resolution, and their logarithm in mel bands."""
 
     hann: Tensor
     mel: Tensor
@@ -89,15 +89,15 @@ class Ear(nn.Module):
     def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         found = torch.stft(waves, self.window, self.window // 4, window=self.hann, return_complex=True)
         power = found.real.square() + found.imag.square()
-        scale = self.hann.square().sum()  # so that white noise of variance 1 has power 1
+        scale = self.hann.square().sum()  # white noise of variance 1 has power 1
         level = (self.mel @ power / scale).add(QUIET**2).log() / 2
         return level, (power / scale).add(1e-10).sqrt()
 
 
 def find_pitch(waves: NDArray[np.float32], about: DecoderDescription) -> tuple[Tensor, Tensor]:
-    """Pitch [Hz] and voicing (0 or 1) in every frame `(n, frames)`, by normalized autocorrelation.
+    """Find pitch [Hz] and voicing (0 or 1) in every frame `(n, frames)`, by normalized autocorrelation.
 
-    The pitch of unvoiced frames lies on the line between their voiced neighbors.
+    The pitch of unvoiced frames is interpolated linearly between their voiced neighbors.
     """
     frames, size = about.n_samples // about.hop + 1, 2 * about.window
     lags = np.arange(int(about.rate / HIGHEST_PITCH), int(about.rate / LOWEST_PITCH) + 1)
@@ -113,7 +113,7 @@ def find_pitch(waves: NDArray[np.float32], about: DecoderDescription) -> tuple[T
         energy = lagged[:, 0]
         peaks = lagged[:, lags] / np.maximum(energy, 1e-9)[:, None] / overlap
         best = peaks.max(1)
-        # the shortest lag that does nearly as well as the best: its multiples do as well too
+        # the shortest lag that is nearly as good as the best, because multiples of a period are nearly as good too
         top = (
             (peaks[:, 1:-1] >= peaks[:, :-2])
             & (peaks[:, 1:-1] >= peaks[:, 2:])
@@ -134,7 +134,7 @@ def _median(values: NDArray[np.float64], size: int = 5) -> NDArray[np.float64]:
 
 
 class Autoencoder:
-    """Encoder, decoder and the losses between what goes in and what comes out."""
+    """Combine encoder, decoder and the losses between input and output."""
 
     def __init__(self, about: DecoderDescription, settings: Settings) -> None:
         torch.manual_seed(settings.seed)
@@ -148,20 +148,20 @@ class Autoencoder:
         self.parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
 
     def heard(self, waves: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
-        """What the encoder takes."""
+        """Build the input of the encoder."""
         level, _ = self.front(waves)
         tone = (pitch / LOWEST_PITCH).log2() / 3 - 0.5
         extra = functional.interpolate(torch.stack([tone, voiced], 1), size=level.shape[-1])
         return torch.cat([level / 3 + 1, extra], 1)
 
     def losses(self, waves: Tensor, pitch: Tensor, voiced: Tensor, rng: torch.Generator | None) -> dict[str, Tensor]:
-        """Every part of the loss; without `rng` the latent is its mean."""
+        """Compute every part of the loss; without `rng` the latent is its mean."""
         mean, spread = self.encoder(self.heard(waves, pitch, voiced))
         latent = mean
         if rng is not None:
             latent = mean + (spread / 2).exp() * torch.randn(mean.shape, generator=rng)
         voice, noise, tone = self.decoder.frames_of(latent)
-        with torch.no_grad():  # pulses where the sound has its own: or no harmonic could be compared
+        with torch.no_grad():  # use the sound's own pulses, since otherwise no harmonic could be compared
             pulses = self.decoder._transform(pulse_train(self.decoder.stretched(pitch), self.about.rate))
         made = self.decoder.sound(pulses, voice, noise)[:, 0]
         level, magnitude = torch.zeros(()), torch.zeros(())
@@ -174,7 +174,7 @@ class Autoencoder:
         return {"level": level, "magnitude": magnitude, "pitch": octaves, "divergence": divergence}
 
     def total(self, parts: dict[str, Tensor]) -> Tensor:
-        """Their weighted sum."""
+        """Sum the parts of the loss with their weights."""
         s = self.settings
         return (
             parts["level"]
@@ -185,7 +185,7 @@ class Autoencoder:
 
 
 def batches(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
-    """Rows of every step's batch; each epoch in a new order."""
+    """Yield the rows of every step's batch; each epoch has a new order."""
     rng, done = np.random.default_rng(settings.seed), 0
     while done < settings.steps:
         order = rng.permutation(n)
@@ -196,7 +196,7 @@ def batches(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
 
 
 def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder:
-    """Train on `sounds`; the loss on `held_out` voices goes into the description."""
+    """Train on `sounds`; the loss on the `held_out` voices becomes part of the description."""
     about = DecoderDescription(rate=sounds.rate, n_samples=sounds.n_samples)
     both = Autoencoder(about, settings)
     waves = torch.from_numpy(sounds.waveforms[:, 0])

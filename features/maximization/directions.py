@@ -1,4 +1,4 @@
-"""Directions in a layer's channel space, to be driven by activation maximization."""
+"""Find directions in a layer's channel space that activation maximization can drive."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ def condition_direction(
     device: str = "cpu",
     batch_size: int = 16,
 ) -> NDArray[np.float64]:
-    """Where in a layer's channel space one group of sounds lies, seen from another.
+    """Compute the direction in a layer's channel space from one group of sounds to another.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Its mode, `requires_grad` and device are given back.
+        Its mode, `requires_grad` and device are restored afterwards.
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
     layer : str
         A module's name, or "output".
     toward, away : str or sequence of str
-        Conditions; `away` is by default every other one.
+        Conditions; by default `away` is all other conditions.
     conditions : sequence of str, optional
-        One a sound, where `sounds` do not say them.
+        The condition of each sound, where `sounds` do not carry them.
     stage : {"after", "before"}
-        The nonlinearity.
+        Record before or after the nonlinearity.
 
     Returns
     -------
     ndarray (n_units,)
-        Mean over sounds of the layer's mean over positions: of `toward` minus of `away`. Not scaled.
+        Mean over sounds of the layer's mean over positions, `toward` minus `away`. It is not scaled.
 
     Raises
     ------
     InputError
-        No such layer or condition, or a condition on both sides.
+        There is no such layer or condition, or a condition is on both sides.
 
     References
     ----------

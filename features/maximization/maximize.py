@@ -1,4 +1,4 @@
-"""Activation maximization: the sound that drives a unit most, found by gradient ascent on the input."""
+"""Find the sound that activates a unit most, by gradient ascent on the input (activation maximization)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Maximization:
-    """Patterns that drive units of one layer most.
+    """Hold the patterns that activate the units of one layer most.
 
-    `patterns` (n_units, c, t) is each unit's best, `trace` (n_steps, n_units) its objective at every step,
-    `by_seed` (n_seeds, n_units, c, t) all starts, `quality` a row a unit. `class_names` are those of classes, or of
-    directions. `dead` units were never positive on sounds and on noise and were maximized before the
-    nonlinearity; `notes` says what else the caller should know. `rate` is 0 where the input is 2-D and none was given.
+    `patterns` (n_units, c, t) is the best pattern of each unit, `trace` (n_steps, n_units) its objective at every step,
+    `by_seed` (n_seeds, n_units, c, t) all starts, `quality` one row per unit. `class_names` are the names of classes or
+    of directions. `dead` units were never positive on sounds and on noise and were maximized before the nonlinearity;
+    `notes` lists what else the caller should know. `rate` is 0 where the input is 2-D and no rate was given.
     """
 
     layer: str
@@ -55,7 +55,7 @@ class Maximization:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name for every pattern: the class, or layer and unit."""
+        """Name every pattern: by its class, or by layer and unit."""
         return self.class_names or tuple(f"{self.layer}-{unit}" for unit in self.units)
 
     def save_wav(self, folder: str | Path, *, seconds: float | None = None) -> list[Path]:
@@ -65,7 +65,7 @@ class Maximization:
         ----------
         folder : path
         seconds : float, optional [s]
-            Repeat shorter patterns until they last that long (that of an early layer is a click otherwise).
+            Repeat shorter patterns until they last that long (the pattern of an early layer alone is only a click).
 
         Returns
         -------
@@ -98,44 +98,42 @@ def maximize_activation(
     device: str = "cpu",
     threads: int | None = None,
 ) -> Maximization:
-    """Find the input that drives each unit of a layer most.
+    """Find the input that activates each unit of a layer most.
 
-    Units are grown independently: a unit's pattern depends on `rng`, the layer and the unit, not on the
-    other units, but for rounding where these fill its micro-batch to another size.
+    Units are optimized independently: the pattern of a unit depends on `rng`, the layer and the unit, not on the other
+    units, except for rounding where these change the size of its micro-batch.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Takes (n, c, t) or (n, c, h, w). Its mode, `requires_grad` and device are given back; weights are not
-        touched.
+        It takes (n, c, t) or (n, c, h, w). Its mode, `requires_grad` and device are restored; weights are not changed.
     layer : str
-        A module's name; "output" is the model's output, whose units are classes. A final softmax is
-        unwrapped.
+        A module's name; "output" is the model's output, whose units are classes. A final softmax is taken off.
     units : sequence of int or "all"
     settings : MaximizationSettings, optional
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w), optional
-        Give the mean spectrum, the level and the best real clips that `quality` compares with.
+        They give the mean spectrum, the level and the best real clips with which `quality` compares.
     rate : int, optional [Hz]
-        Default: the sounds' own, else 16000. Of 2-D inputs: frames a second along the last axis.
+        Default: the rate of the sounds, else 16000. For 2-D inputs: frames per second along the last axis.
     length : int or tuple, optional [samples]
-        Length of the pattern. Default: as `settings.extent` says, from the sounds' length, else one second.
+        Length of the pattern. Default: as `settings.extent` says, from the length of the sounds, else one second.
     class_names : sequence of str, optional
         Names of all output units.
     directions : mapping of str to array (n_units,), or array (n, n_units), optional
-        Vectors in the layer's channel space that are driven in place of units, each brought to length 1; such as
+        Vectors in the layer's channel space that are driven in place of units, each normalized to length 1; for example
         the difference between two conditions (`condition_direction`).
     decoder : torch.nn.Module, optional
-        A generative prior: takes latents (n, *latent) and gives sounds as the network takes them. The latent is
-        what is optimized. Handled as the model is: in eval mode, and given back. Without `settings`, those of
-        `MaximizationSettings.of("generative")`.
+        A generative prior, which decodes latents (n, *latent) to sounds as the network takes them. The latent is
+        optimized. The decoder runs in eval mode and is restored afterwards. Without `settings`, those of
+        `MaximizationSettings.of("generative")` are used.
     latent : int or tuple, optional
-        Shape of one latent; default: the decoder's own `latent_shape`.
+        Shape of one latent; by default the decoder's own `latent_shape`.
     rng : numpy.random.Generator, optional
-        Default: one with seed 0.
+        Random numbers; by default a generator with seed 0.
     device : str
     threads : int, optional
-        Micro-batches side by side, by default as many as there are cores; no number depends on it, since each runs on
-        one torch thread. On another device than the CPU they follow one another.
+        Number of micro-batches that run side by side, by default the number of cores. The results do not depend on it,
+        since each runs on one torch thread. On a GPU micro-batches run in sequence.
 
     Returns
     -------
@@ -144,10 +142,10 @@ def maximize_activation(
     Raises
     ------
     InputError
-        An unknown layer or unit, a softmax inside `forward`, sounds or a length the network refuses, a length below
-        the receptive field, a band above half the rate, a decoder whose sounds have another shape.
+        An unknown layer or unit; a softmax inside `forward`; sounds or a length that the network refuses; a length
+        below the receptive field; a band above half the rate; a decoder whose sounds have another shape.
     RunError
-        A gradient that is not finite; the layer where it begins and the step are named.
+        A gradient is not finite; the message names the layer where this begins, and the step.
 
     References
     ----------
@@ -235,7 +233,7 @@ def _maximize(
 
 
 def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[Job]]:
-    """Starts that go through the network together; with diversity, all seeds of a unit do."""
+    """Yield the starts that go through the network together; with diversity these are all seeds of a unit."""
     settings, seeds = task.settings, range(task.settings.seeds)
     size = (
         max(settings.micro_batch // settings.seeds, 1) * settings.seeds
@@ -262,7 +260,7 @@ def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ..
 def _ascend(
     task: Task, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
-    """Grow the patterns (b, c, t) of one micro-batch; the trace is (n_steps, b); and the rows that never moved."""
+    """Optimize the patterns (b, c, t) of one micro-batch; return also the trace (n_steps, b) and unmoved rows."""
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
     start, shifts = starts(task, batch, entropy)
@@ -287,8 +285,7 @@ def _ascend(
 
 
 def _dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int) -> set[int]:
-    """Units never positive behind their nonlinearity, on the sounds, on white noise and on a start of the
-    ascent."""
+    """Find units that are never positive after their nonlinearity: on sounds, white noise and a start of the ascent."""
     if not task.silent_kind:
         return set()
     rng = np.random.default_rng(entropy)

@@ -1,4 +1,4 @@
-"""Model metamers: noise changed until a layer hears it as it hears a given sound."""
+"""Generate model metamers: noise is optimized until a layer responds to it as to a given sound."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ BATCH = 16  # sounds that go through the network together where nothing is optim
 
 @dataclass(frozen=True, kw_only=True)
 class Metamers:
-    """Sounds that a layer cannot tell from given ones.
+    """Hold sounds with the same activation of a layer as given sounds.
 
     Attributes
     ----------
     layer : str
     items, conditions : tuple of str
-        Of the sounds that were matched.
+        Ids and conditions of the sounds that were matched.
     references, patterns : ndarray float32 (n, c, t)
         The sounds, and their metamers.
     distance : ndarray (n_steps, n)
-        Length of the difference between the two activations over that of the sound's own, at every step.
+        Norm of the difference between the two activations, relative to that of the sound's activation, at every step.
     null : ndarray (n, n_others)
         Correlation of each sound's activation with that of every other sound.
     table : DataFrame
-        A row a sound: `correlation` of the layer's activation between sound and metamer, `null_highest` and
-        `null_mean` of the other sounds, `distance` at the end, `waveform_correlation` and `spectrum_correlation`
-        of the two sounds, `label` and `label_of_metamer` (what the network calls them), `matched`: the correlation
-        is above that of every other sound, and the label is kept.
+        One row per sound: `correlation` of the layer's activation between sound and metamer, `null_highest` and
+        `null_mean` of the other sounds, `distance` at the end, `waveform_correlation` and `spectrum_correlation` of the
+        two sounds, `label` and `label_of_metamer` (the classes that the network predicts), and `matched`, which is true
+        where the correlation exceeds that of every other sound and the label is the same.
     rate : int [Hz]
     settings : MaximizationSettings
     """
@@ -89,27 +89,27 @@ def match_activation(
     device: str = "cpu",
     threads: int | None = None,
 ) -> Metamers:
-    """Change noise until a layer's whole activation is that of a given sound.
+    """Optimize noise until the whole activation of a layer matches that of a given sound.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Its mode, `requires_grad` and device are given back.
+        Its mode, `requires_grad` and device are restored afterwards.
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w)
     layer : str
         A module's name, or "output" for the logits.
     items : sequence of int or str, optional
-        Rows or ids of the sounds to match; by default all. The others serve as the null.
+        Rows or ids of the sounds to match; by default all. The other sounds form the null distribution.
     settings : MaximizationSettings, optional
         Default: `MaximizationSettings.of("metamer")`. Steps, optimizer, parameterization, band, jitter, penalties and
-        stage count; the pattern has the sound's length and a free level.
+        stage are used; the pattern has the length of the sound and a free level.
     rate : int, optional [Hz]
-        Default: the sounds' own, else 16000.
+        Default: the rate of the sounds, else 16000.
     class_names : sequence of str, optional
     rng : numpy.random.Generator, optional
     device : str
     threads : int, optional
-        Micro-batches side by side; no number depends on it.
+        Number of micro-batches that run side by side; the results do not depend on it.
 
     Returns
     -------
@@ -118,9 +118,9 @@ def match_activation(
     Raises
     ------
     InputError
-        No such layer or item, sounds the network refuses, a parameterization by a decoder.
+        There is no such layer or item, the network refuses the sounds, or the parameterization is by a decoder.
     RunError
-        A gradient that is not finite.
+        A gradient is not finite.
 
     References
     ----------
@@ -189,7 +189,7 @@ def _named(label: int, names: list[str] | None) -> str:
 
 @dataclass(frozen=True)
 class _Match:
-    """One layer, and the sounds that it shall confuse."""
+    """Hold one layer, and the sounds whose activation is matched."""
 
     model: nn.Module
     site: Site
@@ -200,14 +200,14 @@ class _Match:
     device: str
 
     def heard(self, patterns: Tensor) -> Tensor:
-        """Activation of the layer: (b, n_units)."""
+        """Compute the activation of the layer, (b, n_units)."""
         place = self.site.before if self.settings.stage == "before" else self.site.after
         return read(self.model, patterns, place, fast=self.site.fast)[0].flatten(1)
 
     def grow(
         self, rows: Sequence[int], rng: np.random.Generator, *, threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Metamers (n, c, t) and the distance that was left at every step (n_steps, n)."""
+        """Generate metamers (n, c, t), with the remaining distance at every step (n_steps, n)."""
         settings, size = self.settings, self.settings.micro_batch
         rngs = rng.spawn(len(rows))
         parts = [(rows[i : i + size], rngs[i : i + size]) for i in range(0, len(rows), size)]
@@ -263,7 +263,7 @@ class _Match:
             return prior.decode(free).cpu().numpy(), distance.cpu().numpy()
 
     def judge(self, rows: Sequence[int], patterns: NDArray[np.float32]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-        """How well the metamers match, against all other sounds; and what the network calls them."""
+        """Measure how well the metamers match, against all other sounds, and which class the network predicts."""
         wanted = _standardized(self._all(self.waveforms[list(rows)]))
         own = (wanted * _standardized(self._all(patterns))).sum(1)
         every = (
@@ -316,7 +316,7 @@ class _Match:
 
 
 def _standardized(values: Tensor) -> Tensor:
-    """Rows centered and of length 1, in float64; a constant row becomes 0."""
+    """Center rows and scale them to length 1, in float64; a constant row becomes 0."""
     centered = values.double() - values.double().mean(1, keepdim=True)
     unit: Tensor = centered / centered.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return unit

@@ -1,4 +1,4 @@
-"""What an activation maximization is about to do, once everything that it was given is checked."""
+"""Check the arguments of an activation maximization, and plan it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floatin
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What the caller asked for, beside settings."""
+    """Hold the arguments of the caller other than settings."""
 
     waveforms: NDArray[np.float32] | None
     rate: int | None
@@ -41,7 +41,7 @@ class Wish:
 
 
 def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
-    """Sounds as one float32 array (n, c, ...)."""
+    """Convert sounds to one float32 array (n, c, ...)."""
     if sounds is None:
         return None
     given: Any = getattr(sounds, "waveforms", sounds)
@@ -56,9 +56,9 @@ def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> ND
 
 
 def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
-    """Shape (c, t) or (c, h, w) of a whole input, and the layer's site in it.
+    """Find the shape (c, t) or (c, h, w) of a whole input, and the layer's site in the network.
 
-    The sounds tell the shape; without them it is `length` where the network takes that, else one second.
+    The sounds give the shape; without them it is `length` where the network takes that, else one second.
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
@@ -68,14 +68,14 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
         try:
             return shape, find_site(model, layer, torch.zeros(1, *shape, device=wish.device))
         except InputError:
-            continue  # shorter than the whole input, as an early layer's pattern may be
+            continue  # it is shorter than the whole input, as the pattern of an early layer may be
     return shapes[-1], find_site(model, layer, torch.zeros(1, *shapes[-1], device=wish.device))
 
 
 def plan(
     model: nn.Module, site: Site, settings: MaximizationSettings, *, full: Shape, wish: Wish
 ) -> tuple[Task, tuple[str, ...]]:
-    """What is maximized, on which input and starting from what; and the directions' names, if there are any."""
+    """Plan what is maximized, on which input and from which start; return also the names of directions, if any."""
     directions, names = _directions(site, wish)
     settings = replace(settings, objective=_objective(site, settings, directions is not None))
     if wish.decoder is not None:
@@ -132,7 +132,7 @@ def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> An
 
 
 def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
-    """Unit vectors (n, n_units) and their names."""
+    """Return unit vectors (n, n_units) and their names."""
     given = wish.directions
     if given is None:
         return None, ()
@@ -181,8 +181,7 @@ def _units(
 def _pattern_shape(
     model: nn.Module, site: Site, settings: MaximizationSettings, full: Shape, jitter: int, wish: Wish
 ) -> tuple[Shape, tuple[str, ...]]:
-    """Shape of a pattern: what the caller asked for, else the receptive field and room for the jitter, else
-    all."""
+    """Choose a pattern's shape: the caller's, else the receptive field with room for jitter, else the whole input."""
     fields = {one.name: one.receptive_field for one in list_layers(model, torch.zeros(1, *full, device=wish.device))}
     field = fields.get(site.layer)
     sizes = None if field is None else (field,) if isinstance(field, int) else field
@@ -232,7 +231,7 @@ def _prior(
 
 
 def loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:
-    """Median over sounds of the RMS of their loudest stretch as long as the pattern."""
+    """Compute the median over sounds of the RMS of their loudest stretch as long as the pattern."""
     power = np.mean(waveforms.astype(np.float64) ** 2, axis=1)
     if len(shape) == 2 and shape[-1] < power.shape[-1]:
         total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)

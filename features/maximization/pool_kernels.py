@@ -1,6 +1,6 @@
-"""Compiled max pooling over windows side by side, and its gradient.
+"""Compile max pooling over adjacent windows, and its gradient.
 
-Usual sizes are written out, so that the compiler unrolls a window and vectorizes over windows: seven times faster.
+Usual sizes are constants, so that the compiler unrolls a window and vectorizes over windows, which is 7 times faster.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _spread_row(gradient, place, size, out):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def pool(values, size, gated, out, place):  # type: ignore[no-untyped-def]
-    """Maximum of each window and the place of the first of them; NaN wins.
+    """Compute the maximum of each window and the index of its first occurrence; NaN takes precedence.
 
-    `values` (n, t), `out` and `place` (n, t // size). Where `gated`, a maximum that is not above 0 is 0, and its
-    place is `size`: none.
+    `values` is (n, t); `out` and `place` are (n, t // size). Where `gated`, a maximum that is not above 0 becomes 0,
+    and its index is `size`, which means none.
     """
     for row in range(values.shape[0]):
         if size == 2:
@@ -52,7 +52,7 @@ def pool(values, size, gated, out, place):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def spread(gradient, place, size, out):  # type: ignore[no-untyped-def]
-    """The gradient of each window (n, t // size) at the place of its maximum; 0 elsewhere in `out` (n, t)."""
+    """Put the gradient of each window (n, t // size) at the place of its maximum, and 0 elsewhere, in `out` (n, t)."""
     for row in range(gradient.shape[0]):
         if size == 2:
             _spread_row(gradient[row], place[row], 2, out[row])

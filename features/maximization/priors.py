@@ -1,4 +1,4 @@
-"""Priors of activation maximization: how a pattern is parameterized, leveled, shifted and penalized."""
+"""Define priors of activation maximization: how a pattern is parameterized, leveled, shifted and penalized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brainmap.features.maximization.settings import Parameterization
 if TYPE_CHECKING:
     from brainmap.features.maximization.settings import MaximizationSettings
 
-# 1/f rises no further below: a pattern with all its power at 1 Hz, held at a level, never gets anywhere
+# 1/f is constant below this: a pattern with all its power at 1 Hz, held at a level, never converges
 LOWEST_HZ = 50.0
 
 # Long-term average spectrum of speech, third-octave bands [dB], all languages (Byrne et al. 1994, Table II)
@@ -31,7 +31,7 @@ _SPEECH_DB = (
 
 
 def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDArray[np.float64]:
-    """Root mean square amplitude spectrum of sounds, at the frequencies of a pattern of another length.
+    """Compute the root mean square amplitude spectrum of sounds, at the frequencies of a pattern of another length.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
     Returns
     -------
     ndarray (t // 2 + 1,) or (h, w // 2 + 1)
-        Amplitude of each bin of `rfftn`, scaled to mean square 1. Along every axis, sounds longer than the
-        pattern are cut into Hann windows of its length (Welch), shorter ones are padded with zeros.
+        Amplitude of each bin of `rfftn`, scaled to mean square 1. Along every axis, sounds longer than the pattern are
+        cut into Hann windows of its length (Welch), and shorter ones are padded with zeros.
 
     Examples
     --------
@@ -63,16 +63,15 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
 
 
 def _windows(sounds: NDArray[np.float64], length: int, axis: int) -> NDArray[np.float64]:
-    """Half-overlapping Hann windows of one axis, at most about 200 of each sound, as a new axis in front."""
+    """Cut one axis into half-overlapping Hann windows, at most about 200 per sound, along a new first axis."""
     hop = max(1, length // 2, (sounds.shape[axis] - length) // 200)
-    cut = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=axis)  # the window comes last
+    cut = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=axis)  # the window is the last axis
     starts = np.moveaxis(cut, axis - 1, 0)[::hop]
     return np.moveaxis(starts * np.hanning(length + 2)[1:-1], -1, axis)
 
 
 def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
-    """Amplitude of speech at the bins of an `rfft` of `n` samples: the spectrum used where no sounds are
-    given.
+    """Compute the amplitude of speech at the bins of an `rfft` of `n` samples, which is used where no sounds are given.
 
     References
     ----------
@@ -85,10 +84,10 @@ def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
     True
     """
     frequency = np.fft.rfftfreq(n, 1 / rate)
-    # a band level spreads over a third of an octave, which is .232 of its center
+    # a band level covers a third of an octave, whose width is .232 of its center
     density = np.array(_SPEECH_DB) - 10 * np.log10(0.232 * np.array(_SPEECH_HZ))
     decibel = np.interp(np.log(np.maximum(frequency, 1.0)), np.log(_SPEECH_HZ), density)
-    decibel = decibel - 24.0 * np.log2(63.0 / np.clip(frequency, 1.0, 63.0))  # falls off below 63 Hz
+    decibel = decibel - 24.0 * np.log2(63.0 / np.clip(frequency, 1.0, 63.0))  # decreases below 63 Hz
     power = 10 ** (decibel / 10)
     power[0] = 0.0
     amplitude: NDArray[np.float64] = np.sqrt(power / power.mean())
@@ -103,7 +102,7 @@ def fourier_scale(
     waveforms: NDArray[np.floating] | None = None,
     band: tuple[float | None, float | None] = (None, None),
 ) -> NDArray[np.float64] | None:
-    """Amplitude of every bin of the parameterization; None for plain samples without band limits.
+    """Compute the amplitude of every bin of the parameterization; None for plain samples without band limits.
 
     `band` (low, high) [Hz] sets everything outside to zero.
     """
@@ -125,12 +124,12 @@ def fourier_scale(
 
 
 def band_mask(shape: Sequence[int], rate: float, band: tuple[float | None, float | None]) -> NDArray[np.bool_] | None:
-    """Which bins of an `rfft` of a pattern lie in the band (low, high) [Hz], its limits included; None without limits.
+    """Mark the bins of an `rfft` of a pattern in the band (low, high) [Hz], limits included; None without limits.
 
     Raises
     ------
     InputError
-        A 2-D pattern, a limit above half the rate, or a band between two bins.
+        The pattern is 2-D, a limit lies above half the rate, or the band lies between two bins.
 
     Examples
     --------
@@ -167,25 +166,25 @@ def _unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _radius(shape: Sequence[int]) -> NDArray[np.float64]:
-    """Distance of every `rfftn` bin from zero frequency [cycles a sample]."""
+    """Compute the distance of every `rfftn` bin from zero frequency [cycles per sample]."""
     axes = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     radius: NDArray[np.float64] = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
     return radius
 
 
 class Prior:
-    """Turns free parameters, white noise at the start, into the pattern that the network hears.
+    """Turn free parameters, initially white noise, into the input of the network.
 
     Parameters
     ----------
     scale : ndarray or None
-        Amplitude of each Fourier bin; None: the parameters are the samples themselves.
+        Amplitude of each Fourier bin; with None the parameters are the samples themselves.
     shape : sequence of int
         `(c, t)` or `(c, h, w)` of one pattern.
     level : float or None
-        Root mean square that every pattern is brought to; None leaves it free.
+        Root mean square of every pattern; None leaves it free.
     peak : float or None
-        Patterns that go beyond are scaled down (never clipped).
+        Patterns beyond it are scaled down (never clipped).
     gain : float
         Root mean square of a start whose level is free.
     """
@@ -204,16 +203,16 @@ class Prior:
         self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32, device=device)
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Free parameters of one pattern: white noise of variance 1."""
+        """Draw the free parameters of one pattern: white noise of variance 1."""
         if self.scale is None:
             return rng.standard_normal(self.shape, dtype=np.float32)
-        # noise drawn as samples, so that bins without an imaginary part (0 Hz, Nyquist) get none
+        # the noise is drawn as samples, so that bins without an imaginary part (0 Hz, Nyquist) get none
         axes = tuple(range(1, len(self.shape)))
         noise = np.fft.rfftn(rng.standard_normal(self.shape), axes=axes, norm="ortho")
         return np.stack([noise.real, noise.imag], axis=-1).astype(np.float32)
 
     def decode(self, parameters: Tensor) -> Tensor:
-        """Patterns `(b, c, t)` from parameters `(b, ...)`, at the level and within the peak."""
+        """Turn parameters `(b, ...)` into patterns `(b, c, t)` at the level and within the peak."""
         raw = self._raw(parameters)
         if self.level is not None:
             raw = raw * (self.level / root_mean_square(raw).clamp_min(1e-12))
@@ -234,12 +233,12 @@ class Prior:
 
 
 class LatentPrior(Prior):
-    """The free parameters are latents `(b, *latent)`, standard normal at the start; a decoder makes patterns of them.
+    """Decode patterns from free parameters that are latents `(b, *latent)`, standard normal at the start.
 
     Parameters
     ----------
     decoder : torch.nn.Module
-        On its device, in eval mode.
+        The decoder in eval mode, on its device.
     latent : tuple of int
         Shape of one latent.
     inside : ndarray of bool, optional
@@ -279,7 +278,7 @@ class LatentPrior(Prior):
             )
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """One latent as the decoder knows them from its training: standard normal."""
+        """Draw one latent from the standard normal, its distribution in the decoder's training."""
         return rng.standard_normal(self.latent, dtype=np.float32)
 
     def _raw(self, parameters: Tensor) -> Tensor:
@@ -294,14 +293,14 @@ def _rows(values: Tensor, like: Tensor) -> Tensor:
 
 
 def root_mean_square(values: Tensor) -> Tensor:
-    """Root mean square of every row, in a shape that broadcasts against `values`."""
+    """Compute the root mean square of every row, in a shape that broadcasts against `values`."""
     return _rows(values.flatten(1).square().mean(1).sqrt(), values)
 
 
 def unit_steps(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Every row of a gradient over its root mean square (over `floor`, where that is higher), and that size.
+    """Divide every row of a gradient by its root mean square r (by `floor`, where that is higher); return also r.
 
-    A gradient of 1e-25 is brought to 1 too: its square is no number of float32.
+    A gradient of 1e-25 is normalized too, although its square underflows in float32.
     """
     highest = _rows(gradient.abs().flatten(1).amax(1), gradient)
     scaled = gradient / highest.clamp_min(1e-37)
@@ -310,15 +309,14 @@ def unit_steps(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
 
 
 def shifted(patterns: Tensor, shifts: NDArray[np.integer]) -> Tensor:
-    """Every pattern rolled along its last axis by its own number of samples, circularly."""
+    """Roll every pattern circularly along its last axis by its own number of samples."""
     if not np.any(shifts):
         return patterns
     return torch.stack([p.roll(int(s), -1) for p, s in zip(patterns, shifts, strict=True)])
 
 
 def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
-    """Weighted sum of mean |x|, mean x^2, (mean |x|^p)^(1/p) and mean |x[t + 1] - x[t]| of every pattern; None when
-    all weights are 0."""
+    """Sum weighted mean |x|, mean x^2, (mean |x|^p)^(1/p), mean |x[t + 1] - x[t]|; None where all weights are 0."""
     terms = []
     if settings.l1:
         terms.append(settings.l1 * patterns.abs().flatten(1).mean(1))
@@ -333,7 +331,7 @@ def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
 
 
 def power_mean(patterns: Tensor, power: float) -> Tensor:
-    """(mean |x|^p)^(1/p) of every pattern; a large p does not overflow.
+    """Compute (mean |x|^p)^(1/p) of every pattern; a large p does not overflow.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How good an activation maximization pattern is: against real sounds, as a sound, under small changes."""
+"""Measure the quality of maximizing patterns: against real sounds, as sounds, and under small changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HIGH_HZ = 4000.0
 
 
 def as_heard(patterns: NDArray[np.floating], level: float | None, peak: float = 1.0) -> NDArray[np.float32]:
-    """Patterns after 16-bit playback: brought to `level` (RMS), within `peak` by scaling, and quantized.
+    """Simulate 16-bit playback of patterns: scale them to `level` (RMS), scale them down to `peak`, and quantize them.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def save_waveforms(
     rate: int,
     seconds: float | None = None,
 ) -> list[Path]:
-    """Write sounds `(n, 1, t)` as 16-bit WAV within full scale; shorter ones repeat for `seconds`.
+    """Write sounds `(n, 1, t)` as 16-bit WAV within full scale; shorter sounds repeat for `seconds`.
 
-    `names` become file names by `brainmap.names.file_name`.
+    `brainmap.names.file_name` turns `names` into file names.
     """
     if patterns.ndim != 3 or patterns.shape[1] != 1:
         raise InputError(f"save_wav: patterns are {patterns.shape}, wanted (n_units, 1, t)")
@@ -72,7 +72,7 @@ def save_waveforms(
 
 
 def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
-    """Center, width and high-frequency share of power spectra.
+    """Compute the center, width and high-frequency share of power spectra.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, 
     Returns
     -------
     dict of ndarray (n,)
-        `centroid_hz` mean frequency weighted by power, `bandwidth_hz` its standard deviation, `above_4khz`
-        share of the power above 4 kHz. NaN for silence.
+        `centroid_hz` is the mean frequency weighted by power, `bandwidth_hz` its standard deviation, and `above_4khz`
+        the share of the power above 4 kHz. They are NaN for silence.
 
     Examples
     --------
@@ -105,10 +105,10 @@ def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, 
 
 
 def retention(patterns: NDArray[np.float32], objective: Objective, rate: float) -> dict[str, NDArray[np.float64]]:
-    """Share of the objective kept after a shift of 25 ms (mean of both directions, silence moves in) and at
-    -6 dB.
+    """Compute the share of the objective that remains after a shift of 25 ms (mean of both directions) and at -6 dB.
 
-    NaN where the objective is not positive, or the pattern is no longer than the shift.
+    Silence fills the shifted pattern. NaN where the objective is not positive, or the pattern is no longer than the
+    shift.
     """
     kept = objective(patterns)
     samples = round(rate * SHIFT_MS / 1000)
@@ -124,7 +124,7 @@ def retention(patterns: NDArray[np.float32], objective: Objective, rate: float) 
 
 
 def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """How alike the patterns of one unit are that grew from different noise.
+    """Measure the similarity of patterns of one unit that started from different noise.
 
     Parameters
     ----------
@@ -133,9 +133,8 @@ def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float6
     Returns
     -------
     dict of ndarray (n_units,)
-        `seed_correlation`: mean over pairs of seeds of the highest circular cross-correlation of the
-        waveforms; `seed_spectrum_correlation`: correlation of their amplitude spectra. NaN for a single
-        seed.
+        `seed_correlation` is the mean over pairs of seeds of the highest circular cross-correlation of the waveforms;
+        `seed_spectrum_correlation` is the correlation of their amplitude spectra. They are NaN for a single seed.
     """
     n_seeds, n_units = by_seed.shape[:2]
     names = ("seed_correlation", "seed_spectrum_correlation")
@@ -160,7 +159,7 @@ def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float6
 
 
 def scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -> NDArray[np.float64]:
-    """Objective of pattern i for unit i, without jitter: (n_units,)."""
+    """Compute the objective of pattern i for unit i, without jitter, (n_units,)."""
     scores = np.empty(len(task.units))
     with torch.no_grad():
         for stage in get_args(Stage):
@@ -176,7 +175,7 @@ def scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -
 def _best_clips(
     task: Task, waveforms: NDArray[np.float32], dead: set[int], frames: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Highest objective of any sound, or any of its stretches as long as the pattern: (n_units,)."""
+    """Find the highest objective of any sound, or any of its stretches as long as the pattern, (n_units,)."""
     units = list(task.units)
     best = np.full(len(units), -np.inf)
     for stage in get_args(Stage):
@@ -197,7 +196,7 @@ def measure_quality(
     waveforms: NDArray[np.float32] | None,
     dead: set[int],
 ) -> pd.DataFrame:
-    """One row a unit; see `Maximization`."""
+    """Measure quality in one row per unit; see `Maximization`."""
     patterns = by_seed[chosen, np.arange(len(task.units))]
     level = task.level
     if level is None and waveforms is not None:
@@ -232,7 +231,7 @@ def measure_quality(
 
 
 def _confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax probability of each pattern's own class; NaN where the units are not classes."""
+    """Compute the softmax probability of each pattern's own class; NaN where the units are not classes."""
     if not (task.site.head and task.settings.objective == "logit"):
         return np.full(len(heard), np.nan)
     with torch.no_grad():

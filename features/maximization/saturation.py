@@ -1,4 +1,4 @@
-"""Why logits are maximized: a softmax stops rising at 1, with its gradient, while the logit still climbs."""
+"""Show why logits are maximized: a softmax saturates at 1, where its gradient vanishes, while the logit still rises."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 CLIMBED = ("softmax", "logit")
 SATURATED = 0.999
-# usual recipes add this to the gradient's RMS; without it, what rounding leaves of a full softmax would be climbed
+# usual recipes add this to the gradient's RMS; without it, a saturated softmax would be driven by rounding errors
 FLOOR = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxSaturation:
-    """The same classes maximized twice from the same noise: by their probability, and by their logit.
+    """Hold two maximizations of the same classes from the same noise: by probability, and by logit.
 
     Attributes
     ----------
     class_names : tuple of str
     probability, logit : ndarray (2, n_steps, n_classes)
-        At every step; first of the ascent by the softmax, then of the ascent by the logit.
+        Values at every step; the first axis is the ascent on the softmax, then the ascent on the logit.
     table : DataFrame
-        A row a class: the step at which each ascent's probability first reaches .999 (NaN: never), the softmax
-        ascent's logit there, and the logit at the end of each.
+        One row per class: the step at which the probability of each ascent first reaches .999 (NaN: never), the logit
+        of the softmax ascent at that step, and the logit at the end of each.
     settings : MaximizationSettings
     """
 
@@ -72,11 +72,11 @@ def softmax_saturation(
     Parameters
     ----------
     model : torch.nn.Module
-        With or without a softmax at its end.
+        A network with or without a softmax at its end.
     settings : MaximizationSettings, optional
-        Default: the source study's, whose level is free. A gradient whose RMS is below 1e-5 counts as small.
+        Default: settings of the source study, whose level is free. A gradient with an RMS below 1e-5 counts as small.
     units, sounds, rate, length, class_names, rng, device, threads
-        As `maximize_activation` takes them.
+        Arguments of `maximize_activation`.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def softmax_saturation(
     Raises
     ------
     InputError
-        As `maximize_activation`; or the network gives no vector of classes.
+        As for `maximize_activation`; or the output of the network is not a vector of classes.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def softmax_saturation(
 def _climb(
     task: Task, climbed: str, entropy: int, advance: Callable[[int], None], threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probability and logit (n_steps, n_classes) at every step of one ascent."""
+    """Record probability and logit (n_steps, n_classes) at every step of one ascent."""
     size = task.settings.micro_batch
     parts = [[Job(unit, 0, "after") for unit in task.units[i : i + size]] for i in range(0, len(task.units), size)]
     grown = side_by_side(

@@ -1,4 +1,4 @@
-"""How activation maximization grows its patterns: every choice, with its default."""
+"""Define the settings of activation maximization, with their defaults."""
 
 from __future__ import annotations
 
@@ -21,56 +21,57 @@ Preset = Literal["audio", "source", "generative", "metamer"]
 
 @dataclass(frozen=True, kw_only=True)
 class MaximizationSettings:
-    """How patterns are grown.
+    """Hold the settings that determine how patterns are optimized.
 
     Parameters
     ----------
     objective : {"auto", "channel", "neuron", "layer", "logit", "direction"}
-        Mean of a filter's map; its central position; mean square of the whole layer (deep dream); one output
-        unit; the part of the layer's mean over positions that lies along a given direction. "auto": the direction
-        where some are given, the logit of a layer that gives one number a unit, else the channel.
+        "channel" is the mean of a filter's map; "neuron" its central position; "layer" the mean square of the whole
+        layer (deep dream); "logit" one output unit; "direction" the component of the layer's mean over positions along
+        a given direction. "auto" is the direction where some are given, the logit of a layer with one number per unit,
+        else the channel.
     cosine_power : float
-        Directions only: multiplies the objective by max(cosine, 0.1) to this power, so that a pattern that drives
-        everything is worth less than one that drives the direction alone.
+        For directions: the objective is multiplied by max(cosine, 0.1) to this power, so that a pattern that drives all
+        units scores lower than one that drives the direction alone.
     stage : {"before", "after"}
-        Side of the layer's nonlinearity. A silent unit climbs before it until it speaks, a dead one to the end.
-    steps, step_size : int, float
-        Step size is in units of the free parameters, which start as noise of variance 1.
+        Side of the layer's nonlinearity. A silent unit is optimized before it until it becomes active, and a dead unit
+        to the end.
+        The step size is in units of the free parameters, which start as noise of variance 1.
     optimizer : {"gradient-rms", "adam"}
-        Gradient ascent with each unit's gradient divided by its root mean square, or Adam.
+        Gradient ascent with the gradient of each unit divided by its root mean square, or Adam.
     decay : {"linear", "none"}
-        Steps that shrink to zero settle on the optimum; steps of one size circle around it.
+        Steps that shrink to zero converge to the optimum; steps of constant size oscillate around it.
     parameterization : {"spectrum", "pixels", "1/f", "decoder"}
-        Fourier coefficients scaled by the sounds' mean spectrum (without sounds: the long-term average
-        spectrum of speech), plain samples, Fourier coefficients scaled by 1/f, or the latent of a decoder
-        (chosen by giving one).
+        Fourier coefficients scaled by the mean spectrum of the sounds (without sounds: the long-term average spectrum
+        of speech), plain samples, Fourier coefficients scaled by 1/f, or the latent of a decoder (chosen by giving
+        one).
     jitter_ms : float [ms]
-        The pattern is shifted circularly by up to this much, anew in every step.
+        The pattern is shifted circularly by up to this much, at random in every step.
     l1, l2, lp, total_variation : float
-        Weights of mean |x|, mean x^2, (mean |x|^p)^(1/p) and mean |x[t + 1] - x[t]| that are taken off the
+        Weights of mean |x|, mean x^2, (mean |x|^p)^(1/p) and mean |x[t + 1] - x[t]|, which are subtracted from the
         objective. Under a fixed level, mean x^2 is fixed too.
     lp_power : float
-        The p of `lp`, 1 or more; the larger, the more the highest samples count alone.
+        Exponent p of `lp`, 1 or more; the larger it is, the more the highest samples dominate.
     latent_l2 : float
-        Decoders only: weight of the latent's mean square, times the objective's own size, so that it means the same
-        for every unit.
+        For decoders: weight of the latent's mean square, relative to the size of the objective, so that it means the
+        same for every unit.
     diversity : float
-        Pushes the patterns of one unit's `seeds` apart: weight of the mean cosine between the Gram matrices
-        (channel x channel) of their last map up to the layer, times the objective's own size.
+        Weight that drives the patterns of one unit's `seeds` apart: it multiplies the mean cosine between the Gram
+        matrices (channel x channel) of their last map up to the layer, relative to the size of the objective.
     low_hz, high_hz : float, optional [Hz]
-        Band limits of the pattern; waveforms only.
+        Band limits of the pattern, for waveforms only.
     level : "sounds", float or None
-        Root mean square that every pattern keeps: the sounds' own (of their loudest stretch of the pattern's
-        length; 0.1 without sounds), a number, or free: then it is the sounds' at the start only.
+        Root mean square of every pattern: that of the sounds (of their loudest stretch as long as the pattern; 0.1
+        without sounds), a number, or None. With None the level is free, and only the start has that of the sounds.
     peak : "auto", float or None
-        Patterns that go beyond are scaled down, never clipped. "auto": 1, full scale, for waveforms. None: free.
+        Patterns beyond it are scaled down, never clipped. "auto" is 1, full scale, for waveforms; None sets no limit.
     extent : {"auto", "receptive-field", "full"}
-        Length of the input: the receptive field with room for the jitter on both sides, or the whole input.
-        "auto" takes the first for convolutional layers when it is shorter.
+        Length of the input: the receptive field with room for the jitter on both sides, or the whole input. "auto"
+        takes the former for convolutional layers when it is shorter.
     seeds : int
-        Starts from different noise; the best one is kept, all are in `by_seed`.
+        Number of starts from different noise; the best one is kept, and all are in `by_seed`.
     micro_batch : int
-        Patterns that go through the network together (8 on a CPU is about twice as fast as 64).
+        Number of patterns that go through the network together (8 on a CPU is about twice as fast as 64).
 
     References
     ----------
@@ -156,21 +157,20 @@ class MaximizationSettings:
 
     @classmethod
     def source_study(cls) -> MaximizationSettings:
-        """The source study's recipe: samples themselves, step 2, 200 steps, mean of one filter's map,
-        nothing else."""
+        """Return the source study's recipe: plain samples, step 2, 200 steps, mean of one filter's map, no more."""
         return cls(parameterization="pixels", decay="none", jitter_ms=0.0, level=None, peak=None, extent="full")
 
     @classmethod
     def of(cls, preset: Preset, **changes: Any) -> MaximizationSettings:
-        """A recipe by its name, with changes.
+        """Return a recipe by its name, with changes.
 
-        "audio" is the default; "source" the source study's; "generative" for the latent of a decoder; "metamer" for
-        `match_activation`.
+        "audio" is the default; "source" is that of the source study; "generative" is for the latent of a decoder;
+        "metamer" is for `match_activation`.
 
         Raises
         ------
         InputError
-            No such recipe, or values that make no sense.
+            There is no such recipe, or a value is not valid.
         """
         recipes = {
             "audio": cls(),

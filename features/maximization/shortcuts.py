@@ -1,8 +1,9 @@
-"""The same forward pass, faster on a CPU: batch normalization inside its convolution, compiled max pooling, and large
-maps item by item.
+"""Speed up a forward pass on a CPU, with the same result but for rounding.
+
+Batch normalization is merged into its convolution, max pooling is compiled, and large maps are processed item by item.
 
 A gradient ascent runs one frozen network thousands of times. Most of that time is spent in pooling, in normalizations
-that only scale, and in fetching memory for large maps; what a network computes stays the same but for rounding.
+that only scale, and in allocating memory for large maps.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-# Bytes of a map beyond which a batch goes through a convolution item by item: an allocator gives pages of large maps
-# back at once, and fetching them anew took four times as long as the convolution itself.
+# Bytes of a map beyond which a batch goes through a convolution item by item: an allocator returns pages of large maps
+# at once, and allocating them again took four times as long as the convolution itself.
 LARGE = 4 << 20
 
-Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and what is done in its place
+Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and its replacement
 
 
 def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping[int, Shortcut]:
-    """Which operations of a forward pass can be done faster, by their numbers.
+    """Choose the operations of a forward pass that can be replaced by faster ones, by their numbers.
 
     Parameters
     ----------
     operations : sequence of Operation
-        Of one pass in eval mode.
+        Operations of one pass in eval mode.
     keep : collection of int
-        Operations whose results are wanted as they are.
+        Operations whose results must stay unchanged.
     """
     found: dict[int, Shortcut] = {}
     kernels: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -63,7 +64,7 @@ def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping
 def _head(
     operations: Sequence[Operation], found: Mapping[int, Shortcut], place: int | None, keep: Collection[int]
 ) -> int:
-    """The operation that a place hands on what it gave, through operations that do nothing; -1 for none."""
+    """Find the operation whose result reaches a place through operations that do nothing; -1 where there is none."""
     while place is not None and place in found and found[place][1] is _nothing:
         place = _fed_by(operations, place)
         place = None if place in keep else place
@@ -75,7 +76,7 @@ def _nothing(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
-    """Number of the operation that gave this one its input, if it gave it to no other; questions of shape aside."""
+    """Find the operation that gave this one its input, if no other takes it, apart from reading its shape."""
     value = operations[place].first
     if value is None or operations[place].out is value:
         return None
@@ -89,7 +90,7 @@ def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
 
 
 def _folded(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tensor, Tensor] | None:
-    """Weight and bias of a convolution that normalizes too; None where the normalization is of each batch."""
+    """Merge a normalization into weight and bias of a convolution; None where it uses statistics of the batch."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     said: dict[str, Any] = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
     said.update(zip(names, norm.args, strict=False))
@@ -109,7 +110,7 @@ def _folded(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tens
 
 
 def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a convolution."""
+    """Return the weight and bias of a convolution."""
     args = convolution.args
     return args[1], args[2] if len(args) > 2 else convolution.kwargs.get("bias")
 
@@ -117,7 +118,7 @@ def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
 def _by_item(
     convolution: Operation, weight: Tensor, bias: Tensor | None, then: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """The convolution with these weights, and what follows it, of one item at a time where maps would be large."""
+    """Apply the convolution with these weights, and what follows it, item by item where maps would be large."""
     item = convolution.out.numel() * convolution.out.element_size()
 
     def convolve(func: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -131,7 +132,7 @@ def _by_item(
 
 
 def _plain_pool(op: Operation) -> int | None:
-    """Size of a pooling whose windows lie side by side, without padding; None for any other."""
+    """Return the size of a pooling over adjacent windows without padding; None for any other."""
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     said: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
     said.update(zip(names, op.args, strict=False))
@@ -154,7 +155,7 @@ def _pool(size: int, gated: bool) -> Callable[..., Any]:
 
 
 class _Pool(torch.autograd.Function):
-    """Maxima of windows side by side, of what is above 0 where `gated`; the gradient goes to the first maximum."""
+    """Pool maxima of adjacent windows, above 0 where `gated`; the gradient goes to the first maximum."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, size: int, gated: bool) -> Tensor:
@@ -183,7 +184,7 @@ _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
 
 
 def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
-    """Compiled at their first use: importing numba takes longer than a small maximization."""
+    """Compile the kernels at their first use, since importing numba takes longer than a small maximization."""
     if not _COMPILED:
         from brainmap.features.maximization.pool_kernels import pool, spread
 
@@ -193,7 +194,7 @@ def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of a forward pass: its name, what it was given, and what it gave."""
+    """Describe one operation of a forward pass: its name, its arguments and its result."""
 
     name: str
     first: Tensor | None
@@ -203,6 +204,6 @@ class Operation:
 
     @property
     def given(self) -> list[Any]:
-        """Everything it was given, lists of tensors included."""
+        """List all arguments, including those in lists of tensors."""
         every = [*self.args, *self.kwargs.values()]
         return [x for one in every for x in (one if isinstance(one, tuple | list) else (one,))]

@@ -1,8 +1,7 @@
-"""Where in a network activation maximization listens: before or after a nonlinearity, never after a softmax.
+"""Find where in a network activation maximization reads activations: around a nonlinearity, never after a softmax.
 
-A forward pass is a row of operations, functions as well as modules. A place is the result of the n-th of
-them, and reading it ends the pass there: layers below the place are all that runs, so that short inputs do
-for early layers.
+A forward pass is a sequence of operations, functions as well as modules. A place is the result of the n-th operation,
+and reading it ends the pass there: only layers below the place run, so that short inputs suffice for early layers.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ _WEIGHTINGS = frozenset(
 
 @dataclass(frozen=True)
 class Site:
-    """Numbers of the operations around a layer's nonlinearity.
+    """Hold the numbers of the operations around a layer's nonlinearity.
 
-    `before` and `after` are the same where it has none; `shape` is that of one item (units first), `order` the axes of
-    the network's own tensors that are items, units and positions, `head` whether no weighted layer follows,
-    `texture` the last operation up to `after` whose result has positions (its number, or
-    None), `fast` what can be done in place of some operations, `notes` what the user should be told.
+    `before` and `after` are the same where there is none; `shape` is that of one item (units first); `order` lists the
+    axes of the network's own tensors that are items, units and positions; `head` is true where no weighted layer
+    follows; `texture` is the number of the last operation up to `after` whose result has positions, or None; `fast`
+    maps operations to their replacements; `notes` lists what the user should be told.
     """
 
     layer: str
@@ -59,17 +58,17 @@ class Site:
     notes: tuple[str, ...] = ()
 
     def arranged(self, value: Tensor) -> Tensor:
-        """What an operation of the site gives, as (items, units, positions)."""
+        """Arrange the result of an operation of the site as (items, units, positions)."""
         plain = value.ndim != len(self.order) or self.order == tuple(range(value.ndim))
         return value if plain else value.permute(self.order)
 
 
 class _Reached(Exception):
-    """Control flow, not an error: ends a forward pass that need not go on."""
+    """End a forward pass that need not go on; this is control flow, not an error."""
 
 
 class _Otherwise(Exception):
-    """Control flow too: the network runs other operations than when it was watched."""
+    """Signal that the network runs other operations than when it was recorded; this is control flow too."""
 
 
 def _name(func: Callable[..., Any]) -> str:
@@ -77,7 +76,7 @@ def _name(func: Callable[..., Any]) -> str:
 
 
 class _Until(TorchFunctionMode):
-    """Keeps the results of some operations of a forward pass and ends it at the last of them."""
+    """Keep the results of some operations of a forward pass, and end it at the last of them."""
 
     def __init__(self, places: Sequence[int], fast: Mapping[int, Shortcut]) -> None:
         super().__init__()
@@ -111,10 +110,10 @@ class _Until(TorchFunctionMode):
 
 @dataclass
 class _Record(TorchFunctionMode):
-    """Keeps every operation of a forward pass, and between which of them the wanted module lies."""
+    """Record every operation of a forward pass, and the operations between which the wanted module lies."""
 
     operations: list[Operation] = field(default_factory=list)
-    given: list[tuple[int, Any]] = field(default_factory=list)  # operations done, value
+    given: list[tuple[int, Any]] = field(default_factory=list)  # number of operations done, value
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -137,12 +136,12 @@ class _Record(TorchFunctionMode):
         self.given.append((len(self.operations), out))
 
     def producer(self, value: Any, before: int) -> int | None:
-        """Number of the operation below `before` that gave `value`."""
+        """Find the number of the operation below `before` that gave `value`."""
         found = [i for i, op in enumerate(self.operations[:before]) if op.out is value]
         return found[-1] if found else None
 
     def last_map(self, place: int) -> int | None:
-        """Number of the last operation up to `place` that gave (n, channels, positions)."""
+        """Find the number of the last operation up to `place` that gave (n, channels, positions)."""
         found = [
             i
             for i, op in enumerate(self.operations[: place + 1])
@@ -155,7 +154,7 @@ class _Record(TorchFunctionMode):
         return found[-1] if found else None
 
     def consumer(self, place: int) -> int | None:
-        """Number of the first operation that takes the result of `place`."""
+        """Find the number of the first operation that takes the result of `place`."""
         value = self.operations[place].out
         later = (i for i, op in enumerate(self.operations) if i > place and op.first is value and op.out is not None)
         return next((i for i in later if isinstance(self.operations[i].out, Tensor)), None)
@@ -163,7 +162,7 @@ class _Record(TorchFunctionMode):
 
 @contextmanager
 def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
-    """The model on `device` in eval mode and without parameter gradients; afterwards it is as it was."""
+    """Put the model on `device` in eval mode without parameter gradients, and restore it afterwards."""
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with evaluating(model, device):
         try:
@@ -176,8 +175,7 @@ def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
 
 
 def read(model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Shortcut] | None = None) -> list[Tensor]:
-    """Results of the operations `places` in a forward pass that ends at the last of them, by `fast` where it is
-    given."""
+    """Read the results of operations `places` in a pass that ends at the last of them, by `fast` where given."""
     until = _Until(places, fast or {})
     try:
         with until:
@@ -200,21 +198,20 @@ def _refused(patterns: Tensor, error: Exception) -> InputError:
 
 
 def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
-    """Find the operations around a layer's nonlinearity by watching one forward pass.
+    """Find the operations around a layer's nonlinearity by recording one forward pass.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In eval mode.
+        The network in eval mode.
     layer : str
-        A module's dotted name, `conv#2` for its second call; "output" is what the network gives.
+        A module's dotted name, `conv#2` for its second call; "output" is the output of the network.
     example : Tensor (1, c, ...)
 
     Raises
     ------
     InputError
-        No such layer or call of it, an input the network refuses, or a softmax that cannot be
-        unwrapped.
+        There is no such layer or call of it, the network refuses the input, or a softmax cannot be taken off.
 
     Examples
     --------
@@ -230,13 +227,13 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         raise InputError(f"layer: no {layer!r} in the network{nearest(layer, names)}; it has {some(names, most=24)}")
     target = model if layer == OUTPUT else modules[plain]
     record = _watch(model, target, example)
-    call = int(number) if number.isdigit() else 1  # of a module that is called again, the calls are `c` and `c#2`
+    call = int(number) if number.isdigit() else 1  # a module that is called again has the calls `c` and `c#2`
     if not 1 <= call <= len(record.given):
         raise InputError(
             f"layer {layer!r}: {plain!r} is called {len(record.given)} times in a forward pass; name another layer"
         )
     done, value = record.given[call - 1]
-    squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # of one item, all axes but the units
+    squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # for one item, all axes hold units
     if not isinstance(value, Tensor) or (value.ndim < 2 and not squeezed):
         raise InputError(
             f"layer {layer!r} gives {_described(value)}, wanted a tensor (n, units, ...); name another layer"
@@ -263,7 +260,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     order = _order(model, layer, example, record.operations[place].out)
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
     before, after = (place, place) if head else _around(record, place, follows=isinstance(target, WEIGHTED))
-    texture = record.last_map(after) if order == tuple(range(len(order))) else None  # its channels are second
+    texture = record.last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
     fast = shortcuts(record.operations[: max(kept) + 1], kept)
     shape = tuple(record.operations[place].out.shape[k] for k in order[1:])
@@ -271,9 +268,9 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
 
 
 def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor) -> tuple[int, ...]:
-    """The axes of a layer's tensor that are items, units and positions; refused where that is not known."""
+    """Find the axes of a layer's tensor that are items, units and positions; raise an error if they are unknown."""
     found = layers_named(model, example, [layer])[layer]
-    if len(found.shape) == 1 and value.ndim > 2:  # logits that are squeezed only behind a softmax
+    if len(found.shape) == 1 and value.ndim > 2:  # logits that are squeezed only after a softmax
         units = [k for k in range(1, value.ndim) if value.shape[k] == found.shape[0]][:1]
         return (0, *units, *(k for k in range(1, value.ndim) if k not in units))
     found.arranged(value, len(example))
@@ -293,10 +290,10 @@ def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:
 
 
 def _around(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
-    """Operations before and after the nonlinearity of a layer whose own result is `place`.
+    """Find the operations before and after the nonlinearity of a layer whose own result is `place`.
 
-    Either the layer holds it (below pooling and dropout at most), or it follows behind normalizations at
-    most, which only counts for a convolution or linear module.
+    The layer either contains its nonlinearity (followed by pooling and dropout at most), or the nonlinearity follows
+    after normalizations at most, which only counts for a convolution or linear module.
     """
     back: int | None = place
     while back is not None and record.operations[back].name.startswith(_POOLS):

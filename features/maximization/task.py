@@ -1,4 +1,4 @@
-"""What all units of one activation maximization share: the place in the network, the prior, and what is climbed."""
+"""Define what all units of one activation maximization share: the site in the network, the prior and the objective."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, read
 
 LEVEL_WITHOUT_SOUNDS = 0.1  # RMS
-_LEAST_COSINE = 0.1  # below it a pattern that turns away from its direction would gain by being weak
+_LEAST_COSINE = 0.1  # without this bound, a pattern that turns away from its direction would gain by being weak
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that the units of one call share.
+    """Hold everything that the units of one call share.
 
-    `directions` (n_directions, n_units) are unit vectors; where they are given, they take the place of units.
+    `directions` (n_directions, n_units) are unit vectors; where they are given, they replace the units.
     """
 
     model: nn.Module
@@ -41,31 +41,32 @@ class Task:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The network, and the decoder that makes its patterns where there is one."""
+        """List the network, and the decoder that makes its patterns where there is one."""
         return [self.model, *([self.prior.decoder] if isinstance(self.prior, LatentPrior) else [])]
 
     @property
     def whole(self) -> bool:
-        """Whether the layer is driven as a whole."""
+        """Tell whether the layer is driven as a whole."""
         return self.settings.objective == "layer"
 
     @property
     def silent_kind(self) -> bool:
-        """Whether units can be silent: a nonlinearity lies between what is given to them and what they give."""
+        """Tell whether units can be silent, because a nonlinearity lies between their input and their output."""
         return self.site.before != self.site.after and self.settings.objective not in ("layer", "direction")
 
     def values(self, patterns: Tensor, stage: Stage) -> Tensor:
-        """What the layer gives for patterns: (b, n_units, ...)."""
+        """Compute the activations of the layer for patterns, (b, n_units, ...)."""
         place = self.site.before if stage == "before" else self.site.after
         return self.site.arranged(read(self.model, patterns, place, fast=self.site.fast)[0])
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
-        """Objective of each pattern for its own unit: (b,)."""
+        """Compute the objective of each pattern for its own unit, (b,)."""
         return self._own(self.values(patterns, stage), units)
 
     def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
-        """The same to ascend by: a silent unit, without a gradient, counts where it is nearest to speaking. And what
-        it costs that patterns of the same unit are alike."""
+        """Compute the objective for the ascent, and the penalty for the similarity of patterns of the same unit.
+
+        A silent unit, which has no gradient, counts at the position where it is nearest to being active."""
         place = self.site.before if stage == "before" else self.site.after
         diverse = self.settings.diversity > 0
         texture = [self.site.texture] if diverse and self.site.texture is not None else []
@@ -83,7 +84,7 @@ class Task:
         return values, self.settings.diversity * values.detach().abs() * likeness(features, units)
 
     def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
-        """Objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
+        """Compute the objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
         if self.whole:
             return values.flatten(1).square().mean(1, keepdim=True)
         if self.settings.objective == "neuron":
@@ -116,7 +117,7 @@ class Task:
         return own.flatten(1).mean(1) if own.ndim > 1 else own
 
     def _along(self, pooled: Tensor) -> Tensor:
-        """Parts along the directions, (b, n_directions, n), of the layer's vectors (b, n_units, n)."""
+        """Compute the components along the directions, (b, n_directions, n), of the layer's vectors (b, n_units, n)."""
         assert self.directions is not None
         along: Tensor = self.directions @ pooled
         if self.settings.cosine_power:
@@ -125,7 +126,7 @@ class Task:
         return along
 
     def latent_pull(self, free: Tensor, values: Tensor) -> Tensor | None:
-        """What the size of the latents costs, as a share of the objective's own size: (b,); None without decoder."""
+        """Compute the penalty of the latents, relative to the objective's size, (b,); None without a decoder."""
         if not isinstance(self.prior, LatentPrior) or not self.settings.latent_l2:
             return None
         return self.settings.latent_l2 * values.detach().abs() * free.square().flatten(1).mean(1)
@@ -136,16 +137,16 @@ def _of(values: Tensor, units: Tensor) -> Tensor:
 
 
 def likeness(features: Tensor, units: Tensor) -> Tensor:
-    """Mean cosine between each row's Gram matrix and those of the other rows of its unit: (b,).
+    """Compute the mean cosine between each row's Gram matrix and those of the other rows of its unit, (b,).
 
-    Channels are centered over positions first (where there are several): else what all sounds have in common, the mean,
-    would make every pair alike.
+    Channels are first centered over positions, where there are several, because otherwise the mean, which all sounds
+    have in common, would make every pair similar.
 
     Parameters
     ----------
     features : Tensor (b, n_channels, ...)
     units : Tensor (b,)
-        Rows with the same number belong together; a row alone gets 0.
+        Rows with the same number belong together; a single row gets 0.
 
     Examples
     --------
@@ -162,6 +163,6 @@ def likeness(features: Tensor, units: Tensor) -> Tensor:
 
 
 def batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
-    """The patterns in micro-batches, on the task's device."""
+    """Yield the patterns in micro-batches, on the task's device."""
     for i in range(0, len(patterns), task.settings.micro_batch):
         yield torch.as_tensor(patterns[i : i + task.settings.micro_batch], device=task.device)
