@@ -56,8 +56,8 @@ def read_design(path: Path) -> Design:
 
     Raises
     ------
-    If the file is not a design matrix of 3dDeconvolve, or if its parts do not fit each other.
-        Not such a file, or one whose parts do not fit.
+    InputError
+        If the file is not a design matrix of 3dDeconvolve, or if its parts do not fit each other.
     """
     try:
         text = path.read_text(encoding="latin-1")

@@ -37,7 +37,7 @@ Scale = Literal["signal", "percent", "noise"]
 
 @dataclass(frozen=True, eq=False)
 class Betas:
-    """The betas of one participant.
+    """Hold the betas of one participant.
 
     Attributes
     ----------

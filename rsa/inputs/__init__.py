@@ -1,1 +1,1 @@
-"""What lies in a folder of files: runs, BIDS names, and the output of fMRIPrep and afni_proc.py."""
+"""Find the inputs of a study: runs, BIDS names, and the output of fMRIPrep and afni_proc.py."""

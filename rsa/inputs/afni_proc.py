@@ -1,4 +1,4 @@
-"""Result folders of AFNI's afni_proc.py: the statistics of a participant, and from the design the run of each trial."""
+"""Read result folders of AFNI's afni_proc.py: the statistics of a participant, and the run of each trial."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STATS = re.compile(
     r"stats\.(?P<who>.+?)(?:[._](?:r|run-?)(?P<run>\d+))?(?P<reml>_REML)?(?:\+(?P<view>orig|acpc|tlrc)\.HEAD|\.nii(?:\.gz)?)"
 )
 _COEFFICIENT = re.compile(r"(?P<name>.+)#(?P<n>\d+)_Coef")
-_DEPTH = 4  # folders below the one given in which results are looked for
-_MASKS = ("full_mask", "mask_epi_anat")  # afni_proc's, of a participant; the wider one first
+_DEPTH = 4  # number of folder levels that are searched for results
+_MASKS = ("full_mask", "mask_epi_anat")  # masks of afni_proc.py for a participant, the wider one first
 
 
 def find_stats(folder: Path) -> dict[str, list[Path]]:
-    """Every statistics file of 3dDeconvolve and 3dREMLfit below a folder, by the participant its name says."""
+    """Find every statistics file of 3dDeconvolve and 3dREMLfit below a folder, by the participant in its name."""
     found: dict[str, list[Path]] = {}
     level = [folder]
     for _ in range(_DEPTH):
@@ -37,7 +37,7 @@ def find_stats(folder: Path) -> dict[str, list[Path]]:
 def find_runs(
     folder: Path, participant: str, stats: Mapping[str, Sequence[Path]], *, fit: str | None, space: str | None
 ) -> list[RunInputs]:
-    """One entry a fit: a participant's betas, those of REML where both fits are there; `fit` says which."""
+    """Return a participant's betas, one entry per fit; `fit` selects the fit, by default REML if both exist."""
     files = list(stats.get(participant, ()))
     if not files:
         there = sorted(stats, key=natural)
@@ -58,7 +58,7 @@ def find_runs(
 
 def _parts(path: Path) -> dict[str, str | None]:
     match = _STATS.fullmatch(path.name)
-    assert match is not None  # find_stats chose it so
+    assert match is not None  # find_stats selected files by this pattern
     return match.groupdict()
 
 
@@ -93,7 +93,7 @@ def _one_view(files: Sequence[Path], participant: str, space: str | None) -> lis
 
 
 def _result(path: Path, run: str, participant: str) -> RunInputs:
-    """The betas of one fit: with the design beside it, coefficients of stimuli only and the run of each trial."""
+    """Describe the betas of one fit; the design beside it gives the stimulus coefficients and the run of each trial."""
     where, parts = path.parent, _parts(path)
     named, view = f"{parts['who']}", f"+{parts['view']}.HEAD" if parts["view"] else ".nii*"
     mask = next((str(p) for kind in _MASKS for p in sorted(where.glob(f"{kind}.{named}{view}"))), None)
@@ -113,7 +113,7 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
 
 
 def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
-    """Volume, stimulus, condition and run of every beta; of single trials the run is where their regressor is."""
+    """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
     from brainmap.rsa.glm.afni_buckets import Regressor, design_regressors
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.table import label_patterns
@@ -121,7 +121,7 @@ def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, 
 
     source, labels = source_of(path), image_info(path).labels
     known = design_regressors(design)
-    if known:  # what is no column of the design is a contrast: a difference of conditions is no condition
+    if known:  # a name that is no column of the design is a contrast, not a condition
         named = {match["name"] for label in labels if (match := _COEFFICIENT.fullmatch(label.strip()))}
         others = named - {one.name for one in known}
         source = replace(source, regressors=(*known, *(Regressor(name, "contrast") for name in sorted(others))))

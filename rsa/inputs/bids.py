@@ -1,4 +1,4 @@
-"""BIDS folders as far as fMRI inputs need them: names, inherited files, and the runs of a participant.
+"""Read BIDS folders as far as fMRI inputs need them: names, inherited files, and the runs of a participant.
 
 References
 ----------
@@ -19,14 +19,14 @@ from brainmap.errors import InputError
 from brainmap.rsa.inputs.runs import Kind, RunInputs, natural
 
 _IMAGES = ("nii", "nii.gz", "HEAD")
-_NATIVE = ("", "T1w", "boldref", "func")  # values of `space` that "native" stands for
+_NATIVE = ("", "T1w", "boldref", "func")  # values of `space` for which "native" stands
 _BETAS = ("statmap", "betas", "beta")
 _EFFECTS = ("", "effect", "beta", "betas")
 
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A file by the parts of its name: entities in their order, suffix, and what follows the first dot."""
+    """Hold a file by the parts of its name: entities in order, suffix, and extension (all after the first dot)."""
 
     path: Path
     entities: Mapping[str, str]
@@ -34,12 +34,12 @@ class BidsFile:
     extension: str
 
     def get(self, entity: str) -> str:
-        """The value of an entity, empty where the name has none."""
+        """Return the value of an entity; empty if the name lacks it."""
         return self.entities.get(entity, "")
 
 
 def parse_name(path: str | Path) -> BidsFile | None:
-    """Take a BIDS name apart; None for any other.
+    """Parse a BIDS name; return None for any other name.
 
     Examples
     --------
@@ -60,18 +60,18 @@ def parse_name(path: str | Path) -> BidsFile | None:
 
 
 def files_in(folder: Path) -> list[BidsFile]:
-    """The files of a folder that have BIDS names."""
+    """List the files of a folder that have BIDS names."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     return [file for path in there if path.is_file() and (file := parse_name(path))]
 
 
 def participants_in(folder: Path) -> list[str]:
-    """Labels of the participants of a BIDS folder."""
+    """List the labels of the participants of a BIDS folder."""
     return sorted((p.name.removeprefix("sub-") for p in folder.glob("sub-*") if p.is_dir()), key=natural)
 
 
 def raw_of(folder: Path) -> Path | None:
-    """The raw data set that derivatives were made from: as its description says, else the folder around."""
+    """Find the raw data set of derivatives: from their description, else the enclosing folder."""
     try:
         about = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
         links = [about.get("DatasetLinks", {}).get("raw"), *(s.get("URL") for s in about.get("SourceDatasets", []))]
@@ -85,9 +85,9 @@ def raw_of(folder: Path) -> Path | None:
 
 
 def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: str) -> list[Path]:
-    """Files that hold for an image by BIDS' inheritance: in its folder or above, without an entity it lacks.
+    """Find files that apply to an image by BIDS inheritance: in its folder or above, with no entity that it lacks.
 
-    The most general one comes first.
+    The most general file comes first.
     """
     found: list[tuple[int, int, Path]] = []
     for root in roots:
@@ -104,12 +104,12 @@ def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: st
 
 
 def sidecar(paths: Sequence[Path]) -> dict[str, Any]:
-    """What JSON files say together, the later ones over the earlier ones.
+    """Merge JSON files; later files override earlier ones.
 
     Raises
     ------
     InputError
-        One of them is no JSON object.
+        If a file is not a JSON object.
     """
     said: dict[str, Any] = {}
     for path in paths:
@@ -132,7 +132,7 @@ def find_runs(
     entities: Mapping[str, str],
     raw: Path | None,
 ) -> list[RunInputs]:
-    """The runs of one participant with what belongs to each; options as in `layouts.find_inputs`."""
+    """Find the runs of one participant with their companion files; options as in `layouts.find_inputs`."""
     own = folder / f"sub-{participant}"
     if not own.is_dir():
         there = participants_in(folder)
@@ -152,10 +152,10 @@ def _choose(
     wanted: Mapping[str, str | None],
     sessions: Sequence[str] | None,
 ) -> list[BidsFile]:
-    """One image a session and run (and contrast): those that fit what is wanted, all alike in everything else."""
+    """Choose one image per session and run (and contrast) that fits the request; all agree in every other entity."""
     images = [file for file in files if file.extension in _IMAGES and _is_kind(file, kind)]
     if wanted.get("desc") is None and any(file.get("desc") == "preproc" for file in images):
-        wanted = {**wanted, "desc": "preproc"}  # fMRIPrep's result, whatever else lies beside it
+        wanted = {**wanted, "desc": "preproc"}  # the output of fMRIPrep, whatever else lies beside it
     left = images
     for entity, value in wanted.items():
         if value is None:
@@ -191,7 +191,7 @@ def _folders(files: Sequence[BidsFile]) -> str:
 
 
 def _alike(images: Sequence[BidsFile], participant: str) -> None:
-    """Refuse two images for one run, and runs that differ in more than session and run."""
+    """Refuse two images for one run, and runs that differ in entities other than session and run."""
     for entity in dict.fromkeys(key for file in images for key in file.entities):
         values = sorted({file.get(entity) for file in images})
         if entity not in ("sub", "ses", "run", "contrast") and len(values) > 1:
@@ -205,7 +205,7 @@ def _alike(images: Sequence[BidsFile], participant: str) -> None:
 
 
 def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], participant: str, kind: Kind) -> RunInputs:
-    """An image with its mask, confounds, events, labels and sidecars."""
+    """Return an image with its mask, confounds, events, labels and sidecars."""
     sidecars = inherited(roots, image, image.suffix, "json")
     said = sidecar(sidecars)
     events = inherited(roots, image, "events", "tsv")
@@ -229,14 +229,14 @@ def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], part
         t_r=_seconds(said, "RepetitionTime", sidecars),
         start_time=_seconds(said, "StartTime", sidecars),
     )
-    contrast = image.get("contrast")  # an image a condition, as nilearn and fitlins write them
+    contrast = image.get("contrast")  # one image per condition, as nilearn and fitlins write them
     return replace(made, volumes=((0, contrast, contrast, made.label),)) if contrast and kind == "betas" else made
 
 
 def _companions(
     image: BidsFile, files: Sequence[BidsFile], suffixes: Sequence[str], desc: str, kinds: Sequence[str] = ("tsv",)
 ) -> Iterator[Path]:
-    """Files of the same run (images: on the same grid) with another suffix."""
+    """Find files of the same run (images: on the same grid) with another suffix."""
     same = ["ses", "task", "acq", "ce", "rec", "dir", "run"] + (["space", "res", "den"] if kinds == _IMAGES else [])
     for file in files:
         right = file.suffix in suffixes and file.get("desc") == desc and file.extension in kinds

@@ -1,4 +1,4 @@
-"""Inputs of a study by how its folders are laid out: patterns of names, BIDS derivatives, afni_proc results."""
+"""Find the inputs of a study in different folder layouts: name patterns, BIDS derivatives, afni_proc results."""
 
 from __future__ import annotations
 
@@ -36,40 +36,41 @@ def find_inputs(
     events: str | None = None,
     confounds: str | None = None,
 ) -> list[RunInputs]:
-    """Find the images of every participant, session and run, and what belongs to each.
+    """Find the images of every participant, session and run, with their companion files.
 
     Parameters
     ----------
     where : str or Path
-        "files": a pattern of image names in which `{participant}`, `{session}`, `{task}` and `{run}` stand for
-        labels of letters and digits. "bids": a folder of derivatives (fMRIPrep's, or a GLM's). "afni_proc": a
-        folder below which there are `stats.<participant>+tlrc` or `+orig` files.
+        "files": a pattern of image names in which `{participant}`, `{session}`, `{task}` and `{run}` stand for labels
+        of letters and digits. "bids": a folder of derivatives (fMRIPrep's, or a GLM's). "afni_proc": a folder that
+        contains `stats.<participant>+tlrc` or `+orig` files at some depth.
     layout : {"files", "bids", "afni_proc"}
     participants : sequence of str, optional
-        Their labels, without `sub-`. Default: all that are there.
+        Labels of the participants, without `sub-`. By default all participants that are found.
     kind : {"betas", "bold"}
     task, space, desc : str, optional
-        What these entities must be; in BIDS `space="native"` means none or T1w, and `desc` is "preproc" where
-        there is such an image. With afni_proc, `desc` is the fit: "REML" (taken where it is there) or "OLS".
+        Required values of these entities. In BIDS, `space="native"` means no space or T1w, and `desc` is by default
+        "preproc" if there is such an image. With afni_proc, `desc` is the fit: "REML" (the default if it exists) or
+        "OLS".
     sessions : sequence of str, optional
-        Only these.
+        Sessions to include; by default all.
     entities : mapping of str to str, optional
-        Further BIDS entities: `{"res": "2"}`.
+        Required values of further BIDS entities: `{"res": "2"}`.
     raw : path, optional
-        The BIDS folder that holds `events.tsv`. Default: as `dataset_description.json` says, or the folder around
-        `derivatives`.
+        The BIDS folder that holds `events.tsv`. By default it is the one that `dataset_description.json` names, or the
+        folder around `derivatives`.
     mask, labels, events, confounds : str, optional
-        Patterns of files that belong to each image; they come before what the layout finds.
+        Patterns of files that belong to each image; they take precedence over files that the layout finds.
 
     Returns
     -------
     list of RunInputs
-        In order of participant, session, task and run (2 before 10).
+        Runs in order of participant, session, task and run (2 before 10).
 
     Raises
     ------
     InputError
-        Nothing is found, two images for one run, or images that differ in something not chosen.
+        If nothing is found, two images match one run, or images differ in an entity that was not specified.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def _by_pattern(
 
 
 def _pairs(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[tuple[dict[str, str], str]]:
-    """The files of two hemispheres as one name with `{hemi}`; other files as they are."""
+    """Combine the files of two hemispheres into one name with `{hemi}`; other files are unchanged."""
     if "{hemi}" not in pattern:
         return list(matches)
     places = [{place: label for place, label in found.items() if place != "hemi"} for found, _ in matches]
@@ -165,7 +166,7 @@ def _by_afni_proc(
 
 
 def _with(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
-    """The same run with the files that further patterns name."""
+    """Return the run with the files that further patterns name."""
     places = _known({place: getattr(one, place) for place in ("participant", "session", "task", "run")})
     changes: dict[str, Any] = {}
     for what, pattern in patterns.items():
@@ -181,19 +182,18 @@ def _with(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
 
 
 def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
-    """What was found, a row a run, from names and headers alone.
+    """Tabulate the inputs that were found, one row per run, from names and headers alone.
 
     Returns
     -------
     DataFrame
-        `participant`, `session`, `task`, `run`, `image` (name), `volumes`, `grid`, `voxel_mm`, `t_r` [s] and
-        `space` (as the header or the sidecar says), `mask`, `labels`, `events`, `confounds` (names, empty where
-        there is none).
+        `participant`, `session`, `task`, `run`, `image` (name), `volumes`, `grid`, `voxel_mm`, `t_r` [s] and `space`
+        (from the header or the sidecar), `mask`, `labels`, `events`, `confounds` (names, empty if there is none).
 
     Raises
     ------
     InputError
-        An image that cannot be read.
+        If an image cannot be read.
     """
     import nibabel as nib
     import pandas as pd
@@ -234,12 +234,12 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
 
 
 def repetition_time(one: RunInputs) -> float | None:
-    """The repetition time [s] of a run, by its sidecar or its header.
+    """Return the repetition time [s] of a run, from its sidecar or its header.
 
     Raises
     ------
     InputError
-        The two contradict each other.
+        If the two contradict each other.
     """
     from brainmap.rsa.images.files import image_info
 
@@ -252,12 +252,12 @@ def repetition_time(one: RunInputs) -> float | None:
 
 
 def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
-    """The patterns of one participant's inputs; `given` is passed on to `load_patterns` (`rois`, `stimuli`, ...).
+    """Load the patterns of one participant's inputs; `given` is passed on to `load_patterns` (`rois`, `stimuli`, ...).
 
     Raises
     ------
     InputError
-        As `load_patterns`; inputs of several participants, of BOLD, or without a mask.
+        As `load_patterns`, and if the inputs belong to several participants, are BOLD, or have no mask.
     """
     from brainmap.rsa.patterns.volume import load_patterns
 
@@ -269,7 +269,7 @@ def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
 
 
 def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
-    """The arguments of `load_patterns` that one participant's inputs say."""
+    """Return the arguments of `load_patterns` that one participant's inputs determine."""
     people = sorted({one.participant for one in inputs})
     if len(people) != 1:
         raise InputError(f"inputs of {len(people)} participants ({some(people)}), wanted those of one")
@@ -289,7 +289,7 @@ def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
 
 
 def volume_table(one: RunInputs) -> pd.DataFrame:
-    """Which volume shows what, as the table that `load_patterns` takes."""
+    """Return the table for `load_patterns` that lists what each volume shows."""
     import pandas as pd
 
     return pd.DataFrame(one.volumes, columns=["volume", "stimulus_id", "condition", "run"])

@@ -1,4 +1,4 @@
-"""What one run of one participant is made of on disk, and patterns of file names that find it."""
+"""The files of one run of one participant, and the file-name patterns that find them."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _VALUE = "[A-Za-z0-9]+"
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """The files of one run, or of one image that holds all runs.
+    """Hold the files of one run, or of one image that contains all runs.
 
     Attributes
     ----------
     participant, session, task, run : str
-        Labels, empty where the names do not say.
+        Labels, empty if the file names do not give them.
     kind : {"betas", "bold"}
     image : str
-        As `load_image` takes it.
+        Name that `load_image` accepts.
     masks : tuple of str
         The brain mask of this run.
     labels : str
         "sub-brick", or the TSV that names the volumes.
     volumes : tuple of (volume, stimulus_id, condition, run)
-        Which volume shows what, where the layout knows; then `labels` is not looked at.
+        What each volume shows, if the layout knows it; `labels` is then ignored.
     events, confounds : str or None
         TSV files of a BOLD run.
     sidecars : tuple of str
         JSON files that describe the image, the most general first.
     residuals : str or None
-        What the model of the betas left over.
+        Residuals of the model that estimated the betas.
     space : str
-        As the names say; empty where they do not.
+        Space from the file names; empty if they give none.
     t_r, start_time : float or None [s]
-        As the sidecars say.
+        Repetition time and start time from the sidecars.
     """
 
     participant: str
@@ -65,7 +65,7 @@ class RunInputs:
 
     @property
     def label(self) -> str:
-        """The run among all of the participant: its session goes in front.
+        """Label of the run among all runs of the participant; the session, if any, comes first.
 
         Examples
         --------
@@ -76,7 +76,7 @@ class RunInputs:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts 2 before 10.
+    """Return a sort key that puts 2 before 10.
 
     Examples
     --------
@@ -88,17 +88,17 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def in_order(runs: Iterable[RunInputs]) -> list[RunInputs]:
-    """By participant, session, task and run."""
+    """Sort runs by participant, session, task and run."""
     return sorted(runs, key=lambda one: [natural(getattr(one, place)) for place in PLACES])
 
 
 def fill(pattern: str, known: Mapping[str, str]) -> str:
-    """Put labels in their places, and leave the places of which nothing is known.
+    """Fill known labels into the placeholders of a pattern, and leave the other placeholders.
 
     Raises
     ------
     InputError
-        A place that does not exist.
+        If a placeholder is unknown.
 
     Examples
     --------
@@ -106,26 +106,26 @@ def fill(pattern: str, known: Mapping[str, str]) -> str:
     'sub-01/run-{run}.nii'
     """
     for place in _PLACE.findall(pattern):
-        if place not in (*PLACES, "hemi"):  # files of a surface keep {hemi}: the two of them are one image
+        if place not in (*PLACES, "hemi"):  # surface files keep {hemi}, because the two files are one image
             wanted = ", ".join(f"{{{p}}}" for p in PLACES)
             raise InputError(f"{pattern}: {{{place}}} stands for nothing; wanted {wanted}{nearest(place, PLACES)}")
     return _PLACE.sub(lambda place: known.get(place[1]) or place[0], pattern)
 
 
 def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
-    """What the places of a pattern stand for, and the name this gives, for every file on disk that fits it.
+    """Find every file on disk that fits a pattern, and return the values of its placeholders with its name.
 
-    A place that comes twice stands for the same both times. AFNI names may leave out their ending and carry
-    selectors. A pattern without places is given back whether or not there is such a file.
+    A placeholder that occurs twice has the same value both times. AFNI names may omit their ending and carry
+    selectors. A pattern without placeholders is returned whether or not such a file exists.
 
     Raises
     ------
     InputError
-        No file fits; what lies where they were looked for.
+        If no file fits; the message lists what lies in the folder.
     """
     if not _PLACE.search(pattern):
         return [({}, pattern)]
-    selected = re.search(r"[\[<][^/]*$", pattern)  # an AFNI selector is no part of the file's name
+    selected = re.search(r"[\[<][^/]*$", pattern)  # an AFNI selector is not part of the file name
     selector = selected.group() if selected else ""
     parts = Path(pattern.removesuffix(selector)).parts
     found: list[tuple[dict[str, str], Path]] = [({}, Path(parts[0]))]
@@ -146,9 +146,9 @@ def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
 
 
 def _form(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[str]:
-    """The expression of one folder or file name."""
+    """Return the regular expression of one folder or file name."""
     text, seen = "", set()
-    for k, piece in enumerate(_PLACE.split(part)):  # text and names of places take turns
+    for k, piece in enumerate(_PLACE.split(part)):  # text and placeholder names alternate
         if k % 2 == 0 or piece in known:
             text += re.escape(known[piece] if k % 2 else piece)
         elif piece in seen:
@@ -156,7 +156,7 @@ def _form(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[st
         else:
             seen.add(piece)
             text += f"(?P<{piece}>{_VALUE})"
-    if ending and re.search(r"\\\+(orig|acpc|tlrc)(\\\.)?$", text):  # AFNI users leave the ending out
+    if ending and re.search(r"\\\+(orig|acpc|tlrc)(\\\.)?$", text):  # AFNI users omit the ending
         text = text.removesuffix(r"\.") + r"\.HEAD"
     return re.compile(text)
 

@@ -35,8 +35,8 @@ def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
 
     Raises
     ------
-    If the data set lacks the descriptor.
-        The data set has no such descriptor.
+    InputError
+        If the data set lacks the descriptor.
 
     Examples
     --------
@@ -88,8 +88,8 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
 
     Raises
     ------
-    If a run has fewer than two patterns, or a voxel has no variance.
-        A run with fewer than two patterns, or a voxel without variance.
+    InputError
+        If a run has fewer than two patterns, or a voxel has no variance.
 
     References
     ----------

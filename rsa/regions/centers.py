@@ -1,4 +1,4 @@
-"""Regions at coordinates, which carry their orientation and space."""
+"""Regions as spheres around coordinates, with their orientation and space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brainmap.rsa.images.names import afni_base, split_name
 from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, space_family
 
 TOLERANCE_MM = 1e-3
-"""A voxel this much beyond the radius still belongs: affines are stored in single precision."""
+"""Voxels beyond the radius by no more than this count as inside, because affines are stored in single precision."""
 
 AUDITORY_CENTERS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {
@@ -44,36 +44,37 @@ def sphere_rois(
     overlap: Literal["error", "nearest"] = "error",
     minimum_voxels: int = 1,
 ) -> Rois:
-    """Spheres around coordinates, on the grid of an image.
+    """Build spherical regions around coordinates, on the grid of an image.
 
     Parameters
     ----------
     centers : mapping of str to (x, y, z) [mm]
         For example `AUDITORY_CENTERS`.
     radius_mm : float [mm]
-        A voxel belongs to a sphere when its center lies within the radius (`<=`), measured through the
+        A voxel belongs to a sphere if its center lies within the radius (`<=`), measured in millimeters through the
         affine.
     reference : path or Nifti1Image
-        The grid, and the space it says it is in.
+        Image that gives the grid, and the space that its header names.
     space : str
         The space of the coordinates: "MNI", "TLRC" (Talairach), "TT_N27", or "ORIG" for a native space.
     orientation : {"LPI", "RAI"}
-        LPI (x grows to the right, y to the front, as in papers and nilearn) or RAI (as AFNI shows and pastes:
-        the signs of x and y are the other way round).
+        "LPI": x grows to the right, y to the front, as in papers and nilearn. "RAI": the signs of x and y are
+        reversed, as AFNI displays coordinates.
     mask : path or Nifti1Image, optional
-        Spheres are cut to its voxels.
+        Voxels to which the spheres are restricted.
     reference_space : str, optional
-        The space of `reference`, where its header does not say it or says it wrong. A NIfTI header whose form
-        code is 0 or 2 ("unknown", "aligned") says nothing, and any coordinates are then taken.
+        The space of `reference`, if its header does not name it or names it wrongly. A NIfTI header whose form code is
+        0 or 2 ("unknown", "aligned") names no space; coordinates of any space are then accepted.
     overlap : {"error", "nearest"}
-        What to do with voxels of two spheres: refuse, or give them to the nearer center.
+        What to do with voxels of two spheres: refuse them, or assign them to the nearer center.
     minimum_voxels : int
-        A sphere with fewer voxels is refused.
+        Smallest number of voxels; a smaller sphere is refused.
 
     Raises
     ------
     InputError
-        Another space than the image's, a center outside the image, spheres that overlap or are empty.
+        If the spaces of coordinates and image differ, a center lies outside the image, or spheres overlap or are
+        empty.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def _check_inside(
 
 
 def _space_of(reference: Image) -> str:
-    """The space an image says it is in, or nothing."""
+    """Return the space that an image's header names; empty if it names none."""
     said = image_info(reference).space
     if isinstance(reference, nib.Nifti1Image):
         header: Any = reference.header
@@ -148,7 +149,7 @@ def _space_of(reference: Image) -> str:
 
 
 def _check_space(wanted: str, found: str, image: str) -> None:
-    """Refuse coordinates of another space; an image that does not say its space cannot be checked."""
+    """Refuse coordinates in another space; an image that names no space cannot be checked."""
     if found and space_family(wanted) != space_family(found):
         raise InputError(
             f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or say "

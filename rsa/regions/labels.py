@@ -1,4 +1,4 @@
-"""Regions of interest from label images with their table, and from masks; spheres are in `coordinates`."""
+"""Load regions of interest from label images with their tables, and from masks; `centers` builds spheres."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ def load_rois(
     minimum_voxels: int = 10,
     hemispheres: Literal["separate", "pooled"] = "separate",
 ) -> Rois:
-    """Read regions from a label image or from one mask a region.
+    """Load regions from a label image, or from one mask per region.
 
     Parameters
     ----------
     image : path, Nifti1Image, or mapping of name to path or Nifti1Image
-        A label image `(x, y, z)` of whole numbers, 0 outside; or a mask for each region.
+        A label image `(x, y, z)` of whole numbers, with 0 outside all regions; or a mask for each region.
     table : path or DataFrame, optional
-        Columns `index` and `name`, as in a BIDS `dseg.tsv`; or AFNI's `.niml.lt`. Without one the label table
-        inside an AFNI image is taken, else the `.tsv` beside a BIDS `_dseg` image; where there is none the labels
-        name themselves.
+        Columns `index` and `name`, as in a BIDS `dseg.tsv`; or AFNI's `.niml.lt`. By default the label table inside an
+        AFNI image is used, else the `.tsv` beside a BIDS `_dseg` image; without either, regions are named by their
+        labels.
     mask : path or Nifti1Image, optional
-        Regions are cut to its voxels.
+        Voxels to which the regions are restricted.
     names : sequence of str, optional
-        Take these regions only (names after pooling).
+        Regions to load (names after pooling).
     minimum_voxels : int
-        A region with fewer voxels is refused.
+        Smallest number of voxels; a smaller region is refused.
     hemispheres : {"separate", "pooled"}
-        Leave left and right regions as they are, or join those whose names differ only in the side
-        (`L_A1` and `R_A1`, `left-heschl` and `right-heschl`, `A1_lh` and `A1_rh`).
+        Keep left and right regions separate, or join regions whose names differ only in the side (`L_A1` and `R_A1`,
+        `left-heschl` and `right-heschl`, `A1_lh` and `A1_rh`).
 
     Returns
     -------
     Rois
-        In order of their index. Table entries without a voxel are in `absent`, with a `BrainmapWarning`.
+        Regions in order of their index. `absent` lists table entries without voxels, with a `BrainmapWarning`.
 
     Raises
     ------
     InputError
-        Labels that are no whole numbers or that the table lacks, another grid than the mask's, regions that
-        overlap, have too few voxels or lie outside the mask.
+        If labels are not whole numbers or not in the table, the grid differs from the mask's, or regions overlap, have
+        too few voxels or lie outside the mask.
 
     Examples
     --------
@@ -136,13 +136,13 @@ def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.Da
 
 
 def _table_beside(path: Path) -> Path | None:
-    """The TSV of a BIDS segmentation, which has the name of the image."""
+    """Find the TSV file of a BIDS segmentation, which has the name of the image."""
     beside = path.with_name(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".tsv", path.name))
     return beside if beside != path and path.name.partition(".")[0].endswith("_dseg") and beside.is_file() else None
 
 
 def _label_table(path: Path) -> dict[int, str]:
-    """The names in AFNI's `.niml.lt`."""
+    """Read the names in AFNI's `.niml.lt` file."""
     try:
         names = parse_label_table(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -198,7 +198,7 @@ def _from_masks(masks: Mapping[str, Image]) -> Rois:
 
 
 def _base_name(name: str) -> str:
-    """The name without its side.
+    """Return the name without its side.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def _base_name(name: str) -> str:
 
 
 def side_of(name: str) -> str:
-    """The side that a name tells, as l or r.
+    """Return the side that a name gives: l, r, or an empty string.
 
     Examples
     --------
@@ -222,12 +222,12 @@ def side_of(name: str) -> str:
 
 
 def pool_hemispheres(rois: Rois) -> Rois:
-    """Join regions whose names differ only in the side; a region without its other half keeps its name.
+    """Join regions whose names differ only in the side; a region without a counterpart keeps its name.
 
     Raises
     ------
     InputError
-        Two regions of one side would be joined.
+        If two regions of one side would be joined.
 
     Examples
     --------
@@ -252,12 +252,12 @@ def pool_hemispheres(rois: Rois) -> Rois:
 
 
 def choose_rois(rois: Rois, names: Iterable[str]) -> Rois:
-    """Some of the regions, in the order asked for.
+    """Select regions by name, in the given order.
 
     Raises
     ------
     InputError
-        No region of that name, or one without a voxel.
+        If there is no region of that name, or the region has no voxel.
     """
     chosen = tuple(names)
     new = np.zeros(len(rois.names) + 1, np.int32)

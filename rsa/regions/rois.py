@@ -1,4 +1,4 @@
-"""What a region of interest is: voxels of one grid, named; and the mask that cuts it."""
+"""Regions of interest as named voxels of one grid, and masks that restrict them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Mask = Image | Sequence[Image]
 
 @dataclass(frozen=True)
 class Rois:
-    """Regions that do not overlap, on one grid.
+    """Hold regions that do not overlap, on one grid.
 
     Attributes
     ----------
     names : tuple of str
-        One a region.
+        One name per region.
     labels : ndarray of int, (x, y, z)
-        0 outside, k in the region `names[k - 1]`.
+        0 outside all regions, k in the region `names[k - 1]`.
     affine : ndarray, (4, 4) [mm]
-        Voxel index to RAS+ coordinates.
+        Matrix from voxel indices to RAS+ coordinates.
     space : str
-        `ORIG`, `MNI`, `TLRC`, ..., as the image says.
+        `ORIG`, `MNI`, `TLRC`, ..., as named by the image.
     absent : tuple of str
-        Names of the table that have no voxel in the image.
+        Names in the table that have no voxel in the image.
 
     Examples
     --------
@@ -55,36 +55,36 @@ class Rois:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Voxels of each region."""
+        """Return the number of voxels of each region."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names) + 1)
         return {name: int(counts[k]) for k, name in enumerate(self.names, start=1)}
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
-        """The mask of one region, `(x, y, z)`."""
+        """Return the mask of one region, `(x, y, z)`."""
         one_of(name, self.names, "ROI")
         mask: NDArray[np.bool_] = self.labels == self.names.index(name) + 1
         return mask
 
     def image(self) -> nib.Nifti1Image:
-        """The labels as an int16 (int32 beyond 32,767 regions) image."""
+        """Return the labels as an int16 image (int32 above 32,767 regions)."""
         kind = np.int16 if len(self.names) < 2**15 else np.int32
         image = nib.Nifti1Image(self.labels.astype(kind), self.affine)
         image.set_sform(self.affine, code_of_space(self.space) if self.space else 0)
         return image
 
     def table(self) -> pd.DataFrame:
-        """A BIDS `dseg.tsv` of `image()`: index and name."""
+        """Return the table of `image()` as in a BIDS `dseg.tsv`: index and name."""
         return pd.DataFrame({"index": range(1, len(self.names) + 1), "name": list(self.names)})
 
 
 def load_mask(mask: Mask) -> nib.Nifti1Image:
-    """A mask of whole numbers as an image of 0 and 1; of several masks (one a run) the voxels that all have.
+    """Load a mask as an image of 0 and 1; with several masks (one per run), keep the voxels that all include.
 
     Raises
     ------
     InputError
-        More than one volume, NaN, values that look like a probability map, no voxel at all, or none that several
-        masks share, several on different grids.
+        If a mask has more than one volume, contains NaN, looks like a probability map or is empty, or if several masks
+        share no voxel or have different grids.
     """
     if isinstance(mask, str | Path | nib.Nifti1Image):
         return _load_one(mask)
@@ -117,7 +117,7 @@ def _load_one(mask: Image) -> nib.Nifti1Image:
 
 
 def space_family(space: str) -> str:
-    """MNI templates are one family, Talairach's two are not: TT_N27 is not MNI, nor is TLRC."""
+    """Return the family of a space: MNI for all MNI templates, ORIG for native spaces, else the space itself."""
     upper = space.upper()
     if upper.startswith("MNI"):
         return "MNI"
@@ -125,12 +125,12 @@ def space_family(space: str) -> str:
 
 
 def grid_of(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Image:
-    """An image that has a grid and no memory, to compare grids with."""
+    """Build an image that has a grid but no data in memory, to compare grids."""
     return nib.Nifti1Image(np.broadcast_to(np.int8(0), tuple(shape[:3])), affine)
 
 
 def cut_rois(rois: Rois, image: nib.Nifti1Image, mask: Mask | None, minimum_voxels: int) -> Rois:
-    """Cut the regions to the mask, then refuse what is too small."""
+    """Restrict the regions to the mask, then refuse regions that are too small."""
     before = rois.sizes
     if mask is not None:
         inside = load_mask(mask)

@@ -1,4 +1,4 @@
-"""Data on the cortical surface: GIFTI in and out, and volume maps brought to fsaverage."""
+"""Read and write GIFTI data on the cortical surface, and project volume maps to fsaverage."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from brainmap.rsa.regions.rois import Image, space_family
 Floats = NDArray[np.float32]
 HEMISPHERES = ("left", "right")
 _STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
-_GEOMETRY = (1008, 1009)  # intents of a mesh's points and triangles
+_GEOMETRY = (1008, 1009)  # intents of the points and triangles of a mesh
 MESHES = {"fsaverage5": 10_242, "fsaverage": 163_842}
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceData:
-    """Values at the vertices of the two hemispheres.
+    """Hold values at the vertices of the two hemispheres.
 
     Attributes
     ----------
     left, right : ndarray of float32, (n_vertices, n_maps)
-        One of them may have no vertex.
+        Values per vertex; one hemisphere may have no vertices.
     labels : tuple of str
-        A name a map; `#0`, `#1`, ... where the file names none.
+        One name per map; `#0`, `#1`, ... if the file names none.
     label_tables : mapping of "left", "right" to a mapping of int to str
-        What whole numbers stand for, of label files.
+        Names of the whole numbers in label files.
     name : str
-        Where it came from.
+        Source of the data.
 
     Examples
     --------
@@ -57,33 +57,33 @@ class SurfaceData:
 
     @property
     def values(self) -> Floats:
-        """Both hemispheres, the left one first: `(n_vertices, n_maps)`."""
+        """Values of both hemispheres, the left one first: `(n_vertices, n_maps)`."""
         return np.concatenate([self.left, self.right])
 
     @property
     def hemisphere(self) -> NDArray[np.str_]:
-        """The side of each row of `values`."""
+        """Side of each row of `values`."""
         return np.repeat(np.array(HEMISPHERES), [len(self.left), len(self.right)])
 
     @property
     def vertex(self) -> NDArray[np.int64]:
-        """The vertex of each row of `values`, counted from 0 in its hemisphere."""
+        """Vertex of each row of `values`, counted from 0 in its hemisphere."""
         return np.concatenate([np.arange(len(self.left)), np.arange(len(self.right))])
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Vertices of the left and of the right hemisphere."""
+        """Numbers of vertices of the left and the right hemisphere."""
         return len(self.left), len(self.right)
 
 
 def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
-    """Read per-vertex data in GIFTI: `.func.gii`, `.shape.gii` or `.label.gii`, an array a map.
+    """Load per-vertex data from GIFTI files (`.func.gii`, `.shape.gii` or `.label.gii`), with one array per map.
 
     Parameters
     ----------
     path : str, Path or mapping of "left", "right" to a path
-        `{hemi}` in a name stands for L and R, lh and rh, or left and right. A name without it is one hemisphere,
-        which the file must name.
+        `{hemi}` in a name stands for L and R, lh and rh, or left and right. A name without it is one hemisphere, which
+        the file itself must name.
 
     Returns
     -------
@@ -92,8 +92,8 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     Raises
     ------
     InputError
-        No such file, a damaged one, a mesh in place of data, maps that differ between hemispheres, a left file
-        given as right.
+        If a file does not exist, is damaged or holds a mesh in place of data, if maps differ between hemispheres, or
+        if a left file is given as right.
     """
     if isinstance(path, Mapping):
         files = {one_of(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
@@ -118,12 +118,12 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
 
 
 def _hemispheres(path: str) -> dict[str, Path]:
-    """The file of each side, the side empty where only the file may know it."""
+    """Find the file of each side; the side is empty if only the file can tell it."""
     return hemisphere_files(path) if "{hemi}" in path else {"": existing_file(path, "surface")}
 
 
 def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
-    """Values `(n_vertices, n_maps)`, their names, label table, and the side the file says it is."""
+    """Read values `(n_vertices, n_maps)`, map names, label table, and the side that the file names."""
     existing_file(file, "surface")
     try:
         image: Any = nib.load(file)
@@ -134,7 +134,7 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
         structure = str(image.meta.get("AnatomicalStructurePrimary", ""))
     except InputError:
         raise
-    except Exception as error:  # nibabel and expat raise what they meet: KeyError, ValueError, zlib.error, ...
+    except Exception as error:  # nibabel and expat raise many types of error: KeyError, ValueError, zlib.error, ...
         kind = "damaged XML" if isinstance(error, ExpatError) else "damaged GIFTI"
         raise InputError(f"{file}: {kind} ({str(error) or type(error).__name__}); write it again") from None
     if not arrays or any(intent in _GEOMETRY for _, intent, _ in arrays):
@@ -155,7 +155,7 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
 
 
 def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False, history: str = "") -> list[Path]:
-    """Write a GIFTI file for each hemisphere that has vertices; `{hemi}` in the name becomes L and R.
+    """Write one GIFTI file per hemisphere that has vertices; `{hemi}` in the name becomes L and R.
 
     Parameters
     ----------
@@ -163,12 +163,12 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
     path : str or Path
     overwrite : bool
     history : str
-        The command that made the data, kept in the files.
+        The command that produced the data, recorded in the files.
 
     Raises
     ------
     InputError
-        A name without `{hemi}` or with another ending, or files that are there.
+        If the name lacks `{hemi}` or has another ending, or if a file exists.
     """
     name = str(path)
     files = taken_surface(name, overwrite)
@@ -197,7 +197,7 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
 
 
 def taken_surface(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
-    """The file of each hemisphere that a name with `{hemi}` stands for, refused where it may not be written."""
+    """Return the file of each hemisphere for a name with `{hemi}`; refuse files that may not be written."""
     if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
         raise InputError(f"{what}: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
     files = {side: Path(name.replace("{hemi}", side[0].upper())) for side in HEMISPHERES}
@@ -214,31 +214,33 @@ def project_to_surface(
     interpolation: Literal["continuous", "label"] = "continuous",
     space: str | None = None,
 ) -> SurfaceData:
-    """Bring maps in MNI space to the surface: the mean through the cortex, from white matter to pial surface.
+    """Project maps in MNI space to the surface by averaging through the cortex, from white matter to pial surface.
 
-    fsaverage is close to MNI152 and not the same: for pictures and group maps this is fine, for one person's fine
-    patterns project with her own surfaces (FreeSurfer, fMRIPrep) and read the GIFTI files.
+    fsaverage is close to MNI152 but not identical to it. This suffices for figures and group maps. For fine-grained
+    patterns of one participant, project with the participant's own surfaces (FreeSurfer, fMRIPrep) and load the GIFTI
+    files.
 
     Parameters
     ----------
     image : path or Nifti1Image, `(x, y, z)` or `(x, y, z, n)`
-        NaN is no data: it never bleeds into its neighbors.
+        The maps; NaN marks missing data, which does not spread to neighboring voxels.
     mesh : {"fsaverage5", "fsaverage"}
-        10,242 vertices a hemisphere, or 163,842 (downloaded once by nilearn).
+        10,242 vertices per hemisphere, or 163,842 (downloaded once by nilearn).
     interpolation : {"continuous", "label"}
-        The mean of linearly interpolated samples; or the most frequent label of the nearest voxels.
+        "continuous": the mean of linearly interpolated samples. "label": the most frequent label of the nearest
+        voxels.
     space : str, optional
-        The space of the image, where its header does not say it or says it wrong.
+        The space of the image, if its header does not name it or names it wrongly.
 
     Returns
     -------
     SurfaceData
-        NaN where the image has no data.
+        Projected maps, NaN where the image has no data.
 
     Raises
     ------
     InputError
-        An image in another space than MNI, or one that no vertex lies in.
+        If the image is not in MNI space, or no vertex lies in it.
 
     References
     ----------
@@ -261,7 +263,7 @@ def project_to_surface(
 
 
 def _sampled(values: Floats, affine: NDArray[np.floating], side: str, mesh: str, interpolation: str) -> Floats:
-    """Values of a volume at the vertices of a hemisphere `(n_vertices, n)`, NaN where there is no data."""
+    """Sample a volume at the vertices of a hemisphere `(n_vertices, n)`, NaN where there is no data."""
     from nilearn.datasets import load_fsaverage
     from nilearn.surface import vol_to_surf
 
@@ -283,7 +285,7 @@ def _sampled(values: Floats, affine: NDArray[np.floating], side: str, mesh: str,
 
 
 def is_surface(path: str) -> bool:
-    """Whether a name is one of surface data.
+    """Return whether a name belongs to surface data.
 
     Examples
     --------
@@ -294,12 +296,12 @@ def is_surface(path: str) -> bool:
 
 
 def as_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> SurfaceData:
-    """Surface data as they are, or read from files."""
+    """Return surface data unchanged, or load them from files."""
     return data if isinstance(data, SurfaceData) else load_surface(data)
 
 
 def same_mesh(one: SurfaceData, other: SurfaceData) -> None:
-    """Refuse data of meshes that differ in their vertices."""
+    """Refuse data whose numbers of vertices differ."""
     if one.sizes != other.sizes:
         raise InputError(
             f"{one.name}: {one.sizes} vertices (left, right), {other.name} has {other.sizes}; bring them to one mesh"

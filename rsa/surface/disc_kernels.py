@@ -1,6 +1,6 @@
-"""Compiled kernels of discs on a mesh: the nearest vertices of a graph, and straight lines across triangles.
+"""Compiled kernels for discs on a mesh: nearest vertices in a graph, and straight lines across triangles.
 
-Both release the interpreter's lock and run in one thread: threads are the caller's, over runs of vertices.
+Both release the global interpreter lock and run in one thread; callers run chunks of vertices in several threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from brainmap.compiled import njit
 
 @njit(nogil=True, cache=True)
 def _rise(heap, place, far, start):  # type: ignore[no-untyped-def]
-    """Bring an entry of the heap up to where it belongs; of equal distances the smaller vertex comes first."""
+    """Move an entry of the heap up to its place; at equal distance, the vertex with the smaller number comes first."""
     k, vertex = start, heap[start]
     while k > 0:
         above = (k - 1) >> 1
@@ -28,7 +28,7 @@ def _rise(heap, place, far, start):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _pop(heap, place, far, size):  # type: ignore[no-untyped-def]
-    """Take the nearest entry off the heap of `size` entries."""
+    """Remove the nearest entry from a heap of `size` entries."""
     nearest, moved = heap[0], heap[size - 1]
     size -= 1
     k = 0
@@ -52,7 +52,7 @@ def _pop(heap, place, far, size):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _grown(array, least):  # type: ignore[no-untyped-def]
-    """The array with room for at least `least` entries."""
+    """Return the array with room for at least `least` entries."""
     if array.shape[0] >= least:
         return array
     larger = np.empty(max(2 * array.shape[0], least), array.dtype)
@@ -62,21 +62,21 @@ def _grown(array, least):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-untyped-def]
-    """The members of a disc around each center, the nearest first.
+    """Find the members of a disc around each center, the nearest first.
 
-    Dijkstra's algorithm with a binary heap that knows where each vertex is, stopped at the radius.
+    This is Dijkstra's algorithm with an indexed binary heap, stopped at the radius.
 
     Parameters
     ----------
     graph : tuple of int64 (n_vertices + 1,), int32 (n_links,), float64 (n_links,)
-        Where the links of a vertex start, where they lead, how long they are: the shortest first.
+        Start of each vertex's links, their end vertices, and their lengths, the shortest first.
     number : int32 (n_vertices,)
-        What a vertex is called in the answer; -1: paths lead through it and it belongs to no disc.
+        Number of each vertex in the result; paths may pass through a vertex of -1, but it belongs to no disc.
     centers : int32 (n_centers,)
     radius : float
-        Vertices at `<=` this distance belong.
+        Vertices at a distance `<=` this radius belong to the disc.
     most : int
-        A disc is full with so many.
+        Largest number of members of a disc.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-u
             for link in range(first[vertex], first[vertex + 1]):
                 reached, other = far[vertex] + long[link], leads[link]
                 if reached > radius:
-                    break  # the links that follow are longer
+                    break  # the remaining links are longer
                 if reached < far[other]:
                     if place[other] < 0:
                         heap[size] = seen[n_seen] = other
@@ -124,10 +124,10 @@ def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-u
 
 @njit(nogil=True, cache=True)
 def _hidden(window, to_right, to_left, reach):  # type: ignore[no-untyped-def]
-    """Whether nothing can be met through a window: it begins beyond the reach, or ways through its ends are shorter.
+    """Return whether a window is useless: it begins beyond the reach, or shorter paths lead through its ends.
 
-    After Xin & Wang (2009, doi:10.1145/1559755.1559761): where even the far end of a window is reached sooner by way
-    of the edge's other vertex, no shortest path leads through it.
+    The test follows Xin & Wang (2009, doi:10.1145/1559755.1559761): if even the far end of a window is reached sooner
+    by way of the edge's other vertex, no shortest path passes through the window.
     """
     right_x, right_y, left_x, left_y = window[1], window[2], window[3], window[4]
     across_x, across_y = left_x - right_x, left_y - right_y
@@ -150,7 +150,7 @@ def _hidden(window, to_right, to_left, reach):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _push(stack, size, window, beyond, limits):  # type: ignore[no-untyped-def]
-    """Put a window on the stack unless it is empty, leads out of the mesh, or is of no use."""
+    """Push a window on the stack unless it is empty, leads out of the mesh, or is useless."""
     to_right, to_left, reach = limits
     if beyond < 0 or window[5] * window[8] - window[6] * window[7] <= 0.0:
         return stack, size
@@ -167,7 +167,7 @@ def _push(stack, size, window, beyond, limits):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _meet(far, seen, n_seen, vertex, distance):  # type: ignore[no-untyped-def]
-    """Note a line to a vertex."""
+    """Record a line to a vertex."""
     if far[vertex] == np.inf:
         seen[n_seen] = vertex
         n_seen += 1
@@ -177,7 +177,7 @@ def _meet(far, seen, n_seen, vertex, distance):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _first_window(faces, corner, window):  # type: ignore[no-untyped-def]
-    """Lay a triangle out with the source at the origin and its next corner on the axis; the last lies to the left."""
+    """Lay out a triangle with the source at the origin, its next corner on the axis and its last corner to the left."""
     corners, _, _, _, edge = faces
     t, k = corner // 3, corner % 3
     one, two = edge[t, (k + 2) % 3], edge[t, (k + 1) % 3]
@@ -191,18 +191,19 @@ def _first_window(faces, corner, window):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-def]
-    """The straight lines from each source, laid out over the triangles they cross, to all vertices they meet.
+    """Find the straight lines from each source to all visible vertices, across the triangles unfolded into a plane.
 
-    Triangles are unfolded into the plane of the source, edge by edge. A window is what can be seen of an edge; a
-    vertex within it is met, and parts it in two.
+    Triangles are unfolded into the plane of the source, edge by edge. A window is the visible part of an edge; a
+    vertex within it is reached by a straight line and splits the window in two.
 
     Parameters
     ----------
     faces : tuple of int32, int32, float64, float64, float64, each (n_triangles, 3)
-        Vertices; the corner `3 * triangle + k` beyond the edge opposite to corner k, -1 at the border; where corner k
-        stands along that edge (0: at its first end) and how high above it, in lengths of the edge; its length.
+        Vertices; the corner `3 * triangle + k` beyond the edge opposite corner k, -1 at the border; the position of
+        corner k along that edge (0 at its first end) and its height above it, both in units of the edge length; the
+        edge length.
     around : tuple of int64 (n_vertices + 1,), int32 (n_corners,)
-        The corners at each vertex.
+        Corners at each vertex.
     sources : int32 (n_sources,)
     reach : float
 
@@ -211,14 +212,15 @@ def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-de
     starts : int64 (n_sources + 1,)
     met : int32 (n_lines,)
     lengths : float64 (n_lines,)
-        The shortest line where several meet a vertex; in no order within a source.
+        Length of the shortest line if several reach a vertex; lines of one source are unordered.
     """
     corners, beyond, along, high, _ = faces
     first, at = around
     far, seen = np.full(first.size - 1, np.inf), np.empty(first.size - 1, np.int32)
     starts = np.zeros(sources.size + 1, np.int64)
     met, lengths = np.empty(64 * sources.size, np.int32), np.empty(64 * sources.size)
-    # a window: its right end's vertex and place, its left end's place, the rays to the right and left, what is beyond
+    # A window holds its right end's vertex and position, its left end's position, the rays to both ends, and the
+    # corner beyond.
     stack, window, now = np.empty((256, 10)), np.empty(9), np.empty(10)
     total = 0
     for s in range(sources.size):

@@ -1,9 +1,9 @@
 """Discs on the cortex: the vertices within a distance of each vertex, measured along the surface.
 
-Two ways to measure. "dijkstra" goes along edges: quick, and too long by what zigzags cost (some 10 % on fsaverage5).
-"geodesic" goes straight across triangles and is exact for the mesh: a shortest path over triangles is straight but
-for bends at vertices (Mitchell, Mount & Papadimitriou 1987, doi:10.1137/0216045), so that Dijkstra's algorithm over
-all straight lines between vertices finds it.
+There are two distance metrics. "dijkstra" follows edges: it is fast, but zigzag paths make it too long (by some 10 %
+on fsaverage5). "geodesic" crosses triangles in straight lines and is exact for the mesh: a shortest path over
+triangles is straight except at vertices (Mitchell, Mount & Papadimitriou 1987, doi:10.1137/0216045), so Dijkstra's
+algorithm over all straight lines between vertices finds it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from brainmap.rsa.surface.meshes import Mesh, edge_lengths, mesh_edges
 Floats = NDArray[np.float64]
 Metric = Literal["dijkstra", "geodesic"]
 METRICS = ("dijkstra", "geodesic")
-_CHUNK = 512  # centers a task
+_CHUNK = 512  # centers per task
 _Graph = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
 
 
 @dataclass(frozen=True, eq=False)
 class Discs:
-    """The disc around every usable vertex, made of usable vertices only.
+    """Hold the disc around every usable vertex; members are usable vertices only.
 
     Attributes
     ----------
     n_voxels : int
-        Vertices that can be used, as spheres have voxels; numbered in the order given, each the center of a disc.
+        Number of usable vertices, which correspond to the voxels of spheres. They are numbered in the given order, and
+        each is the center of a disc.
     starts : ndarray (n_voxels + 1,)
-        Where the members of each disc begin in `members`.
+        Start of each disc's members in `members`.
     members : ndarray of int32 (n_members,)
-        Numbers of usable vertices, the nearest first: the center itself.
+        Numbers of usable vertices, the nearest first, beginning with the center.
     distances : ndarray (n_members,) [mm]
-        From the center.
+        Distances of the members from the center.
     """
 
     starts: NDArray[np.int64]
@@ -52,20 +53,20 @@ class Discs:
 
     @property
     def n_voxels(self) -> int:
-        """How many there are."""
+        """Number of usable vertices."""
         return len(self.starts) - 1
 
     @cached_property
     def n_most(self) -> int:
-        """Vertices of the largest disc."""
+        """Number of vertices of the largest disc."""
         return int(self.sizes().max(initial=0))
 
     def sizes(self) -> NDArray[np.int32]:
-        """Vertices of each disc."""
+        """Return the number of vertices of each disc."""
         return np.diff(self.starts).astype(np.int32)
 
     def patches(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Members `(stop - start, n_most)` of the discs start .. stop - 1; -1 where there is none."""
+        """Return the members `(stop - start, n_most)` of discs start .. stop - 1, padded with -1."""
         sizes = np.diff(self.starts[start : stop + 1])
         table = np.full((len(sizes), self.n_most), -1, dtype=np.int32)
         table[np.arange(self.n_most) < sizes[:, None]] = self.members[self.starts[start] : self.starts[stop]]
@@ -81,24 +82,25 @@ def discs_on(
     vertices: NDArray[np.integer] | None = None,
     threads: int | None = None,
 ) -> Discs:
-    """The disc around every vertex that can be used.
+    """Find the disc around every usable vertex.
 
-    A disc never reaches the other hemisphere. A path may lead through a vertex that cannot be used (the medial wall,
-    one without data), as the cortex goes on there; no disc holds such a vertex.
+    A disc never reaches the other hemisphere. A path may pass through an unusable vertex (on the medial wall, or
+    without data), because the cortex continues there, but no disc contains such a vertex.
 
     Parameters
     ----------
     mesh : Mesh
     radius_mm : float [mm]
-        Vertices at `<=` this distance.
+        Vertices at a distance `<=` this radius belong to a disc.
     n_vertices : int
-        In place of a radius: the nearest so many, the center among them; of equal distances the smaller number.
+        Number of vertices per disc, in place of a radius: the center and its nearest vertices; at equal distance the
+        smaller vertex number comes first.
     metric : {"dijkstra", "geodesic"}
-        Along edges, or straight across triangles.
+        Measure distance along edges, or straight across triangles.
     vertices : ndarray of int, optional
-        Those that can be used, in the order in which discs are numbered; all by default.
+        Usable vertices, in the order in which discs are numbered; by default all vertices.
     threads : int, optional
-        Default: the cores this process may use.
+        Number of threads; by default the cores that this process may use.
 
     Returns
     -------
@@ -107,8 +109,9 @@ def discs_on(
     Raises
     ------
     InputError
-        Both or none of radius and number, a radius below the mean edge, more vertices than a hemisphere has, an edge
-        of three triangles (geodesic), an unknown metric, fewer than one thread.
+        If both or none of radius and number are given, the radius is below the mean edge length, a hemisphere has too
+        few vertices, an edge belongs to three triangles (geodesic), the metric is unknown, or there is less than one
+        thread.
 
     Examples
     --------
@@ -132,7 +135,7 @@ def discs_on(
         return _in_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, n_threads, what)
 
     if metric == "geodesic":
-        # no straight way is longer than the one along edges: these say how far to look
+        # no straight path is longer than the path along edges, so these distances bound the search
         reach = radius if n_vertices is None else float(around(graph, "reach of discs")[2].max(initial=0.0))
         graph = _sight_graph(mesh, reach, n_threads)
     return Discs(*around(graph, "discs"))
@@ -158,7 +161,7 @@ def _check_size(mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | No
 def _in_chunks(
     work: Callable[[NDArray[np.int32]], Any], centers: NDArray[np.int32], threads: int, what: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats]:
-    """Rows of members and distances of all centers, a run of them at a time on a pool of threads."""
+    """Compute members and distances for all centers, in chunks on a pool of threads."""
     runs = [centers[k : k + _CHUNK] for k in range(0, len(centers), _CHUNK)]
 
     def counted() -> Iterator[Any]:
@@ -175,7 +178,7 @@ def _in_chunks(
 
 
 def _edge_graph(mesh: Mesh) -> _Graph:
-    """The edges of each vertex, the shortest first."""
+    """Build the graph of edges at each vertex, the shortest first."""
     edges, length = mesh_edges(mesh), edge_lengths(mesh)
     source, target, lengths = np.concatenate([edges[:, 0], edges[:, 1]]), edges[:, ::-1].T.ravel(), np.tile(length, 2)
     order = np.lexsort((lengths, source))
@@ -184,11 +187,11 @@ def _edge_graph(mesh: Mesh) -> _Graph:
 
 
 def _sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
-    """The straight lines from each vertex to the others that lie no farther than `reach`, the shortest first."""
+    """Build the graph of straight lines from each vertex to the vertices within `reach`, the shortest first."""
     n = len(mesh.points)
     corners = np.asarray(mesh.triangles, np.int32)
-    corners = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]  # a triangle that names a vertex twice
-    ends = np.stack([np.roll(corners, -1, axis=1), np.roll(corners, -2, axis=1)], axis=2)  # of the edge opposite
+    corners = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]  # drops triangles that name a vertex twice
+    ends = np.stack([np.roll(corners, -1, axis=1), np.roll(corners, -2, axis=1)], axis=2)  # of the opposite edges
     one, two = mesh.points[ends[..., 0]], mesh.points[ends[..., 1]]
     across, up = two - one, mesh.points[corners] - one
     power = (across**2).sum(axis=2)
@@ -208,7 +211,7 @@ def _sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
 
 
 def _beyond(mesh: Mesh, ends: NDArray[np.int32], power: Floats) -> NDArray[np.int32]:
-    """The corner beyond the edge opposite to each corner, -1 where there is none."""
+    """Find the corner beyond the edge opposite each corner, -1 if there is none."""
     low, high = ends.min(axis=2).ravel().astype(np.int64), ends.max(axis=2).ravel()
     key = low * len(mesh.points) + high
     order = np.argsort(key, kind="stable")
@@ -223,5 +226,5 @@ def _beyond(mesh: Mesh, ends: NDArray[np.int32], power: Floats) -> NDArray[np.in
     beyond = np.full(key.size, -1, np.int32)
     first, second = order[:-1][same], order[1:][same]
     beyond[first], beyond[second] = second, first
-    beyond[(power == 0).ravel()] = -1  # an edge without length has no other side
+    beyond[(power == 0).ravel()] = -1  # an edge of length zero has no other side
     return beyond.reshape(-1, 3)

@@ -19,23 +19,23 @@ from brainmap.rsa.surface.data import HEMISPHERES, MESHES
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 _SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
-_POINTS, _TRIANGLES = 1008, 1009  # GIFTI's intents
+_POINTS, _TRIANGLES = 1008, 1009  # GIFTI intents
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """The triangles of one or both hemispheres; no edge joins the two.
+    """Hold the triangles of one or both hemispheres; no edge connects the two.
 
     Attributes
     ----------
     points : ndarray (n_vertices, 3) [mm]
-        The left hemisphere first.
+        Coordinates of the vertices, the left hemisphere first.
     triangles : ndarray of int (n_triangles, 3)
-        Rows of `points`.
+        Row indices into `points`.
     sizes : tuple of int
-        Vertices of the left and of the right hemisphere; one of them may be 0.
+        Numbers of vertices of the left and the right hemisphere; one of them may be 0.
     name : str
-        Where it came from.
+        Source of the mesh.
 
     Examples
     --------
@@ -51,11 +51,11 @@ class Mesh:
 
     @property
     def spacing(self) -> float:
-        """Mean length of an edge [mm]."""
+        """Mean edge length [mm]."""
         return float(edge_lengths(self).mean()) if len(self.triangles) else float("nan")
 
     def side(self, side: str) -> Mesh:
-        """One hemisphere alone."""
+        """Return one hemisphere alone."""
         left, right = self.sizes
         first = one_of(side, HEMISPHERES, "hemisphere") == "left"
         points = self.points[:left] if first else self.points[left:]
@@ -72,14 +72,14 @@ MeshLike = Mesh | str | Path | Mapping[str, str | Path]
 
 
 def load_mesh(mesh: MeshLike) -> Mesh:
-    """Read the mesh of a cortex, or take one that nilearn brings along.
+    """Load the mesh of a cortex from files, or one that nilearn provides.
 
     Parameters
     ----------
     mesh : "fsaverage5", "fsaverage", name with `{hemi}`, path, or mapping of side to path
-        fsaverage's is halfway between white matter and pial surface. Files are GIFTI (`.surf.gii`, in mm) or
-        FreeSurfer's (`lh.pial`); sides are L and R, lh and rh, or left and right. One path without `{hemi}` is a
-        hemisphere that the file names.
+        "fsaverage5" and "fsaverage" are surfaces halfway between white matter and pial surface. Files are GIFTI
+        (`.surf.gii`, in mm) or FreeSurfer's (`lh.pial`); sides are L and R, lh and rh, or left and right. One path
+        without `{hemi}` is a single hemisphere, which the file itself must name.
 
     Returns
     -------
@@ -88,8 +88,8 @@ def load_mesh(mesh: MeshLike) -> Mesh:
     Raises
     ------
     InputError
-        No such file, a damaged one, values in place of a mesh, triangles of vertices that are not there, a left mesh
-        given as right, an unknown name.
+        If a file does not exist, is damaged or holds values in place of a mesh; if triangles name missing vertices; if
+        a left mesh is given as right; or if the name is unknown.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def load_mesh(mesh: MeshLike) -> Mesh:
 
 
 def joined(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh:
-    """One mesh of the points and triangles of "left", "right" or both."""
+    """Join the points and triangles of "left", "right" or both into one mesh."""
     left, right = (parts.get(side, (np.empty((0, 3)), np.empty((0, 3), int))) for side in HEMISPHERES)
     for points, triangles in (left, right):
         _check(np.asarray(points), np.asarray(triangles), name)
@@ -142,7 +142,7 @@ def _check(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
 
 
 def _fsaverage(name: str) -> Mesh:
-    """Halfway between white matter and pial surface, where a map of the cortex lies."""
+    """Load the surface halfway between white matter and pial surface."""
     from nilearn.datasets import load_fsaverage
 
     meshes = load_fsaverage(name)
@@ -155,7 +155,7 @@ def _fsaverage(name: str) -> Mesh:
 
 
 def _read(file: Path) -> tuple[Floats, Integers, str]:
-    """Points, triangles, and the side that the file says it is."""
+    """Read points, triangles, and the side that the file names."""
     existing_file(file, "mesh")
     try:
         if not file.name.endswith((".gii", ".gii.gz")):
@@ -171,18 +171,18 @@ def _read(file: Path) -> tuple[Floats, Integers, str]:
         return np.asarray(arrays[_POINTS].data, float), np.asarray(arrays[_TRIANGLES].data), side
     except InputError:
         raise
-    except Exception as error:  # nibabel and expat raise what they meet: KeyError, ValueError, zlib.error, ...
+    except Exception as error:  # nibabel and expat raise many types of error: KeyError, ValueError, zlib.error, ...
         said_so = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file}: no mesh that can be read ({said_so}); wanted .surf.gii or FreeSurfer's") from None
 
 
 def mesh_edges(mesh: Mesh) -> Integers:
-    """The edges of a mesh, each once.
+    """List the edges of a mesh, each once.
 
     Returns
     -------
     ndarray (n_edges, 2)
-        Pairs of vertices, the smaller one first, in order: neighbors for clusters and discs alike.
+        Pairs of neighboring vertices for clusters and discs, sorted, with the smaller number first.
 
     Examples
     --------
@@ -191,13 +191,13 @@ def mesh_edges(mesh: Mesh) -> Integers:
     """
     triangles = np.asarray(mesh.triangles, np.int64)
     pairs = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]  # a triangle that names a vertex twice
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]  # drops triangles that name a vertex twice
     n = max(len(mesh.points), 1)
     keys = np.unique(pairs[:, 0] * n + pairs[:, 1])
     return np.stack([keys // n, keys % n], axis=1)
 
 
 def edge_lengths(mesh: Mesh) -> Floats:
-    """The length of each row of `mesh_edges` [mm]."""
+    """Compute the length of each row of `mesh_edges` [mm]."""
     edges = mesh_edges(mesh)
     return np.asarray(np.linalg.norm(mesh.points[edges[:, 0]] - mesh.points[edges[:, 1]], axis=1))

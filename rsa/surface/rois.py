@@ -1,4 +1,4 @@
-"""Regions on the cortical surface: labels of GIFTI files."""
+"""Load regions on the cortical surface from labels in GIFTI files."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ def load_surface_rois(
     hemispheres: Literal["separate", "pooled"] = "separate",
     minimum_vertices: int = 10,
 ) -> Rois:
-    """Read regions from label files (`aparc_hemi-{hemi}.label.gii`), or from labels that were projected.
+    """Load regions from label files (`aparc_hemi-{hemi}.label.gii`), or from projected labels.
 
     Returns
     -------
     Rois
-        `left-<name>` and `right-<name>` unless the names tell the side (`<name>` where pooled); `labels`
-        `(n_vertices,)` with the left hemisphere first. Unknown, the medial wall and vertices of -1 are left out.
+        Regions named `left-<name>` and `right-<name>`, unless the names give the side (`<name>` if pooled). `labels`
+        has shape `(n_vertices,)` with the left hemisphere first. The label Unknown, the medial wall and vertices of -1
+        are left out.
 
     Raises
     ------
     InputError
-        More than one map, values that are no labels, a region with too few vertices, an unknown name.
+        If there is more than one map, values are not labels, a region has too few vertices, or a name is unknown.
     """
     one_of(hemispheres, ("separate", "pooled"), "hemispheres")
     data = as_surface(labels)
     values = data.values
     if values.shape[1] != 1:
         raise InputError(f"{data.name}: {values.shape[1]} maps, wanted one map of labels")
-    flat = np.where(values[:, 0] == -1, 0, values[:, 0])  # FreeSurfer's vertices without a label
+    flat = np.where(values[:, 0] == -1, 0, values[:, 0])  # FreeSurfer's value for vertices without a label
     if not (np.isfinite(flat) & (flat == np.round(flat)) & (flat >= 0)).all():
         raise InputError(f"{data.name}: values that are no whole numbers from 0; wanted labels (.label.gii)")
     names_of, numbers = [], np.zeros(len(flat), np.int32)

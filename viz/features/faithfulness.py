@@ -54,8 +54,8 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
 
     Raises
     ------
-    If there are no curves, too many methods to distinguish, or scores of different kinds in one panel.
-        No curves, too many methods to tell apart, or scores of different kinds in one panel.
+    InputError
+        If there are no curves, too many methods to distinguish, or scores of different kinds in one panel.
     """
     listed = [
         (name, one)
