@@ -1,1 +1,1 @@
-"""How alike two RDMs are: measures, ranks, noise ceilings, partial correlations and fitted models."""
+"""Compare RDMs: similarity measures, ranks, noise ceilings, partial correlations and fitted models."""

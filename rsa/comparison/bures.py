@@ -1,7 +1,7 @@
-"""Bures similarity: how far two configurations of points agree after the best rotation of one onto the other.
+"""Compute the Bures similarity, the agreement of two configurations of points after the best rotation.
 
-The matrix of inner products about the centroid, G = X X', holds all of a geometry; tr((G^1/2 H G^1/2)^1/2) is the sum
-of singular values of X'Y, which is what the best rotation of X onto Y leaves of tr(X'Y) (Procrustes).
+The matrix of inner products about the centroid, G = X X', determines a geometry. For G = X X' and H = Y Y',
+tr((G^1/2 H G^1/2)^1/2) is the sum of the singular values of X'Y, the largest tr(X'Y) over rotations (Procrustes).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from brainmap.errors import BrainmapWarning, InputError
 
 Floats = NDArray[np.float64]
 
-# Negative eigenvalues that are rounding, against the largest one.
+# Negative eigenvalues below this share of the largest one count as rounding errors.
 _ROUNDING = 1e-10
 
 
 def bures(models: Floats, data: Floats) -> Floats:
-    """Similarity of condensed RDMs of squared distances: `(n_models, n_data)`, between 0 and 1.
+    """Compute the Bures similarity of condensed RDMs of squared distances, `(n_models, n_data)`, between 0 and 1.
 
-    RDMs that no points have (crossnobis, ranks: their inner products have negative eigenvalues) are replaced by the
-    nearest that points have, which a `BrainmapWarning` counts. NaN for an RDM without any distance.
+    For G and H the matrices of inner products about the centroid, it is tr((G^1/2 H G^1/2)^1/2) / sqrt(tr G tr H).
+    RDMs that are not Euclidean (crossnobis and ranks may have inner products with negative eigenvalues) are replaced by
+    the nearest Euclidean ones, which a `BrainmapWarning` counts. An RDM whose distances are all 0 gives NaN.
 
     Examples
     --------
@@ -50,7 +51,7 @@ def bures(models: Floats, data: Floats) -> Floats:
 
 
 def sizes(vectors: Floats) -> Floats:
-    """The trace of each RDM's inner products about the centroid: its mean dissimilarity, half and times n - 1."""
+    """Compute the trace of each RDM's inner products about the centroid: the sum of dissimilarities over n_items."""
     return np.asarray(vectors.sum(axis=1, keepdims=True) / _n_items(vectors))
 
 
@@ -60,7 +61,7 @@ def _n_items(vectors: Floats) -> int:
 
 
 def _configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Points `(n_rdms, n_items, n_items)` with these squared distances, and which RDMs had to be brought there."""
+    """Compute points `(n_rdms, n_items, n_items)` with these squared distances, and flag non-Euclidean RDMs."""
     n = _n_items(vectors)
     if n * (n - 1) // 2 != vectors.shape[1]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Noise ceilings: how well any model could do, given how much participants agree."""
+"""Compute noise ceilings, the range of scores that the best model can reach given the noise of the participants."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ CEILING_COLUMNS = {
 
 
 APPROXIMATE = ("tau-a", "tau-b", "bures")
-"""Measures whose best pool is no mean."""
+"""Measures for which the mean RDM is not the best predictor, so that the upper ceiling is approximate."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseCeiling:
-    """The band in which the true model would score.
+    """Hold the lower and upper noise ceiling, between which the score of the true model is expected.
 
     Attributes
     ----------
     lower, upper : float
-        Means over participants of: each one against the pooled others; each one against the pool of all.
+        Mean similarity over participants of each participant's RDM to the pooled RDM of the others (lower) or of all
+        (upper).
     measure : str
-        The measure both are in, the same as the score's.
+        The measure of both, which must be that of the scores.
     lower_per_participant, upper_per_participant : array (n_participants,)
     approximate : bool
-        True for tau-a, tau-b and bures: averaged ranks (geometries) are near, and not at, the best pool for them, so
-        `upper` may be too low.
+        True for tau-a, tau-b and bures: the averaged ranks (geometries) are close to the best predictor but not equal
+        to it, so `upper` may be too low.
     """
 
     lower: float
@@ -59,14 +60,14 @@ class NoiseCeiling:
 def noise_ceiling(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> NoiseCeiling:
-    """The noise ceiling of the RDMs of several participants, on the full data.
+    """Compute the noise ceiling of the RDMs of several participants.
 
     Parameters
     ----------
     data_rdms : rsatoolbox RDMs
-        One RDM a participant (of one ROI).
+        One RDM per participant (of one ROI).
     measure : str
-        As in `brainmap.rsa.compare_rdms`: take the one the scores are in.
+        As in `brainmap.rsa.compare_rdms`; use the measure of the scores.
     sigma_k : array, optional
         Covariance of the patterns for the whitened measures.
 
@@ -77,13 +78,13 @@ def noise_ceiling(
     Raises
     ------
     InputError
-        Fewer than two participants, fewer than three items, or RDMs of several ROIs at once.
+        There are fewer than two participants, fewer than three items, or RDMs of several ROIs.
 
     Notes
     -----
-    RDMs are pooled on the measure's own scale: unit length for cosine, z-scores for pearson, ranks for spearman, rho-a
-    and tau, whitened length for the whitened measures, one size of the geometry for bures. Pairs that a participant
-    lacks are pooled over the others.
+    RDMs are averaged on the scale of the measure: at unit length for cosine, as z-scores for pearson, as ranks for
+    spearman, rho-a and tau, at unit whitened length for the whitened measures, and with unit trace of the inner
+    products for bures. Pairs that a participant lacks are averaged over the others.
 
     References
     ----------
@@ -115,7 +116,7 @@ def noise_ceiling_of_vectors(
     measure: Measure | str = "rho-a",
     sigma_k: NDArray[np.floating] | None = None,
 ) -> NoiseCeiling:
-    """`noise_ceiling` of condensed vectors `(n_participants, n_pairs)`.
+    """Compute the `noise_ceiling` of condensed vectors `(n_participants, n_pairs)`.
 
     Examples
     --------
@@ -131,7 +132,7 @@ def noise_ceiling_of_vectors(
     pooled, others = pools(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "bures", BrainmapWarning)  # the RDMs were counted a line above
+        warnings.filterwarnings("ignore", "bures", BrainmapWarning)  # the RDMs were already counted above
         lower = np.array(
             [
                 compare_vectors(pool, one, measure=measure, sigma_k=sigma_k)[0, 0]
@@ -151,7 +152,7 @@ def noise_ceiling_of_vectors(
 def noise_ceilings(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
-    """A noise ceiling an ROI, as a table: roi, lower, upper, n (participants), approximate."""
+    """Compute a table with the noise ceiling of each ROI: roi, lower, upper, n (participants), approximate."""
     check_items(data_rdms, "noise_ceilings")
     names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)
@@ -166,19 +167,19 @@ def noise_ceilings(
 
 
 def pools(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None = None) -> tuple[Floats, Floats]:
-    """The mean `(n_pairs,)` of all RDMs on the scale of the measure, and for each RDM the mean of the others."""
+    """Average all RDMs on the scale of the measure, `(n_pairs,)`, and for each RDM the others."""
     own = _on_scale(x, measure, sigma_k)
     weight = (~np.isnan(own)).astype(np.float64)
     own = np.nan_to_num(own)
     total, count = own.sum(axis=0), weight.sum(axis=0)
     whole, others = _ratio(total, count), _ratio(total - own, count - weight)
-    if measure in RANKED:  # means of ranks that are equal must stay so, in whatever order they were added
+    if measure in RANKED:  # equal means of ranks must stay equal in spite of rounding
         whole, others = whole.round(9), others.round(9)
     return whole, others
 
 
 def _on_scale(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None) -> Floats:
-    """Each RDM on the scale where averaging is fair; one that lacks pairs others have is scaled to weigh as theirs."""
+    """Bring each RDM to the scale of the measure; RDMs with missing pairs are scaled to have the same weight."""
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
     known = (~np.isnan(x)).any(axis=0).mean()
     result = np.full(x.shape, np.nan)
@@ -195,5 +196,5 @@ def _ratio(total: Floats, count: Floats) -> Floats:
 
 
 def _mean(values: Floats) -> float:
-    """The mean of the participants whose score is defined (`compare_vectors` has counted the others)."""
+    """Average the defined scores; `compare_vectors` has counted the undefined ones."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -1,6 +1,6 @@
-"""Models with parameters: the best of a family of RDMs, a weighted sum of them, a point between two neighbors.
+"""Fit and score models with parameters: the best RDM of a family, a weighted sum, or an interpolation of neighbors.
 
-Parameters are always fit to participants and items other than those on which the model is scored.
+Parameters are fit to other participants and items than those on which the model is scored.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelScores:
-    """Cross-validated scores of families of RDMs, and what was fit.
+    """Hold the cross-validated scores of families of RDMs, and the fitted weights.
 
     Attributes
     ----------
     scores : DataFrame
-        A row a model, ROI and participant: model, kind, roi, participant, score (mean over folds of items).
+        One row per model, ROI and participant: model, kind, roi, participant, score (mean over folds of items).
     weights : DataFrame
-        A row a model, ROI and RDM of its family: model, kind, roi, rdm, weight (mean over folds; they sum to 1, for
-        RDMs scaled to one root mean square), chosen (share of folds in which it is not 0).
+        One row per model, ROI and RDM of its family: model, kind, roi, rdm, weight (mean over folds; the weights sum to
+        1, for RDMs scaled to the same root mean square), chosen (share of folds in which the weight is not 0).
     """
 
     scores: pd.DataFrame
@@ -52,37 +52,39 @@ def fit_weights(
     kind: Kind = "weighted",
     measure: Measure | str = "cosine",
 ) -> Floats:
-    """Weights of a family's RDMs under which it scores best on the data.
+    """Fit the weights of a family of RDMs that maximize its score on the data.
 
     Parameters
     ----------
     models : array (n_rdms, n_pairs)
-        The family; for interpolated models in an order that means something (layers by depth).
+        The family; for interpolated models in a meaningful order (layers by depth).
     data : array (n_participants, n_pairs)
-        Pairs that are NaN in any model are left out; pairs that are NaN in data for that participant alone.
+        Pairs that are NaN in any model are left out; pairs that are NaN in the data are left out for that participant.
     kind : {"fixed", "selected", "weighted", "interpolated"}
-        fixed: the only RDM. selected: the one with the highest mean score. weighted: a sum with weights that are not
-        negative. interpolated: a point between two RDMs that follow each other.
+        "fixed": the only RDM. "selected": the RDM with the highest mean score. "weighted": a sum with non-negative
+        weights. "interpolated": a weighted sum of two consecutive RDMs.
     measure : str
-        As in `brainmap.rsa.compare_rdms`. Rank measures have no gradient: weights are then fit to the mean ranks
-        of data, by their correlation; for bures to the mean of data at one size, by their cosine.
+        As in `brainmap.rsa.compare_rdms`. Rank measures have no gradient; for these, weights maximize the correlation
+        with the mean ranks of the data. For bures they maximize the cosine with the mean of the data scaled to the same
+        trace of the inner products.
 
     Returns
     -------
     array (n_rdms,)
-        Not negative, with sum 1.
+        Non-negative weights with sum 1.
 
     Raises
     ------
     InputError
-        Unknown kind, a fixed model of more than one RDM, an interpolated one of fewer than two, other pairs, a model
-        RDM without variance.
+        The kind is unknown, a fixed model has more than one RDM or an interpolated one fewer than two, the numbers of
+        pairs differ, or a model RDM has no variance.
 
     Notes
     -----
-    The mean cosine (correlation) of one prediction with several data RDMs is its cosine with their mean at unit
-    length, and the non-negative sum nearest to that mean has the largest one: the fit is exact, by non-negative least
-    squares. Where every RDM of the family scores below 0 that sum is empty and the best single RDM is the optimum.
+    The mean cosine (correlation) of one prediction with several data RDMs is proportional to its cosine with the mean
+    of the unit-length data RDMs. The non-negative least-squares fit to that mean maximizes this cosine, so the solution
+    is exact. If all RDMs of the family score below 0, all weights of that fit are 0, and the best single RDM is the
+    optimum.
 
     References
     ----------
@@ -107,7 +109,7 @@ def fit_weights(
     if kind == "fixed":
         return np.ones(1)
     if kind == "selected":
-        with warnings.catch_warnings():  # a participant without a score has no say in the choice
+        with warnings.catch_warnings():  # participants without a score are ignored in the choice
             warnings.simplefilter("ignore", BrainmapWarning)
             scores = compare_vectors(models, data, measure=measure)
         scores = scores[:, np.isfinite(scores).any(axis=0)]
@@ -137,27 +139,29 @@ def score_models(
     by: Literal["condition", "stimulus"] | None = None,
     rng: np.random.Generator,
 ) -> ModelScores:
-    """Score families of RDMs, fit and scored on different participants and different items.
+    """Score families of RDMs that are fit and scored on different participants and different items.
 
     Parameters
     ----------
     models : mapping name -> rsatoolbox RDMs
-        A family each, such as the layers of a network.
+        One family of RDMs per model, such as the layers of a network.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant and ROI (RDM descriptors `participant`, `roi`).
+        One RDM per participant and ROI (RDM descriptors `participant`, `roi`).
     kind : {"fixed", "selected", "weighted", "interpolated"}
-        See `fit_weights`. Score fixed models here, too, when they are compared with the others: the folds are the same
-        for a generator of the same seed.
+        See `fit_weights`. Fixed models that are compared with others should be scored here, too; generators of the same
+        seed give the same folds.
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     item_folds : int
-        Parts of the items, each scored by a model that was fit to the pairs among all others; 1 does not part them.
+        Number of folds of the items; each fold is scored by a model that was fit to the pairs among all other items. 1
+        means no split.
     participant_folds : int, optional
-        Parts of the participants; default each alone. 1 does not part them.
+        Number of folds of the participants; the default is leave-one-out, and 1 means no split.
     by : {"condition", "stimulus"}, optional
-        What is parted; default conditions, where the RDMs know them, so that no word is scored on its own tokens.
+        The units that are split; by default conditions, if the RDMs have them, so that all tokens of a word are in the
+        same fold.
     rng : numpy Generator
-        Of the folds.
+        Draws the folds.
 
     Returns
     -------
@@ -166,7 +170,8 @@ def score_models(
     Raises
     ------
     InputError
-        Other items or levels, folds of fewer than three items, more folds than participants, nothing held out.
+        The items or levels differ, a fold has fewer than three items, there are more folds than participants, or
+        nothing is held out.
 
     References
     ----------
@@ -224,7 +229,7 @@ def _crossed(
     kind: Kind,
     measure: Measure,
 ) -> tuple[Floats, Floats]:
-    """Scores `(n_participants,)` of a family, and its weights in each fold `(n_folds, n_rdms)`."""
+    """Compute cross-validated scores `(n_participants,)` of a family, and its weights per fold `(n_folds, n_rdms)`."""
     scores, weights = np.full((len(items), len(data)), np.nan), []
     alone = len(set(part.tolist())) == 1
     for k, (train, test) in enumerate(items):
@@ -232,7 +237,7 @@ def _crossed(
             tested = part == fold
             trained = tested if alone else ~tested
             fitted = fit_weights(family[:, train], data[np.ix_(trained, train)], kind=kind, measure=measure)
-            # as in fit_weights, weights are of RDMs with one root mean square over the pairs they were fit to
+            # as in fit_weights, the weights belong to RDMs with unit root mean square over the training pairs
             prediction = (fitted / root_mean_square(family[:, train])) @ family[:, test]
             scores[k, tested] = compare_vectors(prediction, data[np.ix_(tested, test)], measure=measure)[0]
             weights.append(fitted)
@@ -244,7 +249,7 @@ def _crossed(
 def _item_folds(
     rdms: RDMs, folds: int, by: str | None, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """For each fold the pairs among the other items, and the pairs within the fold."""
+    """Return for each fold the pairs among the other items, and the pairs within the fold."""
     known = [level for level, label in LABEL_OF.items() if label in rdms.pattern_descriptors] or ["stimulus"]
     by = one_of(by, known, "by") if by is not None else "condition" if "condition" in known else "stimulus"
     every = np.arange(rdms.n_cond * (rdms.n_cond - 1) // 2)
@@ -276,7 +281,7 @@ def _participant_folds(people: list[str], folds: int | None, rng: np.random.Gene
 
 
 def check_family(n_rdms: int, kind: Kind) -> None:
-    """Refuse a family of another size than its kind takes.
+    """Refuse a family with a number of RDMs that does not fit its kind.
 
     Raises
     ------
@@ -289,7 +294,7 @@ def check_family(n_rdms: int, kind: Kind) -> None:
 
 
 def _names(rdms: RDMs) -> list[str]:
-    """What the RDMs of a family are called."""
+    """Return the names of the RDMs of a family."""
     for key in ("name", "layer"):
         if key in rdms.rdm_descriptors:
             return [str(name) for name in rdms.rdm_descriptors[key]]
@@ -297,13 +302,13 @@ def _names(rdms: RDMs) -> list[str]:
 
 
 def root_mean_square(models: Floats) -> Floats:
-    """Root mean square of each RDM over its pairs."""
+    """Compute the root mean square of each RDM over its pairs."""
     size = np.sqrt(np.nanmean(models**2, axis=1))
     return np.asarray(np.where(size > 0, size, 1.0))
 
 
 def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Floats, Floats]:
-    """Models `(n_rdms, n)` and the pooled data `(n,)` as vectors whose cosine is what is maximized."""
+    """Return models `(n_rdms, n)` and pooled data `(n,)` as vectors whose cosine is maximized."""
     pooled = pools(data, measure)[0]
     use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
     if use.sum() < 2:
@@ -321,10 +326,10 @@ def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Float
 
 
 def _best_in_cone(x: Floats, y: Floats) -> Floats:
-    """The weights, not negative, of rows of x whose sum has the largest cosine with y."""
+    """Find the non-negative weights of the rows of x whose sum has the largest cosine with y."""
     from scipy.optimize import nnls
 
-    # the same inner products in few dimensions: pairs may be many
+    # QR gives vectors of few dimensions with the same inner products, since there may be many pairs
     small: Floats = np.asarray(np.linalg.qr(np.column_stack([x.T, y]), mode="r"))
     weights = np.asarray(nnls(small[:, :-1], small[:, -1])[0])
     if weights.any():

@@ -1,6 +1,6 @@
-"""Kendall's tau of many rankings against many, after Knight (1966, doi:10.1080/01621459.1966.10480879).
+"""Compute Kendall's tau between many pairs of rankings (Knight 1966, doi:10.1080/01621459.1966.10480879).
 
-Discordant pairs are the inversions a merge sort undoes, so one comparison costs n log n and not n squared.
+The number of discordant pairs is the number of inversions that merge sort counts, so one comparison costs O(n log n).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ Floats = NDArray[np.float64]
 
 
 def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
-    """tau-a or tau-b of each row of `models` with each row of `data`: `(n_models, n_data)`.
+    """Compute tau-a or tau-b of each row of `models` with each row of `data`, `(n_models, n_data)`.
 
-    tau-b of a constant row is NaN; tau-a of one is 0.
+    With C concordant and D discordant pairs, tau-a = (C - D) / n_pairs and
+    tau-b = (C - D) / sqrt((n_pairs - ties_x) (n_pairs - ties_y)). tau-b of a constant row is NaN, and tau-a is 0.
     """
     x, y = _ordered(models), _ordered(data)
     order = np.argsort(x, axis=1, kind="stable")
@@ -33,7 +34,7 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
 
 
 def _ordered(rows: Floats) -> NDArray[np.int64]:
-    """Twice the ranks, ties averaged: integers in the order of the values, equal for equal ones."""
+    """Compute twice the tie-averaged ranks, which are integers."""
     return np.rint(2 * rank_rows(rows)).astype(np.int64)
 
 
@@ -46,7 +47,7 @@ def _tied_pairs(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count(
     x: NDArray[np.int64], y: NDArray[np.int64], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # pragma: no cover - compiled
-    """Discordant pairs and pairs tied in both, for each row of x with each row of y."""
+    """Count discordant pairs and pairs tied in both rows, for each row of x with each row of y."""
     n = x.shape[1]
     discordant = np.zeros((len(x), len(y)), dtype=np.int64)
     tied_both = np.zeros((len(x), len(y)), dtype=np.int64)
@@ -56,7 +57,7 @@ def _count(
             for k in range(n):
                 a[k] = y[j, order[i, k]]
             start = 0
-            while start < n:  # within a tie of x the order of y is free: sorted, it adds no inversion
+            while start < n:  # within a tie of x, y is sorted so that it adds no inversion
                 stop = start + 1
                 while stop < n and x[i, order[i, stop]] == x[i, order[i, start]]:
                     stop += 1
@@ -73,7 +74,7 @@ def _count(
 
 @njit(cache=True, nogil=True)
 def _sort(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cover - compiled
-    """Merge-sort `a` with the buffer `b`, and count the inversions undone."""
+    """Sort `a` by merge sort with the buffer `b`, and count the inversions."""
     n, count, width = len(a), 0, 1
     while width < n:
         for left in range(0, n, 2 * width):

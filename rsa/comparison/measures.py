@@ -1,7 +1,7 @@
 """Compare RDMs: many models with many data RDMs in one call, aligned by label.
 
-Each measure first brings every vector of dissimilarities to a scale of its own (ranks, unit length, whitened)
-and is one matrix product after that; only Kendall's tau counts pairs instead, and bures rotates geometries.
+Each measure first transforms every vector of dissimilarities (to ranks, unit length or whitened) and then computes one
+matrix product. The exceptions are Kendall's tau, which counts pairs, and bures, which rotates geometries.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses
 LARGEST_COVARIANCE = 8000
-"""Pairs above which their full covariance (half a gigabyte here) is refused."""
-_SINGULAR = 1e-12  # smallest eigenvalue of a covariance against its largest
+"""Largest number of pairs for which the full covariance is computed (half a gigabyte)."""
+_SINGULAR = 1e-12  # a covariance is singular if its smallest eigenvalue is below this share of the largest
 
 
 def compare_rdms(
@@ -48,31 +48,31 @@ def compare_rdms(
     sigma_k: NDArray[np.floating] | None = None,
     descriptor: str | None = None,
 ) -> Floats:
-    """Similarity of each model RDM with each data RDM.
+    """Compute the similarity of each model RDM to each data RDM.
 
     Parameters
     ----------
     model_rdms, data_rdms : rsatoolbox RDMs
-        Of the same level and over the same items, in any order: items are matched by label. RDMs of rsatoolbox need
-        no level: see `descriptor`.
+        RDMs of the same level and over the same items, in any order; items are matched by label. RDMs made by
+        rsatoolbox need no level; their items may be matched by `descriptor`.
     measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"}
-        For models with ties (categories) take rho-a or tau-a: spearman favors them. "corr" means pearson. bures is for
-        squared distances: the part of two geometries that the best rotation brings together, from 0 to 1.
+        Use rho-a or tau-a for models with ties (categories), since spearman favors these. "corr" means pearson. bures
+        is for squared distances: it is the agreement of two geometries after the best rotation, from 0 to 1.
     sigma_k : array (n_items,) or (n_items, n_items), optional
-        Covariance of the patterns for the whitened measures, items as in `data_rdms`; identity if left out. What all
-        items share does not matter: it may be singular along their mean, as after demeaning, and along nothing else.
+        Covariance of the patterns for the whitened measures, with items as in `data_rdms`; the default is the identity.
+        It may be singular along the mean of all items, as after demeaning, but along no other direction.
 
     Returns
     -------
     array (n_models, n_data)
-        A pair of items that is NaN is left out for that model and data RDM alone, and the rest ranked anew.
-        NaN where a measure is not defined (an RDM without variance), which a `BrainmapWarning` counts.
+        Pairs of items that are NaN are left out for that model and data RDM only, before ranks are computed. The result
+        is NaN where a measure is not defined (an RDM has no variance), which a `BrainmapWarning` counts.
 
     Raises
     ------
     InputError
-        RDMs of different levels or items (which ones), fewer than three items, infinite dissimilarities, an unknown
-        measure, a covariance that does not fit or is singular, bures where single pairs are missing.
+        The RDMs differ in level or items, there are fewer than three items, dissimilarities are infinite, the measure
+        is unknown, the covariance does not fit or is singular, or single pairs are missing for bures.
 
     References
     ----------
@@ -102,7 +102,7 @@ def compare_vectors(
     measure: Measure | str = "rho-a",
     sigma_k: NDArray[np.floating] | None = None,
 ) -> Floats:
-    """`compare_rdms` on condensed vectors `(n_models, n_pairs)`, `(n_data, n_pairs)` in one order of pairs.
+    """Compare condensed vectors `(n_models, n_pairs)` and `(n_data, n_pairs)` with the same order of pairs.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def compare_vectors(
 
 
 def measure_named(measure: str) -> Measure:
-    """The measure of that name or alias.
+    """Return the measure with that name or alias.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def measure_named(measure: str) -> Measure:
 
 
 def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
-    """The rows that share each set of present pairs, and that set."""
+    """Yield the rows that have the same present pairs, and the mask of these pairs."""
     present = ~np.isnan(vectors)
     groups: dict[bytes, list[int]] = {}
     for k, pairs in enumerate(np.packbits(present, axis=1)):
@@ -164,10 +164,10 @@ def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.b
 
 
 def scaled(vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
-    """Vectors without missing pairs on the scale of the measure, where averaging them is fair.
+    """Transform vectors without missing pairs to the scale of the measure, on which they can be averaged.
 
-    Ranks are centered, other vectors have unit length (whitened length for whitened measures, unit size of the
-    geometry for bures); `use` says which pairs of the full RDM the vectors hold.
+    Ranks are centered, other vectors are scaled to unit length (whitened length for whitened measures, unit trace of
+    the inner products for bures). `use` is a mask of the pairs of the full RDM that the vectors hold.
     """
     if measure in RANKED:
         ranks = rank_rows(vectors)
@@ -218,25 +218,25 @@ def _compare(
 
 
 def _length(x: Floats) -> Floats:
-    """Of each row; NaN for none."""
+    """Compute the length of each row; NaN where it is 0."""
     length = np.sqrt(np.einsum("ij,ij->i", x, x))
     return np.where(length > 0, length, np.nan)
 
 
 def _centered(x: Floats) -> Floats:
-    """Less the mean; what rounding leaves of a constant is 0."""
+    """Subtract the mean of each row; rows that are constant up to rounding become 0."""
     result: Floats = x - x.mean(axis=1, keepdims=True)
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
 
 
 def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
-    """Vectors whose plain inner product is the inner product under the inverse covariance of dissimilarities.
+    """Whiten vectors, so that their dot product is the inner product under the inverse covariance of dissimilarities.
 
-    The covariance of the dissimilarities is V = (C S C')**2 elementwise, C the contrasts of pairs and S the
-    covariance of patterns. x' V^-1 x is the least squared length of L^-1 M L^-T (S = L L') over symmetric M
-    that have these dissimilarities, reached by projecting L^-1 (-D/2) L^-T off L^-1 1: a matrix of
-    n_pairs x n_pairs is never needed.
+    The covariance of the dissimilarities is V = (C S C')**2 elementwise, with C the contrasts of pairs and S the
+    covariance of patterns. x' V^-1 x is the smallest squared norm of L^-1 M L^-T (S = L L') over all symmetric M
+    with these dissimilarities. The minimum is found by projecting L^-1 (-D/2) L^-T orthogonally to L^-1 1, so that no
+    matrix of n_pairs x n_pairs is needed.
     """
     n_items = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
     sigma = _covariance(sigma_k, n_items)
@@ -244,7 +244,7 @@ def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = N
     items = np.union1d(i[use], j[use])
     i, j = np.searchsorted(items, i[use]), np.searchsorted(items, j[use])
     sigma = _regular(sigma[np.ix_(items, items)])
-    if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing, not all pairs of some items
+    if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing rather than whole items
         return _whitened_by_covariance(vectors, i, j, sigma)
     root = np.linalg.inv(np.linalg.cholesky(sigma))
     along = root.sum(axis=1)
@@ -283,7 +283,7 @@ def _covariance(sigma_k: Floats | None, n_items: int) -> Floats:
 
 
 def _regular(sigma: Floats) -> Floats:
-    """The covariance with more of what all items share, which no dissimilarity sees: singular only if they are."""
+    """Add variance that all items share, which does not affect dissimilarities, to make the covariance invertible."""
     sigma = sigma + np.trace(sigma) / len(sigma)
     values = np.linalg.eigvalsh(sigma)
     if not values[0] > _SINGULAR * values[-1]:

@@ -1,8 +1,9 @@
-"""Partial and semi-partial comparison: what a model RDM shares with the brain beyond what control RDMs explain.
+"""Compute partial and semi-partial similarities of model and data RDMs, controlling for other RDMs.
 
-Model and data are each regressed on columns made of the controls, and what is left of them is correlated. Ranks need
-splines there: a rank is no linear function of another one's, so that a straight line leaves what both share with the
-control, and a partial rank correlation or a partial tau of model and data that share nothing else is not 0.
+Model and data are each regressed on columns computed from the controls, and the residuals are correlated. Ranks need
+splines: the rank of one variable is not a linear function of the rank of another, so that a linear regression leaves a
+part that both share with the control, and a partial rank correlation or partial tau is not 0 even if model and data
+share nothing else.
 """
 
 from __future__ import annotations
@@ -45,46 +46,47 @@ def compare_rdms_partial(
     measure: Measure | str = "rho-a",
     kind: Kind = "partial",
 ) -> Floats:
-    """Similarity of each model RDM with each data RDM after the control RDMs are removed.
+    """Compute the similarity of each model RDM to each data RDM after the control RDMs are regressed out.
 
     Parameters
     ----------
     model_rdms, data_rdms, control_rdms : rsatoolbox RDMs
-        Of the same level and over the same items, in any order. All controls are removed at once. Controls with an RDM
-        descriptor `participant` are removed from that participant's data (and from models where they meet these) alone;
-        those whose participant is "" from everybody's.
+        RDMs of the same level and over the same items, in any order. All controls are removed together. Controls with
+        an RDM descriptor `participant` are removed only from that participant's data (and from the models in
+        comparisons with these data); controls whose participant is "" are removed for all participants.
     measure : {"rho-a", "spearman", "pearson"}
         rho-a and spearman are the same here, a spline partial correlation: ranks of model and data are regressed on a
         cubic spline of the ranks of one control (6 columns), or on the values of two controls and the products of their
-        splines (18 columns), and what is left is correlated. Ranks of three or more controls are refused: values are
-        taken instead of ranks, regressed on the sum of a spline of each control (5 columns each, and one), which a
-        `BrainmapWarning` says. pearson removes straight lines from values, whatever the number of controls.
+        splines (18 columns), and the residuals are correlated. With three or more controls, values replace the ranks
+        and are regressed on a sum of splines of the controls (5 columns each, plus a constant), and a `BrainmapWarning`
+        is issued. pearson regresses values linearly on any number of controls.
     kind : {"partial", "semi-partial"}
-        partial: controls are removed from model and data. semi-partial: from the model only; its square (pearson)
-        is the explained variance that is the model's alone.
+        "partial": controls are removed from model and data. "semi-partial": controls are removed from the model only;
+        the square (for pearson) is the variance that only the model explains.
 
     Returns
     -------
     array (n_models, n_data)
-        Pairs that are NaN in a control are left out everywhere, pairs that are NaN in a model or data RDM for that
-        comparison. NaN where controls leave nothing of a model or data RDM, or where it lacks so many pairs that too
-        few are left, which a `BrainmapWarning` counts.
+        Pairs that are NaN in a control are left out everywhere; pairs that are NaN in a model or data RDM are left out
+        for that comparison. The result is NaN where the residuals are 0 or too few pairs are left, which a
+        `BrainmapWarning` counts.
 
     Raises
     ------
     InputError
-        RDMs of other levels or items, a control without variance, fewer than 12 items or than ten pairs a column of a
-        spline, as many straight lines as pairs, a measure without a partial form, data of a participant without
-        controls.
+        The RDMs differ in level or items, a control has no variance, there are fewer than 12 items or fewer than ten
+        pairs per column of a spline regression, a linear regression has as many columns as pairs, the measure has no
+        partial form, or a participant of the data has no controls.
 
     Notes
     -----
-    Splines take what a control explains along any smooth curve; a sum of splines takes no interaction of the controls,
-    and straight lines take no curve: where model and data both follow a control in a curve (a root, a saturation), part
-    of it stays and a linear partial correlation is not 0. In simulations where model and data share nothing but the
-    control, splines gave .03 to .08 false positives at 12 to 48 items and straight lines up to 1.00. A partial tau is
-    refused, as it is not 0 there even for normal variables (Korn 1984); a cosine, as what the controls leave of two
-    RDMs that are positive on average still points in one direction.
+    Splines remove any smooth relation to a control. A sum of splines does not remove interactions of the controls, and
+    a linear regression does not remove nonlinear relations: where model and data both depend on a control nonlinearly
+    (a root, a saturation), a part remains, and a linear partial correlation is not 0. In simulations where model and
+    data share only the control, the rate of false positives was .03 to .08 with splines at 12 to 48 items, and up to
+    1.00 with a linear regression. A partial tau is refused because it is not 0 in this case even for normal variables
+    (Korn 1984), and a partial cosine because the residuals of two RDMs with positive means still have a positive
+    cosine.
 
     References
     ----------
@@ -106,12 +108,14 @@ def compare_rdms_partial(
 
 
 def aligned_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
-    """Controls in the data's order of items: `(n_controls, n_pairs)`, or `(n_data, n_controls, n_pairs)`, each its own.
+    """Align controls with the items of the data.
+
+    The result is `(n_controls, n_pairs)`, or `(n_data, n_controls, n_pairs)` if each data RDM has its own controls.
 
     Raises
     ------
     InputError
-        Controls of participants, and data that do not say whose they are, or that are of somebody who lacks controls.
+        The controls belong to participants, but the data have no participants, or a participant without controls.
     """
     vectors = aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
     if "participant" not in control_rdms.rdm_descriptors:
@@ -142,9 +146,9 @@ def compare_vectors_partial(
     measure: Measure | str = "rho-a",
     kind: Kind = "partial",
 ) -> Floats:
-    """`compare_rdms_partial` on condensed vectors `(n, n_pairs)` in one order of pairs.
+    """Compute partial similarities of condensed vectors `(n, n_pairs)` with the same order of pairs.
 
-    Controls `(n_data, n_controls, n_pairs)` are each data RDM's own.
+    Controls may be common, `(n_controls, n_pairs)`, or separate for each data RDM, `(n_data, n_controls, n_pairs)`.
 
     Examples
     --------
@@ -186,11 +190,12 @@ def compare_vectors_partial(
 
 
 def partial_measure(measure: str) -> Measure:
-    """The measure of that name, if it has a partial form whose null is 0.
+    """Return the measure with that name, if it has a partial form that is 0 under the null hypothesis.
 
     Raises
     ------
     InputError
+        The measure has no such form.
 
     Examples
     --------
@@ -207,7 +212,7 @@ def partial_measure(measure: str) -> Measure:
 
 
 def told_of_switch(measure: Measure, n_controls: int) -> str:
-    """What is said where ranks are asked for and there are too many controls for them."""
+    """Return the message for rank measures with too many controls for a regression of ranks."""
     return (
         f"partial comparison: {n_controls} controls are too many for ranks ({measure} takes two at most); values are "
         "correlated (Pearson) after the sum of a spline of each control is removed, interactions of controls stay"
@@ -217,7 +222,7 @@ def told_of_switch(measure: Measure, n_controls: int) -> str:
 def _all_partial(
     models: Floats, data: Floats, controls: Floats, form: Form, kind: Kind
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Every model with every data RDM, by the pairs that both and the controls have, and where these are enough."""
+    """Compare every model with every data RDM over their common pairs, and flag where these are enough."""
     there = ~np.isnan(controls).any(axis=0)
     result = np.full((len(models), len(data)), np.nan)
     enough = np.zeros(result.shape, dtype=bool)
@@ -236,7 +241,7 @@ def _all_partial(
 
 
 def _removed(controls: Floats, use: NDArray[np.bool_], form: Form) -> Floats | None:
-    """The columns of the regression over some pairs; None where these are too few for them."""
+    """Return the columns of the regression over some pairs; None if there are too few pairs."""
     if use.sum() <= len(controls) + 1:
         return None
     columns = columns_of(controls[:, use], form)
@@ -244,7 +249,7 @@ def _removed(controls: Floats, use: NDArray[np.bool_], form: Form) -> Floats | N
 
 
 def _n_items(use: NDArray[np.bool_]) -> int:
-    """Items that some pairs hold, where all pairs are those of an RDM; else items that would make as many."""
+    """Count the items of the used pairs; if the pairs are not those of an RDM, derive it from their number."""
     n = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
     if n * (n - 1) // 2 != len(use):
         return int((1 + np.sqrt(1 + 8 * use.sum())) / 2)
@@ -253,18 +258,18 @@ def _n_items(use: NDArray[np.bool_]) -> int:
 
 
 def rest_of(rows: Floats, removed: Floats | None) -> Floats:
-    """What the columns (the mean, without any) leave of rows, of unit length; NaN where that is nothing."""
+    """Compute unit-length residuals of rows on the columns (on the mean, without columns); NaN where they are 0."""
     x: Floats = rows - rows.mean(axis=1, keepdims=True)
     own = np.linalg.norm(x, axis=1)
     rest = x if removed is None else x - (x @ removed) @ removed.T
     length = np.linalg.norm(rest, axis=1)
-    # what rounding leaves of a constant, or of an RDM that the controls explain whole, is not a rest
+    # rounding errors of a constant RDM, or of one that the controls explain completely, count as 0
     there = (own > 1e-13 * np.linalg.norm(rows, axis=1)) & (length > 1e-5 * own)
     return np.asarray(rest / np.where(there, length, np.nan)[:, None])
 
 
 def _too_few(data: Floats, controls: Floats, measure: Measure) -> str:
-    """Why the controls can be removed from no RDM, and the way out."""
+    """Return the message for controls that cannot be removed from any RDM."""
     n_controls = controls.shape[-2]
     form, each = form_of(measure, n_controls), ~np.isnan(data)
     each = each & ~np.isnan(controls).any(axis=-2)
@@ -281,15 +286,15 @@ def _too_few(data: Floats, controls: Floats, measure: Measure) -> str:
 
 
 def rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, list[Floats | None]]:
-    """What controls leave of each RDM `(n_data, n_pairs)`, of unit length, and the columns of each one's regression.
+    """Compute unit-length residuals of each RDM `(n_data, n_pairs)` on the controls, and return the regression columns.
 
-    Controls `(n_controls, n_pairs)` are everybody's, `(n_data, n_controls, n_pairs)` each data RDM's own. An RDM is NaN
-    where its pairs are missing, and its columns are over the others.
+    Controls are common, `(n_controls, n_pairs)`, or separate for each data RDM, `(n_data, n_controls, n_pairs)`. The
+    residuals of missing pairs are NaN, and the columns cover the other pairs.
 
     Raises
     ------
     InputError
-        Pairs too few for the controls in every RDM.
+        All RDMs have too few pairs for the controls.
     """
     form = form_of(measure, controls.shape[-2])
     result: Floats = np.full(data.shape, np.nan)
@@ -308,25 +313,25 @@ def rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, lis
 
 
 def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | str = "rho-a") -> pd.DataFrame:
-    """The noise ceiling of a partial comparison: what controls leave of each participant against the others' mean.
+    """Compute the noise ceiling of a partial comparison, from the residuals of the participants' RDMs.
 
     Returns
     -------
     DataFrame
-        roi, lower, upper, n (participants), approximate: as `brainmap.rsa.noise_ceilings`. The upper bound is
-        approximate: no model needs to leave exactly the mean of what the participants' RDMs leave.
+        The columns are roi, lower, upper, n (participants) and approximate, as in `brainmap.rsa.noise_ceilings`. The
+        upper bound is approximate, since the mean of the residuals need not be the residual of any model.
 
     Raises
     ------
     InputError
-        Fewer than two participants, or what `compare_rdms_partial` refuses.
+        There are fewer than two participants, or `compare_rdms_partial` refuses the RDMs.
 
     Notes
     -----
-    Controls are removed from each RDM as `compare_rdms_partial` does (ranks less their spline; each participant's own
-    controls, where these have an RDM descriptor `participant`), and what is left is brought to unit length and averaged
-    over all participants, or over the others. The mean is compared with each participant after that one's controls are
-    removed from it, as from a model; with the same controls for all that changes nothing.
+    Controls are removed from each RDM as in `compare_rdms_partial` (with each participant's own controls, if they have
+    an RDM descriptor `participant`). The residuals are scaled to unit length and averaged over all participants
+    (upper), or over the other participants (lower). Each participant's controls are also removed from the mean before
+    it is compared with that participant, as from a model; this changes nothing if the controls are common.
     """
     from brainmap.rsa.comparison.ceilings import pools
 
@@ -354,10 +359,10 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
 
 
 def _with_pool(rest: Floats, pool: Floats, removed: Floats | None) -> float:
-    """What controls leave of a participant's RDM with a pool of RDMs' rests, from which they are removed too."""
+    """Compare a participant's residual with a mean of residuals, from which the participant's controls are removed."""
     there = ~np.isnan(rest)
     if removed is None or not there.any():
         return np.nan
-    both = ~np.isnan(pool[there])  # pairs that no other participant has are in no pool
+    both = ~np.isnan(pool[there])  # pairs that no other participant has are missing from the pool
     again = np.linalg.qr(removed[both])[0]
     return float(rest_of(pool[None, there][:, both], again)[0] @ rest_of(rest[None, there][:, both], again)[0])

@@ -1,4 +1,4 @@
-"""Variance partitioning: how much of an RDM each set of models explains alone, and how much they share."""
+"""Partition the variance of RDMs into unique and common shares of sets of models."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Fit = Literal["ols", "nnls"]
 Validation = Literal["participants", "none"]
 Tested = Literal["only", "all"]
 MOST_SETS = 4
-"""Sets that one partition takes: 4 make 15 shares."""
+"""Largest number of sets of a partition; 4 sets give 15 shares."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Partition:
-    """What every union of sets explains of each data RDM, and the shares that these make.
+    """Hold the variance of each data RDM that every union of sets explains, and the unique and common shares.
 
     Attributes
     ----------
     sets : tuple of str
     subsets : tuple of tuples of str
-        All non-empty choices of sets, small ones first.
+        All non-empty subsets of the sets, sorted by size.
     r2 : array (n_subsets, n_data)
         Explained variance of a regression on all RDMs of those sets.
     shares : array (n_subsets, n_data)
-        Of one set: what only it explains. Of several: what exactly these have in common and no other explains.
-        A negative one means that the sets explain more together than the sum of each (suppression). The shares sum
-        to the `r2` of all sets.
+        For one set, the variance that only this set explains. For several sets, the variance that exactly these have in
+        common. A negative share means that the sets explain more together than the sum of each (suppression). The
+        shares sum to the `r2` of all sets.
     data : DataFrame
         Columns `roi` and `participant` of each data RDM.
     validation : {"participants", "none"}
@@ -58,7 +58,7 @@ class Partition:
 
     @property
     def names(self) -> list[str]:
-        """What each share is called: "a only", "a + b".
+        """Return the name of each share, such as "a only" or "a + b".
 
         Examples
         --------
@@ -70,9 +70,10 @@ class Partition:
         return [f"{one[0]} only" if len(one) == 1 < len(self.sets) else " + ".join(one) for one in self.subsets]
 
     def table(self) -> pd.DataFrame:
-        """A row for each share and data RDM: roi, participant, sets, share, r2 (of the union of those sets).
+        """Return a table with one row per share and data RDM.
 
-        Its last column, suppressed_by, is that of `suppression` in the region.
+        Columns are roi, participant, sets, share, r2 (of the union of those sets), and suppressed_by (see
+        `suppression`).
         """
         rows = pd.DataFrame(np.repeat(self.data.to_numpy(), len(self.subsets), axis=0), columns=self.data.columns)
         named = np.tile(np.array(self.names), len(self.data))
@@ -80,12 +81,12 @@ class Partition:
         return rows.assign(suppressed_by=self._flags(rows))
 
     def suppression(self) -> dict[tuple[str, str], str]:
-        """The "only" shares `(roi, name)` beside a negative common share of their set, and the names of the latter.
+        """Return the "only" shares `(roi, name)` whose set has negative common shares, and the names of the latter.
 
-        Such an "only" share is no proof that its set has anything to do with the data: where a and b share what the
-        data lack, b lets a regression take that off a, and "b only" is above 0 although b alone explains nothing. A
-        common share is negative where its mean over participants is more than two standard errors below 0 (of one
-        data RDM: below 0).
+        Such an "only" share does not show that its set is related to the data: if a and b share a component that the
+        data lack, a regression uses b to remove this component from a, and "b only" is above 0 although b alone
+        explains nothing. A common share counts as negative if its mean over participants is more than two standard
+        errors below 0 (for one data RDM: if it is below 0).
         """
         found: dict[tuple[str, str], list[str]] = {}
         for roi in dict.fromkeys(self.data["roi"]):
@@ -99,7 +100,7 @@ class Partition:
         return {key: ", ".join(names) for key, names in found.items()}
 
     def _flags(self, rows: pd.DataFrame) -> list[str]:
-        """`suppression` of rows with roi and sets, "none" where there is none."""
+        """Return the `suppression` of rows with roi and sets, or "none"."""
         flags = self.suppression()
         return [flags.get((str(roi), name), "none") for roi, name in zip(rows["roi"], rows["sets"], strict=True)]
 
@@ -112,33 +113,33 @@ def partition_variance(
     ranks: bool = False,
     validation: Validation = "participants",
 ) -> Partition:
-    """Part the variance of each data RDM among up to four sets of model RDMs.
+    """Partition the variance of each data RDM among up to four sets of model RDMs.
 
     Parameters
     ----------
     sets : mapping name -> rsatoolbox RDMs
-        The RDMs of a set (the layers of a network, acoustic models) enter its regressions together.
+        The RDMs of a set (the layers of a network, acoustic models) are predictors together.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant and ROI (RDM descriptors `participant`, `roi`), over the same items in any order.
+        One RDM per participant and ROI (RDM descriptors `participant`, `roi`), over the same items in any order.
     fit : {"ols", "nnls"}
-        Least squares, or with weights that are not negative.
+        Ordinary or non-negative least squares.
     ranks : bool
-        Take ranks of all dissimilarities first (as Spearman's correlation does).
+        Whether all dissimilarities are ranked first (as in Spearman's correlation).
     validation : {"participants", "none"}
-        participants: the weights are fit to the mean RDM of the other participants of that ROI, so that explained
-        variance is near or below 0 where there is nothing to explain, and may be tested. none: fit and score on
-        the same RDM; then it rises with every RDM of a set, by chance alone.
+        "participants": the weights are fit to the mean RDM of the other participants of that ROI, so that explained
+        variance is near or below 0 where there is nothing to explain, and may be tested. "none": the weights are fit
+        and scored on the same RDM; then explained variance increases by chance with every RDM of a set.
 
     Returns
     -------
     Partition
-        Pairs that are NaN in a model are left out everywhere, pairs that are NaN in a data RDM for that RDM alone.
+        Pairs that are NaN in a model are left out everywhere; pairs that are NaN in a data RDM only for that RDM.
 
     Raises
     ------
     InputError
-        No or more than four sets, other items or levels, an RDM without variance, as many models as pairs,
-        participants that are unknown or lack where they are wanted.
+        There are no sets or more than four, the items or levels differ, an RDM has no variance, there are as many
+        models as pairs, or participants are unknown or too few for the validation.
 
     Notes
     -----
@@ -175,7 +176,7 @@ def partition_variance(
     r2 = np.full((len(chosen), len(data)), np.nan)
     there = np.asarray(~np.isnan(models).any(axis=0))
     for k, (target, own) in enumerate(zip(targets, data, strict=True)):
-        # the mean of others is of z-scores (ranks already): it must keep its size, which is how much they agree
+        # the mean of the others' z-scores (or ranks) keeps its scale, which reflects how much they agree
         training = _reduced(models, target, there, ranks=ranks, scale=validation == "none")
         testing = _reduced(models, own, there, ranks=ranks, scale=True)
         if training is not None and testing is not None:
@@ -193,7 +194,7 @@ def partition_variance(
 
 
 def _described(rdms: RDMs) -> pd.DataFrame:
-    """The ROI and participant of each data RDM."""
+    """Return the ROI and participant of each data RDM."""
     found = rdms.rdm_descriptors
     numbers = [str(k) for k in range(1, rdms.n_rdm + 1)]
     rois = [str(roi) for roi in found.get("roi", ["all voxels"] * rdms.n_rdm)]
@@ -201,7 +202,7 @@ def _described(rdms: RDMs) -> pd.DataFrame:
 
 
 def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
-    """For each data RDM the mean z-scored RDM of the other participants of its ROI."""
+    """Compute for each data RDM the mean z-scored RDM of the other participants of its ROI."""
     twice = described.duplicated()
     if twice.any():
         raise InputError(
@@ -227,7 +228,7 @@ def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
 
 
 def _zscored(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
-    """Rows centered and of unit spread; a constant one is NaN."""
+    """Center rows and scale them to unit standard deviation; constant rows become NaN."""
     x = rank_rows(rows) if ranks else rows
     centered = x - x.mean(axis=1, keepdims=True)
     spread = np.sqrt((centered**2).mean(axis=1, keepdims=True))
@@ -236,9 +237,9 @@ def _zscored(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats
 
 
 def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks: bool, scale: bool) -> Floats | None:
-    """Models and target as few rows with the same inner products: a regression on them is the regression on pairs.
+    """Reduce models and target to few rows with the same inner products, for an equivalent but smaller regression.
 
-    None where the target is missing or without variance.
+    Return None if the target is missing or has no variance.
     """
     use = there & ~np.isnan(target)
     if use.sum() <= len(models) + 1:
@@ -257,12 +258,12 @@ def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks:
     y = _zscored(target[None, use], ranks=ranks and scale, scale=scale)
     if np.isnan(y).any():
         return None
-    # per pair, so that training and testing on different numbers of pairs stay on one scale
+    # scaled per pair, so that training and testing with different numbers of pairs have the same scale
     return np.asarray(np.linalg.qr(np.concatenate([x, y]).T / np.sqrt(use.sum()), mode="r"))
 
 
 def _explained(training: Floats, testing: Floats, columns: NDArray[np.intp], fit: Fit) -> float:
-    """Explained variance in testing of weights from training."""
+    """Compute the explained variance of the test data with weights from the training data."""
     from scipy.optimize import nnls
 
     x, y = training[:, columns], training[:, -1]
@@ -272,7 +273,10 @@ def _explained(training: Floats, testing: Floats, columns: NDArray[np.intp], fit
 
 
 def _shares(r2: Floats, chosen: Sequence[tuple[int, ...]], n_sets: int) -> Floats:
-    """Inclusion and exclusion over the explained variance of all unions."""
+    """Compute the shares by inclusion-exclusion over the explained variance of all unions.
+
+    The share of exactly the sets S is the sum over subsets T of S of (-1)^(|T| + 1) R(T and all sets outside S).
+    """
     of = {frozenset(one): row for one, row in zip(chosen, r2, strict=True)}
     of[frozenset()] = np.zeros(r2.shape[1])
     shares = np.zeros(r2.shape)

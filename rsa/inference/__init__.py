@@ -1,1 +1,1 @@
-"""Tests of scores: over participants, by bootstrap, and by exchanging sounds."""
+"""Test scores over participants, by bootstrap, and by permuting the stimuli."""

@@ -1,4 +1,4 @@
-"""The bootstrap over participants, conditions or both: how far scores would move in another study."""
+"""Bootstrap scores over participants, conditions or both, to estimate their variance over studies."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ Over = Literal["participants", "conditions", "both"]
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Scores of resampled participants and conditions, their variances, and t tests on these.
+    """Hold the scores of resampled participants and conditions, their variances, and t tests based on them.
 
     Attributes
     ----------
     models : tuple of str
     over : {"participants", "conditions", "both"}
-        To what the tests generalize: other participants, other conditions, or both at once.
+        The population to which the tests generalize: other participants, other conditions, or both.
     measure : str
     n_participants, n_conditions : int
     scores : array (n_models,)
-        Mean over participants on the data as they are.
+        Mean over participants of the original data.
     ceiling : array (2,)
-        Lower and upper noise ceiling on the data as they are.
+        Lower and upper noise ceiling of the original data.
     samples : array (n_kinds, n, n_models + 2)
-        Mean scores in each resample, lower and upper ceiling last. Kinds, with over="both", from the same draws:
-        over both, over participants alone, over conditions alone. NaN for resamples of fewer than three different
-        conditions.
+        Mean scores in each resample, with the lower and upper ceiling last. With over="both" there are three kinds from
+        the same draws: over both, over participants alone, over conditions alone. Resamples with fewer than three
+        different conditions are NaN.
     means : array (n_models + 2,)
-        Means of `samples`, which the tests are about, as in rsatoolbox.
+        Means of `samples`, which are tested as in rsatoolbox.
     variances : array (n_models,)
-        Of each model's score, corrected for the small number of participants and conditions.
+        Variance of each model's score, corrected for the small number of participants and conditions.
     difference_variances : array (n_models, n_models)
-        Of differences between models.
+        Variances of the differences between models.
     df : int
-        Degrees of freedom of the t tests: the smaller number of what was resampled, less one.
+        Degrees of freedom of the t tests: the smaller of the resampled numbers, minus one.
     """
 
     models: tuple[str, ...]
@@ -69,21 +69,22 @@ class Bootstrap:
 
     @property
     def evaluations(self) -> Floats:
-        """Each model's score in each resample `(n, n_models)`, over what `over` says."""
+        """Return each model's score in each resample `(n, n_models)`, of the kind that `over` names."""
         return self.samples[0, :, :-2]
 
     @property
     def noise_ceilings(self) -> Floats:
-        """Lower and upper noise ceiling of each resample `(n, 2)`; NaN with one participant."""
+        """Return the lower and upper noise ceiling of each resample `(n, 2)`; NaN with one participant."""
         return self.samples[0, :, -2:]
 
     def table(self, correction: Correction = "fdr") -> pd.DataFrame:
-        """A row a model: its score against 0 (one-sided).
+        """Test each model's score against 0 (one-sided), with one row per model.
 
-        Columns model, score (of the data as they are), mean (of the resamples), standard_error, ci_low and ci_high (of
-        the mean, 95 %), t, p, p_corrected; and below_ceiling (lower ceiling less score), which is not tested: the true
-        model may lie below the lower ceiling or above it (`brainmap.rsa.residual_structure` tests what a model lacks).
-        p of bures, which is above 0 for any two RDMs, is NaN.
+        Columns are model, score (of the original data), mean (of the resamples), standard_error, ci_low and ci_high
+        (95 % confidence interval of the mean), t, p, p_corrected, and below_ceiling (lower ceiling minus score). The
+        latter is not tested, since the true model may lie below the lower ceiling or above it;
+        `brainmap.rsa.residual_structure` tests whether a model lacks structure. p of bures is NaN, since bures is above
+        0 for any two RDMs.
         """
         from scipy.stats import t as students
 
@@ -108,7 +109,10 @@ class Bootstrap:
         )
 
     def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
-        """A row a pair of models: model, other, difference, standard_error, t, p (two-sided), p_corrected."""
+        """Test the difference of each pair of models (two-sided), with one row per pair.
+
+        Columns are model, other, difference, standard_error, t, p, p_corrected.
+        """
         a, b = np.triu_indices(len(self.models), 1)
         difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
         t, p = _t_test(difference, variance, self.df, two_sided=True)
@@ -139,17 +143,17 @@ def bootstrap(
     Parameters
     ----------
     model_rdms : rsatoolbox RDMs
-        One RDM a model, named by the RDM descriptor layer (with network where layers repeat) or name.
+        One RDM per model, named by the RDM descriptor layer (with network where layers repeat) or name.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant, of one ROI; conditions are matched by label. Where items are stimuli of which several
-        share a condition, conditions are drawn with all of their stimuli.
+        One RDM per participant, of one ROI; conditions are matched by label. Where several stimuli share a condition,
+        conditions are drawn with all of their stimuli.
     over : {"both", "participants", "conditions"}
-        What is drawn anew with replacement, and so to what the result generalizes.
+        The units that are drawn with replacement, to which the result generalizes.
     n : int
-        Resamples.
+        Number of resamples.
     measure : str
-        As in `brainmap.rsa.compare_rdms`; bures over participants alone. Pearson, cosine, spearman and rho-a are fast;
-        the others, and RDMs that lack different pairs, take as long as a comparison a resample.
+        As in `brainmap.rsa.compare_rdms`; bures is allowed over participants only. Pearson, cosine, spearman and rho-a
+        are fast. The others, and RDMs with different missing pairs, need a full comparison per resample.
     rng : numpy Generator
 
     Returns
@@ -159,18 +163,18 @@ def bootstrap(
     Raises
     ------
     InputError
-        Fewer than two participants where they are resampled, fewer than four conditions where they are (three
-        leave nothing to draw), RDMs of several ROIs or of different items, an RDM without variance, n below 2.
+        Fewer than two participants or fewer than four conditions are to be resampled (three conditions leave only one
+        valid resample), RDMs belong to several ROIs or have different items, an RDM has no variance, or n is below 2.
 
     Notes
     -----
-    Pairs of a condition with its own copy are left out, as their dissimilarity of 0 would be no finding; so are all
-    pairs between the stimuli of two copies of one condition. A participant drawn twice is never pooled against itself,
-    and the ceilings average over the different participants
-    drawn. Resamples in which a model or RDM is constant score 0, as in rsatoolbox, and a `BrainmapWarning`
-    counts them. With over="both" the variance is n/(n-1) Vs + k/(k-1) Vc - nk/((n-1)(k-1)) (Vb - Vs - Vc) for n
-    participants and k conditions and the variances over participants, conditions and both, at least the first and
-    the second term and at most Vb.
+    Pairs of a condition with its own copy are left out, as their dissimilarity of 0 is trivial; so are all pairs
+    between the stimuli of two copies of a condition. A participant drawn twice is never pooled against itself, and the
+    ceilings average over the different participants drawn. Resamples in which a model or RDM is constant score 0, as in
+    rsatoolbox, and a `BrainmapWarning` counts them. With over="both" the variance is
+    n/(n-1) Vs + k/(k-1) Vc - nk/((n-1)(k-1)) (Vb - Vs - Vc) for n participants and k conditions, where Vs, Vc and Vb
+    are the variances over participants, conditions and both. It is limited to at least the first and the second term
+    and at most Vb.
 
     References
     ----------
@@ -212,7 +216,7 @@ def bootstrap(
 def draws_of(
     n_participants: int, units: Draw, *, over: Over, n: int, rng: np.random.Generator
 ) -> dict[str, Draw | None]:
-    """The participants and conditions of every resample; None for what is not resampled."""
+    """Draw the participants and conditions of every resample; None for what is not resampled."""
     sizes = {"participants": n_participants, "conditions": int(units.max()) + 1}
     return {
         what: rng.integers(0, size, size=(n, size)) if over in (what, "both") else None for what, size in sizes.items()
@@ -229,10 +233,10 @@ def bootstrap_of_draws(
     names: tuple[str, ...] | None = None,
     units: Draw | None = None,
 ) -> Bootstrap:
-    """`bootstrap` of condensed vectors `(n_models, n_pairs)`, `(n_participants, n_pairs)` and given draws.
+    """Bootstrap condensed vectors `(n_models, n_pairs)` and `(n_participants, n_pairs)` with given draws.
 
     `participants` `(n, n_participants)` and `conditions` `(n, n_conditions)` hold the indices drawn in each
-    resample; leave one out to resample the other alone. `units` `(n_items,)` holds the condition of each item, where
+    resample; leave one out to resample only the other. `units` `(n_items,)` holds the condition of each item, where
     conditions have several items.
 
     Examples
@@ -277,7 +281,7 @@ def bootstrap_of_samples(
     sizes: tuple[int, int],
     names: tuple[str, ...],
 ) -> Bootstrap:
-    """What resampled scores say, as `resample` gives them, of `sizes` participants and conditions."""
+    """Build a `Bootstrap` from the resampled scores of `resample`, for `sizes` participants and conditions."""
     used = np.asarray(np.isfinite(samples[0, :, :-2]).all(axis=1))
     if used.sum() < 2:
         raise InputError(
@@ -310,7 +314,7 @@ def bootstrap_of_samples(
 
 
 def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
-    """Aligned vectors of RDMs that can be resampled."""
+    """Check that RDMs can be resampled, and return their aligned vectors."""
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
@@ -338,10 +342,11 @@ def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floa
 
 
 def covariances(samples: Floats) -> Floats:
-    """Covariances `(n_kinds, n_columns, n_columns)` over resamples of `(n_kinds, n, n_repeats, n_columns)`.
+    """Compute covariances `(n_kinds, n_columns, n_columns)` over resamples of `(n_kinds, n, n_repeats, n_columns)`.
 
-    The mean over `n_repeats` foldings of a resample still varies with the foldings. From the variances of one folding
-    and of the mean of several follows that of the mean of all there are (Schütt et al. 2023).
+    The mean over r = `n_repeats` foldings of a resample still varies with the foldings. The covariance V of the mean
+    of r foldings and the covariance V1 of a single folding give that of the mean over infinitely many foldings,
+    (r V - V1) / (r - 1) (Schütt et al. 2023).
     """
     n_repeats = samples.shape[2]
 
@@ -357,7 +362,7 @@ def covariances(samples: Floats) -> Floats:
 
 
 def variances_of(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Variances of models and of differences of models, corrected."""
+    """Compute the corrected variances of models and of differences between models."""
     own = np.einsum("kii->ki", covariance)
     differences = own[:, :, None] + own[:, None, :] - 2 * covariance
     correct: Callable[[Floats], Floats] = _corrected_twofold(*sizes) if len(sizes) == 2 else _corrected_once(*sizes)
@@ -369,7 +374,7 @@ def _corrected_once(n: int) -> Callable[[Floats], Floats]:
 
 
 def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
-    """The variance over participants and conditions from the three bootstraps; both alone counts noise twice."""
+    """Combine the variances of the three bootstraps, since the bootstrap over both alone counts noise twice."""
 
     def correct(variances: Floats) -> Floats:
         both, people, items = variances
@@ -383,6 +388,6 @@ def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
 def _t_test(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:
     from scipy.stats import t
 
-    # a variance of 0 or less is no evidence, unless of no difference
+    # with a variance of 0 or less t is NaN, except that a difference of exactly 0 has t = 0
     value = np.where(difference == 0, 0.0, difference / np.sqrt(np.where(variance > 0, variance, np.nan)))
     return value, np.asarray(2 * t.sf(np.abs(value), df) if two_sided else t.sf(value, df))

@@ -1,4 +1,4 @@
-"""The bootstrap of models that are fit, in every resample to other participants and conditions than they score."""
+"""Bootstrap fitted models, with cross-validation over participants and conditions within every resample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fold:
-    """Who and what a model is fit to, and scored on: indices of participants and of conditions."""
+    """Hold the indices of the participants and conditions on which a model is fit and scored."""
 
     train_people: Draw
     test_people: Draw
@@ -50,47 +50,46 @@ def bootstrap_models(
     repeats: int = 2,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Resample participants, conditions or both, and cross-validate families of RDMs in every resample.
+    """Resample participants, conditions or both, and cross-validate families of RDMs within every resample.
 
     Parameters
     ----------
     models : mapping name -> rsatoolbox RDMs
-        A family each, such as the layers of a network; a fixed model is a family of one.
+        One family of RDMs per model, such as the layers of a network; a fixed model is a family of one.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant, of one ROI. Where items are stimuli that know their condition, conditions are drawn and
-        parted with all their stimuli, so that no word is scored on its own tokens.
+        One RDM per participant, of one ROI. Where items are stimuli with a condition, conditions are drawn and split
+        with all their stimuli, so that no model is fit and scored on tokens of the same word.
     kind : {"weighted", "selected", "interpolated", "fixed"}, or a mapping name -> such a word
         As in `brainmap.rsa.fit_weights`.
     over, n, measure
         As in `brainmap.rsa.bootstrap`.
     condition_folds, participant_folds : int
-        Into how many parts the conditions and participants of a resample are parted; 1 does not part them. Each pair of
-        parts is scored by models that were fit to all other conditions and participants.
+        Number of folds of the conditions and of the participants of a resample; 1 means no split. Each combination of
+        folds is scored by models that were fit to all other conditions and participants.
     repeats : int
-        Random foldings of each resample. Of two or more the variance is corrected for what the choice of folds adds,
-        as if there were all of them.
+        Number of random foldings of each resample. With two or more, the variance is corrected for the variation that
+        the choice of folds adds.
     rng : numpy Generator
 
     Returns
     -------
     Bootstrap
-        Its `evaluations` are means over folds and repeats, and its ceilings cross-validated, too: a part of the
-        participants against the others (lower) and all (upper) pooled, on the part of the conditions.
+        Its `evaluations` are means over folds and repeats. Its ceilings are cross-validated, too: on the conditions of
+        a fold, its participants are compared with the pooled others (lower) and with all pooled (upper).
 
     Raises
     ------
     InputError
-        What `brainmap.rsa.bootstrap` refuses; nothing held out from a model that is fit; too few participants or
-        conditions for the folds; bures.
+        `brainmap.rsa.bootstrap` refuses the data, a model is fit without held-out data, there are too few participants
+        or conditions for the folds, or the measure is bures.
 
     Notes
     -----
-    Copies of a participant or condition are always in the same part. A resample needs `participant_folds` different
-    participants and three different conditions a part, or it does not count. With participants not parted the lower
-    ceiling is leave-one-out. An RDM of a family that is constant over the pairs it would be fit to gets no weight
-    there; a prediction that is constant scores 0. Every fold costs a fit: 1000 resamples of a few families take
-    minutes. With few resamples the corrected variance may come out negative: its p is NaN, and a `BrainmapWarning` says
-    so.
+    Copies of a participant or condition are always in the same fold. Resamples with fewer than `participant_folds`
+    different participants or fewer than three different conditions per fold do not count. If participants are not
+    split, the lower ceiling is leave-one-out. An RDM that is constant over the pairs of the training data has weight 0;
+    a constant prediction scores 0. Every fold needs a fit: 1000 resamples of a few families take minutes. With few
+    resamples the corrected variance may be negative; then p is NaN, and a `BrainmapWarning` is issued.
 
     References
     ----------
@@ -162,10 +161,10 @@ def crossvalidated_of_draws(
     repeats: int,
     least: tuple[int, int],
 ) -> Bootstrap:
-    """`bootstrap_models` of condensed vectors, given draws, and the folds that `folding` makes of each resample.
+    """Bootstrap fitted models on condensed vectors, with given draws and with the folds that `folding` returns.
 
-    `members` holds the items of each condition; `least` says how many different participants and conditions a resample
-    needs.
+    `members` holds the items of each condition; `least` holds the numbers of different participants and conditions
+    that a resample needs.
     """
     everyone, everything = np.arange(len(data)), np.arange(len(members))
     twofold = participants is not None and conditions is not None
@@ -228,7 +227,7 @@ def crossvalidated_of_draws(
 def random_folds(
     people: Draw, conditions: Draw, n_people: int, n_conditions: int, rng: np.random.Generator
 ) -> list[Fold]:
-    """Each part of the participants with each part of the conditions, which are parted anew for each of the former.
+    """Combine each fold of the participants with each fold of the conditions, split anew for each participant fold.
 
     Examples
     --------
@@ -251,7 +250,7 @@ def random_folds(
 
 
 class _Scorer:
-    """Mean scores of every family over the folds of a resample, with the lower and upper ceiling last."""
+    """Compute mean scores of every family over the folds of a resample, with the lower and upper ceiling last."""
 
     def __init__(
         self, families: Mapping[str, tuple[Kind, Floats]], data: Floats, measure: Measure, members: Sequence[Draw]
@@ -273,7 +272,7 @@ class _Scorer:
         return np.array([*found, *self._ceiling(people, to_score, fold)])
 
     def _items(self, conditions: Draw, part: Draw) -> Draw:
-        """The items of a part's conditions, as often as these were drawn."""
+        """Return the items of the conditions of a fold, repeated as often as the conditions were drawn."""
         return np.concatenate([self.members[k] for k in conditions[np.isin(conditions, part)]])
 
     def _scored(self, prediction: Floats, data: Floats) -> float:
@@ -295,7 +294,7 @@ class _Scorer:
 
 
 def _weights(train: Floats, data: Floats, kind: Kind, measure: Measure) -> Floats:
-    """Weights of the RDMs as they are; 0 for those that are constant where they would be fit."""
+    """Fit weights for the unscaled RDMs; those that are constant over the training pairs have weight 0."""
     if kind == "fixed":
         return np.ones(1)
     least, most = np.nanmin(train, axis=1), np.nanmax(train, axis=1)
@@ -310,7 +309,7 @@ def _weights(train: Floats, data: Floats, kind: Kind, measure: Measure) -> Float
 
 
 def _members(rdms: RDMs) -> list[Draw]:
-    """The items of each condition, or each item alone."""
+    """Return the items of each condition, or each item by itself where there are no conditions."""
     if LABEL_OF["condition"] not in rdms.pattern_descriptors:
         return [np.array([k]) for k in range(rdms.n_cond)]
     labels = np.array([str(label) for label in rdms.pattern_descriptors[LABEL_OF["condition"]]])

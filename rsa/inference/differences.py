@@ -1,4 +1,4 @@
-"""Model against model over participants: which of two layers is nearer to a region."""
+"""Compare the scores of pairs of models over participants."""
 
 from __future__ import annotations
 
@@ -37,27 +37,29 @@ def score_differences(
     permutations: int = 5000,
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test every pair of models over participants, two-sided, corrected over all pairs and ROIs at once.
+    """Test the score difference of every pair of models over participants, corrected over all pairs and ROIs.
+
+    The tests are two-sided.
 
     Parameters
     ----------
     scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
         As in `brainmap.rsa.score_statistics`.
     test, correction, measure, permutations, rng
-        As there; t is on differences of Fisher z where `measure` is pearson or spearman.
+        As in `brainmap.rsa.score_statistics`; t uses differences of Fisher z where `measure` is pearson or spearman.
     labels : mapping
-        Names along the first axes: of the models, then of the ROIs.
+        Names along the first axes: those of the models, then those of the ROIs.
 
     Returns
     -------
     DataFrame
-        A row a pair (and ROI): model, other, roi (of scores with ROIs), difference (of the raw scores),
+        One row per pair (and ROI): model, other, roi (for scores with ROIs), difference (of the raw scores),
         standard_error, statistic, p, p_corrected, n, smallest_p.
 
     Raises
     ------
     InputError
-        Fewer than two models, and what `score_statistics` refuses.
+        There are fewer than two models, or `score_statistics` refuses the scores.
 
     Examples
     --------

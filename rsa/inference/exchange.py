@@ -1,4 +1,4 @@
-"""What a test that relabels items may exchange: single items, or whole conditions where items are their tokens."""
+"""Define which items a relabeling test may exchange: single items, or whole conditions with their tokens."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Places = NDArray[np.intp]
 
 
 def units_of(rdms: RDMs) -> Places:
-    """The unit `(n_items,)` that each item belongs to: its condition where several items share one, else itself.
+    """Return the exchangeable unit of each item `(n_items,)`: its condition where items share one, else itself.
 
-    What is drawn or exchanged is a whole unit, since the tokens of a condition resemble each other in any data.
+    Whole units are drawn or exchanged, since the tokens of a condition resemble each other in any data.
 
     Examples
     --------
@@ -42,20 +42,20 @@ def units_of(rdms: RDMs) -> Places:
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """The relabelings of items under which a model without any relation to the data would be as good as it is.
+    """Generate the relabelings of items that are valid under the null hypothesis of no relation to the data.
 
-    Conditions change places whole, each with another of as many tokens, and the tokens of all conditions of one size
-    change places alike. So tokens of a condition stay together, and so do tokens that stand at the same place in
-    several conditions, as those of one speaker do: what tells conditions apart, or speakers, is no evidence. Items
-    without tokens are conditions of one token.
+    Whole conditions are exchanged with others that have as many tokens, and the tokens of all conditions of one size
+    are permuted in the same way. Hence tokens of a condition stay together, and so do tokens at the same position in
+    several conditions, such as those of one speaker: similarity within conditions or speakers alone does not count as
+    evidence. Items without tokens are conditions of one token.
 
     Attributes
     ----------
     blocks : tuple of int arrays (n_conditions, n_tokens)
-        The items of the conditions of each size; tokens in order of their labels.
+        The items of the conditions of each size; tokens are in the order of their labels.
     n_items : int
     kind : str
-        What the items are, in the plural: stimuli or conditions.
+        The kind of the items in the plural: stimuli or conditions.
     """
 
     blocks: tuple[Places, ...]
@@ -64,7 +64,7 @@ class Exchange:
 
     @classmethod
     def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
-        """The exchange of the items of RDMs, or of some of them, numbered anew from 0."""
+        """Build the exchange of the items of RDMs, or of a subset of them, renumbered from 0."""
         units, labels = units_of(rdms), labels_of(rdms)
         kept = np.arange(rdms.n_cond) if items is None else items
         members: dict[int, list[int]] = {}
@@ -74,31 +74,32 @@ class Exchange:
             tokens.sort(key=lambda place: labels[kept[place]])
         try:
             kind = LEVELS[level_of(rdms)]
-        except (InputError, KeyError):  # another package's RDMs, whose items have another name
+        except (InputError, KeyError):  # RDMs of other packages may name their items differently
             kind = "items"
         return cls.among(list(members.values()), kind=kind)
 
     @classmethod
     def among(cls, members: Sequence[Sequence[int]], *, kind: str = "stimuli") -> Exchange:
-        """The exchange of conditions with these items."""
+        """Build the exchange of conditions with these items."""
         sizes = sorted({len(tokens) for tokens in members}, reverse=True)
         blocks = tuple(np.array([t for t in members if len(t) == size], dtype=np.intp) for size in sizes)
         return cls(blocks, sum(map(len, members)), kind)
 
     @property
     def tokens(self) -> bool:
-        """Whether some condition has several items."""
+        """Tell whether some condition has several items."""
         return any(block.shape[1] > 1 for block in self.blocks)
 
     @property
     def count(self) -> int:
-        """How many relabelings there are, with the true labels."""
+        """Count the relabelings, including the true labels."""
         return math.prod(math.factorial(side) for block in self.blocks for side in block.shape)
 
     def orders(self, most: int, rng: np.random.Generator) -> tuple[Places, bool]:
-        """Relabelings `(n, n_items)`, the true labels first, and whether they are all there are.
+        """Return relabelings `(n, n_items)` with the true labels first, and whether they are enumerated.
 
-        All are enumerated when they are no more than `most`; else `most` are drawn beside the true labels.
+        All relabelings are enumerated if there are at most `most`; else `most` are drawn in addition to the true
+        labels.
         """
         if self.count <= most:
             return np.array(list(self._all())), True
@@ -118,7 +119,7 @@ class Exchange:
 
     @property
     def words(self) -> str:
-        """What is exchanged, for people.
+        """Describe in words what is exchanged.
 
         Examples
         --------
@@ -137,7 +138,9 @@ class Exchange:
 
 
 def place_of_pairs(orders: Places, *, diagonal: bool = False) -> Places:
-    """Where the pairs of relabeled items lie in a condensed vector, `(n_orders, n_pairs)`, or in one with a diagonal.
+    """Return the positions `(n_orders, n_pairs)` of the pairs of relabeled items in a condensed vector.
+
+    With `diagonal`, the vector also holds the diagonal of the matrix.
 
     Examples
     --------

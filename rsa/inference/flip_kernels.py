@@ -1,4 +1,4 @@
-"""Compiled kernel of the sign-flip test."""
+"""Compile the kernel of the sign-flip test."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from brainmap.compiled import njit
 
-_RUN = 1024  # places
+_RUN = 1024  # number of places per block
 
 
 @njit(nogil=True, cache=True)
 def t_of_flips(signs, unit, out):  # type: ignore[no-untyped-def]
-    """One-sample t of scores of unit length `unit` (n, n_places) under sign patterns `signs` (n_flips, n).
+    """Compute the one-sample t of unit-length scores `unit` (n, n_places) under sign patterns `signs` (n_flips, n).
 
-    A run of places at a time stays in the cache for all flips. No place's scores may be of one size throughout: t
-    would be infinite.
+    Each block of places stays in the cache for all flips. The scores of a place must not all have the same absolute
+    value, since t would be infinite for some flip.
     """
     n, places = unit.shape
     for start in range(0, places, _RUN):

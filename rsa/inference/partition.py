@@ -1,4 +1,4 @@
-"""Tests of a partition of variance: is the share that only one model explains above 0."""
+"""Test the shares of a variance partition against 0."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ def partition_statistics(
     alternative: Alternative = "greater",
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test shares of a partition against 0 over participants, corrected over all that are tested and all ROIs.
+    """Test shares of a variance partition against 0 over participants, corrected over all tested shares and ROIs.
 
     Parameters
     ----------
     partition : Partition
         With weights from other participants (`validation="participants"`).
     shares : {"only", "all"}
-        only: what one set explains alone. all: common shares too. A common share is above 0 for a set that has nothing
-        to do with the data, if it correlates with one that has: of a and b with a correlation r, and data that a
-        explains, "a + b" is r^2 times what a explains. It says that models are alike, not that both are in the brain.
+        "only": the unique share of each set. "all": common shares too. A common share may be above 0 for a set that is
+        unrelated to the data, if it correlates with a set that is related: if a and b have the correlation r, and a
+        explains the data, then "a + b" is r^2 times what a explains. A common share shows that models are similar, not
+        that the brain represents both.
     test, correction, alternative, rng
         As in `brainmap.rsa.score_statistics`.
 
     Returns
     -------
     DataFrame
-        A row a share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p, and
-        suppressed_by: the negative common shares beside an "only" share (see `Partition.suppression`).
+        One row per share and ROI: sets, roi, mean, standard_error, statistic, p, p_corrected, n, smallest_p, and
+        suppressed_by, which names the negative common shares of an "only" share (see `Partition.suppression`).
 
     Raises
     ------
     InputError
-        Shares that were fit and scored on the same RDM: they exceed 0 by chance alone.
+        The shares were fit and scored on the same RDM, so that they exceed 0 by chance alone.
     """
     one_of(shares, get_args(Tested), "shares")
     if partition.validation != "participants":

@@ -1,4 +1,4 @@
-"""Condition permutation: is one participant's RDM like a model's, or would any relabeling of conditions do."""
+"""Test the relation of one participant's RDM to model RDMs by permuting the conditions."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ PERMUTATION_COLUMNS = {
 Alternative = Literal["greater", "less", "two-sided"]
 Order = NDArray[np.intp]
 
-# Two relabelings that give the same score in another order of addition must count as equal.
+# Scores of two relabelings that differ only by rounding must count as equal.
 _TIE = 1e-10
 _SIDES: dict[str, Callable[[Floats], Floats]] = {"greater": np.asarray, "less": np.negative, "two-sided": np.abs}
-_BLOCK = 4_000_000  # numbers of relabeled models held at once
+_BLOCK = 4_000_000  # number of values of relabeled models in memory at once
 
 
 def permutation_test(
@@ -55,20 +55,20 @@ def permutation_test(
 ) -> pd.DataFrame:
     """Test each model against one participant's RDM by relabeling its conditions.
 
-    Under the null the conditions are exchangeable: any relabeling of the model is as good as the true one. Each data
-    RDM (a participant, an ROI) is tested by itself, so one participant is enough; the result is about that
-    participant. Where items are stimuli of which several share a condition, whole conditions are exchanged
+    Under the null hypothesis the conditions are exchangeable: any relabeling of the model is as good as the true one.
+    Each data RDM (one participant, one ROI) is tested separately, so one participant is enough, and the result holds
+    for that participant. Where several stimuli share a condition, whole conditions are exchanged
     (`brainmap.rsa.inference.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all participants.
 
     Parameters
     ----------
     model_rdms, data_rdms : rsatoolbox RDMs
-        Of the same level and items, matched by label. A condition without any pair in a data RDM is left out of
+        RDMs of the same level and items, matched by label. A condition without any pair in a data RDM is left out of
         that test.
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     permutations : int
-        All different relabelings are enumerated when they are no more than this; else so many are drawn.
+        All distinct relabelings are enumerated if there are at most this many; else this many are drawn.
     alternative : {"greater", "less", "two-sided"}
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
@@ -76,22 +76,22 @@ def permutation_test(
     Returns
     -------
     DataFrame
-        A row a model and data RDM: model, the data's roi and participant where they have them, score, p,
+        One row per model and data RDM: model, roi and participant if the data have them, score, p,
         p_corrected (family-wise over the models of that data RDM, by the largest score under each relabeling), n
-        (relabelings used), enumerated, distinct (different RDMs that relabeling the
-        model alone can give), smallest_p (the smallest p reachable). `attrs["note"]` says the test in words.
+        (relabelings used), enumerated, distinct (number of different RDMs that relabelings of the model can give),
+        smallest_p (the smallest p that is possible). `attrs["note"]` describes the test in words.
 
     Raises
     ------
     InputError
-        Fewer than three conditions, single pairs missing, RDMs of different items, a constant RDM, fewer than one
-        permutation.
+        There are fewer than three conditions, single pairs are missing, the items differ, an RDM is constant, or
+        `permutations` is below 1.
 
     Notes
     -----
-    p is count / n when enumerated (the true labels count), else (count + 1) / (n + 1). Conditions that all models
-    treat alike may swap without changing anything, so relabelings are enumerated over what distinguishes them: a
-    model that sets one of 8 conditions apart has 8 relabelings, and no data can give it a p below .125.
+    p is count / n if relabelings are enumerated (the true labels are one of them), else (count + 1) / (n + 1).
+    Exchanging conditions that all models treat alike changes nothing, so only distinct relabelings are enumerated: a
+    model that separates one of 8 conditions from the others has 8 relabelings, and its p cannot be below .125.
 
     References
     ----------
@@ -146,7 +146,7 @@ def permutation_test(
 
 
 def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
-    """The items that models and this data RDM have; single missing pairs are refused."""
+    """Return the items that the models and this data RDM have; refuse single missing pairs."""
     i, j = np.triu_indices(n_items, 1)
     sound = there & ~np.isnan(models).any(axis=0)
     has = np.bincount(np.r_[i[sound], j[sound]], minlength=n_items) > 0
@@ -176,7 +176,7 @@ def _test(
     rng: np.random.Generator,
     exchange: Exchange,
 ) -> pd.DataFrame:
-    """All models against the data RDMs that hold the same conditions."""
+    """Test all models on the data RDMs that have the same conditions."""
     check_varied(models, names, "permutation_test: models")
     n_items = exchange.n_items
     if exchange.tokens:
@@ -224,10 +224,10 @@ def _test(
 
 
 def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iterator[Floats]:
-    """Scores `(n_relabelings, n_models, n_data)` of relabeled models, a block at a time.
+    """Yield scores `(n_relabelings, n_models, n_data)` of relabeled models, one block at a time.
 
-    A relabeling moves whole pairs, so ranks, means and lengths stay and only inner products change; tau and whitened
-    measures are compared anew.
+    A relabeling only reorders pairs, so ranks, means and lengths do not change and only inner products are recomputed;
+    tau and whitened measures are computed in full.
     """
     whole = np.ones(models.shape[1], dtype=bool)
     x, y = models, data
@@ -247,7 +247,7 @@ def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iter
 
 
 def _alike(models: Floats, n_items: int) -> list[Order]:
-    """Classes of items that every model treats alike: swapping two of one changes no dissimilarity."""
+    """Return classes of items that every model treats alike: swapping two of a class changes no dissimilarity."""
     from scipy.spatial.distance import squareform
 
     square = np.array([squareform(model, checks=False) for model in models])
@@ -264,7 +264,7 @@ def _alike(models: Floats, n_items: int) -> list[Order]:
 
 
 def _relabelings(classes: list[Order]) -> int:
-    """Ways to hand the items' places to the classes."""
+    """Count the ways to assign the positions of the items to the classes."""
     total = math.factorial(sum(len(members) for members in classes))
     for members in classes:
         total //= math.factorial(len(members))
@@ -272,7 +272,7 @@ def _relabelings(classes: list[Order]) -> int:
 
 
 def _arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
-    """One order of the items for each way to hand their places to the classes."""
+    """Yield one order of the items for each way to assign their positions to the classes."""
 
     def place(free: tuple[int, ...], left: list[Order], order: Order) -> Iterator[Order]:
         if not left:
@@ -286,10 +286,10 @@ def _arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
 
 
 def _distinct(model: Floats, n_items: int, most: int) -> float:
-    """How many different RDMs the relabelings of one model are; counted by class alone when there are many.
+    """Count the different RDMs that relabelings of one model give; by classes alone if there are more than `most`.
 
-    Classes that are alike among themselves (two categories of one size) halve the number again, which only an
-    enumeration sees.
+    Classes that are interchangeable (two categories of the same size) reduce the number further, which only the
+    enumeration takes into account.
     """
     classes = _alike(model, n_items)
     total = _relabelings(classes)
@@ -300,7 +300,7 @@ def _distinct(model: Floats, n_items: int, most: int) -> float:
 
 
 def _distinct_of(model: Floats, orders: Order, enumerated: bool, exchange: Exchange) -> float:
-    """How many different RDMs the exchange of whole conditions makes of a model; all of them where it draws."""
+    """Count the different RDMs of a model under the exchange of whole conditions; an upper bound if they are drawn."""
     if not enumerated:
         return float(min(exchange.count, 10**300))
     return float(len(np.unique(model[place_of_pairs(orders)], axis=0)))

@@ -1,4 +1,4 @@
-"""What a correction can find at all, given the smallest p that so many participants or relabelings can reach."""
+"""Determine what a correction can find, given the smallest p that the participants or relabelings allow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SAME = 1e-9
 
 
 def fdr_needs(smallest_p: float, n_tests: int, *, alpha: float = ALPHA) -> int:
-    """How many tests Benjamini and Hochberg's method finds together at least, if it finds any.
+    """Compute the smallest number of significant tests that the Benjamini-Hochberg method can find, if it finds any.
 
-    k tests are found where their p are at most alpha k / n_tests: if no p can be small, k must be large.
+    k tests are significant if their p are at most alpha k / n_tests, so k >= smallest_p n_tests / alpha.
 
     Examples
     --------
@@ -25,14 +25,14 @@ def fdr_needs(smallest_p: float, n_tests: int, *, alpha: float = ALPHA) -> int:
 
 
 def fdr_reach(p: ArrayLike, smallest_p: float, *, alpha: float = ALPHA) -> str:
-    """What keeps the false discovery rate from finding anything among these p, in words; empty where nothing does.
+    """Explain in words why the false discovery rate finds nothing among these p; empty if there is no limit.
 
     Parameters
     ----------
     p : array_like
-        Uncorrected p; NaN does not count.
+        Uncorrected p; NaN is ignored.
     smallest_p : float
-        The smallest p that the test can reach; 0 where there is none.
+        The smallest p that the test can reach; 0 if there is no such limit.
     alpha : float
 
     Examples

@@ -1,4 +1,4 @@
-"""The bootstrap of all regions at once: every resample ranks models and data once and takes one product."""
+"""Bootstrap all regions at once: each resample ranks models and data once and computes one matrix product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from brainmap.rsa.rdm.dissimilarity import Floats
 
 
 def can_share(models: Floats, data: Floats, measure: Measure) -> bool:
-    """Whether all regions can share a resample: weights express the measure, and all RDMs lack the same pairs."""
+    """Tell whether all regions can share a resample.
+
+    Weights on pairs must be able to express the measure, and all RDMs must lack the same pairs.
+    """
     missing = np.isnan(np.vstack([models, data]))
     return can_weigh(measure) and bool((missing == missing[0]).all())
 
@@ -27,7 +30,7 @@ def bootstrap_regions(
     participants: Draw | None,
     conditions: Draw | None,
 ) -> list[Bootstrap]:
-    """`bootstrap_of_draws` of each region, without the ceilings of resamples, which are NaN.
+    """Compute `bootstrap_of_draws` for each region, with NaN in place of the ceilings of the resamples.
 
     Parameters
     ----------
@@ -35,7 +38,7 @@ def bootstrap_regions(
     data : array (n_regions, n_participants, n_pairs)
         The same participants in each region.
     measure, names, units, participants, conditions
-        As there.
+        As in `bootstrap_of_draws`.
     """
     n_regions, n_people, n_pairs = data.shape
     over: Over = (
@@ -83,7 +86,7 @@ def bootstrap_regions(
 
 
 def _ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:
-    """Lower and upper ceiling of a region's data as they are."""
+    """Compute the lower and upper noise ceiling of the original data of a region."""
     if len(data) < 2:
         return float("nan"), float("nan")
     return sampler(models[:1], data, measure, units)(None).ceiling(np.ones(len(data), dtype=np.intp))

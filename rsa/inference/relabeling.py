@@ -1,4 +1,4 @@
-"""Relabeling of sounds, jointly for all participants: is a model's geometry that of a region beyond these sounds."""
+"""Test model RDMs by relabeling the stimuli jointly for all participants."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ RELABELING_COLUMNS = {
 Alternative = Literal["greater", "two-sided"]
 ALPHA = 0.05
 NEAR: dict[str, Measure] = {"tau-a": "rho-a", "tau-b": "spearman"}
-"""What relabelings are compared by in place of a measure that counts pairs of pairs: as valid, and a product."""
+"""Fast substitutes for the measures that count pairs of pairs: they are as valid in a relabeling test."""
 
-# Two relabelings that give the same score in another order of addition count as equal.
+# Scores of two relabelings that differ only by rounding count as equal.
 _TIE = 1e-9
-_BLOCK = 4_000_000  # numbers of relabeled RDMs that are held at once
+_BLOCK = 4_000_000  # number of values of relabeled RDMs in memory at once
 
 
 def relabeling_test(
@@ -54,21 +54,22 @@ def relabeling_test(
 ) -> pd.DataFrame:
     """Test each model's mean score in each region by relabeling the items, jointly for all participants.
 
-    Under the null a model's geometry has nothing to do with the sounds that the participants heard, so that the model
-    is as good under any other assignment of its items to the sounds. A geometry that all participants share and that
-    no model explains, however reliable, gives no false positives beyond the level: this test, unlike one over
-    participants, does not take the sounds as fixed.
+    Under the null hypothesis a model's geometry is unrelated to the stimuli that the participants heard, so that any
+    other assignment of its items to the stimuli is as good. A geometry that all participants share and that no model
+    explains does not raise the rate of false positives, however reliable it is. Unlike tests over participants, this
+    test does not treat the stimuli as fixed.
 
     Parameters
     ----------
     model_rdms, data_rdms : rsatoolbox RDMs
-        Of the same level and items, matched by label; the data one RDM a participant and region (RDM descriptor roi;
-        without it all are of one). A single participant is enough.
+        RDMs of the same level and items, matched by label. The data have one RDM per participant and region (RDM
+        descriptor `roi`; without it all belong to one region). A single participant is enough.
     measure : str
         As in `brainmap.rsa.compare_rdms`. Relabelings are compared by rho-a in place of tau-a and by Spearman in place
-        of tau-b, which would take hours; any statistic keeps the level. bures, and data that lack pairs, are slow.
+        of tau-b, which would take hours; the test is valid for any statistic. bures and data with missing pairs are
+        slow.
     permutations : int
-        All relabelings are enumerated when they are no more than this; else so many are drawn.
+        All relabelings are enumerated if there are at most this many; else this many are drawn.
     alternative : {"greater", "two-sided"}
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
@@ -76,23 +77,24 @@ def relabeling_test(
     Returns
     -------
     DataFrame
-        A row a model and region: model, roi, mean (score over participants), chance (its mean over the relabelings),
-        statistic (mean less chance, in standard deviations over the relabelings), p, p_corrected (family-wise over all
-        rows, by the largest statistic of each relabeling), n (participants), smallest_p (that this model can reach).
-        p of a model that is constant or lacks a pair is NaN. `attrs["note"]` says the test in words, and
-        `attrs["relabelings"]` and `attrs["enumerated"]` how many were used and whether they are all there are.
+        One row per model and region: model, roi, mean (score over participants), chance (its mean over the
+        relabelings), statistic (mean minus chance, in standard deviations over the relabelings), p, p_corrected
+        (family-wise over all rows, by the largest statistic of each relabeling), n (participants), smallest_p (the
+        smallest p that this model can reach). p of a model that is constant or lacks a pair is NaN. `attrs["note"]`
+        describes the test in words; `attrs["relabelings"]` and `attrs["enumerated"]` give the number of relabelings and
+        whether all were enumerated.
 
     Raises
     ------
     InputError
-        Fewer than three items, RDMs of different items, no participant with an RDM, fewer than one permutation.
+        There are fewer than three items, the items differ, no participant has an RDM, or `permutations` is below 1.
 
     Notes
     -----
-    Where items are stimuli of which several share a condition, whole conditions are exchanged
-    (`Exchange`). The true labels are among the relabelings, and p = count / n. Statistics are
-    standardized by mean and standard deviation over the same relabelings, so that regions of different reliability
-    and models that tell conditions apart to different degrees stand on one scale in the maximum.
+    Where several stimuli share a condition, whole conditions are exchanged (`Exchange`). The true labels are among the
+    relabelings, and p = count / n. Statistics are standardized by their mean and standard deviation over the
+    relabelings, z = (score - chance) / sd, so that regions of different reliability and models of different spread
+    contribute equally to the maximum.
 
     References
     ----------
@@ -158,22 +160,22 @@ def relabeling_test(
 def relabeled_means(
     models: Floats, data: Floats, of_region: Places, n_regions: int, orders: Places, *, measure: Measure
 ) -> Floats:
-    """Mean scores over participants `(n_orders, n_models, n_regions)` under each relabeling of the models.
+    """Compute mean scores over participants `(n_orders, n_models, n_regions)` under each relabeling of the models.
 
-    `models` `(n_models, n_pairs)` are whole, `data` `(n_data, n_pairs)` may lack pairs; `of_region` `(n_data,)` says
-    whose each is.
+    `models` `(n_models, n_pairs)` have no missing pairs, `data` `(n_data, n_pairs)` may have some. `of_region`
+    `(n_data,)` holds the index of the region of each data RDM.
     """
     total = np.zeros((len(orders), len(models), n_regions))
     count = np.zeros((len(models), n_regions))
     whole = ~np.isnan(data).any(axis=1) & (measure != "bures")
     if whole.any():
         x, y = (_as_factors(side, measure) for side in (models, data[whole]))
-        # the mean over participants of inner products is one with the sum of their vectors
+        # summed over participants, inner products equal the inner product with the summed vectors
         pooled = np.zeros((n_regions, x.shape[1]))
         np.add.at(pooled, of_region[whole], y)
         count += np.bincount(of_region[whole], minlength=n_regions)
         for part in _parts(len(orders), pooled.size):
-            # to relabel the models is to relabel the data the other way round, and these are fewer
+            # relabeling the models equals the inverse relabeling of the data, and there are fewer data vectors
             places = place_of_pairs(np.argsort(orders[part], axis=1), diagonal=measure.endswith("_cov"))
             for region, vector in enumerate(pooled):
                 total[part, :, region] += vector[places] @ x.T
@@ -192,7 +194,7 @@ def relabeled_means(
 
 
 def _as_factors(vectors: Floats, measure: Measure) -> Floats:
-    """Vectors whose inner products are the scores, and which a relabeling of items only reorders."""
+    """Return vectors whose inner products are the scores, and which a relabeling of items only reorders."""
     every, n = np.ones(vectors.shape[1], dtype=bool), float(vectors.shape[1])
     found = scaled(vectors, measure, use=every)
     if measure.endswith("_cov"):
@@ -203,9 +205,9 @@ def _as_factors(vectors: Floats, measure: Measure) -> Floats:
 
 
 def _inner_products(vectors: Floats) -> Floats:
-    """Centered inner products of items `(n, n_items (n_items + 1) / 2)`, whose own products are whitened ones.
+    """Compute centered inner products of items `(n, n_items (n_items + 1) / 2)`, whose dot products are whitened.
 
-    That is so for patterns with the identity as covariance, which every order of the items leaves as it is.
+    This holds for patterns with the identity as covariance, which does not change when items are reordered.
     """
     from scipy.spatial.distance import squareform
 
@@ -221,7 +223,7 @@ def _inner_products(vectors: Floats) -> Floats:
 
 
 def _counted(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats, Floats]:
-    """p, p by the largest statistic, the statistic of the true labels (the first), and chance; over all relabelings."""
+    """Compute p, p corrected by the largest statistic, the statistic of the true labels (the first row), and chance."""
     chance, spread = scores.mean(axis=0), scores.std(axis=0)
     moves = spread > _TIE * (1 + np.abs(chance))
     z = (scores - chance) / np.where(moves, spread, np.nan)
@@ -235,8 +237,8 @@ def _counted(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats
 
 
 def _same(model: Floats, orders: Places) -> int:
-    """How many of the relabelings leave a model as it is."""
-    if len(np.unique(model)) == len(model):  # without ties the true labels alone do
+    """Count the relabelings that leave a model unchanged."""
+    if len(np.unique(model)) == len(model):  # without ties only the true labels do
         return int((orders == orders[0]).all(axis=1).sum())
     return sum(
         int((model[place_of_pairs(orders[part])] == model).all(axis=1).sum())

@@ -1,10 +1,10 @@
-"""Scores and noise ceilings of resampled conditions and participants.
+"""Compute scores and noise ceilings of resampled conditions and participants.
 
-A resample of conditions is integer weights on pairs of conditions: pair (i, j) occurs as often as i times j was
-drawn, and the pairs of a condition with itself have no place in it. Where items are tokens of conditions, a
-condition is drawn with all of its tokens: pairs of its own tokens then occur as often as the condition, and pairs of
-two copies of it have no place. A resample of participants is integer weights on their RDMs. So nothing is copied: a
-resample is one weighted matrix product.
+A resample of conditions is represented by integer weights on pairs of conditions: the weight of pair (i, j) is the
+number of times that i was drawn times the number of times that j was drawn, and pairs of a condition with itself are
+left out. Where items are tokens of conditions, a condition is drawn with all of its tokens: pairs of its own tokens
+are weighted by the count of the condition, and pairs between two copies of it are left out. A resample of participants
+is represented by integer weights on their RDMs. Hence nothing is copied, and a resample is one weighted matrix product.
 
 Shapes: models `(n_models, n_pairs)`, data `(n_participants, n_pairs)`, both condensed over `n_conditions`.
 """
@@ -31,21 +31,21 @@ Draw = NDArray[np.intp]
 Ceiling = Callable[[Draw], tuple[float, float]]
 
 FEWEST = 3
-"""Different conditions that a resample must hold to be scored, as in rsatoolbox."""
+"""Smallest number of different conditions in a resample that is scored, as in rsatoolbox."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Conditions resampled once.
+    """Hold the scores of one resample of conditions.
 
     Attributes
     ----------
     scores : array (n_models, n_participants)
-        NaN where a model and a participant share fewer than two pairs; 0 where one of them is constant.
+        A score is NaN where a model and a participant share fewer than two pairs, and 0 where one of them is constant.
     ceiling : callable
-        Lower and upper noise ceiling when each participant counts as often as given.
+        A function of the count of each participant that returns the lower and upper noise ceiling.
     n_flat : int
-        Scores that are 0 because a model or a participant is constant in this sample.
+        Number of scores that are 0 because a model or a participant is constant in this sample.
     """
 
     scores: Floats
@@ -65,25 +65,25 @@ def resample(
     conditions: Draw | None,
     units: Draw | None = None,
 ) -> tuple[Floats, int]:
-    """Every resample's mean score of each model, with lower and upper ceiling in the last two columns.
+    """Compute each model's mean score in every resample, with lower and upper ceiling in the last two columns.
 
     Parameters
     ----------
     models, data : array
     measure : str
     participants : int array (n, n_participants) or None
-        Which were drawn; None takes all as they are.
+        The participants that were drawn; None takes each participant once.
     conditions : int array (n, n_conditions) or None
     units : int array (n_items,), optional
-        The condition of each item, where items are tokens of conditions; each item is its own if left out.
+        The condition of each item, where items are tokens of conditions; by default each item is a condition.
 
     Returns
     -------
     array (n_kinds, n, n_models + 2)
-        With both drawn there are three kinds from the same draws: over both, over participants alone, over
-        conditions alone. NaN where fewer than three different conditions were drawn.
+        If both are drawn, there are three kinds from the same draws: over both, over participants alone, over
+        conditions alone. Resamples with fewer than three different conditions are NaN.
     int
-        Resamples in which something was constant and so scored 0.
+        Number of resamples in which a model or RDM was constant and scored 0.
     """
     take = sampler(models, data, measure, units)
     whole, everyone = take(None), np.ones(len(data), dtype=np.intp)
@@ -108,7 +108,10 @@ def resample(
 
 
 def sampler(models: Floats, data: Floats, measure: Measure, units: Draw | None = None) -> Sampler:
-    """What scores a resample: weighted products where every RDM lacks the same pairs and the measure allows it."""
+    """Return a function that scores a resample of conditions.
+
+    It uses weighted products if all RDMs lack the same pairs and the measure allows it, else explicit resamples.
+    """
     missing = np.isnan(np.vstack([models, data]))
     units = np.arange(_n_items(models)) if units is None else units
     if can_weigh(measure) and (missing == missing[0]).all():
@@ -117,7 +120,7 @@ def sampler(models: Floats, data: Floats, measure: Measure, units: Draw | None =
 
 
 def can_weigh(measure: Measure) -> bool:
-    """Whether weights on pairs can express a resample in this measure."""
+    """Tell whether weights on pairs can express a resample in this measure."""
     return measure in ("pearson", "cosine", "spearman", "rho-a")
 
 
@@ -127,7 +130,7 @@ def _n_items(vectors: Floats) -> int:
 
 
 def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_equal: bool = False) -> None:
-    """Refuse RDMs whose dissimilarities are all equal or missing; equal ones that are not 0 are fine for cosine."""
+    """Refuse RDMs whose dissimilarities are all equal or missing; `allow_equal` (cosine) accepts equal ones above 0."""
     missing = np.isnan(vectors)
     low = np.where(missing, np.inf, vectors).min(axis=1)
     high = np.where(missing, -np.inf, vectors).max(axis=1)
@@ -144,7 +147,7 @@ def _row(sample: Sample, counts: Draw) -> Floats:
 
 
 class _Weighted:
-    """Pearson, cosine, spearman and rho-a under weights on pairs."""
+    """Score resamples by Pearson, cosine, spearman and rho-a with weights on pairs."""
 
     def __init__(self, models: Floats, data: Floats, measure: Measure, units: Draw, use: NDArray[np.bool_]) -> None:
         vectors = np.vstack([models, data])[:, use]
@@ -152,7 +155,7 @@ class _Weighted:
         self.i, self.j = (units[side[use]] for side in np.triu_indices(len(units), 1))
         self.within = self.i == self.j
         self.ranked = measure in ("spearman", "rho-a")
-        # scaled once, so that sums of squares under any weights keep their precision
+        # vectors are scaled once, so that sums of squares under any weights keep their precision
         self.vectors = vectors if self.ranked else unit_length(vectors, center=measure == "pearson")
         self.order, self.tied = None, True
         if self.ranked:
@@ -191,16 +194,16 @@ class _Weighted:
 
 
 def _centered(x: Floats, weights: Floats) -> Floats:
-    """Less the weighted mean; what rounding leaves of a constant is 0."""
+    """Subtract the weighted mean; rows that are constant up to rounding become 0."""
     result: Floats = x - (x @ weights / weights.sum())[:, None]
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
 
 
 def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
-    """The ceiling of RDMs of unit length with these inner products.
+    """Compute the lower and upper ceiling from the inner products of unit-length RDMs.
 
-    Means are over the participants drawn, each once; the lower ceiling leaves out all copies of one.
+    Means are over the different participants drawn; the lower ceiling leaves out all copies of a participant.
     """
     drawn = np.flatnonzero(counts)
     often, gram = counts[drawn] * 1.0, gram[np.ix_(drawn, drawn)]
@@ -216,7 +219,7 @@ def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
 
 
 def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
-    """The ceiling of centered ranks, the pooled ranks ranked anew."""
+    """Compute the lower and upper ceiling from centered ranks; pooled ranks are ranked again."""
     from brainmap.rsa.comparison.ranks import weighted_ranks
 
     drawn = np.flatnonzero(counts)
@@ -238,7 +241,7 @@ def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw)
 
 
 def _sample_of_any(models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None) -> Sample:
-    """A resample written out, for measures that weights cannot express and RDMs that lack different pairs."""
+    """Score an explicit resample, for measures that weights cannot express and RDMs that lack different pairs."""
     x, y = models, data
     if conditions is not None:
         x, y = (written_out(side, conditions, measure, units) for side in (x, y))
@@ -249,21 +252,21 @@ def _sample_of_any(models: Floats, data: Floats, measure: Measure, units: Draw, 
 
 
 def written_out(vectors: Floats, conditions: Draw, measure: Measure, units: Draw | None = None) -> Floats:
-    """RDMs over conditions that were drawn, as often as they were, without pairs of one with its own copy."""
+    """Expand RDMs to the conditions that were drawn, without pairs of a condition with its own copy."""
     units = np.arange(_n_items(vectors)) if units is None else units
     members = [np.flatnonzero(units == unit) for unit in np.sort(conditions)]
     drawn, copy = np.concatenate(members), np.repeat(np.arange(len(members)), [len(m) for m in members])
     a, b = np.triu_indices(len(drawn), 1)
     itself = (units[drawn[a]] == units[drawn[b]]) & (copy[a] != copy[b])
-    # a pair of an item with itself has no place in the vector; it is among those left out
+    # a pair of an item with itself has no position in the vector and is among those left out
     places = pair_positions(drawn, len(units))
-    if measure.endswith("cov"):  # whitening needs to know whose pairs they are
+    if measure.endswith("cov"):  # whitening needs the items of each pair, so all pairs are kept
         return np.where(itself, np.nan, vectors[:, places])
     return np.asarray(vectors[:, places[~itself]])
 
 
 def ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
-    """Lower and upper ceiling of RDMs that count as often as given, none pooled against its own copy."""
+    """Compute the lower and upper ceiling of RDMs with given counts; no RDM is compared with a pool of its copies."""
     drawn = np.flatnonzero(counts)
     rows = np.repeat(drawn, counts[drawn])
     upper = _mean(compared(pools(data[rows], measure)[0][None], data[drawn], measure)[0])
@@ -274,7 +277,7 @@ def ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float,
 
 
 def compared(x: Floats, y: Floats, measure: Measure) -> Floats:
-    """Scores whose warnings of what is not defined are the caller's."""
+    """Compute scores without warnings about undefined values, which the caller counts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compare: .* is not defined", BrainmapWarning)  # counted by `Sample`
         return compare_vectors(x, y, measure=measure)

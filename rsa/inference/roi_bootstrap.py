@@ -1,4 +1,4 @@
-"""The bootstrap of every ROI, with the same draws in each, as tables corrected over all of them."""
+"""Bootstrap every ROI with the same draws, and correct the tests over all ROIs."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ BOOTSTRAP_COLUMNS = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RoiBootstrap:
-    """What `brainmap.rsa.bootstrap` says of each ROI.
+    """Hold the results of `brainmap.rsa.bootstrap` for all ROIs.
 
     Attributes
     ----------
     models : DataFrame
-        A row a model and ROI: model, roi, then as `brainmap.rsa.Bootstrap.table`.
+        One row per model and ROI: model, roi, then the columns of `brainmap.rsa.Bootstrap.table`.
     pairs : DataFrame
-        A row a pair of models and ROI: model, other, roi, then as `brainmap.rsa.Bootstrap.pairs`.
+        One row per pair of models and ROI: model, other, roi, then the columns of `brainmap.rsa.Bootstrap.pairs`.
     """
 
     models: pd.DataFrame
@@ -66,20 +66,20 @@ def bootstrap_rois(
     rng: np.random.Generator,
     **fitted: Any,
 ) -> RoiBootstrap:
-    """Bootstrap each ROI of the data; p values are corrected over models (pairs of models) and ROIs together.
+    """Bootstrap each ROI of the data, and correct p over models (or pairs of models) and ROIs together.
 
     Parameters
     ----------
     models : rsatoolbox RDMs, or mapping name -> RDMs
-        One RDM a model, as in `brainmap.rsa.bootstrap`; or families of RDMs that are fit in every resample, as in
+        One RDM per model, as in `brainmap.rsa.bootstrap`; or families of RDMs that are fit in every resample, as in
         `brainmap.rsa.bootstrap_models`.
     over, n, measure, rng
-        As there.
+        As in `brainmap.rsa.bootstrap`.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant and ROI (RDM descriptor `roi`; without it all are of one).
+        One RDM per participant and ROI (RDM descriptor `roi`; without it all belong to one ROI).
     correction : {"fdr", "bonferroni", "none"}
     **fitted
-        Of families: kind, condition_folds, participant_folds and repeats.
+        Settings for families: kind, condition_folds, participant_folds and repeats.
 
     Returns
     -------
@@ -88,7 +88,8 @@ def bootstrap_rois(
     Raises
     ------
     InputError
-        Another correction; what `brainmap.rsa.bootstrap`, or of families `brainmap.rsa.bootstrap_models`, refuses.
+        The correction is unknown, or `brainmap.rsa.bootstrap` (for families `brainmap.rsa.bootstrap_models`) refuses
+        the data.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def bootstrap_rois(
     >>> bootstrap_rois(model, data, n=100, rng=rng).models[["model", "roi"]].values.tolist()
     [['conv1', 'HG'], ['conv1', 'V1']]
     """
-    one_of(correction, OF_P, "correction")  # a mistake is said before the work
+    one_of(correction, OF_P, "correction")  # report a mistake before the long computation
     data: Any = data_rdms
     known = "roi" in data.rdm_descriptors
     seed = int(rng.integers(2**63))
@@ -131,7 +132,7 @@ def bootstrap_rois(
 def _shared(
     models: RDMs, parts: list[RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
 ) -> list[Bootstrap] | None:
-    """The bootstrap of all regions from shared resamples; None where they cannot share them."""
+    """Bootstrap all regions with shared resamples; return None if they cannot share them."""
     named = measure_named(measure)
     people = [[str(p) for p in part.rdm_descriptors.get("participant", range(part.n_rdm))] for part in parts]
     if n < 2 or named == "bures" or any(one != people[0] for one in people):

@@ -1,4 +1,4 @@
-"""Inference over participants: is a layer's score above chance in a region, and which layer is best there."""
+"""Test scores over participants, and find the best layer of each region."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ Alternative = Literal["greater", "less", "two-sided"]
 TESTS: tuple[Test, ...] = get_args(Test)
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 POSITION_P = 0.05
-"""p of a score above which a best layer has no position."""
-OF_P: tuple[Correction, ...] = ("fdr", "bonferroni", "none")  # what p values alone can be corrected by
+"""If p of the best layer's score is above this value, its position is NaN."""
+OF_P: tuple[Correction, ...] = ("fdr", "bonferroni", "none")  # corrections that need only the p values
 
 
 def score_statistics(
@@ -73,44 +73,44 @@ def score_statistics(
     permutations: int = 5000,
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test scores over participants, corrected over all models and ROIs at once.
+    """Test scores over participants, and correct p over all models and ROIs at once.
 
     Parameters
     ----------
     scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
-        As they are: never squared, as squares are above 0 by chance alone. NaN leaves a participant out of
+        Raw scores, which must not be squared, as squares are above 0 by chance alone. NaN leaves a participant out of
         that test.
     test : {"signed-rank", "t", "sign-flip"}
-        Wilcoxon's signed rank (exact, its statistic is the sum of positive ranks); t (on Fisher z when `measure` is
-        pearson or spearman); sign flips, enumerated when 2^n <= permutations.
+        "signed-rank": Wilcoxon's signed-rank test (exact; its statistic is the sum of positive ranks). "t": one-sample
+        t test (on Fisher z when `measure` is pearson or spearman). "sign-flip": sign-flip test, enumerated when
+        2^n <= permutations.
     correction : {"none", "fdr", "bonferroni", "max-t"}
-        fdr is Benjamini-Hochberg over all tests; max-t needs test="sign-flip".
+        "fdr" is Benjamini-Hochberg over all tests; "max-t" needs test="sign-flip".
     against : float, or array that broadcasts to scores
-        What is tested against: 0, or another model's scores. A noise ceiling is no null: the true model may lie below
-        it or above (`brainmap.rsa.residual_structure` tests what a model lacks).
+        The value under the null hypothesis: 0, or another model's scores. A noise ceiling is not a null hypothesis,
+        since the true model may lie below it or above it (`brainmap.rsa.residual_structure` tests what a model lacks).
     alternative : {"greater", "less", "two-sided"}
-        One-sided against 0; take two-sided for differences.
+        Use a one-sided test against 0 and "two-sided" for differences.
     labels : mapping
-        Names along the first axes, as `{"layer": [...], "roi": [...]}`; default "model" (and "roi") and
-        numbers.
+        Names along the first axes, as `{"layer": [...], "roi": [...]}`; by default "model" (and "roi") with numbers.
     measure : str, optional
-        What the scores are, for Fisher z. bures is above 0 for any two RDMs and is not tested against a number.
+        The measure of the scores, for Fisher z. bures is above 0 for any two RDMs and is not tested against a number.
     permutations, rng
-        For sign flips that are drawn.
+        The number of sign flips if they are drawn, and their random generator.
 
     Returns
     -------
     DataFrame
-        A row a test: the labels, mean, standard_error (both of the raw scores), statistic, p, p_corrected, n
-        (participants), smallest_p (the smallest p that n can reach, 0 for t). `attrs["note"]` says test and
-        correction in words, and where fdr can find nothing. The sounds (items) are taken as fixed: the result speaks
-        of these only. `brainmap.rsa.relabeling_test` and `brainmap.rsa.bootstrap` do not take them so.
+        One row per test: the labels, mean, standard_error (both of the raw scores), statistic, p, p_corrected, n
+        (participants), smallest_p (the smallest p that n can reach, 0 for t). `attrs["note"]` describes test and
+        correction in words, and says where fdr can find nothing. The stimuli are treated as fixed: the result does not
+        generalize to other stimuli, unlike those of `brainmap.rsa.relabeling_test` and `brainmap.rsa.bootstrap`.
 
     Raises
     ------
     InputError
-        Unknown test or correction, max-t without sign flips, labels that do not fit, fewer than two
-        participants.
+        The test or correction is unknown, max-t is used without sign flips, labels do not fit, or there are fewer than
+        two participants.
 
     Examples
     --------
@@ -161,12 +161,12 @@ def score_statistics(
 
 
 def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction) -> Floats:
-    """p values corrected over all of them ("fdr", "bonferroni", "none"); NaN stays NaN and does not count.
+    """Correct p values ("fdr", "bonferroni" or "none"); NaN stays NaN and does not count as a test.
 
     Raises
     ------
     InputError
-        Another correction; max-t needs more than the p.
+        The correction is another one; max-t cannot be computed from p values.
 
     Examples
     --------
@@ -195,45 +195,44 @@ def split_half_best_layer(
     by: Literal["condition", "stimulus"] = "condition",
     control_rdms: RDMs | None = None,
 ) -> pd.DataFrame:
-    """The best layer of each ROI, chosen on one half of the items and scored on the other.
+    """Find the best layer of each ROI on one half of the items, and score it on the other half.
 
-    Scoring the winner where it was chosen flatters it. Here the layer with the highest mean score over
-    participants on a random half of the items is scored on the other half: median over splits for each
-    participant, then mean over them.
+    The score of the best layer is biased upwards on the data on which the layer was selected. Here the layer with the
+    highest mean score over participants on a random half of the items is scored on the other half; the score is the
+    median over splits for each participant, averaged over participants.
 
     Parameters
     ----------
     model_rdms : rsatoolbox RDMs
-        One RDM a layer in order of depth (RDM descriptor `layer`).
+        One RDM per layer in order of depth (RDM descriptor `layer`).
     data_rdms : rsatoolbox RDMs
-        One RDM a participant and ROI (RDM descriptors `participant` and `roi`).
+        One RDM per participant and ROI (RDM descriptors `participant` and `roi`).
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     splits : int
-        Random halves, the same for all ROIs and participants.
+        Number of random splits, which are the same for all ROIs and participants.
     rng : numpy Generator
     by : {"condition", "stimulus"}
-        What is halved. By condition keeps all tokens of a word on one side, so that none is tested on its
-        own word.
+        The units that are split. With "condition" all tokens of a word are in the same half.
     control_rdms : rsatoolbox RDMs, optional
-        Removed from layers and data, in each half by itself (`brainmap.rsa.compare_rdms_partial`).
+        RDMs that are removed from layers and data, within each half (`brainmap.rsa.compare_rdms_partial`).
 
     Returns
     -------
     DataFrame
-        A row an ROI: roi, layer (chosen most often), chosen_share (of splits), score and standard_error
+        One row per ROI: roi, layer (chosen most often), chosen_share (share of splits), score and standard_error
         over participants on the half not used to choose, p (one-sided t test over participants of score above 0),
-        position (0 first to 1 last layer, mean over splits) with its spread over splits: position_sd, position_low
-        and position_high (the nearest and the farthest layer chosen), n (participants). Positions are NaN where the
-        score is not above 0 (p above .05; of one participant, a score of 0 or less): the winner among layers that
-        explain nothing is nowhere. Where two layers far apart are equally good their mean is a layer between them that
-        is not: the spread says so. An ROI without any score is left out, with a `BrainmapWarning`; splits without
-        one (pairs are missing) do not count.
+        position (from 0 for the first to 1 for the last layer, mean over splits) with its spread over splits
+        (position_sd, position_low and position_high, the lowest and the highest layer chosen), n (participants).
+        Positions are NaN where the score is not above 0 (p above .05, or with one participant a score of 0 or less),
+        since the best of several unrelated layers has no meaning. If two distant layers are equally good, the mean
+        position lies between them, and the spread is large. An ROI without any score is left out with a
+        `BrainmapWarning`; splits without a score (because of missing pairs) do not count.
 
     Raises
     ------
     InputError
-        Fewer than two layers, fewer than six items to halve, RDMs of different levels or items.
+        There are fewer than two layers or fewer than six items to split, or the RDMs differ in level or items.
 
     References
     ----------
@@ -311,13 +310,13 @@ def split_half_best_layer(
 
 
 def _best(scores: Floats) -> int:
-    """The layer with the highest mean over participants of `(n_layers, n_participants)`; -1 where none has a score."""
+    """Return the layer with the highest mean of `(n_layers, n_participants)` over participants; -1 without scores."""
     mean, _ = _mean_and_error(scores)
     return -1 if np.isnan(mean).all() else int(np.nanargmax(mean))
 
 
 def _median(scores: Floats) -> Floats:
-    """The median over splits `(n_splits, n_participants)` of those with a score; NaN where none has one."""
+    """Compute the median over splits of `(n_splits, n_participants)`, ignoring NaN; NaN where there is no score."""
     there = np.isfinite(scores).any(axis=0)
     median = np.full(scores.shape[1], np.nan)
     median[there] = np.nanmedian(scores[:, there], axis=0)
@@ -327,7 +326,7 @@ def _median(scores: Floats) -> Floats:
 def _halves(
     rdms: RDMs, *, splits: int, by: str, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Positions of the pairs within each random half of the items, train and test."""
+    """Return the positions of the pairs within each random half of the items (train and test)."""
     one_of(by, ("condition", "stimulus"), "by")
     labels = groups_of(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
@@ -347,7 +346,7 @@ def _halves(
 
 
 def _index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
-    """The rows of the table: every combination of the labels along the axes, the last fastest."""
+    """Return the index columns of the table: every combination of the labels, with the last axis varying fastest."""
     if labels is None:
         names = ("model", "roi")[: len(shape)]
         labels = {name: [str(k) for k in range(size)] for name, size in zip(names, shape, strict=True)}
@@ -372,7 +371,7 @@ def _fisher_z(x: Floats) -> Floats:
 
 
 def _mean_and_error(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard error over the last axis, NaN left out; NaN where fewer than 1 or 2 are left."""
+    """Compute mean and standard error over the last axis, ignoring NaN; NaN with fewer than 1 or 2 values."""
     n = np.isfinite(x).sum(axis=1)
     mean = np.nansum(x, axis=1) / np.where(n > 0, n, np.nan)
     squares = np.nansum((x - mean[:, None]) ** 2, axis=1)
@@ -380,7 +379,7 @@ def _mean_and_error(x: Floats) -> tuple[Floats, Floats]:
 
 
 def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
-    """Wilcoxon's test, exact for any number of participants and with ties; zero differences are left out."""
+    """Compute the exact Wilcoxon signed-rank test for any number of participants, with ties; drop differences of 0."""
     n_tests = len(difference)
     statistic, p, smallest = np.full(n_tests, np.nan), np.full(n_tests, np.nan), np.full(n_tests, np.nan)
     null: dict[tuple[int, ...], Floats] = {}
@@ -402,7 +401,7 @@ def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
 
 
 def _sums_of_signed_ranks(ranks: tuple[int, ...]) -> Floats:
-    """Probability of each sum of positive ranks when every sign is a fair coin."""
+    """Compute the probability of each sum of positive ranks when all signs are equally likely."""
     chance = np.zeros(sum(ranks) + 1)
     chance[0] = 1.0
     for rank in ranks:

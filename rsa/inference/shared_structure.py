@@ -1,4 +1,4 @@
-"""What a model lacks: whether what it leaves of participants' RDMs is alike in them."""
+"""Test whether participants share structure that a model does not explain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 FEWEST = 6
-"""Participants below whom no p under .05 can be reached."""
+"""Smallest number of participants with which p can be below .05."""
 SAYS = "participants share structure that this model lacks"
 
 RESIDUAL_COLUMNS = {
@@ -36,7 +36,7 @@ RESIDUAL_COLUMNS = {
     "n": "participants",
     "smallest_p": f"smallest p that so many participants can reach; fewer than {FEWEST} are not tested",
 }
-"""What each column of `residual_structure` is, for the sidecar."""
+"""Descriptions of the columns of `residual_structure`, for the sidecar."""
 
 
 def residual_structure(
@@ -48,46 +48,46 @@ def residual_structure(
     permutations: int = 5000,
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test whether participants share structure that a model lacks.
+    """Test whether participants share structure that a model does not explain.
 
-    A score below the lower noise ceiling does not say so: the ceiling compares a participant with the noisy mean of the
-    others, and the true model itself may lie above it or below. Here each model is removed from each participant's
-    RDM, and what is left is compared between participants.
+    A score below the lower noise ceiling does not show this: the ceiling compares a participant with the noisy mean of
+    the others, and the true model itself may lie above or below it. Here each model is regressed out of each
+    participant's RDM, and the residuals are compared between participants.
 
     Parameters
     ----------
     model_rdms : rsatoolbox RDMs
-        One RDM a model, named by the RDM descriptor layer (with network where layers repeat) or name.
+        One RDM per model, named by the RDM descriptor layer (with network where layers repeat) or name.
     data_rdms : rsatoolbox RDMs
-        One RDM a participant and ROI (RDM descriptors `participant` and `roi`), over the same items in any order.
+        One RDM per participant and ROI (RDM descriptors `participant` and `roi`), over the same items in any order.
     measure : str
-        What scores are in. Of rank measures, the ranks of a participant's RDM less a cubic spline of the model's ranks
-        (6 columns); of the others, its values less a multiple of the model's and a constant.
+        The measure of the scores. For rank measures, the ranks of a participant's RDM are regressed on a cubic spline
+        of the model's ranks (6 columns); for other measures, its values are regressed on the model's and a constant.
     correction : {"fdr", "bonferroni", "none"}
-        Over all models and ROIs.
+        The correction over all models and ROIs.
     permutations : int
-        All different flips of signs where they are no more than this; else so many are drawn.
+        All distinct sign flips are used if there are at most this many; else this many are drawn.
     rng : numpy Generator, optional
-        For flips that are drawn.
+        Used only when flips are drawn.
 
     Returns
     -------
     DataFrame
-        A row a model and ROI: model, roi, shared (mean correlation of two participants' rests), p (one-sided),
-        p_corrected, n (participants of whom something is left), smallest_p. p is NaN with fewer than 6 participants.
-        `attrs["note"]` says the test in words.
+        One row per model and ROI: model, roi, shared (mean correlation of the residuals of two participants), p
+        (one-sided), p_corrected, n (participants whose residual is not 0), smallest_p. p is NaN with fewer than 6
+        participants. `attrs["note"]` describes the test in words.
 
     Raises
     ------
     InputError
-        RDMs of other levels or items, a participant twice in an ROI, an unknown correction.
+        The RDMs differ in level or items, a participant has two RDMs of an ROI, or the correction is unknown.
 
     Notes
     -----
-    With e_k what the model leaves of participant k, of unit length, the statistic is the sum over k != l of e_k . e_l.
-    Whole e_k change their sign with probability 1/2 where the participants share nothing more. Flipping all of them
-    changes nothing, so that n participants have 2^(n - 1) different flips and no p is below 1/2^(n - 1). What
-    participants share for other reasons than the sounds (one order of events, one scanner) is such structure too.
+    With e_k the residual of participant k, scaled to unit length, the statistic is the sum over k != l of e_k . e_l.
+    If the participants share nothing beyond the model, the sign of each e_k may be flipped. Flipping all signs changes
+    nothing, so that n participants have 2^(n - 1) distinct flips and no p is below 1/2^(n - 1). Structure that
+    participants share for other reasons than the stimuli (the same order of events, the same scanner) counts, too.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def residual_structure(
     (roi, who), count = Counter(zip(rois, people, strict=True)).most_common(1)[0]
     if count > 1:
         raise InputError(f"residual_structure: participant {who!r} has {count} RDMs of {roi!r}, wanted one")
-    corrected(np.array([np.nan]), correction)  # a mistake is said before the work
+    corrected(np.array([np.nan]), correction)  # report a mistake before the long computation
     rng = rng or np.random.default_rng()
     flips: dict[int, Floats] = {}
     rows = []
@@ -133,9 +133,9 @@ def residual_structure(
 
 
 def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
-    """What a model leaves of RDMs `(n_participants, n_pairs)`, of unit length, 0 where a pair is missing.
+    """Compute the unit-length residuals of RDMs `(n_participants, n_pairs)` on a model; missing pairs are 0.
 
-    RDMs of which nothing is left are left out, and all where the model has no variance or where there are no more pairs
+    RDMs without any residual are left out. All are left out if the model has no variance, or if there are no more pairs
     than columns of the regression.
     """
     form: Form = "ranks" if measure in RANKED else "linear"
@@ -153,14 +153,14 @@ def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
 
 
 def _flips(n: int, permutations: int, rng: np.random.Generator) -> Floats:
-    """Signs `(n_flips, n)`, the identity first and no two opposite where all are taken."""
+    """Return signs `(n_flips, n)` with the identity first; if they are enumerated, no two rows are opposite."""
     if 2 ** (n - 1) <= permutations:
         return np.column_stack([np.ones(2 ** (n - 1)), all_signs(n - 1)])
     return np.concatenate([np.ones((1, n)), drawn_signs(n, permutations, rng)])
 
 
 def _share_as_high(gram: Floats, signs: Floats) -> float:
-    """The share of flips whose sum of products between participants is as high as without flips."""
+    """Compute the share of flips whose sum of products between participants is at least that of the true signs."""
     sums = np.einsum("fk,fk->f", signs @ gram, signs)
     return float((sums >= sums[0] - TIE * np.abs(gram).sum()).mean())
 

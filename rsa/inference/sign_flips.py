@@ -1,4 +1,4 @@
-"""The sign-flip test over participants, corrected by the largest t, TFCE or cluster mass of every test at once."""
+"""Compute the sign-flip test over participants, corrected by the largest t, TFCE or cluster mass of all tests."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 
 Alternative = Literal["greater", "two-sided"]
 
-# A block of flips times tests that stays in a core's cache; 250 keeps the hits of a block in a byte.
+# Size of a block of flips times tests that fits into a core's cache; with 250 flips the hits fit into one byte.
 _FLIPS, _TESTS = 250, 1024
-# Two flips that give the same sum in another order of addition must count as equal.
+# Sums of two flips that differ only by rounding must count as equal.
 TIE = 1e-10
-# Maps that a thread enhances at a time: they stay in a core's cache.
+# Number of maps that a thread enhances at a time, so that they fit into a core's cache.
 _MAPS = 16
 
 
 class Enhancement(Protocol):
-    """What enhances maps under each flip, such as TFCE or cluster mass (`brainmap.rsa.group.enhancement`)."""
+    """Enhance maps under each flip, as TFCE or cluster mass do (`brainmap.rsa.group.enhancement`)."""
 
     @property
     def kind(self) -> str: ...
@@ -41,7 +41,7 @@ class Enhancement(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SignFlip:
-    """What a sign-flip test found, one entry a test; NaN where a test was excluded.
+    """Hold the results of a sign-flip test, with one entry per test; NaN where a test was excluded.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class SignFlip:
     p, p_corrected : ndarray (n_tests,)
         Uncorrected p of t, and p against the largest statistic of all tests (family-wise).
     n_flips : int
-        Sign patterns used, with the identity when they were enumerated.
+        Number of sign patterns used, including the identity if they were enumerated.
     enumerated : bool
         Whether every one of the 2^n sign patterns was used.
     max_statistic : ndarray (n_flips,)
-        The largest t, or what t was enhanced to (its size, when two-sided), under each flip, sorted.
+        The largest t, or enhanced t (its absolute value, if two-sided), under each flip, sorted.
     n_excluded : int
-        Tests left out: a NaN or infinity in a participant, or 0 in all.
+        Number of excluded tests, with NaN or infinity in a participant or 0 in all participants.
     enhanced : ndarray (n_tests,), optional
-        TFCE, or the mass of the cluster a test is in, where one of them was asked for.
+        TFCE, or the mass of the cluster of each test, if one of them was requested.
     """
 
     statistic: Floats
@@ -72,11 +72,11 @@ class SignFlip:
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p this many participants and flips can reach."""
+        """Return the smallest p that is possible with this number of flips."""
         return 1 / self.n_flips if self.enumerated else 1 / (self.n_flips + 1)
 
     def critical(self, alpha: float = 0.05) -> float:
-        """The smallest statistic with a corrected p of at most `alpha`; infinity where none can reach it."""
+        """Return the smallest statistic whose corrected p is at most `alpha`; infinity if there is none."""
         extra = 0 if self.enumerated else 1
         allowed = math.floor(alpha * (self.n_flips + extra) + 1e-9) - extra
         if allowed < 1 - extra:
@@ -97,37 +97,37 @@ def sign_flip_test(
 ) -> SignFlip:
     """Test each column's mean over participants against 0 by flipping participants' signs.
 
-    Under the null each participant's scores are symmetric about 0, so a participant's signs may be flipped,
-    in all tests at once, without changing their joint distribution. The statistic is the one-sample t. Corrected p
-    control the family-wise error of every test under the null that holds in all of them (weak control); those of
-    max-t hold test by test (strong control), those of TFCE and cluster mass speak of a cluster, not of each place.
+    Under the null hypothesis each participant's scores are symmetric about 0, so that the signs of a participant may be
+    flipped in all tests at once without changing the joint distribution. The statistic is the one-sample t. Corrected p
+    control the family-wise error when the null hypothesis holds in all tests (weak control). Those of max-t also hold
+    for each single test (strong control); those of TFCE and cluster mass hold for clusters, not for single places.
 
     Parameters
     ----------
     scores : array_like (n_participants, n_tests)
-        Scores, or differences of scores. Not squared: a square is never below 0.
+        Scores, or differences of scores. They must not be squared, as a square is never below 0.
     alternative : {"greater", "two-sided"}
-        One-sided against 0 for scores, two-sided for differences.
+        Use "greater" for scores and "two-sided" for differences.
     permutations : int
-        All 2^n sign patterns are used when they are no more than this; else so many are drawn.
+        All 2^n sign patterns are used if there are at most this many; else this many are drawn.
     rng : numpy.random.Generator, optional
         Used only when patterns are drawn.
     enhancement : Enhancement, optional
-        Corrected p come from the largest TFCE or cluster mass in place of the largest t. Tests are then one or more
-        maps one after another, each of as many places as the neighbors have.
+        If given, corrected p come from the largest TFCE or cluster mass in place of the largest t. The tests are then
+        one or more concatenated maps, each with as many places as the neighbors have.
     threads : int, optional
-        For enhancement; all cores by default. Results do not depend on it.
+        Number of threads for the enhancement; all cores by default. Results do not depend on it.
 
     Returns
     -------
     SignFlip
-        p is count / 2^n when enumerated (the identity is counted), else (count + 1) / (permutations + 1).
+        p is count / 2^n if flips are enumerated (the identity is counted), else (count + 1) / (permutations + 1).
 
     Raises
     ------
     InputError
-        Fewer than 2 participants, fewer than 1 permutation, or scores that are not 2-D; tests that are no whole maps
-        or whose t is infinite under a flip, where it is enhanced.
+        There are fewer than 2 participants or permutations below 1, or scores are not 2-D. With an enhancement: the
+        tests are not whole maps, or t is infinite under a flip.
 
     References
     ----------
@@ -152,8 +152,8 @@ def sign_flip_test(
 
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
     used = np.isfinite(length) & (length > 0)
-    # Flips leave a test's sum of squares as it is, so t rises with the sum of the unit-length scores:
-    # flips compare these sums and t itself is needed only for what is reported.
+    # Flips do not change a test's sum of squares, so t increases with the sum of the unit-length scores:
+    # flips are compared by these sums, and t itself is computed only for the report.
     unit = x[:, used] / length[used]
     observed = unit.sum(axis=0)
     two_sided = alternative == "two-sided"
@@ -187,18 +187,18 @@ def sign_flip_test(
 
 
 def all_signs(n: int) -> Floats:
-    """Every sign pattern `(2^n, n)`, the identity first."""
+    """Return all sign patterns `(2^n, n)`, with the identity first."""
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     return (1 - 2 * bits).astype(np.float64)
 
 
 def drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
-    """So many random sign patterns `(count, n)`."""
+    """Draw random sign patterns `(count, n)`."""
     return rng.choice(np.array([-1.0, 1.0]), size=(count, n))
 
 
 def _count(signs: Floats, unit: Floats, observed: Floats, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
-    """Count flips that reach each test's sum, and give each flip's largest sum over tests, sorted."""
+    """Count the flips that reach each test's sum, and return each flip's largest sum over tests, sorted."""
     hits = np.zeros(observed.size, dtype=np.int64)
     largest = np.full(len(signs), -np.inf)
     for tests in _slices(observed.size, _TESTS):
@@ -221,13 +221,13 @@ def _enhance(
     enumerated: bool,
     threads: int | None,
 ) -> tuple[Floats, Floats]:
-    """The enhanced maps `(n_tests,)`, and each flip's largest over all maps, sorted."""
+    """Return the enhanced maps `(n_tests,)` and each flip's largest value over all maps, sorted."""
     from brainmap.rsa.inference.flip_kernels import t_of_flips
 
     n, places = len(unit), len(enhancement.neighbors)
     if not places or unit.shape[1] % places:
         raise InputError(f"sign_flip_test: found {unit.shape[1]} tests, wanted maps of {places} places each")
-    # where every participant has a value of one size, some flip has no variance left
+    # where all values have the same absolute value, some flip has no variance
     flat = np.abs(unit).sum(axis=0) >= np.sqrt(n) * (1 - 1e-12)
     if flat.any():
         raise InputError(
@@ -255,7 +255,7 @@ def _enhance(
                 shown.advance(done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    if enumerated:  # the identity comes first; added up in another order it might miss itself
+    if enumerated:  # the identity comes first; rounding must not let it fall below the observed maximum
         largest[0] = np.abs(observed).max() if two_sided else observed.max()
     return observed.ravel(), np.sort(largest)
 
@@ -265,7 +265,10 @@ def _slices(total: int, step: int) -> Iterator[slice]:
 
 
 def _t(sums: Floats, n: int) -> Floats:
-    """One-sample t from the sum of unit-length scores: infinite where all participants agree exactly."""
+    """Compute the one-sample t from the sum of unit-length scores; infinite where all participants agree exactly.
+
+    t = s sqrt((n - 1) / (n - s^2)) for the sum s of n scores of unit length.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         t: Floats = sums * np.sqrt((n - 1) / np.maximum(n - sums**2, 0.0))
     return t

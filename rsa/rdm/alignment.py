@@ -1,7 +1,7 @@
-"""Which items RDMs are over: their level and labels, and how several are brought into one order.
+"""Find the level and labels of the items of RDMs, and align several RDMs by label.
 
-RDMs come sorted by label from one tool and in order of a table from another ('b10' lies before 'b9'), so
-they are matched by label here and never by position.
+One tool sorts the items of an RDM by label, another keeps the order of a table ('b10' comes before 'b9'), so this
+module matches items by label. It falls back on positions only where neither side names its items, and then warns.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LEVELS = {"stimulus": "stimuli", "condition": "conditions", "class": "classes", 
 
 
 def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
-    """RDMs of several calls (participants, networks) as one object, each aligned by label to the first.
+    """Stack RDMs of several calls (participants, networks) into one object, each aligned by label to the first.
 
-    Unlike `rsatoolbox.rdm.concat` it never guesses by which descriptor to align, nor reorders its input; items are
-    matched as `aligned_vectors` says, or by `descriptor`.
+    Unlike `rsatoolbox.rdm.concat`, this function never guesses the descriptor to align by and never reorders its
+    input. Items are matched by `descriptor` if it is given, else as in `aligned_vectors`.
 
     Raises
     ------
     InputError
-        Nothing to stack, another level, another dissimilarity, or other labels.
+        There is nothing to stack, or the RDMs differ in level, dissimilarity or labels.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
 
 
 def level_of(rdms: RDMs) -> str:
-    """The level of RDMs: as they say, else by the labels they carry."""
+    """Return the level of RDMs: their `level` descriptor, else the level that their labels imply."""
     said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
     if said is not None:
         levels = sorted({str(level) for level in np.atleast_1d(said)})
@@ -89,10 +89,10 @@ def level_of(rdms: RDMs) -> str:
 
 
 def labels_of(rdms: RDMs) -> list[str]:
-    """The unique labels of the items, by which RDMs are aligned.
+    """Return the unique labels of the items, by which RDMs are aligned.
 
-    They are `stimulus_id` or `condition`, as the level says; of RDMs that have neither, the one descriptor of the
-    patterns whose values are unique.
+    The labels are `stimulus_id` or `condition`, depending on the level. If the RDMs have neither, they are the only
+    pattern descriptor whose values are unique.
     """
     if not _is_ours(rdms):
         named = _naming(rdms)
@@ -109,13 +109,13 @@ def labels_of(rdms: RDMs) -> list[str]:
 
 
 def _is_ours(rdms: RDMs) -> bool:
-    """Whether RDMs say their level, or carry unique labels that tell it."""
+    """Tell whether RDMs have a `level` descriptor, or unique labels that imply the level."""
     said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
     return said is not None or any(label in _naming(rdms) for label in LABEL_OF.values())
 
 
 def _naming(rdms: RDMs) -> dict[str, list[str]]:
-    """The descriptors of the patterns whose values are there and unique, rsatoolbox's own numbers aside."""
+    """Return the pattern descriptors whose values are present and unique, except rsatoolbox's `index`."""
     found = {
         key: [str(value) for value in values]
         for key, values in rdms.pattern_descriptors.items()
@@ -127,7 +127,7 @@ def _naming(rdms: RDMs) -> dict[str, list[str]]:
 def _matched(
     rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None
 ) -> tuple[list[str], list[str]] | None:
-    """Labels of the items on both sides; None where neither side names its items, and position is all there is."""
+    """Return the labels of the items on both sides; None where neither side names its items."""
     if descriptor is not None:
         return _named_by(descriptor, rdms, names[0]), _named_by(descriptor, target, names[1])
     if _is_ours(rdms) and _is_ours(target):
@@ -169,17 +169,17 @@ def _named_by(descriptor: str, rdms: RDMs, who: str) -> list[str]:
 
 
 def _positions(rdms: RDMs) -> list[str]:
-    """rsatoolbox's numbers of the items, which stay with an item when others are left out; else their positions."""
+    """Return rsatoolbox's `index` of the items, which an item keeps when others are left out; else their positions."""
     return [str(value) for value in rdms.pattern_descriptors.get("index", range(rdms.n_cond))]
 
 
 def groups_of(rdms: RDMs, by: Level) -> list[str]:
-    """The stimulus or condition of each item; an item of RDMs that say neither is a stimulus of its own.
+    """Return the stimulus or condition of each item; items without such labels count as one stimulus each.
 
     Raises
     ------
     InputError
-        Conditions are asked for, and the RDMs have none.
+        `by` is "condition", and the RDMs have no conditions.
     """
     if LABEL_OF[by] in rdms.pattern_descriptors:
         return [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
@@ -192,7 +192,7 @@ def groups_of(rdms: RDMs, by: Level) -> list[str]:
 
 
 def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
-    """Refuse RDMs over too few items to say anything of a geometry.
+    """Refuse RDMs with fewer items than `least`.
 
     Raises
     ------
@@ -205,8 +205,11 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
 
 
 def rdm_names(rdms: RDMs) -> tuple[str, ...]:
-    """Names of the models: their layer (over time `layer@seconds`), with the network where layers repeat, else their
-    name or number."""
+    """Return the names of the models.
+
+    A name is the layer (`layer@seconds` for RDMs over time), preceded by the network where layers repeat. RDMs without
+    layers have their `name` descriptor or a number.
+    """
     described = {key: [str(v) for v in values] for key, values in rdms.rdm_descriptors.items()}
     if "time" in described and "layer" in described:
         times = rdms.rdm_descriptors["time"]
@@ -227,16 +230,16 @@ def rdm_names(rdms: RDMs) -> tuple[str, ...]:
 def aligned_vectors(
     rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models"), descriptor: str | None = None
 ) -> Floats:
-    """The dissimilarities `(n_rdms, n_pairs)` of `rdms`, with the items in the order of `target`.
+    """Return the dissimilarities `(n_rdms, n_pairs)` of `rdms` with the items in the order of `target`.
 
-    Items are matched by `descriptor`; else by `stimulus_id` or `condition`, as the level says; else by the one
-    descriptor with unique values that both sides share. Where neither side names its items, they are matched by
-    rsatoolbox's `index`, and a `BrainmapWarning` says so.
+    Items are matched by `descriptor` if it is given; else by `stimulus_id` or `condition`, depending on the level; else
+    by a descriptor with unique values that both sides share. Where neither side names its items, they are matched by
+    rsatoolbox's `index`, and a `BrainmapWarning` is issued.
 
     Raises
     ------
     InputError
-        Other levels or items, no descriptor that names the items of both sides, or several that disagree.
+        The levels or items differ, no descriptor names the items of both sides, or several descriptors disagree.
     """
     vectors, by_position = _in_order_of(rdms, target, names, descriptor)
     if by_position:
@@ -256,7 +259,7 @@ def _say_position() -> None:
 def _in_order_of(
     rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None = None
 ) -> tuple[Floats, bool]:
-    """Vectors in the order of `target`, and whether position alone says which item is which."""
+    """Return the vectors in the order of `target`, and whether the items are matched by position alone."""
     if descriptor is None and _is_ours(rdms) and _is_ours(target):
         levels = level_of(rdms), level_of(target)
         if levels[0] != levels[1]:
@@ -279,7 +282,7 @@ def _in_order_of(
 
 
 def pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:
-    """Where the pairs of the items `order` lie in a condensed vector over `n_items`.
+    """Return the positions of the pairs of the items `order` in a condensed vector over `n_items` items.
 
     Examples
     --------

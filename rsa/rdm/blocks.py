@@ -1,4 +1,4 @@
-"""Patterns read and prepared in blocks of units: what lies on disk is never in memory as a whole."""
+"""Read and prepare patterns in blocks of units, so that arrays on disk are never loaded as a whole."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from brainmap.progress import progress
 Floats = NDArray[np.float64]
 
 SLAB_BYTES = 256 << 20
-"""Most that is read of an array on disk at once, on top of what is decoded on the way."""
+"""Upper limit of what is read from an array on disk at once, in addition to the memory for decoding."""
 DECODED_BYTES = 64 << 20
-"""Most that is decoded at once of an array that is stored in chunks, unless one chunk is larger."""
+"""Upper limit of what is decoded at once from an array stored in chunks, unless one chunk is larger."""
 BLOCK_BYTES = 32 << 20
-"""What is worked on at once."""
+"""Size of the block that is processed at once."""
 
 
 class Blocks:
-    """Patterns `(n_items, n_units)` as blocks of units, averaged over tokens and z-scored where asked for.
+    """Iterate over patterns `(n_items, n_units)` in blocks of units, averaged over tokens and optionally z-scored.
 
-    Iterating gives `(block, sums)`: float64 `(n_items, k)`, which is not to be written into, and the sum of each row.
+    Iteration yields `(block, sums)`: a float64 array `(n_items, k)`, which must not be modified, and its row sums.
 
     Parameters
     ----------
     array : array-like (n_observations, ...)
-        In memory, or anything on disk that has `shape` and `dtype` and is read when sliced (a zarr array, a memmap).
-        All axes but the first are units.
+        An array in memory, or on disk anything with `shape` and `dtype` that is read when sliced (a zarr array, a
+        memmap). All axes but the first are units.
     what : str
-        What it is called in messages.
+        The name of the array in messages.
     average : callable
-        Observations `(n_observations, k)` to items `(n_items, k)`.
+        A function that maps observations `(n_observations, k)` to items `(n_items, k)`.
     zscore : bool
-        z-score each unit over the items; `dropped` then counts the units that are constant.
+        Whether each unit is z-scored over the items; `dropped` then counts the units that are constant.
 
     Raises
     ------
     InputError
-        No units, no numbers, infinite values, or patterns that are NaN in some units only (when all were read).
+        The array has no units, no numbers or infinite values; or, once all blocks are read, a pattern is NaN in some
+        units only.
     """
 
     def __init__(self, array: Any, what: str, *, average: Callable[[Floats], Floats], zscore: bool = False) -> None:
@@ -76,7 +77,7 @@ class Blocks:
             raise InputError(f"compute_rdms: all {n_units} units of {self.what} are constant over items")
 
     def whole(self) -> Floats:
-        """All units at once."""
+        """Return all units at once."""
         return np.concatenate([block for block, _ in self], axis=1)
 
     def _row_sums(self, raw: Floats, holes: NDArray[np.int64]) -> Floats:
@@ -90,12 +91,12 @@ class Blocks:
 
 
 def numeric(array: Any, what: str) -> Any:
-    """An array that is read when sliced, or one in memory; `(n_items, ...)` with at least one unit, of numbers.
+    """Check that an array, in memory or read when sliced, is `(n_items, ...)` with at least one unit, and return it.
 
     Raises
     ------
     InputError
-        Something else.
+        The array has another shape, or does not hold real numbers.
     """
     if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         array = np.asarray(array)
@@ -108,7 +109,7 @@ def numeric(array: Any, what: str) -> Any:
 
 
 def slabs(array: Any, what: str) -> Iterator[NDArray[Any]]:
-    """The units of an array `(n_items, ...)` as parts `(n_items, k)` in the array's own type; all of one in memory."""
+    """Yield the units of an array `(n_items, ...)` in parts `(n_items, k)`; all at once if it is in memory."""
     n, shape = array.shape[0], tuple(array.shape[1:])
     if type(array) is np.ndarray:
         yield array.reshape(n, -1)
@@ -124,7 +125,7 @@ def slabs(array: Any, what: str) -> Iterator[NDArray[Any]]:
 
 
 def rows_at_once(array: Any, most_bytes: int) -> int:
-    """How many items to read so that whole chunks are decoded, of about that many bytes."""
+    """Return how many items to read at once, so that whole chunks of about `most_bytes` are decoded."""
     row_bytes = max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
     chunks = getattr(array, "chunks", None)
     chunk = max(1, int(chunks[0])) if chunks else 1
@@ -132,9 +133,9 @@ def rows_at_once(array: Any, most_bytes: int) -> int:
 
 
 def zscored(x: Floats) -> tuple[Floats, int]:
-    """Each unit z-scored over items (population SD), run by run; units constant in any run are dropped and counted.
+    """Z-score each unit over items (population SD) within each run; drop and count units that are constant in any run.
 
-    Shapes `(n_items, n_units)` or `(n_runs, n_items, n_units)`; rows of NaN are missing and stay.
+    Shapes are `(n_items, n_units)` or `(n_runs, n_items, n_units)`. Rows of NaN are missing and stay NaN.
     """
     present = ~np.isnan(x[..., :1])
     filled = x if present.all() else np.where(present, x, 0.0)
@@ -154,7 +155,7 @@ def zscored(x: Floats) -> tuple[Floats, int]:
 
 
 def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
-    """Slices of the axes of units with at most that many units each.
+    """Yield slices of the axes of units, each with at most `most` units where that is possible.
 
     >>> [part for part in _parts((2, 5), 3)][0]
     (slice(0, 1, None), slice(0, 3, None))
@@ -171,7 +172,7 @@ def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
 
 
 def _read(array: Any, part: tuple[slice, ...]) -> NDArray[Any]:
-    """A part of all items, a few chunks at a time: stores decode every chunk that they touch as a whole."""
+    """Read a part of the units for all items, a few chunks at a time, since stores decode whole chunks."""
     n = array.shape[0]
     out = np.empty((n, *(s.stop - s.start for s in part)), array.dtype)
     rows = rows_at_once(array, DECODED_BYTES)
@@ -181,5 +182,5 @@ def _read(array: Any, part: tuple[slice, ...]) -> NDArray[Any]:
 
 
 def _sums(x: Floats) -> Floats:
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are looked for in them
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller looks for NaN and infinity in the sums
         return np.asarray(x @ np.ones(x.shape[1]))

@@ -1,7 +1,7 @@
-"""Representational dissimilarity matrices (RDMs) from features, brain patterns or arrays.
+"""Compute representational dissimilarity matrices (RDMs) from features, brain patterns or arrays.
 
-Network and brain keep geometries of their own: this module is called once for each with its own settings, and
-`brainmap.rsa.comparison.measures` then brings both together by label.
+The RDMs of a network and those of a brain are computed by separate calls with their own settings;
+`brainmap.rsa.comparison.measures` then compares them, with the items matched by label.
 """
 
 from __future__ import annotations
@@ -48,59 +48,59 @@ def compute_rdms(
     step_ms: float | None = None,
     descriptors: Mapping[str, Any] | None = None,
 ) -> RDMs:
-    """RDMs of the layers of a network, of what explains them, of the ROIs of a participant, or of one array.
+    """Compute the RDMs of the layers of a network, of the ROIs of a participant, or of one array.
 
     Parameters
     ----------
     data : FeatureSet, rsatoolbox Dataset, or array (n_items, n_units)
-        A feature set gives one RDM a layer. A Dataset (observations: stimulus_id, condition, run; channels:
-        voxel, roi) gives one RDM, or one an ROI. An array gives one and needs its labels in `descriptors`. Features
-        on disk (zarr, memmap) are read in blocks and may be larger than memory.
+        A feature set gives one RDM per layer. A Dataset (observations: stimulus_id, condition, run; channels:
+        voxel, roi) gives one RDM, or one per ROI. An array gives one RDM and needs its labels in `descriptors`.
+        Features on disk (zarr, memmap) are read in blocks and may be larger than memory.
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
         See `brainmap.rsa.rdm.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
     items : {"stimulus", "condition"}
-        What the rows of the RDM are. Tokens of a condition are averaged *before* the RDM, within each run. The items
-        of a feature set that says so are classes or units (maximizing patterns); "condition" then says that they
-        stand for the conditions of their names.
+        The rows of the RDM. With "condition", the tokens of a condition are averaged within each run *before* the RDM
+        is computed. The items of some feature sets (maximizing patterns) are classes or units; "condition" then means
+        that they stand for the conditions of the same names.
     units : "zscore", optional
         z-score each unit over the items of the RDM (within each run for brain patterns); constant units are
         dropped and counted in a `BrainmapWarning`.
     layers, rois : names or "all"
-        Which layers of a feature set (default all), which ROIs of a Dataset (default: all voxels as one).
+        The layers of a feature set (default: all), or the ROIs of a Dataset (default: all voxels as one region).
     runs : {"between", "average"}
-        Between: with two or more runs only products of different runs enter, so that noise which neighbors in
-        time share makes no geometry. Average: patterns are averaged over runs first, as in rsatoolbox.
+        "between": with two or more runs only products of different runs are used, so that noise that patterns share
+        within a run does not bias the RDM. "average": patterns are averaged over runs first, as in rsatoolbox.
     noise_precision : "runs", RunNoise, array (n_units, n_units), (n_runs, n_units, n_units), or a mapping ROI -> these
-        For mahalanobis and crossnobis. "runs": from how the patterns vary over runs, shrunk, each run weighted by what
-        the other runs tell (three runs or more; `brainmap.rsa.noise_precision` makes it of other kinds). Arrays are
-        of other data than the patterns, the residuals of a GLM: whatever the patterns themselves say of their noise
-        biases products of different runs where a run weights itself. With one a run, a pair of runs uses the
-        inverse of the mean of its two covariances.
+        The noise precision for mahalanobis and crossnobis. "runs": it is estimated with shrinkage from how the
+        patterns vary over runs, for each run from the other runs (three runs or more; `brainmap.rsa.noise_precision`
+        has other estimators). Arrays must come from other data than the patterns, such as the residuals of a GLM: a
+        precision estimated from the patterns that it weights biases products of different runs. With one precision per
+        run, a pair of runs uses the inverse of the mean of its two covariances.
     prior_lambda, prior_weight : float
-        For poisson and poisson_cv: rates are `(x + lambda * weight) / (1 + weight)`.
+        The prior of poisson and poisson_cv: rates are `(x + lambda * weight) / (1 + weight)`.
     over : "time", optional
-        An RDM a layer and window of time, from features that keep time (`extract_activations(pooling="none")`); the
-        frames whose centers lie in a window are averaged. Windows begin with the sounds.
+        Compute an RDM per layer and time window from features that keep time (`extract_activations(pooling="none")`).
+        The frames whose centers lie in a window are averaged. The first window begins with the onset of the sounds.
     window_ms, step_ms : float [ms]
-        Length of the windows, and the step from one to the next (default: half of it). A layer whose frames are
-        further apart than a window is long has no RDM where a window holds none, which a `BrainmapWarning` counts.
+        Length of the windows, and the step from one to the next (default: half the length). A layer has no RDM in
+        windows that hold none of its frames; a `BrainmapWarning` counts these windows.
     descriptors : mapping
-        Labels `stimulus_id`, `condition` of an array's rows; any other entry describes the RDMs (network,
-        participant).
+        The labels `stimulus_id` and `condition` of an array's rows. All other entries (network, participant) become RDM
+        descriptors.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Feature sets and arrays keep their order of items; a Dataset's come sorted by condition, then by
-        stimulus. Pattern descriptors `stimulus_id` and `condition` (only `condition` when averaged); RDM
-        descriptors `layer` or `roi` and those given, over time also `time` (center of the window, seconds);
-        `descriptors["level"]`, so that a comparison can refuse another level.
+        The items of feature sets and arrays keep their order; those of a Dataset are sorted by condition, then by
+        stimulus. Pattern descriptors are `stimulus_id` and `condition` (only `condition` when averaged). RDM
+        descriptors are `layer` or `roi` and those given, with `over="time"` also `time` (center of the window, in
+        seconds). `descriptors["level"]` lets a comparison refuse RDMs of another level.
 
     Raises
     ------
     InputError
-        Fewer than three items, unknown layer or ROI, labels missing or ambiguous, crossnobis without runs, negative
-        values for poisson, features without time.
+        There are fewer than three items, a layer or ROI is unknown, labels are missing or ambiguous, crossnobis has no
+        runs, poisson has negative values, or the features of `over="time"` have no time axis.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def compute_rdms(
 
 
 class _Notes:
-    """What changed numbers on the way, gathered to be said once."""
+    """Collect the notes on dropped units and constant patterns, to issue one warning for all RDMs."""
 
     def __init__(self) -> None:
         self.dropped: dict[str, int] = {}
@@ -173,12 +173,12 @@ def _some(told: Sequence[str]) -> str:
 def resolved(
     given: Precision | None, data: Any, rois: Sequence[str] | str | None
 ) -> NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None:
-    """Noise precisions as given, or from the patterns' runs: of each region that is named, or of all voxels.
+    """Return the noise precisions as given, or estimate them from the runs, for each named region or for all voxels.
 
     Raises
     ------
     InputError
-        Another word than "runs", data without runs, and what `brainmap.rsa.noise_precision` refuses.
+        The word is not "runs", the data have no runs, or `brainmap.rsa.noise_precision` refuses them.
     """
     if not isinstance(given, str):
         return given

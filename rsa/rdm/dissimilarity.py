@@ -1,7 +1,7 @@
-"""Dissimilarities of patterns as arrays: within one set of patterns, or between independent runs.
+"""Compute dissimilarities of patterns given as arrays, within one set of patterns or between independent runs.
 
-Within one set `brainmap.rsa.rdm.one_pass` gathers inner products of patterns first and makes distances of them after;
-between runs `brainmap.rsa.rdm.run_pairs` takes for each pair of items the runs that both have.
+Within one set, `brainmap.rsa.rdm.one_pass` sums inner products of patterns and then computes distances from them.
+Between runs, `brainmap.rsa.rdm.run_pairs` uses for each pair of items the runs that both items have.
 
 Shapes: patterns are `(n_items, n_units)`, or `(n_runs, n_items, n_units)` for between-run products; a missing
 pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `n_items * (n_items - 1) / 2`.
@@ -38,48 +38,50 @@ def dissimilarities(
     prior_lambda: float = PRIOR[0],
     prior_weight: float = PRIOR[1],
 ) -> Floats:
-    """Condensed dissimilarities of all pairs of patterns.
+    """Compute the condensed dissimilarities of all pairs of patterns.
 
     Parameters
     ----------
     patterns : array (n_items, n_units) or (n_runs, n_items, n_units)
-        With three axes only products of *different* runs are used, so noise that two patterns share because
-        they were measured in the same run cannot make them look alike. A row of NaN is a missing pattern.
+        With three axes only products of *different* runs are used, so that noise that two patterns share because
+        they were measured in the same run cannot make them similar. A row of NaN is a missing pattern.
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
         All but correlation and cosine are divided by n_units, as in rsatoolbox; euclidean, mahalanobis and
-        crossnobis are squared. crossnobis and poisson_cv are euclidean (mahalanobis) and poisson between runs and
-        refuse a single set.
+        crossnobis are squared. crossnobis is the between-run form of euclidean (mahalanobis with a precision) and
+        poisson_cv that of poisson; both refuse a single set of patterns.
     precision : array (n_units, n_units) or (n_runs, n_units, n_units), optional
-        Noise precision for mahalanobis and crossnobis, from other data than the patterns (residuals of the GLM): one
-        that their own deviations give biases products of different runs, and `noise_precision` of runs avoids it. With
-        one a run, a pair of runs uses the inverse of the mean of its two covariances, as in rsatoolbox.
+        Noise precision for mahalanobis and crossnobis, from other data than the patterns (residuals of the GLM). A
+        precision from the patterns' own deviations biases products of different runs; `noise_precision` from runs
+        avoids this. With one precision per run, a pair of runs uses the inverse of the mean of its two covariances, as
+        in rsatoolbox.
     prior_lambda, prior_weight : float
-        Of poisson: rates are `(x + lambda * weight) / (1 + weight)`.
+        The prior of poisson: rates are `(x + lambda * weight) / (1 + weight)`.
 
     Returns
     -------
     array (n_items * (n_items - 1) / 2,)
-        NaN where a pair has no pattern, or no two independent runs.
+        A value is NaN where a pattern of the pair is missing, or the pair has fewer than two independent runs.
 
     Raises
     ------
     InputError
-        Unknown dissimilarity; crossnobis or poisson_cv of a single run; a precision that does not fit, is not used,
-        or has no inverse where one is needed; negative values for poisson.
+        The dissimilarity is unknown; crossnobis or poisson_cv has a single run; the precision does not fit, is not
+        used, or has no inverse where one is needed; or poisson has negative values.
 
     Notes
     -----
     Between runs d_ij is the mean over ordered pairs of runs m != l of (x_i - x_j)_m' S^-1 (x_i - x_j)_l (/ n_units),
-    over exactly the runs that have both items; with fewer than two it is NaN. So whatever all patterns of a run share,
-    an offset or a response that wanes, stays out, also where items lack runs. For correlation each run's pattern is
-    first centered over units and scaled to unit length (for cosine only scaled), and the mean is halved. Were both
-    factors of the same run, this would be exactly 1 - r. Between runs it is unbiased by noise that runs do not share:
-    pure noise gives 0 on average, whatever its order in time, while 1 - r within a run makes neighbors in time
-    look alike. Single values may be negative and are kept. As each pattern is scaled together with its
-    noise, distances of noisy patterns are shrunk by their reliability.
+    over exactly the runs that have both items; with fewer than two it is NaN. Hence an offset or a decaying response
+    that all patterns of a run share has no effect, even where items lack runs. For correlation each run's pattern is
+    first centered over units and scaled to unit length (for cosine only scaled), and the mean is halved. If both
+    factors came from the same run, the result would be exactly 1 - r. Between runs, noise that the runs do not share
+    causes no bias: pure noise gives 0 on average, whatever its order in time, whereas 1 - r within a run makes
+    patterns that are neighbors in time similar. Single values may be negative and are kept. As each pattern is scaled
+    together with its noise, distances of noisy patterns are shrunk by their reliability.
 
     Poisson is the symmetrized Kullback-Leibler divergence of Poisson rates, (x_i - x_j)'(log x_i - log x_j) / n_units;
-    between runs one factor is of run m and the other of run l, which is the mean over all folds that leave one run out.
+    between runs one factor comes from run m and the other from run l, which equals the mean over all leave-one-run-out
+    folds.
 
     References
     ----------
@@ -107,14 +109,15 @@ def dissimilarities(
 def within_one(
     blocks: Blocks, dissimilarity: Dissimilarity, *, precision: NDArray[np.floating] | None, prior: tuple[float, float]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Condensed dissimilarities of one set of patterns in blocks of units, and which patterns have no direction.
+    """Compute the condensed dissimilarities of one set of patterns in blocks of units, and flag constant patterns.
 
-    Only a noise precision needs all units at once.
+    The second value flags the patterns that are constant (for cosine: zero). Only a noise precision needs all units in
+    memory at once.
 
     Raises
     ------
     InputError
-        As `dissimilarities`.
+        The same cases as in `dissimilarities`.
     """
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if dissimilarity in CROSS_VALIDATED:
@@ -139,15 +142,16 @@ def between_runs(
     prior: tuple[float, float],
     weights: Iterable[Floats] | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Condensed dissimilarities of `(n_runs, n_items, n_units)` from products of different runs alone.
+    """Compute the condensed dissimilarities of `(n_runs, n_items, n_units)` from products of different runs only.
 
-    Also which patterns have no direction in some run. In place of a precision each run may have weights of its own,
-    `(n_units, n_units)` or a diagonal `(n_units,)`, for its products with all other runs: those of `RunNoise`.
+    The second value flags the patterns that are constant (for cosine: zero) in some run. In place of one precision,
+    each run may have its own `weights` from `RunNoise`, `(n_units, n_units)` or a diagonal `(n_units,)`, which apply to
+    its products with all other runs.
 
     Raises
     ------
     InputError
-        As `dissimilarities`.
+        The same cases as in `dissimilarities`.
     """
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if weights is not None:
@@ -179,7 +183,7 @@ def _distances(kernel: Floats, scale: float) -> Floats:
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """The inverse of one or several symmetric matrices; one that has lost all digits is none."""
+    """Invert one or several symmetric matrices; refuse those that are singular up to rounding."""
     try:
         inverse = np.linalg.inv(matrix)
         condition = np.linalg.norm(matrix, 1, axis=(-2, -1)) * np.linalg.norm(inverse, 1, axis=(-2, -1))
@@ -195,7 +199,7 @@ def _inverse(matrix: Floats) -> Floats:
 
 
 def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
-    """Patterns scaled to unit length, centered first if asked; a constant (or zero) one becomes NaN.
+    """Scale patterns to unit length, after centering if `center`; constant (or zero) patterns become NaN.
 
     Examples
     --------
@@ -204,7 +208,7 @@ def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
            [-0.707,  0.707]])
     """
     x = np.asarray(x, dtype=np.float64)
-    # What centering leaves of a constant is rounding of its size, never exactly zero for all sizes.
+    # Centering a constant pattern leaves rounding errors in proportion to its size, and not always exactly zero.
     floor = CONSTANT * np.sqrt(np.einsum("...u,...u->...", x, x))
     if center:
         x = x - x.mean(axis=-1, keepdims=True)
@@ -224,7 +228,7 @@ def _checked_precision(
         raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
     matrix: Floats = np.asarray(precision, dtype=np.float64)
     if matrix.ndim > 1 and matrix.shape[-1] == matrix.shape[-2]:
-        matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2.0  # what is not symmetric cancels in distances
+        matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2.0  # the antisymmetric part cancels in distances
     if not np.isfinite(matrix).all():
         raise InputError(
             "noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "

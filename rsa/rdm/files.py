@@ -1,4 +1,4 @@
-"""RDMs on disk: HDF5 in the layout of rsatoolbox, in any alphabet, whole or not at all, and noticed when damaged."""
+"""Write and read RDMs as HDF5 in the layout of rsatoolbox, with Unicode labels, atomic writes and a digest."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 _BLOCK = 512
-"""Bytes before the HDF5 part: the format leaves them to its writers, and every reader of HDF5 skips them."""
+"""Number of bytes before the HDF5 part (the user block), which every reader of HDF5 skips."""
 _MARK = b"brainmap sha256 "
 _LISTS = ("descriptors", "rdm_descriptors", "pattern_descriptors")
 
 
 def save_rdms(rdms: RDMs, path: str | Path) -> Path:
-    """Write RDMs as HDF5 in the layout of rsatoolbox (its `load_rdm` reads it), whole or not at all.
+    """Write RDMs as HDF5 in the layout of rsatoolbox, whose `load_rdm` reads the file.
 
-    Labels are stored as UTF-8, so any alphabet survives `load_rdms`. The file begins with a digest of all that
-    follows, by which `load_rdms` knows whether anything was changed.
+    The file is written completely or not at all. Labels are stored as UTF-8. The file begins with a digest of all bytes
+    that follow, by which `load_rdms` detects any change.
 
     Raises
     ------
@@ -55,12 +55,13 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
 def load_rdms(path: str | Path) -> RDMs:
     """Read RDMs that `save_rdms` or rsatoolbox wrote.
 
-    Only what lies in the file itself is read, and no more than its size allows for.
+    Links to other files are not followed, and no more memory is used than the size of the file allows for.
 
     Raises
     ------
     InputError
-        No such file, or not RDMs; a file of brainmap's with any byte changed; links or data outside of the file.
+        The file does not exist or does not hold RDMs, a file that brainmap wrote has changed, or the file has links to
+        data outside of it.
     """
     import h5py
     from rsatoolbox.rdm.rdms import rdms_from_dict
@@ -99,7 +100,7 @@ def _refuse(path: Path, why: str) -> NoReturn:
 
 
 def _check_bytes(path: Path) -> None:
-    """Refuse a file of brainmap's that is not as it was written; others have HDF5's own mark at the beginning."""
+    """Refuse a file that brainmap wrote and that has changed since; other files begin with HDF5's signature."""
     with path.open("rb") as raw:
         block = raw.read(_BLOCK)
         if block.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -115,7 +116,7 @@ def _check_bytes(path: Path) -> None:
 
 
 def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> None:
-    """Refuse what cannot be RDMs: other kinds of numbers or counts of pairs, descriptors of another length."""
+    """Refuse data that cannot be RDMs: a wrong type, an impossible number of pairs, or descriptors of wrong length."""
     if vectors.dtype.kind not in "fiu" or vectors.ndim not in (1, 2, 3) or not vectors.size:
         _refuse(path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, wanted numbers (n_rdms, n_pairs)")
     if vectors.ndim == 3:

@@ -1,4 +1,4 @@
-"""Groups of HDF5 files by anybody: only what lies in the file itself, and no more memory than its size allows for."""
+"""Read groups of untrusted HDF5 files: no external data, and no more memory than the size of the file allows for."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 ABSENT = "absent"
-"""Attribute of a descriptor: the places where it is None, as rsatoolbox leaves it where RDMs are put together."""
+"""Attribute of a descriptor: the positions where it is None, as rsatoolbox leaves it when it concatenates RDMs."""
 
 FAILURES = (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError, MemoryError)
-"""What h5py raises on a damaged file, beside `OSError`."""
+"""Exceptions that h5py raises on a damaged file, besides `OSError`."""
 
-_FILTERS = {1: 1100.0, 2: 1.0, 3: 1.0, 32000: 100.0}  # deflate, shuffle, checksum, lzf: how many times smaller at most
+_FILTERS = {1: 1100.0, 2: 1.0, 3: 1.0, 32000: 100.0}  # highest compression ratio of deflate, shuffle, checksum, lzf
 _DEEPEST = 4
 
 
 class Refused(ValueError):
-    """Why a file is not read."""
+    """State why a file is refused."""
 
 
 def check_heaps(file: Path) -> None:
-    """Look at the heaps in which HDF5 keeps texts: on a damaged one its library goes round for ever.
+    """Check the heaps in which HDF5 stores strings, since its library loops forever on a damaged heap.
 
     Raises
     ------
     Refused
-        An object in a heap that does not end within it.
+        An object in a heap extends beyond the heap.
     """
     content = file.read_bytes()
     start = content.find(b"GCOL")
@@ -45,13 +45,13 @@ def check_heaps(file: Path) -> None:
 
 
 def read_group(group: Any, size: int) -> dict[str, Any]:
-    """Attributes, datasets and groups of a group of a file of `size` bytes.
+    """Read the attributes, datasets and groups of a group, in a file of `size` bytes.
 
     Raises
     ------
     Refused
-        A link that is soft or leads to another file, a group that holds itself, data in other files, data that the
-        file is too small for, or of a kind that descriptors never have.
+        A link is soft or external, a group contains itself, data lie in other files, data claim more bytes than the
+        file can hold, or data have a type that descriptors never have.
     """
     return _read(group, size, set(), 0)
 
@@ -87,7 +87,7 @@ def _attribute(group: Any, key: str) -> Any:
 
 
 def _values(dataset: Any, key: str, size: int) -> NDArray[Any]:
-    """The values of a dataset, text decoded, once its claims fit the file."""
+    """Read the values of a dataset and decode text, after checking that the claimed size fits the file."""
     import h5py
 
     made = dataset.id.get_create_plist()

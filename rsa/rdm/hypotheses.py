@@ -1,4 +1,4 @@
-"""RDMs of hypotheses: categories, the sounds of words, and whatever a user writes into a table."""
+"""Compute model RDMs of hypotheses: categories, the pronunciation of words, and tables of the user."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def category_rdm(
     level: Level = "condition",
     name: str = "category",
 ) -> RDMs:
-    """The RDM of a hypothesis that only categories matter: 0 within a category, 1 between two.
+    """Compute the RDM of the hypothesis that only categories matter: 0 within a category, 1 between categories.
 
     Parameters
     ----------
     items, categories : sequences of str
-        Label of each item, and its category: columns of a table of conditions. Rows may repeat.
+        The label of each item and its category, such as two columns of a table of conditions. Rows may repeat.
     level : {"condition", "stimulus"}
-        What the items are.
+        Whether the items are conditions or stimuli.
     name : str
         RDM descriptor `name`.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Its dissimilarities are tied: compare it by rho-a or tau-a, as spearman favors it.
+        Its dissimilarities are tied; compare it by rho-a or tau-a, as Spearman's correlation favors models with ties.
 
     Raises
     ------
     InputError
-        Fewer than three items, an item of two categories, one category only, or as many as items.
+        There are fewer than three items, an item has two categories, or there is only one category or one per item.
 
     References
     ----------
@@ -84,19 +84,20 @@ def phonetic_rdm(
     dissimilarity: Dissimilarity = "euclidean",
     name: str = "phonetic features",
 ) -> RDMs:
-    """How differently words are pronounced: distances of articulatory features, averaged over each word's phonemes.
+    """Compute the RDM of the pronunciation of words from articulatory features, averaged over the phonemes of a word.
 
     Parameters
     ----------
     words : sequence of str
         Words, in lower or upper case.
     items : sequence of str, optional
-        Label of the stimulus that says each word; then the RDM is over stimuli, else over the words as conditions.
+        The label of the stimulus in which each word is spoken. With labels the RDM is over stimuli, else over the words
+        as conditions.
     pronunciations : mapping word -> phonemes, optional
-        ARPAbet phonemes parted by blanks, as "K AE1 T" (stress is not read). The digits and the words of the demo
-        are known without: General American, as in the CMU Pronouncing Dictionary.
+        ARPAbet phonemes separated by blanks, as "K AE1 T" (stress is ignored). The digits and the words of the demo
+        are built in, in General American as in the CMU Pronouncing Dictionary.
     dissimilarity : {"euclidean", "correlation", "cosine"}
-        Of the mean features; euclidean is squared and divided by the number of features.
+        The dissimilarity of the mean features; euclidean is squared and divided by the number of features.
     name : str
         RDM descriptor `name`.
 
@@ -107,7 +108,7 @@ def phonetic_rdm(
     Raises
     ------
     InputError
-        A word without pronunciation, an unknown phoneme, fewer than three items.
+        A word has no known pronunciation, a phoneme is unknown, or there are fewer than three items.
 
     Notes
     -----
@@ -149,32 +150,33 @@ def read_model_rdms(
     dissimilarity: Dissimilarity = "euclidean",
     name: str | None = None,
 ) -> RDMs:
-    """Model RDMs of a user's table (TSV), of features or of dissimilarities.
+    """Read model RDMs from a table (TSV) of features or of dissimilarities.
 
     Parameters
     ----------
     table : path or DataFrame
-        The first column says the level by its name, `stimulus_id` or `condition`.
-        features: a row an item, numbers in the other columns; one RDM of all of them. square: a row an item, and
-        a column an item, of dissimilarities. long: first columns `condition_1`, `condition_2` (or `stimulus_id_1`,
-        `stimulus_id_2`), a row a pair; each further column is an RDM of its own.
+        The name of the first column, `stimulus_id` or `condition`, gives the level.
+        features: one row per item and numbers in the other columns, which give one RDM together. square: a matrix of
+        dissimilarities with one row and one column per item. long: one row per pair; the first columns are
+        `condition_1` and `condition_2` (or `stimulus_id_1` and `stimulus_id_2`), and each further column is an RDM.
     layout : {"features", "square", "long"}, optional
-        By default as the names of the columns say.
+        By default it is inferred from the names of the columns.
     dissimilarity : {"euclidean", "correlation", "cosine"}
-        Of features; euclidean is squared and divided by the number of features.
+        The dissimilarity of features; euclidean is squared and divided by the number of features.
     name : str, optional
-        RDM descriptor `name`; default the name of the file. A long table's RDMs have the names of their columns.
+        RDM descriptor `name` (default: the name of the file). The RDMs of a long table have the names of their columns.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Empty cells and n/a are NaN, in dissimilarities only.
+        Empty cells and n/a become NaN; they are allowed in dissimilarities only.
 
     Raises
     ------
     InputError
-        Columns that tell no level, labels twice or different in rows and columns, a matrix that is not symmetric or
-        has no zeros on its diagonal, a pair twice or missing, no numbers, fewer than three items.
+        The columns give no level, labels occur twice or differ between rows and columns, a matrix is not symmetric or
+        its diagonal is not zero, a pair is repeated or missing, cells hold no numbers, or there are fewer than three
+        items.
 
     Examples
     --------
@@ -265,7 +267,7 @@ def _from_square(values: Floats, rows: list[str], columns: list[str], what: str)
 
 
 def _numbers(cells: pd.DataFrame, what: str) -> Floats:
-    """Cells as numbers; empty ones and n/a as NaN."""
+    """Convert cells to numbers; empty cells and n/a become NaN."""
     said = cells.astype(str).replace({"": "nan", "n/a": "nan", "NaN": "nan"})
     values = said.apply(pd.to_numeric, errors="coerce")
     wrong = values.isna() & (said != "nan")

@@ -1,7 +1,7 @@
-"""Dissimilarities within one set of patterns, gathered block of units by block of units in one pass.
+"""Compute dissimilarities within one set of patterns in one pass over blocks of units.
 
-Inner products add up over units, so a block is looked at while it lies in the processor's cache, and what does not
-fit into memory never has to.
+Inner products are sums over units, so each block is processed once while it is in the processor's cache, and the
+patterns may be larger than memory.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ Floats = NDArray[np.float64]
 Blocks = Iterable[tuple[Floats, Floats]]  # patterns (n_items, k), and the sum of each over its k units
 
 CONSTANT = 1e-13
-"""A centered pattern shorter than this share of the pattern is constant: what centering leaves of it is rounding."""
+"""A pattern counts as constant if its length after centering is below this share of its length before."""
 
 _MOST_CANCELLED = 0.99  # share of a pattern's power that lies in its mean, above which products lose two digits
 
 
 def within(blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Condensed dissimilarities of one set of patterns, and which of them have no direction (constant or zero).
+    """Compute the condensed dissimilarities of one set of patterns, and flag those that are constant (cosine: zero).
 
     Parameters
     ----------
     blocks : iterable of (array (n_items, k), array (n_items,))
-        All units of the patterns, in blocks of any width, with the sum of each row. A pattern that is missing (NaN)
-        has no dissimilarities.
+        All units of the patterns, in blocks of any width, with the sum of each row. The dissimilarities of a missing
+        pattern (NaN) are NaN.
     dissimilarity : {"correlation", "cosine", "euclidean", "poisson"}
     prior : (lambda, weight)
-        Of poisson.
+        The prior of poisson.
 
     Raises
     ------
     InputError
-        No unit at all; rates of poisson that are negative, or zero without a prior.
+        There are no units, or rates of poisson are negative, or zero without a prior.
     """
     products = _Products(dissimilarity, prior)
     for block, sums in blocks:
@@ -47,12 +47,12 @@ def within(blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]) ->
 
 
 def log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Rates `(x + lambda * weight) / (1 + weight)` of a Poisson process, and their logarithms; NaN stays.
+    """Compute Poisson rates `(x + lambda * weight) / (1 + weight)` and their logarithms; NaN stays NaN.
 
     Raises
     ------
     InputError
-        A negative value; a zero without a prior; a negative prior.
+        A value is negative, a value is zero without a prior, or the prior is negative.
     """
     strength, weight = prior
     if strength < 0 or weight < 0:
@@ -72,7 +72,7 @@ def log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
 
 
 class _Products:
-    """Sums of inner products over units."""
+    """Accumulate inner products of patterns over blocks of units."""
 
     def __init__(self, dissimilarity: str, prior: tuple[float, float]) -> None:
         self.dissimilarity, self.prior = dissimilarity, prior
@@ -83,7 +83,7 @@ class _Products:
         self._center_first = False
 
     def add(self, given: Floats, sums: Floats) -> None:
-        """Take the next units of all patterns."""
+        """Add the next block of units of all patterns."""
         x = given
         if not self.sizes:
             self.total, self.missing = np.zeros((len(x), len(x))), np.zeros(len(x), bool)
@@ -104,10 +104,10 @@ class _Products:
             self.total += _free_of_shared(rates, absent) @ _free_of_shared(logs, absent).T
 
     def _centered(self, x: Floats, mean: Floats) -> Floats:
-        """Products of patterns less their means over this block; the means are kept.
+        """Compute the products of patterns minus their means over this block, and keep the means.
 
-        Taking the means out of the products costs nothing and is exact enough unless patterns ride on a large offset;
-        then the block is centered first, which costs a copy, and so are those that follow.
+        Subtracting the means from the products costs nothing and is precise enough unless patterns have a large
+        offset. In that case this block and all later ones are centered first, which costs a copy.
         """
         n = x.shape[1]
         if not self._center_first:
@@ -123,7 +123,7 @@ class _Products:
         return products
 
     def distances(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """What the products say of each pair."""
+        """Compute the dissimilarity of each pair from the accumulated products, and flag constant patterns."""
         n_units = sum(self.sizes)
         if n_units == 0:
             raise InputError("dissimilarities: found patterns without units, wanted at least one")
@@ -139,7 +139,7 @@ class _Products:
         return vector, undirected & ~self.missing
 
     def _lengths(self, gram: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Length of each pattern, NaN where it has none; for correlation the spread of the blocks' means is added."""
+        """Compute the length of each pattern, NaN if constant; correlation adds the variation of the block means."""
         floor = np.zeros(len(gram))
         if self.dissimilarity == "correlation":
             means, sizes = np.array(self.means), np.array(self.sizes, float)[:, None]
@@ -153,10 +153,11 @@ class _Products:
 
 
 def _free_of_shared(x: Floats, absent: NDArray[np.bool_]) -> Floats:
-    """Patterns that all ride on one large pattern, less one of them: differences stay, and their products keep digits.
+    """Subtract one of the patterns from all if they share a large common pattern.
 
-    Others are left alone, and one of their own is taken rather than the mean: small whole numbers stay exact, so that
-    equal distances of category models stay equal.
+    Differences do not change, and their products keep more digits. Patterns without a large common part are returned
+    as they are. One of the patterns is subtracted rather than the mean, so that small integers stay exact and equal
+    distances of category models stay equal.
     """
     there = np.flatnonzero(~absent)
     if not len(there):

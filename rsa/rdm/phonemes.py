@@ -1,7 +1,7 @@
-"""Phonemes of English as articulatory features.
+"""Describe the phonemes of English by articulatory features.
 
-Places, manners, heights and backness are read off the chart of the International Phonetic Association (2015) for
-General American sounds, named by the ARPAbet.
+Places, manners, heights and backness follow the chart of the International Phonetic Association (2015) for the sounds
+of General American, which have their ARPAbet names here.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ _DIPHTHONGS = {"EY": ("EH", "IY"), "AY": ("AA", "IH"), "OY": ("AO", "IH"), "AW":
 
 
 def phoneme_features(phonemes: str, word: str) -> Floats:
-    """Features of each phoneme of a word: `(n_phonemes, n_features)`, in order of `FEATURES`.
+    """Return the features of each phoneme of a word, `(n_phonemes, n_features)`, in the order of `FEATURES`.
 
     Raises
     ------
     InputError
-        A phoneme that the ARPAbet of General American lacks, or none at all.
+        A phoneme is not in the ARPAbet of General American, or the word has no phonemes.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The noise that patterns show by how they differ from run to run, kept apart from the patterns that it weights.
+"""Estimate noise precisions from how patterns vary over runs, for each run from the other runs only.
 
-Weights that come from all runs know the noise of each: where two runs happen to agree the estimated noise is small and
-the weight large, so that products of different runs are above 0 on average though nothing is there. What weights a
-run here is told by the other runs alone.
+A precision from all runs depends on the noise of each run: where two runs agree by chance, the estimated noise is small
+and the weight large, so that products of different runs are above 0 on average even for pure noise. Therefore each
+run is weighted by a precision that is estimated without it.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from brainmap.errors import InputError
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
-MOST_CHANNELS = 6_000  # 288 MB a matrix, of which the shrinkage estimate holds four
+MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds four of them
 
 Floats = NDArray[np.float64]
 NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
 _ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
 FEWEST_RUNS = 3
-"""Runs that weights from the runs themselves take: one that they weight, and two that differ."""
+"""Smallest number of runs for a precision from runs: the run that is weighted, and two others that differ."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunNoise:
-    """Noise precisions from how patterns vary over runs, one for each run from the other runs alone.
+    """Estimate a noise precision for each run from how patterns vary over the other runs.
 
-    `compute_rdms`, `rdm_reliability` and the searchlights take it as their noise: a run's patterns are weighted by the
-    precision that leaves their own deviations out, so that the mean distance of pure noise is 0 whatever the noise.
-    It is no array, and refuses to be made one: one precision of all runs would bring the bias back.
+    `compute_rdms`, `rdm_reliability` and the searchlights accept it as noise precision. The patterns of a run are
+    weighted by a precision that does not depend on their own deviations, so that the mean distance of pure noise is 0
+    for any noise. It cannot be converted to an array, since a single precision of all runs would be biased again.
 
     Attributes
     ----------
     dataset : rsatoolbox.data.Dataset
-        The patterns, of one region where whole covariances are taken.
+        The patterns; of one region if the method uses whole covariances.
     method : {"diag", "shrinkage", "shrinkage-eye", "full"}
     kept : dict of run to weights, optional
-        Weights that were made once, where they are wanted again and again; by default none are kept.
+        Cached weights, for repeated use; by default none are cached.
     """
 
     dataset: Dataset = field(repr=False)
@@ -53,21 +53,21 @@ class RunNoise:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The names of the runs that have patterns, sorted."""
+        """Return the sorted names of the runs that have patterns."""
         return tuple(np.unique(runs_of(self.dataset)[present(self.dataset)]).tolist())
 
     @property
     def n_units(self) -> int:
-        """Voxels of the patterns."""
+        """Return the number of voxels of the patterns."""
         return int(self.dataset.n_channel)
 
     def weights(self, run: str) -> Floats:
-        """The precision that leaves this run out, `(n_voxels, n_voxels)`; with "diag" its diagonal, `(n_voxels,)`.
+        """Return the precision without this run, `(n_voxels, n_voxels)`; with "diag" its diagonal, `(n_voxels,)`.
 
         Raises
         ------
         InputError
-            No such run, too few others, or a voxel that does not vary in them.
+            The run does not exist, there are too few other runs, or a voxel does not vary over them.
         """
         known = np.unique(runs_of(self.dataset)).tolist()
         if run not in known:
@@ -82,20 +82,21 @@ class RunNoise:
         return self.kept[run]
 
     def keeping(self) -> RunNoise:
-        """The same, which keeps each run's weights once they are made: `n_runs` matrices."""
+        """Return a copy that caches the weights of each run once they are computed (`n_runs` matrices)."""
         return replace(self, kept={})
 
     def pooled(self) -> Floats:
-        """The precision from all runs, for patterns that are averaged over runs; `weights` otherwise."""
+        """Return the precision from all runs, for patterns that are averaged over runs; use `weights` for others."""
         return self._estimated(None)
 
     def check(self) -> RunNoise:
-        """The same, if there are runs enough to leave one out.
+        """Check that there are enough runs to leave one out, and return the object itself.
 
         Raises
         ------
         InputError
-            Nothing repeats over runs, fewer than three runs, or no degree of freedom without some run.
+            No item repeats over runs, there are fewer than three runs, or no degree of freedom is left without some
+            run.
         """
         self.check_runs()
         for one in self.runs:
@@ -103,12 +104,12 @@ class RunNoise:
         return self
 
     def check_runs(self) -> list[str]:
-        """The names of the runs, if there are enough to leave any of them out.
+        """Check that there are enough runs to leave any of them out, and return their names.
 
         Raises
         ------
         InputError
-            As `check`, but for voxels that do not vary.
+            The same cases as in `check`, except for voxels that do not vary.
         """
         labels, there = repeated(self.dataset)
         if len(self.runs) < FEWEST_RUNS:
@@ -136,10 +137,10 @@ class RunNoise:
 
     @cached_property
     def _variances(self) -> dict[str, Floats]:
-        """The variance of each voxel `(n_voxels,)` without each run, from one pass over the patterns.
+        """Compute the variance of each voxel `(n_voxels,)` without each run, in one pass over the patterns.
 
-        Without k of the n patterns of an item, with deviations e from its mean, its sum of squares is smaller by
-        the sum of their e^2 and (sum e)^2 / (n - k).
+        If k of the n patterns of an item, with deviations e from its mean, are left out, its sum of squares decreases
+        by sum(e^2) + (sum e)^2 / (n - k).
         """
         labels, there = repeated(self.dataset)
         residuals, _ = run_residuals(self.dataset)
@@ -167,15 +168,15 @@ class RunNoise:
 
 
 def run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floats, int]:
-    """How each pattern differs from its item's mean over runs, `(n_patterns, n_voxels)`; degrees of freedom.
+    """Compute the deviation of each pattern from its item's mean over runs, and the degrees of freedom.
 
-    Items are stimuli where stimuli come in two runs or more, else conditions; patterns that are missing (NaN)
-    are left out, and so are those of the run `without`.
+    The deviations are `(n_patterns, n_voxels)`. Items are stimuli where stimuli occur in two runs or more, else
+    conditions. Missing patterns (NaN) and those of the run `without` are left out.
 
     Raises
     ------
     InputError
-        No item comes in two runs.
+        No item occurs in two runs.
     """
     labels, there = repeated(dataset)
     if without is not None:
@@ -188,8 +189,11 @@ def run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floa
 
 
 def deviations_from_runs(dataset: Dataset, *, without: str | None = None) -> tuple[NDArray[np.intp], Floats, int]:
-    """As `run_residuals`, as what makes residuals of some voxels when they are needed: the patterns that are used, the
-    matrix `(n_patterns, n_patterns)` that takes their items' means away, and the degrees of freedom."""
+    """Return what is needed to compute the residuals of `run_residuals` for some voxels later.
+
+    The values are the indices of the patterns that are used, the matrix `(n_patterns, n_patterns)` that subtracts the
+    means of their items, and the degrees of freedom.
+    """
     labels, there = repeated(dataset)
     if without is not None:
         there = there & (runs_of(dataset) != without)
@@ -198,12 +202,14 @@ def deviations_from_runs(dataset: Dataset, *, without: str | None = None) -> tup
 
 
 def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
-    """The item of each pattern, stimuli where these come in two runs or more, else conditions; which are not missing.
+    """Return the item of each pattern, and which patterns are not missing.
+
+    Items are stimuli where these occur in two runs or more, else conditions.
 
     Raises
     ------
     InputError
-        No item comes in two runs.
+        No item occurs in two runs.
     """
     run, there = runs_of(dataset), present(dataset)
     for key in ("stimulus_id", "condition"):
@@ -219,14 +225,17 @@ def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
 
 
 def _freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_]) -> int:
-    """Degrees of freedom of deviations from items' means: one less a run where runs were demeaned."""
+    """Count the degrees of freedom of deviations from item means, reduced where runs were demeaned.
+
+    They are n_patterns - n_items, minus n_runs - 1 if the patterns were demeaned run by run.
+    """
     demeaned = {"demean-runs", "cocktail-blank", "zscore-runs"} & normalizations(dataset)
     n_runs = len(np.unique(runs_of(dataset)[there]))
     return int(there.sum()) - len(np.unique(labels[there])) - (n_runs - 1 if demeaned else 0)
 
 
 def estimated(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
-    """The inverse of the covariance of residuals, `(n_voxels, n_voxels)`."""
+    """Estimate the inverse of the covariance of residuals, `(n_voxels, n_voxels)`."""
     from rsatoolbox.data.noise import prec_from_residuals
 
     return np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
@@ -238,6 +247,7 @@ def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
     Raises
     ------
     InputError
+        There are too few degrees of freedom for the method.
     """
     if dof < 1:
         raise InputError(f"noise precision: {dof} degrees of freedom, wanted at least 1")
@@ -249,11 +259,12 @@ def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
 
 
 def varying(sd: Floats, measurements: Floats, where: str) -> Floats:
-    """The standard deviations, none of which may be 0 but for rounding.
+    """Check that no standard deviation is 0 up to rounding, and return them.
 
     Raises
     ------
     InputError
+        A voxel does not vary.
     """
     vanishing = ~(sd > 1e-12 * np.nanmax(np.abs(measurements), axis=0))
     if vanishing.any():
@@ -265,21 +276,22 @@ def varying(sd: Floats, measurements: Floats, where: str) -> Floats:
 
 
 def normalizations(dataset: Dataset) -> set[str]:
-    """What `normalize_patterns` has done to the patterns."""
+    """Return the steps that `normalize_patterns` has applied to the patterns."""
     return set(str(getattr(dataset, "descriptors", {}).get("normalization", "")).split("+")) - {""}
 
 
 def present(dataset: Dataset) -> NDArray[np.bool_]:
-    """Which patterns are not missing."""
+    """Return a mask of the patterns that are not missing."""
     return np.asarray(~np.isnan(dataset.measurements).all(axis=1))
 
 
 def described(dataset: Dataset, key: str) -> NDArray[np.str_]:
-    """The labels of the patterns, if there are any.
+    """Return the labels of the patterns under the descriptor `key`.
 
     Raises
     ------
     InputError
+        The patterns have no such descriptor.
     """
     if key not in dataset.obs_descriptors:
         raise InputError(f"patterns: no {key!r} descriptor; found {', '.join(map(repr, dataset.obs_descriptors))}")
@@ -287,12 +299,12 @@ def described(dataset: Dataset, key: str) -> NDArray[np.str_]:
 
 
 def runs_of(dataset: Dataset) -> NDArray[np.str_]:
-    """The run of each pattern; without a run descriptor, all patterns are of one run."""
+    """Return the run of each pattern; without a run descriptor all patterns belong to one run."""
     return np.asarray(dataset.obs_descriptors.get("run", np.full(dataset.n_obs, "1"))).astype(str)
 
 
 def run_names(data: Any) -> list[str]:
-    """The names of the runs of a data set, sorted; those of an array `(n_runs, n_items, n_units)` count from 0."""
+    """Return the sorted names of the runs of a data set; those of an array `(n_runs, n_items, n_units)` are numbers."""
     if hasattr(data, "measurements"):
         return [str(name) for name in np.unique(runs_of(data))]
     return sorted(str(k) for k in range(len(data) if np.ndim(data) == 3 else 1))
@@ -317,42 +329,44 @@ def noise_precision(
     source: Literal["runs"] | Floats | Sequence[Floats] = "runs",
     dof: int | None = None,
 ) -> Floats | RunNoise:
-    """The inverse of the noise covariance between voxels, for crossnobis and Mahalanobis distances.
+    """Estimate the inverse of the noise covariance between voxels, for crossnobis and Mahalanobis distances.
 
     Parameters
     ----------
     dataset : Dataset
-        One region (`select_roi`): a matrix is voxels x voxels.
+        The patterns of one region (`select_roi`), since a matrix has n_voxels x n_voxels entries.
     method : {"diag", "shrinkage", "shrinkage-eye", "full"}
-        Variances alone; covariance shrunk to its diagonal (Schäfer and Strimmer 2005, rsatoolbox's
-        `shrinkage_diag`) or to the identity (Ledoit and Wolf 2004, its `shrinkage_eye`); the sample covariance.
-    source : "runs", array (n_volumes, n_voxels) or a list of these (a run each)
-        "runs": how much each item's pattern varies around its mean over runs, for each run from the other runs
+        "diag": variances only. "shrinkage": the covariance shrunk to its diagonal (Schäfer and Strimmer 2005,
+        `shrinkage_diag` of rsatoolbox). "shrinkage-eye": the covariance shrunk to the identity (Ledoit and Wolf 2004,
+        `shrinkage_eye` of rsatoolbox). "full": the sample covariance.
+    source : "runs", array (n_volumes, n_voxels) or a list of these (one per run)
+        "runs": the variation of each item's pattern around its mean over runs, for each run from the other runs
         (three runs or more). Arrays: residuals of the GLM, over the data set's voxels or over all voxels of its mask;
-        each run is demeaned by itself.
+        each run is demeaned separately.
     dof : int, optional
-        Degrees of freedom of the residuals of a GLM. Default: volumes less runs; give volumes less regressors to count
-        those too. Runs count their own: patterns less items (less a mean a run when they were demeaned run by run).
+        Degrees of freedom of the residuals of a GLM. The default is n_volumes - n_runs; give n_volumes - n_regressors
+        to account for the regressors, too. With source="runs" they are computed: n_patterns - n_items, minus
+        n_runs - 1 if the patterns were demeaned run by run.
 
     Returns
     -------
     ndarray (n_voxels, n_voxels), or RunNoise
-        From runs a `RunNoise`: a precision for each run that leaves its own deviations out, which `compute_rdms`,
-        `rdm_reliability` and the searchlights take in place of a matrix.
+        With source="runs" it is a `RunNoise`, which holds for each run a precision from the other runs. `compute_rdms`,
+        `rdm_reliability` and the searchlights accept it in place of a matrix.
 
     Raises
     ------
     InputError
-        Fewer than three runs, residuals of another number of voxels, a voxel without variance, too many voxels
-        for the memory, or `method="full"` with fewer degrees of freedom than voxels.
+        There are fewer than three runs, the residuals have another number of voxels, a voxel has no variance, there
+        are too many voxels for the memory, or `method="full"` has fewer degrees of freedom than voxels.
 
     Notes
     -----
-    A precision from the same patterns that it weights biases between-run products upwards, more where the noise is
-    larger: by .33 noise variances at 2 runs, .045 at 4 (16 items, voxel by voxel), far more with covariances, and
-    distances then tell noisy items from others. Leaving a run out costs little but at 3 runs: there the correlation of
-    a shrunk crossnobis RDM with the truth was .81 in simulations, against .93 with the biased precision of all runs;
-    .945 against .957 at 4 runs, .981 against .980 at 8. Residuals of the GLM cost nothing.
+    A precision from the same patterns that it weights biases between-run products upwards, more so for larger noise:
+    by .33 noise variances at 2 runs and .045 at 4 (16 items, variances only), and by far more with covariances, so
+    that distances depend on how noisy the items are. Leaving a run out costs little except at 3 runs: in simulations
+    the correlation of a shrunk crossnobis RDM with the truth was .81 at 3 runs, against .93 with the biased precision
+    of all runs; .945 against .957 at 4 runs, and .981 against .980 at 8. Residuals of the GLM have neither problem.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""Distances from products of different runs, of each pair of items over exactly the runs that both have.
+"""Compute distances from products of different runs, for each pair of items over exactly the runs that both have.
 
-Were a distance put together from inner products that are means over different pairs of runs, whatever changes from run
-to run in all patterns alike (a response that wanes, an offset) would enter it; differences within a run are free of it.
+If a distance were combined from inner products averaged over different pairs of runs, changes that all patterns of a
+run share (an offset, a decaying response) would affect it. Differences of patterns within a run do not contain them.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_Side = tuple[slice, NDArray[np.bool_]]  # items that stand together, and the runs that they have
-_CALL = 50_000  # multiplications that a product of small matrices costs beside its own
-_PASS = 8  # multiplications of a matrix product that one number read from memory takes the time of
+_Side = tuple[slice, NDArray[np.bool_]]  # consecutive items, and the runs that they have
+_CALL = 50_000  # overhead of a product of small matrices, in multiplications
+_PASS = 8  # cost of reading one number from memory, in multiplications of a matrix product
 
 
 def paired_distances(first: Floats, second: Floats | None = None, *, symmetric: bool = True) -> Floats:
-    """Condensed distances: the mean over ordered pairs of different runs m, l that both items have of
-    (first_i - first_j)_m' (second_i - second_j)_l.
+    """Compute condensed distances as the mean of products of different runs.
+
+    d_ij is the mean of (first_i - first_j)_m' (second_i - second_j)_l over the ordered pairs of different runs m, l
+    that both items have.
 
     Parameters
     ----------
     first, second : array (n_runs, n_items, n_units)
-        Rows of NaN are missing. Without a second, the factors are the same.
+        Rows of NaN are missing. Without `second`, both factors are `first`.
     symmetric : bool
         Whether first_m' second_l is the transpose of first_l' second_m, as with one precision for all runs.
 
     Returns
     -------
     array (n_items * (n_items - 1) / 2,)
-        NaN where two items share fewer than two runs.
+        A value is NaN where two items share fewer than two runs.
     """
     there = ~np.isnan(first.sum(axis=-1))
     if there.all():
@@ -57,7 +59,7 @@ def paired_distances(first: Floats, second: Floats | None = None, *, symmetric: 
 
 
 def weighted_distances(x: Floats, metric: Callable[[int, int], Floats]) -> Floats:
-    """As `paired_distances`, where each pair of runs m < l has weights `metric(m, l)` (n_units, n_units) of its own."""
+    """Compute `paired_distances` with separate weights `metric(m, l)` (n_units, n_units) per pair of runs m < l."""
     there = ~np.isnan(x.sum(axis=-1))
     free = _free_of_shared(x, there)
 
@@ -68,7 +70,10 @@ def weighted_distances(x: Floats, metric: Callable[[int, int], Floats]) -> Float
 
 
 def _free_of_shared(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp] | None = None) -> Floats:
-    """Each run's patterns, in an order, less the first that it has, missing ones 0: differences keep their digits."""
+    """Subtract from each run's patterns the first one that is present, to keep the precision of their differences.
+
+    Missing patterns become 0, and the items are reordered if `order` is given.
+    """
     shared = x[np.arange(len(x)), there.argmax(axis=1)][:, None]
     if order is None:
         free = x - shared
@@ -83,7 +88,7 @@ def _free_of_shared(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp]
 def _costs(
     there: NDArray[np.bool_], sets: NDArray[np.bool_], which: NDArray[np.intp], n_units: int, *, sides: int
 ) -> tuple[float, float]:
-    """About how long both forms take, in multiplications of a matrix product."""
+    """Estimate the cost of both algorithms (by pairs of runs, by sets of runs), in multiplications."""
     shared = there.astype(float) @ there.T.astype(float)
     of_runs = shared[np.triu_indices(len(there), 1)]
     by_pairs = float((sides * (of_runs**2 + 2 * _PASS * of_runs) * n_units + _CALL).sum())
@@ -99,7 +104,7 @@ def _costs(
 def _mean_over_run_pairs(
     there: NDArray[np.bool_], products: Callable[[int, int, NDArray[np.intp]], Iterator[Floats]]
 ) -> Floats:
-    """From the inner products of the items that both runs of a pair have, pair by pair."""
+    """Average distances over pairs of runs, from the inner products of the items that both runs of a pair have."""
     n_runs, n_items = there.shape
     total, count = np.zeros((2, n_items, n_items))
     for m in range(n_runs):
@@ -126,8 +131,10 @@ def _by_sets(
     *,
     symmetric: bool,
 ) -> Floats:
-    """Items with the same runs are taken together, and stand together: of two such sets the sum over pairs of the runs
-    that they share is the product of the sums over these runs less the products within them.
+    """Average distances over pairs of runs, for sets of consecutive items that have the same runs.
+
+    For two such sets, the sum over pairs of different shared runs equals the product of the sums over these runs minus
+    the sum of the products within each run.
     """
     n_items, n_sets = one.shape[1], sets.shape[1]
     sums = _Sums(one, other)
@@ -160,7 +167,7 @@ def _by_sets(
 
 
 class _Sums:
-    """Sums over runs of patterns that are 0 where they are missing, and of their products."""
+    """Compute sums over runs of patterns, which are 0 where they are missing, and of their products."""
 
     def __init__(self, one: Floats, other: Floats) -> None:
         self.factors = one, other
@@ -169,7 +176,7 @@ class _Sums:
         self.powers: Floats | None = None
 
     def across(self, shared: NDArray[np.bool_], one: _Side, other: _Side) -> Floats:
-        """Products of different runs of the items of one side with those of the other, `(n_one, n_other)`."""
+        """Sum the products of different runs between the items of two sets, `(n_one, n_other)`."""
         x, y = self.factors
         total = self._summed(0, shared, *one) @ self._summed(1, shared, *other).T
         for run in np.flatnonzero(shared):
@@ -177,14 +184,14 @@ class _Sums:
         return np.asarray(total)
 
     def own(self, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
-        """Products of different runs of each item with itself."""
+        """Sum the products of different runs of each item with itself."""
         if self.powers is None:
             self.powers = np.einsum("riu,riu->ri", *self.factors)
         first, second = (self._summed(k, shared, items, runs) for k in (0, 1))
         return np.asarray(np.einsum("iu,iu->i", first, second) - self.powers[shared, items].sum(axis=0))
 
     def _summed(self, factor: int, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
-        """Patterns summed over the shared runs, from the sum over the runs that the items have."""
+        """Sum patterns over the shared runs, starting from the sum over all runs that the items have."""
         total: Floats = self.totals[factor][items]
         for run in np.flatnonzero(runs & ~shared):
             total = total - self.factors[factor][run, items]

@@ -1,4 +1,4 @@
-"""What RDMs are made of: the layers of a feature set, the ROIs of a participant, or an array, with their labels."""
+"""Prepare the patterns and labels for RDMs: layers of a feature set, ROIs of a participant, or an array."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from brainmap.rsa.rdm.dissimilarity import WHITENED, Dissimilarity, Floats, betw
 from brainmap.rsa.rdm.run_noise import RunNoise, normalizations
 
 NO_ROI = ("", "nan", "None")
-"""Labels of voxels that lie in no region."""
+"""Labels of voxels that belong to no region."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Patterns for one RDM: blocks of `(n_items, n_units)`, or `(n_runs, n_items, n_units)`, and what they are."""
+    """Hold the patterns for one RDM and their labels.
+
+    Patterns are blocks of `(n_items, n_units)`, or an array `(n_runs, n_items, n_units)`.
+    """
 
     patterns: Blocks | Floats
     labels: dict[str, list[str]]
@@ -33,7 +36,7 @@ class Source:
 
     @property
     def between_runs(self) -> bool:
-        """Whether only products of different runs enter."""
+        """Tell whether only products of different runs are used."""
         return not isinstance(self.patterns, Blocks)
 
     def vector(
@@ -44,7 +47,7 @@ class Source:
         precision: NDArray[np.floating] | RunNoise | None,
         prior: tuple[float, float],
     ) -> tuple[Floats, list[str], int]:
-        """Its dissimilarities, the labels of its constant patterns, and how many constant units were dropped."""
+        """Compute the dissimilarities; also return the labels of constant patterns and the number of dropped units."""
         x, dropped, weights = self.patterns, 0, None
         if isinstance(precision, RunNoise):
             precision, weights = self._weighted(precision, dissimilarity)
@@ -64,7 +67,7 @@ class Source:
     def _weighted(
         self, noise: RunNoise, dissimilarity: Dissimilarity
     ) -> tuple[NDArray[np.floating] | None, Iterator[Floats] | None]:
-        """One precision for patterns without runs; the weights of each run, made one by one, for those with."""
+        """Return one precision for patterns without runs, or an iterator over the weights of each run."""
         if dissimilarity not in WHITENED:
             raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
         if isinstance(self.patterns, Blocks):
@@ -81,7 +84,7 @@ class Source:
 def from_features(
     data: Any, *, items: Level, zscore: bool, layers: Sequence[str] | str | None, descriptors: dict[str, Any]
 ) -> list[Source]:
-    """A source a layer; the features of none are read yet."""
+    """Return one source per layer, without reading the features yet."""
     groups = groups_of(data, items)
     return [
         Source(
@@ -95,12 +98,12 @@ def from_features(
 
 
 def chosen_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
-    """Names of the layers that are asked for.
+    """Return the names of the requested layers.
 
     Raises
     ------
     InputError
-        One that the feature set lacks, or none at all.
+        The feature set lacks a layer, or no layer is named.
     """
     known = [str(layer) for layer in data.layers]
     wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
@@ -112,7 +115,7 @@ def chosen_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
 
 
 def groups_of(data: Any, items: Level) -> Groups:
-    """Which rows of a feature set belong to which item."""
+    """Return which rows of a feature set belong to which item."""
     return Groups(items, [str(s) for s in data.items], [str(c) for c in data.conditions])
 
 
@@ -124,12 +127,12 @@ def _rows(array: Any, data: Any, layer: str) -> Any:
 
 
 def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, Any]) -> Source:
-    """One source; its labels are taken out of the descriptors.
+    """Return the source of an array; its labels are removed from `descriptors`.
 
     Raises
     ------
     InputError
-        No labels, or not one a row.
+        There are no labels, or not one per row.
     """
     given = {key: [str(v) for v in descriptors.pop(key)] for key in LABEL_OF.values() if key in descriptors}
     if not given:
@@ -152,12 +155,12 @@ def from_dataset(
     rois: Sequence[str] | str | None,
     descriptors: dict[str, Any],
 ) -> list[Source]:
-    """A source an ROI, or one of all voxels.
+    """Return one source per ROI, or one of all voxels.
 
     Raises
     ------
     InputError
-        An unknown ROI, or patterns without ROI labels.
+        An ROI is unknown, or the patterns have no ROI labels.
     """
     of_obs = {
         key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
@@ -174,7 +177,7 @@ def from_dataset(
 
     def source(name: str, voxels: slice | NDArray[np.bool_], more: dict[str, Any]) -> Source:
         what = "patterns" if rois is None else f"patterns of {name}"
-        own = np.asarray(x[:, voxels], dtype=np.float64)  # of a whole brain's voxels a region has few
+        own = np.asarray(x[:, voxels], dtype=np.float64)  # convert the voxels of a region only, which are few
         patterns: Blocks | Floats
         if between:
             patterns = np.stack([_of_run(own[run == r], what, groups, run == r) for r in which])
@@ -199,11 +202,12 @@ def from_dataset(
 
 
 def refuse_own_noise(data: Any) -> None:
-    """Refuse products of different runs whose voxels were divided by the noise of these very runs: they are biased.
+    """Refuse between-run products of voxels that were divided by the noise of the same runs, as these are biased.
 
     Raises
     ------
     InputError
+        The patterns were normalized in this way.
     """
     if "noise-runs" in normalizations(data):
         raise InputError(
@@ -218,7 +222,7 @@ def _of_run(x: Floats, what: str, groups: Groups, chosen: NDArray[np.bool_]) -> 
 
 
 class Groups:
-    """Which observations belong to which item, and their mean."""
+    """Assign observations to items, and average them."""
 
     def __init__(
         self, level: Level, stimuli: list[str] | None, conditions: list[str] | None, *, in_order: bool = True
@@ -257,13 +261,13 @@ class Groups:
         return condition_of
 
     def mean(self, x: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
-        """The mean pattern of each item over its observations that are not missing; NaN when all are."""
+        """Average the observations of each item that are not missing; NaN if all are missing."""
         index = self.index if chosen is None else self.index[chosen]
         items = np.arange(len(next(iter(self.labels.values()))))
         if np.array_equal(index, items):
             return x
         if np.array_equal(np.sort(index), items):
-            return x[np.argsort(index)]  # nothing to average: keep the numbers as they are
+            return x[np.argsort(index)]  # there is nothing to average, so the numbers stay exact
         missing: NDArray[np.bool_] = np.isnan(x.sum(axis=1))
         belongs = (items[:, None] == index) & ~missing
         count = belongs.sum(axis=1)
@@ -273,12 +277,12 @@ class Groups:
 
 
 def select_roi(dataset: Dataset, name: str) -> Dataset:
-    """The patterns of one region.
+    """Select the patterns of one region.
 
     Raises
     ------
     InputError
-        No region of that name (the nearest is said).
+        There is no region of that name; the message suggests the most similar name.
     """
     of_voxel = np.asarray(dataset.channel_descriptors.get("roi", np.zeros(dataset.n_channel, "U1"))).astype(str)
     inside = of_voxel == name

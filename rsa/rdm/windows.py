@@ -1,4 +1,4 @@
-"""Features that keep time, averaged in windows of time: patterns for an RDM a layer and window."""
+"""Average features with a time axis in time windows, for one RDM per layer and window."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, numeric, rows_at_once
 from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.sources import Source, chosen_layers, groups_of
 
-_SLACK = 1e-6  # s; a frame on the edge of a window lies in it, whatever its rounding
+_SLACK = 1e-6  # s; tolerance for frames on the edge of a window
 
 
 def from_windows(
@@ -29,18 +29,18 @@ def from_windows(
     window: tuple[float, float | None],
     descriptors: dict[str, Any],
 ) -> list[Source]:
-    """A source a layer and window of time; units are what is left when the frames of a window are averaged.
+    """Return one source per layer and time window; the frames of a window are averaged.
 
     Parameters
     ----------
     data : TimedFeatureSet
     window : (length, step or None) [ms]
-        By default windows overlap by half.
+        The default step is half the length, so that windows overlap by half.
 
     Raises
     ------
     InputError
-        Features without time, a layer without it that is named, or windows that do not fit.
+        The features have no time axis, a named layer has none, or the windows do not fit.
     """
     if not hasattr(data, "layers"):
         raise InputError(
@@ -62,7 +62,7 @@ def from_windows(
                 empty[layer] = f"{len(centers) - len(used)} of {layer}" + _every(when)
             means = _window_means(numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
             for k, one in zip(used, means, strict=True):
-                if not (one != one[:1]).any():  # the silence that sounds were padded with
+                if not (one != one[:1]).any():  # all items are equal, as in the silence that pads the sounds
                     still[layer] = still.get(layer, 0) + 1
                     continue
                 described = {"layer": layer, "time": round(float(centers[k]), 9), **descriptors}
@@ -83,7 +83,7 @@ def from_windows(
 
 
 def _frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, Floats]:
-    """The center of each frame [s] of the layers that keep time."""
+    """Return the center of each frame [s] for the layers that have a time axis."""
     known = getattr(data, "frame_times", None)
     found = {layer: None if known is None else known(layer) for layer in wanted}
     times = {layer: np.asarray(when, np.float64) for layer, when in found.items() if when is not None}
@@ -104,7 +104,7 @@ def _frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, 
 
 
 def _checked(length: float, step: float | None) -> tuple[float, float]:
-    """Length and step of the windows [s]."""
+    """Check the length and step of the windows and return them [s]."""
     step = length / 2 if step is None else step
     for what, value in (("window_ms", length), ("step_ms", step)):
         if not (np.isfinite(value) and value > 0):
@@ -113,7 +113,7 @@ def _checked(length: float, step: float | None) -> tuple[float, float]:
 
 
 def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
-    """Centers of the windows [s], from the beginning of the sounds on; the last one ends before they do."""
+    """Return the centers of the windows [s], from the onset of the sounds; the last window ends before they do."""
     end = max(float(when[-1]) for when in times.values()) + min(_stride(when) for when in times.values()) / 2
     room = end - length
     if room < -_SLACK - 0.01 * length:
@@ -134,13 +134,13 @@ def _every(when: Floats) -> str:
 
 
 def _frames(when: Floats, center: float, length: float) -> tuple[int, int]:
-    """The first frame whose center lies in the window, and the first after it."""
+    """Return the first frame whose center lies in the window, and the first frame after the window."""
     start, stop = np.searchsorted(when, np.array([center - length / 2, center + length / 2]) - _SLACK)
     return int(start), int(stop)
 
 
 def _window_means(array: Any, frames: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
-    """The mean over each window's frames `(n_items, n_units)`; items are read once, a few chunks at a time."""
+    """Average the frames of each window, `(n_items, n_units)`; items are read once, a few chunks at a time."""
     n = array.shape[0]
     n_units = int(np.prod(array.shape[1:-1]))
     means = [np.empty((n, n_units)) for _ in frames]
