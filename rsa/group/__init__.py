@@ -1,1 +1,1 @@
-"""Maps over participants: where they lie, what is adjacent, enhancement, clusters and the test itself."""
+"""Test maps over participants: spaces of maps, adjacency, enhancement, clusters and the group test."""

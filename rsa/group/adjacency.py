@@ -1,4 +1,4 @@
-"""Which places of a map touch: voxels of a grid, vertices of a mesh, or any graph, as one structure."""
+"""Represent which places of a map are neighbors: voxels of a grid, vertices of a mesh, or nodes of any graph."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 
 TOUCH = {6: "faces", 18: "faces or edges", 26: "faces, edges or corners"}
-"""What neighboring voxels share, by how many neighbors a voxel has (AFNI's NN1, NN2, NN3)."""
+"""The element that neighboring voxels share, for each number of neighbors (NN1, NN2, NN3 in AFNI)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """A graph of places as compressed rows: place k touches `others[starts[k]:starts[k + 1]]`.
+    """Hold a graph of places as compressed sparse rows: the neighbors of k are `others[starts[k]:starts[k + 1]]`.
 
     Attributes
     ----------
     starts : ndarray of int32 (n_places + 1,)
     others : ndarray of int32 (n_neighbors,)
-        Each pair from both sides; no place is its own neighbor.
+        The neighbors of all places; each pair occurs in both directions, and no place is its own neighbor.
     sizes : ndarray (n_places,)
-        What a place adds to the extent of a cluster: 1 for a voxel, its area [mm2] for a vertex.
+        The contribution of each place to the extent of a cluster: 1 for a voxel, its area [mm2] for a vertex.
 
     Examples
     --------
@@ -43,16 +43,16 @@ class Neighbors:
         return len(self.starts) - 1
 
     def of(self, place: int) -> NDArray[np.int32]:
-        """The neighbors of one place."""
+        """Return the neighbors of one place."""
         return self.others[self.starts[place] : self.starts[place + 1]]
 
     @cached_property
     def graph(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-        """What the kernels take."""
+        """Return the arrays that the kernels take."""
         return self.starts, self.others, self.sizes
 
     def within(self, kept: NDArray[np.bool_]) -> Neighbors:
-        """The graph of some places only, numbered anew in their order."""
+        """Return the subgraph of the kept places, renumbered in their order."""
         number = np.cumsum(kept, dtype=np.int32) - 1
         source = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.starts))
         both = kept[source] & kept[self.others]
@@ -60,25 +60,26 @@ class Neighbors:
 
 
 def _rows(source: NDArray[Any], others: NDArray[Any], sizes: NDArray[np.float64]) -> Neighbors:
-    """Compressed rows of pairs whose sources are in order."""
+    """Build compressed sparse rows from pairs with sorted sources."""
     counts = np.bincount(source, minlength=len(sizes))
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return Neighbors(starts, np.ascontiguousarray(others, np.int32), np.ascontiguousarray(sizes, np.float64))
 
 
 def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
-    """The voxels of a mask, in C order, that touch.
+    """Build the graph of neighboring voxels of a mask, in C order.
 
     Parameters
     ----------
     mask : array_like of bool (x, y, z)
     connectivity : {6, 18, 26}
-        Neighbors of a voxel: by faces (AFNI's NN1, nilearn), or edges too (NN2, SPM), or corners too (NN3, FSL).
+        Neighbors of a voxel: 6 share a face (NN1 in AFNI, nilearn), 18 at least an edge (NN2, SPM), 26 at least a
+        corner (NN3, FSL).
 
     Raises
     ------
     InputError
-        Another connectivity, or a mask that is not 3-D.
+        The connectivity is another number, or the mask is not 3-D.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
         raise InputError(f"neighbors: found connectivity {connectivity}, wanted {some(TOUCH)} neighbors of a voxel")
     if inside.ndim != 3:
         raise InputError(f"neighbors: mask of shape {inside.shape}, wanted (x, y, z)")
-    number = np.full(np.add(inside.shape, 2), -1, np.int32)  # the border saves looking for edges of the grid
+    number = np.full(np.add(inside.shape, 2), -1, np.int32)  # a border avoids checks at the edges of the grid
     number[1:-1, 1:-1, 1:-1][inside] = np.arange(inside.sum(), dtype=np.int32)
     steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     reach = np.abs(steps).sum(axis=1)
@@ -104,12 +105,12 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
 
 
 def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None) -> Neighbors:
-    """A graph from its edges, as `mesh_edges` gives them, or from a scipy sparse adjacency matrix.
+    """Build a graph from edges, as returned by `mesh_edges`, or from a scipy sparse adjacency matrix.
 
     Parameters
     ----------
     edges : array_like of int (n_edges, 2), or sparse matrix (n_places, n_places)
-        Direction does not count; an edge given twice counts once.
+        The direction of edges is ignored; duplicate edges count once.
     n_places : int
     sizes : array_like (n_places,), optional
         The extent of each place; 1 by default.
@@ -117,7 +118,7 @@ def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None)
     Raises
     ------
     InputError
-        Edges of places that are not there, or of another shape.
+        Edges refer to places that do not exist, or have another shape.
 
     Examples
     --------
@@ -143,7 +144,7 @@ def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None)
 
 
 def mesh_neighbors(mesh: Any) -> Neighbors:
-    """The vertices of a mesh; each stands for a third of the area of its triangles [mm2].
+    """Build the graph of the vertices of a mesh; the size of a vertex is a third of the area of its triangles [mm2].
 
     Parameters
     ----------

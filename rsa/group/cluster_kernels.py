@@ -1,7 +1,7 @@
-"""Compiled kernels of clusters on a graph of neighbors: the exact TFCE integral, and the mass of clusters.
+"""Compile kernels for clusters on a graph of neighbors: the exact TFCE integral, and the mass of clusters.
 
-A graph is (starts, others, sizes): the neighbors of place k are others[starts[k]:starts[k + 1]], and sizes[k] is how
-much of the brain it stands for (1 a voxel, mm2 a vertex). Kernels are `nogil` and run in one thread.
+A graph is (starts, others, sizes): the neighbors of place k are others[starts[k]:starts[k + 1]], and sizes[k] is its
+contribution to the extent (1 per voxel, the area in mm2 per vertex). Kernels are `nogil` and run in one thread.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _BINS = 1 << _BITS
 
 @njit(nogil=True, cache=True)
 def _descending(values, found, spare, keys, counts):  # type: ignore[no-untyped-def]
-    """Places of the values above 0, the highest first; how many there are.
+    """Sort the places of the values above 0 in descending order, and return their number.
 
-    Three passes over the bits of the values in single precision bring them almost into order (bits of positive
-    floats order as the floats do), a last one by insertion ends it in double precision.
+    Three radix passes over the bits of the values in single precision almost sort them (the bits of positive floats
+    have the order of the floats), and an insertion sort completes the order in double precision.
     """
     n = 0
     for k in range(values.size):
@@ -53,7 +53,7 @@ def _descending(values, found, spare, keys, counts):  # type: ignore[no-untyped-
 
 @njit(nogil=True, cache=True)
 def _root(parent, gain, k):  # type: ignore[no-untyped-def]
-    """The root of a place's cluster; the way there is halved, and the gains along it kept."""
+    """Find the root of a place's cluster, with path halving that preserves the sum of gains along the path."""
     while parent[k] != k:
         above = parent[k]
         if parent[above] != above:
@@ -65,11 +65,12 @@ def _root(parent, gain, k):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-def]
-    """Write the TFCE of the places whose value has this sign; the largest of them.
+    """Write the TFCE of the places whose value has this sign, and return the largest.
 
-    Places enter from the highest down, and clusters join as they meet. Between two heights at which a cluster
-    changes its extent is constant, so its part of the integral is in closed form: no step to choose. A place's
-    integral is the sum of the gains from it up to the root of its cluster.
+    Places are added from the highest to the lowest, and clusters merge when they touch. Between two heights at which
+    a cluster changes, its extent e is constant, so that its part of the integral of e^E h^H dh has the closed form
+    e^E (h1^(H + 1) - h0^(H + 1)) / (H + 1), and no step size is needed. The integral of a place is the sum of the
+    gains from it up to the root of its cluster.
     """
     starts, others, sizes = graph
     order, spare, keys, counts, parent, gain, extent, level, side = work
@@ -117,16 +118,16 @@ def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-d
 
 @njit(nogil=True, cache=True)
 def tfce_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-def]
-    """The largest TFCE of each row of `maps` (n_maps, n_places); `out` (n_places,) keeps the last row's.
+    """Compute the largest TFCE of each row of `maps` (n_maps, n_places); `out` (n_places,) holds the last row's TFCE.
 
     Parameters
     ----------
     maps : float64 (n_maps, n_places)
     graph : (int32 (n_places + 1,), int32 (n_neighbors,), float64 (n_places,))
     powers : (float, float)
-        Of extent and of height.
+        The powers E of extent and H of height.
     two_sided : bool
-        Values below 0 have their own clusters, and a TFCE below 0.
+        Whether values below 0 form clusters of their own, with a TFCE below 0.
     out : float64 (n_places,)
     """
     n = maps.shape[1]
@@ -152,9 +153,9 @@ def tfce_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-d
 
 @njit(nogil=True, cache=True)
 def mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-untyped-def]
-    """The largest cluster mass of each row of `maps`; `out` keeps the last row's, signed, 0 outside clusters.
+    """Compute the largest cluster mass of each row of `maps`; `out` holds the last row's signed mass, 0 elsewhere.
 
-    The mass is the sum over a cluster of what its values exceed the threshold by, times the size of each place.
+    The mass of a cluster is the sum of (|value| - threshold) * size over its places.
     """
     starts, others, sizes = graph
     n = maps.shape[1]

@@ -1,4 +1,4 @@
-"""The table of clusters of a group map: where their peaks are, how large they are, which regions they lie in."""
+"""Build the table of clusters of a group map, with their peaks, sizes and regions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CLUSTER_COLUMNS = {
     "peak_roi": "region at the peak",
     "rois": "regions that the cluster lies in, each with its share of the cluster",
 }
-"""What the columns are; a table has those that apply to its maps."""
+"""Descriptions of the columns; a table has those that apply to its maps."""
 
 
 def cluster_table(
@@ -57,25 +57,27 @@ def cluster_table(
     rois: Rois | None = None,
     peak_distance: float | None = None,
 ) -> pd.DataFrame:
-    """One row a cluster of significant places of one sign that touch, the largest first, then its further maxima.
+    """Build a table with one row per cluster, the largest first, each followed by its further local maxima.
+
+    A cluster is a connected set of significant places with the same sign.
 
     Parameters
     ----------
     results : mapping of column to ndarray (n_maps, n_tested)
-        `statistic` and what else a row tells of its peak.
+        `statistic`, and the other maps whose values at the peak are listed.
     significant : ndarray of bool (n_maps, n_tested)
     names : tuple of str
-        Of the maps.
+        The names of the maps.
     tested : ndarray of int (n_tested,)
-        Which places of the whole map they are.
+        The indices of the tested places in the whole map.
     places : Places
-        Where the whole map lies.
+        The space of the whole map.
     neighbors : Neighbors
-        Of the tested places.
+        The graph of the tested places.
     rois : Rois, optional
         Labels of the whole map's places.
     peak_distance : float, optional [mm]
-        Also list a cluster's further maxima, this far or more from its higher ones.
+        Also list a cluster's further local maxima that are at least this far from its higher ones.
     """
     import pandas as pd
 
@@ -100,7 +102,7 @@ def cluster_table(
 
 
 def _connected(significant: NDArray[np.bool_], statistic: Floats, neighbors: Neighbors) -> list[NDArray[np.intp]]:
-    """The places of each cluster, the largest cluster first."""
+    """Return the places of each cluster, with the largest cluster first."""
     from brainmap.rsa.group.cluster_kernels import components
 
     sets: list[NDArray[np.intp]] = []
@@ -119,7 +121,7 @@ def _peaks(
     tested: NDArray[np.intp],
     apart: float | None,
 ) -> Iterator[int]:
-    """The highest place, and where a distance is given other maxima, the highest first."""
+    """Yield the highest place, and if a distance is given the other local maxima in descending order."""
     order = members[np.argsort(-height[members], kind="stable")]
     yield int(order[0])
     points = [places.point(int(tested[order[0]]))]
@@ -137,7 +139,7 @@ def _peaks(
 
 
 def _named(names: tuple[str, ...], labels: NDArray[Any], members: NDArray[np.intp], peak: int) -> dict[str, str | None]:
-    """The region at the peak, and the share of the cluster in each region."""
+    """Return the region at the peak, and the share of the cluster in each region."""
     counts = np.bincount(labels[members], minlength=len(names) + 1)
     order = [k for k in np.argsort(-counts, kind="stable") if k and counts[k]]
     shares = ", ".join(f"{names[k - 1]} {100 * counts[k] / members.size:.0f} %" for k in order)

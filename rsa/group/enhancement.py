@@ -1,4 +1,4 @@
-"""What a map's values say together with their neighbors': threshold-free cluster enhancement, cluster mass."""
+"""Enhance maps by their spatial neighborhood: threshold-free cluster enhancement (TFCE) and cluster mass."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from brainmap.rsa.group.adjacency import Neighbors
 
 Floats = NDArray[np.float64]
 EXTENT, HEIGHT = 0.5, 2.0
-"""The powers of Smith and Nichols 2009, for volumes."""
+"""The powers of extent and height that Smith and Nichols (2009) recommend for volumes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Enhancement:
-    """What the largest of which is taken under each flip.
+    """Define the enhanced statistic whose maximum is taken under each sign flip.
 
     Attributes
     ----------
     kind : {"tfce", "cluster-mass"}
     neighbors : Neighbors
-        Of the places of one map.
+        The graph of the places of one map.
     cluster_p : float
-        Clusters are made of places whose t alone has a smaller p than this (cluster mass only).
+        The cluster-forming threshold, as an uncorrected p of t (cluster mass only).
     powers : (float, float)
-        Of extent and height (TFCE only).
+        The powers of extent and height (TFCE only).
     """
 
     kind: Literal["tfce", "cluster-mass"]
@@ -38,12 +38,12 @@ class Enhancement:
     powers: tuple[float, float] = (EXTENT, HEIGHT)
 
     def kernel(self, n_participants: int, two_sided: bool) -> Callable[[Floats, Floats], Floats]:
-        """A function of t maps `(n_maps, n_places)` and of room for one map that gives the largest of each.
+        """Return a function of t maps `(n_maps, n_places)` and a buffer for one map that computes each map's maximum.
 
         Raises
         ------
         InputError
-            A `cluster_p` that is no p.
+            `cluster_p` is not a valid p.
         """
         from brainmap.rsa.group.cluster_kernels import mass_rows, tfce_rows
 
@@ -56,7 +56,7 @@ class Enhancement:
 
 
 def cluster_threshold(cluster_p: float, n_participants: int, *, two_sided: bool) -> float:
-    """The t over participants whose p alone is `cluster_p`.
+    """Compute the t over participants whose uncorrected p is `cluster_p`.
 
     Examples
     --------
@@ -71,25 +71,25 @@ def cluster_threshold(cluster_p: float, n_participants: int, *, two_sided: bool)
 
 
 def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, height: float = HEIGHT) -> Floats:
-    """Threshold-free cluster enhancement: at each place the integral of extent(h)^E h^H dh up to its value.
+    """Compute threshold-free cluster enhancement (TFCE), the integral of extent(h)^E h^H dh from 0 to each value.
 
-    extent(h) is that of the cluster a place is in when the map is cut at h. The integral is exact: between two values
-    of the map extents are constant, so that there is no step to choose (tools that sum 100 steps of the largest value
-    depend on it, and those that leave out the factor dh give numbers that many times larger).
+    extent(h) is the extent of the cluster that contains the place when the map is thresholded at h. The integral is
+    exact, since extents are constant between two values of the map, and needs no step size. (Tools that sum 100 steps
+    of the largest value depend on the step, and those that omit the factor dh give larger numbers by the factor 1/dh.)
 
     Parameters
     ----------
     values : array_like (n_places,)
-        Values below 0 are enhanced by themselves and come back below 0; NaN is no value, and comes back.
+        Values below 0 are enhanced separately, with results below 0; NaN is missing and stays NaN.
     neighbors : Neighbors
-        Of those places.
+        The graph of these places.
     extent, height : float
-        E and H: .5 and 2 for volumes.
+        The powers E and H; .5 and 2 are usual for volumes.
 
     Raises
     ------
     InputError
-        Another number of places, infinite values, powers below 0.
+        The number of places differs, values are infinite, or powers are below 0.
 
     References
     ----------
@@ -97,7 +97,7 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
 
     Examples
     --------
-    A cluster of two, of height 3: one third of 3 cubed, times the root of its extent.
+    A cluster of two places with height 3 has the TFCE 3^3 / 3 times the square root of its extent.
 
     >>> from brainmap.rsa.group.adjacency import edge_neighbors
     >>> tfce([3.0, 3.0, 0.0], edge_neighbors([[0, 1], [1, 2]], 3)).round(3).tolist()
@@ -110,20 +110,20 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
 
 
 def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -> Floats:
-    """The mass of the cluster each place is in: the sum of what its values exceed the threshold by.
+    """Compute the mass of the cluster of each place: the sum over the cluster of (value - threshold) * size.
 
     Parameters
     ----------
     values : array_like (n_places,)
-        Values under minus the threshold make clusters whose mass is below 0; NaN is no value, and comes back.
+        Values below -threshold form clusters whose mass is below 0; NaN is missing and stays NaN.
     neighbors : Neighbors
     threshold : float
-        From 0; a value has to exceed it.
+        The cluster-forming threshold, 0 or more, which values must exceed.
 
     Raises
     ------
     InputError
-        Another number of places, infinite values, a threshold below 0.
+        The number of places differs, values are infinite, or the threshold is below 0.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Group maps: where a model's score is above 0 over participants, and where two models differ."""
+"""Compute group maps, which test where a model's score is above 0 over participants and where two models differ."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ Contrasts = Literal["all-pairs"] | Sequence[tuple[str, str]]
 
 CORRECTIONS = ("max-t", "cluster-mass", "tfce", "fdr")
 ENHANCED = {"tfce": "tfce", "cluster-mass": "mass"}
-"""What t is enhanced to: the column of the cluster table, and the name of the map on disk."""
+"""Names of the enhanced statistics: the column of the cluster table, and the name of the map on disk."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroupResult:
-    """A group test of maps, which come back as they were given: float32 images, surface data or arrays; NaN where not
-    tested.
+    """Hold the results of a group test of maps.
+
+    Result maps have the type of the input (float32 images, surface data or arrays), and are NaN where not tested.
 
     `mean`, `statistic`, `p`, `p_corrected`, `enhanced` and `thresholded` follow the input: one map for a list of
     maps, else a mapping of model to map.
@@ -49,30 +50,32 @@ class GroupResult:
     names : tuple of str
         The models; ("map",) for a list of maps; "a - b" in `differences`.
     mean, statistic, p, p_corrected : map or dict of str to map
-        Mean and t over participants, p of t at each place alone, p over all places and models.
+        Mean and t over participants, uncorrected p of t, and p corrected over all places and models.
     enhanced : map or dict of str to map, optional
-        TFCE, or the mass of the cluster each place is in (0 outside clusters).
+        TFCE, or the mass of the cluster of each place (0 outside clusters).
     best : map
-        Place in `names`, from 1, of the highest mean (of the largest, when two-sided) where any is significant.
+        The index in `names`, from 1, of the model with the highest mean (the largest absolute mean, if two-sided) where
+        any model is significant.
     clusters : DataFrame
-        One row a cluster of significant places, its columns explained in `CLUSTER_COLUMNS`.
+        One row per cluster of significant places; `CLUSTER_COLUMNS` describes the columns.
     threshold : float
         The corrected p at or below which a place is significant.
     critical : float
         The t, TFCE or cluster mass that a significant place reaches; NaN for fdr.
     cluster_t : float
-        The t above which places make clusters (cluster mass only, else NaN).
+        The cluster-forming threshold of t (cluster mass only, else NaN).
     n_participants, n_voxels, n_excluded : int
-        Voxels, vertices or places; the excluded ones have a value in some participants or models and lack it in others.
+        Numbers of participants, of tested places (voxels, vertices or others), and of excluded places, which have a
+        value in some participants or models but not in all.
     n_flips : int
     enumerated : bool
         Whether all 2^n sign patterns were used.
     smallest_p : float
-        No p can be smaller, whatever the maps hold: with a few participants nothing can be significant.
+        The smallest p that is possible; with very few participants nothing can be significant.
     reach : str
-        What kept fdr from finding anything, in words (`fdr_reach`); empty where nothing did.
+        The reason in words why fdr finds nothing (`fdr_reach`); empty if there is none.
     differences : GroupResult, optional
-        The same of the contrasts, two-sided, a family of their own.
+        The two-sided tests of the contrasts, corrected as a separate family.
     """
 
     names: tuple[str, ...]
@@ -97,14 +100,14 @@ class GroupResult:
 
     @property
     def thresholded(self) -> Any:
-        """The means of significant places, NaN elsewhere."""
+        """Return the means of significant places, NaN elsewhere."""
         if isinstance(self.mean, dict):
             return {n: threshold_map(m, self.p_corrected[n], threshold=self.threshold) for n, m in self.mean.items()}
         return threshold_map(self.mean, self.p_corrected, threshold=self.threshold)
 
 
 def threshold_map(values: Any, p: Any, *, threshold: float = 0.05) -> Any:
-    """Keep the values of a map where p is at or below the threshold; NaN elsewhere.
+    """Keep the values of a map where p is at or below the threshold, and set the others to NaN.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def threshold_map(values: Any, p: Any, *, threshold: float = 0.05) -> Any:
     Raises
     ------
     InputError
-        Maps of different places, a threshold that is no p.
+        The maps have different places, or the threshold is not a valid p.
 
     Examples
     --------
@@ -148,45 +151,47 @@ def group_test(
 ) -> GroupResult:
     """Test participants' maps against 0, and models against each other.
 
-    The null of the maps: at every place and for every model participants' scores are symmetric about 0, so that
-    signs may be flipped, a participant's whole brain at once. The null of the differences: participants' paired
-    differences are. Family-wise p hold over all models (all contrasts) and places together. A place that max-t finds
-    is significant itself; of TFCE and cluster mass only the cluster around it is. The sounds are taken as fixed: the
-    test speaks of these sounds only.
+    Under the null hypothesis of the maps, participants' scores are symmetric about 0 at every place and for every
+    model, so that the sign of a participant's whole brain may be flipped. Under the null hypothesis of the contrasts,
+    the same holds for participants' paired differences. Family-wise p are corrected over all models (all contrasts) and
+    places together. Max-t supports inference about single places; TFCE and cluster mass only about clusters. The
+    stimuli are treated as fixed: the result does not generalize to other stimuli.
 
     Parameters
     ----------
     maps_by_participant : list of maps, mapping of model to such a list, or list of SearchlightMaps
-        One map a participant, all of the same places: images or paths on one grid; `SurfaceData` or `.gii` paths of
-        one mesh; or arrays (n_places,). Several models are corrected together.
+        One map per participant, all with the same places: images or paths on one grid; `SurfaceData` or `.gii` paths
+        of one mesh; or arrays (n_places,). Several models are corrected together.
     test : "sign-flip"
         See `brainmap.rsa.inference.sign_flips.sign_flip_test`.
     correction : {"max-t", "cluster-mass", "tfce", "fdr"}
-        Family-wise by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests, which with few
-        participants finds many places or none (`reach`).
+        Family-wise correction by the largest t, cluster mass or TFCE; or Benjamini-Hochberg over the same tests, which
+        with few participants finds many places or none (`reach`).
     contrasts : "all-pairs" or list of (model, model), optional
-        Differences to test too, the first less the second (all-pairs: each model less each before it), two-sided.
+        Differences to test in addition, two-sided: the first model minus the second ("all-pairs": each model minus each
+        one before it).
     permutations : int
-        All 2^n sign patterns when they are no more than this, else so many drawn ones.
+        All 2^n sign patterns are used if there are at most this many; else this many are drawn.
     alternative : {"greater", "two-sided"}
-        Of the maps: one-sided for scores; two-sided where the maps are differences already.
+        The alternative for the maps: "greater" for scores, "two-sided" if the maps already are differences.
     mask : image or path, SurfaceData, or array, optional
-        Test only where it is not 0.
+        Only places where the mask is not 0 are tested.
     threshold : float
         Corrected p at or below which a place is significant, for `best`, `thresholded` and `clusters`.
     cluster_p : float
-        Cluster mass: clusters are made of places whose t alone has a smaller p (half of it a side, when two-sided).
+        Cluster-forming threshold for cluster mass, as an uncorrected p of t (half of it per side, if two-sided).
     neighbors : {6, 18, 26}, mesh, edges (n_edges, 2), sparse matrix or Neighbors
-        Which places touch. Volumes: neighbors of a voxel, 6 (by faces) by default; FSL takes 26. Surfaces:
-        "fsaverage5" or whatever `load_mesh` reads, vertices then counting by their area. Arrays: edges.
+        The adjacency of places. Volumes: the number of neighbors of a voxel, by default 6 (faces); FSL uses 26.
+        Surfaces: "fsaverage5" or any mesh that `load_mesh` reads; vertices are then weighted by their area. Arrays:
+        edges.
     rois : image or path, mapping of name to mask, or Rois, optional
-        Regions whose names the clusters are given.
+        Regions by which clusters are labeled.
     peak_distance : float, optional [mm]
-        Clusters' further maxima are listed too, this far or more from the higher ones.
+        Further local maxima of clusters are listed if they are at least this far from higher ones.
     rng : numpy.random.Generator, optional
         Used only when sign patterns are drawn.
     threads : int, optional
-        For TFCE and cluster mass; all cores by default.
+        Number of threads for TFCE and cluster mass; all cores by default.
 
     Returns
     -------
@@ -195,8 +200,8 @@ def group_test(
     Raises
     ------
     InputError
-        Grids or meshes that differ (nothing is resampled), models that differ between participants, fewer than two
-        participants, no place that all participants have, contrasts of models that are not there.
+        Grids or meshes differ (nothing is resampled), models differ between participants, there are fewer than two
+        participants, no place has a value in all participants, or a contrast names an unknown model.
 
     References
     ----------
@@ -219,7 +224,7 @@ def group_test(
     _check_p(threshold, "group_test")
     threads = threads_of(threads, "group_test")
     single, by_model = _by_model(maps_by_participant)
-    if neighbors is None and not isinstance(maps_by_participant, Mapping):  # a surface searchlight knows its mesh
+    if neighbors is None and not isinstance(maps_by_participant, Mapping):  # maps of a surface searchlight have a mesh
         neighbors = getattr(next(iter(maps_by_participant), None), "mesh", None)
     names = tuple(by_model)
     pairs = _pairs(contrasts, names)
@@ -236,7 +241,7 @@ def group_test(
         rois=None if rois is None else places.regions(rois),
         peak_distance=peak_distance,
     )
-    cluster_threshold(cluster_p, scores.shape[1], two_sided=True)  # a mistake is said before the work
+    cluster_threshold(cluster_p, scores.shape[1], two_sided=True)  # report a mistake before the long computation
     flips: Any = {"permutations": permutations, "rng": rng, "threads": threads}
     differences = None
     if pairs:
@@ -248,7 +253,7 @@ def group_test(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Family:
-    """What the tests of models and of their differences share."""
+    """Hold the settings that the tests of models and of their differences share."""
 
     places: Places
     tested: NDArray[np.intp]
@@ -261,7 +266,7 @@ class _Family:
     peak_distance: float | None
 
     def build(self, values: NDArray[Any]) -> Any:
-        """A map of the values at the tested places."""
+        """Build a map from the values at the tested places."""
         volume = np.full(int(np.prod(self.places.shape)), np.nan, dtype=np.float32)
         volume[self.tested] = values
         return self.places.build(volume)
@@ -276,7 +281,7 @@ class _Family:
         differences: GroupResult | None = None,
         **flips: Any,
     ) -> GroupResult:
-        """The test of maps `(n_maps, n_participants, n_tested)` that are corrected together."""
+        """Test maps `(n_maps, n_participants, n_tested)` that are corrected together."""
         n_maps, n, n_tested = scores.shape
         kind = self.correction if self.correction in ENHANCED else None
         enhancement = kind and Enhancement(kind=cast(Any, kind), neighbors=self.neighbors, cluster_p=self.cluster_p)
@@ -322,7 +327,7 @@ class _Family:
         )
 
     def _rows(self, found: SignFlip, n_maps: int) -> dict[str, Floats]:
-        """What was found, a row a map."""
+        """Return the results with one row per map."""
         corrected = corrected_p(found.p, "fdr") if self.correction == "fdr" else found.p_corrected
         rows = {"statistic": found.statistic, "p": found.p, "p_corrected": corrected}
         if found.enhanced is not None:
@@ -336,7 +341,7 @@ def _check_p(threshold: float, what: str) -> None:
 
 
 def _pairs(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
-    """The places in `names` of each contrast's models."""
+    """Return the indices in `names` of the models of each contrast."""
     if contrasts is None:
         return []
     if isinstance(contrasts, str):
@@ -355,7 +360,7 @@ def _pairs(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[in
 
 
 def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
-    """Maps of each model over participants, and whether there was only one, unnamed."""
+    """Return the maps of each model over participants, and whether there is only one unnamed model."""
     if isinstance(given, Mapping):
         if any(isinstance(one, str | Path) or not isinstance(one, Sequence) for one in given.values()):
             raise InputError("group_test: found the maps of one participant, wanted a list of participants' maps")
@@ -383,7 +388,11 @@ def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
 
 
 def _stack(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Places, Floats, NDArray[np.bool_], int]:
-    """Where maps lie, scores `(n_models, n_participants, n_tested)`, which places all have, how many some lack."""
+    """Stack the maps of all participants.
+
+    The values are the space of the maps, the scores `(n_models, n_participants, n_tested)`, a mask of the places that
+    have a value in all participants, and the number of places that lack one in some.
+    """
     n = len(next(iter(by_model.values())))
     if n < 2:
         raise InputError(f"group_test: found maps of {n} participants, wanted 2 or more (5 or more can reach p < .05)")

@@ -1,4 +1,4 @@
-"""Where the values of group maps lie: voxels of a grid, vertices of a mesh, or places of a graph; one way for all."""
+"""Represent the space of group maps: voxels of a grid, vertices of a mesh, or entries of an array with a graph."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ Floats = NDArray[np.float64]
 
 
 class Places(Protocol):
-    """What the group test has to know of the places of a map, numbered from 0."""
+    """Define what the group test needs of the places of a map, which are numbered from 0."""
 
     whole: str
-    """What a place is called in the cluster table: voxels, vertices or places."""
+    """The name of the places in the cluster table: voxels, vertices or places."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a map."""
+        """Return the shape of a map."""
 
     def read(self, given: Any, what: str) -> NDArray[np.float32]:
-        """The values of another map, flat; an `InputError` where it lies elsewhere."""
+        """Return the flat values of another map; raise an `InputError` if its space differs."""
 
     def build(self, values: NDArray[Any]) -> Any:
-        """A map of flat values."""
+        """Build a map from flat values."""
 
     def touching(self, neighbors: Any) -> Neighbors:
-        """Which places touch."""
+        """Return the graph of neighboring places."""
 
     def peak(self, place: int) -> dict[str, Any]:
-        """Columns of the cluster table that say where a place is."""
+        """Return the columns of the cluster table that give the location of a place."""
 
     def point(self, place: int) -> Floats | None:
-        """Where it is [mm], if that is known."""
+        """Return the coordinates of a place [mm], if they are known."""
 
     def extent(self, size: float) -> dict[str, float]:
-        """Columns that say how large a cluster is, `size` being the sum over its places."""
+        """Return the columns with the extent of a cluster, from the sum of the sizes of its places."""
 
     def regions(self, rois: Any) -> Rois:
-        """Regions whose labels, flat, are of these places."""
+        """Return regions with a label for each of these places."""
 
 
 def places_of(given: Any) -> Places:
-    """The places of the first map, by what it is: an image or its file, surface data or its file, an array."""
+    """Return the space of the first map: an image, surface data (or a file of either), or an array."""
     if isinstance(given, SurfaceData) or (isinstance(given, str | Path) and is_surface(str(given))):
         return Vertices(given if isinstance(given, SurfaceData) else load_surface(given))
     if isinstance(given, str | Path) or hasattr(given, "dataobj"):
@@ -61,7 +61,7 @@ def places_of(given: Any) -> Places:
 
 
 class Voxels:
-    """The voxels of a grid."""
+    """Represent the voxels of a grid."""
 
     whole = "voxels"
 
@@ -70,11 +70,11 @@ class Voxels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(x, y, z)`."""
+        """Return the shape `(x, y, z)`."""
         return tuple(int(n) for n in self.first.shape[:3])
 
     def read(self, given: Any, what: str) -> NDArray[np.float32]:
-        """One volume on the same grid."""
+        """Read one volume on the same grid."""
         if not (isinstance(given, str | Path) or hasattr(given, "dataobj")):
             raise InputError(f"{what}: found {type(given).__name__}, wanted an image like the first map")
         image = load_image(given) if isinstance(given, str | Path) else given
@@ -85,31 +85,31 @@ class Voxels:
         return values.ravel()
 
     def build(self, values: NDArray[Any]) -> nib.Nifti1Image:
-        """A float32 image."""
+        """Build a float32 image."""
         return nib.Nifti1Image(values.reshape(self.shape).astype(np.float32), self.first.affine)
 
     def touching(self, neighbors: Any) -> Neighbors:
-        """By 6, 18 or 26 neighbors of a voxel; 6 where nothing was said."""
+        """Return the graph of voxels with 6 (default), 18 or 26 neighbors."""
         if neighbors is not None and not isinstance(neighbors, int | np.integer):
             raise InputError("group_test: maps are volumes, neighbors are 6, 18 or 26 (of a voxel)")
         return grid_neighbors(np.ones(self.shape, bool), 6 if neighbors is None else int(neighbors))
 
     def point(self, place: int) -> Floats:
-        """RAS+ [mm]."""
+        """Return the RAS+ coordinates [mm]."""
         affine = np.asarray(self.first.affine, np.float64)
         return np.asarray(affine[:3, :3] @ np.array(np.unravel_index(place, self.shape)) + affine[:3, 3])
 
     def peak(self, place: int) -> dict[str, Any]:
-        """The point in both orientations: RAI is left and posterior positive."""
+        """Return the coordinates in RAS+ and in AFNI's RAI order, in which left and posterior are positive."""
         x, y, z = self.point(place)  # adding 0 keeps -0 out of tables
         return {"x": x, "y": y, "z": z, "x_rai": -x + 0.0, "y_rai": -y + 0.0, "z_rai": z}
 
     def extent(self, size: float) -> dict[str, float]:
-        """Voxels and mm3."""
-        return {"volume": round(size * float(abs(np.linalg.det(self.first.affine[:3, :3]))), 6)}  # det leaves dust
+        """Return the volume [mm3]."""
+        return {"volume": round(size * float(abs(np.linalg.det(self.first.affine[:3, :3]))), 6)}  # det rounds
 
     def regions(self, rois: Any) -> Rois:
-        """Regions on the same grid."""
+        """Return regions on the same grid."""
         from brainmap.rsa.regions.labels import load_rois
 
         found = rois if isinstance(rois, Rois) else load_rois(rois, minimum_voxels=1)
@@ -119,7 +119,7 @@ class Voxels:
 
 
 class Vertices:
-    """The vertices of both hemispheres."""
+    """Represent the vertices of both hemispheres."""
 
     whole = "vertices"
 
@@ -129,11 +129,11 @@ class Vertices:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(n_vertices,)`."""
+        """Return the shape `(n_vertices,)`."""
         return (sum(self.first.sizes),)
 
     def read(self, given: Any, what: str) -> NDArray[np.float32]:
-        """One map on the same mesh."""
+        """Read one map on the same mesh."""
         if isinstance(given, str | Path) and is_surface(str(given)):
             given = load_surface(given)
         if not isinstance(given, SurfaceData):
@@ -148,13 +148,13 @@ class Vertices:
         return given.values[:, 0]
 
     def build(self, values: NDArray[Any]) -> SurfaceData:
-        """One map."""
+        """Build surface data of one map."""
         left = self.first.sizes[0]
         column = values.astype(np.float32)[:, None]
         return SurfaceData(column[:left], column[left:])
 
     def touching(self, neighbors: Any) -> Neighbors:
-        """By the edges of a mesh, areas being those of its triangles."""
+        """Return the graph of the edges of a mesh, with vertex areas from its triangles."""
         from brainmap.rsa.surface.meshes import Mesh, load_mesh
 
         if neighbors is None or isinstance(neighbors, int | np.integer):
@@ -169,21 +169,21 @@ class Vertices:
         return mesh_neighbors(self.mesh)
 
     def point(self, place: int) -> Floats | None:
-        """On the mesh, where one was given."""
+        """Return the coordinates on the mesh, if there is one."""
         return None if self.mesh is None else np.asarray(self.mesh.points[place])
 
     def peak(self, place: int) -> dict[str, Any]:
-        """Hemisphere, vertex and the point."""
+        """Return hemisphere, vertex and coordinates."""
         point = self.point(place)
         said = {} if point is None else {axis: float(at) for axis, at in zip("xyz", point, strict=True)}
         return {"hemisphere": str(self.first.hemisphere[place]), "vertex": int(self.first.vertex[place]), **said}
 
     def extent(self, size: float) -> dict[str, float]:
-        """mm2, where the mesh is known."""
+        """Return the area [mm2], if the mesh is known."""
         return {} if self.mesh is None else {"area": size}
 
     def regions(self, rois: Any) -> Rois:
-        """Regions of the same vertices."""
+        """Return regions of the same vertices."""
         from brainmap.rsa.surface.rois import load_surface_rois
 
         found = rois if isinstance(rois, Rois) else load_surface_rois(rois, minimum_vertices=1)
@@ -191,7 +191,7 @@ class Vertices:
 
 
 class Entries:
-    """The entries of an array, which only a graph joins."""
+    """Represent the entries of an array, whose neighbors are given by a graph."""
 
     whole = "places"
 
@@ -203,35 +203,35 @@ class Entries:
         self.shape: tuple[int, ...] = (int(first.size),)
 
     def read(self, given: Any, what: str) -> NDArray[np.float32]:
-        """An array of as many."""
+        """Read an array of the same shape."""
         values = np.asarray(given)
         if values.dtype.kind not in "iuf" or values.shape != self.shape:
             raise InputError(f"{what}: shape {values.shape}, wanted {self.shape} as of the first map")
         return values.astype(np.float32)
 
     def build(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """An array."""
+        """Build an array."""
         return values.astype(np.float32)
 
     def touching(self, neighbors: Any) -> Neighbors:
-        """By edges, a sparse matrix or `Neighbors`."""
+        """Return the graph from edges, a sparse matrix or `Neighbors`."""
         if neighbors is None or isinstance(neighbors, int | np.integer):
             raise InputError("group_test: maps are arrays; say which places touch: neighbors=edges (n_edges, 2)")
         return _graph(neighbors, self.shape[0])
 
     def point(self, place: int) -> None:
-        """Not known."""
+        """Return None, since entries have no coordinates."""
 
     def peak(self, place: int) -> dict[str, Any]:
-        """Its number."""
+        """Return the number of the place."""
         return {"place": place}
 
     def extent(self, size: float) -> dict[str, float]:
-        """No unit."""
+        """Return nothing, since the extent has no unit."""
         return {}
 
     def regions(self, rois: Any) -> Rois:
-        """Regions of the same places."""
+        """Return regions of the same places."""
         if not isinstance(rois, Rois):
             raise InputError(f"group_test: found rois of {type(rois).__name__}, wanted Rois with labels (n_places,)")
         return _regions(rois, self.shape)

@@ -1,1 +1,1 @@
-"""Spheres and discs against every model in one pass, with their noise and their ceilings."""
+"""Compute searchlight maps in volumes and on surfaces, with noise normalization and noise ceilings."""

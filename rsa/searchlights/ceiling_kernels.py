@@ -1,4 +1,4 @@
-"""Compiled kernel: the noise ceilings of many neighborhoods, from the RDMs of all participants in each."""
+"""Compile the kernel for the noise ceilings of many neighborhoods, from the RDMs of all participants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scaled
 
 @njit(nogil=True, cache=True)
 def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, out):  # type: ignore[no-untyped-def]
-    """Fill `out` with an RDM on the scale of the measure, ranks about 0; gives its length there, 0 for none."""
+    """Fill `out` with an RDM on the scale of the measure (ranks are centered), and return its length, 0 if constant."""
     n = values.size
     if ranked:
         _rank(values, keys, starts, padded, keys[n:], space, out)
@@ -20,7 +20,7 @@ def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, ou
         return np.sqrt(np.dot(out, out))
     out[:] = values
     length = _scaled(out, norm, pairs, rows)
-    if norm < WHITE:  # the length alone was found
+    if norm < WHITE:  # only the length is known so far
         mean = out.mean() if norm == CENTERED else 0.0
         for p in range(n):
             out[p] -= mean
@@ -29,7 +29,7 @@ def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, ou
 
 @njit(nogil=True, cache=True)
 def _product(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-def]
-    """The product of two RDMs on the scale of the measure: plain, or by the inverse covariance of dissimilarities."""
+    """Compute the inner product of two RDMs, plain or under the inverse covariance of dissimilarities."""
     plain = np.dot(one, other)
     if norm < WHITE:
         return plain
@@ -45,18 +45,18 @@ def _product(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-de
 
 @njit(nogil=True, cache=True)
 def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untyped-def]
-    """The ceilings of every neighborhood that two participants or more have an RDM of; others stay as they are.
+    """Compute the ceilings of every neighborhood with RDMs of at least two participants; others are not changed.
 
     Parameters
     ----------
     rdms : float64 (n_participants, n_neighborhoods, n_pairs)
-        NaN where a participant has none.
+        The RDMs; NaN where a participant has none.
     pairs : int32 (n_pairs, 2)
         The items of each pair.
     ranked, norm : bool, int
-        As `brainmap.rsa.searchlights.kernels.score_patches` takes them.
+        As in `brainmap.rsa.searchlights.kernels.score_patches`.
     lower, upper : float64 (n_neighborhoods,)
-        Filled here.
+        Output arrays.
     """
     people, n = rdms.shape[0], rdms.shape[2]
     own, lengths = np.empty((people, n)), np.empty(people)
@@ -90,7 +90,7 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
                         pooled[p] = total[p] - own[s, p]
                     length = _on_scale(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
                     score = _product(scale, own[s], norm, pairs, rows, more)
-                else:  # all pooled, the same for everybody
+                else:  # the pool of all is the same for every participant
                     length, score = best, _product(whole, own[s], norm, pairs, rows, more)
                 if norm == PLAIN:
                     score *= 12.0 / (float(n) ** 3 - n)

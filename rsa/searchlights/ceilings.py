@@ -1,4 +1,4 @@
-"""Noise ceilings as maps: how well any model could do in each sphere, given how much participants agree there."""
+"""Compute maps of noise ceilings, the range of scores that the best model can reach in each sphere."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
 
 Floats = NDArray[np.float64]
-_MOST_NUMBERS = 4_000_000  # of RDMs that a thread holds: 32 MB
+_MOST_NUMBERS = 4_000_000  # number of RDM values per thread: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class CeilingMaps:
-    """Noise ceilings of the sphere around every voxel.
+    """Hold the noise ceilings of the sphere around every voxel.
 
     Attributes
     ----------
     lower_array, upper_array : ndarray (n_mask_voxels,)
-        In float64, NaN where fewer than two participants have an RDM; the voxels of the mask in C order.
+        Ceilings in float64, with the voxels of the mask in C order; NaN where fewer than two participants have an RDM.
     participants : ndarray (n_mask_voxels,)
-        How many have one.
+        Number of participants with an RDM.
     counts : ndarray (n_mask_voxels,)
-        Voxels in each sphere, the fewest of any of these participants; 0 where nobody has an RDM.
+        Number of voxels in each sphere, the smallest over these participants; 0 where nobody has an RDM.
     mask : Nifti1Image
     measure : str
     approximate : bool
-        Whether `upper` may be too low, as `noise_ceiling` says.
+        Whether `upper` may be too low (see `noise_ceiling`).
     """
 
     lower_array: Floats
@@ -74,22 +74,22 @@ class CeilingMaps:
 
     @property
     def lower(self) -> nib.Nifti1Image:
-        """Each participant against the pooled others, mean over participants."""
+        """Return the lower ceiling, each participant against the pooled others, averaged over participants."""
         return volume(self.mask, self.lower_array)
 
     @property
     def upper(self) -> nib.Nifti1Image:
-        """Each participant against the pool of all, mean over participants."""
+        """Return the upper ceiling, each participant against the pool of all, averaged over participants."""
         return volume(self.mask, self.upper_array)
 
     @property
     def participant_count(self) -> nib.Nifti1Image:
-        """Participants who have an RDM at each voxel; 0 outside the mask."""
+        """Return the number of participants who have an RDM at each voxel; 0 outside the mask."""
         return volume(self.mask, self.participants, outside=0.0)
 
     @property
     def voxel_count(self) -> nib.Nifti1Image:
-        """Voxels in the smallest participant's sphere; 0 outside the mask."""
+        """Return the smallest number of voxels in a participant's sphere; 0 outside the mask."""
         return volume(self.mask, self.counts, outside=0.0)
 
 
@@ -108,32 +108,32 @@ def ceiling_maps(
     minimum_voxels: int = 10,
     threads: int | None = None,
 ) -> CeilingMaps:
-    """The noise ceiling of the sphere around every voxel, for searchlight maps of several participants.
+    """Compute the noise ceiling of the sphere around every voxel, for searchlight maps of several participants.
 
-    Every sphere has what `noise_ceiling` gives for the RDMs of its voxels, one a participant. Participants share
-    a grid; RDMs are made for some spheres at a time, and none is kept.
+    The ceiling of a sphere equals that of `noise_ceiling` for the participants' RDMs of its voxels. Participants share
+    a grid. RDMs are computed for some spheres at a time, and none is stored.
 
     Parameters
     ----------
     data : mapping of participant to patterns, or a sequence of patterns
-        Patterns as `searchlight` takes them, over the same items for all. Where a participant's own center has
-        no data, the ceiling is that of the others.
+        Patterns as in `searchlight`, over the same items for all participants. A participant without data at the
+        center of a sphere is left out there.
     mask : image or path, or a mapping of participant to these
-        Of masks that differ, all on one grid, the maps have every voxel that any of them has, and each
-        participant's spheres the voxels of its own.
+        Masks may differ but share one grid. The maps then cover the union of the masks, and each participant's spheres
+        contain the voxels of that participant's mask.
     radius_mm, dissimilarity, measure, items, runs, labels, shrinkage, minimum_voxels, threads
-        As in `searchlight`; take what the maps were made with.
+        As in `searchlight`; use the settings of the maps.
     noise : "runs", or noise as in `searchlight` for each participant, optional
 
     Returns
     -------
     CeilingMaps
-        With the images `lower`, `upper`, `participant_count` and `voxel_count`.
+        It has the images `lower`, `upper`, `participant_count` and `voxel_count`.
 
     Raises
     ------
     InputError
-        Fewer than two participants, participants with different items, and what `searchlight` refuses.
+        There are fewer than two participants, their items differ, or `searchlight` refuses the data.
 
     References
     ----------
@@ -185,21 +185,21 @@ def ceiling_maps(
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
-    """What all chunks of spheres share: each participant's patterns and spheres."""
+    """Hold what all chunks of spheres share, the patterns and spheres of each participant."""
 
     people: Sequence[Scoring]
-    numbers: Sequence[NDArray[np.intp]]  # the number of each voxel of the mask among a participant's usable ones
-    compiled: bool  # whether all have the same pairs, and a kernel takes the measure
-    turn: Any  # a lock: what is not compiled filters warnings, for all threads at once
+    numbers: Sequence[NDArray[np.intp]]  # the index of each mask voxel among a participant's usable voxels
+    compiled: bool  # whether all participants have the same pairs and a kernel supports the measure
+    turn: Any  # a lock, since code that is not compiled filters warnings for all threads
 
     @property
     def n_pairs(self) -> int:
-        """Pairs of an RDM as it is kept: those that everybody has for the kernel, else all."""
+        """Return the number of pairs of the RDMs: the common pairs for the kernel, else all pairs."""
         n_items = self.people[0].prepared.present.shape[1]
         return len(self.people[0].prepared.pairs) if self.compiled else n_items * (n_items - 1) // 2
 
     def rdms(self, voxels: NDArray[np.intp]) -> tuple[Floats, NDArray[np.int32], int]:
-        """RDMs `(n_participants, n_voxels, n_pairs)`, the fewest voxels they are of, and singular covariances."""
+        """Compute RDMs `(n_participants, n_voxels, n_pairs)`, smallest sphere sizes, and count singular covariances."""
         found = np.full((len(self.people), len(voxels), self.n_pairs), np.nan)
         sizes = np.full(len(voxels), np.iinfo(np.int32).max, dtype=np.int32)
         n_singular = 0
@@ -218,7 +218,7 @@ class _Shared:
         return found, sizes, n_singular
 
     def bounds(self, rdms: Floats) -> tuple[Floats, Floats]:
-        """Lower and upper ceiling of each sphere."""
+        """Compute the lower and upper ceiling of each sphere."""
         lower, upper = np.full((2, rdms.shape[1]), np.nan)
         first = self.people[0]
         if self.compiled:
@@ -233,12 +233,12 @@ class _Shared:
 
 
 def _present_in(rdms: Floats) -> NDArray[np.bool_]:
-    """Whether a participant has an RDM in a sphere, `(n_participants, n_spheres)`."""
+    """Return whether a participant has an RDM in a sphere, `(n_participants, n_spheres)`."""
     return np.asarray(~np.isnan(rdms).all(axis=2))
 
 
 def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
-    """Ceilings of all spheres, some at a time on a pool of threads."""
+    """Compute the ceilings of all spheres, some at a time on a pool of threads."""
     first, inside = people[0], np.asarray(mask.dataobj) != 0
     n = int(inside.sum())
     lower, upper = np.full((2, n), np.nan)
@@ -274,7 +274,7 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
 
 
 def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
-    """The noise of each participant."""
+    """Return the noise of each participant."""
     if noise is None or isinstance(noise, str):
         return dict.fromkeys(people, noise)
     if isinstance(noise, Mapping):
@@ -290,7 +290,7 @@ def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
 
 
 def _reference(data: Mapping[str, Any], items: Level | None, labels: Sequence[str] | None) -> RDMs:
-    """RDMs that only say over which items the patterns of all are."""
+    """Return RDMs that only define the common items of all participants."""
     from rsatoolbox.rdm.rdms import RDMs
 
     described = [getattr(one, "obs_descriptors", None) for one in data.values()]

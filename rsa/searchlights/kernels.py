@@ -1,7 +1,7 @@
-"""Compiled kernels: representational similarity of many small patches of voxels, all models in one pass.
+"""Compile kernels that compare the RDMs of many small patches of voxels with all models in one pass.
 
-A patch is a row of voxel indices, so the mathematics never knows where it came from (a sphere, a disc).
-Kernels are `nogil` and single-threaded: threads are the caller's, over chunks of patches.
+A patch is a row of voxel indices, so the kernels do not depend on its shape (a sphere, a disc). Kernels are `nogil` and
+single-threaded; the caller runs them in threads over chunks of patches.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
 PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)
 
-# A pattern whose variance is this small against its mean square is constant but for rounding.
+# A pattern is constant up to rounding if its variance is below this share of its mean square.
 _CONSTANT = 1e-26
-# What centering leaves of equal numbers is rounding: this much of their size.
+# Centering equal numbers leaves rounding errors of this share of their size.
 _EQUAL = 1e-13
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
-    """Copy a patch's voxels to `buffer` (n_runs, n_voxels, n_items)."""
+    """Copy the patterns of a patch to `buffer` (n_runs, n_voxels, n_items)."""
     for k in range(patch.size):
         voxel = patch[k]
         for m in range(patterns.shape[1]):
@@ -32,9 +32,9 @@ def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _standardize(x, there, center, mean, scale, floor):  # type: ignore[no-untyped-def]
-    """Scale each column of `x` (n_voxels, n_items) to unit length, centered if asked.
+    """Scale each column of `x` (n_voxels, n_items) to unit length, after centering if `center`.
 
-    A missing item's column is zero and stays so; False when another one is constant.
+    The column of a missing item stays zero. Return False if the column of another item is constant.
     """
     n, items = x.shape
     for i in range(items):
@@ -67,10 +67,10 @@ def _standardize(x, there, center, mean, scale, floor):  # type: ignore[no-untyp
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _products(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
-    """Inner products of items (n_items, n_items): between the chosen runs only where there are two or more.
+    """Compute the inner products of items (n_items, n_items), between the chosen runs if there are two or more.
 
-    The sum over runs m < l of X_m' X_l is one matrix product of the runs with the sums of the runs after them. Where
-    each run has weights of its own, it is one of the runs with the weighted sums of all others.
+    The sum over runs m < l of X_m' X_l is one matrix product of the runs with the sums of the later runs. If each run
+    has its own weights, it is a product of the runs with the weighted sums of all other runs.
     """
     runs, n, items = x.shape
     if runs == 1:
@@ -102,7 +102,7 @@ def _products(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _distances(gram, factor, which, shared, own, out):  # type: ignore[no-untyped-def]
-    """`factor` (G_ii + G_jj - G_ij - G_ji) of the pairs that share this set of runs; of all where it is the first."""
+    """Write `factor` (G_ii + G_jj - G_ij - G_ji) for the pairs that share this set of runs; for all if it is first."""
     items = gram.shape[0]
     for i in range(items):
         own[i] = gram[i, i]
@@ -118,8 +118,11 @@ def _distances(gram, factor, which, shared, own, out):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def]
-    """Distances of the pairs that no matrix product gives: D_m the difference of two items in run m, 0 unless both are
-    there, the sum over runs of w_m D_m (sum D - D_m) is sum D sum wD - sum wD^2."""
+    """Compute the distances of the pairs that are not covered by a matrix product.
+
+    With D_m the difference of two items in run m, 0 unless both are present, and weights w_m, the sum over runs of
+    w_m D_m (sum D - D_m) equals sum D sum wD - sum wD^2.
+    """
     runs, n, items = x.shape
     weighted = weights.shape[0] > 0
     for i in shared.rows:
@@ -146,7 +149,7 @@ def _rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _take(values, kept, out):  # type: ignore[no-untyped-def]
-    """Copy the kept values and give the sum of their sizes: not finite when one of them is not."""
+    """Copy the kept values and return the sum of their absolute values, which is not finite if one of them is not."""
     total = 0.0
     for p in range(kept.size):
         out[p] = values[kept[p]]
@@ -156,7 +159,7 @@ def _take(values, kept, out):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _length(values, norm):  # type: ignore[no-untyped-def]
-    """What a product with a model is divided by: 1, the length, or the length about the mean; 0 for none."""
+    """Return the divisor of a product with a model: 1, the length, or the centered length; 0 if constant."""
     if norm == PLAIN:
         return 1.0
     mean, power = 0.0, 0.0
@@ -172,11 +175,11 @@ def _length(values, norm):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
-    """Bring values in place to where their products with models are scores, but for the length it gives.
+    """Scale values in place so that products with models, divided by the returned length, are the scores.
 
-    1 for PLAIN; 0 where nothing varies. `rows` (n_items,) is free space for whitened lengths, and `pairs` the two items
-    of each value: with H the matrix that takes means away, the squared whitened length of dissimilarities D (a
-    matrix) is ||H D H||^2 / 4, found from their squares and row sums alone.
+    The returned length is 1 for PLAIN and 0 if the values are constant. `rows` (n_items,) is a buffer for whitened
+    lengths, and `pairs` holds the two items of each value. With H the centering matrix, the squared whitened length of
+    dissimilarities D (a matrix) is ||H D H||^2 / 4, which is computed from their squares and row sums.
     """
     if norm == WHITE_CENTERED:
         mean, most, apart = values.mean(), 0.0, 0.0
@@ -203,7 +206,7 @@ def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _rdm(given, patch, geometry, space, later_space, own_weights, small, gram, out):  # type: ignore[no-untyped-def]
-    """The condensed RDM of a patch; False where a pattern is constant."""
+    """Compute the condensed RDM of a patch; return False if a pattern is constant."""
     patterns, weights, shared, parts = given
     runs, n, items = patterns.shape[1], patch.size, patterns.shape[2]
     x = space[: runs * n * items].reshape(runs, n, items)
@@ -233,7 +236,7 @@ def _rdm(given, patch, geometry, space, later_space, own_weights, small, gram, o
 
 @njit(nogil=True, cache=True)
 def _members(row, patch):  # type: ignore[no-untyped-def]
-    """The voxels of a patch, without the places that hold none."""
+    """Return the voxels of a patch without the padding of -1."""
     n = 0
     for k in range(row.size):
         if row[k] >= 0:
@@ -244,7 +247,7 @@ def _members(row, patch):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
-    """The RDM of every patch; `rdms` (n_patches, n_kept) of a patch without one stay as they are.
+    """Compute the RDM of every patch; rows of `rdms` (n_patches, n_kept) of patches without an RDM are not changed.
 
     Parameters are those of `score_patches`.
     """
@@ -267,28 +270,28 @@ def patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[n
 def score_patches(  # type: ignore[no-untyped-def]
     given, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores
 ):
-    """Score every patch of voxels against every model; `scores` of a patch without a score stay as they are.
+    """Score every patch of voxels against every model; `scores` of patches without a score are not changed.
 
     Parameters
     ----------
     given : tuple of float64 (n_voxels, n_runs, n_items), float64 (n_voxels or 0, n_runs), SharedRuns, int
-        Patterns in C order, of which between-run products are taken when n_runs > 1; a missing item is zero in all
-        voxels of its run. What weights each run's products with all other runs, where there are such weights. Which
-        runs pairs of items share. In how many parts of equal size a patch's voxels are standardized.
+        Patterns in C order, with between-run products if n_runs > 1 (a missing item is zero in all voxels of its run);
+        optional weights of each run's products with all other runs; the runs that pairs of items share; the number of
+        parts of equal size in which the voxels of a patch are standardized.
     patches : int32 (n_patches, n_most)
-        Voxel indices; -1 is no voxel.
+        Voxel indices, padded with -1.
     kept : int64 (n_kept,)
         Condensed indices of the pairs that the models have.
     pairs : int32 (n_kept, 2)
-        The items of these pairs, counted over items that have any.
+        The items of these pairs, numbered over the items that occur.
     models : float64 (n_models, n_kept)
-        Ranked, centered, scaled already, as the measure wants.
+        Model vectors, already ranked, centered and scaled for the measure.
     geometry, ranked, norm : int, bool, int
-        Dissimilarity; whether ranks are compared; what a product is divided by.
+        The dissimilarity, whether ranks are compared, and the divisor of the products.
     minimum : int
-        Voxels a patch must have.
+        Smallest number of voxels of a patch.
     scores : float64 (n_patches, n_models)
-        Filled here.
+        Output array.
     """
     runs, items, most = given[0].shape[1], given[0].shape[2], patches.shape[1]
     n_kept = kept.size
@@ -306,7 +309,7 @@ def score_patches(  # type: ignore[no-untyped-def]
             continue
         if not _rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
             continue
-        # beyond the loops that follow lies no check: a value that overflowed must not reach them
+        # the following loops have no checks, so values that overflowed must not reach them
         if not np.isfinite(_take(found, kept, distances)):
             continue
         values = distances

@@ -1,4 +1,4 @@
-"""The maps of a searchlight: scores of every sphere as images, over time where models are, and the best of them."""
+"""Represent the maps of a searchlight: the scores of every sphere as images, the best model, and maps over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
-    """Maps of a searchlight: model name -> float32 image, NaN where there is no score.
+    """Map each model name to the float32 image of its searchlight scores, NaN where there is no score.
 
     Attributes
     ----------
@@ -33,14 +33,14 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     array : ndarray (n_models, n_mask_voxels)
         Scores in float64; the voxels of the mask in C order.
     counts : ndarray (n_mask_voxels,)
-        Voxels in each sphere; 0 where the center itself is not usable.
+        Number of voxels in each sphere; 0 where the center itself is not usable.
     mask : Nifti1Image
     n_excluded : int
-        Voxels of the mask that have no data, NaN, or one value throughout; no sphere holds them.
+        Number of mask voxels without data, with NaN, or with constant data; they belong to no sphere.
     n_unscored : int
-        Spheres without a score: fewer than `minimum_voxels`, or a pattern constant within them.
+        Number of spheres without a score, with fewer than `minimum_voxels` voxels or a constant pattern.
     times : tuple of float [s], optional
-        Of models over time (named `layer@seconds`): the center of each one's window.
+        For models over time (named `layer@seconds`), the center of each model's window.
     """
 
     names: tuple[str, ...]
@@ -63,42 +63,42 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
         return len(self.names)
 
     def image(self, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
-        """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
+        """Convert values of the mask voxels `(n_mask_voxels,)` to a float32 image."""
         return volume(self.mask, values, outside=outside)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The models without their times: each layer once, in the order given; `names` where there are no times."""
+        """Return each layer once, without times and in the given order; without times these are the `names`."""
         return tuple(dict.fromkeys(self._layer_of))
 
     @property
     def best(self) -> nib.Nifti1Image:
-        """The best model of each voxel as its place in `layers`, from 1; NaN where there is no score.
+        """Return the best model of each voxel as its index in `layers`, from 1; NaN where there is no score.
 
-        Over time it is the layer that scores highest at any time, which `best_time` gives.
+        For models over time it is the layer with the highest score at any time; `best_time` gives that time.
         """
         place = np.array([self.layers.index(layer) + 1.0 for layer in self._layer_of])
         return self.image(np.where(self._scored, place[self._filled.argmax(axis=0)], np.nan))
 
     @property
     def best_time(self) -> nib.Nifti1Image:
-        """Over time: when the best layer scores highest in each voxel [s].
+        """Return the time of the highest score of the best layer in each voxel [s], for models over time.
 
         Raises
         ------
         InputError
-            Models that are not over time.
+            The models are not over time.
         """
         times = np.array(self._known_times())
         return self.image(np.where(self._scored, times[self._filled.argmax(axis=0)], np.nan))
 
     def over_time(self, layer: str) -> nib.Nifti1Image:
-        """Over time: the maps of one layer as a 4-D image, its time axis [s] in the header.
+        """Return the maps of one layer over time as a 4-D image, with the time axis [s] in the header.
 
         Raises
         ------
         InputError
-            No such layer, or times that are not evenly spaced.
+            There is no such layer, or its times are not evenly spaced.
         """
         times = self._known_times()
         if layer not in self.layers:
@@ -132,12 +132,12 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
 
     @property
     def best_score(self) -> nib.Nifti1Image:
-        """The score of the best model of each voxel."""
+        """Return the score of the best model of each voxel."""
         return self.image(np.where(self._scored, self._filled.max(axis=0), np.nan))
 
     @property
     def voxel_count(self) -> nib.Nifti1Image:
-        """Voxels in the sphere around each voxel; 0 outside the mask."""
+        """Return the number of voxels in the sphere around each voxel; 0 outside the mask."""
         return self.image(self.counts, outside=0.0)
 
     @property
@@ -150,7 +150,7 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
 
 
 def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
-    """The layers that maps of these models have a time axis for; none where models are not over time."""
+    """Return the layers whose maps have a time axis; none if the models are not over time."""
     if times_of(model_rdms) is None:
         return ()
     return tuple(dict.fromkeys(name.rpartition("@")[0] for name in rdm_names(model_rdms)))
@@ -172,9 +172,9 @@ def maps_of(
     *,
     times: tuple[float, ...] | None = None,
 ) -> SearchlightMaps:
-    """The maps of scores `(n_models, n_mask_voxels)` and of the sizes of their spheres; what has no score is counted.
+    """Build maps from scores `(n_models, n_mask_voxels)` and sphere sizes, and count spheres without a score.
 
-    Where no sphere has one a `BrainmapWarning` says so: an image of NaN looks like one that was not computed.
+    If no sphere has a score, a `BrainmapWarning` is issued.
     """
     unscored = np.isnan(scores).all(axis=0) & (counts > 0)
     if unscored.any() and unscored.sum() == (counts > 0).sum():

@@ -1,7 +1,7 @@
-"""Noise between the voxels of each neighborhood: covariances shrunk as rsatoolbox does, and patterns whitened by them.
+"""Whiten the patterns of each neighborhood by its noise covariance, with the shrinkage estimators of rsatoolbox.
 
-Neighborhoods overlap. Those whose centers lie in one brick share a covariance over the voxels that any of them
-holds, and what shrinkage must know of it; each then needs only its own part, a root, and one elimination.
+Neighborhoods overlap. Those whose centers lie in the same brick share one covariance over the union of their voxels and
+the statistics for shrinkage; each neighborhood then uses its submatrix, a Cholesky root and one elimination.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ Shrinkage = Literal["diag", "eye", "none"]
 NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals | RunNoise | Literal["runs"]
 
 _OF_METHOD: dict[NoiseMethod, Shrinkage] = {"shrinkage": "diag", "shrinkage-eye": "eye", "full": "none"}
-# Voxels that neighborhoods scored together may hold among them: their covariance is then 34 MB.
+# Largest number of voxels in the union of neighborhoods that are scored together: a covariance of 34 MB.
 _MOST_VOXELS = 2048
-# Numbers of whitened patterns made at a time: 32 MB.
+# Number of values of whitened patterns computed at a time: 32 MB.
 _MOST_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Deviations:
-    """How patterns differ from their items' means over runs, made of some voxels when they are needed.
+    """Compute the deviations of patterns from their items' means over runs, for some voxels on demand.
 
     Attributes
     ----------
     measurements : ndarray (n_rows, n_columns)
     rows : ndarray (n_patterns,)
-        The patterns that are used.
+        The rows of the patterns that are used.
     centering : ndarray (n_patterns, n_patterns)
-        Takes the mean of each pattern's item away.
+        The matrix that subtracts the mean of each pattern's item.
     """
 
     measurements: NDArray[np.floating]
@@ -54,14 +54,14 @@ class Deviations:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Patterns and columns."""
+        """Return the numbers of patterns and columns."""
         return len(self.rows), self.measurements.shape[1]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def at(self, columns: NDArray[np.intp]) -> Floats:
-        """Those of these columns."""
+        """Return the deviations of these columns."""
         x = np.take(self.measurements, columns, axis=1)[self.rows]
         return np.asarray(self.centering @ x.astype(np.float64, copy=False))
 
@@ -71,23 +71,24 @@ Part = NDArray[np.floating] | Deviations
 
 @dataclass(frozen=True, eq=False)
 class SphereNoise:
-    """Noise of which every neighborhood gets a covariance of its own.
+    """Estimate a separate noise covariance for every neighborhood.
 
     Attributes
     ----------
     parts : tuple of ndarray (n_volumes, n_columns), or of Deviations
-        Residuals, a run or a source each; or the patterns' own deviations, without one run each.
+        Residuals of each run or source; or deviations of the patterns, each without one run.
     columns : ndarray (n_usable_voxels,)
         The column of each usable voxel.
     sources : tuple of tuple of int
-        The parts of each covariance: one with all of them, or one a run, in the order of the patterns' runs.
+        The parts that enter each covariance: one covariance of all parts, or one per run in the order of the patterns'
+        runs.
     left_out : bool
-        Whether the covariance of a run comes from all other runs, and weights its products with them; else one a run
-        is that run's own, and a pair of runs takes the mean of its two.
+        Whether the covariance of a run is estimated from all other runs and weights its products with them. Otherwise,
+        with one covariance per run, each is that run's own, and a pair of runs uses the mean of its two.
     dof : tuple of float
         Degrees of freedom of each covariance.
     sd : ndarray (n_usable_voxels,)
-        Noise standard deviation of each voxel, over all parts: the unit patterns and covariances are brought to.
+        Noise standard deviation of each voxel over all parts, which is the unit of patterns and covariances.
     shrinkage : {"diag", "eye", "none"}
     """
 
@@ -100,12 +101,12 @@ class SphereNoise:
     left_out: bool = False
 
     def check_size(self, n_most: int) -> None:
-        """Refuse neighborhoods whose covariance is sure to have no inverse.
+        """Refuse neighborhoods whose covariance cannot be invertible.
 
         Raises
         ------
         InputError
-            More voxels than degrees of freedom, without shrinkage.
+            There are more voxels than degrees of freedom, without shrinkage.
         """
         fewest = min(self.dof) if self.left_out else sum(sorted(self.dof)[:2])  # of one, or of the mean of two
         if self.shrinkage == "none" and fewest < n_most:
@@ -117,28 +118,28 @@ class SphereNoise:
     def whitened(
         self, prepared: Prepared, patches: NDArray[np.int32], *, minimum: int, centered: bool, symmetric: bool
     ) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
-        """Patterns of each neighborhood in units of its noise, some neighborhoods at a time.
+        """Yield whitened patterns of the neighborhoods, some neighborhoods at a time.
 
         Parameters
         ----------
         prepared : Prepared
         patches : ndarray of int32 (n_patches, n_most)
-            Usable voxels of neighborhoods that lie close by; -1 is none.
+            Usable voxels of neighborhoods that lie close together, padded with -1.
         minimum : int
-            Voxels a neighborhood must have.
+            Smallest number of voxels of a neighborhood.
         centered : bool
-            Whether each run's mean over items is taken away first, as Euclidean distances allow.
+            Whether each run's mean over items is subtracted first, which does not change Euclidean distances.
         symmetric : bool
-            Whether the root of the precision is symmetric, so that voxels stay what they are: for measures that
-            look at each voxel, as correlation does when it takes the mean over voxels away.
+            Whether the symmetric root of the precision is used, which keeps whitened voxels as close as possible to the
+            original ones. Dissimilarities that are not invariant to rotations of the voxels need it, such as
+            correlation, which subtracts the mean over voxels.
 
         Yields
         ------
         given : Given
-            Patterns `(n_rows, n_runs, n_items)` and what else kernels take of them.
+            Patterns `(n_rows, n_runs, n_items)` and the other inputs of the kernels.
         table : ndarray of int32 (n_some_patches, n_some)
-            The rows that take the place of each neighborhood's voxels; -1 throughout where there are too few, or
-            their covariance is singular.
+            The rows of each neighborhood; all -1 if it has too few voxels or a singular covariance.
         n_singular : int
         """
         held = patches >= 0
@@ -177,9 +178,9 @@ class SphereNoise:
             yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
 
     def _estimate(self, which: int, voxels: NDArray[np.intp], members: Floats) -> tuple[Floats, Floats, Floats]:
-        """Covariance `(n_voxels, n_voxels)`, and what shrinkage keeps and adds in each neighborhood.
+        """Estimate the covariance `(n_voxels, n_voxels)`, and the factor and ridge of shrinkage in each neighborhood.
 
-        Everything is in units of `sd`; members are `(n_patches, n_voxels)`, 1 where a voxel belongs.
+        All values are in units of `sd`; members are `(n_patches, n_voxels)`, 1 where a voxel belongs to a patch.
         """
         columns, sd = self.columns[voxels], self.sd[voxels]
         x = np.concatenate([_demeaned(self.parts[part], columns) for part in self.sources[which]]) / sd
@@ -200,24 +201,24 @@ def sphere_noise(
     shrinkage: Shrinkage,
     pooled: bool,
 ) -> SphereNoise:
-    """Check where the noise comes from, and bring it to the usable voxels.
+    """Check the source of the noise, and select the usable voxels.
 
     Parameters
     ----------
     noise : array (n_volumes, n_columns), a sequence of these (or one array), Residuals, RunNoise, or "runs"
         Columns are the data's channels, or all voxels of the mask. "runs": the patterns' deviations from each
-        item's mean over runs, for each run from the others.
+        item's mean over runs, for each run from the other runs.
     data, prepared
-        What is searched, as given and as prepared.
+        The data of the searchlight, as given and as prepared.
     shrinkage : {"diag", "eye", "none"}
     pooled : bool
-        One covariance from all runs, or one each; degrees of freedom that are known of all runs together are then
-        shared out by the runs' volumes less one.
+        Whether one covariance is estimated from all runs, or one per run. Degrees of freedom that are known for all
+        runs together are divided among the runs in proportion to their n_volumes - 1.
 
     Raises
     ------
     InputError
-        Residuals of other voxels, with NaN, without variance, or of another number of runs; too few runs.
+        Residuals have other voxels, NaN, no variance or another number of runs, or there are too few runs.
     """
     one_of(shrinkage, get_args(Shrinkage), "searchlight shrinkage")
     if isinstance(noise, RunNoise):
@@ -246,7 +247,7 @@ def sphere_noise(
 
 
 def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, pooled: bool) -> SphereNoise:
-    """What the patterns tell of their noise: for each run the other runs do, where products of runs are taken."""
+    """Estimate noise from the patterns; with between-run products, for each run from the other runs."""
     dataset, n_runs = _as_dataset(data), len(prepared.rows)
     if not pooled:
         raise InputError(
@@ -258,7 +259,7 @@ def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, poole
     parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]
     if min(dof) < 1:
         raise InputError(f"searchlight: the runs leave {min(dof):g} degrees of freedom for noise, wanted 1 or more")
-    # in their own runs' units only: what is divided out of patterns comes back with the covariance
+    # sd from all runs is only a unit here: dividing patterns by it is undone by the covariance in the same unit
     rows, centering, freedom = deviations_from_runs(dataset)
     sd = _varying(_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)
     each = tuple((k,) for k in range(len(parts)))
@@ -266,16 +267,17 @@ def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, poole
 
 
 def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.intp]]:
-    """Centers that lie in one brick, brick by brick.
+    """Group centers into bricks of the volume.
 
-    The larger a brick, the more covariances are shared, and the more pairs of voxels are shared by nobody: 1.4
-    radii are best. Where neighborhoods are large, bricks are small enough for the voxels of all in memory.
+    Larger bricks share more covariances but also compute more pairs of voxels that no neighborhood needs; a side of 1.4
+    radii is best. For large neighborhoods, bricks are small enough for the covariance of all their voxels to fit into
+    memory.
 
     Parameters
     ----------
     where : ndarray (n_centers, 3) [mm]
     n_most : int
-        Voxels of a whole neighborhood.
+        Number of voxels of a complete neighborhood.
     radius_mm : float [mm]
 
     Examples
@@ -297,7 +299,7 @@ def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.i
 def _parts(
     noise: NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals,
 ) -> tuple[list[NDArray[np.floating]], bool, float | None]:
-    """Residuals of each run or source, whether their columns are all voxels of the mask, and degrees of freedom."""
+    """Return the residuals of each run or source, whether their columns are all mask voxels, and degrees of freedom."""
     if isinstance(noise, Residuals):
         return list(noise.parts), True, noise.dof
     parts = [noise] if isinstance(noise, np.ndarray) and noise.ndim == 2 else [np.asarray(part) for part in noise]
@@ -311,7 +313,7 @@ def _parts(
 
 
 def _as_dataset(data: Any) -> Any:
-    """An array of patterns with its runs named, as `run_residuals` reads them."""
+    """Convert an array of patterns to a data set with named runs, as `run_residuals` needs it."""
     if hasattr(data, "measurements"):
         return data
     from rsatoolbox.data.dataset import Dataset
@@ -323,7 +325,7 @@ def _as_dataset(data: Any) -> Any:
 
 
 def _run_order(data: Any, n_parts: int, n_runs: int) -> list[int]:
-    """The part that belongs to each prepared run: parts are sorted as `compute_rdms` sorts runs."""
+    """Return the part that belongs to each prepared run; parts are sorted as `compute_rdms` sorts runs."""
     if n_runs < 2 or n_parts != n_runs:
         raise InputError(
             f"searchlight: found residuals of {n_parts} for {n_runs} runs, wanted residuals of each run (and two runs "
@@ -342,7 +344,7 @@ def _demeaned(part: Part, columns: NDArray[np.intp]) -> Floats:
 
 
 def _deviations(parts: Sequence[Part], columns: NDArray[np.intp], dof: float) -> Floats:
-    """Noise standard deviation of each of these columns."""
+    """Compute the noise standard deviation of each of these columns."""
     squares = np.zeros(len(columns))
     for start in range(0, len(columns), 4096):
         some_of = slice(start, start + 4096)
@@ -369,9 +371,10 @@ def _varying(sd: Floats, prepared: Prepared) -> Floats:
 
 
 def _to_diagonal(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float) -> tuple[Floats, Floats]:
-    """Schäfer and Strimmer's shrinkage of each neighborhood: covariances are kept by a share, variances whole.
+    """Compute the shrinkage of each neighborhood's covariance to its diagonal (Schäfer and Strimmer 2005).
 
-    The sum over pairs of voxels of the mean square of their product is a sum over volumes of squared powers.
+    Covariances are multiplied by 1 - share, and variances are kept. The sum over pairs of voxels of their squared
+    products is computed as a sum over volumes of the squared power.
     """
     del sd
     n, variance = len(x), np.diagonal(covariance)
@@ -388,7 +391,10 @@ def _to_diagonal(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
 
 
 def _to_identity(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float) -> tuple[Floats, Floats]:
-    """Ledoit and Wolf's shrinkage of each neighborhood to one variance for all, in the voxels' own units."""
+    """Compute the shrinkage of each neighborhood's covariance to a multiple of the identity (Ledoit and Wolf 2004).
+
+    All voxels have the same target variance in their original units.
+    """
     n = len(x)
     own = covariance * np.outer(sd, sd) * (dof / n)
     power = _within(own**2, members)
@@ -402,5 +408,5 @@ def _to_identity(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
 
 
 def _within(values: Floats, members: Floats) -> Floats:
-    """The sum of `values` (n_voxels, n_voxels) over all pairs of each neighborhood's voxels."""
+    """Sum `values` (n_voxels, n_voxels) over all pairs of each neighborhood's voxels."""
     return np.asarray(np.einsum("pv,pv->p", members @ values, members))

@@ -1,6 +1,7 @@
-"""Compiled kernel: patterns of many small patches of voxels, whitened by a noise covariance of their own.
+"""Compile the kernel that whitens the patterns of many small patches of voxels, each by its noise covariance.
 
-As `brainmap.rsa.searchlights.kernels`: `nogil`, single-threaded, and a patch is a row of voxel indices.
+As in `brainmap.rsa.searchlights.kernels`, kernels are `nogil` and single-threaded, and a patch is a row of voxel
+indices.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ import numpy as np
 
 from brainmap.compiled import njit
 
-# Rows that are eliminated together: below, matrix products are too small; above, too much is done one by one.
+# Number of rows that are eliminated together: with fewer, matrix products are too small; with more, too many steps are
+# done row by row.
 BLOCK = 24
-# A voxel that the voxels before it predict but for this share of its variance makes the covariance singular.
+# The covariance is singular if the earlier voxels predict a voxel up to this share of its variance.
 _SINGULAR = 1e-12
-# Sums may be reordered and vectorized; NaN is met and must stop a root.
+# Sums may be reordered and vectorized; NaN may occur and must stop the computation of a root.
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
-    """The inverse of the lower Cholesky root of `block`, which is overwritten; False where there is none.
+    """Compute the inverse of the lower Cholesky root of `block`, which is overwritten; return False if singular.
 
-    `variance` is what each row had before the rows above were eliminated.
+    `variance` holds the variance of each row before the rows above were eliminated.
     """
     n = block.shape[0]
     for k in range(n):
@@ -47,7 +49,7 @@ def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _gather(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def]
-    """The covariance of a patch's voxels `out` (n_voxels, n_voxels), shrunk."""
+    """Write the shrunk covariance of a patch's voxels to `out` (n_voxels, n_voxels)."""
     for i in range(patch.size):
         for j in range(patch.size):
             out[i, j] = kept * covariance[patch[i], patch[j]]
@@ -56,10 +58,10 @@ def _gather(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _whiten(one, other, patterns, patch, done, space):  # type: ignore[no-untyped-def]
-    """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; False where there is no root.
+    """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; return False if there is no root.
 
     The root is that of the mean of two covariances. Blocks of rows of [covariance, x] are eliminated by matrix
-    products: one right-hand side for both. What would lie below the root's diagonal means nothing.
+    products, with one right-hand side for both. The entries of the root below its diagonal are undefined.
     """
     n, width = done.shape
     variance = np.empty(BLOCK)
@@ -98,33 +100,33 @@ def _whiten(one, other, patterns, patch, done, space):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def whiten_patches(patterns, patches, covariance, kept, ridge, pairs, minimum, white, found):  # type: ignore[no-untyped-def]
-    """Whiten the patterns of each patch by a noise covariance of its voxels.
+    """Whiten the patterns of each patch by the noise covariance of its voxels.
 
     Parameters
     ----------
     patterns : float64 (n_sets, n_voxels, n_columns)
-        Columns are runs x items; a set is whitened by a covariance of its own.
+        Columns are runs x items; each set is whitened by its own covariance.
     patches : int32 (n_patches, n_most)
-        Voxel indices; -1 is no voxel.
+        Voxel indices, padded with -1.
     covariance : float64 (n_covariances, n_voxels, n_voxels)
-        Samples of the noise, before shrinkage.
+        Sample covariances of the noise, before shrinkage.
     kept : float64 (n_covariances, n_patches)
-        What shrinkage leaves of a covariance.
+        The factor by which shrinkage multiplies a covariance.
     ridge : float64 (n_covariances, n_patches, n_voxels)
-        What it adds to the variance of each voxel.
+        The amount that shrinkage adds to the variance of each voxel.
     pairs : int64 (n_sets, 2)
-        The two covariances whose mean a set is whitened by.
+        The two covariances whose mean whitens a set.
     minimum : int
-        Voxels a patch must have.
+        Smallest number of voxels of a patch.
     white : float64 (n_patches * n_sets * n_most, n_columns)
-        Filled here: whitened patterns, patch by patch and set by set.
+        Output array of whitened patterns, patch by patch and set by set.
     found : int32 (n_patches, n_sets * n_most)
-        Filled here: the rows of `white` that belong to each patch; -1 throughout where it has too few voxels.
+        Output array of the rows of `white` that belong to each patch; all -1 if it has too few voxels.
 
     Returns
     -------
     int
-        Patches with a covariance that is singular; they have no rows either.
+        Number of patches with a singular covariance, which have no rows either.
     """
     most, columns, n_sets = patches.shape[1], patterns.shape[2], patterns.shape[0]
     patch, own_space = np.empty(most, np.int32), np.empty(len(covariance) * most * most)

@@ -1,4 +1,4 @@
-"""What of a neighborhood's patterns is whitened by which of its noise covariances, and how kernels take it."""
+"""Arrange the patterns of a neighborhood in sets, each of which is whitened by one noise covariance."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Patterns `(n_sets, n_voxels, n_columns)`, the two covariances of each set, runs and items of its columns, and
-    what kernels take beside them; weights `(n_sets, n_runs)` are those of a set's rows."""
+    """Hold patterns `(n_sets, n_voxels, n_columns)` and the indices of the two covariances that whiten each set.
+
+    The other fields are the numbers of runs and items of the columns, the shared runs, and further inputs of the
+    kernels; weights `(n_sets, n_runs)` are those of a set's rows.
+    """
 
     patterns: Floats
     pairs: NDArray[np.int64]
@@ -29,19 +32,21 @@ class Sets:
 
 
 def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool, euclidean: bool) -> Sets:
-    """What is whitened by which covariances: sets of patterns whose voxels stand beside each other as if all were
-    different voxels."""
+    """Arrange patterns in sets that are whitened by different covariances.
+
+    The kernels treat the voxels of all sets as if they were different voxels.
+    """
     n_voxels, n_runs, n_items = x.shape
     shared, whole = prepared.shared, bool(prepared.present.all())
     if n_covariances == 1:
         return Sets(x.reshape(1, n_voxels, -1), np.zeros((1, 2), dtype=np.int64), (n_runs, n_items), shared)
     two = shared_runs(np.ones((2, n_items), dtype=bool))
     own = np.repeat(np.arange(n_runs)[:, None], 2, axis=1)
-    if left_out and euclidean and whole:  # each run beside the mean of all others
+    if left_out and euclidean and whole:  # each run is paired with the mean of all other runs
         others = (x.sum(axis=1, keepdims=True) - x) / (n_runs - 1)
         both = np.stack([x, others], axis=2).transpose(1, 0, 2, 3).reshape(n_runs, n_voxels, 2 * n_items)
         return Sets(np.ascontiguousarray(both), own, (2, n_items), two)
-    if left_out:  # all runs in each set, of which one is weighted
+    if left_out:  # each set holds all runs and has a weight for one of them
         all_runs = np.repeat(x.reshape(1, n_voxels, -1), n_runs, axis=0)
         weights = np.eye(n_runs) * (n_runs if euclidean else 1)
         return Sets(all_runs, own, (n_runs, n_items), shared, weights, 1 if euclidean else n_runs)
@@ -56,7 +61,7 @@ def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool
 
 
 def set_of_rows(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
-    """The set of each whitened row, of all neighborhoods one after the other."""
+    """Return the set of each whitened row, for all neighborhoods in sequence."""
     sizes = (table >= 0).sum(axis=1) // n_sets
     found = np.repeat(np.tile(np.arange(n_sets), len(table)), np.repeat(sizes, n_sets))
     whole = np.zeros(table.size, dtype=np.intp)
@@ -73,10 +78,10 @@ def symmetric_sets(
     minimum: int,
     shared: SharedRuns,
 ) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
-    """Neighborhoods one by one, whitened by the symmetric root of the precision (Walther et al. 2016).
+    """Yield neighborhoods one by one, whitened by the symmetric root of the precision (Walther et al. 2016).
 
-    With a covariance a run, that of the other runs, the patterns of all runs are whitened by each, as sets of voxels
-    beside each other of which one run is weighted.
+    With one covariance per run (from the other runs), the patterns of all runs are whitened by each covariance. The
+    results are sets of voxels, each with a weight for one run.
     """
     covariance, kept, ridge = noise
     n_sets = len(covariance)
@@ -102,6 +107,6 @@ def symmetric_sets(
 
 
 def _root_of(covariance: Floats, sd: Floats) -> Floats | None:
-    """The symmetric root of the precision, where there is one."""
+    """Compute the symmetric root of the precision; None if the covariance is singular."""
     values, vectors = np.linalg.eigh(covariance * np.outer(sd, sd))
     return np.asarray((vectors / np.sqrt(values)) @ vectors.T) if values[0] > 1e-12 * values[-1] else None

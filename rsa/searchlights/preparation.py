@@ -1,4 +1,4 @@
-"""What a searchlight needs of patterns and models: one order of items, usable voxels, vectors to multiply."""
+"""Prepare patterns and models for a searchlight: a common order of items, usable voxels, and scaled model vectors."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Given = tuple[Floats, Floats, SharedRuns, int]
-"""What kernels are given: patterns, weights of each run, the runs that pairs share, parts that are standardized."""
+"""Inputs of the kernels: patterns, weights of each run, shared runs of pairs, number of standardized parts."""
 NO_WEIGHTS: Floats = np.zeros((0, 0))
 WHITENED = ("corr_cov", "cosine_cov")
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Patterns where they are, and how to read them: nothing is copied until a block of voxels is needed.
+    """Hold the patterns and the indices to read them; voxels are copied only in blocks when needed.
 
     Attributes
     ----------
     measurements : ndarray (n_rows, n_channels)
     rows : ndarray (n_runs, n_items)
-        The row of each item in each run, items in the order of the models; any row where it is missing.
+        The row of each item in each run, with items in the order of the models; arbitrary where the item is missing.
     present : ndarray of bool (n_runs, n_items)
     shared : SharedRuns
-        Which runs each pair of items shares.
+        The runs that each pair of items shares.
     pairs : ndarray (n_pairs,)
         Condensed indices of the pairs that have a dissimilarity.
     usable : ndarray of bool (n_mask_voxels,)
     channels : ndarray (n_usable_voxels,)
         The channel of each usable voxel, in the mask's C order.
     noise : ndarray (n_usable_voxels,), optional
-        What patterns are divided by.
+        The noise standard deviations by which patterns are divided.
     weights : ndarray (n_usable_voxels, n_runs), optional
-        What weights each run's products with other runs: the precision of each voxel that leaves the run out.
+        Weights of each run's products with other runs: the precision of each voxel, estimated without the run.
     """
 
     measurements: NDArray[np.floating]
@@ -63,15 +63,15 @@ class Prepared:
     weights: Floats | None = None
 
     def block(self, first: int, last: int, *, centered: bool) -> Floats:
-        """Patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1, missing ones 0.
+        """Return patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1; missing ones are 0.
 
-        `centered` takes each run's mean over its items away, which leaves Euclidean distances as they are and
-        keeps their digits when patterns ride on a large common value.
+        `centered` subtracts each run's mean over its items, which does not change Euclidean distances and preserves
+        their precision if patterns have a large offset.
         """
         return self.at(np.arange(first, last), centered=centered)
 
     def at(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
-        """The same of any usable voxels, `(n_voxels, n_runs, n_items)`."""
+        """Return the patterns of any usable voxels, `(n_voxels, n_runs, n_items)`, as in `block`."""
         channels = self.channels[voxels]
         low, high = int(channels.min()), int(channels.max()) + 1
         if len(channels) == high - low and (np.diff(channels) == 1).all():
@@ -91,11 +91,11 @@ class Prepared:
         return block
 
     def given(self, patterns: Floats, voxels: slice | NDArray[np.intp]) -> Given:
-        """What kernels take of the patterns of these voxels."""
+        """Return the inputs of the kernels for the patterns of these voxels."""
         return patterns, NO_WEIGHTS if self.weights is None else self.weights[voxels], self.shared, 1
 
     def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
-        """The same, with patterns divided by each channel's noise standard deviation."""
+        """Return a copy whose patterns are divided by each channel's noise standard deviation."""
         _takes_noise(dissimilarity)
         given = np.asarray(noise, dtype=np.float64)
         if given.shape != self.measurements.shape[1:]:
@@ -108,7 +108,7 @@ class Prepared:
         return replace(self, noise=given[self.channels])
 
     def with_weights(self, noise: RunNoise, runs: Sequence[str], dissimilarity: str) -> Prepared:
-        """The same, with each run's products weighted by the voxels' noise that the other runs tell."""
+        """Return a copy that weights each run's products by the voxels' noise precision from the other runs."""
         _takes_noise(dissimilarity)
         if noise.n_units != self.measurements.shape[1]:
             raise InputError(
@@ -128,21 +128,21 @@ def _takes_noise(dissimilarity: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Models ready for a product with the RDM of each neighborhood.
+    """Hold model vectors that are ready for a product with the RDM of each neighborhood.
 
     Attributes
     ----------
     names : tuple of str
     vectors : ndarray (n_models, n_pairs)
-        On the scale of the measure.
+        The models on the scale of the measure.
     factor : float
-        What products are multiplied by.
+        The factor by which products are multiplied.
     items : ndarray of int32 (n_pairs, 2)
-        The items of each pair, counted over those that have any.
+        The items of each pair, numbered over the items that occur.
     plain : ndarray (n_models, n_pairs)
-        Dissimilarities as given.
+        The original dissimilarities.
     times : tuple of float [s], optional
-        Of models over time: the center of each one's window.
+        For models over time, the center of each model's window.
     """
 
     names: tuple[str, ...]
@@ -153,7 +153,7 @@ class Models:
     times: tuple[float, ...] | None = None
 
     def compiled(self, measure: Measure) -> bool:
-        """Whether a kernel takes the measure: not Kendall's tau, nor a whitened one where single pairs are missing."""
+        """Tell whether a kernel supports the measure: not Kendall's tau, and no whitened one with missing pairs."""
         n = int(self.items.max()) + 1
         whole = len(self.items) == n * (n - 1) // 2
         return measure not in ("tau-a", "tau-b") and (measure not in WHITENED or whole)
@@ -173,7 +173,7 @@ def prepare_patterns(
     Raises
     ------
     InputError
-        Levels, items or voxels that do not fit.
+        Levels, items or voxels do not fit.
     """
     if hasattr(data, "measurements"):
         measurements, own, run, voxels = _from_dataset(data, model_rdms, items)
@@ -181,7 +181,7 @@ def prepare_patterns(
         measurements, own, run, voxels = _from_array(np.asarray(data), model_rdms, items, labels)
     wanted = labels_of(model_rdms)
     _check_items(own, wanted)
-    whole = not hasattr(data, "measurements")  # an array numbers its voxels by their place
+    whole = not hasattr(data, "measurements")  # the voxels of an array are numbered by their position
     if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (whole and len(voxels) != n_mask_voxels):
         raise InputError(
             f"searchlight: the data have {len(voxels)} voxels, numbered up to {voxels.max(initial=-1)}, "
@@ -257,7 +257,7 @@ def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
 
 
 def _survey(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Rows that are not missing as a whole, and channels that are finite and vary over these rows."""
+    """Return masks of the rows that are not entirely missing, and of channels that are finite and vary over them."""
     there = np.array([bool(np.isfinite(row).any()) for row in measurements])
     low = np.full(measurements.shape[1], np.inf)
     high = np.full(measurements.shape[1], -np.inf)
@@ -277,7 +277,7 @@ def _arrange(
     there: NDArray[np.bool_],
     average: bool,
 ) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:
-    """Which row is which item in which run; rows are averaged only where several are one."""
+    """Assign rows to items and runs; average rows where several belong to one item and run."""
     place = {label: k for k, label in enumerate(wanted)}
     _, which = np.unique(np.array([str(r) for r in run]), return_inverse=True)
     which = np.zeros_like(which) if average else which
@@ -296,12 +296,12 @@ def _arrange(
 
 
 def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) -> Models:
-    """Model vectors on the scale of the measure, over the pairs that data have.
+    """Prepare model vectors on the scale of the measure, over the pairs that the data have.
 
     Raises
     ------
     InputError
-        NaN pairs in models where the data have patterns, a model that is constant, names that repeat.
+        Models have NaN pairs where the data have patterns, a model is constant, or names repeat.
     """
     names = rdm_names(model_rdms)
     vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
@@ -333,7 +333,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
 
 
 def times_of(model_rdms: RDMs) -> tuple[float, ...] | None:
-    """The center [s] of the window that each model is of; None where models are not over time."""
+    """Return the center [s] of each model's time window; None if the models are not over time."""
     described = model_rdms.rdm_descriptors
     if "time" not in described or "layer" not in described:
         return None
@@ -345,15 +345,18 @@ def _n_pairs(n_items: int) -> int:
 
 
 def _items_of(pairs: NDArray[np.intp], n_items: int) -> NDArray[np.int32]:
-    """The two items of each pair, counted over the items that have any."""
+    """Return the two items of each pair, numbered over the items that occur."""
     both = np.stack(np.triu_indices(n_items, 1), axis=1)[pairs]
     _, place = np.unique(both, return_inverse=True)
     return np.ascontiguousarray(place.reshape(both.shape), dtype=np.int32)
 
 
 def _inverse_covariance(vector: Floats, items: NDArray[np.int32]) -> Floats:
-    """The covariance of dissimilarities (of patterns with the same variance, independent of each other) divides a
-    vector: H D H / 2, D its matrix and H what takes means away, has the products with others that the inverse has."""
+    """Multiply a vector by the inverse covariance of dissimilarities, up to vectors that do not affect products.
+
+    For independent patterns of equal variance, H D H / 2, with D the matrix of the dissimilarities and H the centering
+    matrix, has the same products with other vectors as the inverse covariance times the vector.
+    """
     i, j = items.T
     n = int(items.max()) + 1
     matrix = np.zeros((n, n))

@@ -1,8 +1,8 @@
-"""The core of every searchlight: patterns, models, and neighborhoods of any shape in; scores out.
+"""Score neighborhoods of any shape against models, the common part of all searchlights.
 
-A searchlight says which voxels are neighbors (spheres in a volume, discs on a cortex) and what its maps are; the
-rest is here, once: what it accepts (`prepare`), and scores chunk by chunk on a pool of threads
-(`score_neighborhoods`). No RDM is kept.
+Each searchlight defines its neighborhoods (spheres in a volume, discs on a surface) and its maps. This module checks
+and aligns the inputs (`prepare`) and scores chunks of neighborhoods on a pool of threads (`score_neighborhoods`). No
+RDM is stored.
 """
 
 from __future__ import annotations
@@ -63,26 +63,26 @@ NORM = {
     "corr_cov": WHITE_CENTERED,
     "cosine_cov": WHITE,
 }
-# Centers a task: enough that copying the voxels around them costs little, few enough to share among threads.
+# Number of centers per task: enough to make copying their voxels cheap, few enough to share among threads.
 CHUNK = 1024
-SHARE = 256  # centers a task where there are few, so that a few threads have work; never by the number of threads
-_FEW = 256  # centers that may lie in so small a part of the brain that their voxels are better copied one by one
-_MOST_NUMBERS = 2_000_000  # of RDMs that are kept at a time, where they are: 16 MB
+SHARE = 256  # number of centers per task if there are few, independent of the number of threads
+_FEW = 256  # below this number of centers, it may be faster to copy their voxels one by one
+_MOST_NUMBERS = 2_000_000  # number of RDM values in memory at a time, for measures without a kernel: 16 MB
 
 
 class Neighborhoods(Protocol):
-    """The neighbors of every usable voxel; voxels are numbered as in `Prepared`, and each is a center."""
+    """Define the neighbors of every usable voxel; voxels are numbered as in `Prepared`, and each is a center."""
 
     @property
     def n_voxels(self) -> int:
-        """Usable voxels."""
+        """Return the number of usable voxels."""
 
     @property
     def n_most(self) -> int:
-        """Voxels of the largest neighborhood."""
+        """Return the number of voxels of the largest neighborhood."""
 
     def patches(self, start: int, stop: int) -> Ints:
-        """Neighbors `(stop - start, n_most)` of the voxels start .. stop - 1; -1 where there is none."""
+        """Return the neighbors `(stop - start, n_most)` of the voxels start .. stop - 1, padded with -1."""
 
 
 def prepare(
@@ -96,19 +96,19 @@ def prepare(
     runs: str,
     labels: Sequence[str] | None,
 ) -> tuple[Prepared, Models]:
-    """Check what every searchlight is given, and bring patterns and models into one order of items.
+    """Check the inputs of a searchlight, and align the items of patterns and models.
 
     Parameters
     ----------
     data, model_rdms, dissimilarity, measure, items, runs, labels
         As in `brainmap.rsa.searchlight`.
     n_voxels : int
-        Voxels of the mask, or vertices of the mesh.
+        Number of voxels of the mask, or of vertices of the mesh.
 
     Raises
     ------
     InputError
-        Settings that are unknown, labels, levels or voxels that do not fit, crossnobis of one run.
+        Settings are unknown, labels, levels or voxels do not fit, or crossnobis has only one run.
     """
     one_of(dissimilarity, get_args(Dissimilarity), "searchlight dissimilarity")
     searched(measure)
@@ -129,11 +129,12 @@ def prepare(
 
 
 def searched(measure: str) -> Measure:
-    """The measure of that name or alias, if a searchlight can take it: bures looks for the best rotation each time.
+    """Return the measure with that name or alias, if a searchlight supports it (bures would be too slow).
 
     Raises
     ------
     InputError
+        A searchlight does not support the measure.
     """
     return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "searchlight measure"))
 
@@ -141,12 +142,12 @@ def searched(measure: str) -> Measure:
 def noise_of(
     noise: NoiseSource | None, data: Any, prepared: Prepared, *, dissimilarity: str, shrinkage: Shrinkage, pooled: bool
 ) -> tuple[Prepared, SphereNoise | None]:
-    """Patterns divided by each voxel's noise, or the noise of which each neighborhood gets a covariance of its own.
+    """Divide patterns by each voxel's noise, or return the noise from which each neighborhood gets a covariance.
 
     Raises
     ------
     InputError
-        Noise of other voxels, or that the dissimilarity takes no account of; noise from fewer than three runs.
+        The noise has other voxels, the dissimilarity does not use noise, or noise comes from fewer than three runs.
     """
     if noise is None:
         return prepared, None
@@ -156,29 +157,29 @@ def noise_of(
         return prepared.with_noise(noise, dissimilarity), None
     if GEOMETRY[dissimilarity] != EUCLIDEAN and not pooled:
         raise InputError(f"searchlight: one precision a run is for crossnobis, not {dissimilarity}; pool the runs")
-    from brainmap.rsa.searchlights.noise import sphere_noise  # heavier than most searchlights need
+    from brainmap.rsa.searchlights.noise import sphere_noise  # imported only when needed, as it is slow
 
     return prepared, sphere_noise(noise, data, prepared, shrinkage=shrinkage, pooled=pooled)
 
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """Everything that scores need: patterns, models, neighborhoods, and how they are compared.
+    """Hold everything that determines the scores: patterns, models, neighborhoods and settings.
 
     Attributes
     ----------
     prepared, models
-        As `prepare` gives them.
+        The results of `prepare`.
     hoods : Neighborhoods
-        Spheres, discs, or any other.
+        Spheres, discs, or any other neighborhoods.
     dissimilarity, measure : str
         As in `brainmap.rsa.searchlight`.
     minimum : int
-        Voxels a neighborhood must have.
+        Smallest number of voxels of a neighborhood.
     noise : SphereNoise, optional
-        Whitens the patterns of each neighborhood by a noise covariance of its own before its RDM is made.
+        Whitens the patterns of each neighborhood by its own noise covariance before the RDM is computed.
     groups : sequence of array, optional
-        Centers that are scored together where there is such noise (bricks of a volume), each center once.
+        Centers that are scored together if there is such noise (bricks of a volume); each center occurs once.
     """
 
     prepared: Prepared
@@ -191,8 +192,10 @@ class Scoring:
     groups: Sequence[NDArray[np.intp]] | None = None
 
     def score(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
-        """Scores `(n_centers, n_models)` of these usable voxels, which lie close by, and how many noise covariances
-        are singular; NaN where there is no score."""
+        """Score the neighborhoods of these usable voxels, which lie close together.
+
+        Return scores `(n_centers, n_models)`, NaN where there is none, and the number of singular noise covariances.
+        """
         scores = np.full((len(centers), len(self.models.names)), np.nan)
         done, n_singular = 0, 0
         for given, table, bad in self._patterns(centers):
@@ -201,7 +204,7 @@ class Scoring:
         return scores, n_singular
 
     def _fill(self, given: Given, table: Ints, scores: Floats) -> None:
-        """Scores of some neighborhoods, `(n_patches, n_models)`, in place."""
+        """Write the scores of some neighborhoods, `(n_patches, n_models)`, in place."""
         models, how = self.models, self.prepared
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
         if models.compiled(self.measure):
@@ -219,7 +222,7 @@ class Scoring:
             )
             scores *= models.factor
             return
-        # RDMs of a few neighborhoods at a time
+        # compute RDMs of a few neighborhoods at a time
         n_items = how.present.shape[1]
         use = np.isin(np.arange(n_items * (n_items - 1) // 2), how.pairs)
         step = max(1, _MOST_NUMBERS // len(use))
@@ -230,8 +233,11 @@ class Scoring:
                 scores[start + found] = compared(models.plain, rdms[found], use, self.measure).T
 
     def rdms(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
-        """RDMs `(n_centers, n_pairs)` of these usable voxels, which lie close by, over the pairs of `prepared`, and how
-        many noise covariances are singular; NaN where there is none."""
+        """Compute the RDMs of the neighborhoods of these usable voxels, which lie close together.
+
+        Return RDMs `(n_centers, n_pairs)` over the pairs of `prepared`, NaN where there is none, and the number of
+        singular noise covariances.
+        """
         found = [(self._rdms(given, table), bad) for given, table, bad in self._patterns(centers)]
         return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
@@ -243,15 +249,14 @@ class Scoring:
         return rdms
 
     def tasks(self) -> Iterator[NDArray[np.intp]]:
-        """Centers that are scored together: all of them, in the same parts for any number of threads."""
+        """Yield the centers in groups that are scored together, which do not depend on the number of threads."""
         if self.groups is not None:
             return iter(self.groups)
         n = self.hoods.n_voxels
         return (np.arange(start, min(start + SHARE, n)) for start in range(0, n, SHARE))
 
     def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
-        """What kernels are given of the patterns, neighborhoods as rows of these, and how many are left out because
-        their noise is singular."""
+        """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
         table, geometry = neighbors_of(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
             yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
@@ -266,7 +271,7 @@ class Scoring:
 
 
 def compared(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
-    """`compare_rdms` of vectors without missing pairs `(n_models, n_used)`, `(n_rdms, n_used)`; it never warns."""
+    """Compare vectors without missing pairs `(n_models, n_used)` and `(n_rdms, n_used)`, without any warning."""
     whole = [np.zeros((len(rows), len(use))) for rows in (models, rdms)]
     for full, rows in zip(whole, (models, rdms), strict=True):
         full[:, use] = rows
@@ -274,13 +279,13 @@ def compared(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Meas
 
 
 def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floats:
-    """Scores `(n_usable_voxels, n_models)` of the neighborhood of every usable voxel; NaN where there is none.
+    """Score the neighborhood of every usable voxel, `(n_usable_voxels, n_models)`; NaN where there is no score.
 
     Parameters
     ----------
     scoring : Scoring
     threads : int, optional
-        Default: the cores this process may use.
+        Number of threads; by default the number of cores that this process may use.
     """
     scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
     n_threads = threads_of(threads, "searchlight")
@@ -297,7 +302,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
 
 
 def warn_of_singular(n: int, what: str = "neighborhoods") -> None:
-    """Say how many neighborhoods have no score because their noise covariance is singular."""
+    """Warn of neighborhoods without a score because their noise covariance is singular."""
     if n:
         warnings.warn(
             f"searchlight: the noise covariance of {n} {what} is singular, and they have no score; shrinkage='diag' or "
@@ -308,19 +313,19 @@ def warn_of_singular(n: int, what: str = "neighborhoods") -> None:
 
 
 def neighbors_of(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
-    """Neighbors `(n_centers, n_most)` of any centers."""
+    """Return the neighbors `(n_centers, n_most)` of any centers."""
     runs = np.split(centers, np.flatnonzero(np.diff(centers) != 1) + 1)
     return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
 
 
 def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given, Ints]:
-    """What kernels are given of some voxels' patterns, and neighborhoods as their rows.
+    """Gather the patterns of some neighborhoods, and return the kernels' inputs and the rows of each neighborhood.
 
-    Only voxels that these reach are copied; a neighborhood's lie close by in C order.
+    Only voxels of these neighborhoods are copied, or the range between them, as they lie close together in C order.
     """
     held = table >= 0
     first, last = int(table.min(where=held, initial=np.iinfo(np.int32).max)), int(table.max()) + 1
-    if len(table) < _FEW:  # many reach nearly all voxels between, and a run of them is copied faster than single ones
+    if len(table) < _FEW:  # many neighborhoods cover nearly the whole range, which is faster to copy than single voxels
         reached, place = np.unique(table[held], return_inverse=True)
         if 2 * len(reached) < last - first:
             near = np.full(table.shape, -1, dtype=np.int32)
@@ -333,7 +338,7 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given,
 
 
 def on_threads(tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight") -> None:
-    """Run tasks on a pool of threads with a progress bar; each gives the number of centers it has done."""
+    """Run tasks on a pool of threads with a progress bar; each task returns the number of centers it has finished."""
     with one_blas_thread(), progress(title, total) as shown:
         pool = ThreadPoolExecutor(n_threads)
         try:
@@ -344,7 +349,7 @@ def on_threads(tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int
 
 
 def one_blas_thread() -> Any:
-    """The pool's threads are the only ones: BLAS gets none for a neighborhood's small product."""
+    """Limit BLAS to one thread, since the threads of the pool already use all cores."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
     return threadpool_limits(1, user_api="blas")

@@ -1,4 +1,4 @@
-"""Participants whose masks differ, on one grid: the mask of all, and patterns and noise numbered as in it."""
+"""Bring participants with different masks on one grid to the union of their masks."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 def on_shared_mask(
     data: Mapping[str, Any], noise: Mapping[str, NoiseSource | None], masks: Mapping[str, Nifti1Image | str | Path]
 ) -> tuple[dict[str, Any], dict[str, NoiseSource | None], Nifti1Image]:
-    """Patterns and noise of each participant over the voxels that any participant's mask has, and that mask.
+    """Renumber the patterns and noise of each participant to the union of all masks, and return that mask, too.
 
     Raises
     ------
     InputError
-        A participant without a mask, masks on different grids, patterns that do not name their voxels.
+        A participant has no mask, masks have different grids, or patterns have no voxel numbers.
     """
     lacking = [who for who in data if who not in masks]
     if lacking:
@@ -54,7 +54,7 @@ def on_shared_mask(
 
 
 def _positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The number that each voxel of a participant's mask has in the mask of all."""
+    """Return the number of each voxel of a participant's mask in the union of the masks."""
     return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
 
 
@@ -81,7 +81,7 @@ def _numbered(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
 
 
 def _widened(noise: NoiseSource | None, place: NDArray[np.intp], n_voxels: int) -> NoiseSource | None:
-    """Residuals over the voxels of the mask of all, NaN where the participant has none."""
+    """Expand residuals to the voxels of the union of the masks, with NaN where the participant has none."""
     if not isinstance(noise, Residuals):
         return noise
     parts = []

@@ -1,7 +1,7 @@
-"""Which runs each pair of items shares, as the kernels of a searchlight take it: what by matrix products, what by rows.
+"""Determine the runs that each pair of items shares, and how the kernels of a searchlight sum over them.
 
-A matrix product gives all pairs of items at once over one set of runs. Pairs that share other runs need a product of
-their own, or are summed up item by item, whichever is the cheaper.
+A matrix product gives all pairs of items at once over one set of runs. Pairs that share other runs need another
+product, or are summed item by item, whichever is cheaper.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_ROW = 6.0  # multiplications of a matrix product that take as long as one of a sum item by item
+_ROW = 6.0  # cost of one multiplication of a sum item by item, in multiplications of a matrix product
 _MOST_SETS = 32
 
 
 class SharedRuns(NamedTuple):
-    """What a kernel needs to know of the runs of each pair of items.
+    """Hold what a kernel needs to know about the runs of each pair of items.
 
     Attributes
     ----------
     there : ndarray (n_runs, n_items)
         1 where a run has an item, else 0.
     sets : ndarray of bool (n_sets, n_runs)
-        Runs over which matrix products are taken.
+        The sets of runs over which matrix products are taken.
     of_pair : ndarray of int32 (n_pairs,)
-        The set of each pair of items; -1 where it is found item by item, or not at all.
+        The set of each pair of items; -1 where the pair is summed item by item, or has no distance.
     inverse : ndarray (n_pairs,)
-        1 over the ordered pairs of different runs that both items have (one run: 1); 0 where there are none.
+        1 / (number of ordered pairs of different runs that both items have), 1 for a single run; 0 if there are none.
     rows : ndarray of int64 (n_rows,)
-        The items that are compared with all others one by one.
+        The items that are compared with all others item by item.
     """
 
     there: Floats
@@ -41,7 +41,9 @@ class SharedRuns(NamedTuple):
 
 
 def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
-    """From which run has which item, `(n_runs, n_items)`; pairs with a distance are those whose inverse is above 0.
+    """Determine the shared runs from the presence of items in runs, `(n_runs, n_items)`.
+
+    Pairs have a distance if their `inverse` is above 0.
 
     Examples
     --------
@@ -78,7 +80,7 @@ def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
 
 
 def _covering(left: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Items that between them are in every pair that is left, few of them."""
+    """Find a small set of items that covers every remaining pair."""
     rows = []
     while left.any():
         most = int(left.sum(axis=0).argmax())

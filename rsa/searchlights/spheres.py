@@ -1,4 +1,4 @@
-"""Spheres in millimeters around the voxels of a mask, from the affine of its grid."""
+"""Find the voxels of spheres with a radius in millimeters around the voxels of a mask."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from brainmap.rsa.regions.centers import TOLERANCE_MM
 
 
 def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
-    """Voxel steps `(n_offsets, 3)` from a center to every voxel at `<=` radius, for any affine.
+    """Compute the voxel offsets `(n_offsets, 3)` from a center to every voxel at `<=` radius, for any affine.
 
-    Computed once for a grid, so that no two spheres differ by rounding.
+    The offsets are computed once for a grid, so that spheres do not differ by rounding.
 
     Parameters
     ----------
     affine : ndarray (4, 4) [mm]
-        Voxels may be anisotropic, the grid oblique.
+        The affine of the grid; voxels may be anisotropic, and the grid oblique.
     radius_mm : float [mm]
 
     Raises
     ------
     InputError
-        A radius that reaches no neighbor.
+        The radius is too small to reach a neighbor.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np
             "hold its center only; take a larger radius_mm"
         )
     reach = radius_mm + TOLERANCE_MM
-    # Along voxel axis k a sphere reaches as far as row k of the inverse is long.
+    # Along voxel axis k the extent of a sphere is the radius times the norm of row k of the inverse.
     most = np.floor(reach * np.linalg.norm(np.linalg.inv(steps), axis=1)).astype(np.int64)
     box = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1).reshape(-1, 3)
     return np.asarray(box[np.linalg.norm(box @ steps.T, axis=1) <= reach])
@@ -49,40 +49,40 @@ def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np
 
 @dataclass(frozen=True, eq=False)
 class Spheres:
-    """Neighbors of every usable voxel of a mask, clipped to the usable voxels.
+    """Hold the neighbors of every usable voxel of a mask, restricted to the usable voxels.
 
     Attributes
     ----------
     n_voxels : int
-        Usable voxels; they are numbered in C order and each is the center of a sphere.
+        Number of usable voxels; they are numbered in C order, and each is the center of a sphere.
     n_most : int
-        Voxels of a whole sphere.
+        Number of voxels of a complete sphere.
     """
 
     n_voxels: int
     n_most: int
     _number: NDArray[np.int32]  # padded grid, flat: the number of a usable voxel, else -1
-    _center: NDArray[np.int64]  # where each usable voxel lies in it
-    _step: NDArray[np.int64]  # flat steps to the neighbors
+    _center: NDArray[np.int64]  # the position of each usable voxel in the padded grid
+    _step: NDArray[np.int64]  # flat offsets to the neighbors
 
     def patches(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Neighbors `(stop - start, n_most)` of the voxels start .. stop - 1; -1 where there is none."""
+        """Return the neighbors `(stop - start, n_most)` of the voxels start .. stop - 1, padded with -1."""
         return np.take(self._number, self._center[start:stop, None] + self._step)
 
     def sizes(self, step: int = 4096) -> NDArray[np.int32]:
-        """Usable voxels in each sphere."""
+        """Count the usable voxels in each sphere."""
         counts = np.empty(self.n_voxels, dtype=np.int32)
         for start in range(0, self.n_voxels, step):
             counts[start : start + step] = (self.patches(start, start + step) >= 0).sum(axis=1)
         return counts
 
     def chunks(self, step: int) -> Iterator[tuple[int, int]]:
-        """Cut the centers into runs of at most `step`."""
+        """Split the centers into ranges of at most `step`."""
         return ((start, min(start + step, self.n_voxels)) for start in range(0, self.n_voxels, step))
 
 
 def spheres_in(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_mm: float) -> Spheres:
-    """Spheres around the True voxels of `usable` (x, y, z), made of True voxels only.
+    """Build spheres around the True voxels of `usable` (x, y, z) that contain only True voxels.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def spheres_in(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_m
     ([4, 7], [4, 10, 12, 13, 14, 16, 22])
     """
     offsets = sphere_offsets(affine, radius_mm)
-    # A border as wide as the reach makes every neighbor a plain addition, without looking for edges.
+    # With a border as wide as the radius, every neighbor is found by an addition, without checks at the edges.
     border = np.abs(offsets).max(axis=0)
     grid = tuple(int(n) for n in np.array(usable.shape) + 2 * border)
     where = np.ravel_multi_index(tuple((np.argwhere(usable) + border).T), grid)

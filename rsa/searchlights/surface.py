@@ -1,4 +1,4 @@
-"""Searchlight RSA on the cortical surface: the disc around every vertex against every model, in one pass."""
+"""Compute searchlight RSA on the cortical surface, with discs around every vertex."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ RADIUS_MM = 10.0
 
 @dataclass(frozen=True, eq=False)
 class SurfaceMaps(Mapping[str, SurfaceData]):
-    """Maps of a searchlight on the surface: model name -> data of both hemispheres, NaN where there is no score.
+    """Map each model name to surface data of its searchlight scores, NaN where there is no score.
 
     Attributes
     ----------
     names : tuple of str
         The models, in the order given.
     array : ndarray (n_models, n_vertices)
-        Scores in float64; all vertices of the mesh, the left hemisphere first.
+        Scores in float64 of all vertices of the mesh, with the left hemisphere first.
     counts : ndarray (n_vertices,)
-        Vertices in each disc; 0 where the center itself is not usable.
+        Number of vertices in each disc; 0 where the center itself is not usable.
     mesh : Mesh
     n_excluded : int
-        Vertices (of the mask) that have no data, NaN, or one value throughout; no disc holds them.
+        Number of vertices (of the mask) without data, with NaN, or with constant data; they belong to no disc.
     n_unscored : int
-        Discs without a score: fewer than `minimum_vertices`, or a pattern constant within them.
+        Number of discs without a score, with fewer than `minimum_vertices` vertices or a constant pattern.
     """
 
     names: tuple[str, ...]
@@ -75,33 +75,33 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
         return len(self.names)
 
     def image(self, values: NDArray[Any], labels: Sequence[str] = ()) -> SurfaceData:
-        """Values `(n_maps, n_vertices)` or `(n_vertices,)` as data of both hemispheres."""
+        """Convert values `(n_maps, n_vertices)` or `(n_vertices,)` to data of both hemispheres."""
         columns = np.atleast_2d(np.asarray(values, np.float32)).T
         left = self.mesh.sizes[0]
         return SurfaceData(columns[:left].copy(), columns[left:].copy(), tuple(labels), name=self.mesh.name)
 
     @property
     def data(self) -> SurfaceData:
-        """The maps of all models in one."""
+        """Return the maps of all models as one object."""
         return self.image(self.array, self.names)
 
     @property
     def best(self) -> SurfaceData:
-        """The best model of each vertex as its place in `names`, from 1; NaN where there is no score."""
+        """Return the best model of each vertex as its index in `names`, from 1; NaN where there is no score."""
         return self.image(np.where(self._scored, self._filled.argmax(axis=0) + 1.0, np.nan), ("best",))
 
     @property
     def best_score(self) -> SurfaceData:
-        """The score of the best model of each vertex."""
+        """Return the score of the best model of each vertex."""
         return self.image(np.where(self._scored, self._filled.max(axis=0), np.nan), ("best score",))
 
     @property
     def vertex_count(self) -> SurfaceData:
-        """Vertices in the disc around each vertex; 0 where there is none."""
+        """Return the number of vertices in the disc around each vertex; 0 where there is none."""
         return self.image(self.counts, ("vertices",))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write the maps of all models, an array a model, as `save_surface` does: `x_hemi-{hemi}.func.gii`."""
+        """Write the maps of all models, one array per model, as `save_surface` does: `x_hemi-{hemi}.func.gii`."""
         return save_surface(self.data, path, overwrite=overwrite)
 
     @property
@@ -114,23 +114,23 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
 
 
 def check_mesh(data: Dataset, mesh: Mesh) -> Mesh:
-    """The hemispheres of the mesh that the data have.
+    """Return the hemispheres of the mesh that the data have.
 
     Raises
     ------
     InputError
-        Data that lie on no mesh, or on another one.
+        The data lie on no mesh, or on another one.
     """
     return _on_mesh(data, mesh)[0]
 
 
 def _on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
-    """The hemispheres of the mesh that the data have, and where in it their channels lie.
+    """Return the hemispheres of the mesh that the data have, and the position of each channel in that mesh.
 
     Raises
     ------
     InputError
-        Channels without vertex and hemisphere, or a mesh with another number of vertices.
+        The channels have no vertex and hemisphere, or the mesh has another number of vertices.
     """
     described = data.channel_descriptors
     if not {"vertex", "hemisphere"} <= described.keys():
@@ -181,32 +181,33 @@ def surface_searchlight(
 ) -> SurfaceMaps:
     """Compare the RDM of the disc around every vertex with model RDMs.
 
-    Every disc gives what `compute_rdms` and `compare_rdms` give for its vertices, without any RDM being kept. A disc
-    holds vertices of one hemisphere that have data; the way to them may lead through others, the medial wall say.
+    The score of a disc equals that of `compute_rdms` and `compare_rdms` for its vertices; no RDM is stored. A disc
+    contains vertices of one hemisphere that have data; paths to them may cross vertices without data, such as those of
+    the medial wall.
 
     Parameters
     ----------
     data : rsatoolbox Dataset, or array (n_items, n_vertices) or (n_runs, n_items, n_vertices)
-        A Dataset as `load_surface_patterns` gives it. The vertices of an array are those of the mesh, the left
-        hemisphere first, NaN where there is no data.
+        A Dataset as returned by `load_surface_patterns`. The vertices of an array are those of the mesh, with the left
+        hemisphere first and NaN where there are no data.
     model_rdms : rsatoolbox RDMs
         Aligned to the data by label, as in `searchlight`.
     mesh : "fsaverage5", "fsaverage", name with `{hemi}`, mapping of side to path, or Mesh
-        As `load_mesh` takes it: the mesh the data are on. Of a mesh with both hemispheres, those that the data have.
+        The mesh of the data, as in `load_mesh`. Only the hemispheres that the data have are used.
     radius_mm : float [mm]
-        Vertices at `<=` this distance along the surface belong to a disc. Default: 10, where no number is given.
+        Vertices at `<=` this distance along the surface belong to a disc. The default is 10 without `n_vertices`.
     n_vertices : int
-        In place of a radius: the nearest so many.
+        In place of a radius, the number of nearest vertices of a disc.
     metric : {"dijkstra", "geodesic"}
-        Along edges, or straight across triangles (exact; some ten times slower). See `discs_on`.
+        Distances along edges, or across triangles (exact; about ten times slower). See `discs_on`.
     mask : surface data of one map, optional
-        Vertices above 0 are used; all by default.
+        Only vertices above 0 are used; all by default.
     dissimilarity, measure, items, runs, labels, noise, shrinkage, pooled
-        As in `searchlight`, with vertices for voxels and those of the mesh for those of the mask.
+        As in `searchlight`, with vertices in place of voxels and the mesh in place of the mask.
     minimum_vertices : int
-        Smaller discs have no score.
+        Discs with fewer vertices have no score.
     threads : int, optional
-        Default: the cores this process may use.
+        Number of threads; by default the number of cores that this process may use.
 
     Returns
     -------
@@ -216,8 +217,8 @@ def surface_searchlight(
     Raises
     ------
     InputError
-        A mesh with other vertices than the data or mask, a radius below the mean edge, discs that are too small, and
-        what `searchlight` refuses.
+        The mesh has other vertices than the data or mask, the radius is below the mean edge length, discs are too
+        small, or `searchlight` refuses the data.
 
     References
     ----------
@@ -268,7 +269,7 @@ def surface_searchlight(
         )
     scoring = Scoring(prepared, models, discs, dissimilarity, searched(measure), minimum_vertices)
     if spatial is not None:
-        from brainmap.rsa.searchlights.noise import bricks  # heavier than most searchlights need
+        from brainmap.rsa.searchlights.noise import bricks  # imported only when needed, as it is slow
 
         spatial.check_size(discs.n_most)
         spatial = replace(spatial, columns=spatial.columns[order], sd=spatial.sd[order])
@@ -282,9 +283,9 @@ def surface_searchlight(
 
 
 def _places_in_line(mesh: Mesh) -> NDArray[np.intp]:
-    """A place of each vertex in a line along which neighbors lie close by, as voxels do.
+    """Order the vertices so that neighbors have similar indices, as voxels in C order do.
 
-    A task copies the patterns between the first and the last that its discs hold: few, then, beside theirs.
+    A task copies the patterns between the first and the last vertex of its discs, which are few in this order.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import reverse_cuthill_mckee
@@ -296,8 +297,10 @@ def _places_in_line(mesh: Mesh) -> NDArray[np.intp]:
 
 
 def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int]:
-    """The mesh cut to the hemispheres of the data; the data by their place in it, NaN outside of the mask; and the
-    number of vertices in the mask."""
+    """Restrict the mesh to the hemispheres of the data, and place the data on it.
+
+    The values are the mesh, the data with NaN outside of the mask, and the number of vertices in the mask.
+    """
     from rsatoolbox.data.dataset import Dataset
 
     whole = not hasattr(data, "measurements")
@@ -320,7 +323,7 @@ def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int
 
 
 def _inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:
-    """Where a mask is above 0, on the hemispheres of the mesh."""
+    """Return where a mask is above 0, on the hemispheres of the mesh."""
     parts = []
     for side, wanted in zip(HEMISPHERES, mesh.sizes, strict=True):
         values = getattr(mask, side)

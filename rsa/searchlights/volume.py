@@ -1,4 +1,4 @@
-"""Whole-brain searchlight RSA: every sphere of a brain against every model, in one pass."""
+"""Compute whole-brain searchlight RSA, with spheres around every voxel."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
 
 Floats = NDArray[np.float64]
-_MOST_PIECES = 64  # of a searchlight that is computed in pieces: files of some size, tasks of some seconds
+_MOST_PIECES = 64  # largest number of pieces of a searchlight, so that files are not tiny and tasks take some seconds
 
 
 @dataclass(frozen=True, eq=False)
 class SearchlightPlan:
-    """A searchlight that is ready to be computed, whole or in pieces, here or in other processes.
+    """Hold a searchlight that is ready to be computed, as a whole or in pieces, in this or in other processes.
 
     Attributes
     ----------
     mask : Nifti1Image
     scoring : Scoring
     sizes : ndarray (n_usable_voxels,)
-        Voxels in each sphere.
+        Number of voxels in each sphere.
     order : ndarray (n_mask_voxels,)
-        Voxels of the mask in the order they are computed in.
+        Voxels of the mask in the order in which they are computed.
     brick : ndarray (n_mask_voxels,), optional
-        Where spheres have a noise covariance of their own: the number of the brick each lies in, in that order; the
-        spheres of a brick share the work.
+        If spheres have their own noise covariances, the number of the brick of each center, in that order; the spheres
+        of a brick share computations.
     """
 
     mask: nib.Nifti1Image
@@ -66,14 +66,14 @@ class SearchlightPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models, in the order given."""
+        """Return the names of the models, in the order given."""
         return self.scoring.models.names
 
     def score(self, start: int, stop: int) -> tuple[Floats, NDArray[np.int32]]:
-        """Scores `(n_models, stop - start)` and voxel counts of the spheres at these places of `order`.
+        """Compute scores `(n_models, stop - start)` and voxel counts of the spheres at these positions of `order`.
 
-        NaN and 0 where a voxel is not usable. Pieces that begin and end where `pieces_of` cuts give bit by bit what
-        the whole gives. Many threads at once want `one_blas_thread` around them.
+        They are NaN and 0 where a voxel is not usable. Pieces with the boundaries of `pieces_of` give bitwise the same
+        results as the whole. Callers with several threads should use `one_blas_thread`.
         """
         usable = self.scoring.prepared.usable
         used = usable[self.order[start:stop]]
@@ -93,7 +93,10 @@ class SearchlightPlan:
     def computed(
         self, pieces: Sequence[tuple[int, int]], *, threads: int | None = None, done: int = 0
     ) -> Iterator[tuple[tuple[int, int], Floats, NDArray[np.int32]]]:
-        """Each piece with scores and counts, on a pool of threads, as they are ready; `done` centers were before."""
+        """Compute pieces on a pool of threads, and yield each with scores and counts when it is ready.
+
+        `done` is the number of centers that were computed before, for the progress bar.
+        """
         total = done + sum(stop - start for start, stop in pieces)
         with one_blas_thread(), progress("searchlight", total, done=done) as shown:
             pool = ThreadPoolExecutor(threads_of(threads, "searchlight"))
@@ -107,7 +110,7 @@ class SearchlightPlan:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def maps(self, scores: Floats, counts: NDArray[np.int32]) -> SearchlightMaps:
-        """The maps of all pieces' scores and counts, joined in the order of the pieces."""
+        """Build the maps from the scores and counts of all pieces, concatenated in their order."""
         array, sizes = np.empty_like(scores), np.empty_like(counts)
         array[:, self.order], sizes[self.order] = scores, counts
         return maps_of(self.names, array, sizes, self.mask, times=self.scoring.models.times)
@@ -132,51 +135,54 @@ def searchlight(
 ) -> SearchlightMaps:
     """Compare the RDM of the sphere around every voxel with model RDMs.
 
-    Every sphere gives what `compute_rdms` and `compare_rdms` give for its voxels, without any RDM being kept.
+    The score of a sphere equals that of `compute_rdms` and `compare_rdms` for its voxels; no RDM is stored.
 
     Parameters
     ----------
     data : rsatoolbox Dataset, or array (n_items, n_mask_voxels) or (n_runs, n_items, n_mask_voxels)
-        A Dataset has observations `stimulus_id`, `condition`, `run` and a channel descriptor `voxel`: the
-        voxel's number among the mask's voxels in C order (some may be missing). A row of NaN is a missing
+        A Dataset has observation descriptors `stimulus_id`, `condition`, `run` and a channel descriptor `voxel`, the
+        number of the voxel among the mask's voxels in C order (some may be missing). A row of NaN is a missing
         pattern; voxels that are NaN in other rows, or constant, belong to no sphere.
     model_rdms : rsatoolbox RDMs
-        Aligned to the data by label. Named by their `layer` (and `network`, where layers repeat) or `name`; over
-        time (`compute_rdms(over="time")`) by `layer@seconds`, for `over_time` and `best_time` of the maps.
+        Models, aligned to the data by label. They are named by `layer` (and `network`, where layers repeat) or `name`;
+        models over time (`compute_rdms(over="time")`) are named `layer@seconds`, for `over_time` and `best_time`.
     mask : image or path
     radius_mm : float [mm]
         Voxels at `<=` this distance belong to a sphere.
     dissimilarity : {"correlation", "cosine", "euclidean", "crossnobis"}
         euclidean and crossnobis are squared and divided by the number of voxels.
     measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"}
-        As in `compare_rdms`; the whitened ones take patterns to have equal variances and no covariance. Kendall's tau
-        costs some 0.1 ms a sphere and model (64 items), the others next to nothing.
+        As in `compare_rdms`; the whitened measures assume patterns with equal variances and no covariance. Kendall's
+        tau takes about 0.1 ms per sphere and model (64 items); the time of the others is negligible.
     items : {"stimulus", "condition"}, optional
-        "condition" averages the tokens of a condition within each run first. Default: the finest level the
-        data have. The models must be of the same level.
+        "condition" averages the tokens of a condition within each run first. The default is the finest level of the
+        data. The models must have the same level.
     runs : {"between", "average"}
-        Between: with two or more runs only products of different runs enter. Average: over runs, before.
+        "between": with two or more runs only products of different runs are used. "average": patterns are averaged over
+        runs first.
     labels : sequence of str
-        Items of an array, by which it is aligned with the models.
+        Labels of the items of an array, by which it is aligned with the models.
     noise : array (n_channels,), (n_volumes, n_channels) or a sequence of these, Residuals, RunNoise, "runs", optional
-        One number a voxel: its noise standard deviation, for crossnobis; patterns are divided by it. It must come from
-        other data than the patterns, the GLM's residuals say; from the runs `noise_precision(data, method="diag")`
-        tells it, for each run by the others. Residuals of the GLM (a run each; columns are the data's channels, or all
-        voxels of the mask), or "runs", the patterns' deviations from each item's mean over runs, for each run by the
-        others (three runs or more): every sphere is whitened by the noise precision of its own voxels, as by
-        `noise_precision`. Euclidean distances then are Mahalanobis distances; for correlation the root of the
-        precision is symmetric, so that voxels stay what they are.
+        An array (n_channels,) is the noise standard deviation of each voxel, by which patterns are divided for
+        crossnobis. It must come from other data than the patterns, such as the residuals of the GLM;
+        `noise_precision(data, method="diag")` estimates it from the runs instead, for each run from the others.
+        With residuals of the GLM (one array per run; columns are the data's channels, or all voxels of the mask), every
+        sphere is whitened by the noise precision of its own voxels, as in `noise_precision`. "runs" does the same with
+        the patterns' deviations from each item's mean over runs, for each run from the others (three runs or more).
+        Euclidean distances then are Mahalanobis distances; correlation uses the symmetric root of the precision, which
+        keeps whitened voxels as close as possible to the original ones.
     shrinkage : {"diag", "eye", "none"}
-        Of a sphere's covariance: to its diagonal (Schäfer and Strimmer 2005) or to the identity (Ledoit and Wolf
-        2004), as rsatoolbox's `shrinkage_diag` and `shrinkage_eye`; "none" wants more degrees of freedom than
+        Shrinkage of a sphere's covariance to its diagonal (Schäfer and Strimmer 2005) or to the identity (Ledoit and
+        Wolf 2004), as in `shrinkage_diag` and `shrinkage_eye` of rsatoolbox; "none" needs more degrees of freedom than
         voxels.
     pooled : bool
-        Of residuals: one covariance from all runs (each demeaned by itself), or one a run: a pair of runs then uses the
-        inverse of the mean of its two. For crossnobis and euclidean; residuals come in the sorted order of the runs.
+        Whether residuals give one covariance from all runs (each demeaned separately), or one per run; a pair of runs
+        then uses the inverse of the mean of its two. The latter is for crossnobis and euclidean. Residuals must be in
+        the sorted order of the runs.
     minimum_voxels : int
-        Smaller spheres have no score.
+        Spheres with fewer voxels have no score.
     threads : int, optional
-        Default: the cores this process may use.
+        Number of threads; by default the number of cores that this process may use.
 
     Returns
     -------
@@ -186,8 +192,8 @@ def searchlight(
     Raises
     ------
     InputError
-        Labels or levels that differ, a mask of another size, a radius under a voxel, crossnobis without runs,
-        noise of other voxels, or with too few degrees of freedom.
+        Labels or levels differ, the mask has another size, the radius is below a voxel, crossnobis has no runs, or the
+        noise has other voxels or too few degrees of freedom.
 
     References
     ----------
@@ -245,12 +251,12 @@ def plan_searchlight(
     pooled: bool = True,
     minimum_voxels: int = 10,
 ) -> SearchlightPlan:
-    """Everything of a `searchlight` but the computing: what is checked, aligned and prepared once for all pieces.
+    """Check, align and prepare the inputs of a `searchlight` once for all pieces, without computing it.
 
     Raises
     ------
     InputError
-        As `searchlight`.
+        The same cases as in `searchlight`.
     """
     mask_image = load_mask(mask)
     inside = np.asarray(mask_image.dataobj) != 0
@@ -281,12 +287,12 @@ def plan_searchlight(
 
 
 def spheres_of(usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: float, minimum_voxels: int) -> Spheres:
-    """Spheres around the usable voxels of a mask.
+    """Build spheres around the usable voxels of a mask.
 
     Raises
     ------
     InputError
-        A radius under a voxel, or spheres with fewer voxels than wanted.
+        The radius is below a voxel, or spheres have fewer voxels than required.
     """
     spheres = spheres_in(usable, mask.affine, radius_mm)
     if spheres.n_most < minimum_voxels:
@@ -298,7 +304,7 @@ def spheres_of(usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: f
 
 
 def pieces_of(n_mask_voxels: int) -> list[tuple[int, int]]:
-    """Cut the places of all voxels of a mask into pieces `start, stop`, the same for any number of threads.
+    """Split the voxels of a mask into pieces `start, stop`, which do not depend on the number of threads.
 
     Examples
     --------

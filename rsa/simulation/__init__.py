@@ -1,1 +1,1 @@
-"""Simulated data with a known answer: participants, BOLD, RDMs, power and recovery."""
+"""Simulate data with a known ground truth: participants, BOLD, RDMs, power and recovery."""

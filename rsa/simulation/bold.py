@@ -1,4 +1,4 @@
-"""BOLD time series of a simulated participant, with events, for a GLM to read."""
+"""Simulate the BOLD time series and events of a participant, as input of a GLM."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-# 1 % noise on a baseline whose integers stay small enough to compress well.
+# Noise of 1 % of the baseline, with integers that are small enough to compress well.
 _BASELINE, _NOISE_SD = 1000.0, 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedBold:
-    """BOLD time series of one participant, one image and one events table a run.
+    """Hold the BOLD time series of one participant, with one image and one events table per run.
 
     Attributes
     ----------
@@ -56,16 +56,16 @@ def simulate_bold(
     fwhm_mm: float = 4.0,
     ar: float = 0.3,
 ) -> SimulatedBold:
-    """BOLD time series that a GLM turns back into betas like those of the participant.
+    """Simulate BOLD time series whose GLM betas are similar to those of the participant.
 
-    Every item is presented once a run, in the run's order; its response is the canonical (SPM) hemodynamic
-    response. Amplitudes are scaled by the standard error that least squares with a regressor a trial has
-    under this design and noise, so fitted betas have about the signal-to-noise ratio of `participant.betas`.
+    Every item is presented once per run, in the order of the run, and evokes the canonical (SPM) hemodynamic response.
+    Amplitudes are scaled by the standard error of least squares with one regressor per trial under this design and
+    noise, so that fitted betas have about the signal-to-noise ratio of `participant.betas`.
 
     Parameters
     ----------
     participant : SimulatedParticipant
-        Gives the planted patterns and the orders.
+        The source of the planted patterns and of the orders.
     items : sequence of str, n_items
         Stimulus ids, written as `trial_type`.
     mask : Nifti1Image
@@ -74,7 +74,7 @@ def simulate_bold(
     t_r, spacing, duration : float [s]
         Repetition time, mean time from onset to onset (jittered by up to half a second), length of a sound.
     response : float [standard errors of a trial's beta]
-        What all sounds evoke alike in the planted regions.
+        The common response to all sounds in the planted regions.
     fwhm_mm : float [mm]
     ar : float
         Correlation of the noise of successive scans.
@@ -86,7 +86,7 @@ def simulate_bold(
     Raises
     ------
     InputError
-        Another number of items or voxels than the participant has.
+        The number of items or voxels differs from that of the participant.
     """
     import pandas as pd
     from nibabel import Nifti1Image
@@ -121,7 +121,7 @@ def simulate_bold(
 
 
 def _trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
-    """One regressor a trial, `(n_scans, n_trials)`, as nilearn's first-level models build them."""
+    """Build one regressor per trial, `(n_scans, n_trials)`, as nilearn's first-level models do."""
     from nilearn.glm.first_level import compute_regressor
 
     columns = [compute_regressor(np.array([[onset], [duration], [1.0]]), "spm", scans)[0] for onset in onsets]
@@ -129,7 +129,7 @@ def _trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
 
 
 def _standard_error(design: Floats, ar: float) -> float:
-    """Standard error of a trial's least-squares beta under AR(1) noise of unit variance, averaged."""
+    """Compute the mean standard error of a trial's least-squares beta under AR(1) noise of unit variance."""
     lags = np.abs(np.subtract.outer(np.arange(len(design)), np.arange(len(design))))
     solve = np.linalg.pinv(np.column_stack([design, np.ones(len(design))]))
     variances = np.einsum("ij,jk,ik->i", solve, ar**lags, solve, optimize=True)
@@ -137,7 +137,7 @@ def _standard_error(design: Floats, ar: float) -> float:
 
 
 def _drift(scans: Floats, n_voxels: int, rng: np.random.Generator) -> Singles:
-    """Slow drifts, each voxel its own mixture of the first three cosines of the run."""
+    """Draw slow drifts; each voxel has its own mixture of the first three cosines of the run."""
     phase = np.pi * (np.arange(len(scans)) + 0.5) / len(scans)
     waves = np.stack([np.cos(k * phase) / k for k in (1, 2, 3)], axis=1).astype(np.float32)
     return np.asarray(waves @ rng.standard_normal((3, n_voxels), dtype=np.float32))

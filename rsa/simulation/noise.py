@@ -1,4 +1,4 @@
-"""Noise as images have it: smooth in space, autocorrelated in time, every voxel at unit variance."""
+"""Simulate noise of images: smooth in space, autocorrelated in time, with unit variance in every voxel."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FWHM_PER_SD = float(np.sqrt(8 * np.log(2)))
 
 
 def smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Generator) -> Singles:
-    """Gaussian noise of unit variance in every voxel, smooth in space: `(n, n_mask_voxels)`, float32.
+    """Draw spatially smooth Gaussian noise with unit variance in every voxel, `(n, n_mask_voxels)` in float32.
 
     Parameters
     ----------
     n : int
-        Volumes.
+        Number of volumes.
     mask : Nifti1Image
     fwhm_mm : float [mm]
         Full width at half maximum of the smoothing Gaussian; voxels d mm apart then correlate about
@@ -33,8 +33,8 @@ def smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Ge
 
     inside = np.asarray(mask.dataobj) != 0
     sd = fwhm_mm / _FWHM_PER_SD / np.linalg.norm(np.asarray(mask.affine)[:3, :3], axis=0)
-    # A box around the brain that wraps around keeps the variance the same at its edges; the margin keeps
-    # opposite sides of the brain apart.
+    # Circular smoothing of a box around the brain keeps the variance constant at its edges; the margin prevents
+    # correlations between opposite sides of the brain.
     margin = np.ceil(4 * sd).astype(int)
     corners = np.argwhere(inside)
     low, shape = corners.min(axis=0), np.ptp(corners, axis=0) + 1 + margin
@@ -50,18 +50,18 @@ def smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Ge
 
 
 def smooth_weights(where: Floats, fwhm_mm: float) -> Floats:
-    """A matrix that gives white weights the correlations of noise smoothed to `fwhm_mm`, at unit variance."""
+    """Compute a matrix that gives white weights the correlations of noise smoothed to `fwhm_mm`, at unit variance."""
     if fwhm_mm == 0:
         return np.eye(len(where))
     squared = np.sum((where[:, None] - where[None]) ** 2, axis=-1)
     covariance = np.exp(-squared / (4 * (fwhm_mm / _FWHM_PER_SD) ** 2))
-    # A wide Gaussian is singular in double precision.
+    # The covariance of a wide Gaussian is singular in double precision.
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray(vectors * np.sqrt(np.clip(values, 0, None)))
 
 
 def autoregress(noise: Singles, ar: float) -> Singles:
-    """AR(1) along the first axis, in place, at unit variance from the first sample on."""
+    """Apply an AR(1) filter along the first axis, in place, with unit variance from the first sample on."""
     fresh = np.float32(np.sqrt(1 - ar**2))
     for now in range(1, len(noise)):
         noise[now] *= fresh

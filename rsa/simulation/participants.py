@@ -1,8 +1,8 @@
-"""Participants simulated with a known answer: which layer's geometry lies in which region.
+"""Simulate participants with a known ground truth: the layer whose geometry each region has.
 
-Planting raw activations and reading them with another dissimilarity returns the wrong layer, because the two
-measure different geometries. Here the geometry is matched: squared Euclidean distances between the planted
-patterns are, in expectation, twice the correlation distances of the layer.
+If raw activations were planted and analyzed with another dissimilarity, an analysis could recover the wrong layer,
+because the two geometries differ. Here the geometry is matched: the expected squared Euclidean distances between the
+planted patterns are twice the correlation distances of the layer.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class SimulatedParticipant:
-    """One participant's betas and the truth behind them.
+    """Hold the betas of one participant and their ground truth.
 
     Attributes
     ----------
     betas : ndarray (n_runs, n_items, n_voxels) of float32 [noise standard deviations]
-        Items in the order of the features, voxels as in the mask in C order.
+        The betas, with items in the order of the features and voxels of the mask in C order.
     orders : ndarray (n_runs, n_items)
         `orders[run, trial]` is the item that was presented; each run has its own random order.
     planted : dict of str to ndarray (n_items, n_region_voxels)
         The noise-free patterns of each region with a signal.
     voxels : dict of str to ndarray (n_region_voxels,)
-        Where each region's voxels, controls too, stand among the voxels of the mask.
+        The indices of each region's voxels among the voxels of the mask, including control regions.
     """
 
     betas: Singles
@@ -48,7 +48,7 @@ class SimulatedParticipant:
     voxels: dict[str, Indices]
 
     def signal(self) -> Singles:
-        """The noise-free pattern of every voxel, `(n_items, n_voxels)`; 0 outside the planted regions."""
+        """Return the noise-free pattern of every voxel, `(n_items, n_voxels)`; 0 outside the planted regions."""
         signal = np.zeros(self.betas.shape[1:], dtype=np.float32)
         for region, patterns in self.planted.items():
             signal[:, self.voxels[region]] = patterns
@@ -56,7 +56,7 @@ class SimulatedParticipant:
 
 
 def matched_geometry(features: ArrayLike) -> Floats:
-    """Points whose squared Euclidean distances are exactly 2 (1 - r), r between z-scored items.
+    """Compute points whose squared Euclidean distances are exactly 2 (1 - r), with r between z-scored items.
 
     Units are z-scored over items (constant units are left out), each item's mean over units is subtracted,
     and each item is scaled to unit length.
@@ -72,7 +72,8 @@ def matched_geometry(features: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Not 2-D, not finite, fewer than 3 items or fewer than 2 units that vary, or an item without variance.
+        Features are not 2-D or not finite, there are fewer than 3 items or fewer than 2 units that vary, or an item has
+        no variance.
 
     Examples
     --------
@@ -107,11 +108,11 @@ def plant_patterns(
     specific: float = 0.3,
     participant_rng: np.random.Generator | None = None,
 ) -> Floats:
-    """Patterns over voxels that carry a layer's geometry and a part that is this participant's own.
+    """Simulate patterns over voxels with a layer's geometry and a part that is specific to the participant.
 
     The squared Euclidean distance of two items, divided by the number of voxels, is in expectation
     `(1 - specific) 2 (1 - r_ij) + specific 2 (1 - r_kl)`, where k and l are the items i and j after a random
-    relabeling: the participant's own geometry has the spread of the layer's and nothing else of it.
+    relabeling. The participant's own geometry has the spread of the layer's geometry but is unrelated to it.
 
     Parameters
     ----------
@@ -123,8 +124,8 @@ def plant_patterns(
     specific : float in [0, 1)
         Share of the participant's own geometry.
     participant_rng : numpy.random.Generator, optional
-        Draws the participant's own geometry; `rng` where it is not given. Generators of one seed give two
-        regions of one participant the same geometry.
+        Draws the participant's own geometry; the default is `rng`. Generators with the same seed give two regions of
+        one participant the same geometry.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def plant_patterns(
     Raises
     ------
     InputError
-        A share outside [0, 1), no voxel, or features without a geometry (see `matched_geometry`).
+        The share is outside [0, 1), there is no voxel, or features have no geometry (see `matched_geometry`).
 
     Examples
     --------
@@ -167,27 +168,27 @@ def simulate_participant(
     ar: float = 0.3,
     specific: float = 0.3,
 ) -> SimulatedParticipant:
-    """Betas of one participant: planted geometry in regions, smooth autocorrelated noise everywhere.
+    """Simulate the betas of one participant, with planted geometries in regions and smooth autocorrelated noise.
 
-    Weights from units to voxels are as smooth within a region as the noise, as signals in an image are. Every
-    run has its own random order of items; noise follows that order.
+    Weights from units to voxels are as smooth within a region as the noise. Every run has its own random order of
+    items, and noise is autocorrelated in that order.
 
     Parameters
     ----------
     planted : mapping of str to array_like (n_items, n_units), or None for a control
         The features whose geometry each region carries.
     regions : mapping of str to array_like of bool, shaped as the mask
-        Where each region of `planted` lies; voxels outside the mask are not used.
+        The mask of each region of `planted`; voxels outside the brain mask are not used.
     mask : Nifti1Image
         Voxels of the brain (not 0), with the affine that gives their size.
     rng : numpy.random.Generator
-        One a participant.
+        One generator per participant.
     n_runs : int
     signal : float, or mapping of region to float [noise variances]
-        Standard deviation, over pairs of items, of the planted squared distances per voxel. Set on distances
-        rather than amplitudes, because layers differ in spread and a region of any layer should be readable. What
-        gives a group a chosen noise ceiling, where noise is white (`ar` and `fwhm_mm` 0), is the descriptor `signal` of
-        `brainmap.rsa.simulate_rdms(..., variation=0)`.
+        Standard deviation, over pairs of items, of the planted squared distances per voxel. It refers to distances
+        rather than amplitudes, because layers differ in spread and the geometry of each should be recoverable. For
+        white noise (`ar` and `fwhm_mm` 0), the descriptor `signal` of `brainmap.rsa.simulate_rdms(..., variation=0)`
+        is the value that gives a chosen noise ceiling.
     fwhm_mm : float [mm]
         Full width at half maximum of the Gaussian that smoothed noise and weights; 0 for none.
     ar : float
@@ -202,8 +203,8 @@ def simulate_participant(
     Raises
     ------
     InputError
-        Names that differ between `planted` and `regions`, regions that overlap or lie outside the mask,
-        layers with different numbers of items, or settings out of range.
+        Names differ between `planted` and `regions`, regions overlap or lie outside the mask, layers have different
+        numbers of items, or settings are out of range.
     """
     inside = np.asarray(mask.dataobj) != 0
     voxels = _region_voxels(regions, planted, inside)
@@ -239,7 +240,7 @@ def simulate_participant(
 
 
 def _region_voxels(regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask) -> dict[str, Indices]:
-    """Positions of each region's voxels among those of the mask, checked."""
+    """Check the regions, and return the positions of their voxels among those of the mask."""
     if set(regions) != set(planted):
         raise InputError(
             f"simulate_participant: found regions {sorted(regions)} and "
@@ -264,7 +265,7 @@ def _region_voxels(regions: Mapping[str, ArrayLike], planted: Mapping[str, objec
 
 
 def _spread(features: ArrayLike) -> float:
-    """Standard deviation over pairs of the squared distances `plant_patterns` plants."""
+    """Compute the standard deviation over pairs of the squared distances that `plant_patterns` plants."""
     points = matched_geometry(features)
     squared = 2 * (1 - points @ points.T)[np.triu_indices(len(points), 1)]
     if squared.std() < 1e-9:

@@ -1,4 +1,4 @@
-"""Power: the participants, runs and conditions that it takes to tell two layers apart, or a layer from nothing."""
+"""Estimate the power of designs to detect a layer in a region, or a difference between two layers."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ POWER_COLUMNS = {
     "ceiling_lower": "mean lower noise ceiling of the simulated studies [units of the measure]",
     "smallest_p": "smallest p that so many participants can reach",
 }
-"""What each column of `PowerAnalysis.table` is, for the sidecar."""
+"""Descriptions of the columns of `PowerAnalysis.table`, for the sidecar."""
 
 
 @dataclass(frozen=True, eq=False)
 class PowerAnalysis:
-    """How often simulated studies of each design found what was planted.
+    """Hold the rates at which simulated studies of each design detect the planted layer.
 
     Attributes
     ----------
     table : DataFrame
-        A row a comparison and design; columns as `POWER_COLUMNS` says.
+        One row per comparison and design; `POWER_COLUMNS` describes the columns.
     planted, rival : str
-        The layer whose geometry was planted, and the one it is told apart from ("" for none).
+        The layer whose geometry was planted, and the layer with which it is compared ("" for none).
     ceiling : float
-        Lower noise ceiling that the pilot design has in expectation.
+        Expected lower noise ceiling of the pilot design.
     pilot : tuple of int
         Participants, runs and conditions of the design at which the ceiling was set.
     signal : float [noise variances]
-        What was planted to have it, as in `brainmap.rsa.simulate_participant`.
+        The signal that gives this ceiling, as in `brainmap.rsa.simulate_participant`.
     lost : float
-        Share of the planted RDM that no points in space can have (see `brainmap.rsa.simulation.rdms.embed_rdm`).
+        Share of the planted RDM that is not Euclidean (see `brainmap.rsa.simulation.rdms.embed_rdm`).
     measure, test : str
     alpha : float
     simulations : int
@@ -89,14 +89,14 @@ class PowerAnalysis:
 
     @property
     def comparisons(self) -> tuple[str, ...]:
-        """What was tested."""
+        """Return the names of the comparisons."""
         return tuple(dict.fromkeys(self.table["comparison"]))
 
     def smallest(self, comparison: str, *, power: float = WANTED) -> dict[str, Any] | None:
-        """The design with the fewest trials that reaches a power, as its row; None where none does.
+        """Return the row of the design with the fewest trials that reaches a power; None if there is none.
 
-        Trials are participants x runs x conditions; of two designs with equally many the one with fewer
-        participants is taken.
+        The number of trials is participants x runs x conditions; among designs with equally many trials, the one with
+        fewer participants is chosen.
         """
         rows = self.table[self.table["comparison"] == one_of(comparison, self.comparisons, "comparison")]
         rows = rows[rows["power"] >= power]
@@ -129,33 +129,33 @@ def power_analysis(
     variation: float = 0.5,
     rng: np.random.Generator,
 ) -> PowerAnalysis:
-    """Simulate studies of a region that has the geometry of layer `a`, and count how often a test finds that.
+    """Simulate studies of a region with the geometry of layer `a`, and count how often a test detects it.
 
     Parameters
     ----------
     models : rsatoolbox RDMs, or a feature set
-        RDMs of layers (of a feature set: correlation distances, units z-scored).
+        RDMs of layers; for a feature set, correlation distances of z-scored units.
     a, b : str
-        The layer that is planted, tested against 0 (one-sided); and one that it is told apart from (two-sided, over
+        The planted layer, which is tested against 0 (one-sided), and a layer with which it is compared (two-sided, over
         participants' differences).
     ceiling : float
-        Expected lower noise ceiling in the pilot design; all designs have the signal that gives it. 0 plants
-        nothing: power is then the rate of false positives.
+        Expected lower noise ceiling in the pilot design; all designs have the signal that gives it. With 0 no signal is
+        planted, and the power is the rate of false positives.
     participants, runs, conditions : sequences of int
-        Designs are all their combinations. Fewer conditions than the models have are drawn anew for each study;
-        default: all.
+        Designs are all combinations of these. By default all conditions of the models are used; a smaller number is
+        drawn anew for each study.
     pilot : (participants, runs, conditions), optional
-        The design whose ceiling is known, from earlier data; default: the first of each.
+        The design whose ceiling is known from earlier data; the default is the first value of each.
     simulations : int
-        Studies a design.
+        Number of studies per design.
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     test : {"signed-rank", "t", "sign-flip"}
         As in `brainmap.rsa.score_statistics`.
     alpha : float
-        Of one test. Where many layers and regions will be corrected for, take it smaller.
+        Level of a single test. Use a smaller one if the study will correct for many layers and regions.
     dissimilarity, n_voxels, specific, explained, variation
-        As `brainmap.rsa.simulation.rdms.Measurement`.
+        As in `brainmap.rsa.simulation.rdms.Measurement`.
     rng : numpy Generator
 
     Returns
@@ -165,15 +165,15 @@ def power_analysis(
     Raises
     ------
     InputError
-        Unknown layers, more conditions than the models have, fewer than 2 participants or 3 conditions, a ceiling that
-        cannot be reached, settings out of range.
+        Layers are unknown, there are more conditions than the models have, fewer than 2 participants or 3 conditions,
+        the ceiling cannot be reached, or settings are out of range.
 
     Notes
     -----
-    Unless `explained` says otherwise all that participants share is the geometry of `a`: real regions hold more, and
-    layers are harder to tell apart there. Designs with fewer participants take the first ones of the same simulated
-    studies: curves over participants are smooth and their points not independent. Every run adds a repetition as good
-    as the pilot's: more runs lift the ceiling, more participants hardly do.
+    With the default of `explained`, participants share only the geometry of `a`. Real regions contain more structure,
+    so that layers are harder to distinguish there. Designs with fewer participants use the first ones of the same
+    simulated studies, so that curves over participants are smooth and their points are not independent. Every run adds
+    a repetition of the same quality: more runs increase the ceiling, more participants hardly do.
 
     References
     ----------
@@ -272,7 +272,7 @@ def simulated_scores(
     rng: np.random.Generator,
     step: Progress | None = None,
 ) -> tuple[Floats, dict[int, float]]:
-    """Scores of the models in simulated studies of the most participants, and lower ceilings for each number of them.
+    """Simulate studies with the most participants, and return scores and the lower ceilings for each number of them.
 
     Returns
     -------
@@ -308,7 +308,9 @@ def detection_rates(
     measure: str | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[float, float, float]:
-    """Shares of studies `(n_studies, n_participants)` whose test rejects: above 0, below 0; and the smallest p.
+    """Compute the shares of studies `(n_studies, n_participants)` that are significantly above and below 0.
+
+    The third value is the smallest p that the test can reach.
 
     Examples
     --------
@@ -330,7 +332,9 @@ def detection_rates(
 
 
 def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
-    """The 95 % interval of a share of `n`.
+    """Compute the 95 % Wilson interval of the share `count / n`.
+
+    With z = 1.96 and p = count / n it is (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
 
     Examples
     --------
@@ -346,7 +350,7 @@ def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
 
 
 def _positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether positive ranks outweigh negative ones."""
+    """Tell whether the sum of positive ranks exceeds that of negative ranks."""
     n = table["n"].to_numpy(dtype=float)
     return np.asarray(table["statistic"].to_numpy() > n * (n + 1) / 4)
 
@@ -361,7 +365,7 @@ def _rates(
     measure: str,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """A row a comparison and number of participants."""
+    """Compute a table of detection rates with one row per comparison and number of participants."""
     a, b = names
     compared = {f"{a} > 0": scores[0]}
     if b is not None:
@@ -404,7 +408,7 @@ def _model_rdms(models: RDMs | FeatureSet) -> RDMs:
 def _designs(
     participants: Sequence[int], runs: Sequence[int], conditions: Sequence[int], n_items: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Each list once and in order, checked."""
+    """Check the design settings, and return the sorted unique values of each."""
     found = []
     for what, numbers, least in (("participants", participants, 2), ("runs", runs, 1), ("conditions", conditions, 3)):
         if not numbers or min(numbers) < least:

@@ -1,4 +1,4 @@
-"""Planted against recovered: what an analysis of simulated participants found, beside the truth."""
+"""Compare the layers recovered by an analysis of simulated participants with the planted layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECOVERY_COLUMNS = {
     "peak_z": "as peak_x [mm]",
     "peak_region": "planted region within one voxel of that peak; empty where there is none",
 }
-"""What each column of `recovery_table` is, for the sidecar."""
+"""Descriptions of the columns of `recovery_table`, for the sidecar."""
 
 
 def recovery_table(
@@ -60,32 +60,32 @@ def recovery_table(
     scores : array_like (n_participants, n_layers, n_regions)
         Scores of each layer's RDM in each region.
     layers : sequence of str
-        In order of depth, as in `scores`.
+        The layers in order of depth, as in `scores`.
     planted : mapping of region to layer, or None for a control
-        In the order of the regions in `scores`.
+        The planted layers in the order of the regions in `scores`.
     ceilings : mapping of region to (lower, upper)
     mean_maps : mapping of layer to Nifti1Image, optional
         Searchlight scores averaged over participants; NaN outside the mask.
     significant : Nifti1Image, optional
-        Neither 0 nor NaN in suprathreshold voxels, as `GroupResult.best` is; given together with `mean_maps` and
-        `regions`.
+        An image that is neither 0 nor NaN in suprathreshold voxels, such as `GroupResult.best`; it must be given
+        together with `mean_maps` and `regions`.
     regions : mapping of region to array_like of bool, on the grid of the maps
     alpha : float
-        Level of `agrees`.
+        Significance level for `agrees`.
     permutations : int
-        Sign flips; all are enumerated where there are no more than this.
+        Number of sign flips; all are enumerated if there are at most this many.
     rng : numpy.random.Generator, optional
         Used only when flips are drawn.
 
     Returns
     -------
     DataFrame
-        A row a region; columns as `RECOVERY_COLUMNS` says. Without maps the last seven columns are left out.
+        One row per region; `RECOVERY_COLUMNS` describes the columns. Without maps the last seven are left out.
 
     Raises
     ------
     InputError
-        Shapes that do not fit, a planted layer or a region that is not known, maps given in part.
+        Shapes do not fit, a planted layer or a region is unknown, or only some of the maps are given.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def _maps_in_regions(
     significant: Nifti1Image,
     regions: Mapping[str, ArrayLike],
 ) -> pd.DataFrame:
-    """The columns about the searchlight, a row a region."""
+    """Compute the columns about the searchlight, with one row per region."""
     maps = np.stack([np.asarray(mean_maps[layer].dataobj, dtype=np.float64) for layer in layers])
     above = np.nan_to_num(np.asarray(significant.dataobj, dtype=np.float64)) != 0
     masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
@@ -196,7 +196,7 @@ def _maps_in_regions(
 
 
 def _region_near(voxel: NDArray[np.intp], masks: Mapping[str, Mask]) -> str | None:
-    """The region that holds a voxel or one of its 26 neighbors; the nearest, where several do."""
+    """Return the region that contains a voxel or one of its 26 neighbors, the nearest if there are several."""
     away: dict[str, float] = {}
     for region, mask in masks.items():
         steps = np.argwhere(mask) - voxel
