@@ -1,9 +1,9 @@
-"""RDMs of simulated participants who share a model's geometry, measured so well that the noise ceiling is a chosen one.
+"""Simulate RDMs of participants who share a model's geometry, with a chosen noise ceiling.
 
-A model comes as an RDM. Patterns whose squared distances are in proportion to it are Gaussian over voxels, noise is
-too, so what a crossnobis RDM is made of (the products of patterns between runs) is drawn from its exact distribution,
-a difference of two Wishart matrices, without a pattern ever being made. Correlation RDMs have no such short cut: their
-patterns are drawn.
+A model is given as an RDM. Patterns whose squared distances are proportional to it are Gaussian over voxels, and so is
+the noise. Hence the products of patterns between runs, of which a crossnobis RDM consists, are drawn from their exact
+distribution, a difference of two Wishart matrices, without simulating patterns. For correlation RDMs there is no such
+shortcut, and patterns are drawn.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Planted = Literal["crossnobis", "euclidean", "correlation", "cosine"]
 ANGULAR = ("correlation", "cosine")
-_LOST = 0.01  # share of a model's geometry that is lost in the embedding and not worth a word
-_BLOCK = 64  # participants drawn at once
+_LOST = 0.01  # share of a model's geometry that may be lost in the embedding without a warning
+_BLOCK = 64  # number of participants drawn at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """How a simulated region is measured.
+    """Define how a simulated region is measured.
 
     Attributes
     ----------
@@ -43,15 +43,15 @@ class Measurement:
         Repetitions of every item, each with independent noise.
     n_voxels : int
     dissimilarity : {"crossnobis", "euclidean", "correlation", "cosine"}
-        Of the brain RDMs; between runs where there are two or more, as `brainmap.rsa.compute_rdms` has it.
+        The dissimilarity of the brain RDMs, between runs if there are two or more, as in `brainmap.rsa.compute_rdms`.
     specific : float in [0, 1)
-        Share of the geometry that is each participant's own, as in `brainmap.rsa.plant_patterns`.
+        Share of the geometry that is specific to each participant, as in `brainmap.rsa.plant_patterns`.
     explained : float in [0, 1]
-        Share of what participants have in common that is the planted model's; the rest is a geometry that no model
-        has (the planted one with its items relabeled, one relabeling a group).
+        Share of the common geometry that is the planted model's. The rest is a geometry that no model has (the planted
+        one with its items relabeled, with one relabeling per group).
     variation : float
-        Standard deviation over participants of the logarithm of the signal: at .5 two participants in three lie within
-        a factor of 1.65 of the middle one.
+        Standard deviation over participants of the logarithm of the signal: at .5 two thirds of the participants are
+        within a factor of 1.65 of the median.
     """
 
     n_runs: int = 4
@@ -79,15 +79,15 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Points that have a model's dissimilarities as squared distances.
+    """Hold points whose squared distances are proportional to a model's dissimilarities.
 
     Attributes
     ----------
     gram : array (n_items, n_items)
-        Their inner products, scaled so that squared distances have a standard deviation of 1 over pairs.
+        Inner products of the points, scaled so that squared distances have a standard deviation of 1 over pairs.
     lost : float
-        Share of the RDM's eigenvalues (in size) that are negative and are left out: 0 for distances that points of a
-        space can have, as squared Euclidean and correlation distances are.
+        Share of the eigenvalues (in absolute value) that are negative and left out. It is 0 for Euclidean RDMs, such as
+        squared Euclidean and correlation distances.
     """
 
     gram: Floats
@@ -95,22 +95,23 @@ class Geometry:
 
 
 def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere: bool = True) -> Geometry:
-    """Classical scaling: the points whose squared distances are (in proportion) a model's dissimilarities.
+    """Compute points whose squared distances are proportional to a model's dissimilarities, by classical scaling.
 
     Parameters
     ----------
     dissimilarities : array_like (n_pairs,)
-        Condensed; squared, as euclidean, crossnobis and correlation distances (2 - 2r between unit vectors) are.
+        Condensed squared distances, such as euclidean, crossnobis and correlation distances (2 - 2r is the squared
+        distance of unit vectors).
     angular : bool
-        Points are to be read by their angles (correlation, cosine): they lie at one distance from the origin, not
-        about it.
+        Whether the points will be compared by their angles (correlation, cosine). Then they have a common distance from
+        the origin and are not centered.
     unit_sphere : bool
-        The dissimilarities are 1 - r, which says what that distance is.
+        Whether the dissimilarities are 1 - r, which determines that distance.
 
     Raises
     ------
     InputError
-        Fewer than 3 items, missing pairs, or dissimilarities that are all equal.
+        There are fewer than 3 items, pairs are missing, or all dissimilarities are equal.
 
     References
     ----------
@@ -152,7 +153,7 @@ def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere:
 
 
 def geometry_of(models: RDMs, which: int, *, dissimilarity: str) -> Geometry:
-    """The geometry of one model RDM, for brain RDMs of that dissimilarity; what the embedding loses is warned of."""
+    """Compute the geometry of one model RDM for brain RDMs of a dissimilarity; warn if the embedding is inexact."""
     angular = dissimilarity in ANGULAR
     found = embed_rdm(
         models.dissimilarities[which], angular=angular, unit_sphere=models.dissimilarity_measure in ANGULAR
@@ -181,31 +182,31 @@ def simulate_rdms(
     variation: float = 0.5,
     rng: np.random.Generator,
 ) -> RDMs:
-    """RDMs of participants who share a model's geometry, at an expected lower noise ceiling of the group.
+    """Simulate RDMs of participants who share a model's geometry, with a chosen expected lower noise ceiling.
 
     Parameters
     ----------
     model : rsatoolbox RDMs
-        The one RDM whose geometry is planted.
+        The single RDM whose geometry is planted.
     ceiling : float
-        Expected lower noise ceiling of the group in `measure`; 0 plants nothing. The signal that gives it is solved for
-        on simulated groups, and noted in `descriptors["signal"]` [noise variances, as in `simulate_participant`].
+        Expected lower noise ceiling of the group in `measure`; 0 means no signal. The signal that gives this ceiling is
+        found by simulation and stored in `descriptors["signal"]` [noise variances, as in `simulate_participant`].
     n_participants : int
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     n_runs, n_voxels, dissimilarity, specific, explained, variation
-        As `brainmap.rsa.simulation.rdms.Measurement`: a region's white noise, independent between runs.
+        As in `brainmap.rsa.simulation.rdms.Measurement`; noise is white and independent between runs.
     rng : numpy Generator
 
     Returns
     -------
     rsatoolbox RDMs
-        One RDM a participant, over the items of the model, RDM descriptor `participant`.
+        One RDM per participant over the items of the model, with the RDM descriptor `participant`.
 
     Raises
     ------
     InputError
-        Several model RDMs, pairs missing, a ceiling that cannot be reached, settings out of range.
+        There are several model RDMs, pairs are missing, the ceiling cannot be reached, or settings are out of range.
 
     Examples
     --------
@@ -254,9 +255,9 @@ def draw_group(
     rng: np.random.Generator,
     n_conditions: int | None = None,
 ) -> tuple[NDArray[np.intp], Floats]:
-    """One study: which items it takes (drawn when not all, in order), and its RDMs `(n_participants, n_pairs)`.
+    """Draw one study, and return its items (a sorted random subset, if not all) and RDMs `(n_participants, n_pairs)`.
 
-    `gram` and `signal` as in `Geometry.gram` and `brainmap.rsa.simulate_participant`: planted squared distances per
+    `gram` and `signal` are as in `Geometry.gram` and `brainmap.rsa.simulate_participant`: planted squared distances per
     voxel have a standard deviation of `signal` noise variances (of one trial) over the pairs of all items.
     """
     n_items, shared = len(gram), gram
@@ -278,13 +279,13 @@ def draw_group(
 
 
 def _relabeled(gram: Floats, size: int, rng: np.random.Generator) -> Floats:
-    """The inner products with items in random orders, `(size, n_items, n_items)`."""
+    """Return the inner products with items in random orders, `(size, n_items, n_items)`."""
     order = np.argsort(rng.random((size, len(gram))), axis=1)
     return np.asarray(gram[order[:, :, None], order[:, None, :]])
 
 
 def _from_products(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
-    """Squared distances per voxel from the products of patterns, which are Wishart matrices.
+    """Draw squared distances per voxel from the products of patterns, which are Wishart matrices.
 
     With y the mean over runs and e the runs about it, sum over m != l of x_m x_l' is R (R - 1) y y' - sum e e':
     y y' and sum e e' are independent, with V and (R - 1) V degrees of freedom.
@@ -302,7 +303,7 @@ def _from_products(planted: Floats, measurement: Measurement, rng: np.random.Gen
 
 
 def _wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> Floats:
-    """Matrices whose products with their transpose are Wishart (identity, `freedom`): Bartlett's, where it is short."""
+    """Draw matrices A such that A A' is Wishart (identity, `freedom`), by Bartlett's decomposition if it is smaller."""
     if freedom < n:
         return rng.standard_normal((size, n, freedom))
     root = np.zeros((size, n, n))
@@ -315,7 +316,7 @@ def _wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> 
 def _from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
     size, n, _ = planted.shape
     shape = (measurement.n_runs, n, measurement.n_voxels)
-    # points of few dimensions have no Cholesky root
+    # a singular matrix of inner products has no Cholesky root, so a small ridge is added
     tiny = 1e-9 * np.trace(planted, axis1=1, axis2=2).max() / n + 1e-12
     roots = np.linalg.cholesky(planted + tiny * np.eye(n))
     drawn = np.empty((size, n * (n - 1) // 2))
@@ -326,9 +327,10 @@ def _from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Gen
 
 
 def lower_ceiling(vectors: Floats, measure: Measure) -> float:
-    """The lower noise ceiling of whole RDMs `(n_participants, n_pairs)`: as `brainmap.rsa.noise_ceiling`, in one go.
+    """Compute the lower noise ceiling of RDMs without missing pairs, `(n_participants, n_pairs)`, in one call.
 
-    Comparing every pool with every participant costs less than a call each, but for measures that are no products.
+    The result equals that of `brainmap.rsa.noise_ceiling`. Comparing every pool with every participant is faster than
+    one call for each, except for measures that are not matrix products.
     """
     if measure in ("tau-a", "tau-b", "bures"):
         return noise_ceiling_of_vectors(vectors, measure=measure).lower
@@ -337,7 +339,7 @@ def lower_ceiling(vectors: Floats, measure: Measure) -> float:
 
 
 def lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measure) -> list[float]:
-    """The `lower_ceiling` of the first so many of whole RDMs `(n_participants, n_pairs)`, ranked once for all."""
+    """Compute the `lower_ceiling` of the first n RDMs for each n in `participants`; RDMs are ranked only once."""
     if measure not in ("rho-a", "spearman", "pearson", "cosine"):
         return [lower_ceiling(vectors[:n], measure) for n in participants]
     own = scaled(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool))
@@ -364,18 +366,19 @@ def signal_of_ceiling(
     n_conditions: int | None = None,
     rng: np.random.Generator,
 ) -> float:
-    """The signal at which a group's expected lower noise ceiling is `ceiling`.
+    """Find the signal at which a group's expected lower noise ceiling is `ceiling`.
 
     Raises
     ------
     InputError
-        A ceiling that no signal reaches: participants have a geometry of their own, too.
+        No signal reaches the ceiling, since each participant also has a geometry of their own.
 
     Notes
     -----
-    The mean lower ceiling of 120 simulated groups (more where conditions are few, and ceilings vary) is solved for
-    the logarithm of the signal, by Brent's method on few of them and a straight line on all; every step takes the same
-    random numbers, so that the ceiling rises smoothly with the signal. Its Monte Carlo error is about .005.
+    The equation for the logarithm of the signal uses the mean lower ceiling of 120 simulated groups (more with few
+    conditions, where ceilings vary more). It is solved by Brent's method on a part of the groups, followed by linear
+    interpolation on all of them. All steps use the same random numbers, so that the ceiling is a smooth function of the
+    signal. The Monte Carlo error of the ceiling is about .005.
     """
     from scipy.optimize import brentq
 
@@ -419,7 +422,7 @@ def signal_of_ceiling(
             )
         return low, high, under, over
 
-    few = groups // 8  # tell about where it lies; near it the ceiling is a line
+    few = groups // 8  # locate the solution roughly; close to it the ceiling is nearly linear
     low, high, *_ = bracket(-np.log(measurement.n_runs) - 1.5, 1.0, few)
     low, high, under, over = bracket(brentq(above, low, high, args=(few,), xtol=0.03), 0.15, groups)
     return float(np.exp(low + (high - low) * under / (under - over)))
