@@ -1,4 +1,4 @@
-"""Compiled ranks of many rows, by the buckets of the searchlight's kernel."""
+"""Compute tie-averaged ranks of many rows, with compiled bucket sorting."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from brainmap.compiled import njit
 
-_MANY = 10_000  # values whose ranks are worth loading compiled code for
+_MANY = 10_000  # number of values from which compiled code is faster, in spite of its loading time
 _HUGE = 1e300  # differences of larger numbers overflow
 
-# Sums may be reordered and vectorized; NaN never reaches these loops, infinity may (the padding of `_rank`).
+# Sums may be reordered and vectorized; NaN never reaches these loops, but infinity may (the padding of `_rank`).
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
-# How far from its place in order a value may lie after bucketing; larger buckets are ordered by themselves.
+# Largest distance of a value from its sorted position after bucketing; larger buckets are sorted separately.
 _REACH = 4
 _LARGE = 32
 _TINY = 1e-290
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @njit(cache=True, nogil=True)
 def bucket_ranks(rows: Floats) -> Floats:  # pragma: no cover - compiled
-    """Tie-averaged ranks from 1 along each row of finite numbers."""
+    """Compute tie-averaged ranks from 1 along each row of finite numbers."""
     n = rows.shape[1]
     keys, source, starts = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
     padded, in_order, ranks = np.empty(n + 2 * _REACH), np.empty(n), np.empty(rows.shape)
@@ -43,7 +43,7 @@ def _extent(values):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _order_near(values, ranks):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks of values (padded at both ends) that lie at most `_REACH` from their place."""
+    """Compute tie-averaged ranks of values (padded at both ends) at most `_REACH` from their sorted positions."""
     for p in range(ranks.size):
         v = values[p + _REACH]
         twice = 2 * p + 2
@@ -56,7 +56,7 @@ def _order_near(values, ranks):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks within one bucket, counted from `start`."""
+    """Compute tie-averaged ranks within one bucket, counted from `start`."""
     n = values.size
     if n <= _LARGE:
         for p in range(n):
@@ -71,7 +71,7 @@ def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
     gap = 1
     while 3 * gap + 1 < n:
         gap = 3 * gap + 1
-    while gap > 0:  # Shell's sort: numba's own takes seconds to compile, and few buckets ever come here
+    while gap > 0:  # Shell's sort, since numba's own sort takes seconds to compile and few buckets need it
         for p in range(gap, n):
             moved, q = order[p], p
             while q >= gap and values[order[q - gap]] > values[moved]:
@@ -91,13 +91,13 @@ def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
-    """Tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
+    """Compute tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
 
-    Counting puts each value into its bucket; within a bucket a few comparisons finish the order.
+    A counting sort assigns each value to its bucket; within a bucket a few comparisons complete the order.
     """
     n, buckets = values.size, starts.size - 2
     low, high = _extent(values)
-    # values that hardly differ share one bucket: their scale would be infinite, and their keys no index
+    # values that hardly differ share one bucket, since an infinite scale would give invalid keys
     scale = (buckets - 1) / (high - low) if high - low > _TINY else 0.0
     for b in range(buckets + 2):
         starts[b] = 0
@@ -107,7 +107,7 @@ def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # ty
         starts[keys[i] + 2] += 1
     total, n_large = np.int32(0), 0
     for b in range(2, buckets + 2):
-        # `out` is free until the end: it keeps the buckets that need more than a few steps
+        # `out` is unused until the end and stores the buckets that need more than a few steps
         if starts[b] > _REACH + 1:
             out[n_large] = b - 2
             n_large += 1
@@ -128,7 +128,7 @@ def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # ty
 
 
 def rank_rows(rows: NDArray[np.floating]) -> Floats:
-    """Ranks 1 .. n along each row, ties averaged, as scipy's rankdata.
+    """Compute tie-averaged ranks 1 .. n along each row, as `scipy.stats.rankdata`.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     array([[2.5, 1. , 2.5]])
     """
     rows = np.asarray(rows, dtype=np.float64)
-    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel takes no infinity, nor NaN
+    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel needs finite values
         pass
 
         return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
@@ -147,10 +147,10 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
 
 @njit(cache=True, nogil=True)
 def weighted_ranks(values: Floats, order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
-    """Tie-averaged ranks of each row, entry p counted `weights[p]` times, less the mean rank.
+    """Compute centered tie-averaged ranks of each row, where entry p is counted `weights[p]` times.
 
-    `order` sorts each row; with equal orders a resample needs one pass and no sorting. Ranks of entries of
-    weight 0 mean nothing.
+    `order` sorts each row; since it does not depend on the weights, a resample needs one pass and no sorting. Ranks of
+    entries with weight 0 are undefined.
     """
     n = values.shape[1]
     ranks = np.empty(values.shape)
@@ -172,7 +172,7 @@ def weighted_ranks(values: Floats, order: NDArray[np.intp], weights: Floats) -> 
 
 @njit(cache=True, nogil=True)
 def weighted_ranks_of_different(order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
-    """`weighted_ranks` of rows whose values all differ: their order says everything."""
+    """Compute `weighted_ranks` of rows without ties, for which the order is sufficient."""
     n = order.shape[1]
     ranks = np.empty(order.shape)
     middle = 0.5 * (weights.sum() + 1.0)

@@ -1,4 +1,4 @@
-"""How well RDMs repeat: between halves of a participant's runs, and between halves of the participants."""
+"""Compute the split-half reliability of RDMs, over the runs of a participant or over participants."""
 
 from __future__ import annotations
 
@@ -48,44 +48,45 @@ def rdm_reliability(
     rng: np.random.Generator | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Split-half reliability of RDMs, over the runs of one participant or over participants.
+    """Compute the split-half reliability of RDMs, over the runs of one participant or over participants.
 
     Parameters
     ----------
     data : rsatoolbox Dataset or RDMs
-        Patterns of one participant with the observation descriptor run: the runs are halved and an RDM is made of each
-        half. Or one RDM a participant (and ROI): the participants are halved, and the RDMs of each half pooled.
+        Patterns of one participant with the observation descriptor `run`: the runs are split into halves, and an RDM is
+        computed from each half. Or one RDM per participant (and ROI): the participants are split into halves, and the
+        RDMs of each half are pooled.
     measure : str
-        As in `brainmap.rsa.compare_rdms`, but bures, whose values no formula carries from halves to the whole.
+        As in `brainmap.rsa.compare_rdms`, except bures, for which no formula extrapolates from halves to the whole.
     splits : int
-        All different halvings where they are no more than this; else so many are drawn.
+        All distinct splits are used if there are at most this many; else this many are drawn.
     noise_precision
-        Of patterns, as in `brainmap.rsa.compute_rdms`; with one a run, each half takes those of its runs. Noise from
-        the runs weights each run by what all other runs tell, those of the other half included.
+        The noise precision of patterns, as in `brainmap.rsa.compute_rdms`; with one per run, each half uses those of
+        its runs. "runs" weights each run by a precision from all other runs, including those of the other half.
     rng : numpy Generator, optional
-        Used only where halvings are drawn.
+        Used only when splits are drawn.
     **settings
-        Of patterns: dissimilarity, items, units and rois, as in `brainmap.rsa.compute_rdms`.
+        Settings for patterns: dissimilarity, items, units and rois, as in `brainmap.rsa.compute_rdms`.
 
     Returns
     -------
     DataFrame
-        A row an ROI: participant (of patterns that know it), roi, over ("runs" or "participants"), n, splits,
-        enumerated, halves (mean over the halvings), reliability.
+        One row per ROI: participant (if the patterns have one), roi, over ("runs" or "participants"), n, splits,
+        enumerated, halves (mean similarity of the halves over splits), reliability.
 
     Raises
     ------
     InputError
-        Fewer than two runs or participants, crossnobis with fewer than four runs, fewer than three items that both
-        halves have, settings given with RDMs, what `compute_rdms` refuses.
+        There are fewer than two runs or participants, crossnobis has fewer than four runs, the halves share fewer than
+        three items, settings are given with RDMs, or `compute_rdms` refuses the data.
 
     Notes
     -----
-    With four runs or more each half takes products of different runs only, as the RDM of all runs does by default; with
-    two or three, a half's runs are averaged and noise of one run enters its RDM.
-    reliability = 2 r / (1 + |r|) of the mean r. Of an odd number one half is smaller: the formula takes both as equal.
-    It takes errors as halved by twice the data, too: where runs are mostly noise, products between them gain more than
-    that, and the value is too low.
+    With four runs or more each half uses only products of different runs, as the RDM of all runs does by default. With
+    two or three, the runs of a half are averaged, so that noise within a run affects its RDM.
+    reliability = 2 r / (1 + |r|) (Spearman-Brown), with r the mean over splits. With an odd number one half is smaller,
+    but the formula assumes equal halves. It also assumes that twice the data halve the error variance. Where runs are
+    mostly noise, between-run products gain more than that, and the value is too low.
 
     References
     ----------
@@ -116,7 +117,7 @@ def rdm_reliability(
 
 
 def spearman_brown(halves: Floats) -> Floats:
-    """The reliability of the whole from the correlation of its halves.
+    """Compute the Spearman-Brown reliability 2 r / (1 + |r|) of the whole from the correlation r of its halves.
 
     Examples
     --------
@@ -154,7 +155,7 @@ def _over_runs(
     settings = {"runs": "between" if n >= 4 else "average", **settings}
     precision = resolved(precision, data, settings.get("rois"))
     voxels = np.ones(data.n_channel, dtype=bool)
-    if settings.get("rois") is not None and "roi" in data.channel_descriptors:  # others would be copied for every half
+    if settings.get("rois") is not None and "roi" in data.channel_descriptors:  # skip the copying of others
         voxels = ~np.isin(np.asarray(data.channel_descriptors["roi"]).astype(str), NO_ROI)
     measurements = np.asarray(data.measurements)[:, voxels]
     channels = {key: np.asarray(v)[voxels] for key, v in data.channel_descriptors.items()}
@@ -194,8 +195,11 @@ def _over_runs(
 
 
 def _regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, Any]]:
-    """Regions whose RDMs are made together, with their noise: one by one where weights of each run are kept for all
-    halvings, so that those of one region are in memory at a time."""
+    """Yield the regions whose RDMs are computed together, with their noise.
+
+    If the weights of each run are cached for all splits, regions are yielded one by one, so that only the weights of
+    one region are in memory at a time.
+    """
     if isinstance(precision, RunNoise):
         yield rois, _kept(precision)
     elif rois is not None and isinstance(precision, Mapping):
@@ -212,14 +216,14 @@ def _kept(precision: Any) -> Any:
 
 
 def _of_runs(precision: Any, chosen: NDArray[np.bool_]) -> Any:
-    """The precisions of a half's runs, where there is one a run; noise from runs knows them by name."""
+    """Select the precisions of a half's runs, if there is one per run; a `RunNoise` finds its runs by name."""
     if precision is None or isinstance(precision, RunNoise):
         return precision
     return precision[chosen] if np.ndim(precision) == 3 else precision
 
 
 def _shared(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
-    """The RDMs of both halves over the items that both have."""
+    """Return the RDMs of both halves over the items that both have."""
     labels = [labels_of(side) for side in (one, other)]
     kept = [label for label in labels[0] if label in set(labels[1])]
     if len(kept) < 3:
@@ -244,7 +248,7 @@ def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.
                 f"rdm_reliability: found {len(x)} RDM of {roi!r}, wanted one of at least 2 participants; "
                 "give patterns with runs for the reliability of one"
             )
-        if len(x) not in halvings:  # the same for every ROI of as many participants
+        if len(x) not in halvings:  # the splits are the same for all ROIs with as many participants
             halvings[len(x)] = _halvings(len(x), splits, rng)
         chosen, enumerated = halvings[len(x)]
         scores = [
@@ -256,7 +260,7 @@ def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.
 
 
 def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, enumerated: bool) -> pd.DataFrame:
-    """From scores `(n_splits, n_rdms)`; splits without a score do not count."""
+    """Build the table from scores `(n_splits, n_rdms)`; splits without a score do not count."""
     count = np.isfinite(scores).sum(axis=0)
     halves = np.nansum(scores, axis=0) / np.where(count > 0, count, np.nan)
     return pd.DataFrame(
@@ -273,7 +277,7 @@ def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, e
 
 
 def _halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:
-    """First halves `(n_splits, n)` of n things, and whether they are all there are."""
+    """Return the first halves `(n_splits, n)` of n runs or participants, and whether they are enumerated."""
     size = n // 2
     total = math.comb(n, size) // (2 if n % 2 == 0 else 1)
     if total <= splits:
@@ -285,5 +289,5 @@ def _halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np
 
 def _all_halvings(n: int, size: int) -> Iterator[NDArray[np.bool_]]:
     for members in combinations(range(n), size):
-        if n % 2 or 0 in members:  # of an even number each halving would come twice
+        if n % 2 or 0 in members:  # with even n each split would occur twice
             yield np.isin(np.arange(n), members)

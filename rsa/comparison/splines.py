@@ -1,4 +1,4 @@
-"""What controls explain of an RDM, as columns of a regression: splines, their products, or straight lines."""
+"""Build the columns of regressions on control RDMs: splines, products of splines, or linear terms."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import Floats
 
 Form = Literal["ranks", "additive", "linear"]
-"""How controls are removed: a spline of their ranks from ranks, a sum of splines from values, straight lines."""
+"""Form of the regression on controls: splines of ranks, a sum of splines of values, or linear terms."""
 PARTIAL: tuple[Measure, ...] = ("rho-a", "spearman", "pearson")
-"""Measures from which controls can be removed so that what is left is 0 on average where only they are shared."""
+"""Measures with a partial form that is 0 on average if model and data share only the controls."""
 ONE, TWO = 6, 4
-"""Columns of a spline where it stands alone, and where it is multiplied with another one."""
+"""Number of columns of a single spline, and of each of two splines that are multiplied."""
 PAIRS_A_COLUMN = 10
 FEWEST_ITEMS = 12
 _CUBIC = 3
 
 
 def form_of(measure: Measure, n_controls: int) -> Form:
-    """How so many controls are removed: ranks hold the products of two splines at most.
+    """Return the form of the regression for a number of controls; ranks allow at most two.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def form_of(measure: Measure, n_controls: int) -> Form:
 
 
 def partial_name(measure: Measure, n_controls: int) -> str:
-    """What a score is called from which so many controls are removed.
+    """Return the name of a partial score for a number of controls.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def partial_name(measure: Measure, n_controls: int) -> str:
 
 
 def n_columns(form: Form, n_controls: int) -> int:
-    """Columns that the regression takes, the constant among them, if no control has fewer values than columns.
+    """Count the columns of the regression, including the constant, if no control has fewer values than columns.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def n_columns(form: Form, n_controls: int) -> int:
 
 
 def items_needed(measure: Measure, n_controls: int) -> int:
-    """The fewest items whose pairs allow the columns of so many controls, one column in ten pairs.
+    """Compute the smallest number of items that allows a number of controls, with ten pairs per spline column.
 
     Examples
     --------
@@ -74,13 +74,13 @@ def items_needed(measure: Measure, n_controls: int) -> int:
     (12, 20, 19, 3)
     """
     form = form_of(measure, n_controls)
-    if form == "linear":  # a correlation is left: one pair more than columns and the model
+    if form == "linear":  # a correlation needs one more pair than there are columns
         return _items(n_columns(form, n_controls) + 1)
     return max(FEWEST_ITEMS, _items(PAIRS_A_COLUMN * n_columns(form, n_controls)))
 
 
 def _items(pairs: int) -> int:
-    """The fewest items that make so many pairs.
+    """Compute the smallest number of items with at least this many pairs.
 
     Examples
     --------
@@ -91,27 +91,27 @@ def _items(pairs: int) -> int:
 
 
 def columns_of(controls: Floats, form: Form) -> Floats:
-    """Orthonormal columns `(n_pairs, n_columns)` of the regression on controls `(n_controls, n_pairs)`.
+    """Compute orthonormal columns `(n_pairs, n_columns)` of the regression on controls `(n_controls, n_pairs)`.
 
     Parameters
     ----------
     controls : array
-        Without missing pairs.
+        The controls, without missing pairs.
     form : {"ranks", "additive", "linear"}
-        ranks: of one control a cubic B-spline of its ranks with knots at their terciles (6 columns, the constant among
-        them); of two controls their values and the products of two cubic splines of their ranks without inner knots.
-        additive: a cubic B-spline of the values of each, added up. linear: values and the constant. A control of no
-        more values than a spline has columns makes an indicator column a value.
+        "ranks": for one control, a cubic B-spline of its ranks with knots at their terciles (6 columns, including the
+        constant); for two controls, their values and the products of two cubic splines of their ranks without inner
+        knots. "additive": a sum of cubic B-splines of the values of each control. "linear": the values and a constant.
+        A control with at most as many distinct values as a spline has columns gives one indicator column per value.
 
     Returns
     -------
     array
-        As many columns as are linearly independent.
+        The linearly independent columns.
 
     Raises
     ------
     InputError
-        A control without variance.
+        A control has no variance.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def columns_of(controls: Floats, form: Form) -> Floats:
 
 
 def allowed(columns: Floats, n_items: int, form: Form) -> bool:
-    """Whether so many pairs (rows) and items allow these columns."""
+    """Tell whether the numbers of pairs (rows) and items allow these columns."""
     n_pairs, size = columns.shape
     if form == "linear":
         return bool(n_pairs > size)
@@ -144,7 +144,7 @@ def allowed(columns: Floats, n_items: int, form: Form) -> bool:
 
 
 def _spline(x: NDArray[np.floating], size: int) -> Floats:
-    """A cubic B-spline `(size, n_pairs)` with knots at quantiles, or indicators of the values where these are few."""
+    """Compute a cubic B-spline `(size, n_pairs)` with knots at quantiles, or indicators if there are few values."""
     from scipy.interpolate import BSpline
 
     values = np.unique(x)
@@ -157,7 +157,7 @@ def _spline(x: NDArray[np.floating], size: int) -> Floats:
 
 
 def _orthonormal(rows: Floats) -> Floats:
-    """Columns that span what the rows span."""
+    """Compute orthonormal columns with the same span as the rows."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     left, size, _ = np.linalg.svd((rows / np.where(length > 0, length, 1.0)).T, full_matrices=False)
     return np.asarray(left[:, size > 1e-10 * size[0]])

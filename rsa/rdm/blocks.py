@@ -66,7 +66,7 @@ class Blocks:
                     self.dropped += constant
                 yield ready, sums if ready is raw else _sums(ready)
                 del raw, ready
-            del slab  # before the next one is read: there is room for one
+            del slab  # free the memory before the next slab is read
         torn = int(((holes > 0) & (holes < n_units)).sum())
         if torn:
             raise InputError(

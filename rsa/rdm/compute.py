@@ -135,7 +135,7 @@ def compute_rdms(
         )
         vectors.append(found)
     notes.warn(dissimilarity)
-    level = getattr(data, "level", items) if items == "stimulus" else items  # patterns: of classes or units
+    level = getattr(data, "level", items) if items == "stimulus" else items  # maximizing patterns: classes or units
     rdms = _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
     if over == "time":
         rdms.descriptors["window_ms"] = float(window_ms)

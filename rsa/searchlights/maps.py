@@ -157,7 +157,7 @@ def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
 
 
 def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
-    """One value a mask voxel `(n_mask_voxels,)` as a float32 image."""
+    """Convert values of the mask voxels `(n_mask_voxels,)` to a float32 image."""
     inside = np.asarray(mask.dataobj) != 0
     filled = np.full(inside.shape, outside, dtype=np.float32)
     filled[inside] = values
