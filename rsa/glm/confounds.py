@@ -186,7 +186,7 @@ def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.
 
 
 def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
-    """Select the first components of an anatomical or temporal CompCor; the combined mask comes before single masks."""
+    """Select the first CompCor components; of anatomical components only those of the combined mask, if it is known."""
     numbered = [c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c)]
     names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 comes before 100
     beside = path.with_suffix(".json") if path is not None else None

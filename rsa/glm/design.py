@@ -116,7 +116,10 @@ class RunDesign:
         return explained(self.trials[:, :, 0], self.matrix.filter(regex=r"^drift_\d+$").to_numpy())
 
     def inflation(self) -> Floats:
-        """Return the variance inflation factor of each beta; it is 1 if no other column resembles its regressor."""
+        """Return the variance inflation factor of each beta; it is 1 if no other column resembles its regressor.
+
+        For a regressor x this is `|x - mean(x)|^2` times its diagonal entry of `(X' X)^-1`, which is 1 / (1 - R^2).
+        """
         x = self.matrix.to_numpy()
         lengths = np.linalg.norm(x, axis=0)
         rows = np.linalg.pinv(x / lengths)[self.interest] / lengths[self.interest, None]

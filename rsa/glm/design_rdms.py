@@ -30,6 +30,9 @@ ANGULAR = ("correlation", "cosine")
 def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
     """Convert `noise-only` among the RDMs of a design to the dissimilarity of the brain RDMs.
 
+    For "correlation" and "cosine", items with noise variances v_i and v_j and a squared distance d of their noise get
+    `1 - (v_i + v_j - d) / (2 sqrt(v_i v_j))`.
+
     Parameters
     ----------
     design : rsatoolbox.rdm.RDMs

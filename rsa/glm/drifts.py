@@ -20,7 +20,10 @@ _SHORTEST = 128.0  # [s]; the default cutoff of SPM and fMRIPrep
 
 
 def cosines(timing: Timing, order: int) -> Floats:
-    """Compute the first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1."""
+    """Compute the first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1.
+
+    Column k at volume i of n evenly spaced volumes is `sqrt(2 / n) * cos(pi * k * (i + 1 / 2) / n)`, i from 0.
+    """
     n = len(timing.frame_times)
     step = np.ptp(timing.frame_times) / (n - 1)
     where = (timing.frame_times - timing.frame_times[0] + step / 2) / (n * step)
@@ -28,7 +31,10 @@ def cosines(timing: Timing, order: int) -> Floats:
 
 
 def legendre(timing: Timing, order: int) -> Floats:
-    """Compute Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`."""
+    """Compute Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`.
+
+    Their argument is the time of a volume, scaled so that the run spans -1 to 1.
+    """
     times = timing.frame_times - timing.frame_times[0]
     return np.asarray(np.polynomial.legendre.legvander(2 * times / times[-1] - 1, order)[:, 1:])
 
@@ -107,7 +113,10 @@ def _terms(orders: Sequence[int]) -> str:
 
 
 def explained(columns: Floats, drift: Floats) -> Floats:
-    """Compute the share of each column's variance that drift terms explain, `(n_columns,)`."""
+    """Compute the share of each column's variance that drift terms explain, `(n_columns,)`.
+
+    For a centered column x and an orthonormal basis Q of the centered drift terms, this is `|Q' x|^2 / |x|^2`.
+    """
     centered = columns - columns.mean(axis=0)
     basis = np.linalg.qr(drift - drift.mean(axis=0))[0] if drift.shape[1] else np.zeros((len(columns), 0))
     total = np.maximum((centered**2).sum(axis=0), np.finfo(float).tiny)

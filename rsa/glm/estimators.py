@@ -52,6 +52,8 @@ class Estimator:
     def covariance(self, noise: Arma | None = None) -> Floats:
         """Compute the covariance of the betas in units of the noise variance of one volume, `(n_betas, n_betas)`.
 
+        With weights W of the unwhitened volumes and noise correlations R, the covariance is `W' R W`.
+
         Parameters
         ----------
         noise : Arma, optional
@@ -72,8 +74,9 @@ class Estimator:
 def estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> Estimator:
     """Build the estimator of a run by generalized least squares for a given noise model.
 
-    For "condition" and "lsa" the weights are the pseudoinverse of the design. For "lss" each trial has its own model,
-    and the residuals are those of the model with one regressor per trial.
+    For "condition" and "lsa" the betas are `(X' R^-1 X)^-1 X' R^-1 y`, where X is the design, R the correlation matrix
+    of the noise and y the time series of a voxel; whitening makes this an ordinary pseudoinverse. For "lss" each trial
+    has its own model, and the residuals are those of the model with one regressor per trial.
 
     References
     ----------

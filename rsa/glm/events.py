@@ -20,7 +20,7 @@ StimTimes = Mapping[str, str | Path]
 EventSource = Table | Sequence[Table] | StimTimes
 
 EARLIEST = -24.0  # [s]; nilearn's regressors do not look back further
-_LONG = 20.0  # [s]; shorter durations are checked for milliseconds only if they end after the run
+_LONG = 20.0  # [s]; shorter durations are checked for milliseconds only if they exceed the run
 
 
 def read_events(
