@@ -1,4 +1,4 @@
-"""What the network hears: sounds, networks, activations, activation maximization, class activation maps.
+"""Analyze audio networks: sounds, networks, activations, activation maximization, class activation maps.
 
 Names are loaded at their first use, so that importing this package stays cheap; `__init__.pyi` lists them.
 """

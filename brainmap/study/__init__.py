@@ -1,1 +1,1 @@
-"""A study file in, results and a page out."""
+"""Run a study from its study file to its results and page."""

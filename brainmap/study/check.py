@@ -1,4 +1,4 @@
-"""Look at every input of a study before anything is computed."""
+"""Check every input of a study before anything is computed."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ COSTLY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a check found.
+    """Hold the findings of a check.
 
     Attributes
     ----------
     table : DataFrame
-        A row a participant: files, sessions, runs, space, grid, voxels, ROIs, conditions, TR, problems.
+        One row per participant: files, sessions, runs, space, grid, voxels, ROIs, conditions, TR, problems.
     problems : tuple of str
-        One line each; the study runs only without any.
+        One line each; the study runs only where there are none.
     notes : tuple of str
-        Things that change numbers and are allowed.
+        Settings and findings that affect the results and are allowed.
     """
 
     table: pd.DataFrame
@@ -68,19 +68,19 @@ class Findings:
     notes: tuple[str, ...]
 
     def refuse(self) -> None:
-        """Raise an `InputError` with every problem, where there is one."""
+        """Raise an `InputError` with every problem, if there are any."""
         if self.problems:
             raise InputError("\n".join(self.problems))
 
 
 def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findings:
-    """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder; nothing is written.
+    """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder, without writing anything.
 
     Parameters
     ----------
     context : Context
     participants : sequence of str
-        Look at the files of these only.
+        Check only the files of these participants.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             _gather(problems, partial(_hear, context, network, heard))
         _gather(problems, lambda: _check_baselines(context))
         people = _people(context, participants, problems)
-        chosen: dict[str, list[str]] = {}  # who, by note
+        chosen: dict[str, list[str]] = {}  # participants, by note
         for person in people:
             plan: list[Pattern] = []
             found = _check_person(context, person, plan, chosen)
@@ -113,7 +113,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         if people:
             _gather(problems, lambda: _check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines
-        if len(layers) == len(context.study.settings.network):  # else a network that fails is what to mend first
+        if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
             every = [*layers.values(), *([baselines.layers] if baselines else [])]
             _gather(problems, lambda: check_differences(context, every))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
@@ -130,7 +130,7 @@ def _gather(problems: list[str], check: Callable[[], object]) -> None:
 
 
 def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
-    """The participants whose files are there; a problem for each of the others."""
+    """List the participants whose files exist; add a problem for each of the others."""
     people: list[Participant] = []
     for brain in context.study.settings.brain:
         for label in brain.participants:
@@ -143,7 +143,7 @@ def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[
 
 
 def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> dict[str, object]:
-    """What was found of a participant; what cannot be read is left empty, and among the problems."""
+    """Describe the findings of a participant; values that cannot be read stay empty and are among the problems."""
     sessions = dict.fromkeys(one.session for one in person.found if one.session)
     first = person.found[0]
     row: dict[str, object] = {
@@ -168,12 +168,12 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
 
 
 def verify_results(context: Context) -> int:
-    """Read every result of a study and compare it with what was written; give their number.
+    """Read every result of a study, compare it with what was written, and return the number of results.
 
     Raises
     ------
     InputError
-        Results that are gone or have another content.
+        Results are missing or have other content.
     """
     stages = context.ledger.stages()
     wrong = sorted({path for stage in stages for path in context.ledger.damaged(stage, verify=True)})
@@ -189,7 +189,7 @@ def verify_results(context: Context) -> int:
 
 
 def check_output(context: Context) -> None:
-    """Refuse an output folder that holds another study, or something that is no study of ours."""
+    """Refuse an output folder that holds another study, or other files."""
     out, name = context.study.out, context.study.settings.study.name
     if out.is_file():
         raise InputError(f"[study] out: {out} is a file, wanted a folder")
@@ -200,7 +200,7 @@ def check_output(context: Context) -> None:
         found = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Study"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         if (out / ".brainmap").is_dir():
-            return  # ours; the description is made again
+            return  # it belongs to brainmap; the description is written again
         raise InputError(
             f"[study] out: {out} holds files that are no results of brainmap; name an empty or new folder"
         ) from None
@@ -212,7 +212,7 @@ def check_output(context: Context) -> None:
 
 
 def _check_sounds(context: Context) -> list[str]:
-    """Every sound that is missing or cannot be read to its end, or what else is wrong with the table."""
+    """List every sound that is missing or cannot be read to its end, and other problems of the table."""
     problems: list[str] = []
     _gather(problems, lambda: context.stimuli)
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
@@ -229,7 +229,7 @@ def _check_sounds(context: Context) -> list[str]:
 
 
 def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]]) -> None:
-    """Note the layers, after one sound has gone through them and, where asked for, through a class activation map."""
+    """Record the layers after a forward pass of one sound and, where asked for, a class activation map."""
     loaded = load(context, network)
     where = f"[network] {network.name}"
     check_items(context, loaded)
@@ -237,7 +237,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     with evaluating(loaded.model), torch.no_grad():
         try:
             loaded.model(torch.from_numpy(first.waveforms.copy()))
-        except Exception as error:  # somebody's own network may raise anything
+        except Exception as error:  # a user's network may raise anything
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{where}: the network refuses a sound of shape {first.waveforms.shape}: {said}; check rate and seconds"
@@ -262,7 +262,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
 
 
 def _hear(context: Context, network: Network, notes: list[str]) -> None:
-    """Note what is said of the sounds as a network takes them, and how many it calls by their condition."""
+    """Note the report on the sounds as a network takes them, and how many it classifies as their condition."""
     loaded = load(context, network)
     notes += loaded.sounds.report.lines()
     names = class_names(loaded)
@@ -272,14 +272,14 @@ def _hear(context: Context, network: Network, notes: list[str]) -> None:
 
 
 def _check_baselines(context: Context) -> None:
-    """Whether the acoustic models take the sounds."""
+    """Check that the acoustic models accept the sounds."""
     baselines = context.study.settings.baselines
     if baselines is None:
         return
     try:
         loaded = load_baselines(context, baselines)
     except InputError:
-        return  # of the first network or the sounds, and listed there
+        return  # it comes from the first network or the sounds, and is listed there
     try:
         loaded.model(torch.from_numpy(loaded.sounds.take([0]).waveforms.copy()))
     except InputError as error:
@@ -289,7 +289,7 @@ def _check_baselines(context: Context) -> None:
 def _check_person(
     context: Context, person: Participant, plan: list[Pattern], chosen: dict[str, list[str]]
 ) -> list[str]:
-    """What is wrong with a participant's files, from headers, tables, mask and ROIs; notes what is planned."""
+    """List the problems of a participant's files, from headers, tables, mask and ROIs; note the planned choices."""
     problems: list[str] = []
     who = f"participant {person.label}: "
     try:
@@ -297,7 +297,7 @@ def _check_person(
         problems += [f"{who}{line}" for line in _check_sizes(context, person, regions)]
     except InputError as error:
         problems.append(f"{who}{error}")
-    stimuli = None  # if they are wrong, that is listed already, and the images are looked at all the same
+    stimuli = None  # problems of the sounds are listed already, and the images are checked anyway
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
     if person.brain.on_surface:
@@ -305,7 +305,7 @@ def _check_person(
     elif person.brain.kind == "betas":
         wrong = check_patterns(**pattern_arguments(person), stimuli=stimuli)
         problems += wrong
-        for one in () if wrong else person.found:  # a file that cannot be read is listed already
+        for one in () if wrong else person.found:  # an unreadable file is listed already
             _gather(problems, partial(repetition_time, one))
     for name in (*person.residuals, *([person.sound] if person.sound else [])):
         _gather(problems, partial(_check_beside, person, name))
@@ -335,7 +335,7 @@ def _check_person(
 
 
 def _check_beside(person: Participant, name: str) -> None:
-    """A further image is there, on the participant's grid, and a screen's says its distribution."""
+    """Check that another image exists on the participant's grid, and that a screen's image names its distribution."""
     info, mask = image_info(name), image_info(person.masks[0])
     check_same_grid(grid_of(info.shape, info.affine), grid_of(mask.shape, mask.affine), what=name, wanted="mask")
     if name == person.sound:
@@ -345,7 +345,7 @@ def _check_beside(person: Participant, name: str) -> None:
 def _check_design(
     context: Context, person: Participant, plan: Sequence[Pattern], stimuli: dict[str, str] | None
 ) -> Iterator[str]:
-    """Whether the patterns have the items of the networks' RDMs, and runs where the settings need them."""
+    """Check that the patterns have the items of the networks' RDMs, and runs where the settings need them."""
     there = [row for row in plan if row.source >= 0]
     rsa, light = context.study.settings.rsa, context.study.settings.searchlight
     if stimuli:
@@ -381,7 +381,7 @@ def _check_design(
 
 
 def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> Iterator[str]:
-    """Whether products of different runs are free of the noise of the runs that they are of."""
+    """Check that products of different runs are free of the noise of these runs."""
     if needs and 1 < n_runs < FEWEST_RUNS and person.brain.noise == "runs":
         yield (
             f"[brain] noise = 'runs' needs {FEWEST_RUNS} or more runs, found {n_runs}: what weights a run must come "
@@ -396,7 +396,7 @@ def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> 
 
 
 def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[str]:
-    """Whether the noise precision of every region fits into memory."""
+    """Check that the noise precision of every region fits into memory."""
     if context.study.settings.rsa.dissimilarity in WHITENED and person.brain.noise != "none":
         for name, size in rois.sizes.items():
             if size > MOST_CHANNELS:
@@ -407,9 +407,9 @@ def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[
 
 
 def _check_radius(context: Context, person: Participant) -> Iterator[str]:
-    """Whether a sphere can hold enough voxels."""
+    """Check that a sphere can hold enough voxels."""
     settings = context.study.settings.searchlight
-    if settings is None or person.brain.on_surface:  # of a mesh it is checked with the patterns
+    if settings is None or person.brain.on_surface:  # on a mesh the radius is checked with the patterns
         return
     try:
         most = len(sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
@@ -424,7 +424,7 @@ def _check_radius(context: Context, person: Participant) -> Iterator[str]:
 
 
 def _check_grids(context: Context, people: Sequence[Participant]) -> None:
-    """Participants said to be in one template's space are on one grid, or no group map could be made."""
+    """Check that participants in one template's space are on one grid, which group maps require."""
     settings = context.study.settings.searchlight
     if settings is None:
         return
@@ -447,7 +447,7 @@ def _check_grids(context: Context, people: Sequence[Participant]) -> None:
 
 
 def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[str, ...]]) -> None:
-    """The planted regions and layers exist."""
+    """Check that the planted regions and layers exist."""
     truth = context.study.settings.truth
     if truth is None:
         return
@@ -458,7 +458,7 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
     try:
         known = regions_of(person, whole=True).names
     except InputError:
-        return  # listed with the participant
+        return  # it is listed with the participant
     first = layers.get(context.study.settings.network[0].name)
     for column, names in (("region", known), ("layer", first)):
         unknown = [name for name in table[column] if name and names is not None and name not in names]

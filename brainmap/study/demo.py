@@ -1,4 +1,4 @@
-"""The demo: a study with a known answer, written as a user would bring one, with half of the participants from AFNI."""
+"""Write the demo: a simulated study with a known answer, in a user's form, with half of the participants from AFNI."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ CONTROL: dict[str, tuple[float, float, float]] = {  # MNI, LPI [mm]
 }
 RADIUS = 12.0  # mm
 STUDY = "words"
-SPACE = "MNI152NLin2009aSym"  # the template that nilearn ships
+SPACE = "MNI152NLin2009aSym"  # the template that nilearn includes
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """Size of the demo."""
+    """Hold the size of the demo."""
 
     participants: int = 8
     seed: int = 0
@@ -57,7 +57,7 @@ class DemoSettings:
 
     @classmethod
     def quick(cls, seed: int = 0) -> DemoSettings:
-        """A demo of at most a minute: 6 participants, 4 classes x 50 steps."""
+        """Return settings of a demo that takes at most a minute: 6 participants, 4 classes x 50 steps."""
         return cls(
             participants=6, seed=seed, steps=50, classes=4, channels=2, best_layers=1, bold=False, ceilings=False
         )
@@ -66,12 +66,12 @@ class DemoSettings:
 def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     """Write the demo's study: sounds, checkpoint, brain images of simulated participants, truth, and `study.toml`.
 
-    Where the same study lies there already, written by a demo that was stopped, nothing is written.
+    Where an interrupted demo has written the same study already, nothing is written.
 
     Parameters
     ----------
     out : path
-        An empty or new folder, or that of a demo with the same settings.
+        An empty or new folder, or the folder of a demo with the same settings.
     settings : DemoSettings
 
     Returns
@@ -85,14 +85,14 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
         The folder holds something else.
     """
     out = Path(out)
-    # Written beside and moved when whole, so that a demo that was stopped leaves no half of a study behind.
+    # The study is written beside and moved when complete, so that an interrupted demo leaves no partial study.
     place = out.resolve()
     beside = place.with_name(f".{place.name}.part")
     labels, n_afni = _labels(settings)
     text = study_text(settings, labels[:n_afni], labels[n_afni:])
     if _holds(out / "study.toml", text):
         return out / "study.toml"
-    if not _holds(beside / "study.toml", text):  # else it was stopped while it moved what is whole
+    if not _holds(beside / "study.toml", text):  # the demo was interrupted while it moved the complete study
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(
                 f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
@@ -111,7 +111,7 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _labels(settings: DemoSettings) -> tuple[list[str], int]:
-    """Labels of the participants, and how many of them have AFNI files."""
+    """Return labels of the participants, and how many of them have AFNI files."""
     return [f"{k:02d}" for k in range(1, settings.participants + 1)], (settings.participants + 1) // 2
 
 
@@ -150,7 +150,7 @@ def _write_into(out: Path, settings: DemoSettings) -> None:
 
 
 def brain_mask() -> nib.Nifti1Image:
-    """The MNI152 mask of nilearn at 4 mm, float32."""
+    """Load the MNI152 mask of nilearn at 4 mm, float32."""
     from nilearn.datasets import load_mni152_brain_mask
 
     mask = load_mni152_brain_mask(resolution=4)
@@ -158,7 +158,7 @@ def brain_mask() -> nib.Nifti1Image:
 
 
 def demo_regions(mask: nib.Nifti1Image) -> dict[str, NDArray[np.bool_]]:
-    """Spheres at the auditory centers and the calcarine control of each side; a voxel belongs to its nearest one."""
+    """Build spheres at the auditory centers and the calcarine control per side; voxels belong to the nearest one."""
     found = sphere_rois(
         {**AUDITORY_CENTERS, **CONTROL},
         radius_mm=RADIUS,
@@ -207,7 +207,7 @@ def _write_regions(
 
 
 def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
-    """Time-mean activations of the planted layers over the demo's sounds, `(n_items, n_units)` each."""
+    """Compute time-mean activations of the planted layers over the demo's sounds, `(n_items, n_units)` each."""
     path = out / f"{NETWORK}.safetensors"
     stored = load_checkpoint(path)
     sounds = load_sounds(
@@ -226,7 +226,7 @@ def _items(out: Path) -> list[str]:
 
 
 def _write_betas(out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, *, afni: bool) -> None:
-    """One image a run, each volume labelled with its stimulus, in the order of presentation."""
+    """Write one image per run, with each volume labelled by its stimulus, in the order of presentation."""
     folder = out / f"sub-{label}"
     folder.mkdir()
     items, inside = _items(out), np.asarray(mask.dataobj) > 0
@@ -246,7 +246,7 @@ def _write_betas(out: Path, label: str, person: SimulatedParticipant, mask: nib.
 def _write_bold(
     out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, rng: np.random.Generator
 ) -> None:
-    """The last participant once more, as BOLD time series with events, for a GLM of one's own."""
+    """Write the last participant also as BOLD time series with events, for a GLM by the user."""
     bold = simulate_bold(person, _items(out), mask=mask, rng=rng)
     folder = out / f"sub-{label}" / "func"
     folder.mkdir()
@@ -281,7 +281,7 @@ def _write_about(out: Path, settings: DemoSettings) -> None:
 
 
 def study_text(settings: DemoSettings, afni: Sequence[str], nifti: Sequence[str]) -> str:
-    """The demo's study file, commented for the reader who will change it."""
+    """Write the text of the demo's study file, with comments for readers who will change it."""
 
     def listed(labels: Sequence[str]) -> str:
         return "[" + ", ".join(f'"{p}"' for p in labels) + "]"

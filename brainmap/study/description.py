@@ -1,4 +1,4 @@
-"""What makes the results folder a data set of its own: its description, and what the slugs in file names stand for."""
+"""Write the description of the results folder as a data set, and the table of the slugs in its file names."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_description(context: Context) -> None:
 
 
 def run_maps_table(context: Context) -> None:
-    """Write `maps.tsv`: what each slug in the names of maps stands for."""
+    """Write `maps.tsv`, which explains each slug in the names of maps."""
     table = maps_table(context)
     about = context.ledger.provenance(parameters={}, inputs={})
     path = context.study.out / "maps.tsv"
@@ -71,7 +71,7 @@ def run_maps_table(context: Context) -> None:
 
 
 def maps_table(context: Context) -> pd.DataFrame:
-    """A row for each `desc-` and `stat-` in the names of maps."""
+    """Build a table with one row per `desc-` and `stat-` in the names of maps."""
     rows = []
     for version in versions_of(context):
         control = version.state or "baseline"

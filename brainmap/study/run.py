@@ -1,4 +1,4 @@
-"""The stages of a study: check, networks, betas, participants, group, explain, page."""
+"""Run the stages of a study: check, networks, betas, participants, group, explain, page."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", 
 
 @one_thread_each()
 def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
-    """Run every stage whose inputs have changed; give the path of the page.
+    """Run every stage whose inputs have changed, and return the path of the page.
 
     Parameters
     ----------
     context : Context
     participants : sequence of str
-        Only these; the group and the page then wait for a run with all of them.
+        Run only these; the group and the page then wait for a run with all participants.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     Raises
     ------
     InputError
-        Anything a check finds; nothing is written then.
+        A check finds a problem; nothing is written then.
     """
     known = [label for brain in context.study.settings.brain for label in brain.participants]
     unknown = [p for p in participants if p not in known]
@@ -67,7 +67,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
 
 @one_thread_each()
 def run_chunk(context: Context, share: str) -> None:
-    """Compute one of N shares of all participants' regions and searchlights; `merge_study` puts them together.
+    """Compute one of N shares of all participants' regions and searchlights; `merge_study` joins them.
 
     Shares run in any order, at the same time, on any machines that see the same files; no two write the same file.
 
@@ -80,7 +80,7 @@ def run_chunk(context: Context, share: str) -> None:
     Raises
     ------
     InputError
-        Anything a check finds, of this share's participants.
+        A check finds a problem with this share's participants.
     """
     mine = Share.parse(share)
     if context.overwrite:
@@ -99,12 +99,12 @@ def run_chunk(context: Context, share: str) -> None:
 
 @one_thread_each()
 def merge_study(context: Context) -> Path:
-    """Put together what shares have computed, and go on to the group and the page.
+    """Merge the computed shares, and continue with the group and the page.
 
     Raises
     ------
     InputError
-        Chunks that are missing, or of another study.
+        Shares are missing, or belong to another study.
     """
     if not any(stage.startswith("network-") for stage in context.ledger.stages()):
         raise InputError(
@@ -119,7 +119,7 @@ def merge_study(context: Context) -> Path:
 
 
 def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
-    """Everything that comes before the participants' scores: the checks, the networks, the betas."""
+    """Run everything before the participants' scores: the checks, the networks, the betas."""
     with heartbeat("checking every input"):
         findings = check_study(context, participants=participants)
     findings.refuse()
@@ -137,7 +137,7 @@ def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Load
 
 
 def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
-    """Everything that comes after the participants' scores."""
+    """Run everything after the participants' scores."""
     run_group(context)
     run_explain(context, loaded)
     return run_page(context)
@@ -145,12 +145,12 @@ def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
 
 @one_thread_each()
 def make_report(context: Context) -> Path:
-    """Make the page again from the results, whether or not anything has changed.
+    """Write the page again from the results, whether or not anything has changed.
 
     Raises
     ------
     InputError
-        The results are not there, or of another study.
+        The results do not exist, or belong to another study.
     """
     check_output(context)
     if context.ledger.read("group_rois")["key"] is None:

@@ -1,1 +1,1 @@
-"""Activations of every layer: extraction, stores on disk, reduction and acoustic baselines."""
+"""Extract the activations of layers, store them on disk, reduce them, and compute acoustic baselines."""

@@ -1,1 +1,1 @@
-"""What class activation maps say about words and about voicing."""
+"""Relate class activation maps to words and to voicing."""

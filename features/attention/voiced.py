@@ -1,4 +1,4 @@
-"""From a network and sounds to how much it attends to unvoiced sound, through maps fine enough in time to tell."""
+"""Measure the attention of a network to unvoiced sound, with maps whose resolution in time is fine enough."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from brainmap.features.layers.tap import Layer, list_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
 
-COARSEST_MS = 20.0  # steps between frames of a map that still tell a consonant from its vowel
-WIDEST_MS = 60.0  # windows wider than that mix them
+COARSEST_MS = 20.0  # largest step between frames of a map that can separate a consonant from its vowel
+WIDEST_MS = 60.0  # wider windows mix consonant and vowel
 
 
 def attention_to_voicing(
@@ -35,7 +35,7 @@ def attention_to_voicing(
     device: str = "cpu",
     **settings: Any,
 ) -> VoicedAttention:
-    """How much a network's maps of the said words lie on unvoiced sound: maps, voicing and their test in one call.
+    """Test whether a network's maps of the spoken words lie on unvoiced sound, with maps and voicing in one call.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ def attention_to_voicing(
     sounds : Sounds
         Waveforms whose conditions are classes of the network.
     layer : str
-        Of class activation maps; its frames must be fine enough to tell voicing (`check_resolution`).
+        Layer of class activation maps; its frames must be fine enough to separate voicing (`check_resolution`).
     method : str
         A method of class activation maps, or "occlusion".
     class_names : sequence of str, optional
-        As in `class_activation_maps`.
+        Class names, as in `class_activation_maps`.
     window_ms : float [ms]
-        Of occlusion; at most 60.
+        Window of occlusion; at most 60.
     device : str
     **settings
-        Of `voiced_attention`.
+        Settings of `voiced_attention`.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def attention_to_voicing(
     Raises
     ------
     InputError
-        A layer too coarse, a window too wide, sounds that are no labelled waveforms.
+        A layer is too coarse, a window too wide, or sounds are not labelled waveforms.
     """
     if not isinstance(sounds, Sounds):
         raise InputError(
@@ -89,7 +89,7 @@ def attention_to_voicing(
 def _said_words(
     model: nn.Module, sounds: Sounds, method: str, layer: str, class_names: Sequence[str] | None, device: str
 ) -> NDArray[np.float32]:
-    """Maps of the class that was said, a word at a time: maps of all classes would be as many times larger."""
+    """Compute maps of the spoken class, one word at a time, because maps of all classes would take much more memory."""
     known = class_names or getattr(model, "class_names", None)
     if known is not None:
         own_class(sounds.conditions, known)
@@ -109,23 +109,23 @@ def _said_words(
 
 
 def check_resolution(layer: Layer, *, rate: float) -> None:
-    """Refuse a layer whose frames are too coarse to tell unvoiced from voiced sound.
+    """Refuse a layer whose frames are too coarse to separate unvoiced from voiced sound.
 
     Parameters
     ----------
     layer : Layer
-        From `list_layers`.
+        A layer from `list_layers`.
     rate : float [Hz]
 
     Raises
     ------
     InputError
-        A step between frames above 20 ms, or frames without a place in time.
+        The step between frames is above 20 ms, or frames have no position in time.
 
     Warns
     -----
     BrainmapWarning
-        A receptive field above 60 ms, or one that is not known.
+        The receptive field is above 60 ms, or not known.
     """
     step, field_ = layer.stride, layer.receptive_field
     if isinstance(step, tuple) or isinstance(field_, tuple):

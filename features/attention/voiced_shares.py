@@ -1,13 +1,14 @@
-"""Does a network attend more to unvoiced than to voiced sound? Maps over time against the kinds of frames.
+"""Test whether a network attends more to unvoiced than to voiced sound, by maps over time and kinds of frames.
 
-With the positive part p of a map over the sounding frames of a clip, the share of its mass on frames of a kind is
-compared with the share that is expected: of as many frames, or, by default, of the same frames by a map that follows
-nothing but their energy (the least-squares fit of p to level, amplitude and power within the clip). Unvoiced sounds
-are soft, so that a map which merely listens to what is loud would else speak for voicing. Silence is kept apart: it
-takes no part in these shares and has columns of its own.
+For the positive part p of a map over the sounding frames of a clip, the share of its mass on frames of a kind is
+compared with an expected share: that of as many frames, or, by default, that of a map which depends only on the energy
+of the same frames (the least-squares fit of p to level, amplitude and power within the clip). Unvoiced sounds are soft,
+so that a map which follows loudness would otherwise favor voicing. Silent frames are excluded from these shares and
+have columns of their own.
 
-The null distribution comes from circular shifts of the map against kinds and energies, within the sounding part of
-each clip, with a new fit after each: neighboring frames of a map are alike, which permutations would not respect.
+The null distribution comes from circular shifts of the map relative to kinds and energies, within the sounding part of
+each clip, with a new fit after each. Shifts keep the similarity of neighboring frames, which permutations would
+destroy.
 """
 
 from __future__ import annotations
@@ -46,26 +47,27 @@ _LEFT_OVER = 1e-6  # share of a kind's variance that energy must leave unexplain
 
 @dataclass(frozen=True, kw_only=True)
 class VoicedAttention:
-    """How much more of a map's mass lies on frames of one kind than expected.
+    """Hold how much more of a map's mass lies on frames of one kind than expected.
 
     Attributes
     ----------
     words : DataFrame
-        A row a word: `word`, `n` clips, `share` of the mass on the kind, `expected`, `effect` (their difference),
+        One row per word: `word`, `n` clips, `share` of the mass on the kind, `expected`, `effect` (their difference),
         `low` and `high` (its 95 % t interval over clips), `p` (circular shifts), `p_corrected` (over words),
         `silent_share` and `silent_frames` (of the whole clip).
     clips : DataFrame
-        A row a clip: `stimulus_id`, `word`, `frames` that take part, and the columns of `words`; NaN where left out.
+        One row per clip: `stimulus_id`, `word`, `frames` used, and the columns of `words`; NaN where the clip is left
+        out.
     effect, p : float
-        Mean over words; p by the same shifts.
+        Mean over words, and its p from the same shifts.
     kind, alternative, correction : str
     energy : bool
-        Whether the expected share follows the frames' energy.
+        True where the expected share follows the frames' energy.
     mass : ndarray (n_items, n_frames)
         Positive part of the maps in each frame.
     voicing : Voicing
     source : str
-        Where the maps come from, as in "layer-cam at conv4".
+        Origin of the maps, as in "layer-cam at conv4".
     """
 
     words: pd.DataFrame = field(repr=False)
@@ -93,43 +95,44 @@ def voiced_attention(
     minimum: int = 3,
     rng: np.random.Generator | None = None,
 ) -> VoicedAttention:
-    """Share of a map's positive mass on frames of a kind minus the share expected, tested per word and over words.
+    """Test the share of a map's positive mass on frames of a kind minus the expected share, per word and over words.
 
     Parameters
     ----------
     maps : ClassActivationMaps, Attributions or array (n_items, t)
-        Over the samples or the frames of the clips. Of maps of several classes, those of the class that was said.
+        Maps over the samples or the frames of the clips. Of maps of several classes, those of the spoken class are
+        used.
     voicing : Voicing
-        Of the same clips; their conditions are the words.
+        Voicing of the same clips; their conditions are the words.
     kind : {"unvoiced", "voiced", "silent"}
-        "silent": all frames of the clip take part, and energy does not, as it defines silence.
+        With "silent" all frames of the clip are used, and `energy` is ignored because it defines silence.
     energy : bool
-        Expect what a map that follows energy would show; False: the share of frames.
+        Expect the share of a map that follows energy; with False, the share of frames.
     alternative : {"two-sided", "greater", "less"}
     correction : {"fdr", "bonferroni", "none"}
-        Of p over words; "fdr" is Benjamini and Hochberg's.
+        Correction of p over words; "fdr" is that of Benjamini and Hochberg.
     permutations : int
-        Random shifts of all clips of a word together; a clip's own p counts all of its shifts.
+        Number of joint random shifts of all clips of a word; the p of a single clip counts all of its shifts.
     minimum : int
         Clips with fewer frames of the kind, or of the other kinds, are left out.
     rng : numpy.random.Generator, optional
-        Of the shifts; by default seeded with 0.
+        Random numbers of the shifts; by default a generator with seed 0.
 
     Returns
     -------
     VoicedAttention
-        p counts the shift by nothing: (count + 1) / (permutations + 1).
+        p includes the identity shift: (count + 1) / (permutations + 1).
 
     Raises
     ------
     InputError
-        Maps of other clips or lengths, coarser than the frames of `voicing`, not finite, or without mass; no clip
-        with enough frames of both kinds.
+        Maps are of other clips or lengths, coarser than the frames of `voicing`, not finite, or without mass; or no
+        clip has enough frames of both kinds.
 
     Warns
     -----
     BrainmapWarning
-        Clips that are left out, counted.
+        Some clips are left out; their number is given.
 
     References
     ----------
@@ -189,7 +192,7 @@ def voiced_attention(
 
 @dataclass(frozen=True)
 class _Clip:
-    """One clip's shares, and its effect after every circular shift, the shift by nothing first."""
+    """Hold the shares of one clip, and its effect after every circular shift, of which the identity is the first."""
 
     frames: int
     share: float
@@ -198,7 +201,7 @@ class _Clip:
 
 
 def _mass(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
-    """Positive part of the maps of the said classes, mean over the samples of each frame, `(n_items, n_frames)`."""
+    """Average the positive part of the spoken classes' maps over the samples of each frame, `(n_items, n_frames)`."""
     courses = _own_courses(maps, voicing)
     n, n_frames = voicing.kinds.shape
     if courses.ndim != 2 or len(courses) != n:
@@ -253,7 +256,7 @@ def _clip(
     energy: bool,
     minimum: int,
 ) -> _Clip | None:
-    """Shares of one clip, or None where its frames say nothing."""
+    """Compute the shares of one clip, or None where its frames are not sufficient."""
     taking_part = np.full(len(kinds), True) if kind == "silent" else kinds != KINDS.index("silent")
     is_kind = (kinds[taking_part] == KINDS.index(kind)).astype(float)
     mass = mass[taking_part]
@@ -274,7 +277,7 @@ def _clip(
 
 
 def _covariates(level: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a map that follows energy may follow: a constant, level, amplitude and power, `(n_frames, 4)`."""
+    """Build the covariates of energy: a constant, level, amplitude and power, `(n_frames, 4)`."""
     decibels = level.astype(np.float64)
     return np.stack([np.ones(len(level)), decibels, 10 ** (decibels / 20), 10 ** (decibels / 10)], axis=1)
 
@@ -303,7 +306,7 @@ def _clip_table(found: Sequence[_Clip | None], voicing: Voicing, alternative: st
 
 
 def _summary(clips: pd.DataFrame) -> dict[str, float]:
-    """Means over the clips of a word that took part, with the t interval of the effect."""
+    """Average over the clips of a word that were used, with the t interval of the effect."""
     from scipy.stats import t
 
     effects = clips["effect"].dropna().to_numpy()
@@ -315,14 +318,14 @@ def _summary(clips: pd.DataFrame) -> dict[str, float]:
 
 
 def _null(shifted: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Mean over clips after random shifts, each clip by its own, `(n,)`."""
+    """Compute the mean over clips after random shifts, each clip by its own, `(n,)`."""
     if not shifted:
         return np.full(n, np.nan)
     return np.asarray(np.mean([one[rng.integers(len(one), size=n)] for one in shifted], axis=0))
 
 
 def _p(effect: float, null: NDArray[np.float64], alternative: str) -> float:
-    """Share of shifts, the one by nothing among them, with at least this effect."""
+    """Compute the share of shifts, the identity included, with at least this effect."""
     if np.isnan(effect):
         return float("nan")
     extreme = {"greater": null - effect, "less": effect - null, "two-sided": np.abs(null) - abs(effect)}[alternative]

@@ -1,8 +1,8 @@
-"""What class activation maps say about words: who listens where in them, and how much of a word each class covers.
+"""Analyze class activation maps of words: the mean map of each class per word, and how much of a word a class covers.
 
-Two claims can be looked at. *Target attention*: the mean map of class j over the words of class i, as a matrix of
-courses. *Cover*: the share of the input that a map spends on its class; the source study saw a network's attention
-to the class that was said spread over the whole word, and that to other classes not.
+Two hypotheses can be tested. *Target attention*: the mean map of class j over the words of class i, as a matrix of
+time courses. *Cover*: the share of the input over which the map of a class spreads. In the source study, attention to
+the spoken class covered the whole word, and attention to other classes did not.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _EXACT_WORDS = 20  # 2^20 sign flips take seconds
 
 
 def own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
-    """The class of every item as a column of the maps, by name.
+    """Find the class of every item, by name, as a column of the maps.
 
     Raises
     ------
     InputError
-        A condition that is none of the classes.
+        A condition is not a class.
 
     Examples
     --------
@@ -65,16 +65,16 @@ def own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[
 
 @dataclass(frozen=True)
 class TargetAttention:
-    """Mean maps of every class over the sounds of every word.
+    """Hold mean maps of every class over the sounds of every word.
 
     Attributes
     ----------
     maps : ndarray float32 (n_classes, n_classes, t) or (n_classes, n_classes, h, w)
         `maps[i, j]` is the mean map of class j over the sounds of word i; NaN where a word has no sound.
     counts : ndarray int (n_classes,)
-        Sounds of each word.
+        Number of sounds of each word.
     class_names : tuple of str
-        Of both axes.
+        Names along both axes.
     method, layer : str
     """
 
@@ -86,7 +86,7 @@ class TargetAttention:
 
 
 def target_attention(cams: ClassActivationMaps) -> TargetAttention:
-    """Mean map of class j over the sounds of word i, for all i and j.
+    """Average the maps of class j over the sounds of word i, for all i and j.
 
     Parameters
     ----------
@@ -100,12 +100,12 @@ def target_attention(cams: ClassActivationMaps) -> TargetAttention:
     Raises
     ------
     InputError
-        A condition that is none of the classes.
+        A condition is not a class.
 
     Warns
     -----
     BrainmapWarning
-        A class of which there is no sound; it is named and its row is NaN.
+        A class has no sound; it is named and its row is NaN.
     """
     own = own_class(cams.conditions, cams.class_names)
     counts = np.bincount(own, minlength=len(cams.class_names))
@@ -115,14 +115,14 @@ def target_attention(cams: ClassActivationMaps) -> TargetAttention:
 
 
 def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean over the items of each class: `(n_items, n_classes, ...)` to `(n_classes, n_classes, ...)`.
+    """Average over the items of each class: `(n_items, n_classes, ...)` to `(n_classes, n_classes, ...)`.
 
     Parameters
     ----------
     values : ndarray (n_items, n_classes, ...)
-        NaN is left out.
+        NaN values are left out.
     own : ndarray int (n_items,)
-        The class of each item; a class of none has a row of NaN.
+        The class of each item; a class without items has a row of NaN.
 
     Examples
     --------
@@ -147,22 +147,22 @@ def cover(
     threshold: float = 0.5,
     reference: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
-    """Share of the input that each map spends on its class, 0 to 1.
+    """Compute the share of the input that each map covers, 0 to 1.
 
-    Only the positive part p of a map speaks for its class. "entropy" is the share of positions that p fills when it
-    is read as a distribution: exp(-sum q log q) / n_positions with q = p / sum p; it is 1 for an even map and
-    1 / n_positions for a single peak. "area" is the share of positions where p reaches `threshold` times its maximum.
-    Both are blind to the size of a map. A map that is nowhere positive covers nothing: 0.
+    Only the positive part p of a map is evidence for its class. "entropy" is the share of positions that p fills when
+    it is read as a distribution: exp(-sum q log q) / n_positions with q = p / sum p; it is 1 for a uniform map and 1 /
+    n_positions for a single peak. "area" is the share of positions where p reaches `threshold` times its maximum. Both
+    do not depend on the scale of a map. A map without positive values has a cover of 0.
 
     Parameters
     ----------
     maps : ndarray (..., t)
-        Signed; height and width are flattened first.
+        Signed maps; height and width are flattened first.
     measure : {"entropy", "area"}
     threshold : float
-        Of "area", a share of the maximum, above 0 and at most 1.
+        Threshold of "area" as a share of the maximum, above 0 and at most 1.
     reference : ndarray (...), optional
-        Of "area": another maximum to compare with, for instance that over all classes of the same sound.
+        Another maximum for "area", for example that over all classes of the same sound.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def cover(
     Raises
     ------
     InputError
-        Another measure or threshold, a reference with "entropy", a map that is not finite.
+        An unknown measure, a threshold out of range, a reference with "entropy", or a map that is not finite.
 
     Examples
     --------
@@ -200,15 +200,15 @@ def cover(
 
 @dataclass(frozen=True)
 class AttentionCover:
-    """How much of a word its own class covers, against the other classes, tested over words.
+    """Hold how much of a word its own class covers in comparison with the other classes, tested over words.
 
     Attributes
     ----------
     table : DataFrame
-        A row a word that was heard: `word`, `sounds`, `own` (mean cover of its own class), `others` (mean over the
-        other classes), `difference`, and `own_empty`, `others_empty`: shares of maps that are nowhere positive.
+        One row per word with sounds: `word`, `sounds`, `own` (mean cover of its own class), `others` (mean over the
+        other classes), `difference`, and `own_empty`, `others_empty`: shares of maps without positive values.
     covers : ndarray float64 (n_items, n_classes)
-        NaN where an empty map was left out.
+        Cover of each map; NaN where a map without positive values was left out.
     matrix : ndarray float64 (n_classes, n_classes)
         Mean cover of class j over the sounds of word i; NaN where a word has no sound.
     class_names : tuple of str
@@ -217,7 +217,7 @@ class AttentionCover:
     effect : float
         Mean difference in standard deviations over words (Cohen's d).
     p : float
-        Of sign flips over words: enumerated up to 20 words.
+        p of sign flips over words, which are enumerated up to 20 words.
     n_words : int
     alternative, measure, scale, method, layer : str
     """
@@ -241,22 +241,22 @@ class AttentionCover:
 
 @dataclass(frozen=True, kw_only=True)
 class CoverSettings:
-    """How cover is measured and tested.
+    """Describe how cover is measured and tested.
 
     Attributes
     ----------
     measure : {"entropy", "area"}
-        See `cover`.
+        Measure of `cover`.
     scale : {"map", "sound"}
-        "map" compares shapes: each map with its own maximum. "sound" (with "area") compares every map with the
-        largest value that any class reaches on that sound, so that weak maps cover little.
+        "map" compares shapes, each map relative to its own maximum. "sound" (with "area") compares every map with the
+        largest value of any class on that sound, so that weak maps cover little.
     threshold : float
-        Of "area", a share of the maximum.
+        Threshold of "area", a share of the maximum.
     empty : {"zero", "leave-out"}
-        A map that is nowhere positive covers nothing, or is left out; the second asks for the shape of attention
+        A map without positive values has a cover of 0 ("zero"), or is left out, which measures the shape of attention
         only where there is any.
     alternative : {"two-sided", "greater", "less"}
-        "greater": the own class covers more.
+        "greater" tests whether the own class covers more.
     """
 
     measure: Measure = "entropy"
@@ -278,19 +278,19 @@ def attention_cover(
     settings: CoverSettings | None = None,
     rng: np.random.Generator | None = None,
 ) -> AttentionCover:
-    """Does the attention to the class that was said cover more of the input than that to other classes?
+    """Test whether attention to the spoken class covers more of the input than attention to other classes.
 
-    For every sound, the `cover` of its own class and the mean cover of all others; both are averaged over the sounds
-    of a word, and their difference is tested over words by flipping its sign (words are independent, maps of one
-    sound are not). The smallest p that can be reached is 2 / 2^n_words, two-sided.
+    For every sound, the `cover` of its own class and the mean cover of all others are computed and averaged over the
+    sounds of a word. Their difference is tested over words by sign flips (words are independent, maps of one sound are
+    not). The smallest possible p is 2 / 2^n_words, two-sided.
 
     Parameters
     ----------
     cams : ClassActivationMaps
-        Signed maps of all classes; (n_items, n_classes, t) or (n_items, n_classes, h, w).
+        Signed maps of all classes, (n_items, n_classes, t) or (n_items, n_classes, h, w).
     settings : CoverSettings, optional
     rng : numpy.random.Generator, optional
-        Needed with more than 20 words, where 99,999 sign flips are drawn.
+        Random numbers; needed with more than 20 words, where 99,999 sign flips are drawn.
 
     Returns
     -------
@@ -299,12 +299,13 @@ def attention_cover(
     Raises
     ------
     InputError
-        A condition that is none of the classes; fewer than two words or classes; more than 20 words without `rng`.
+        A condition is not a class; there are fewer than two words or classes; there are more than 20 words without
+        `rng`.
 
     Warns
     -----
     BrainmapWarning
-        A class of which there is no sound, or no map that is left; it is named and takes no part as a word.
+        A class has no sound or no remaining map; it is named and does not count as a word.
 
     References
     ----------

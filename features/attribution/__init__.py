@@ -1,1 +1,1 @@
-"""Where in a sound a network looks: class activation maps, gradients, LRP, LIME and occlusion."""
+"""Explain logits by the samples of a sound: class activation maps, gradients, LRP, LIME and occlusion."""

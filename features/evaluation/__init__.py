@@ -1,1 +1,1 @@
-"""Whether a map can be believed: deletion curves, randomized weights and localization."""
+"""Evaluate the faithfulness of maps by deletion curves, randomized weights and localization."""

@@ -1,4 +1,4 @@
-"""One map of one class for every sound, by any method of attribution or class activation mapping."""
+"""Compute one map of one class for every sound, by any method of attribution or class activation mapping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL_METHODS = (*get_args(CamMethod), *METHODS)
 
 
 def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
-    """Some of the sounds."""
+    """Select some of the sounds."""
     if isinstance(sounds, SoundSource):
         if not hasattr(sounds, "take"):
             raise InputError(f"sounds: {type(sounds).__name__} cannot give some of its sounds; give an array or Sounds")
@@ -32,7 +32,7 @@ def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
 
 
 def all_logits(model: nn.Module, sounds: Sounds, *, batch_size: int = 32, device: str = "cpu") -> NDArray[np.float32]:
-    """Logits `(n_items, n_classes)` of every sound, without a softmax."""
+    """Compute logits `(n_items, n_classes)` of every sound, without a softmax."""
     with evaluating(model, device), torch.no_grad():
         found = [logits_of(model, batch).cpu() for batch in tensors(sounds, batch_size, device=device)]
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
@@ -41,12 +41,12 @@ def all_logits(model: nn.Module, sounds: Sounds, *, batch_size: int = 32, device
 def targets_of(
     classes: str, logits: NDArray[np.float32], sounds: Sounds, class_names: Sequence[str] | None
 ) -> NDArray[np.intp]:
-    """The class of every sound that is explained, "predicted" or "true", as a position `(n_items,)`.
+    """Choose the class that is explained for every sound, "predicted" or "true", as a position `(n_items,)`.
 
     Raises
     ------
     InputError
-        Another word, or a condition that is no class.
+        The word is neither of the two, or a condition is not a class.
     """
     one_of(classes, ("predicted", "true"), "classes")
     if classes == "predicted":
@@ -75,7 +75,7 @@ def explain(
     device: str = "cpu",
     **settings: Any,
 ) -> NDArray[np.float32]:
-    """The map of one class a sound, `(n_items, t)` or `(n_items, h, w)`; channels added.
+    """Compute the map of one class per sound, `(n_items, t)` or `(n_items, h, w)`, summed over channels.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ def explain(
     targets : ndarray of int (n_items,)
         Class of each sound.
     layer : str, optional
-        Of class activation maps and guided Grad-CAM, by default the last convolution.
+        Layer of class activation maps and guided Grad-CAM, by default the last convolution.
     batch_size : int
     device : str
     **settings
-        Of the method of attribution, `rate` and `rng` included.
+        Settings of the method of attribution, including `rate` and `rng`.
 
     Raises
     ------
     InputError
-        An unknown method, targets that do not fit, and what the method refuses.
+        An unknown method, targets that do not fit, or input that the method refuses.
     """
     one_of(method, ALL_METHODS, "method")
     items, _ = labels(sounds)

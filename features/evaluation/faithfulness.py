@@ -1,8 +1,9 @@
-"""Do maps say the truth about their network? Deletion and insertion curves, and agreement with known intervals.
+"""Test the faithfulness of maps by deletion and insertion curves, and by agreement with known intervals.
 
-* *Deletion*: stretches of the sound are taken away in the order of the map, the most important first; if the map is
-  right the class is soon lost. *Insertion* puts them back in the same order. Both are compared with random orders.
-* *Pointing game*: does the map peak where the truth is? *IoU*: how much of the thresholded map is the truth.
+* *Deletion*: parts of the sound are removed in the order of the map, the most important first; with a faithful map the
+  score of the class falls soon. *Insertion* puts them back in the same order. Both are compared with random orders.
+* *Pointing game*: does the map peak within the marked interval? *IoU*: the overlap of the thresholded map with the
+marks.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ CURVE_COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
-    """Deletion or insertion curves.
+    """Hold deletion or insertion curves.
 
     Attributes
     ----------
     scores, random : ndarray float32 (n_items, n_chosen, n_windows + 1)
-        The class's probability or logit, in the order of its map, and in random orders (their mean).
+        Probability or logit of the class, in the order of its map, and the mean over random orders.
     fractions : ndarray (n_windows + 1,)
-        Share of the sound's windows that was taken away (or put back).
+        Share of the sound's windows that is removed (or put back).
     targets : ndarray int (n_items, n_chosen)
     items, conditions : tuple of str
     class_names : tuple of str
@@ -71,22 +72,22 @@ class Curves:
 
     @property
     def auc(self) -> NDArray[np.float64]:
-        """Area under each curve, (n_items, n_chosen): small is good for deletion, large for insertion."""
+        """Compute the area under each curve, (n_items, n_chosen): small is good for deletion, large for insertion."""
         return np.asarray(np.trapezoid(self.scores.astype(float), self.fractions, axis=2))
 
     @property
     def random_auc(self) -> NDArray[np.float64]:
-        """Area under the curves of random orders, (n_items, n_chosen)."""
+        """Compute the area under the curves of random orders, (n_items, n_chosen)."""
         return np.asarray(np.trapezoid(self.random.astype(float), self.fractions, axis=2))
 
     @property
     def gain(self) -> NDArray[np.float64]:
-        """How much better than random orders, (n_items, n_chosen); positive is better."""
+        """Compute the improvement in area over random orders, (n_items, n_chosen); positive is better."""
         return (self.random_auc - self.auc) * (1 if self.order == "deletion" else -1)
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each item and class, columns as `CURVE_COLUMNS`."""
+        """Build a table with one row per item and class, and the columns `CURVE_COLUMNS`."""
         n_chosen = self.targets.shape[1]
         return pd.DataFrame(
             {
@@ -117,33 +118,35 @@ def deletion_curves(
     device: str = "cpu",
     rng: np.random.Generator | None = None,
 ) -> Curves:
-    """What becomes of a class while its sound is taken away in the order of its map.
+    """Measure the score of a class while its sound is removed in the order of its map.
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     maps : ndarray (n_items, n_chosen, t) or (n_items, n_chosen, h, w), Attributions or ClassActivationMaps
-        Over the samples of the sounds.
+        Maps over the samples of the sounds.
     targets : ndarray of int (n_items, n_chosen), optional
-        Class of each map; Attributions know theirs, and class activation maps of all classes need none.
+        Class of each map; Attributions carry theirs, and class activation maps of all classes need none.
     class_names : sequence of str, optional
-        In the order of the network's outputs; `model.class_names` or positions otherwise.
+        Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
     order : {"deletion", "insertion"}
     windows : int or (int, int)
         Equal spans of the last axis, or rows and columns of a grid for 2-D inputs.
     fill : {"zeros", "noise", "mean"}
-        What takes the place: silence, white noise at the sound's own level, or the sound averaged over a window.
+        Replacement of a removed part: silence, white noise at the level of the sound, or the sound averaged over a
+        window.
     fade : float
-        Width of the ramps at the edges, as a share of a window; sharp edges click.
+        Width of the ramps at the edges, as a share of a window, which avoid clicks.
     score : {"probability", "logit"}
     random_orders : int
-        Orders of the baseline, the same for all classes of an item.
+        Number of random orders of the baseline, the same for all classes of an item.
     batch_size : int
-        Changed sounds in one forward pass; small batches stay in the cache of a CPU: 8 was 2.5 times faster than 32.
+        Changed sounds in one forward pass; small batches stay in the cache of a CPU, where 8 was 2.5 times faster than
+        32.
     device : str
     rng : numpy.random.Generator, optional
-        Of random orders and noise. Default: one with seed 0.
+        Random numbers of orders and noise; by default a generator with seed 0.
 
     Returns
     -------
@@ -216,12 +219,12 @@ def deletion_curves(
 def courses_of(
     maps: Any, targets: NDArray[np.integer[Any]] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Maps without channels `(n_items, n_chosen, ...)`, and the class of each, from what explains.
+    """Return maps without channels `(n_items, n_chosen, ...)`, and the class of each.
 
     Raises
     ------
     InputError
-        Targets that are missing or of another number.
+        Targets are missing, or differ in number.
     """
     courses = np.asarray(maps.courses if hasattr(maps, "courses") else getattr(maps, "maps", maps), dtype=np.float32)
     if courses.ndim not in (3, 4):
@@ -254,12 +257,12 @@ def _one_by_one(sounds: Sounds, device: str) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class _Removal:
-    """How parts of a sound are taken away: which window each sample belongs to, and what takes its place."""
+    """Describe how parts of a sound are removed: the window of each sample, and the replacement."""
 
     shape: tuple[int, ...]
     window_of: NDArray[np.intp]  # (n_samples,)
     n_windows: int
-    width: int  # of a window along the last axis
+    width: int  # length of a window along the last axis
     ramp: int
     fill: str
 
@@ -281,7 +284,7 @@ class _Removal:
         return cls(shape, window_of, int(np.prod(counts)), width, round(fade * width), fill)
 
     def ranks(self, courses: NDArray[np.float32]) -> NDArray[np.intp]:
-        """The place of each window in the order of each map `(n_chosen, ...)`: 0 for the most important."""
+        """Rank the windows by each map `(n_chosen, ...)`; 0 is the most important."""
         belongs = np.eye(self.n_windows, dtype=np.float64)[self.window_of]
         means = courses.reshape(len(courses), -1) @ belongs / belongs.sum(0)
         return np.argsort(np.argsort(-means, axis=1, kind="stable"), axis=1)
@@ -289,7 +292,7 @@ class _Removal:
     def sounds(
         self, sound: Tensor, ranks: NDArray[np.intp], order: str, size: int, rng: np.random.Generator
     ) -> Iterator[Tensor]:
-        """All changed sounds, rank by rank and step by step, in batches."""
+        """Yield all changed sounds, rank by rank and step by step, in batches."""
         other = self._other(sound, rng)
         rows = [(rank, step) for rank in ranks for step in range(self.n_windows + 1)]
         for begin in range(0, len(rows), size):
@@ -312,18 +315,18 @@ class _Removal:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Agreement:
-    """How maps agree with marked stretches of their sounds.
+    """Hold the agreement of maps with marked stretches of their sounds.
 
     Attributes
     ----------
     pointing : ndarray bool (n_items, n_chosen)
-        Whether the map's maximum lies on a mark.
+        True where the map's maximum lies on a mark.
     iou : ndarray (n_items, n_chosen)
-        Samples that the map (above a share of its maximum) and the marks have in common, over those of either.
+        Intersection over union of the marks and of the map above a share of its maximum.
     mass : ndarray (n_items, n_chosen)
-        Share of the map's positive part that lies on marks; NaN where it has none.
+        Share of the map's positive part that lies on marks; NaN where there is no positive part.
     marked : ndarray (n_items,)
-        Share of the sound that is marked: what a map without knowledge gets in the pointing game, and as its mass.
+        Share of the sound that is marked, which is the chance level of the pointing game and of `mass`.
     """
 
     pointing: NDArray[np.bool_] = field(repr=False)
@@ -341,21 +344,21 @@ def map_agreement(
     smooth: int = 1,
     tolerance: int = 0,
 ) -> Agreement:
-    """Pointing game, intersection over union and mass of maps against marked samples.
+    """Compute pointing game, intersection over union and mass of maps against marked samples.
 
     Parameters
     ----------
     maps : ndarray (n_items, n_chosen, t), Attributions or ClassActivationMaps
     marks : ndarray of bool (n_items, t)
-        As `spans.interval_marks` and `spans.voicing_marks` make them.
+        Marks from `intervals.interval_marks` or `intervals.voicing_marks`.
     targets : ndarray of int (n_items, n_chosen), optional
-        For an array of maps; not looked at.
+        It is accepted for an array of maps, and ignored.
     threshold : float
-        Of IoU, as a share of the map's maximum.
+        Threshold of IoU, as a share of the map's maximum.
     smooth : int [samples]
-        Width of the moving average that maps get first; gradients need one, as they jump from sample to sample.
+        Width of the moving average over maps; gradients need one because they fluctuate from sample to sample.
     tolerance : int [samples]
-        How far beside a mark the maximum may lie.
+        Largest distance of the maximum from a mark.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Weakly supervised localization in time: a network that learned words, not where they are, is asked where they are.
+"""Evaluate weakly supervised localization in time: maps of a network that learned words must locate them.
 
-As in the class activation mapping paper, a map is thresholded at 20 % of its maximum and its longest unbroken stretch
-is the guess; it counts as right where it and the true interval overlap by at least half (IoU).
+As in the paper on class activation mapping, a map is thresholded at 20 % of its maximum and its longest unbroken
+stretch is the estimate; it is correct where its overlap with the true interval (IoU) is at least one half.
 """
 
 from __future__ import annotations
@@ -56,29 +56,29 @@ def found_intervals(
     threshold: float = 0.2,
     smooth_ms: float = 50.0,
 ) -> pd.DataFrame:
-    """Where maps say their sounds are, beside where they are.
+    """Compare the intervals in which maps locate their sounds with the true ones.
 
     Parameters
     ----------
     maps : ndarray (n_items, t)
     boundaries : DataFrame
-        `stimulus_id`, `start_s`, `end_s`, one row a sound.
+        `stimulus_id`, `start_s`, `end_s`, one row per sound.
     items : sequence of str
     rate : float [Hz]
     threshold : float
-        Share of the map's maximum.
+        Threshold as a share of the map's maximum.
     smooth_ms : float [ms]
-        Moving average over each map first, so that a map that jumps from sample to sample has stretches at all.
+        Moving average over each map, without which a map that fluctuates from sample to sample has no long stretches.
 
     Returns
     -------
     DataFrame
-        A row a sound, columns as in `COLUMNS`; a map that is nowhere positive finds the empty interval at 0.
+        One row per sound, with the columns `COLUMNS`; a map without positive values gives the empty interval at 0.
 
     Raises
     ------
     InputError
-        Maps that fit neither items nor length, more than one interval a sound, a setting out of its range.
+        Maps fit neither items nor length, a sound has more than one interval, or a setting is out of its range.
 
     References
     ----------
@@ -137,41 +137,41 @@ def localize(
     batch_size: int = 8,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Where networks place the word in each sound, by several methods side by side.
+    """Locate the word in each sound by the maps of networks, with several methods side by side.
 
-    Two baselines that know nothing of a network stand beside them: the whole clip, and the sound's own loudness.
+    Two baselines that do not use a network are included: the whole clip, and the loudness of the sound.
 
     Parameters
     ----------
     models : mapping of str to torch.nn.Module
-        Networks by name; those with global average and global maximum pooling can be told apart here.
+        Networks by name, for example with global average and global maximum pooling.
     sounds : Sounds or array (n_items, 1, t)
     boundaries : DataFrame
-        `stimulus_id`, `start_s`, `end_s`, one row a sound.
+        `stimulus_id`, `start_s`, `end_s`, one row per sound.
     methods : sequence of str
-        Of `class_activation_maps` or `attribute`.
+        Methods of `class_activation_maps` or `attribute`.
     rate : float, optional [Hz]
-        Of sounds that do not say theirs.
+        Rate of sounds that do not carry theirs.
     class_names : sequence of str, optional
-        In the order of the networks' outputs.
+        Class names in the order of the networks' outputs.
     classes : {"true", "predicted"}
-        Whose map: of the word that was said, or of the one that was heard.
+        Class whose map is used: that of the spoken word, or the predicted one.
     layer : str, optional
-        Of class activation maps, by default the last convolution.
+        Layer of class activation maps, by default the last convolution.
     threshold, smooth_ms
-        As in `found_intervals`.
+        Settings of `found_intervals`.
     batch_size : int
     device : str
 
     Returns
     -------
     DataFrame
-        A row a network, method and sound; columns as `COLUMNS`.
+        One row per network, method and sound, with the columns `COLUMNS`.
 
     Raises
     ------
     InputError
-        No rate, boundaries that miss a sound, and what a method refuses (CAM without a pooled head).
+        No rate, boundaries without a row for a sound, or input that a method refuses (CAM without a pooled head).
 
     References
     ----------
@@ -208,7 +208,7 @@ def _baseline(sounds: Sounds, boundaries: pd.DataFrame, kind: str, place: Mappin
 
 
 def localization_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Errors by network and method from the table of `localize`; columns as `SUMMARY`."""
+    """Summarize errors by network and method, given the table of `localize`; the columns are `SUMMARY`."""
     rows = []
     for (network, method), part in table.groupby(["network", "method"], sort=False):
         right = part["hit"] & part["correct"].astype(bool)

@@ -1,6 +1,6 @@
-"""Does a map depend on what the network learned? Weights are drawn anew from the top layer to the bottom.
+"""Test whether a map depends on learned weights, by randomizing the layers from the top to the bottom.
 
-A map that stays as it was shows the sound, or the architecture, and not the network (Adebayo 2018).
+A map that does not change reflects the sound or the architecture, but not the network's weights (Adebayo 2018).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ Explain = Callable[[nn.Module], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Randomization:
-    """How alike maps stay while layers lose what they learned.
+    """Hold the similarity of maps while layers are randomized.
 
     Attributes
     ----------
     layers : tuple of str
-        From the top to the bottom; each is drawn anew together with all before it in this list.
+        Layers from the top to the bottom; each is randomized together with all layers before it in this list.
     correlations : ndarray (n_layers, n_items)
         Spearman correlation of each map with that of the trained network; NaN where a map is constant.
     method : str
@@ -60,10 +60,10 @@ class Randomization:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a layer, columns as `COLUMNS`."""
+        """Build a table with one row per layer, and the columns `COLUMNS`."""
         there = np.isfinite(self.correlations)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a layer with constant maps only
+            warnings.simplefilter("ignore", RuntimeWarning)  # a layer whose maps are all constant
             middle = np.nanmean(self.correlations, axis=1)
             low, high = np.nanpercentile(self.correlations, [5, 95], axis=1)
         return pd.DataFrame(
@@ -83,27 +83,27 @@ def cascading_randomization(
     device: str = "cpu",
     **settings: Any,
 ) -> Randomization:
-    """Compare maps with those of networks whose layers are drawn anew, from the top to the bottom.
+    """Compare maps with those of networks whose layers are randomized, from the top to the bottom.
 
-    Layers are convolutions and linear layers with what follows them and has parameters (a normalization, say). The
-    model itself is not touched. With batch normalization the statistics are measured anew on the sounds at each step,
-    as a network that died would say nothing about the maps.
+    Layers are convolutions and linear layers, each with the modules after it that have parameters (a normalization,
+    say). The model itself is not changed. The statistics of batch normalization are measured again on the sounds at
+    each step, because maps of a network with inactive units would not be informative.
 
     Parameters
     ----------
     model : torch.nn.Module
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     method : str or callable
-        A method of `class_activation_maps` or of `attribute`; or a function from a network to maps (n_items, ...).
+        A method of `class_activation_maps` or of `attribute`, or a function from a network to maps (n_items, ...).
     targets : ndarray of int (n_items,), optional
-        Class of each map, the same for all networks; needed with a method's name.
+        Class of each map, the same for all networks; it is needed with a method's name.
     absolute : bool
-        Correlate sizes of the maps without their signs.
+        Correlate absolute values of the maps.
     rng : numpy.random.Generator
     batch_size : int
     device : str
     **settings
-        Of the method.
+        Settings of the method.
 
     Returns
     -------
@@ -112,12 +112,12 @@ def cascading_randomization(
     Raises
     ------
     InputError
-        No targets; a network without layers; a layer that cannot draw its own weights; what the method refuses.
+        No targets; a network without layers; a layer that cannot draw its own weights; input that the method refuses.
 
     Warns
     -----
     BrainmapWarning
-        Maps that are constant, which have no ranks.
+        Maps are constant and have no ranks.
 
     References
     ----------
@@ -173,7 +173,7 @@ def cascading_randomization(
 
 
 def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]]]:
-    """Weighted modules from the last called to the first, each with what follows it and has parameters of its own."""
+    """List weighted modules from the last called to the first, each with following modules that have parameters."""
     called: list[tuple[str, nn.Module]] = []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
@@ -198,7 +198,7 @@ def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]
 
 
 def _ranks(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDArray[np.float64]:
-    """Centered ranks of every map, of unit length, `(n_items, n_values)`; NaN for a constant map."""
+    """Compute centered ranks of every map, of unit length, `(n_items, n_values)`; NaN for a constant map."""
     values = np.asarray(maps, dtype=np.float64)
     if len(values) != n_items or values.ndim < 2:
         raise InputError(f"randomization: maps of shape {values.shape}, wanted one for each of {n_items} sounds")
@@ -216,5 +216,5 @@ def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.f
 
 
 def randomization_table(results: Sequence[Randomization]) -> pd.DataFrame:
-    """Tables of several methods below each other, with a column `method`."""
+    """Stack the tables of several methods, with a column `method`."""
     return pd.concat([one.table.assign(method=one.method) for one in results], ignore_index=True)

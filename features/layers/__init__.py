@@ -1,1 +1,1 @@
-"""The layers of a network: their names, their outputs, their receptive fields, and running them."""
+"""List the layers of a network, with their names, outputs and receptive fields, and run networks."""

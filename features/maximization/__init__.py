@@ -1,1 +1,1 @@
-"""Activation maximization: sounds that drive a unit, a channel, a layer or a class most."""
+"""Find sounds that activate a unit, a channel, a layer or a class most."""

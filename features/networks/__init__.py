@@ -1,1 +1,1 @@
-"""Networks: the zoo, checkpoints of anybody, exported programs, training and controls."""
+"""Build, load, train and describe networks: the zoo, checkpoints, exported programs and controls."""

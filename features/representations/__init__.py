@@ -1,1 +1,1 @@
-"""Patterns and maps as features: explanations as representations, and their files."""
+"""Turn patterns and maps into features for RDMs, and store them."""

@@ -1,11 +1,11 @@
-"""Activation-maximization patterns, class activation maps and attributions as features that RDMs are made of.
+"""Turn activation-maximization patterns, class activation maps and attributions into features, from which RDMs follow.
 
-Each becomes a `brainmap.types.FeatureSet`, which `brainmap.rsa.compute_rdms` takes:
+Each becomes a `brainmap.types.FeatureSet`, as `brainmap.rsa.compute_rdms` takes it:
 
-* patterns: one item a unit or class. In spectral space, where two starts from different noise agree (their RDMs
-  correlate .92 on ch32); as waveforms they hardly do (.13), as phase is free.
-* maps: one item a sound, its units the moments in time: *where* a network attends. Sounds begin at different
-  moments, so the courses are aligned to the onset.
+* patterns: one item per unit or class. Spectra from two starts of different noise agree (their RDMs correlate .92 on
+  ch32); waveforms hardly do (.13), because phase is free.
+* maps: one item per sound, with the points in time as units: *where* a network attends. Sounds begin at different
+  times, so the time courses are aligned to the onset.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ Space = Literal["spectrum", "waveform"]
 Align = Literal["onset", "none"]
 Floats = NDArray[np.float64]
 
-# On class patterns of ch32 from two seeds RDMs agreed .92 at this width, .74 unsmoothed, and .72-.77 in dB or octaves,
-# which give weight to bands where there is only noise.
+# On class patterns of ch32 from two seeds, RDMs correlate .92 at this width, .74 unsmoothed, and .72-.77 in dB or
+# octaves, which give weight to bands that contain only noise.
 _SMOOTHING_HZ = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Representation:
-    """Features in memory; a `brainmap.types.FeatureSet`.
+    """Hold features in memory; this is a `brainmap.types.FeatureSet`.
 
     Attributes
     ----------
     items, conditions : tuple of str
     layers : tuple of str
-        What each array is called.
+        Names of the arrays.
     arrays : mapping of str to ndarray (n_items, n_units)
     level : {"stimulus", "class", "unit"}
-        What the items are. RDMs of classes or units are compared with RDMs of stimuli or conditions only after they
-        were computed with `items="condition"`, which says that a class stands for the condition of its name.
+        Kind of the items. RDMs of classes or units are compared with RDMs of stimuli or conditions only if they are
+        computed with `items="condition"`, which declares that a class stands for the condition of its name.
     axis : ndarray (n_units,)
         Frequency [Hz] or time [s] of each unit.
     notes : tuple of str
@@ -67,7 +67,7 @@ class Representation:
 
 
 class Patterns(Protocol):
-    """What `maximize_activation` gives, or a store holds."""
+    """Describe maximizing patterns, as `maximize_activation` returns them or a store holds them."""
 
     @property
     def layer(self) -> str: ...
@@ -80,7 +80,7 @@ class Patterns(Protocol):
 
 
 class Maps(Protocol):
-    """Class activation maps or attributions."""
+    """Describe class activation maps or attributions."""
 
     @property
     def maps(self) -> NDArray[np.float32]: ...
@@ -99,21 +99,21 @@ class Maps(Protocol):
 
 
 def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representation:
-    """Activation-maximization patterns as features: unit x unit or class x class RDMs.
+    """Turn activation-maximization patterns into features for unit x unit or class x class RDMs.
 
     Parameters
     ----------
     am : Maximization or StoredPatterns
         Patterns `(n_units, c, t)` or `(n_units, c, h, w)` of one layer.
     space : {"spectrum", "waveform"}
-        Spectrum: amplitude every 50 Hz, smoothed over 100 Hz (standard deviation of a Gaussian), against each
-        pattern's own largest (2-D patterns: the amplitude of their 2-D Fourier transform). Waveform: the samples
-        themselves; warns, as two starts of the same unit give unlike waveforms.
+        "spectrum" is the amplitude every 50 Hz, smoothed by a Gaussian with a standard deviation of 100 Hz, relative to
+        the largest of each pattern (2-D patterns: the amplitude of their 2-D Fourier transform). "waveform" takes the
+        samples themselves, with a warning, because two starts of the same unit give dissimilar waveforms.
 
     Returns
     -------
     Representation
-        An item a pattern, called by its class, or layer and unit; `level` is "class" for the output, else "unit".
+        One item per pattern, named by its class, or layer and unit; `level` is "class" for the output, else "unit".
 
     Raises
     ------
@@ -145,7 +145,7 @@ def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representati
 
 
 def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: Space = "spectrum") -> float:
-    """How far RDMs of patterns that grew from different noise agree.
+    """Measure how well RDMs of patterns that started from different noise agree.
 
     Parameters
     ----------
@@ -183,25 +183,25 @@ def map_features(
     step_ms: float = 10.0,
     onset_db: float = -30.0,
 ) -> Representation:
-    """Class activation maps or attributions as features: stimulus x stimulus over time courses.
+    """Turn class activation maps or attributions into features for stimulus x stimulus RDMs of time courses.
 
     Parameters
     ----------
     cams : ClassActivationMaps or Attributions
-        Maps `(n_items, n_classes, t)`, over the samples of the sounds; maps with channels are summed over them, maps
-        over `(h, w)` keep both, unaligned.
+        Maps `(n_items, n_classes, t)` over the samples of the sounds; channels are summed, and maps over `(h, w)` keep
+        both axes without alignment.
     rate : int [Hz]
     classes : str
-        "true": the map of the class that an item's condition names; "predicted": of the class the network hears;
-        "all": every class, one after another; else the name of one class.
+        "true": the map of the class named by the item's condition; "predicted": that of the class with the largest
+        logit; "all": every class, one after another; otherwise the name of one class.
     align : {"onset", "none"}
-        Shift each course so that its sound begins at 0, over what all sounds share.
+        Shift each course so that its sound begins at 0, and keep the time that all sounds share.
     sounds : array (n_items, c, t)
-        Waveforms, for the onsets.
+        Waveforms, from which the onsets are found.
     step_ms : float [ms]
-        Samples are averaged in steps of that length.
+        Samples are averaged in steps of this length.
     onset_db : float [dB]
-        A sound begins where its power over a step first exceeds its loudest step's by that much.
+        The onset of a sound is where the power of a step first exceeds this level relative to its loudest step.
 
     Returns
     -------
@@ -211,15 +211,15 @@ def map_features(
     Raises
     ------
     InputError
-        A condition that is no class, a class without maps, alignment without sounds, or an overlap of fewer than
+        A condition that is not a class, a class without maps, alignment without sounds, or an overlap of fewer than
         three steps.
     """
     one_of(align, get_args(Align), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
     chosen = _of_classes(maps, cams, classes)
-    # attributions, which know whose they are, lie over the sound by their method; maps, by their layer
+    # attributions, which have targets, are named by their method; maps are named by their layer
     name = cams.method if hasattr(cams, "targets") or not cams.layer else cams.layer
-    if maps.ndim == 4 and align == "none" and sounds is None and maps.shape[2] > 4:  # (h, w): no course in time
+    if maps.ndim == 4 and align == "none" and sounds is None and maps.shape[2] > 4:  # no time course
         flat = chosen.reshape(len(chosen), -1)
         return Representation(items=cams.items, conditions=cams.conditions, layers=(name,), arrays={name: flat})
     if maps.ndim == 4:
@@ -253,12 +253,12 @@ def _in_space(patterns: Floats, rate: int, space: Space) -> tuple[Floats, Floats
     hertz = np.fft.rfftfreq(patterns.shape[-1], 1 / rate)
     centers = np.arange(0, rate / 2 + 1, _SMOOTHING_HZ / 2)
     weights = np.exp(-0.5 * ((hertz[:, None] - centers) / _SMOOTHING_HZ) ** 2)
-    spectra = amplitude @ (weights / weights.sum(axis=0).max())  # the halves at both ends get no more than they hold
+    spectra = amplitude @ (weights / weights.sum(axis=0).max())  # bands at the ends are partial
     return spectra / np.maximum(spectra.max(axis=-1, keepdims=True), 1e-300), centers
 
 
 def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
-    """Maps `(n_items, n_chosen, ...)` of the classes asked for."""
+    """Select the maps `(n_items, n_chosen, ...)` of the classes asked for."""
     if classes == "all":
         return maps
     names = list(cams.class_names)
@@ -302,7 +302,7 @@ def _steps(courses: Floats, step: int) -> Floats:
 def _aligned(
     courses: Floats, sounds: Floats, step: int, onset_db: float, items: Sequence[str]
 ) -> tuple[Floats, tuple[str, ...]]:
-    """Courses from each sound's onset on, as long as the shortest lasts."""
+    """Cut courses from each sound's onset on, to the length of the shortest."""
     if len(sounds) != len(courses):
         raise InputError(f"map_features: found {len(sounds)} sounds for {len(courses)} maps, wanted one each")
     power = _steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]

@@ -1,4 +1,4 @@
-"""Activation-maximization patterns, class activation maps and attributions on disk, in the store of the activations."""
+"""Read and write activation-maximization patterns, class activation maps and attributions in the activations' store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from brainmap.features.maximization.maximize import Maximization
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPatterns:
-    """Maximizing patterns of one layer as they lie in a store.
+    """Hold the maximizing patterns of one layer as stored.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class StoredPatterns:
     patterns : ndarray float32 (n_units, c, t)
     rate : int [Hz]
     quality : DataFrame
-        A row a unit.
+        One row per unit.
     wavs : tuple of str
         Names of their WAV files, where they were written.
     """
@@ -49,13 +49,13 @@ class StoredPatterns:
 
 
 def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
-    """The layers of which a store holds finished arrays of a kind; none where there is no store yet.
+    """List the layers of which a store holds finished arrays of a kind; without a store the list is empty.
 
     Parameters
     ----------
     path : path
     kind : {"activations", "am", "cam", "attribution"}
-        Attributions lie under their method.
+        Attributions are listed by their method.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
 
 
 def stored_network(path: str | Path, kind: str) -> str | None:
-    """The name of the network whose arrays of a kind a store keeps; None where there are none.
+    """Return the name of the network whose arrays of a kind a store holds; None where there are none.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def stored_network(path: str | Path, kind: str) -> str | None:
 def save_maximization(
     am: Maximization, path: str | Path, *, network: str = "network", wavs: Sequence[str] = ()
 ) -> None:
-    """Keep maximizing patterns in a store, with the names of their WAV files; those of other layers stay."""
+    """Store maximizing patterns, with the names of their WAV files; patterns of other layers stay."""
     attributes = {
         "labels": list(am.labels),
         "units": list(am.units),
@@ -96,12 +96,12 @@ def save_maximization(
 
 
 def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
-    """The maximizing patterns of each layer that a store holds.
+    """Open the maximizing patterns of each layer in a store.
 
     Raises
     ------
     InputError
-        No store there, or no patterns in it.
+        The store does not exist, or holds no patterns.
     """
     found = {}
     for layer, array in stores.current_arrays(stores.open_store(path, create=False), "am").items():
@@ -123,7 +123,7 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
 def save_cams(
     cams: ClassActivationMaps, path: str | Path, *, rate: int, align: str = "start", network: str = "network"
 ) -> None:
-    """Keep class activation maps, with the rate [Hz] and alignment of the sounds they lie over."""
+    """Store class activation maps, with the rate [Hz] and alignment of their sounds."""
     attributes = {
         "items": list(cams.items),
         "conditions": list(cams.conditions),
@@ -140,7 +140,7 @@ def save_cams(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCams:
-    """Class activation maps as they lie in a store, and how the sounds under them are read."""
+    """Hold class activation maps as stored, and the settings with which their sounds are read."""
 
     cams: ClassActivationMaps
     rate: int
@@ -148,12 +148,12 @@ class StoredCams:
 
 
 def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
-    """The class activation maps of a layer, by default the one kept last; logits are NaN where only maps were kept.
+    """Open the class activation maps of a layer, by default the latest; logits are NaN where only maps were stored.
 
     Raises
     ------
     InputError
-        No store there, no maps in it, or none of that layer.
+        The store does not exist, or holds no maps or none of that layer.
     """
     root = stores.open_store(path, create=False)
     arrays = stores.current_arrays(root, "cam")
@@ -180,7 +180,7 @@ _PARTS = ("logits", "delta", "fidelity", "effects")
 
 
 def save_attributions(found: Attributions, path: str | Path, *, align: str = "start", network: str = "network") -> None:
-    """Keep attributions in a store, with the alignment of the sounds they lie over; those of other methods stay."""
+    """Store attributions, with the alignment of their sounds; attributions by other methods stay."""
     root = stores.open_store(path)
     keys = {}
     for part in _PARTS:
@@ -207,19 +207,19 @@ def save_attributions(found: Attributions, path: str | Path, *, align: str = "st
 
 @dataclass(frozen=True, kw_only=True)
 class StoredAttributions:
-    """Attributions as they lie in a store, and how the sounds under them are read."""
+    """Hold attributions as stored, and the settings with which their sounds are read."""
 
     attributions: Attributions
     align: str
 
 
 def open_attributions(path: str | Path, *, method: str | None = None) -> StoredAttributions:
-    """The attributions by a method, by default the one kept last.
+    """Open the attributions by a method, by default the latest.
 
     Raises
     ------
     InputError
-        No store there, no attributions in it, or none by that method.
+        The store does not exist, or holds no attributions or none by that method.
     """
     root = stores.open_store(path, create=False)
     arrays = stores.current_arrays(root, "attribution")

@@ -1,1 +1,1 @@
-"""Audio in: files, batches, intervals, voicing, spectrograms, cochleagrams and augmentation."""
+"""Load and transform sounds: files, batches, intervals, voicing, spectrograms, cochleagrams and augmentation."""

@@ -1,1 +1,1 @@
-"""What single units respond to: filters, tuning, exemplars, nearest sounds and embeddings."""
+"""Describe the responses of single units: filters, tuning, exemplars, nearest sounds and embeddings."""

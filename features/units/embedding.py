@@ -1,7 +1,7 @@
-"""A layer's sounds as points on a plane: principal components, or neighborhoods by t-SNE.
+"""Embed the items of a layer in a plane, by principal components or t-SNE.
 
-Principal axes have units and a share of variance. The axes and far distances of t-SNE mean nothing; how far its near
-ones can be trusted is measured.
+Principal axes have units and a share of variance. The axes and large distances of t-SNE have no meaning; the
+reliability of its small distances is measured by trustworthiness.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from brainmap.types import FeatureSet
 
 Method = Literal["pca", "tsne"]
 Units = Literal["zscore", "raw"]
-_PCA_FIRST = 50  # dimensions that t-SNE is given at most
-_EXACT = 1000  # items; with fewer the approximate gradient takes longer (seven times with 192)
+_PCA_FIRST = 50  # largest number of dimensions given to t-SNE
+_EXACT = 1000  # items; with fewer the approximate gradient is slower (seven times with 192)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """Items as points.
+    """Hold items as points.
 
     Attributes
     ----------
@@ -37,10 +37,10 @@ class Embedding:
     explained : tuple of float or None
         Share of the variance along each principal axis; None for t-SNE.
     trustworthiness : float
-        1 where all neighbors on the plane are neighbors in the layer (Venna & Kaski 2001), `n_neighbors` of each item.
+        1 where all `n_neighbors` neighbors on the plane are neighbors in the layer (Venna & Kaski 2001).
     n_neighbors : int
     constant : int
-        Units that are the same for all items, left out.
+        Number of units with the same value for all items, which are left out.
     perplexity : float or None
     """
 
@@ -58,7 +58,7 @@ class Embedding:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """What each axis is."""
+        """Label each axis."""
         n = range(self.points.shape[1])
         if self.explained is None:
             return tuple(f"t-SNE {i + 1} (no units)" for i in n)
@@ -66,7 +66,7 @@ class Embedding:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row an item: `layer`, `item`, `condition`, then `x1`, `x2`, ..."""
+        """Build a table with one row per item: `layer`, `item`, `condition`, then `x1`, `x2`, ..."""
         named = {f"x{i + 1}": self.points[:, i] for i in range(self.points.shape[1])}
         return pd.DataFrame({"layer": self.layer, "item": self.items, "condition": self.conditions, **named})
 
@@ -83,26 +83,26 @@ def embed(
     conditions: Sequence[str] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Embedding:
-    """Bring the items of a layer to a plane.
+    """Embed the items of a layer in a plane.
 
     Parameters
     ----------
     features : FeatureSet or ndarray (n_items, n_units)
-        What `extract_activations` gives; further axes are flattened.
+        Features, for example from `extract_activations`; further axes are flattened.
     layer : str
-        One of the features'; a name for an array.
+        A layer of the features; for an array, its name.
     method : {"pca", "tsne"}
     n_components : int
     units : {"zscore", "raw"}
-        Each unit z-scored over items, as for RDMs of networks, or as it is (its mean is subtracted by PCA).
+        "zscore" z-scores each unit over items, as for RDMs of networks; "raw" keeps it (PCA subtracts its mean).
     perplexity : float
-        Of t-SNE: about how many neighbors an item has; below the number of items.
+        For t-SNE: the approximate number of neighbors of an item, below the number of items.
     n_neighbors : int, optional
-        Over which trustworthiness is measured; below half the number of items. By default 5, or as many as can be.
+        Neighbors for trustworthiness, below half the number of items; by default 5, or as many as possible.
     conditions : sequence of str, optional
-        Of the items of an array.
+        Conditions of the items of an array.
     rng : numpy.random.Generator, optional
-        Of t-SNE; seed 0 by default.
+        Random numbers of t-SNE; by default a generator with seed 0.
 
     Returns
     -------
@@ -111,13 +111,13 @@ def embed(
     Raises
     ------
     InputError
-        An unknown layer or method, fewer items or units than components, a perplexity of the number of items or more,
-        NaN, features that are the same for all items.
+        An unknown layer or method; fewer items or units than components; a perplexity of the number of items or more;
+        NaN; features that are the same for all items.
 
     Warns
     -----
     BrainmapWarning
-        Units that are the same for all items and are left out.
+        Units that are the same for all items are left out.
 
     References
     ----------
@@ -195,7 +195,7 @@ def _embedded(
 def _values(
     features: Any, layer: str, conditions: Sequence[str] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
-    """Activations `(n_items, n_units)`, ids and conditions."""
+    """Return activations `(n_items, n_units)`, ids and conditions."""
     if isinstance(features, FeatureSet):
         one_of(layer, list(features.layers), "embed: layer")
         items, words = tuple(features.items), tuple(features.conditions)

@@ -1,8 +1,8 @@
-"""What in real sounds drives a unit most: the stretches its receptive field covers when it answers loudest.
+"""Find the stretches of real sounds that activate a unit most.
 
-A crop is exactly the receptive field of the winning frame; where the field reaches beyond the sound, the crop is zero
-there and the table counts it. Sounds are read in batches and only the best frames kept, so that memory does not grow
-with their number.
+A crop is exactly the receptive field of the frame with the highest activation; where the field reaches beyond the
+sound, the crop is zero and the table reports the share. Sounds are read in batches and only the best frames are kept,
+so that memory does not grow with the number of sounds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from brainmap.record import atomic
 
 @dataclass(frozen=True, kw_only=True)
 class Exemplars:
-    """The stretches of sounds that drive units of a layer most.
+    """Hold the stretches of sounds that activate the units of a layer most.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class Exemplars:
     labels : tuple of str
         A name for each unit: the class, or the number.
     table : DataFrame
-        A row a crop, by unit and rank: see `EXEMPLAR_COLUMNS`. A unit that nothing drives has no row.
+        One row per crop, by unit and rank: see `EXEMPLAR_COLUMNS`. A unit that no sound activates has no row.
     crops : ndarray float32 (n_rows, c, t) or (n_rows, c, h, w)
-        What the receptive field saw, zero beyond the sound; row by row as in `table`.
+        The receptive field of each row of `table`, zero beyond the sound.
     dead : tuple of int
-        Units that no sound drives: never above zero after a nonlinearity, or the same everywhere.
+        Units that no sound activates: never above zero after a nonlinearity, or constant.
     rate : int or None [Hz]
     """
 
@@ -60,12 +60,12 @@ class Exemplars:
     rate: int | None
 
     def of(self, unit: int) -> NDArray[np.float32]:
-        """The crops of one unit, best first.
+        """Return the crops of one unit, best first.
 
         Raises
         ------
         InputError
-            A unit that was not asked for, or one that no sound drives.
+            The unit was not asked for, or no sound activates it.
         """
         if unit not in self.units:
             raise InputError(f"exemplars: unit {unit} of {self.layer} was not asked for; there are {some(self.units)}")
@@ -80,7 +80,7 @@ class Exemplars:
         ----------
         folder : path
         seconds : float, optional [s]
-            Repeat shorter crops until they last that long (that of an early layer is a click otherwise).
+            Repeat shorter crops until they last that long (the crop of an early layer alone is only a click).
 
         Returns
         -------
@@ -143,31 +143,31 @@ def find_exemplars(
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Exemplars:
-    """Find the stretches of sounds that drive each unit of a layer most.
+    """Find the stretches of sounds that activate each unit of a layer most.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Run in eval mode; afterwards it is as it was.
+        It runs in eval mode; afterwards each module is back in the mode that it had.
     sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
     layer : str
         A layer's name, "last-conv", or "output", whose units are classes and see the whole sound.
     units : sequence of int or "all"
     k : int
-        Crops a unit.
+        Number of crops per unit.
     per_sound : int
-        At most so many of one sound; further ones begin at least half a receptive field away.
+        Largest number of crops from one sound; they begin at least half a receptive field apart.
     inside : bool
-        Only frames whose receptive field lies within the sound. A crop that reaches beyond it does not give the same
-        activation by itself: inside the network, padding is not the same as silence.
+        Use only frames whose receptive field lies within the sound. A crop that reaches beyond it does not give the
+        same activation by itself, because padding inside the network is not the same as silence.
     own_class : bool
-        Of the output: only sounds of the unit's own class; needs `class_names`.
+        For the output: use only sounds of the unit's own class; this needs `class_names`.
     class_names : sequence of str, optional
-        In the order of the network's outputs.
+        Class names in the order of the network's outputs.
     stage : {"after", "before"}
-        The nonlinearity.
+        Record before or after the nonlinearity.
     rate : int, optional [Hz]
-        Of an array; without it times are in samples only.
+        Rate of an array; without it times are in samples only.
     batch_size : int
     device : str
 
@@ -181,12 +181,12 @@ def find_exemplars(
         An unknown layer, a unit out of range, a layer whose receptive field is not known, no frame inside the sound,
         a class without sounds.
     RunError
-        An activation that is not finite.
+        An activation is not finite.
 
     Warns
     -----
     BrainmapWarning
-        Units that no sound drives.
+        No sound activates some units.
 
     Examples
     --------
@@ -238,7 +238,7 @@ def find_exemplars(
 
 
 class _Best:
-    """The k highest values of each unit so far, with their sounds and frames; equal values keep their order."""
+    """Keep the k highest values of each unit so far, with their sounds and frames; equal values keep their order."""
 
     def __init__(self, n_units: int, k: int, *, positive: bool) -> None:
         self.values = np.full((n_units, k), -np.inf)
@@ -247,12 +247,12 @@ class _Best:
         self.positive = positive
 
     def hear(self, values: NDArray[np.float32]) -> None:
-        """Note the range of each unit."""
+        """Record the range of each unit."""
         self.low = np.minimum(self.low, values.min(axis=(0, 2)))
         self.high = np.maximum(self.high, values.max(axis=(0, 2)))
 
     def add(self, values: NDArray[np.floating], frames: NDArray[np.intp], first: int) -> None:
-        """Take a value `(b, n_units)` of each sound, the first of which has the number `first`."""
+        """Add a value `(b, n_units)` of each sound, the first of which has the number `first`."""
         items = np.broadcast_to(np.arange(first, first + len(values)), values.T.shape)
         joined = np.concatenate([self.values, values.T], axis=1)
         numbers = np.concatenate([self.items, items], axis=1), np.concatenate([self.frames, frames.T], axis=1)
@@ -261,12 +261,12 @@ class _Best:
 
     @property
     def driven(self) -> NDArray[np.bool_]:
-        """Units that answer to something."""
+        """Mark the units that some sound activates."""
         changes = self.high > self.low
         return np.asarray(changes & (self.high > 0) if self.positive else changes)
 
     def ranked(self) -> list[tuple[int, int, int, int, float]]:
-        """Position of the unit, rank, sound, frame and value of every exemplar."""
+        """List position of the unit, rank, sound, frame and value of every exemplar."""
         keep = np.isfinite(self.values) & self.driven[:, None]
         if self.positive:
             keep &= self.values > 0
@@ -351,7 +351,7 @@ def _table(
 def _crops(
     sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: Fields, batch_size: int
 ) -> NDArray[np.float32]:
-    """Read the sounds once more and cut the exemplars out."""
+    """Read the sounds again and cut out the exemplars."""
     rows: dict[int, list[int]] = {}
     for row, (_, _, item, _, _) in enumerate(ranked):
         rows.setdefault(item, []).append(row)

@@ -1,8 +1,8 @@
-"""First-layer filters as an engineer reads them: frequency responses, best frequencies, bandwidths.
+"""Analyze first-layer filters: frequency responses, best frequencies, bandwidths.
 
-A first layer is linear up to its nonlinearity, whatever it is made of: convolution, stride, dilation, a frozen
-normalization. So each unit is one filter, the gradient of its response, and a sine wave of frequency f comes out scaled
-by the filter's gain at f. For deeper layers, which are not linear, `measure_tuning` plays sounds instead.
+A first layer is linear up to its nonlinearity, whatever its operations are: convolution, stride, dilation, a frozen
+normalization. Each unit is therefore one filter, the gradient of its response, and scales a sine wave of frequency f by
+the filter's gain at f. For deeper layers, which are not linear, `measure_tuning` measures responses to sounds instead.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from brainmap.features.layers.selection import named_layer
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, tensors
 
-HALF_POWER = float(np.sqrt(0.5))  # of the amplitude: -3 dB
+HALF_POWER = float(np.sqrt(0.5))  # amplitude at half power: -3 dB
 _GRID = 4097
-_DEAD = 1e-6  # of the largest
+_DEAD = 1e-6  # share of the largest value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """The filters of a layer that is linear up to its nonlinearity.
+    """Hold the filters of a layer that is linear up to its nonlinearity.
 
     Attributes
     ----------
     layer : str
     kernels : ndarray float64 (n_units, n_taps)
-        What a unit multiplies the samples of its receptive field with, normalization included, first sample first.
+        Weights of each unit on the samples of its receptive field, including the normalization, first sample first.
     offsets : ndarray float64 (n_units,)
-        What a unit says to silence, before the nonlinearity.
+        Response of each unit to silence, before the nonlinearity.
     rate : int [Hz]
     stride : int [samples]
-        Between frames; the filter is not changed by it, but frames above `rate / stride / 2` Hz are aliases.
+        Step between frames. It does not change the filter, but frequencies above `rate / stride / 2` Hz are aliased.
     """
 
     layer: str
@@ -52,7 +52,9 @@ class Filters:
     stride: int
 
     def gain(self, frequencies: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Amplitude at which each filter passes sine waves, `(n_units, n_frequencies)`.
+        """Compute the gain of each filter for sine waves, `(n_units, n_frequencies)`.
+
+        The gain at f is |sum_t k_t exp(-2 pi i f t / rate)| for the kernel k.
 
         Parameters
         ----------
@@ -64,7 +66,7 @@ class Filters:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a unit, in the order of units: see `FILTER_COLUMNS`."""
+        """Build a table with one row per unit, in the order of units: see `FILTER_COLUMNS`."""
         hertz = np.linspace(0, self.rate / 2, _GRID)
         gains = self.gain(hertz)
         table = passbands(gains, hertz, height=HALF_POWER)
@@ -77,7 +79,7 @@ class Filters:
 
     @property
     def order(self) -> NDArray[np.intp]:
-        """Units by best frequency, low to high; dead ones last."""
+        """Order units by best frequency, low to high; dead units come last."""
         return np.argsort(self.table["best_hz"].to_numpy(), kind="stable")
 
 
@@ -100,10 +102,10 @@ FILTER_COLUMNS = {
 def passbands(
     curves: NDArray[np.floating], frequencies: NDArray[np.floating], *, height: float = HALF_POWER
 ) -> pd.DataFrame:
-    """The band around the highest point of each curve over frequency.
+    """Find the band around the highest point of each curve over frequency.
 
-    Edges lie where the curve falls below `height` times its peak, linearly between the frequencies given. A band that
-    reaches the end of the frequencies has its edge there, and its shape says so.
+    Edges lie where the curve falls below `height` times its peak, by linear interpolation between the given
+    frequencies. Where a band reaches the end of the frequencies, its edge is that end, and `shape` shows this.
 
     Parameters
     ----------
@@ -116,8 +118,8 @@ def passbands(
     Returns
     -------
     DataFrame
-        `best_hz`, `peak`, `low_hz`, `high_hz`, `bandwidth_hz`, `octaves`, `q`, `bands`, `shape`; a curve that is
-        nowhere positive has no band: its shape is "none".
+        `best_hz`, `peak`, `low_hz`, `high_hz`, `bandwidth_hz`, `octaves`, `q`, `bands`, `shape`; a curve without
+        positive values has no band, and its shape is "none".
 
     Examples
     --------
@@ -159,18 +161,18 @@ def _passband(
 def layer_filters(
     model: nn.Module, sounds: Sounds, *, layer: str = "first", rate: int | None = None, device: str = "cpu"
 ) -> Filters:
-    """The filters of a network's first layer, with the normalization that follows it.
+    """Compute the filters of a network's first layer, including the normalization that follows it.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Run in eval mode; afterwards it is as it was.
+        It runs in eval mode; afterwards each module is back in the mode that it had.
     sounds : Sounds, array or Tensor (n, 1, t)
-        Only the length and the rate matter.
+        Only the length and the rate are used.
     layer : str
-        "first", or the name of any layer with nothing nonlinear before it.
+        "first", or the name of any layer without a nonlinearity before it.
     rate : int, optional [Hz]
-        Needed where `sounds` does not say it.
+        Rate of sounds that do not carry theirs.
     device : str
 
     Returns
@@ -180,9 +182,10 @@ def layer_filters(
     Raises
     ------
     InputError
-        An unknown layer; one that is not linear up to its nonlinearity; inputs that are not waveforms of one channel.
+        An unknown layer; a layer that is not linear up to its nonlinearity; inputs that are not waveforms of one
+        channel.
     RunError
-        A gradient that is not finite.
+        A gradient is not finite.
 
     Examples
     --------
@@ -214,12 +217,12 @@ def layer_filters(
 
 
 def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tensor, int]:
-    """The first sound `(1, 1, t)` and the rate [Hz], where frequencies make sense.
+    """Return the first sound `(1, 1, t)` and the rate [Hz], where frequencies are defined.
 
     Raises
     ------
     InputError
-        Several channels, pictures, or no rate; or one that differs from that of the sounds.
+        Several channels, 2-D inputs, no rate, or a rate that differs from that of the sounds.
     """
     example = next(tensors(sounds, 1))
     if example.ndim != 3 or example.shape[1] != 1:
@@ -238,7 +241,7 @@ def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tens
 
 
 def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:
-    """The layer asked for, by the name of its module: a convolution at the end is listed as the output."""
+    """Find a layer by the name of its module; a convolution at the end is listed as the output."""
     convs = [one for one, module in model.named_modules() if isinstance(module, nn.modules.conv._ConvNd)]
     unlisted = [one for one in convs if one not in {layer.name for layer in listed}]
     if listed[-1].is_convolution and len(unlisted) == 1:
@@ -254,7 +257,7 @@ def _middle(layer: Layer) -> int:
 
 
 def _adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
-    """Whether a layer's response to a sum of sounds is the sum of its responses, but for a constant."""
+    """Tell whether the response of a layer to a sum of sounds is the sum of its responses, up to a constant."""
     one, other = 0.1 * torch.randn((2, *zero.shape), generator=torch.Generator().manual_seed(0)).to(zero)
     said = []
     with torch.no_grad(), tap(model, layer.name, stage="before") as heard:
@@ -269,7 +272,7 @@ def _adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
 def _kernel_gradients(
     model: nn.Module, layer: Layer, wave: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gradients of a layer's middle frame `(n_units, t)`, and what it says `(n_units,)`."""
+    """Compute gradients of a layer's middle frame `(n_units, t)`, and its value `(n_units,)`."""
     given = wave.clone().requires_grad_()
     with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
         forward(model, given)
@@ -293,17 +296,17 @@ def _kernel_gradients(
 
 @dataclass(frozen=True, kw_only=True)
 class Spectra:
-    """Smoothed spectra of sounds, as of the patterns that maximize units.
+    """Hold smoothed spectra of sounds, such as the patterns that maximize units.
 
     Attributes
     ----------
     labels : tuple of str
     frequencies : ndarray (n_frequencies,) [Hz]
-        Evenly spaced in octaves.
+        Frequencies evenly spaced in octaves.
     level_db : ndarray (n_sounds, n_frequencies) [dB]
-        Power per Hz against that of the loudest frequency; NaN for silence.
+        Power per Hz relative to that of the loudest frequency; NaN for silence.
     table : DataFrame
-        `label` and, of the power, what `passbands` says at half height; in the order of the sounds.
+        `label`, and the columns of `passbands` of the power at half height; in the order of the sounds.
     """
 
     labels: tuple[str, ...]
@@ -313,7 +316,7 @@ class Spectra:
 
     @property
     def order(self) -> NDArray[np.intp]:
-        """Sounds by the frequency of their highest peak, low to high; silence last."""
+        """Order sounds by the frequency of their highest peak, low to high; silence comes last."""
         return np.argsort(self.table["best_hz"].to_numpy(), kind="stable")
 
 
@@ -326,18 +329,18 @@ def pattern_spectra(
     per_octave: int = 12,
     smoothing: float = 1 / 6,
 ) -> Spectra:
-    """Spectra of maximizing patterns, to be sorted by their peaks.
+    """Compute spectra of maximizing patterns, which can be sorted by their peaks.
 
     Parameters
     ----------
     patterns : Maximization, StoredPatterns, Sounds or ndarray (n, 1, t)
     rate : int, optional [Hz]
-        Needed for an array.
+        Rate; it must be given for an array.
     labels : sequence of str, optional
-        By default those of the patterns, or their positions.
+        By default the labels of the patterns, or their positions.
     lowest_hz : float [Hz]
     per_octave : int
-        Frequencies in an octave.
+        Number of frequencies per octave.
     smoothing : float [octaves]
         Width of the band over which power is averaged.
 
@@ -348,7 +351,8 @@ def pattern_spectra(
     Raises
     ------
     InputError
-        Not waveforms of one channel, no rate, labels that differ in number, no frequency below half the rate.
+        Input that is not waveforms of one channel, no rate, labels that differ in number, no frequency below half the
+        rate.
 
     Examples
     --------
@@ -365,7 +369,7 @@ def pattern_spectra(
     if len(names) != len(waves):
         raise InputError(f"spectra: {len(names)} labels for {len(waves)} sounds; give one a sound")
     half = 2 ** (smoothing / 2)
-    size = max(example.shape[2], int(np.ceil(rate / (lowest_hz * (half - 1 / half) / 4))))  # four bins a band and more
+    size = max(example.shape[2], int(np.ceil(rate / (lowest_hz * (half - 1 / half) / 4))))  # at least 4 bins a band
     power = np.abs(np.fft.rfft(np.asarray(waves, dtype=np.float64)[:, 0], size)) ** 2
     hertz = lowest_hz * 2.0 ** (np.arange(int(np.log2(rate / 2 / half / lowest_hz) * per_octave) + 1) / per_octave)
     first, last = (np.searchsorted(np.fft.rfftfreq(size, 1 / rate), hertz * edge) for edge in (1 / half, half))

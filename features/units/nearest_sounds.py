@@ -1,6 +1,6 @@
-"""Which sounds are alike to a network: nearest neighbors in the space of a layer, against those of the waveforms.
+"""Find the nearest neighbors of sounds in the space of a layer, in comparison with those of the waveforms.
 
-Two recordings of one word have waveforms no more alike than those of two words; in a late layer they are neighbors.
+Waveforms of two recordings of one word are no more similar than those of two words; in a late layer they are neighbors.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbors:
-    """The nearest neighbors of every item in one or several spaces.
+    """Hold the nearest neighbors of every item in one or several spaces.
 
     Attributes
     ----------
     table : DataFrame
-        A row for each space, item and rank: see `NEIGHBOR_COLUMNS`.
+        One row per space, item and rank: see `NEIGHBOR_COLUMNS`.
     precision : DataFrame
-        A row for each space and condition, and one for "all": see `PRECISION_COLUMNS`.
+        One row per space and condition, and one for "all": see `PRECISION_COLUMNS`.
     items, conditions : tuple of str
     spaces : tuple of str
     k : int
@@ -78,21 +78,22 @@ def nearest_neighbors(
     metric: Metric = "correlation",
     conditions: Sequence[str] | None = None,
 ) -> Neighbors:
-    """Find the nearest neighbors of every item, and how often they are of its own condition.
+    """Find the nearest neighbors of every item, and the share of them that has its own condition.
 
     Parameters
     ----------
     features : FeatureSet or ndarray (n_items, n_units)
-        What `extract_activations` gives; further axes are flattened. An array is a space called "features".
+        Features, for example from `extract_activations`; further axes are flattened. An array is a space called
+        "features".
     sounds : Sounds or ndarray (n_items, c, t), optional
-        The same items; their samples are a further space, "waveform".
+        The same items; their samples form another space, "waveform".
     layers : str or sequence of str
         "all", or names.
     k : int
-        Neighbors of an item.
+        Number of neighbors of an item.
     metric : {"correlation", "euclidean"}
     conditions : sequence of str, optional
-        Of the items of an array.
+        Conditions of the items of an array.
 
     Returns
     -------
@@ -101,13 +102,13 @@ def nearest_neighbors(
     Raises
     ------
     InputError
-        An unknown layer, fewer items than neighbors, sounds that are other items, NaN, an item without variance under
+        An unknown layer, fewer items than neighbors, sounds of other items, NaN, or an item without variance under
         correlation.
 
     Warns
     -----
     BrainmapWarning
-        Conditions of a single item: none of its neighbors can share it.
+        A condition has a single item, so that no neighbor can share it.
 
     References
     ----------
@@ -155,7 +156,7 @@ def nearest_neighbors(
 def _spaces(
     features: Any, sounds: Any, layers: str | Sequence[str], conditions: Sequence[str] | None
 ) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Arrays by name, ids and conditions."""
+    """Return arrays by name, ids and conditions."""
     spaces: dict[str, Any] = {}
     if sounds is not None:
         spaces[WAVEFORM] = getattr(sounds, "waveforms", sounds)
@@ -179,7 +180,7 @@ def _spaces(
 
 
 def _points(values: Any, items: Sequence[str], metric: Metric, space: str) -> NDArray[np.float64]:
-    """Rows to compare, `(n_items, n_units)`: of unit length and without mean for correlation."""
+    """Prepare rows for comparison, `(n_items, n_units)`: for correlation, centered and of unit length."""
     points = np.asarray(values[:], dtype=np.float64).reshape(len(items), -1)
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
@@ -198,7 +199,7 @@ def _points(values: Any, items: Sequence[str], metric: Metric, space: str) -> ND
 
 
 def _nearest(points: NDArray[np.float64], k: int, metric: Metric) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Neighbors and their distances `(n_items, k)`, a block of rows at a time."""
+    """Find neighbors and their distances `(n_items, k)`, a block of rows at a time."""
     squares = np.einsum("ij,ij->i", points, points)
     index = np.empty((len(points), k), np.intp)
     distance = np.empty((len(points), k))

@@ -1,8 +1,8 @@
-"""What frequencies the units of any layer are tuned to, measured as a physiologist does: tones and bands of noise.
+"""Measure the frequency tuning of the units of any layer with tones and bands of noise, as in physiology.
 
-Every stimulus lies in the middle of a sound as long as the network takes, with raised-cosine ramps. A unit's response
-is taken over the frames whose receptive field lies within the steady part, minus its response to silence; where no
-field is that short (deep layers see nearly the whole sound), over the frames centered in it.
+Every stimulus lies in the middle of a sound as long as the network's input, with raised-cosine ramps. A unit's response
+is taken over the frames whose receptive field lies within the steady part, minus its response to silence. Where no
+receptive field is that short (deep layers see nearly the whole sound), it is taken over the frames centered in it.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ Stimulus = Literal["tone", "noise"]
 Spacing = Literal["octave", "erb"]
 Measure = Literal["mean", "rms", "max"]
 
-_NOTHING = 1e-5  # of the layer's largest response
-_SPREAD = 1e-3  # octaves of the lowest and highest frequency that rounding may cost
+_NOTHING = 1e-5  # share of the layer's largest response
+_SPREAD = 1e-3  # octaves of tolerance for rounding at the lowest and highest frequency
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSettings:
-    """How tuning is measured.
+    """Describe how tuning is measured.
 
     Attributes
     ----------
     stimulus : {"tone", "noise"}
         Pure tones, or Gaussian noise in a band around each frequency.
     lowest_hz, highest_hz : float [Hz]
-        Of the sweep; nothing above 0.95 of half the rate is played.
+        Range of the sweep; nothing above 0.95 of half the rate is played.
     spacing : {"octave", "erb"}
-        Frequencies in equal steps of octaves, or of equivalent rectangular bandwidths of human hearing.
+        Equal steps in octaves, or in equivalent rectangular bandwidths of human hearing.
     per_step : int
-        Frequencies in an octave, or in an ERB.
+        Number of frequencies per octave, or per ERB.
     levels_db : sequence of float [dB]
-        RMS of the steady part against `reference_rms`.
+        RMS of the steady part relative to `reference_rms`.
     reference_rms : float
-        What 0 dB is; 0.05 of full scale is the level of `load_sounds`.
+        RMS at 0 dB; 0.05 of full scale is the level of `load_sounds`.
     seconds : float, optional [s]
         Length of a stimulus; by default half of the sound.
     ramp_ms : float [ms]
-        On either side, part of `seconds`.
+        Ramp on either side, which is part of `seconds`.
     noise_octaves : float [octaves]
         Width of a band of noise.
     repeats : int
-        Tones in that many phases, noises in that many samples; responses are averaged.
+        Number of phases of each tone, or samples of each noise; responses are averaged.
     measure : {"mean", "rms", "max"}
-        Over frames. "rms" suits units before the nonlinearity, whose mean is that of silence.
+        Measure over frames. "rms" suits units before the nonlinearity, whose mean equals that of silence.
     height : float
-        Of the peak, where a band ends: 0.707 is 3 dB of amplitude, 0.5 half height.
+        Share of the peak at the edges of a band: 0.707 is 3 dB of amplitude, 0.5 half height.
 
     References
     ----------
@@ -103,17 +103,18 @@ class TuningSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """Responses of units to sounds of many frequencies.
+    """Hold the responses of units to sounds of many frequencies.
 
     Attributes
     ----------
     layers : tuple of str
     frequencies : ndarray (n_frequencies,) [Hz]
     responses : mapping layer -> ndarray float32 (n_units, n_levels, n_frequencies)
-        Averaged over frames and repeats; silence is not subtracted.
+        Responses averaged over frames and repeats; silence is not subtracted.
     silence : mapping layer -> ndarray float32 (n_units,)
     frames : mapping layer -> {"inside", "centered", "whole"}
-        Whether receptive fields of the frames lay within the stimulus, only their centers, or units have no position.
+        Whether the receptive fields of the frames, or only their centers, lie within the stimulus; "whole" without
+        positions.
     rate : int [Hz]
     settings : TuningSettings
     """
@@ -127,12 +128,12 @@ class Tuning:
     settings: TuningSettings
 
     def curves(self, layer: str, *, level_db: float | None = None) -> NDArray[np.float64]:
-        """Tuning curves `(n_units, n_frequencies)`: responses beyond that to silence, by default at the highest level.
+        """Return tuning curves `(n_units, n_frequencies)` minus silence, by default at the highest level.
 
         Raises
         ------
         InputError
-            A layer or level that was not measured.
+            The layer or level was not measured.
         """
         one_of(layer, self.layers, "tuning: layer")
         levels = list(self.settings.levels_db)
@@ -143,7 +144,7 @@ class Tuning:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each layer, level and unit: see `TUNING_COLUMNS`."""
+        """Build a table with one row per layer, level and unit: see `TUNING_COLUMNS`."""
         return pd.concat(
             [self._rows(layer, level) for layer in self.layers for level in self.settings.levels_db], ignore_index=True
         )
@@ -168,7 +169,7 @@ class Tuning:
         )[list(TUNING_COLUMNS)]
 
     def order(self, layer: str) -> NDArray[np.intp]:
-        """Units of a layer by best frequency at the highest level, low to high; those without one last."""
+        """Order units of a layer by best frequency at the highest level, low to high; units without one come last."""
         table = self.table[(self.table["layer"] == layer) & (self.table["level_db"] == max(self.settings.levels_db))]
         return np.argsort(table["best_hz"].to_numpy(), kind="stable")
 
@@ -205,24 +206,24 @@ def measure_tuning(
     rng: np.random.Generator | None = None,
     device: str = "cpu",
 ) -> Tuning:
-    """Play tones or bands of noise to a network and say what frequencies its units answer to.
+    """Play tones or bands of noise to a network and measure the frequency tuning of its units.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Run in eval mode; afterwards it is as it was.
+        It runs in eval mode; afterwards each module is back in the mode that it had.
     sounds : Sounds, array or Tensor (n, 1, t)
-        Only their length and rate matter.
+        Only their length and rate are used.
     layers : str or sequence of str
-        As in `extract_activations`; all layers are measured in one pass.
+        Layers as in `extract_activations`; all are measured in one pass.
     settings : TuningSettings, optional
     stage : {"after", "before"}
-        The nonlinearity.
+        Record before or after the nonlinearity.
     rate : int, optional [Hz]
-        Needed where `sounds` does not say it.
+        Rate of sounds that do not carry theirs.
     batch_size : int
     rng : numpy.random.Generator, optional
-        Of the noise; seed 0 by default. Tones use none.
+        Random numbers of the noise; by default a generator with seed 0. Tones use none.
     device : str
 
     Returns
@@ -232,9 +233,9 @@ def measure_tuning(
     Raises
     ------
     InputError
-        An unknown layer; inputs that are no waveforms of one channel; stimuli that do not fit into the sound.
+        An unknown layer; inputs that are not waveforms of one channel; stimuli that do not fit into the sound.
     RunError
-        A response that is not finite.
+        A response is not finite.
 
     Examples
     --------
@@ -278,7 +279,7 @@ def measure_tuning(
 
 
 class _Sweep:
-    """Silence, then all stimuli: repeats, in them levels, in them frequencies."""
+    """Generate silence, then all stimuli, nested as repeats, levels and frequencies."""
 
     def __init__(self, settings: TuningSettings, n_samples: int, rate: int, rng: np.random.Generator) -> None:
         self.settings, self.n_samples, self.rate, self.rng = settings, n_samples, rate, rng
@@ -301,7 +302,7 @@ class _Sweep:
         return 1 + self.settings.repeats * len(self.settings.levels_db) * len(self.frequencies)
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """Waveforms `(size, 1, n_samples)`."""
+        """Yield waveforms `(size, 1, n_samples)`."""
         batch: list[NDArray[np.float64]] = []
         for wave in self._waves():
             batch.append(wave)
@@ -315,7 +316,7 @@ class _Sweep:
         yield np.zeros(self.n_samples)
         gate = self._gate()
         for repeat in range(self.settings.repeats):
-            units = [self._unit(hertz, repeat) for hertz in self.frequencies]  # of RMS 1; levels share them
+            units = [self._unit(hertz, repeat) for hertz in self.frequencies]  # of RMS 1; all levels share them
             for level in self.settings.levels_db:
                 for unit in units:
                     scale = self.settings.reference_rms * 10 ** (level / 20)
@@ -346,7 +347,7 @@ class _Sweep:
 
 
 def erb_number(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    """Frequencies [Hz] on the scale of equivalent rectangular bandwidths of human hearing [ERB].
+    """Convert frequencies [Hz] to the scale of equivalent rectangular bandwidths of human hearing [ERB].
 
     Examples
     --------
@@ -357,19 +358,19 @@ def erb_number(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
 
 
 def sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64]:
-    """The frequencies of a sweep [Hz], from the lowest up, below 0.95 of half the rate.
+    """List the frequencies of a sweep [Hz], from the lowest up, below 0.95 of half the rate.
 
     Raises
     ------
     InputError
-        None fits.
+        No frequency fits.
 
     Examples
     --------
     >>> sweep_frequencies(TuningSettings(lowest_hz=500, highest_hz=2000, per_step=2), 16_000).round().tolist()
     [500.0, 707.0, 1000.0, 1414.0, 2000.0]
     """
-    reach = 2 ** (settings.noise_octaves / 2) if settings.stimulus == "noise" else 1.0  # of a band beyond its middle
+    reach = 2 ** (settings.noise_octaves / 2) if settings.stimulus == "noise" else 1.0  # upper edge over center
     high = min(settings.highest_hz, 0.95 * rate / 2 / reach)
     if high <= settings.lowest_hz:
         raise InputError(f"tuning: no frequency from {settings.lowest_hz:g} Hz up fits the rate {rate} Hz")
@@ -382,7 +383,7 @@ def sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64
 
 
 def _window(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
-    """The frames of a layer over which responses are taken, and which they are."""
+    """Choose the frames of a layer over which responses are taken, and name the choice."""
     size, stride, center = layer.receptive_field, layer.stride, layer.center
     if len(layer.shape) < 2 or not stride or not isinstance(stride, int):
         return slice(None), "whole"
@@ -401,7 +402,7 @@ def _window(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
 
 
 def _measured(value: Tensor, frames: slice, measure: Measure) -> NDArray[np.float32]:
-    """Responses of a batch `(n, n_units)` over the frames."""
+    """Compute responses of a batch `(n, n_units)` over the frames."""
     if value.ndim > 2:
         value = value[:, :, frames].flatten(2)
         if measure == "mean":
@@ -412,5 +413,5 @@ def _measured(value: Tensor, frames: slice, measure: Measure) -> NDArray[np.floa
 
 
 def describe_tuning(tuning: Tuning) -> dict[str, object]:
-    """Settings of a measurement as plain values, for a sidecar."""
+    """Return the settings of a measurement as plain values, for a sidecar."""
     return {**asdict(tuning.settings), "rate": tuning.rate, "frames": dict(tuning.frames)}

@@ -1,1 +1,1 @@
-"""Job arrays and Dask: shares of the work, the scheduler and its workers."""
+"""Distribute the work of a study over job arrays and Dask workers."""

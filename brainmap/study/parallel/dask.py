@@ -1,4 +1,4 @@
-"""The searchlight on Dask workers: every piece a task, each participant's data prepared once, dead workers replaced."""
+"""Compute the searchlight on Dask workers, with a task per piece and one preparation per participant."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from brainmap.study.results.pieces import Piece, Scored, lacking, save_piece
 from brainmap.study.stages.participants import Person
 
 log = logging.getLogger("brainmap")
-ANSWER = 8.0  # s that a scheduler has to answer in
-WAITING = 15.0  # s between two lines that say that no worker has come yet
+ANSWER = 8.0  # time limit [s] for an answer of a scheduler
+WAITING = 15.0  # time [s] between two lines that report that no worker has come yet
 _START = "dask scheduler --host 127.0.0.1"
 
 
 def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piece]]], *, share: str = "") -> None:
-    """Compute the pieces of participants that have no scores yet on Dask workers; each is written as it arrives.
+    """Compute the missing pieces of participants on Dask workers, and write each as it arrives.
 
-    Workers see the same files as this process. Without the address of a scheduler, workers are started on this
-    machine. A worker that dies costs what it was computing, which another does again.
+    Workers see the same files as this process. Without the address of a scheduler, workers are started on this machine.
+    When a worker dies, another one computes its tasks again.
 
     Raises
     ------
     InputError
-        Dask is not installed; no scheduler answers; workers with other versions of what computes numbers.
+        Dask is not installed; no scheduler answers; workers have other versions of packages that affect the numbers.
     RunError
-        A piece that kills every worker it is given to; a scheduler that is gone.
+        A piece kills every worker that computes it; the connection to the scheduler is lost.
     """
     wanted = [(one, lacking(pieces)) for one, pieces in work]
     n_wanted = sum(piece.size for _, pieces in wanted for piece in pieces)
@@ -55,13 +55,14 @@ def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piec
 
 
 def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
-    """Send pieces to workers; their futures."""
+    """Send pieces to workers, and return their futures."""
     mine, running = versions(), {}
-    call = uuid4().hex  # an error that a scheduler remembers is no result of this call
+    call = uuid4().hex  # an error that a scheduler remembers from another call does not count for this one
     for one, pieces in work:
         if pieces:
-            # A task, not data sent from here: when the worker that holds it dies, Dask makes it again.
-            # As bytes, because the scheduler would open it, and load for it what only workers need.
+            # This is a task rather than data sent from here, so that Dask makes it again when the worker that holds it
+            # dies. It is pickled to bytes, because the scheduler would otherwise open it and import packages that only
+            # workers need.
             sent, key = pickle.dumps(one.to_send()), f"plan-{pieces[0].key[:12]}-{call}"
             plan = client.submit(prepare_piece_data, sent, mine, key=key, pure=False)
             for piece in pieces:
@@ -71,7 +72,7 @@ def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict
 
 
 def _arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
-    """Pieces with their scores as they arrive; what workers noted is said once."""
+    """Yield pieces with their scores as they arrive, and report each warning of the workers once."""
     from distributed import as_completed
 
     said: set[str] = set()
@@ -86,7 +87,7 @@ def _arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, S
 
 
 def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
-    """A piece's scores, or in one line why there are none."""
+    """Return a piece's scores, or raise an error that says in one line why there are none."""
     from distributed import KilledWorker
 
     kept = "pieces that were done are kept, the same command goes on with the others"
@@ -109,12 +110,12 @@ def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
 
 @contextmanager
 def connected(address: str | None, *, workers: int | None = None) -> Iterator[Any]:
-    """A client of the scheduler at an address, or of `workers` processes of this machine, bound to 127.0.0.1.
+    """Connect to the scheduler at an address, or start `workers` processes on this machine, bound to 127.0.0.1.
 
     Raises
     ------
     InputError
-        Dask is not installed, the address is none, or nothing answers there in time.
+        Dask is not installed, the address is not valid, or no scheduler answers in time.
     """
     try:
         import distributed
@@ -141,7 +142,7 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Dask's own log is not shown meanwhile: what matters of it is said by us, in one line."""
+    """Silence Dask's own log, whose relevant content brainmap reports in one line."""
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
@@ -159,7 +160,7 @@ def _client(address: str) -> Any:
 
     warn_of_strangers(address)
     try:
-        # A client that fails to connect complains once more when it is thrown away: ask before there is one.
+        # A client that fails to connect logs another error when it is deleted, so the address is tested before.
         asyncio.run(asyncio.wait_for(_identity(address), ANSWER))
     except TimeoutError:
         raise InputError(_unanswered(address)) from None
@@ -169,7 +170,7 @@ def _client(address: str) -> Any:
         raise InputError(f"--dask-scheduler: {address}: {why}{hint if address.startswith('tls:') else ''}") from None
     except OSError:
         raise InputError(_unanswered(address)) from None
-    except Exception as error:  # what is no scheduler may answer anything
+    except Exception as error:  # another kind of server may answer anything
         raise InputError(
             f"--dask-scheduler: what answers at {address} is no Dask scheduler ({type(error).__name__})"
         ) from None
@@ -198,7 +199,7 @@ async def _identity(address: str) -> None:
 
 
 def _wait_for_workers(client: Any, address: str) -> None:
-    """Wait for the first worker: on a cluster it may stand in a queue for long."""
+    """Wait for the first worker, which may stay in a cluster's queue for a long time."""
     while True:
         try:
             client.wait_for_workers(1, timeout=WAITING)
@@ -209,7 +210,7 @@ def _wait_for_workers(client: Any, address: str) -> None:
 
 
 def warn_of_strangers(address: str) -> None:
-    """Say where anybody who reaches a scheduler can run code: an address of the network, without TLS.
+    """Warn where anybody who reaches a scheduler can run code: at a network address without TLS.
 
     Examples
     --------

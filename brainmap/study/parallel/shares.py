@@ -1,4 +1,4 @@
-"""A study as a job array: the i-th of N shares of all participants' regions and searchlight pieces, then the merge."""
+"""Split a study into N shares for a job array, and merge the computed regions and searchlight pieces."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from brainmap.study.stages.participants import Person, chunk_folder, people_of, 
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")
-_MOST = 12  # lines of a list for people
+_MOST = 12  # largest number of lines in a list that is shown
 
 
 class Unit(NamedTuple):
-    """What a share takes or leaves: a participant's regions, or the piece of the searchlight that begins at `start`."""
+    """Identify a unit of work: a participant's regions, or the piece of the searchlight that begins at `start`."""
 
     participant: str
     start: int | None = None
@@ -35,7 +35,7 @@ class Unit(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """The `place`-th (from 1) of `of` shares.
+    """Identify the `place`-th (from 1) of `of` shares.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Share:
         Raises
         ------
         InputError
-            Anything else, or i out of 1 .. N.
+            The text is anything else, or i is not within 1 .. N.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
@@ -62,7 +62,7 @@ class Share:
         return cls(int(found[1]), int(found[2]))
 
     def take(self, things: Sequence[T]) -> Sequence[T]:
-        """This share of a sequence: neighbors stay together, and shares differ by one at most."""
+        """Select this share of a sequence; neighbors stay together, and the sizes of shares differ by one at most."""
         return things[(self.place - 1) * len(things) // self.of : self.place * len(things) // self.of]
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Share:
 
 
 def units_of(context: Context) -> list[Unit]:
-    """All that is computed for participants, in the order it is shared out: the same in every share."""
+    """List all units of work of the participants, in an order that is the same in every share."""
     found = []
     for person in context.study.participants():
         found.append(Unit(person.label))
@@ -80,7 +80,7 @@ def units_of(context: Context) -> list[Unit]:
 
 
 def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None:
-    """Compute some units of a study whose networks and betas are there; nobody else computes them."""
+    """Compute some units of a study whose networks and betas exist; no other process computes these units."""
     work = []
     for one in people_of(context, [unit.participant for unit in units]):
         if Unit(one.person.label) in units:
@@ -97,12 +97,12 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
 
 
 def refuse_incomplete(context: Context) -> None:
-    """Refuse to merge what is not whole, or not of this study.
+    """Refuse to merge incomplete results, or results of another study.
 
     Raises
     ------
     InputError
-        Chunks that are missing, with the commands that make them; files of other inputs, by name.
+        Shares are missing, with the commands that compute them; or files have other inputs, by name.
     """
     units = units_of(context)
     people = {one.person.label: one for one in people_of(context, missing="left out")}
@@ -134,13 +134,13 @@ def refuse_incomplete(context: Context) -> None:
 def _found(
     context: Context, units: Sequence[Unit], people: Mapping[str, Person]
 ) -> tuple[list[tuple[Path, str, Unit | None]], list[Unit], Counter[int]]:
-    """Files that are not of this study, units that are missing, and how many shares the others were computed in."""
+    """Find files of other studies, missing units, and the numbers of shares in which the others were computed."""
     pieces = {piece.file: piece for one in people.values() if not one.mapped for piece in one.pieces}
     done = {Unit(p.person.label, start) for p in people.values() if p.mapped for start, _ in spans_of(p.person)}
     done |= {Unit(label) for label, one in people.items() if one.scored}
     foreign: list[tuple[Path, str, Unit | None]] = []
     shares: Counter[int] = Counter()
-    mapped = {one.folder for one in people.values() if one.mapped}  # what is left there is cleared away
+    mapped = {one.folder for one in people.values() if one.mapped}  # pieces left in these folders are removed
     for file in sorted(chunk_folder(context).rglob("*.npz")):
         piece, held = pieces.get(file), read_piece(file)
         if file.name.startswith(".") or file.parent in mapped:
@@ -157,7 +157,7 @@ def _found(
 
 
 def _command(context: Context, shares: Counter[int], units: Sequence[Unit], wanted: Sequence[Unit]) -> list[str]:
-    """The commands that compute some units, in the shares that the others were computed in."""
+    """Write the commands that compute some units, in the numbers of shares of the others."""
     of = shares.most_common(1)[0][0] if shares else 1
     every = [Share(place, of) for place in range(1, of + 1)]
     return [f"brainmap run {_shown(context)} --chunk {one}" for one in every if set(one.take(units)) & set(wanted)]

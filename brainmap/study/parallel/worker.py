@@ -1,4 +1,4 @@
-"""What runs on Dask workers. The scheduler reads it too, so nothing heavy is imported before a task begins."""
+"""Define the tasks of Dask workers. The scheduler reads this module too, so heavy imports wait until a task begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.volume import SearchlightPlan
     from brainmap.study.results.pieces import Scored
 
-ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions change bits
+ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions affect the last bits of results
 
 
 def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightPlan:
@@ -28,7 +28,7 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightP
 
 
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
-    """The scores of a piece, and what was noted on the way."""
+    """Compute the scores of a piece, and return them with the warnings."""
     from brainmap.rsa.searchlights.scoring import one_blas_thread
     from brainmap.study.results.pieces import Scored
 
@@ -40,7 +40,7 @@ def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[st
 
 
 def check_versions(wanted: Mapping[str, str]) -> None:
-    """Refuse to compute with other versions of what numbers depend on.
+    """Refuse to compute with other versions of packages that affect the numbers.
 
     Raises
     ------

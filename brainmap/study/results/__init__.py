@@ -1,1 +1,1 @@
-"""What lies on disk while a study is computed: context and ledger, claims of processes, pieces of a searchlight."""
+"""Manage the files of a running study: context and ledger, claims of processes, pieces of a searchlight."""

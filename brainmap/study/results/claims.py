@@ -1,4 +1,4 @@
-"""One at a time among processes and machines that share a folder: who computes what the others wait for."""
+"""Let one process at a time compute a result, among processes and machines that share a folder."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from brainmap.record import HOST, lives, unfinished
 
 log = logging.getLogger("brainmap")
-ALIVE = 5.0  # s between two signs of life of the one that holds a claim
-ABANDONED = 60.0  # s without one, after which another takes it over
+ALIVE = 5.0  # s between two updates by the holder of a claim
+ABANDONED = 60.0  # s without an update, after which another process takes it over
 
 
 @contextmanager
 def claimed(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = ABANDONED) -> Iterator[None]:
-    """Hold the file `path` while a block runs; wait as long as a process that lives holds it.
+    """Hold the file `path` while a block runs, after waiting for any live process that holds it.
 
-    A file that is made exclusively is a lock on every file system that clusters share. Its holder touches it; one
-    that was killed does not, and loses it (on the same machine at once).
+    A file that is created exclusively is a lock on every file system of clusters. Its holder touches it regularly; a
+    holder that was killed does not, and loses the claim (at once on the same machine).
 
     Parameters
     ----------
     path : Path
     what : str
-        What is computed, for those who wait.
+        Description of the computation, for those who wait.
     alive, abandoned : float [s]
-        Time between signs of life, and without one before the claim is taken over.
+        Time between updates, and time without one after which the claim is taken over.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def _is_abandoned(path: Path, after: float) -> bool:
     holder = _holder(path)
     if len(holder) == 2 and holder[0] == HOST and holder[1].isdecimal():
         return not lives(int(holder[1]))
-    beside = unfinished(path)  # the file system's clock may not be this machine's
+    beside = unfinished(path)  # the file system's clock may differ from this machine's
     beside.touch()
     try:
         return beside.stat().st_mtime - path.stat().st_mtime > after
@@ -99,7 +99,7 @@ def _is_abandoned(path: Path, after: float) -> bool:
 
 
 def _take_away(path: Path) -> None:
-    """Remove an abandoned claim: of several who try, one succeeds."""
+    """Remove an abandoned claim; of several processes that try, one succeeds."""
     aside = unfinished(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)

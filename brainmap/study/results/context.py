@@ -1,4 +1,4 @@
-"""What every stage shares: the study, its ledger, where files go, and what is already loaded."""
+"""Hold what every stage shares: the study, its ledger, the names of files, and loaded data."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ log = logging.getLogger("brainmap")
 
 @dataclass(frozen=True)
 class Context:
-    """One call of `brainmap run`.
+    """Represent one call of `brainmap run`.
 
     Attributes
     ----------
     threads : int, optional
-        Of this process, or with Dask and no scheduler the worker processes; default: the cores it may use.
+        Threads of this process, or worker processes with Dask without a scheduler; default: the cores it may use.
     backend : {"threads", "dask"}
-        What computes the searchlight.
+        Backend that computes the searchlight.
     scheduler : str, optional
         Address of the Dask scheduler; without one, workers are started on this machine.
     shared : bool
-        Other processes work on the same study: each stage is computed by one of them, the others wait for it.
+        Other processes work on the same study: each stage is computed by one of them, and the others wait for it.
     """
 
     study: Study
@@ -57,30 +57,30 @@ class Context:
     scheduler: str | None = None
     shared: bool = False
     idle: list[str] = field(default_factory=list)  # stages that had nothing to do
-    networks: dict[str, Any] = field(default_factory=dict)  # what `stages.networks.load` has loaded
-    calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # what each network calls the sounds
+    networks: dict[str, Any] = field(default_factory=dict)  # networks that `stages.networks.load` has loaded
+    calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # classes that each network predicts
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What is computed so far."""
+        """Return the ledger of what is computed so far."""
         about = self.study.settings.study
         return Ledger(self.study.out, simulated=about.simulated, seed=about.seed)
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the file, or of both files of an AFNI dataset, that a name of the study stands for."""
+        """Compute the SHA-256 of a file of the study, or of both files of an AFNI dataset."""
         if name not in self._digests:
             self._digests[name] = image_digest(name)
         return self._digests[name]
 
     def is_done(self, name: str, key: str) -> bool:
-        """Whether a stage was computed from the content its key says, and need not be computed again."""
+        """Tell whether a stage was computed from the content of its key, and need not be computed again."""
         return not self.overwrite and self.ledger.is_done(name, self._said(key))
 
     def stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
-        """Compute a stage unless its key says that it was computed from the same content.
+        """Compute a stage, unless it was computed before with the same key.
 
-        Files that the stage wrote before and writes no more are removed: what lies on disk is what the study says.
+        Files that the stage wrote before and no longer writes are removed, so that the results always match the study.
         """
         start, said = time.monotonic(), name.replace("_", ": ", 1)
         if self.is_done(name, key):
@@ -92,13 +92,13 @@ class Context:
                 return
             before = self.ledger.files(name)
             for path in before if self.overwrite else self.ledger.damaged(name):
-                if path.is_dir():  # an array that calls itself complete would be taken as it is
+                if path.is_dir():  # an array marked as complete would be used as it is
                     remove(path)
             self.ledger.open(name)
             try:
                 with heartbeat(said), room_for(said, self.ledger.folder):
                     written = list(compute())
-            finally:  # by it the folder is known as ours, even where somebody removed it meanwhile
+            finally:  # the ledger marks the folder as brainmap's, even where somebody removed it meanwhile
                 (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
             for path in set(before) - set(written):
                 remove(path)
@@ -106,28 +106,28 @@ class Context:
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
 
     def _said(self, key: str) -> str:
-        """Every file says that data are simulated, and must be written again where that changes."""
+        """Add to the key whether data are simulated, which every file states."""
         return content_key(key, "simulated") if self.ledger.simulated else key
 
     def _alone(self, name: str, said: str) -> AbstractContextManager[None]:
         return claimed(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
 
     def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
-        """The provenance for a sidecar; inputs are named as seen from the study file."""
+        """Build the provenance for a sidecar; inputs are named relative to the study file."""
         named = {Path(os.path.relpath(i, self.study.folder)).as_posix(): self.digest(i) for i in inputs}
         return self.ledger.provenance(parameters=parameters, inputs=named)
 
     def save_table(
         self, table: pd.DataFrame, path: Path, *, columns: Mapping[str, str], about: Mapping[str, Any]
     ) -> Iterator[Path]:
-        """Write a table and its sidecar; give both."""
+        """Write a table and its sidecar, and return both."""
         yield write_table(table, path, columns=columns, about=about)
         yield path.with_suffix(".json")
 
     def save_map(
         self, image: Nifti1Image | SurfaceData, path: Path, *, label: str, space: str, about: Mapping[str, Any]
     ) -> Iterator[Path]:
-        """Write a map with its label, space and command inside, and its sidecar; give all files."""
+        """Write a map with its label, space and command inside, and its sidecar, and return all files."""
         if isinstance(image, SurfaceData):
             named = replace(image, labels=(label,))
             yield from save_surface(named, ready(path), overwrite=True, history=self._history)
@@ -143,7 +143,7 @@ class Context:
         return command_line() + (" (simulated data)" if self.study.settings.study.simulated else "")
 
     def map_ending(self, space: str) -> str:
-        """How the names of maps end."""
+        """Return the ending of the names of maps."""
         if self.study.settings.brain[0].on_surface:
             return "statmap.func.gii"
         if self.study.settings.study.maps == "nifti":
@@ -151,22 +151,22 @@ class Context:
         return f"statmap+{'orig' if space == 'native' else 'tlrc'}.HEAD"
 
     def sidecar(self, path: Path, content: Mapping[str, Any]) -> Path:
-        """Write the JSON beside a result."""
+        """Write the JSON file beside a result."""
         stem = re.sub(r"(\+\w+)?(\.nii|\.func)?\.[A-Za-z0-9]+$", "", path.name).replace("_hemi-{hemi}", "")
         return write_json(path.with_name(stem + ".json"), content)
 
     def subject_file(self, person: Participant, ending: str, **entities: str) -> Path:
-        """`sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, as BIDS derivatives are named."""
+        """Return `sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, a name as in BIDS derivatives."""
         label = f"sub-{slug(person.label)}"
         name = f"{label}_{self._common(person.brain.space, ending)}{_entities(entities)}_{ending}"
         return self.study.out / label / "func" / name
 
     def group_file(self, ending: str, *, space: str | None = None, **entities: str) -> Path:
-        """`group/task-<study>_..._<ending>`."""
+        """Return the path `group/task-<study>_..._<ending>`."""
         return self.study.out / "group" / f"{self._common(space, ending)}{_entities(entities)}_{ending}"
 
     def table_file(self, name: str) -> Path:
-        """A table of the group, under its plain name."""
+        """Return the path of a table of the group, under its plain name."""
         return self.study.out / "group" / f"{name}.tsv"
 
     def _common(self, space: str | None, ending: str) -> str:
@@ -175,7 +175,7 @@ class Context:
         return task if space is None else f"{task}_space-{slug(space)}"
 
     def sounds_for(self, like: Any) -> Sounds:
-        """The study's sounds as a network takes them; `like` has rate, n_samples, level and align."""
+        """Load the study's sounds as a network takes them; `like` has rate, n_samples, level and align."""
         return load_sounds(
             self.study.resolve(self.study.settings.stimuli.table),
             rate=like.rate,
@@ -186,14 +186,14 @@ class Context:
 
     @cached_property
     def stimuli(self) -> dict[str, str]:
-        """Condition of each stimulus, in the order of the table."""
+        """Return the condition of each stimulus, in the order of the table."""
         sounds = load_sounds(self.study.resolve(self.study.settings.stimuli.table))
         return dict(zip(sounds.items, sounds.conditions, strict=True))
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Torch and BLAS compute each operation on one thread: how they cut it into threads decides its last bits.
+    """Restrict torch and BLAS to one thread per operation, since the split into threads decides the last bits.
 
     Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
     """
@@ -202,12 +202,12 @@ def one_thread_each() -> Iterator[None]:
 
 
 def image_digest(name: str | Path) -> str:
-    """SHA-256 of a file, or of both files of an AFNI dataset."""
+    """Compute the SHA-256 of a file, or of both files of an AFNI dataset."""
     return content_key([file_digest(f) for f in image_files(name)])
 
 
 def ready(path: Path) -> Path:
-    """The path, whose folder now exists."""
+    """Return the path after creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -1,7 +1,7 @@
-"""A participant's searchlight in pieces: what threads, clusters and job arrays share, and a killed run keeps.
+"""Split a participant's searchlight into pieces, which threads, clusters and job arrays share and a killed run keeps.
 
-A piece is some of the spheres of one participant. Its scores lie in a file of their own until the maps are written,
-with the key of what they were computed from; which process computed it, and with how many others, changes no number.
+A piece is some of the spheres of one participant. Its scores lie in their own file, with the key of their inputs, until
+the maps are written. The numbers do not depend on which process computed a piece, or with how many others.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ log = logging.getLogger("brainmap")
 
 @dataclass(frozen=True)
 class Piece:
-    """The spheres at the places start .. stop - 1 of a participant's searchlight, as `pieces_of` cuts it.
+    """Identify the spheres start .. stop - 1 of a participant's searchlight, as `pieces_of` cuts it.
 
     Attributes
     ----------
     folder : Path
-        Where the participant's pieces lie.
+        Folder of the participant's pieces.
     key : str
-        What its scores depend on.
+        Key of everything that the scores depend on.
     """
 
     participant: str
@@ -47,12 +47,12 @@ class Piece:
 
     @property
     def file(self) -> Path:
-        """Where its scores lie until all pieces are there."""
+        """Return the file of its scores, which is kept until all pieces exist."""
         return self.folder / f"{self.start:08d}-{self.stop:08d}.npz"
 
     @property
     def size(self) -> int:
-        """Number of spheres."""
+        """Return the number of spheres."""
         return self.stop - self.start
 
     def __str__(self) -> str:
@@ -61,18 +61,18 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a piece's file holds.
+    """Hold the content of a piece's file.
 
     Attributes
     ----------
     voxels : ndarray (n_spheres,)
-        The voxel of the mask that each sphere is around.
+        Voxel of the mask at the center of each sphere.
     scores : ndarray (n_models, n_spheres)
     counts : ndarray (n_spheres,)
-        Voxels in each sphere.
+        Number of voxels in each sphere.
     key : str
     share : str
-        Which share of a job array it was computed in, as `3/20`; empty elsewhere.
+        Share of a job array that computed it, as `3/20`; empty elsewhere.
     """
 
     voxels: NDArray[np.intp]
@@ -83,7 +83,7 @@ class Scored:
 
 
 def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
-    """Write a piece's scores, whole or not at all."""
+    """Write a piece's scores atomically."""
     with atomic(piece.file) as beside:
         np.savez(
             beside,
@@ -98,7 +98,7 @@ def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
 
 
 def read_piece(file: Path) -> Scored | None:
-    """What a file of scores holds; None where there is none, or it is not as it was written."""
+    """Read a file of scores; return None where there is none, or it is damaged."""
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as found:
             scored = Scored(found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"]))
@@ -113,7 +113,7 @@ _FAILURES = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError,
 
 
 def lacking(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces that have no scores yet, or scores of other inputs."""
+    """List the pieces without scores, or with scores of other inputs."""
     found = [(piece, read_piece(piece.file)) for piece in pieces]
     stale = [piece for piece, held in found if held is not None and held.key != piece.key]
     if stale:
@@ -126,7 +126,7 @@ def lacking(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def gathered(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
+    """Join scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
     held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
     if len(held) < len(pieces):
         raise RunError(
@@ -142,14 +142,14 @@ def clear_pieces(folder: Path) -> None:
     """Remove the pieces of a participant whose maps are written."""
     if folder.is_dir():
         shutil.rmtree(folder)
-        with contextlib.suppress(OSError):  # others' pieces are there
+        with contextlib.suppress(OSError):  # the folder may hold other participants' pieces
             folder.parent.rmdir()
 
 
 def compute_here(
     pieces: Sequence[Piece], plan: Callable[[], SearchlightPlan], *, threads: int | None, share: str = ""
 ) -> None:
-    """Compute on threads of this process the pieces of one participant that have no scores yet."""
+    """Compute the missing pieces of one participant on threads of this process."""
     wanted = lacking(pieces)
     if not wanted:
         return

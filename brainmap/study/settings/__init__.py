@@ -1,1 +1,1 @@
-"""The study file: its sections, its participants and their files, and its template."""
+"""Read the study file: its sections, its participants and their files, and its template."""

@@ -1,4 +1,4 @@
-"""The brain side of a study file: whose images, where they lie, which regions; and the files this finds."""
+"""Define the brain part of a study file: participants, files and regions, and find the files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Hrf = Literal[
 
 
 class Section(BaseModel):
-    """A table of the study file; a key it does not know is an error, never ignored."""
+    """Represent a table of the study file; an unknown key raises an error and is never ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Regions(Section):
-    """ROIs: a label image with its table, a mask a region, or spheres at coordinates."""
+    """Describe ROIs: a label image with its table, a mask per region, or spheres at coordinates."""
 
     image: str | None = None
     table: str | None = None
@@ -34,7 +34,7 @@ class Regions(Section):
     centers: Literal["auditory"] | dict[str, Center] | None = None
     radius_mm: float | None = Field(default=None, gt=0)
     orientation: Literal["LPI", "RAI"] = "LPI"
-    coordinates: str | None = None  # the space that the centers are in
+    coordinates: str | None = None  # space of the centers
     names: tuple[str, ...] | None = None
     hemispheres: Literal["separate", "pooled"] = "separate"
     minimum_voxels: int = Field(default=10, ge=1)
@@ -52,51 +52,51 @@ class Regions(Section):
 
 
 class Screen(Section):
-    """Which voxels of the regions are used: those that repeat, those that answer to sound."""
+    """Select voxels of the regions that are reliable, or that respond to sound."""
 
     reliability: float | None = Field(default=None, gt=-1, lt=1)  # smallest correlation of odd with even runs
     sound: str | None = None  # statistic image of sound > silence, one sub-brick
-    p: float = Field(default=0.001, gt=0, lt=1)  # one-sided, of `sound`
+    p: float = Field(default=0.001, gt=0, lt=1)  # one-sided threshold for `sound`
 
 
 class Glm(Section):
-    """How BOLD becomes betas; as the arguments of `rsa.fit_betas`."""
+    """Describe how betas are estimated from BOLD; the keys are arguments of `rsa.fit_betas`."""
 
     model: Literal["condition", "lsa", "lss"] = "condition"
-    column: str = "trial_type"  # of the events: what names betas
+    column: str = "trial_type"  # column of the events that names betas
     hrf: Hrf = "glover"
     noise: Literal["auto", "ar1", "arma11", "ols"] = "auto"  # auto: arma11 for single trials, ar1 for conditions
-    afni_grid: int | None = Field(default=None, ge=3, le=7)  # 3dREMLfit's -Grid, a voxel each; of arma11
+    afni_grid: int | None = Field(default=None, ge=3, le=7)  # 3dREMLfit's -Grid, per voxel; for arma11
     high_pass: Annotated[float, Field(gt=0)] | Literal["design", "none"] = "design"  # s
     polort: Annotated[int, Field(ge=0, le=20)] | Literal["A"] | None = None
     others: Literal["all", "condition"] = "all"
     strategy: str | tuple[str, ...] | None = None  # columns of the confounds
     t_r: float | None = Field(default=None, gt=0)  # s
     slice_time_ref: float | None = Field(default=None, ge=0, le=1)
-    duration: float | dict[str, float] | None = None  # of events in stim_times, s
+    duration: float | dict[str, float] | None = None  # duration of events in stim_times, s
     leave_out: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
     scale: Literal["signal", "percent", "noise"] = "signal"
 
 
 class Inference(Section):
-    """The tests of scores against 0 and of differences, and their correction over layers x ROIs.
+    """Describe the tests of scores against 0 and of differences, and their correction over layers x ROIs.
 
-    The test over participants takes the sounds as fixed and stands beside every other one.
+    The test over participants treats the sounds as fixed, and is reported beside every other test.
     """
 
     zero: Literal["relabeling", "bootstrap", "participants"] = "relabeling"
     differences: Literal["bootstrap", "participants"] = "bootstrap"
     participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
     correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
-    splits: int = Field(default=20, ge=1)  # halves of the stimuli for choosing and scoring the best layer
-    bootstrap: int = Field(default=1000, ge=0)  # resamples; 0 for none
+    splits: int = Field(default=20, ge=1)  # random halves of the stimuli, to choose the best layer and to score it
+    bootstrap: int = Field(default=1000, ge=0)  # number of resamples; 0 for no bootstrap
     over: Literal["both", "participants", "conditions"] = "both"  # what the bootstrap resamples
     permutations: int = Field(default=2000, ge=0)  # relabelings of sounds, jointly for all participants; 0 for none
 
     @property
     def asks_for_bootstrap(self) -> bool:
-        """Whether the study file asks for a bootstrap, so that it is made of few sounds too, and never left out."""
+        """Tell whether the study file requests a bootstrap, which is then made even with few sounds."""
         said = self.model_fields_set
         differ = "differences" in said and self.differences == "bootstrap"
         return self.bootstrap > 0 and ("bootstrap" in said or self.zero == "bootstrap" or differ)
@@ -128,18 +128,18 @@ class Inference(Section):
 
 
 class Brain(Section):
-    """Participants whose files look alike; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
+    """Describe participants with similar files; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
 
     participants: tuple[Name, ...] = Field(min_length=1)
     layout: Literal["files", "bids", "afni_proc"] = "files"
     folder: str | None = None
     kind: Literal["betas", "bold"] = "betas"
     files: str | None = None
-    events: str | dict[str, str] | None = None  # of BOLD: events.tsv, or AFNI's stim_times by condition
+    events: str | dict[str, str] | None = None  # events of BOLD: events.tsv, or AFNI's stim_times by condition
     confounds: str | None = None
-    raw: str | None = None  # the BIDS folder that holds the events, where it is not the one around `folder`
+    raw: str | None = None  # BIDS folder with the events, where it is not the one around `folder`
     glm: Glm = Glm()
-    labels: str | tuple[str, ...] = "sub-brick"  # several: one a run, in their order
+    labels: str | tuple[str, ...] = "sub-brick"  # several entries: one per run, in their order
     mask: str | None = None
     rois: Regions
     task: str | None = None
@@ -156,7 +156,7 @@ class Brain(Section):
 
     @property
     def on_surface(self) -> bool:
-        """Whether the data lie on the cortical surface: GIFTI files, a hemisphere each."""
+        """Tell whether the data lie on the cortical surface: GIFTI files, one per hemisphere."""
         return self.files is not None and self.files.endswith(".gii")
 
     @model_validator(mode="after")

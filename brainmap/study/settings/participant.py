@@ -1,4 +1,4 @@
-"""The files of a participant, found where a study file says they lie."""
+"""Find the files of a participant where the study file says they lie."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from brainmap.study.settings.brain import Brain
 
 @dataclass(frozen=True, kw_only=True)
 class Participant:
-    """One participant's files, found on disk.
+    """Hold the files of one participant.
 
     Attributes
     ----------
     label : str
     found : tuple of RunInputs
-        One entry an image, in natural order of sessions and runs.
+        One entry per image, in natural order of sessions and runs.
     """
 
     label: str
@@ -30,30 +30,30 @@ class Participant:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Labels of the runs; one empty string where nothing says them."""
+        """Return the labels of the runs; a single empty string where there are no labels."""
         trials = tuple(dict.fromkeys(row[3] for row in self.found[0].volumes))
         by_trial = len(self.found) == 1 and len(trials) > 1
         return trials if by_trial else tuple(dict.fromkeys(one.label for one in self.found))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The images, in the order of `found`."""
+        """List the images, in the order of `found`."""
         return tuple(one.image for one in self.found)
 
     @property
     def masks(self) -> list[str]:
-        """The brain masks, of which the voxels that all have are used."""
+        """List the brain masks, whose shared voxels are used."""
         return list(dict.fromkeys(mask for one in self.found for mask in one.masks))
 
     @property
     def roi_files(self) -> list[str]:
-        """Every file the regions come from."""
+        """List every file of the regions."""
         rois = self.brain.rois
         return [self.fill(name) for name in (rois.image, rois.table, *rois.masks.values()) if name is not None]
 
     @property
     def residuals(self) -> list[str]:
-        """What the models of the betas left over, where the study uses it."""
+        """List the residuals of the models of the betas, where the study uses them."""
         if self.brain.noise != "residuals":
             return []
         given = self.brain.residuals
@@ -62,12 +62,12 @@ class Participant:
 
     @property
     def sound(self) -> str | None:
-        """The statistic image of the voxel screen."""
+        """Return the statistic image of the voxel screen."""
         return None if self.brain.screen.sound is None else self.fill(self.brain.screen.sound)
 
     @property
     def inputs(self) -> list[str]:
-        """Every file that the participant's patterns depend on, images first."""
+        """List every file that the participant's patterns depend on, images first."""
         others = [name for one in self.found for name in (*_tables(one), *one.sidecars)]
         sound = [self.sound] if self.sound else []
         times = self.stim_times.values()
@@ -75,12 +75,12 @@ class Participant:
 
     @property
     def stim_times(self) -> dict[str, str]:
-        """AFNI's files of event times by condition, empty where events are tables."""
+        """Return AFNI's files of event times by condition, empty where events are tables."""
         events = self.brain.events
         return {name: self.fill(file) for name, file in events.items()} if isinstance(events, dict) else {}
 
     def fill(self, pattern: str, one: RunInputs | None = None) -> str:
-        """A path of the study file with this participant's labels (and those of a run) in their places."""
+        """Replace the placeholders in a path of the study file by labels of this participant (and of a run)."""
         places = {"participant": self.label}
         if one is not None:
             places |= {"session": one.session, "task": one.task, "run": one.run}
@@ -93,12 +93,12 @@ def _tables(one: RunInputs) -> list[str]:
 
 
 def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) -> Participant:
-    """One participant of a group, with the files its layout gives.
+    """Find one participant of a group, with the files of its layout.
 
     Raises
     ------
     InputError
-        A pattern or layout that finds nothing, or more than one image for a run; no brain mask.
+        A pattern or layout matches no file, or more than one image for a run; or there is no brain mask.
     """
     where = brain.files if brain.layout == "files" else brain.folder
     assert where is not None  # the settings were checked

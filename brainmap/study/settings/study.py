@@ -1,4 +1,4 @@
-"""The study file: TOML in, checked settings and the files they name out."""
+"""Read a study file (TOML) and return checked settings and the files that they name."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from brainmap.study.settings.participant import Participant as Participant, find
 
 
 class About(Section):
-    """What the study is called, where its results go, and the seed of everything random."""
+    """Describe the title of the study, the folder of its results, and the seed of all random numbers."""
 
     name: Name
     question: str = ""
     out: str = "derivatives/brainmap"
     seed: int = Field(default=0, ge=0)
-    simulated: bool = False  # said on every page and in every file
+    simulated: bool = False  # every page and file states it
     maps: Literal["nifti", "afni"] = "nifti"
 
 
 class Stimuli(Section):
-    """The table of sounds: stimulus_id, condition, path."""
+    """Describe the table of sounds: stimulus_id, condition, path."""
 
     table: str
-    selected: bool = False  # chosen to differ, for models or the brain to be told apart: no sample of sounds
+    selected: bool = False  # sounds were chosen so that models or brains differ, and are no random sample
 
 
 class Network(Section):
-    """One trained network, and how its layers become RDMs."""
+    """Describe one trained network, and how its layers become RDMs."""
 
     name: Name
     checkpoint: str
-    architecture: str | None = None  # a name of the zoo or "module:function"; our checkpoints know it
+    architecture: str | None = None  # a name of the zoo or "module:function"; checkpoints of brainmap know it
     variant: Literal["plain", "do", "bn", "do+bn"] | None = None
     classes: tuple[str, ...] | None = None
     rate: int | None = Field(default=None, gt=0)  # Hz
@@ -53,14 +53,14 @@ class Network(Section):
     align: Literal["start", "center"] | None = None
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Literal["mean", "max", "rms", "flatten", "none"] = "mean"
-    units_axis: int | None = None  # of layers where it cannot be told; -1 is the last
+    units_axis: int | None = None  # for layers where it is not known; -1 is the last
     dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
     units: Literal["zscore", "none"] = "zscore"
     controls: tuple[Literal["untrained", "permuted"], ...] = ()
 
 
 class Baselines(Section):
-    """Acoustic models that any claim about a network has to beat: compared with the brain as one more network."""
+    """Describe acoustic models, the baselines of every claim about a network; they are compared like a network."""
 
     models: tuple[Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"], ...] = Field(
         min_length=1
@@ -71,12 +71,12 @@ class Baselines(Section):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The models, in the place of layers."""
+        """Return the models, which take the place of layers."""
         return self.models
 
     @property
     def pooling(self) -> Literal["flatten"]:
-        """Models keep time."""
+        """Return "flatten", because the models keep time."""
         return "flatten"
 
     @model_validator(mode="after")
@@ -94,12 +94,12 @@ OF_DESIGN = ("noise-only", "elapsed-time")
 
 
 class Rsa(Section):
-    """Level of the items, geometry of the brain, and how RDMs are compared."""
+    """Describe the level of the items, the geometry of the brain, and the comparison of RDMs."""
 
     items: Literal["stimulus", "condition"] = "stimulus"
     dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
     measure: Literal["rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "rho-a"
-    # models of [baselines], and of OF_DESIGN each participant's own: partialled out of every comparison in regions
+    # models of [baselines], or RDMs in OF_DESIGN for each participant: partialled out of every comparison in regions
     control_for: tuple[str, ...] = ()
     inference: Inference = Inference()
 
@@ -122,7 +122,7 @@ class Rsa(Section):
 
     @property
     def score(self) -> str:
-        """What scores of regions are, in tables and figures."""
+        """Name the scores of regions, for tables and figures."""
         if not self.control_for:
             return self.measure
         from brainmap.rsa.comparison.splines import partial_name
@@ -131,14 +131,14 @@ class Rsa(Section):
 
 
 class GroupTest(Section):
-    """The test of the searchlight maps over participants."""
+    """Describe the test of the searchlight maps over participants."""
 
     test: Literal["sign-flip"] = "sign-flip"
     permutations: int = Field(default=5000, ge=100)
     correction: Literal["max-t", "cluster-mass", "tfce"] = "max-t"
-    differences: Literal["all-pairs"] | tuple[tuple[str, str], ...] = ()  # of two layers, the first less the second
-    cluster_p: float = Field(default=0.001, gt=0, lt=0.5)  # of one voxel, which makes clusters (cluster-mass)
-    neighbors: Literal[6, 18, 26] = 6  # of a voxel, which touch it
+    differences: Literal["all-pairs"] | tuple[tuple[str, str], ...] = ()  # the first layer minus the second
+    cluster_p: float = Field(default=0.001, gt=0, lt=0.5)  # threshold of one voxel that forms clusters (cluster-mass)
+    neighbors: Literal[6, 18, 26] = 6  # voxels that touch a voxel
 
     @model_validator(mode="after")
     def _two_layers_once(self) -> GroupTest:
@@ -149,17 +149,17 @@ class GroupTest(Section):
 
 
 class Searchlight(Section):
-    """The sphere around every voxel, or the disc around every vertex."""
+    """Describe the sphere around every voxel, or the disc around every vertex."""
 
     radius_mm: float = Field(default=9.0, gt=0)
-    mesh: str | None = None  # of data on the surface: fsaverage5, or files with {hemi}; default: the brain's space
-    metric: Literal["dijkstra", "geodesic"] = "dijkstra"  # along the edges of the mesh, or straight across triangles
+    mesh: str | None = None  # for surface data: fsaverage5, or files with {hemi}; default: the brain's space
+    metric: Literal["dijkstra", "geodesic"] = "dijkstra"  # along the edges of the mesh, or across its triangles
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
     measure: Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
     precision: Literal["voxel", "sphere"] = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
-    shrinkage: Literal["diag", "eye", "none"] = "diag"  # of a sphere's covariance
-    warped: str | None = None  # maps that were brought to a template: {participant}, {network}, {layer} or {name}
+    shrinkage: Literal["diag", "eye", "none"] = "diag"  # shrinkage of a sphere's covariance
+    warped: str | None = None  # maps warped to a template: {participant}, {network}, {layer} or {name}
     warped_space: str | None = None
     ceilings: bool = True  # noise ceilings of every sphere, where participants' patterns share a grid
     group: GroupTest = GroupTest()
@@ -176,23 +176,23 @@ class Searchlight(Section):
 
 
 class Maximizing(Section):
-    """Activation maximization of the class units and of some channels of the best layers."""
+    """Describe activation maximization of the class units and of some channels of the best layers."""
 
     steps: int = Field(default=150, ge=1)
     classes: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
-    channels: int = Field(default=8, ge=0)  # of each best layer
+    channels: int = Field(default=8, ge=0)  # channels of each best layer
     best_layers: int = Field(default=2, ge=0)
 
 
 class Cam(Section):
-    """Class activation maps."""
+    """Describe class activation maps."""
 
     method: Literal["grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "cam"] = "grad-cam"
     layer: str = "last-conv"
 
 
 class Explain(Section):
-    """What the layers hear."""
+    """Describe how layers are explained."""
 
     network: str | None = None  # default: the first
     maximization: Maximizing = Maximizing()
@@ -200,13 +200,13 @@ class Explain(Section):
 
 
 class Truth(Section):
-    """Of a simulated study: which layer was planted in which region."""
+    """Describe the truth of a simulated study: the layer that was planted in each region."""
 
     table: str
 
 
 class StudySettings(Section):
-    """A whole study file."""
+    """Describe a whole study file."""
 
     version: Literal[1] = Field(alias="schema")
     study: About
@@ -252,39 +252,39 @@ class StudySettings(Section):
 
 @dataclass(frozen=True)
 class Study:
-    """Settings, and the folder against which their paths are read."""
+    """Hold the settings, and the folder to which their paths are relative."""
 
     settings: StudySettings
     path: Path
 
     @property
     def out(self) -> Path:
-        """Where results go."""
+        """Return the folder of the results."""
         return self.folder / self.settings.study.out
 
     @property
     def folder(self) -> Path:
-        """Where the study file lies."""
+        """Return the folder of the study file."""
         return self.path.parent
 
     def resolve(self, name: str) -> str:
-        """A path of the study file, read against its folder; AFNI names with selectors stay as typed."""
+        """Resolve a path relative to the study file's folder; AFNI names with selectors stay as typed."""
         return str(self.folder / name)
 
     def participants(self) -> Iterator[Participant]:
-        """Every participant with the files the patterns give.
+        """Yield every participant with the files that match the patterns.
 
         Raises
         ------
         InputError
-            A pattern that finds nothing.
+            A pattern matches no file.
         """
         for brain in self.settings.brain:
             for label in brain.participants:
                 yield self.participant(brain, label)
 
     def participant(self, brain: Brain, label: str) -> Participant:
-        """One participant of a group, with the files its layout gives."""
+        """Find one participant of a group, with the files of its layout."""
         return find_participant(brain, label, self.resolve)
 
 
@@ -294,7 +294,7 @@ def load_study(path: str | Path) -> Study:
     Raises
     ------
     InputError
-        No such file, no TOML, a key or value that is not known: which keys exist, and the nearest one.
+        The file does not exist or is not TOML, or a key or value is not known; the message gives the nearest one.
     """
     path = existing_file(path, "study")
     try:
@@ -307,14 +307,14 @@ def load_study(path: str | Path) -> Study:
         return Study(StudySettings.model_validate(content), path.resolve())
     except ValidationError as error:
         problems = error.errors()
-        # An entry that fails makes its whole list "too short", which says nothing new.
+        # An entry that fails also makes its whole list "too short", which is no further problem.
         within = [p["loc"][:k] for p in problems for k in range(1, len(p["loc"]))]
         lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"] in within)]
         raise InputError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
 def study_of(folder: Path) -> Path:
-    """The study file whose results lie in a folder.
+    """Find the study file whose results lie in a folder.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def study_of(folder: Path) -> Path:
 
 
 def _line(problem: ErrorDetails) -> str:
-    """One line for one thing pydantic found."""
+    """Describe one problem found by pydantic in one line."""
     location = [str(part) for part in problem["loc"]]
     where = f"[{'.'.join(p for p in location[:-1] if not p.isdigit())}] " if len(location) > 1 else ""
     key = location[-1] if location else ""
@@ -355,11 +355,11 @@ def _line(problem: ErrorDetails) -> str:
 
 
 def _keys(location: list[str]) -> list[str]:
-    """The keys that exist at a place of the study file."""
+    """List the keys that exist at a place of the study file."""
     model: Any = StudySettings
     for part in location:
         fields = getattr(model, "model_fields", {})
-        if part in fields:  # other parts are places in a list
+        if part in fields:  # other parts are indices of a list
             model = _model_in(fields[part].annotation)
     fields = getattr(model, "model_fields", {})
     return [f.alias or name for name, f in fields.items()]

@@ -1,4 +1,4 @@
-"""The study file that `brainmap init` writes: every key with what it means, ready to fill in."""
+"""Hold the study file that `brainmap init` writes: every key with its meaning, ready to fill in."""
 
 TEMPLATE = """\
 # A study for brainmap. Fill in the paths (read from the folder of this file), then:

@@ -1,1 +1,1 @@
-"""What a study computes, one module a stage."""
+"""Compute the stages of a study, with one module per stage."""

@@ -1,4 +1,4 @@
-"""Stage 2 of studies that begin with BOLD: a general linear model of every run, and betas as derivatives."""
+"""Estimate betas from BOLD (stage 2) with a general linear model of every run, and write them as derivatives."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
 
 
 def run_betas(context: Context, only: Sequence[str] = ()) -> None:
-    """The betas of all participants whose images are BOLD, or of some of them."""
+    """Estimate the betas of all participants whose images are BOLD, or of some of them."""
     for person in context.study.participants():
         if person.brain.kind == "bold" and (not only or person.label in only):
             key = content_key(
@@ -57,12 +57,12 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
 
 
 def check_order(context: Context, people: Sequence[Participant]) -> list[str]:
-    """Which models the order of the events resembles, as far as either is known before anything is computed.
+    """List the models that the order of the events resembles, as far as this is known before the computation.
 
     Raises
     ------
     InputError
-        As `plan_bold`.
+        As for `plan_bold`.
     """
     controlled = context.study.settings.rsa.control_for
     designs = [(person.label, _design_of(context, person)) for person in people]
@@ -77,7 +77,7 @@ def check_order(context: Context, people: Sequence[Participant]) -> list[str]:
 
 
 def _design_of(context: Context, person: Participant) -> RDMs | None:
-    """The RDMs of a design before its fit; None where betas do not tell the order of their events, or few are there."""
+    """Compute the RDMs of a design before its fit; None where betas do not depend on order, or are too few."""
     items = context.study.settings.rsa.items
     if person.brain.kind == "betas":
         file = design_file(context, person)
@@ -92,7 +92,7 @@ def _design_of(context: Context, person: Participant) -> RDMs | None:
 
 
 def _compare_design(context: Context, person: Participant) -> None:
-    """Say which models the design alone resembles: order in time makes geometry, or hides it."""
+    """Report which models the design alone resembles, since the order in time can create or hide geometry."""
     (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
     models = model_rdms(context)
     names = [f"{network} {layer}" for network, layer in layer_names(models)]
@@ -135,7 +135,7 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
 
 
 def with_betas(context: Context, person: Participant) -> Participant:
-    """The participant with the betas that the stage wrote in place of BOLD."""
+    """Return the participant with the estimated betas in place of BOLD."""
     if person.brain.kind == "betas":
         return person
     images = [file for file in context.ledger.files(_stage(person)) if file.name.endswith(_IMAGES)]
@@ -164,7 +164,7 @@ def with_betas(context: Context, person: Participant) -> Participant:
 
 
 def noise_found(context: Context, people: Sequence[Participant]) -> str:
-    """The pooled noise parameters of all participants' runs in words, from the sidecars of their betas; or nothing."""
+    """Describe the pooled noise parameters of all runs, from the sidecars of the betas; the text may be empty."""
     found: list[Arma] = []
     for person in people:
         if person.brain.kind == "bold":
@@ -175,12 +175,12 @@ def noise_found(context: Context, people: Sequence[Participant]) -> str:
 
 
 def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[Pattern], tuple[str, ...]]:
-    """Which patterns there will be, from headers and tables alone; and what was chosen on the way.
+    """List the patterns that will exist, from headers and tables alone, and the choices made on the way.
 
     Raises
     ------
     InputError
-        As `load_patterns`, and for BOLD as `fit_betas`, but for what only the values of images show.
+        As for `load_patterns`, and with BOLD for `fit_betas`, except for problems that only image values reveal.
     """
     if person.brain.kind == "betas":
         arguments = {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
@@ -202,12 +202,12 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
 
 
 def plan_bold(person: Participant) -> Plan:
-    """The designs of a participant's BOLD runs, and whether images and masks lie on one grid.
+    """Plan the designs of a participant's BOLD runs, and check that images and masks lie on one grid.
 
     Raises
     ------
     InputError
-        As `fit_betas`, but for what only the values of images show.
+        As for `fit_betas`, except for problems that only image values reveal.
     """
     mask = mask_of(person)
     for name in person.files:
@@ -217,7 +217,7 @@ def plan_bold(person: Participant) -> Plan:
 
 
 def glm_settings(person: Participant) -> GlmSettings:
-    """The settings of the general linear model of a participant's runs."""
+    """Return the settings of the general linear model of a participant's runs."""
     glm = person.brain.glm
     return GlmSettings(
         model=glm.model,
@@ -271,7 +271,7 @@ def _events(person: Participant) -> Any:
 def _confounds(person: Participant) -> Any:
     tables = [one.confounds for one in person.found]
     if person.brain.confounds is None and person.brain.glm.strategy is None:
-        return None  # a layout may find fMRIPrep's, which nobody asked for
+        return None  # a layout may find fMRIPrep's confounds without a request
     if None in tables:
         raise InputError(
             f"strategy = {person.brain.glm.strategy!r}, and no confounds were found; name them in [brain] confounds"
@@ -280,7 +280,7 @@ def _confounds(person: Participant) -> Any:
 
 
 def _inputs(person: Participant) -> list[str]:
-    """Every file that the betas depend on."""
+    """List every file that the betas depend on."""
     others = [name for one in person.found for name in (one.events, one.confounds, *one.sidecars) if name is not None]
     beside = [str(file) for name in person.files for file in sidecars_of(image_info(name).path)]
     return list(dict.fromkeys([*person.files, *person.masks, *others, *beside, *person.stim_times.values()]))

@@ -1,4 +1,4 @@
-"""A participant's brain as the study file asks for it: regions, patterns, and the noise of both."""
+"""Load the brain data of a participant as the study file describes them: regions, patterns and noise."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 def mask_of(person: Participant) -> Nifti1Image:
-    """The brain mask: the voxels that the masks of all runs have."""
+    """Compute the brain mask: the voxels that the masks of all runs share."""
     return load_mask(person.masks)
 
 
 def regions_of(person: Participant, *, whole: bool = False) -> Rois:
-    """The regions of the study file on the participant's grid, cut to the brain mask unless they are wanted whole.
+    """Load the regions of the study file on the participant's grid, cut to the brain mask unless `whole`.
 
     Raises
     ------
     InputError
-        As `load_rois` and `sphere_rois`.
+        As for `load_rois` and `sphere_rois`.
     """
     rois = person.brain.rois
     least = 1 if whole else rois.minimum_voxels
@@ -82,17 +82,17 @@ def _spheres(person: Participant, mask: list[str] | None, least: int) -> Rois:
 
 
 def _template(space: str) -> str | None:
-    """The space of the images in AFNI's words, where the study file names one."""
+    """Return AFNI's name of the space of the images, where the study file names one."""
     return None if space == "native" else "MNI" if space.startswith("MNI") else space
 
 
 def pattern_arguments(person: Participant) -> dict[str, Any]:
-    """The arguments of `load_patterns` and `check_patterns` for a participant, but for stimuli and ROIs."""
+    """Return the arguments of `load_patterns` and `check_patterns` for a participant, except stimuli and ROIs."""
     return {**arguments_of(person.found), "missing": person.brain.missing}
 
 
 def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
-    """The patterns, normalized as the study file says."""
+    """Load the patterns, normalized as the study file says."""
     load = load_surface_patterns if person.brain.on_surface else load_patterns
     data: Dataset = load(**pattern_arguments(person), stimuli=stimuli, rois=rois)
     for method in person.brain.normalize:
@@ -101,7 +101,7 @@ def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dat
 
 
 def screened(person: Participant, data: Dataset) -> Dataset:
-    """The patterns of the voxels that the study file's screen keeps."""
+    """Keep the voxels that pass the screen of the study file."""
     screen = person.brain.screen
     if screen.reliability is None and person.sound is None:
         return data
@@ -110,7 +110,7 @@ def screened(person: Participant, data: Dataset) -> Dataset:
 
 
 def no_residuals(person: Participant) -> str:
-    """What to do where a study asks for residuals and none are known."""
+    """Describe what to do where a study asks for residuals and none are known."""
     return (
         f"noise = 'residuals', and none lie beside {Path(person.files[0]).name}; name them in [brain] residuals (AFNI: "
         "errts.*), or take noise = 'runs'"
@@ -118,12 +118,12 @@ def no_residuals(person: Participant) -> str:
 
 
 def residuals_of(person: Participant) -> Residuals:
-    """What the models of the betas left over.
+    """Load the residuals of the models of the betas.
 
     Raises
     ------
     InputError
-        None are named or found, or they are on another grid.
+        No residuals are named or found, or they are on another grid.
     """
     if not person.residuals:
         raise InputError(f"participant {person.label}: {no_residuals(person)}")
@@ -135,7 +135,7 @@ def residuals_of(person: Participant) -> Residuals:
 def roi_precision(
     person: Participant, data: Dataset, names: list[str]
 ) -> dict[str, NDArray[np.float64] | RunNoise] | None:
-    """The noise precision of each region, from runs for each run by the others; None where the study takes none."""
+    """Estimate the noise precision of each region, from runs for each run by the others; None where it is not used."""
     brain = person.brain
     if brain.noise == "none":
         return None
@@ -145,14 +145,14 @@ def roi_precision(
 
 
 def map_noise(person: Participant, data: Dataset, settings: Searchlight) -> NoiseSource | None:
-    """What the searchlight knows of the noise: that of each voxel, or where each sphere's covariance comes from."""
+    """Return the noise for the searchlight: that of each voxel, or the source of each sphere's covariance."""
     if settings.precision == "sphere":
         return residuals_of(person) if person.brain.noise == "residuals" else "runs"
     return voxel_noise(person, data) if settings.dissimilarity == "crossnobis" else None
 
 
 def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | RunNoise | None:
-    """The noise of each voxel, for the searchlight's crossnobis: a standard deviation, or what other runs tell."""
+    """Return the noise of each voxel for crossnobis in the searchlight: standard deviations, or those of other runs."""
     if person.brain.noise == "none":
         return None
     if person.brain.noise == "runs":

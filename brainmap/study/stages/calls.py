@@ -1,4 +1,4 @@
-"""What each network calls the sounds: told by the check, kept with the results, and shown on the page."""
+"""Count how many sounds each network classifies as their condition, for the check, the results and the page."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ CALLS_COLUMNS = {
 
 
 def calls_line(context: Context, loaded: Loaded, names: tuple[str, ...], *, done: bool) -> str:
-    """How many sounds a network calls by their condition, in words; from the results where they are done."""
+    """Describe how many sounds a network classifies as their condition; read from the results where they are `done`."""
     kept = kept_line(context, loaded.settings) if done else None
     return _called(context, loaded, names)[1] if kept is None else kept
 
 
 def kept_line(context: Context, network: Network | Baselines) -> str | None:
-    """The same, as the results say it; None where they say nothing."""
+    """Read the same line from the results; None where they do not contain it."""
     path = _path(context, network.name).with_suffix(".json")
     return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
 
 
 def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]) -> Iterator[Path]:
-    """Keep what a network calls the sounds as a table, and the count in its sidecar; give both files."""
+    """Write the classes that a network predicts as a table, with the count in its sidecar, and return both files."""
     called, line = _called(context, loaded, names)
     sounds = loaded.sounds
     table = pd.DataFrame({"stimulus_id": sounds.items, "condition": sounds.conditions, "called": called})
@@ -53,7 +53,7 @@ def _path(context: Context, name: str) -> Path:
 
 
 def _called(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:
-    """What every sound is called, and the count in words; computed once in a call of brainmap."""
+    """Predict the class of every sound, and describe the count; computed once per call of brainmap."""
     name = loaded.settings.name
     if name not in context.calls:
         logits = all_logits(loaded.model, loaded.sounds, device=context.device)

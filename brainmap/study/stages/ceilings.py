@@ -1,4 +1,4 @@
-"""Stage 3, ceilings: how well any model could do in each sphere, where participants' patterns share a grid."""
+"""Map the noise ceilings of spheres (stage 3), where participants' patterns share a grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEANINGS = {
 
 
 def why_no_ceilings(context: Context) -> str:
-    """Why there are no ceilings of spheres, in words; empty where there are."""
+    """Say why there are no ceilings of spheres; the text is empty where there are."""
     people, settings = list(context.study.participants()), context.study.settings.searchlight
     spaces = sorted({person.brain.space for person in people})
     if settings is not None and not settings.ceilings:
@@ -38,13 +38,13 @@ def why_no_ceilings(context: Context) -> str:
 
 
 def ceiling_path(context: Context, stat: str) -> Path:
-    """Where the map of a ceiling lies; `stat` is one of `MEANINGS`."""
+    """Return the path of the map of a ceiling; `stat` is one of `MEANINGS`."""
     space = next(iter(context.study.participants())).brain.space
     return context.group_file(context.map_ending(space), space=space, desc="searchlight", stat=stat)
 
 
 def run_ceiling_maps(context: Context) -> None:
-    """Map the noise ceilings of the searchlight, or say why there are none."""
+    """Map the noise ceilings of the searchlight, or report why there are none."""
     settings = context.study.settings
     if settings.searchlight is None:
         return
@@ -65,7 +65,7 @@ def run_ceiling_maps(context: Context) -> None:
 
 def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
-    assert settings is not None  # the caller asked for the stage because it is there
+    assert settings is not None  # the stage runs only with a searchlight
     maps = ceiling_maps(
         {one.person.label: one.data for one in people},
         mask={one.person.label: mask_of(one.person) for one in people},

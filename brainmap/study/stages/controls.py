@@ -1,7 +1,7 @@
-"""What `[rsa] control_for` changes: RDMs that are partialled out of every comparison in regions.
+"""Partial the RDMs in `[rsa] control_for` out of every comparison in regions.
 
-Acoustic models of [baselines] are partialled out of everybody's, and no longer compared themselves; what comes from the
-order of events (`noise-only`, `elapsed-time`) is partialled out of that participant's alone.
+Acoustic models of [baselines] are partialled out for all participants, and are no longer compared themselves; RDMs from
+the order of events (`noise-only`, `elapsed-time`) are partialled out only for their own participant.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DESIGN_ENDING = "_designrdms.h5"
 
 
 def design_file(context: Context, person: Participant) -> Path | None:
-    """The RDMs of a participant's design, that the general linear model left with the betas; None where none are."""
+    """Return the file of a participant's design RDMs, which the GLM wrote with the betas; None where there is none."""
     if person.brain.kind == "bold":
         stage = f"sub-{person.label}_betas"
         return next((f for f in context.ledger.files(stage) if f.name.endswith(DESIGN_ENDING)), None)
@@ -49,7 +49,7 @@ def design_file(context: Context, person: Participant) -> Path | None:
 
 
 def _no_design(person: Participant, names: Sequence[str]) -> str:
-    """What to do where a study controls for a design that is not known."""
+    """Describe what to do where a study controls for a design that is not known."""
     return (
         f"[rsa] control_for: {some(names)} needs the order of the events, which betas alone do not tell, and no "
         f"*{DESIGN_ENDING} lies beside {Path(person.found[0].image).name}; take kind = 'bold', or betas that "
@@ -58,14 +58,14 @@ def _no_design(person: Participant, names: Sequence[str]) -> str:
 
 
 def check_controls(context: Context, person: Participant) -> None:
-    """Refuse betas whose design is controlled for and not known, or known at another level.
+    """Refuse betas whose design is controlled for but not known, or known at another level.
 
     Raises
     ------
     InputError
     """
     wanted, items = of_design(context), context.study.settings.rsa.items
-    if not wanted or person.brain.kind == "bold":  # BOLD: the stage of the betas writes what is asked for
+    if not wanted or person.brain.kind == "bold":  # for BOLD, the stage of the betas writes the design RDMs
         return
     file = design_file(context, person)
     if file is None:
@@ -79,23 +79,23 @@ def check_controls(context: Context, person: Participant) -> None:
 
 
 def of_design(context: Context) -> list[str]:
-    """What the study controls for that comes from each participant's design."""
+    """List what the study controls for that comes from each participant's design."""
     return [name for name in context.study.settings.rsa.control_for if name in OF_DESIGN]
 
 
 def design_digests(context: Context, people: Iterable[Participant]) -> list[str]:
-    """SHA-256 of the designs that the scores depend on; none where nothing of a design is controlled for."""
+    """Compute the SHA-256 of the designs that the scores depend on; empty where no design is controlled for."""
     files = [design_file(context, person) for person in people] if of_design(context) else []
     return [file_digest(file) for file in files if file is not None]
 
 
 def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
-    """The RDMs that the study controls for, if any: of baselines for everybody, of designs for each participant.
+    """Return the RDMs that the study controls for, if any: of baselines for all, of designs for each participant.
 
     Raises
     ------
     InputError
-        A participant whose design is not known, or is over other items.
+        The design of a participant is not known, or is over other items.
     """
     settings = context.study.settings
     acoustic = [name for name in settings.rsa.control_for if name not in OF_DESIGN]
@@ -126,18 +126,18 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
 
 
 def least_to_halve(context: Context) -> int:
-    """How many items there must be, so that a half of them has pairs enough to choose a layer without the controls."""
+    """Return how many items are needed so that half of them has enough pairs to choose a layer without the controls."""
     settings = context.study.settings.rsa
     return 2 * (items_needed(settings.measure, len(settings.control_for)) if settings.control_for else 3)
 
 
 def check_pairs(context: Context) -> Iterator[str]:
-    """What removing the controls changes, a line each, where there are items enough for it.
+    """Describe what removing the controls changes, in one line each, where there are enough items.
 
     Raises
     ------
     InputError
-        Too few items for the columns that the controls take.
+        There are too few items for the columns of the controls.
     """
     settings, stimuli = context.study.settings.rsa, context.stimuli
     controls = len(settings.control_for)
@@ -168,7 +168,7 @@ def check_pairs(context: Context) -> Iterator[str]:
 
 
 def compared(context: Context, models: RDMs) -> RDMs | None:
-    """The model RDMs without those that are controlled for; None where there is no other."""
+    """Return the model RDMs other than those controlled for; None where no other is left."""
     settings = context.study.settings
     if not settings.rsa.control_for or settings.baselines is None:
         return models
@@ -182,7 +182,7 @@ def compared(context: Context, models: RDMs) -> RDMs | None:
 
 
 def scores_of(context: Context, models: RDMs, brains: RDMs) -> Floats:
-    """Each model against each region, without what the controls explain."""
+    """Score each model against each region, without what the controls explain."""
     measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
     if controls is None:
         return compare_rdms(models, brains, measure=measure)
@@ -190,7 +190,7 @@ def scores_of(context: Context, models: RDMs, brains: RDMs) -> Floats:
 
 
 def ceilings_of(context: Context, brains: RDMs) -> pd.DataFrame:
-    """The noise ceilings that belong to these scores."""
+    """Compute the noise ceilings that belong to these scores."""
     measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
     if controls is None:
         return noise_ceilings(brains, measure=measure)

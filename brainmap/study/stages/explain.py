@@ -1,4 +1,4 @@
-"""Stage 4: what the layers hear: maximizing patterns as sounds, and class activation maps of every stimulus."""
+"""Explain layers (stage 4) by maximizing patterns as sounds, and by class activation maps of every stimulus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSION = 1
 
 
 def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
-    """Activation maximization and class activation maps of the network the study explains."""
+    """Run activation maximization and class activation maps for the network that the study explains."""
     settings = context.study.settings.explain
     if settings is None:
         return
@@ -43,14 +43,14 @@ def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
 
 
 def explained(context: Context) -> Version:
-    """The network whose layers are explained."""
+    """Return the network whose layers are explained."""
     settings = context.study.settings.explain
     name = settings.network if settings is not None else None
     return next(v for v in versions_of(context) if not v.control and name in (None, v.network.name))
 
 
 def best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
-    """Of these layers those that are best in most regions, chosen on held-out stimuli; the last without that table."""
+    """Return the layers that are best in most regions, chosen on held-out stimuli; without that table, the last."""
     path = context.table_file("best_layers")
     if not path.exists():
         return layers[len(layers) - min(most, len(layers)) :]
@@ -61,7 +61,7 @@ def best_layers(context: Context, version: Version, layers: list[str], most: int
 
 
 def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
-    """Which units are maximized: the classes, and of the best layers the channels that vary most over sounds."""
+    """Choose the units to maximize: the classes, and in the best layers the channels that vary most over sounds."""
     settings = context.study.settings.explain
     assert settings is not None
     activations = open_activations(store_path(context, version))
@@ -74,9 +74,9 @@ def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[i
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue
         responses = np.asarray(activations[layer][:], dtype=np.float64)
-        responses = responses.mean(axis=tuple(range(2, responses.ndim)))  # pooling "none" kept time
+        responses = responses.mean(axis=tuple(range(2, responses.ndim)))  # pooling "none" keeps time
         spread = responses.std(axis=0) / (np.abs(responses).mean(axis=0) + 1e-12)
-        spread[responses.max(axis=0) <= 0] = 0  # dead on these sounds
+        spread[responses.max(axis=0) <= 0] = 0  # these units are inactive on the sounds
         wanted[layer] = sorted(int(u) for u in np.argsort(-spread, kind="stable")[: settings.maximization.channels])
     activations.close()
     return wanted
@@ -159,11 +159,11 @@ def _quality(am: Maximization) -> pd.DataFrame:
 
 
 def wav_folder(context: Context, version: Version) -> Path:
-    """Where the maximizing sounds lie."""
+    """Return the folder of the maximizing sounds."""
     return context.study.out / "features" / f"network-{slug(version.name)}_maximization"
 
 
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
-    """The class activation maps as they were computed, or None."""
+    """Read the class activation maps, or return None where there are none."""
     path = store_path(context, version)
     return open_cams(path).cams if stored_layers(path, "cam") else None

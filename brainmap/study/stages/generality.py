@@ -1,9 +1,9 @@
-"""Which test the scores and differences of regions are given, and whether it speaks of other sounds than these.
+"""Choose the test of the scores and differences of regions, and state whether it generalizes to other sounds.
 
-A test over participants takes the sounds as fixed. In a region whose geometry all participants share, it finds a
-network above 0, or two networks different, wherever these sounds happen to fall so: it speaks of these sounds only, and
-says nothing of networks. Relabeling the sounds does not take them as fixed, nor does a bootstrap over participants and
-sounds.
+A test over participants treats the sounds as fixed. In a region whose geometry all participants share, it finds a
+network above 0, or two networks different, whenever these sounds happen to favor this result, so that it generalizes to
+other participants but not to other sounds. Relabeling the sounds does not treat them as fixed, and neither does a
+bootstrap over participants and sounds.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ TEST_COLUMNS = {
 
 
 class Choice(NamedTuple):
-    """The test, and why it is not the one that would come first; empty where it is, or where it was chosen."""
+    """Hold the test, and why it is not the preferred one; the reason is empty where it is, or where it was chosen."""
 
     kind: Kind
     why: str = ""
 
 
 def choose_zero(settings: Rsa, brains: RDMs) -> Choice:
-    """Relabeling of the sounds, unless another test is chosen or relabeling can find nothing."""
+    """Choose relabeling of the sounds, unless another test is requested or relabeling cannot be significant."""
     chosen = settings.inference
     if settings.control_for:
         return Choice("participants", "partial scores have no relabeling")
@@ -57,7 +57,7 @@ def choose_zero(settings: Rsa, brains: RDMs) -> Choice:
 
 
 def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
-    """A bootstrap over participants and sounds from 16 sounds on, unless another test is chosen."""
+    """Choose a bootstrap over participants and sounds with 16 sounds or more, unless another test is requested."""
     chosen = settings.inference
     if settings.control_for:
         return Choice("participants", "partial scores have no bootstrap")
@@ -79,7 +79,7 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
 
 
 def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    """A table of tests with the test over participants, of the same rows, beside it."""
+    """Add the test over participants of the same rows to a table of tests."""
     table = first.copy()
     table["test"] = WORDS[kind]
     for name in ("p", "p_corrected", "smallest_p"):
@@ -89,7 +89,7 @@ def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: Kind) -> 
 
 
 def said_of_participants(note: str, choice: Choice, *, of: str, selected: bool) -> dict[str, str]:
-    """What a sidecar says beside the test: the test over participants, why it stands alone, and of what it speaks."""
+    """Describe in a sidecar the test over participants, why it is the only one, and what it generalizes to."""
     found = {"FirstTest": str(choice.kind), "TheseSoundsOnly": note}
     if choice.kind == "participants":
         why = f"{choice.why}, so that " if choice.why else ""

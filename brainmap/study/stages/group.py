@@ -1,4 +1,4 @@
-"""Stage 3: over participants: scores with ceilings and tests, group maps, and planted against found."""
+"""Analyze the group (stage 3): scores with ceilings and tests, group maps, and recovery of planted layers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VERSION = 5
 
 
 def run_group(context: Context) -> None:
-    """All group stages of a study whose participants are done."""
+    """Run all group stages of a study whose participants are complete."""
     people = list(context.study.participants())
     key = content_key(
         VERSION,
@@ -82,7 +82,7 @@ def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
 
 
 def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
-    """The ROI RDMs of all participants; regions that not everybody has are left out and said."""
+    """Join the ROI RDMs of all participants; report and leave out regions that some participants lack."""
     found: list[Any] = [load_rdms(context.subject_file(p, "rdms.h5", desc="rois")) for p in people]
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
     lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
@@ -144,7 +144,7 @@ def _n_conditions(rdms: RDMs) -> int:
 
 
 def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:
-    """Spearman correlations between the RDMs of the layers: neighbors are alike, and hard to tell apart."""
+    """Write Spearman correlations between the RDMs of layers, which show how hard neighbors are to separate."""
     names = [" ".join(name) for name in layer_names(models)]
     table = pd.DataFrame(compare_rdms(models, models, measure="spearman"), columns=names)
     table.insert(0, "layer", names)
@@ -159,7 +159,7 @@ def _write(
 
 
 def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
-    """Planted against recovered, for the network the truth was planted from (the first)."""
+    """Compare planted with recovered layers, for the first network, from which the truth was planted."""
     truth = context.study.settings.truth
     assert truth is not None
     table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
@@ -188,7 +188,7 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
 
 
 def _scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[str, str | None]:
-    """The planted regions that have a score of every layer in every participant; the others are said."""
+    """Select the planted regions with a score of every layer in every participant, and report the others."""
     whole = {roi: layer for roi, layer in planted.items() if np.isfinite(scores[:, roi_of == roi]).all()}
     lost = [roi for roi in planted if roi not in whole]
     if lost:
@@ -197,7 +197,7 @@ def _scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[st
 
 
 def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:
-    """The searchlight's part of the recovery table, where there is a searchlight."""
+    """Return the part of the recovery table from the searchlight, where there is one."""
     space, settings = common_space(context, people), context.study.settings.searchlight
     if settings is None or space is None or settings.warped is not None:  # regions are not on the warped grid
         return {}

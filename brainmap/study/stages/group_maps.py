@@ -1,4 +1,4 @@
-"""Stage 3, maps: the searchlight maps tested over participants, layer against layer too, with their clusters."""
+"""Test the searchlight maps over participants (stage 3), including differences between layers, with clusters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIGNIFICANT = 0.05
 
 
 def trained_layers(context: Context) -> list[tuple[Version, str]]:
-    """The layers whose maps are tested: those of networks and baselines, not of controls."""
+    """List the layers whose maps are tested: those of networks and baselines, not of controls."""
     return [
         (version, str(layer))
         for version in versions_of(context)
@@ -45,10 +45,10 @@ def trained_layers(context: Context) -> list[tuple[Version, str]]:
 
 
 def run_group_maps(context: Context, people: list[Participant], space: str) -> str:
-    """Test the maps of all participants, which are on one grid; the key of what was computed."""
+    """Test the maps of all participants, which are on one grid, and return the key of the result."""
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
     assert settings is not None
-    drawn = 2 ** len(people) > settings.group.permutations  # else all sign flips are enumerated
+    drawn = 2 ** len(people) > settings.group.permutations  # otherwise all sign flips are enumerated
     layers = trained_layers(context)
     named = _shared_regions(people)
     key = content_key(
@@ -64,12 +64,12 @@ def run_group_maps(context: Context, people: list[Participant], space: str) -> s
 
 
 def check_differences(context: Context, layers: Sequence[Sequence[str]]) -> None:
-    """Each difference that the study file asks for is one of two layers of some network.
+    """Check that each difference in the study file is between two layers of some network.
 
     Raises
     ------
     InputError
-        It is not: which layers there are, and the nearest one.
+        It is not; the message lists the layers, and gives the nearest one.
     """
     settings = context.study.settings.searchlight
     if settings is None or isinstance(settings.group.differences, str):
@@ -87,21 +87,21 @@ def check_differences(context: Context, layers: Sequence[Sequence[str]]) -> None
 
 
 def contrasts_of(context: Context, layers: Sequence[str]) -> list[tuple[str, str]]:
-    """The differences, of those the study file asks for, that a network with these layers can show."""
+    """List those differences in the study file that a network with these layers can show."""
     settings = context.study.settings.searchlight
     asked = () if settings is None else settings.group.differences
-    if isinstance(asked, str):  # all pairs, the deeper layer first
+    if isinstance(asked, str):  # all pairs, with the deeper layer first
         return [(b, a) for a, b in combinations(layers, 2)]
     return [pair for pair in asked if set(pair) <= set(layers)]
 
 
 def difference_slug(version: Version, pair: tuple[str, str]) -> str:
-    """The name of a difference in files: `ch32trainedconv4minusconv2`."""
+    """Name a difference in files: `ch32trainedconv4minusconv2`."""
     return version.slug("minus".join(pair))
 
 
 def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
-    """One test for each network, corrected over its layers and voxels together; its differences likewise."""
+    """Run one test per network, corrected over its layers and voxels together, and the same for its differences."""
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
     assert settings is not None
     every, group = trained_layers(context), settings.group
@@ -139,14 +139,14 @@ def _maps(context: Context, people: list[Participant], space: str) -> Iterator[P
     columns = {"network": "network", "layer": "layer, or the two whose difference it is", **CLUSTER_COLUMNS}
     for name, parts in tables.items():
         if parts:
-            full = [part for part in parts if len(part)] or parts[:1]  # pandas warns of joining what is empty
+            full = [part for part in parts if len(part)] or parts[:1]  # pandas warns when empty tables are joined
             table = pd.concat(full, ignore_index=True)
             about = context.about({"group": group.model_dump()})
             yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
 
 
 def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
-    """Where a group map lies.
+    """Return the path of a group map.
 
     `layer` may be a difference, as "conv4 - conv2"; `stat` is mean, t, pfwe, thresholded, tfce or mass.
     """
@@ -188,12 +188,12 @@ def _save_result(context: Context, result: GroupResult, version: Version, space:
 
 
 def _shared_regions(people: list[Participant]) -> bool:
-    """Whether all participants have the same regions, so that they can name places of the group."""
+    """Tell whether all participants have the same regions, so that these can label positions in the group maps."""
     return all(p.roi_files == people[0].roi_files and p.brain.rois == people[0].brain.rois for p in people)
 
 
 def _regions(people: list[Participant], image: Any) -> Rois | None:
-    """The study's regions where they lie on the grid or mesh of the group maps; it is said where they do not."""
+    """Return the study's regions on the grid or mesh of the group maps; report where they do not lie on it."""
     why = "participants have regions of their own"
     if _shared_regions(people):
         try:

@@ -1,4 +1,4 @@
-"""Inference in regions: the test of every layer, the bootstrap, layer against layer, and how well RDMs repeat."""
+"""Test layers in regions: every layer, differences between layers, the bootstrap, and the reliability of RDMs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _RELABELED = {"chance": "mean score over the relabelings of the sounds"}
 
 
 class Inferred(NamedTuple):
-    """A table of the group, what its columns are, and what its sidecar says of the test."""
+    """Hold a table of the group, the descriptions of its columns, and the test in its sidecar."""
 
     name: str
     table: pd.DataFrame
@@ -56,7 +56,7 @@ class Inferred(NamedTuple):
 
 
 def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
-    """What `[rsa] inference` asks for, from the scores `(n_models, n_brains)` and the RDMs they are of."""
+    """Yield the tables that `[rsa] inference` asks for, from scores `(n_models, n_brains)` and their RDMs."""
     settings = context.study.settings.rsa
     several = len(set(map(str, brains.rdm_descriptors["participant"]))) > 1
     zero, between = choose_zero(settings, brains), choose_differences(settings, brains)
@@ -94,7 +94,7 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
 
 
 def rng_of(context: Context, purpose: str) -> np.random.Generator:
-    """The random numbers of one purpose, which no other one changes."""
+    """Return random numbers for one purpose, which are independent of all other purposes."""
     return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
 
 
@@ -106,7 +106,7 @@ def _over_participants(
     choices: tuple[Choice, Choice],
     found: RoiBootstrap | None,
 ) -> Iterator[Inferred]:
-    """The tests of every layer in every region, and of every pair; controls are tested like the networks."""
+    """Test every layer in every region, and every pair; controls are tested like the networks."""
     settings = context.study.settings.rsa.inference
     zero, between = choices
     cube, rois = _cube(brains, scores)
@@ -166,7 +166,7 @@ def _over_participants(
 
 
 def _cube(brains: RDMs, scores: Any) -> tuple[Any, list[str]]:
-    """Scores `(n_models, n_rois, n_participants)`, and the regions."""
+    """Arrange scores as `(n_models, n_rois, n_participants)`, and return the regions."""
     people, regions = ([str(v) for v in brains.rdm_descriptors[key]] for key in ("participant", "roi"))
     rois, columns = list(dict.fromkeys(regions)), list(dict.fromkeys(people))
     cube = np.full((len(scores), len(rois), len(columns)), np.nan)
@@ -187,7 +187,7 @@ def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFra
 
 
 def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
-    """One participant: every layer against relabeled sounds, as the table of several participants would be."""
+    """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabeled_table(context, models, brains)
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
     table = found.assign(standard_error=np.nan, test=WORDS["relabeling"])
@@ -200,7 +200,7 @@ def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
 
 
 def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap | None:
-    """The bootstrap of every region; one that nobody asked for may fail, and is then left out."""
+    """Bootstrap every region; a bootstrap that the study file does not ask for is left out where it fails."""
     settings = context.study.settings.rsa
     try:
         return bootstrap_rois(
@@ -221,7 +221,7 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap 
 
 def _correction(context: Context) -> Correction:
     chosen = context.study.settings.rsa.inference.correction
-    return "bonferroni" if chosen == "max-t" else chosen  # both keep the family-wise error
+    return "bonferroni" if chosen == "max-t" else chosen  # both control the family-wise error
 
 
 def _resampled(context: Context) -> str:
@@ -231,14 +231,14 @@ def _resampled(context: Context) -> str:
 
 
 def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
-    """Warn where the correction over participants can find nothing."""
+    """Warn where no result over participants can be significant after correction."""
     reach = fdr_reach(table["p"], float(table["smallest_p"].max())) if correction == "fdr" else ""
     if reach:
         log.warning("group: %s over participants (%s): %s", what, THESE_SOUNDS, reach)
 
 
 def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
-    """What participants share that a layer lacks, which the noise ceiling does not tell."""
+    """Compute what participants share and a layer does not explain, which the noise ceiling does not show."""
     settings = context.study.settings.rsa
     table = residual_structure(
         models, brains, measure=settings.measure, correction=_correction(context), rng=rng_of(context, "residuals")
@@ -248,7 +248,7 @@ def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
 
 
 def _repeated(context: Context, brains: RDMs) -> Inferred:
-    """How well RDMs repeat: between participants, and, of those with runs enough, between runs, as means over them."""
+    """Compute the reliability of RDMs between participants, and between runs where there are enough, as means."""
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=rng_of(context, "reliability"))
     paths = [context.subject_file(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
@@ -264,7 +264,7 @@ def _repeated(context: Context, brains: RDMs) -> Inferred:
 
 
 def _named(table: pd.DataFrame, names: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Network and layer in the place of a model's name, and of the other one's."""
+    """Replace the name of each model by its network and layer."""
     found: dict[str, list[str]] = {}
     for key, columns in (("model", ("network", "layer")), ("other", ("other_network", "other_layer"))):
         if key in table:

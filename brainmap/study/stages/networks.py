@@ -1,4 +1,4 @@
-"""Stage 1: activations of the sounds by every network and the acoustic baselines, and the RDM of every layer."""
+"""Compute the activations of every network and the acoustic baselines, and the RDM of every layer (stage 1)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from brainmap.study.stages.versions import Loaded, Version
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-VERSION = 2  # 2: units are never averaged, and sounds have their level after they are cut
+VERSION = 2  # 2: units are never averaged, and the level is set after sounds are cut
 
 
 def versions_of(context: Context) -> Iterator[Version]:
-    """All networks of the study, each followed by its controls; then the acoustic baselines as one more network."""
+    """Yield all networks of the study, each followed by its controls, and the baselines as one more network."""
     settings = context.study.settings
     for network in settings.network:
         yield from (Version(network, control) for control in ("", *network.controls))
@@ -43,19 +43,19 @@ def versions_of(context: Context) -> Iterator[Version]:
 
 
 def load_baselines(context: Context, baselines: Baselines) -> Loaded:
-    """The acoustic models as a network, hearing the sounds as the first network takes them."""
+    """Load the acoustic models as a network that takes the sounds of the first network."""
     first = load(context, context.study.settings.network[0])
     model = AcousticModels(baselines.models, rate=first.sounds.rate)
     return Loaded(baselines, model, first.checkpoint, first.sounds, weights_digest(model))
 
 
 def load(context: Context, network: Network) -> Loaded:
-    """Load a checkpoint and the sounds as it wants them, once in a call of brainmap.
+    """Load a checkpoint and its sounds, once per call of brainmap.
 
     Raises
     ------
     InputError
-        A rate or length that differs from what the checkpoint was trained with; weights that do not fit.
+        The rate or length differs from that of the training, or weights do not fit.
     """
     known = context.networks.get(network.name)
     if isinstance(known, Loaded):
@@ -75,14 +75,14 @@ def load(context: Context, network: Network) -> Loaded:
 
 
 def _code_digest(architecture: str) -> str:
-    """SHA-256 of the module that builds somebody's own network: weights alone do not say what it computes."""
+    """Compute the SHA-256 of the module that builds a user's network, since weights alone do not define the network."""
     module, _, function = architecture.partition(":")
     source = getattr(sys.modules.get(module), "__file__", None) if function else None
     return file_digest(source) if source else ""
 
 
 def feeding(network: Network, path: str) -> Checkpoint:
-    """How a network is fed: what its checkpoint says, completed and never contradicted by the study file."""
+    """Return how a network is fed: settings of its checkpoint, which the study file can complete but not contradict."""
     given = {k: getattr(network, k) for k in ("rate", "level", "align", "classes") if getattr(network, k) is not None}
     try:
         stored = load_checkpoint(path)
@@ -107,17 +107,17 @@ def feeding(network: Network, path: str) -> Checkpoint:
 
 
 def rdm_path(context: Context, version: Version) -> Path:
-    """Where the RDMs of a network's layers lie."""
+    """Return the path of the RDMs of a network's layers."""
     return context.study.out / "rdms" / f"network-{slug(version.name)}_rdms.h5"
 
 
 def store_path(context: Context, version: Version) -> Path:
-    """Where the activations of a network lie."""
+    """Return the path of the activations of a network."""
     return context.study.out / "features" / f"network-{slug(version.name)}_features.zarr"
 
 
 def run_networks(context: Context) -> dict[str, Loaded]:
-    """Activations and RDMs of all networks and controls; gives the networks that were loaded."""
+    """Compute activations and RDMs of all networks and controls, and return the loaded networks."""
     loaded = {n.name: load(context, n) for n in context.study.settings.network}
     baselines = context.study.settings.baselines
     if baselines is not None:
@@ -131,13 +131,13 @@ def run_networks(context: Context) -> dict[str, Loaded]:
 
 
 def heard_key(context: Context, loaded: Loaded, version: Version) -> str:
-    """What the activations of a network depend on, whatever is then made of them."""
+    """Return the key of everything that the activations of a network depend on."""
     seed = context.study.settings.study.seed if version.control else 0
     return content_key(VERSION, loaded.digest, version.control, seed, loaded.sounds.digest)
 
 
 def network_key(context: Context, loaded: Loaded, version: Version) -> str:
-    """What the RDMs of a network depend on."""
+    """Return the key of everything that the RDMs of a network depend on."""
     settings = version.network.model_dump(include={"name", "layers", "pooling", "units_axis", "dissimilarity", "units"})
     items = context.study.settings.rsa.items
     heard = heard_key(context, loaded, version)
@@ -201,36 +201,36 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
 
 
 def inputs_of(context: Context, version: Version) -> list[str]:
-    """The files that a network's features depend on, for provenance: the sounds themselves are in their key."""
+    """List the files that a network's features depend on, for provenance; the sounds themselves are in their key."""
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
     weights = [context.study.resolve(version.network.checkpoint)] if isinstance(version.network, Network) else []
     return [*weights, str(table)] if table.is_file() else weights
 
 
 def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
-    """The folders of the current arrays of a kind in a network's store, and the file that lists them."""
+    """List the folders of the current arrays of a kind in a network's store, and the file that lists them."""
     store = store_path(context, version)
     arrays = current_arrays(open_store(store, create=False), kind).values()
     return [*(store / array.path for array in arrays), store / kind / "zarr.json"]
 
 
 def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
-    """The RDMs of the layers of some (default all) networks, as one object."""
+    """Join the RDMs of the layers of some networks (all by default)."""
     chosen = list(versions_of(context)) if versions is None else versions
     found: list[Any] = [load_rdms(rdm_path(context, v)) for v in chosen]
-    if len({one.dissimilarity_measure for one in found}) > 1:  # each network may have its own
+    if len({one.dissimilarity_measure for one in found}) > 1:  # each network may have its own measure
         for one in found:
             one.dissimilarity_measure = "of each network"
     return stack_rdms(found)
 
 
 def layer_names(models: RDMs) -> list[tuple[str, str]]:
-    """Network (or control) and layer of each model RDM."""
+    """Return the network (or control) and layer of each model RDM."""
     found = models.rdm_descriptors
     return [(str(n), str(layer)) for n, layer in zip(found["network"], found["layer"], strict=True)]
 
 
 def class_names(loaded: Loaded) -> tuple[str, ...] | None:
-    """Names of the network's classes where anything says them."""
+    """Return the names of the network's classes where they are known."""
     names = getattr(loaded.settings, "classes", None) or loaded.checkpoint.classes
     return tuple(names) if names else None

@@ -1,7 +1,7 @@
-"""Whether the order of the events makes a geometry like that of a model (Cai et al. 2019, Alink et al. 2015).
+"""Test whether the order of the events makes a geometry like that of a model (Cai et al. 2019, Alink et al. 2015).
 
-Betas of events that lie close in time share noise, so the design alone has an RDM. `brainmap check` compares it with
-the models that are known before anything is computed; the run compares it with every layer.
+Betas of events that are close in time share noise, so the design alone has an RDM. `brainmap check` compares it with
+the models that are known before the computation; the run compares it with every layer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ ALIKE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """A model that the design alone resembles.
+    """Describe a model that the design alone resembles.
 
     Attributes
     ----------
     what : {"noise-only", "elapsed-time"}
     model : str
-        The one that is nearest.
+        The most similar model.
     rho : float
-        Spearman.
+        Spearman correlation.
     alike, n_models : int
-        How many models are above `ALIKE`, and how many there are.
+        Number of models above `ALIKE`, and number of all models.
     """
 
     what: str
@@ -54,9 +54,9 @@ class Likeness:
 
 
 def likenesses(models: RDMs, names: Sequence[str], design: RDMs, *, controlled: Sequence[str]) -> Iterator[Likeness]:
-    """Where the design alone resembles a model and is not controlled for, one for each of its RDMs.
+    """Find the models that each RDM of the design resembles, unless the study controls for it.
 
-    Designs over other items than the models (single trials without names of their own) resemble nothing.
+    Designs over other items than the models (single trials without their own names) are not compared.
     """
     if level_of(design) != level_of(models) or set(labels_of(design)) != set(labels_of(models)):
         return
@@ -70,7 +70,7 @@ def likenesses(models: RDMs, names: Sequence[str], design: RDMs, *, controlled: 
 
 
 def told(found: Sequence[tuple[str, Likeness]]) -> list[str]:
-    """A line for each RDM of the design and kind of model: whom it concerns, and the worst of them."""
+    """Write a line per RDM of the design and kind of model, with the participants and the highest correlation."""
     groups: dict[tuple[str, int], list[tuple[str, Likeness]]] = {}
     for who, one in found:
         groups.setdefault((one.what, one.n_models), []).append((who, one))
@@ -84,7 +84,7 @@ def told(found: Sequence[tuple[str, Likeness]]) -> list[str]:
 
 
 def known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
-    """Models that there are before a run, with their names: layers of an earlier one, and the words themselves."""
+    """Yield models that exist before a run, with their names: layers of an earlier run, and the words themselves."""
     stimuli = context.stimuli
     there = [version for version in versions_of(context) if rdm_path(context, version).is_file()]
     if there:

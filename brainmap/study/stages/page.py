@@ -1,4 +1,4 @@
-"""Stage 5: the page, made from what lies on disk."""
+"""Write the page of a study (stage 5) from the results on disk."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ TABLES = (
 
 
 def page_path(context: Context) -> Path:
-    """Where the page lies."""
+    """Return the path of the page."""
     return context.study.out / "report.html"
 
 
 def run_page(context: Context) -> Path:
-    """Make the page unless nothing on it has changed."""
+    """Write the page, unless nothing on it has changed."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
     context.stage("report", key, lambda: _write_page(context))
@@ -63,7 +63,7 @@ def run_page(context: Context) -> Path:
 
 
 def _write_page(context: Context) -> list[Path]:
-    """The page and the figures that were drawn with it."""
+    """Write the page and its figures."""
     figures = page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
     page = write_report(page_content(context), page_path(context), figures=figures)
@@ -71,7 +71,7 @@ def _write_page(context: Context) -> list[Path]:
 
 
 def page_content(context: Context) -> ReportContent:
-    """Everything the page shows, read from the results."""
+    """Read everything that the page shows from the results."""
     about = context.study.settings.study
     tables = {name: _table(context, name) for name in TABLES}
     version = explained(context)
@@ -126,7 +126,7 @@ def page_content(context: Context) -> ReportContent:
 
 
 def _sounds_notes(context: Context) -> list[str]:
-    """What is said of the sounds, and how many each network calls by their condition."""
+    """List the notes on the sounds, and how many each network classifies as their condition."""
     networks = context.study.settings.network
     said = [line for one in networks for line in _sounds(context, Version(one, "")).report.lines()]
     calls = [kept_line(context, one) for one in networks]
@@ -134,7 +134,7 @@ def _sounds_notes(context: Context) -> list[str]:
 
 
 def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of all networks, and of baselines those that are best in a region: what a layer has to beat there."""
+    """Select the scores of all networks, and of baselines those that are best in a region, which layers must exceed."""
     baselines = context.study.settings.baselines
     is_baseline = scores["network"] == (baselines.name if baselines else None)
     found = scores[is_baseline]
@@ -147,7 +147,7 @@ def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame
 
 
 def _clearest_first(differences: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Pairs of layers in order of p: there are many, and the page shows some."""
+    """Sort pairs of layers by p, since the page shows only some of them."""
     return None if differences is None else differences.sort_values("p", kind="stable")
 
 
@@ -156,25 +156,25 @@ def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def _extent(clusters: pd.DataFrame) -> str:
-    """What the sizes of clusters are counted in."""
+    """Return the unit in which the sizes of clusters are counted."""
     return "vertices" if "vertices" in clusters else "voxels"
 
 
 def _table(context: Context, name: str) -> pd.DataFrame | None:
     settings = context.study.settings
     if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
-        return None  # of an earlier study file
+        return None  # it belongs to an earlier study file
     path = context.table_file(name)
     return _read(path) if path.exists() else None
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table of the results, in which a region may be called NA."""
+    """Read a table of the results, in which a region may be called NA."""
     return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
 
 
 def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
-    """One table of all participants whose results are there."""
+    """Join one table of all participants whose results exist."""
     paths = [context.subject_file(p, ending, desc=desc) for p in context.study.participants()]
     found = [_read(p) for p in paths if p.exists()]
     return pd.concat(found, ignore_index=True)
@@ -190,12 +190,12 @@ def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[
     best = load_image(path)
     means = {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers}
     p_maps = {layer: load_image(group_map(context, version, layer, "pfwe", space)) for layer in layers}
-    # Where no voxel is significant there is no map of the best layer to draw.
+    # Where no voxel is significant, there is no map of the best layer to draw.
     return means, p_maps, best if np.isfinite(np.asarray(best.dataobj)).any() else None
 
 
 def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[str, Any]:
-    """The group maps of a study whose data lie on the cortical surface."""
+    """Collect the group maps of a study whose data lie on the cortical surface."""
     people, settings = list(context.study.participants()), context.study.settings.searchlight
     space = common_space(context, people)
     if settings is None or space is None or not people[0].brain.on_surface:
@@ -213,7 +213,7 @@ def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[s
 def _differences(
     context: Context, version: Version, layers: list[str], clusters: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """The maps of layers against layers and their clusters, where the study asks for them."""
+    """Collect the maps of differences between layers and their clusters, where the study asks for them."""
     space = common_space(context, list(context.study.participants()))
     names = [" - ".join(pair) for pair in contrasts_of(context, layers)]
     if space is None or not all(group_map(context, version, name, "mean", space).exists() for name in names):
@@ -237,7 +237,7 @@ def _question(context: Context) -> str:
 def _key_results(
     context: Context, tables: Mapping[str, pd.DataFrame | None], families: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, str]]:
-    """The headline: every figure names the network it speaks of, and what its controls reach."""
+    """Collect the key results; every number names its network and the result of its controls."""
     results: list[tuple[str, str]] = []
     recovery, statistics, clusters = tables["recovery"], tables["statistics"], tables["clusters"]
     if recovery is not None:
@@ -268,7 +268,7 @@ def _key_results(
 def _of_one_network(
     context: Context, statistics: pd.DataFrame, network: str, controls: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """How many regions a network explains, and its highest score beside what its controls reach in that region."""
+    """Count the regions that a network explains; add its highest score and that of its controls in the same region."""
     mine = statistics[statistics["network"] == network]
     if not mine["mean"].notna().any():
         return []
@@ -285,7 +285,7 @@ def _of_one_network(
 
 
 def _correlations(context: Context, network: str) -> pd.DataFrame | None:
-    """Correlations between the RDMs of the explained network's layers, a square with layer names."""
+    """Read the correlations between the RDMs of the explained network's layers as a square table with layer names."""
     table = _table(context, "layer_correlations")
     if table is None:
         return None
@@ -296,7 +296,7 @@ def _correlations(context: Context, network: str) -> pd.DataFrame | None:
 
 
 def _best_by_roi(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[str, float]]:
-    """For each region the layer chosen on held-out stimuli, and its score there."""
+    """Return for each region the layer chosen on held-out stimuli, and its score there."""
     table = tables["best_layers"]
     if table is None:
         return {}
@@ -340,7 +340,7 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
 def _sheet(
     tables: Mapping[str, pd.DataFrame | None], maps: Mapping[str, Any], panels: list[PatternPanel]
 ) -> list[SheetRow]:
-    """A row for each layer that is best in a region some layer explains: a pattern of it beside its map."""
+    """Build one row per layer that is best in an explained region: a maximizing pattern beside its map."""
     where: dict[str, list[str]] = {}
     tested = tables["statistics"]
     explained = None if tested is None else set(tested[tested["p_corrected"] <= SIGNIFICANT]["roi"].astype(str))
@@ -369,7 +369,7 @@ def _sounds(context: Context, version: Version) -> Any:
 
 
 def _fed(context: Context, version: Version) -> Checkpoint:
-    assert isinstance(version.network, Network)  # acoustic baselines hear what the first network hears
+    assert isinstance(version.network, Network)  # acoustic baselines take the sounds of the first network
     return feeding(version.network, context.study.resolve(version.network.checkpoint))
 
 
@@ -418,7 +418,7 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
 
 
 def _ceilings_reach(context: Context) -> dict[str, str] | None:
-    """The highest value of each ceiling's map, where there are maps."""
+    """Return the highest value of each ceiling's map, where there are maps."""
     if context.study.settings.searchlight is None or why_no_ceilings(context):
         return None
     paths = {stat: ceiling_path(context, stat) for stat in MEANINGS}
@@ -429,7 +429,7 @@ def _ceilings_reach(context: Context) -> dict[str, str] | None:
 
 
 def _n_runs(people: list[Participant]) -> int | None:
-    """Runs of each participant, where files say them and all have as many."""
+    """Return the number of runs of each participant, where files tell and all have the same number."""
     found = {len(person.runs) for person in people if person.runs != ("",)}
     return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
 

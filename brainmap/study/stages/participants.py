@@ -1,4 +1,4 @@
-"""Stage 2: each participant's patterns, the RDM of every ROI against every layer, and the searchlight."""
+"""Analyze each participant (stage 2): patterns, the RDM of every ROI against every layer, and the searchlight."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.surface import SurfaceMaps
 
 VERSION = 2
-HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all where there are fewer
-WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that take a noise precision
+HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all halvings where there are fewer
+WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that use a noise precision
 
 SCORE_COLUMNS = {
     "participant": "label of the participant",
@@ -56,7 +56,7 @@ COUNT_COLUMNS = {"participant": "label of the participant", **VOXEL_COLUMNS}
 
 @dataclass(frozen=True)
 class Person:
-    """A participant's data, loaded when a stage first needs them and forgotten with the participant."""
+    """Hold a participant's data, which are loaded when a stage first needs them."""
 
     context: Context
     person: Participant
@@ -75,14 +75,14 @@ class Person:
 
     @cached_property
     def inputs(self) -> list[str]:
-        """Every file the participant's regions depend on."""
+        """List every file that the participant's regions depend on."""
         return [*self.person.inputs, *self.person.roi_files]
 
     @cached_property
     def plan(self) -> SearchlightPlan:
-        """The searchlight, ready to be computed."""
+        """Prepare the searchlight for computation."""
         settings = self.context.study.settings.searchlight
-        assert settings is not None  # the caller asked for it because it is there
+        assert settings is not None  # it is asked for only where there is a searchlight
         return plan_searchlight(
             self.data,
             self.models,
@@ -98,7 +98,7 @@ class Person:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What the searchlight is computed in; none where the study has no searchlight, or has it on a surface."""
+        """List the pieces of the searchlight; the list is empty without a searchlight, or on a surface."""
         if self.context.study.settings.searchlight is None:
             return []
         label, folder, key = self.person.label, self.folder, self.searchlight_key
@@ -106,11 +106,11 @@ class Person:
 
     @property
     def folder(self) -> Path:
-        """Where the searchlight's pieces lie until its maps are written."""
+        """Return the folder of the searchlight's pieces, which is used until its maps are written."""
         return chunk_folder(self.context) / f"sub-{slug(self.person.label)}"
 
     def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
-        """What a stage depends on: models, patterns, and its own settings."""
+        """Compute the key of a stage from models, patterns and its own settings."""
         context, brain = self.context, self.person.brain
         models = [file_digest(rdm_path(context, v)) for v in versions_of(context)]
         return content_key(
@@ -128,7 +128,7 @@ class Person:
 
     @cached_property
     def rois_key(self) -> str:
-        """What the scores of the regions depend on."""
+        """Return the key of everything that the scores of the regions depend on."""
         rsa, brain = self.context.study.settings.rsa, self.person.brain
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         designs = design_digests(self.context, [self.person])
@@ -137,9 +137,9 @@ class Person:
 
     @cached_property
     def searchlight_key(self) -> str:
-        """What the maps depend on."""
+        """Return the key of everything that the maps depend on."""
         settings = self.context.study.settings
-        assert settings.searchlight is not None  # the caller asked for it because it is there
+        assert settings.searchlight is not None  # it is asked for only where there is a searchlight
         own = settings.searchlight.model_dump(exclude={"group", "ceilings"})
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
@@ -149,24 +149,24 @@ class Person:
 
     @property
     def mapped(self) -> bool:
-        """Whether the maps are there, or the study wants none."""
+        """Tell whether the maps exist, or the study does not ask for them."""
         if self.context.study.settings.searchlight is None:
             return True
         return self.context.is_done(f"sub-{self.person.label}_searchlight", self.searchlight_key)
 
     @property
     def scored(self) -> bool:
-        """Whether the scores of the regions are there."""
+        """Tell whether the scores of the regions exist."""
         return self.context.is_done(f"sub-{self.person.label}_rois", self.rois_key)
 
     def to_send(self) -> Person:
-        """The same without what is loaded here, for another process."""
+        """Return a copy without loaded data, for another process."""
         return Person(replace(self.context, networks={}, idle=[]), self.person)
 
     def surface_maps(self) -> SurfaceMaps:
-        """The searchlight over the vertices of the participant's mesh."""
+        """Run the searchlight over the vertices of the participant's mesh."""
         settings = self.context.study.settings
-        assert settings.searchlight is not None  # the caller asked for it because it is there
+        assert settings.searchlight is not None  # it is asked for only where there is a searchlight
         return surface_maps(
             self.person,
             self.data,
@@ -178,14 +178,14 @@ class Person:
         )
 
     def score_rois(self) -> None:
-        """The stage of the regions."""
+        """Run the stage of the regions."""
         self.context.stage(f"sub-{self.person.label}_rois", self.rois_key, partial(_score_rois, self))
 
 
 def people_of(
     context: Context, only: Sequence[str] = (), *, missing: Literal["error", "left out"] = "error"
 ) -> Iterator[Person]:
-    """All participants, or some, with their betas; those who lack them are an error or left out."""
+    """Return all or some participants with their betas; participants without betas raise an error or are left out."""
     for person in context.study.participants():
         if only and person.label not in only:
             continue
@@ -199,19 +199,19 @@ def people_of(
 
 
 def spans_of(person: Participant) -> list[tuple[int, int]]:
-    """How a participant's searchlight is cut, by the brain mask alone; on a surface it is whole, of seconds."""
+    """Cut a participant's searchlight by the brain mask alone; on a surface it is not cut, since it takes seconds."""
     if person.brain.on_surface:
         return []
     return pieces_of(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
 
 
 def chunk_folder(context: Context) -> Path:
-    """Where the pieces of all participants' searchlights lie until their maps are written."""
+    """Return the folder of all participants' searchlight pieces, which is used until the maps are written."""
     return context.study.out / ".brainmap" / "chunks"
 
 
 def run_participants(context: Context, only: Sequence[str] = ()) -> None:
-    """ROI scores and searchlight of all participants, or of some."""
+    """Compute ROI scores and searchlights of all participants, or of some."""
     for one in people_of(context, only):
         one.score_rois()
         if context.study.settings.searchlight is not None:
@@ -220,7 +220,7 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
 
 
 def _reliability(one: Person, data: Dataset, names: list[str], precision: Precision | None) -> pd.DataFrame | None:
-    """How well the RDMs of the regions repeat between halves of the runs; None with too few runs to halve."""
+    """Estimate how reliable the RDMs of the regions are between halves of the runs; None with too few runs."""
     settings = one.context.study.settings
     n_runs = len(set(map(str, data.obs_descriptors.get("run", ["1"]))))
     if n_runs < (4 if settings.rsa.dissimilarity == "crossnobis" else 2):
@@ -283,7 +283,7 @@ def _score_rois(one: Person) -> Iterator[Path]:
 def _map(one: Person) -> Iterator[Path]:
     context = one.context
     settings = context.study.settings.searchlight
-    assert settings is not None  # the caller asked for the stage because it is there
+    assert settings is not None  # the stage runs only with a searchlight
     maps: Any = one.surface_maps() if one.person.brain.on_surface else _volume_maps(one)
     about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs)
     space = one.person.brain.space
@@ -309,7 +309,7 @@ def _map(one: Person) -> Iterator[Path]:
 
 
 def _volume_maps(one: Person) -> SearchlightMaps:
-    """The maps of the pieces, those that are lacking computed here."""
+    """Join the maps of the pieces; missing pieces are computed here."""
     compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
     scores, counts = gathered(one.pieces)
     return maps_of(rdm_names(one.models), scores, counts, mask_of(one.person))
@@ -321,7 +321,7 @@ def _versions(context: Context, models: RDMs) -> list[Version]:
 
 
 def map_path(context: Context, person: Participant, version: Version, layer: str) -> Path:
-    """Where the searchlight map of a layer lies."""
+    """Return the path of the searchlight map of a layer."""
     settings = context.study.settings.searchlight
     assert settings is not None
     ending = context.map_ending(person.brain.space)

@@ -1,4 +1,4 @@
-"""Where all participants' maps share a grid: in the template they were made in, or warped there by the user."""
+"""Find the grid that all participants' maps share: the template of the images, or the one of warped maps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from brainmap.study.settings.study import Participant
 from brainmap.study.stages.participants import map_path
 from brainmap.study.stages.versions import Version
 
-_MOST = 12  # lines of a list for people
+_MOST = 12  # largest number of lines in a list that is shown
 
 
 def common_space(context: Context, people: list[Participant]) -> str | None:
-    """The space all participants' maps are in, or None when there is none."""
+    """Return the space of all participants' maps, or None when there is none."""
     settings = context.study.settings.searchlight
     if settings is not None and settings.warped is not None:
         return settings.warped_space
@@ -25,7 +25,7 @@ def common_space(context: Context, people: list[Participant]) -> str | None:
 
 
 def common_map(context: Context, person: Participant, version: Version, layer: str) -> Path:
-    """The searchlight map of a layer on the common grid."""
+    """Return the searchlight map of a layer on the common grid."""
     settings = context.study.settings.searchlight
     native = map_path(context, person, version, layer)
     if settings is None or settings.warped is None:
@@ -43,7 +43,7 @@ def common_map(context: Context, person: Participant, version: Version, layer: s
 
 
 def to_transform(context: Context, people: list[Participant], layers: list[tuple[Version, str]]) -> str:
-    """What must be done before group maps can be made, in words; empty when nothing is lacking."""
+    """Describe what must be done before group maps can be made; the text is empty when nothing is missing."""
     settings = context.study.settings.searchlight
     warped = settings is not None and settings.warped is not None
     if not warped and common_space(context, people) is not None:

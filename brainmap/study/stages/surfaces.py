@@ -1,4 +1,4 @@
-"""Studies whose data lie on the cortical surface: the mesh, the searchlight's maps, and maps read back."""
+"""Support studies whose data lie on the cortical surface: meshes, searchlight maps, and reading maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def mesh_name(person: Participant, settings: Searchlight) -> str:
-    """The mesh of a participant's data, as `load_mesh` takes it.
+    """Return the name of the mesh of a participant's data, as `load_mesh` takes it.
 
     Raises
     ------
@@ -42,25 +42,25 @@ def mesh_name(person: Participant, settings: Searchlight) -> str:
 
 
 def mesh_files(person: Participant, settings: Searchlight) -> list[str]:
-    """The files of the mesh, none where it comes with a library."""
+    """List the files of the mesh; the list is empty where a library includes it."""
     name = mesh_name(person, settings)
     return [] if name in MESHES else [name]
 
 
 def mesh_of(person: Participant, settings: Searchlight) -> Mesh:
-    """The mesh of a participant's data."""
+    """Load the mesh of a participant's data."""
     return load_mesh(mesh_name(person, settings))
 
 
 def group_mesh(people: Sequence[Participant], settings: Searchlight) -> Mesh:
-    """The mesh of the group's maps: that of the participants, or the one their maps were brought to."""
+    """Load the mesh of the group's maps: that of the participants, or the one to which their maps were warped."""
     return load_mesh(settings.warped_space) if settings.warped_space in MESHES else mesh_of(people[0], settings)
 
 
 def surface_maps(
     person: Participant, data: Dataset, models: RDMs, *, settings: Searchlight, **given: Any
 ) -> SurfaceMaps:
-    """The searchlight of a participant as the study file asks for it; `given` is passed on."""
+    """Run the searchlight of a participant as the study file asks for it; `given` holds further arguments."""
     return surface_searchlight(
         data,
         models,
@@ -76,13 +76,13 @@ def surface_maps(
 
 
 def surface_problems(person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None) -> list[str]:
-    """What is wrong with a participant's patterns and mesh; they are read to find out."""
+    """List the problems of a participant's patterns and mesh, which are read for this."""
     try:
         data = load_surface_patterns(**pattern_arguments(person), stimuli=stimuli)
         if settings is not None:
             mesh = check_mesh(data, mesh_of(person, settings))
             largest = [discs_on(mesh, radius_mm=settings.radius_mm).n_most]
-            if largest[0] < settings.minimum_voxels and settings.metric == "geodesic":  # they hold more
+            if largest[0] < settings.minimum_voxels and settings.metric == "geodesic":  # these discs are larger
                 largest.append(discs_on(mesh, radius_mm=settings.radius_mm, metric=settings.metric).n_most)
             if largest[-1] < settings.minimum_voxels:
                 raise InputError(
@@ -95,18 +95,18 @@ def surface_problems(person: Participant, stimuli: dict[str, str] | None, settin
 
 
 def surface_row(person: Participant) -> dict[str, object]:
-    """What the check says of a participant's data."""
+    """Describe a participant's data for the table of the check."""
     data = load_surface(person.files[0])
     return {"grid": "+".join(map(str, data.sizes)), "voxels": f"{sum(data.sizes):,}"}
 
 
 def check_same_meshes(people: Sequence[Participant], settings: Searchlight) -> None:
-    """Participants said to be in one space have one mesh, or no group map could be made.
+    """Check that participants in one space have one mesh, which group maps require.
 
     Raises
     ------
     InputError
-        Two who have not.
+        Two participants have different meshes.
     """
     first: dict[str, tuple[Participant, tuple[int, int]]] = {}
     for person in people:
@@ -120,12 +120,12 @@ def check_same_meshes(people: Sequence[Participant], settings: Searchlight) -> N
 
 
 def load_map(path: Path) -> Any:
-    """A map of the results: an image, or data on the surface of both hemispheres."""
+    """Load a map of the results: an image, or data on the surface of both hemispheres."""
     return load_surface(str(path)) if is_surface(str(path)) else load_image(path)
 
 
 def is_written(path: Path) -> bool:
-    """Whether a map is there; `{hemi}` stands for both hemispheres."""
+    """Tell whether a map exists; `{hemi}` stands for both hemispheres."""
     try:
         image_files(path)
     except InputError:

@@ -1,4 +1,4 @@
-"""A network of the study as it was trained, one of its controls, or the acoustic baselines."""
+"""Represent a network of the study as it was trained, one of its controls, or the acoustic baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brainmap.study.settings.study import Baselines, Network
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network of the study, ready to hear its sounds; `digest` says what it computes."""
+    """Hold a network of the study with its sounds; `digest` identifies the function that it computes."""
 
     settings: Network | Baselines
     model: nn.Module
@@ -25,21 +25,21 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Version:
-    """A network as it was trained, one of its controls, or the acoustic baselines."""
+    """Represent a network as it was trained, one of its controls, or the acoustic baselines."""
 
     network: Network | Baselines
     control: str  # "", "untrained" or "permuted"
 
     @property
     def name(self) -> str:
-        """Name in tables: `ch32`, `ch32-untrained`."""
+        """Return the name in tables: `ch32`, `ch32-untrained`."""
         return f"{self.network.name}-{self.control}" if self.control else self.network.name
 
     def slug(self, layer: str) -> str:
-        """Name in files: `ch32trainedconv4`."""
+        """Return the name in files: `ch32trainedconv4`."""
         return slug(f"{self.network.name}{self.state}{layer}")
 
     @property
     def state(self) -> str:
-        """trained, untrained or permuted; nothing for baselines, which learn nothing."""
+        """Return "trained", "untrained" or "permuted"; the text is empty for baselines, which have no weights."""
         return self.control or ("trained" if isinstance(self.network, Network) else "")

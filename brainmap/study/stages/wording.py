@@ -1,4 +1,4 @@
-"""What the tests of a study are called where people read them: on its page and in its methods section."""
+"""Describe the tests of a study in words, for its page and its methods section."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _sidecar(context: Context, name: str) -> dict[str, Any]:
 
 
 def words_of_test(context: Context) -> str:
-    """The test behind the statistics, as their sidecar says it."""
+    """Describe the test behind the statistics, as their sidecar states it."""
     return str(_sidecar(context, "statistics").get("Test", ""))
 
 
 def notes_of_tests(context: Context) -> dict[str, str]:
-    """For each table of tests: its test, the one over participants, and to what the result generalizes."""
+    """Describe for each table of tests its test, the one over participants, and what the result generalizes to."""
     notes = {}
     for name in TABLES:
         about = _sidecar(context, name)
@@ -37,7 +37,7 @@ def notes_of_tests(context: Context) -> dict[str, str]:
 
 
 def facts_of_tests(context: Context) -> dict[str, Any]:
-    """For the methods section: which test came first, what was exchanged, whether there was a bootstrap."""
+    """Collect for the methods section which test came first, what was exchanged, and whether there was a bootstrap."""
     about = {of: _sidecar(context, name) for name, of in TABLES.items()}
     return {
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
