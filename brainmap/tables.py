@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -91,9 +91,10 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, empty, or not a table of tab-separated text.
+        The file is missing, empty, or not a table of tab-separated text; a column comes twice.
     """
     if isinstance(table, pd.DataFrame):
+        _refuse_twice([str(name) for name in table.columns], what)
         return table.astype(object).where(table.notna(), "").map(str)
     path = existing_file(table, what)
     try:
@@ -106,4 +107,22 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         # pandas takes the first field for an index then, and every column would be off by one.
         raise InputError(f"{what}: the rows of {path} have more fields than its header")
+    check_columns(path, what)
     return table
+
+
+def check_columns(path: Path, what: str, separator: str = "\t") -> None:
+    """Refuse a column that comes twice: pandas calls the second one `name.1`, and nobody would read it.
+
+    Raises
+    ------
+    InputError
+    """
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, na_filter=False, encoding="utf-8-sig")
+    _refuse_twice(header.iloc[0].tolist(), f"{what}: {path}")
+
+
+def _refuse_twice(names: Sequence[str], what: str) -> None:
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise InputError(f"{what} has the column {some(twice, 3)} more than once; leave one of each")

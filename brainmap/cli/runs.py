@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainmap.checks import some
 from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
 
 _RUN = re.compile(r"(?:^|[_.+-])run-?([A-Za-z0-9]+)(?=[_.+\[-]|$)")
 _SUB = re.compile(r"(?:^|[/_.+-])sub(?:-([A-Za-z0-9]+)|(\d+))(?=[/_.+\[-]|$)")
@@ -113,3 +116,30 @@ def refuse_repeated(maps: Sequence[str], command: str) -> None:
                     "twice; give one map a participant"
                 )
             first[who] = name
+
+
+def load_data_rdms(files: Sequence[Path]) -> RDMs:
+    """The RDMs of participants, as one object; a file or an RDM that comes twice would count as two people.
+
+    Raises
+    ------
+    InputError
+        A file given twice, or two RDMs of which everything that describes them is the same.
+    """
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
+
+    seen: dict[Path, Path] = {}
+    for file in files:
+        if file.resolve() in seen:
+            raise InputError(f"RDMs: {file} is given twice, and its participant would count as two; give it once")
+        seen[file.resolve()] = file
+    found = stack_rdms([load_rdms(file) for file in files])
+    about = {key: [str(v) for v in values] for key, values in found.rdm_descriptors.items() if key != "index"}
+    if "participant" in about:
+        each = list(zip(*about.values(), strict=True))
+        twice = next((k for k, one in enumerate(each) if one in each[:k]), None)
+        if twice is not None:
+            told = ", ".join(f"{key} {values[twice]}" for key, values in about.items())
+            raise InputError(f"RDMs: two are of {told}, who would count twice; give one of them")
+    return found

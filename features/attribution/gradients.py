@@ -18,6 +18,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
+from brainmap.features.layers.ends import SAME
 from brainmap.features.layers.running import forward
 from brainmap.features.layers.tap import list_layers
 
@@ -295,6 +296,7 @@ class _ReLUs(TorchFunctionMode):
         given = dict(kwargs or {})
         raw = getattr(func, "__name__", "").split(".")[0]
         name = raw.strip("_")
+        name = SAME.get(name, name)
         x = args[0] if args else given.get("input")
         if isinstance(x, Tensor) and (name == "relu" or _is_relu(name, args[1:], given)):
             self.relus += 1

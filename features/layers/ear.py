@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
-from brainmap.features.layers.ends import Ends
+from brainmap.features.layers.ends import SAME, Ends
 from brainmap.features.layers.receptive_fields import Geometry
 
 Stage = Literal["after", "before"]
@@ -98,6 +98,7 @@ class Ear:
     def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         raw = getattr(func, "__name__", "").split(".")[0]
         name = raw.strip("_")
+        name = SAME.get(name, name)
         first = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
         mine = [h for h in self.heard if h.passed is first] if first is not None else []
         changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")

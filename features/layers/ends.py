@@ -8,6 +8,10 @@ from typing import Any
 from torch import Tensor
 
 ENDS = frozenset({"softmax", "log_softmax", "sigmoid", "logsigmoid"})
+SAME = {  # other names of these operations, as torch calls its functions
+    "log_sigmoid": "logsigmoid", "special_expit": "sigmoid", "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax",
+}  # fmt: skip
 RESHAPES = frozenset({"squeeze", "unsqueeze", "flatten", "view", "reshape", "contiguous", "clone", "float", "double"})
 
 

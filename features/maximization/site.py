@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
-from brainmap.features.layers.ends import ENDS, RESHAPES
+from brainmap.features.layers.ends import ENDS, RESHAPES, SAME
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import layers_named
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, shortcuts
@@ -72,7 +72,8 @@ class _Otherwise(Exception):
 
 
 def _name(func: Callable[..., Any]) -> str:
-    return getattr(func, "__name__", "").split(".")[0].strip("_")
+    raw = getattr(func, "__name__", "").split(".")[0].strip("_")
+    return SAME.get(raw, raw)
 
 
 class _Until(TorchFunctionMode):

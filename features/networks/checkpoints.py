@@ -10,7 +10,7 @@ import pickletools
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,11 @@ import torch
 from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, load_exported, names_in_zip
+from brainmap.features.networks.state_dicts import check_weights, state_dict_in, unwrapped
 from brainmap.features.networks.zoo import build_network, network_names
 from brainmap.record import atomic
-
-COMPILED = "_orig_mod."  # prefix that torch.compile puts before the names of the module that it compiles
-NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +156,8 @@ def load_network(
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
         model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
-    weights = _unwrapped(path, weights, model)
-    _check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
+    weights = unwrapped(path, weights, model)
+    check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
 
@@ -224,7 +222,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from None
     except Exception as error:  # for a damaged file torch raises whatever its zip, tar and pickle readers raise
         raise _damaged(path, "file of torch.save", error) from None
-    return _state_dict_in(path, found)
+    return state_dict_in(path, found)
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -276,60 +274,6 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
-def _state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
-    while isinstance(found, dict) and (inside := [k for k in NESTS if isinstance(found.get(k), dict)]):
-        found = found[inside[0]]
-    if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        holds = f"a dict of {some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
-        raise InputError(
-            f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
-            f"under {some(NESTS)}"
-        )
-    return {str(k): v for k, v in found.items()}
-
-
-def _unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Rename weights to the network's own names, without the prefix that a trainer or wrapper added.
-
-    As few leading parts as possible are removed, and only parts that all names share; what `torch.compile` inserted is
-    removed too. Where no renaming makes all names fit, the one that makes most names fit is used, and the later check
-    reports the rest.
-    """
-    wanted = {name for name in model.state_dict() if not _is_counter(name)}
-    best = weights
-    for named in _without_prefixes(weights):
-        have = {name for name in named if not _is_counter(name)}
-        if have == wanted:
-            best = named
-            break
-        if len(have & wanted) > len(wanted & best.keys()):
-            best = named
-    if best is not weights and best.keys() != weights.keys():
-        before, after = next(iter(weights)), next(iter(best))
-        warnings.warn(
-            f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
-            f"network: {before!r} is read as {after!r}",
-            BrainmapWarning,
-            stacklevel=3,
-        )
-    return best
-
-
-def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the weights without the first 0, 1, ... parts that all names share, each also without `_orig_mod.`."""
-    prefix = ""
-    while True:
-        cut = {name.removeprefix(prefix): value for name, value in weights.items()}
-        yield cut
-        plain = {name.replace(COMPILED, ""): value for name, value in cut.items()}
-        if plain.keys() != cut.keys() and len(plain) == len(cut):
-            yield plain
-        first = {name.partition(".")[0] for name in cut}
-        if len(first) != 1 or not all("." in name for name in cut):
-            return
-        prefix += f"{first.pop()}."
-
-
 def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:
     """Build the network of a file from its metadata, which the caller's arguments override."""
     stored = _metadata(path)
@@ -348,31 +292,3 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
     if n_classes not in (None, len(stored.classes)) and stored.classes:
         raise InputError(f"checkpoint: {path} has {len(stored.classes)} classes, wanted {n_classes}")
     return replace(stored, **given).build()  # type: ignore[arg-type]
-
-
-def _check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor], architecture: str) -> None:
-    wanted = {k: v for k, v in model.state_dict().items() if not _is_counter(k) or k in weights}
-    problems = [
-        f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in weights and weights[k].shape != v.shape
-    ]
-    lacking = [k for k in wanted if k not in weights]
-    extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
-    if lacking:
-        problems.append(f"lacks {some(lacking, 4)}")
-    if extra:
-        problems.append(f"has {some(extra, 4)} that the architecture lacks")
-    if problems:
-        raise InputError(
-            f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
-            "check architecture, variant and number of classes"
-        )
-    broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
-    if broken:
-        raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")
-
-
-def _is_counter(name: str) -> bool:
-    """Tell whether a name is a batch counter of a normalization, which older checkpoints lack."""
-    return name.endswith("num_batches_tracked")

@@ -20,6 +20,7 @@ from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
 from brainmap.names import sound_names
+from brainmap.tables import check_columns
 
 Level = Literal["rms", "peak", "none"]
 Align = Literal["start", "center"]
@@ -283,12 +284,18 @@ def _check_whole(path: Path) -> None:
             pieces = page[26] if len(page) > 26 else 256
             if len(page) < 27 + pieces + sum(page[27 : 27 + pieces]) or not page[5] & 4:
                 raise _cut_short(path, "a whole last page", "none")
-        if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
+        if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
             return
-        order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
+        order: Literal["little", "big"] = "big" if head[:4] == b"RIFX" else "little"
+        long = None  # the size of the samples that RF64 keeps in a chunk of its own
         while len(chunk := file.read(8)) == 8:
             size = int.from_bytes(chunk[4:], order)
             left = path.stat().st_size - file.tell()
+            if chunk[:4] == b"ds64" and head[:4] == b"RF64":
+                long = int.from_bytes(file.read(16)[8:], order)
+                file.seek(-16, 1)
+            if chunk[:4] == b"data" and long is not None:
+                size = long
             if chunk[:4] == b"data":
                 if left < size < UNKNOWN_SIZE:
                     raise _cut_short(path, f"{size} bytes of samples", left)
@@ -356,6 +363,7 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
             table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+            check_columns(path, "sounds", separator)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"sounds: {path} cannot be read as a table: {str(error).strip().splitlines()[0]}") from None
     return _checked_table(table, path.parent, str(path), typed=True)

@@ -65,13 +65,15 @@ class Exchange:
     @classmethod
     def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
         """Build the exchange of the items of RDMs, or of a subset of them, renumbered from 0."""
-        units, labels = units_of(rdms), labels_of(rdms)
+        units = units_of(rdms)
         kept = np.arange(rdms.n_cond) if items is None else items
         members: dict[int, list[int]] = {}
         for place, item in enumerate(kept):
             members.setdefault(int(units[item]), []).append(place)
-        for tokens in members.values():
-            tokens.sort(key=lambda place: labels[kept[place]])
+        if len(members) < len(kept):  # items without tokens need no labels
+            labels = labels_of(rdms)
+            for tokens in members.values():
+                tokens.sort(key=lambda place: labels[kept[place]])
         try:
             kind = LEVELS[level_of(rdms)]
         except (InputError, KeyError):  # RDMs of other packages may name their items differently

@@ -213,3 +213,13 @@ def test_a_table_that_holds_no_scores_is_said(tmp_path, files, brainmap_command)
     assert "is tested by itself" in brainmap_command("rsa", "test", path, files[1]).err
     assert "choose --kind permutation" in brainmap_command("rsa", "test", *files[:2]).err
     assert "give RDMs of several participants, or --betas" in brainmap_command("rsa", "reliability").err
+
+
+@pytest.mark.parametrize("command", [["rsa", "compare"], ["rsa", "test"]])
+def test_a_participant_who_comes_twice_is_refused(files, brainmap_command, command):
+    again = files[1].with_name("copy.h5")
+    again.write_bytes(files[1].read_bytes())
+    for extra, said in ((files[1], "is given twice"), (again, "two are of")):
+        answer = brainmap_command(*command, *files, extra)
+        assert answer.code == 2
+        assert said in answer.err

@@ -9,6 +9,7 @@ import typer
 
 from brainmap.cli.options import Json, Overwrite, free, names, provenance, said, save_figure, show
 from brainmap.cli.rsa.rdm import commands, counted
+from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,15 +115,13 @@ def fit(
 
     from brainmap.record import write_table
     from brainmap.rsa.comparison.fits import score_models
-    from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_rdms
 
     for option, path in (("--out", out), ("--weights", weights)):
         free(path, overwrite, option=option, kinds=(".tsv",))
     families, files = _named(family, "--family")
     found = score_models(
         families,
-        stack_rdms([load_rdms(path) for path in data]),
+        load_data_rdms(data),
         kind=kind,  # type: ignore[arg-type]
         measure=measure,
         item_folds=item_folds,
@@ -171,8 +170,6 @@ def partition(
     from brainmap.rsa.comparison.partition import partition_variance
     from brainmap.rsa.inference.partition import partition_statistics
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
-    from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_rdms
 
     for option, path in (("--out", out), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
@@ -180,7 +177,7 @@ def partition(
     chosen, files = _named(sets, "--set")
     found = partition_variance(
         chosen,
-        stack_rdms([load_rdms(path) for path in data]),
+        load_data_rdms(data),
         fit=weights,  # type: ignore[arg-type]
         ranks=ranks,
         validation=validation,  # type: ignore[arg-type]

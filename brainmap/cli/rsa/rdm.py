@@ -10,6 +10,7 @@ import typer
 
 from brainmap.cli import app
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, provenance, said, save_figure, show
+from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -324,13 +325,12 @@ def compare(
     )
     from brainmap.rsa.comparison.splines import partial_name
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
-    from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         free(path, overwrite, option=option, kinds=(".tsv",))
     free(figure, overwrite, option="--figure", kinds=FORMATS)
-    one, other = load_rdms(models), stack_rdms([load_rdms(path) for path in data])
+    one, other = load_rdms(models), load_data_rdms(data)
     inputs = [models, *data]
     if control_for is None:
         scores, measured = compare_rdms(one, other, measure=measure), measure

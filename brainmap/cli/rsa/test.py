@@ -22,6 +22,7 @@ from brainmap.cli.rsa.rdm import (
     patterns_of,
     regions_from,
 )
+from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,12 +129,11 @@ Tables = list[tuple["pd.DataFrame", dict[str, str]]]
 
 
 def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
-    from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
 
     if len(files) < 2:
         raise InputError(f"rsa test: found {len(files)} file, wanted RDMs of the models and of the data")
-    return load_rdms(files[0]), stack_rdms([load_rdms(path) for path in files[1:]])
+    return load_rdms(files[0]), load_data_rdms(files[1:])
 
 
 def _over_participants(
@@ -334,10 +334,7 @@ def reliability(
             data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given
         )
     elif inputs:
-        from brainmap.rsa.rdm.alignment import stack_rdms
-        from brainmap.rsa.rdm.files import load_rdms
-
-        table = rdm_reliability(stack_rdms([load_rdms(path) for path in inputs]), **given)
+        table = rdm_reliability(load_data_rdms([Path(name) for name in inputs]), **given)
     else:
         raise InputError("rsa reliability: give RDMs of several participants, or --betas of one")
     if out is None or as_json:

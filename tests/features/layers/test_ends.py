@@ -42,6 +42,9 @@ ENDS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "log-softmax, squeezed": ("log_softmax", lambda x: x.log_softmax(1).squeeze()),
     "sigmoid": ("sigmoid", lambda x: x.flatten(1).sigmoid()),
     "sigmoid, squeezed": ("sigmoid", lambda x: torch.sigmoid(x).squeeze()),
+    "log-sigmoid": ("logsigmoid", lambda x: functional.logsigmoid(x.flatten(1))),
+    "expit": ("sigmoid", lambda x: torch.special.expit(x.flatten(1))),
+    "special log-softmax": ("log_softmax", lambda x: torch.special.log_softmax(x.flatten(1), 1)),
     "nothing, squeezed": ("", lambda x: x.squeeze()),
 }
 

@@ -276,7 +276,7 @@ def test_damaged_metadata_is_refused(tmp_path: Path, model: nn.Module, metadata:
 
 @pytest.mark.parametrize(
     ("content", "holds"),
-    [([1, 2], "a list"), ({"epoch": 3}, "a dict of 'epoch'"), ({}, "a dict"), (torch.zeros(2), "Tensor")],
+    [([1, 2], "a list"), ({"epoch": 3}, "a dict of 'epoch'"), ({}, "an empty dict"), (torch.zeros(2), "Tensor")],
 )
 def test_files_without_weights_say_what_they_hold(tmp_path: Path, content: object, holds: str) -> None:
     refused(saved(tmp_path, content), holds, architecture="ch32")
@@ -400,3 +400,60 @@ def test_the_safe_copy_is_what_is_loaded(tmp_path: Path, program: Path, model: n
     with zipfile.ZipFile(program) as archive:
         graph = next(n for n in archive.namelist() if "/models/" in n)
         assert json.loads(archive.read(graph))["guards_code"] == []
+
+
+def nested_in(path: Path) -> nn.Module:
+    return load_network(path, architecture="ch32")
+
+
+@pytest.mark.parametrize(
+    "keys", [("checkpoint", "model"), ("network",), ("model", "module"), ("run", "last", "student")]
+)
+def test_the_only_weights_of_a_file_load_under_whatever_keys_they_lie(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    net = build_network("ch32")
+    moments = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    content: object = net.state_dict()
+    for key in reversed(keys):
+        content = {key: content, "optimizer": moments, "epoch": 3}
+    loaded = nested_in(saved(tmp_path, content))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), net.state_dict().values(), strict=True))
+
+
+def test_several_sets_of_weights_are_refused_and_named(tmp_path: Path) -> None:
+    weights = build_network("ch32").state_dict()
+    said = refused(saved(tmp_path, {"student": weights, "teacher": weights}), "several sets", architecture="ch32")
+    assert "'student', 'teacher'" in said
+
+
+def test_wrappers_of_a_part_are_taken_out_of_names(tmp_path: Path) -> None:
+    net = build_network("ch32")
+    first = next(iter(net.state_dict())).partition(".")[0]
+    wrapped = {f"net.{k.replace(f'{first}.', f'{first}.module._orig_mod.', 1)}": v for k, v in net.state_dict().items()}
+    with pytest.warns(BrainmapWarning, match=rf"'net\.{first}\.module\._orig_mod\."):
+        loaded = nested_in(saved(tmp_path, {"state_dict": wrapped}))
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state_dict().items())
+
+
+def test_a_name_that_lacks_the_prefix_of_the_others_is_named(tmp_path: Path) -> None:
+    weights = build_network("ch32").state_dict()
+    content = {"state_dict": {f"model.{k}": v for k, v in weights.items()} | {"loss.weight": torch.ones(3)}}
+    said = refused(saved(tmp_path, content), "without 'model\\.'", architecture="ch32")
+    assert f"{len(weights)} names fit" in said
+    assert "'loss.weight' does not have it" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: (v * 10).long(), "of integers"),
+        (lambda v: v.to(torch.complex64), "complex"),
+        (lambda v: v.to_sparse(), "sparse"),
+        (lambda v: v.to("meta"), "without values"),
+    ],
+)
+def test_weights_of_another_kind_of_number_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    weights = build_network("ch32").state_dict()
+    first = next(iter(weights))
+    refused(saved(tmp_path, {**weights, first: change(weights[first])}), said, architecture="ch32")

@@ -379,3 +379,20 @@ def test_an_empty_cell_is_refused_however_it_is_written(tmp_path: Path, missing:
     table = pd.DataFrame({"stimulus_id": ["a", "b"], "condition": condition, "path": path})
     with pytest.raises(InputError, match="empty condition in row 2"):
         load_sounds(table)
+
+
+def test_an_rf64_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, tone(16_000), 16_000, format="RF64")
+    whole = read_sound(path, rate=16_000)
+    assert len(whole) == 8_000
+    path.write_bytes(path.read_bytes()[:-2_000])
+    with pytest.raises(InputError, match="cut short: wanted 16000 bytes of samples"):
+        read_sound(path, rate=16_000)
+
+
+def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", tone(16_000))
+    (tmp_path / "s.tsv").write_text("stimulus_id\tcondition\tpath\tcondition\nx\tcat\ta.wav\tdog\n")
+    with pytest.raises(InputError, match="the column 'condition' more than once"):
+        load_sounds(tmp_path / "s.tsv")

@@ -5,6 +5,7 @@ Noise brains are no test of it: the null here is a reliable geometry of all part
 
 from __future__ import annotations
 
+import warnings
 from itertools import permutations, product
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
 from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.rdm.alignment import pair_positions
@@ -242,3 +243,24 @@ def test_a_layer_whose_true_score_is_a_half_is_found_in_sixteen_sounds() -> None
         < 0.6
     )
     assert rejected(16, 100, of_truth=0.87) >= 0.8
+
+
+@pytest.mark.parametrize("names", [None, {"index": range(8)}, {"conds": list("abcdefgh"), "names": list("hgfedcba")}])
+def test_items_that_are_their_own_units_need_no_labels(names: dict[str, Any] | None) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.random((5, 28))
+
+    def named(values: Any, given: dict[str, Any] | None) -> RDMs:
+        return RDMs(values, pattern_descriptors=None if given is None else {k: list(v) for k, v in given.items()})
+
+    same = {"conds": list("abcdefgh")}
+    wanted = rsa.relabeling_test(
+        named(vectors[:1], same), named(vectors[1:], same), permutations=99, rng=np.random.default_rng(1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # items without names are matched by position
+        got = rsa.relabeling_test(
+            named(vectors[:1], names), named(vectors[1:], names), permutations=99, rng=np.random.default_rng(1)
+        )
+    assert got["p"].tolist() == wanted["p"].tolist()
+    assert got["mean"].tolist() == wanted["mean"].tolist()

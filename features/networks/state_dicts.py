@@ -1,0 +1,178 @@
+"""Weights of a file brought under the names of the network they belong to, or refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeGuard
+
+import torch
+from torch import nn
+
+from brainmap.checks import some
+from brainmap.errors import BrainmapWarning, InputError
+
+COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
+WRAPPERS = (COMPILED, "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # each holds one module
+NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # looked at first
+
+
+def state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
+    """The weights in what a file of torch.save holds, at whatever depth they lie.
+
+    Raises
+    ------
+    InputError
+        No weights, or several sets of them.
+    """
+    while isinstance(found, dict) and not _is_state_dict(found):
+        within = [key for key, value in found.items() if isinstance(key, str) and _holds_weights(value)]
+        preferred = [key for key in NESTS if key in within]
+        if not preferred and len(within) > 1:
+            raise InputError(
+                f"checkpoint: {path} holds several sets of weights ({some(within)}), wanted one, or one under "
+                f"{some(NESTS)}; save the one that is meant by itself"
+            )
+        known = preferred or within or [key for key in NESTS if isinstance(found.get(key), dict)]
+        if not known:
+            break
+        found = found[known[0]]
+    if not _is_state_dict(found):
+        holds = f"a {type(found).__name__}"
+        if isinstance(found, dict):
+            holds = f"a dict of {some(found)}" if found else "an empty dict"
+        raise InputError(
+            f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
+            f"under {some(NESTS)}"
+        )
+    return {str(k): v for k, v in found.items()}
+
+
+def _is_state_dict(found: object) -> TypeGuard[dict[str, torch.Tensor]]:
+    return isinstance(found, dict) and bool(found) and all(isinstance(v, torch.Tensor) for v in found.values())
+
+
+def _holds_weights(found: object) -> bool:
+    """Whether a state_dict lies in it at any depth; the state of an optimizer, numbered by parameter, is none."""
+    if not isinstance(found, dict) or "param_groups" in found:
+        return False
+    return _is_state_dict(found) or any(_holds_weights(value) for key, value in found.items() if isinstance(key, str))
+
+
+def unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights under the network's own names: without what a trainer or wrapper put before all of them.
+
+    As few leading parts as possible are taken off, and only what all names share; what `torch.compile` or another
+    wrapper of a part put inside names goes too. Where nothing makes all names fit, what makes most of them fit is
+    taken, and `check_weights` says the rest.
+    """
+    wanted = {name for name in model.state_dict() if not _is_counter(name)}
+    best = weights
+    for named in _without_prefixes(weights):
+        have = {name for name in named if not _is_counter(name)}
+        if have == wanted:
+            best = named
+            break
+        if len(have & wanted) > len(wanted & best.keys()):
+            best = named
+    if best is not weights and best.keys() != weights.keys():
+        before, after = next(pair for pair in zip(weights, best, strict=True) if pair[0] != pair[1])
+        warnings.warn(
+            f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
+            f"network: {before!r} is read as {after!r}",
+            BrainmapWarning,
+            stacklevel=3,
+        )
+    return best
+
+
+def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The weights without the first 0, 1, ... parts that all their names share; each also without wrappers."""
+    prefix = ""
+    while True:
+        cut = {name.removeprefix(prefix): value for name, value in weights.items()}
+        yield cut
+        for wrappers in ((COMPILED,), WRAPPERS):
+            plain = {_without(name, wrappers): value for name, value in cut.items()}
+            if plain.keys() != cut.keys() and len(plain) == len(cut):
+                yield plain
+        first = {name.partition(".")[0] for name in cut}
+        if len(first) != 1 or not all("." in name for name in cut):
+            return
+        prefix += f"{first.pop()}."
+
+
+def _without(name: str, wrappers: Sequence[str]) -> str:
+    """A name without the parts that wrappers put into it.
+
+    Examples
+    --------
+    >>> _without("model.module._orig_mod.conv.weight", WRAPPERS)
+    'model.conv.weight'
+    """
+    return ".".join(part for part in name.split(".") if f"{part}." not in wrappers)
+
+
+def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor], architecture: str) -> None:
+    """Refuse weights that are not those of a network: their names, shapes, kinds of numbers, or that are not finite.
+
+    Raises
+    ------
+    InputError
+    """
+    wanted = {k: v for k, v in model.state_dict().items() if not _is_counter(k) or k in weights}
+    problems = [
+        f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in weights and weights[k].shape != v.shape
+    ]
+    problems += [
+        f"{k} is {_kind(weights[k])}, wanted {_kind(v)}"
+        for k, v in wanted.items()
+        if k in weights and _kind(weights[k]) != _kind(v)
+    ]
+    lacking = [k for k in wanted if k not in weights]
+    extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
+    if lacking:
+        problems.append(f"lacks {some(lacking, 4)}")
+    if extra:
+        problems.append(f"has {some(extra, 4)} that the architecture lacks")
+    if problems:
+        raise InputError(
+            f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
+            f"{_of_some_names(lacking, extra) or 'check architecture, variant and number of classes'}"
+        )
+    broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
+    if broken:
+        raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """What sort of numbers a tensor holds, and how: precision aside, which is converted."""
+    if tensor.is_meta:
+        return "without values (a meta tensor)"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "sparse or quantized"
+    return "complex" if tensor.is_complex() else "of floats" if tensor.is_floating_point() else "of integers"
+
+
+def _of_some_names(lacking: Sequence[str], extra: Sequence[str]) -> str:
+    """Say that a prefix makes some of the names fit, and that others do not have it; empty where none does."""
+    wanted = set(lacking)
+    found = Counter(
+        name[:at] for name in extra for at in range(1, len(name)) if name[at - 1] == "." and name[at:] in wanted
+    )
+    if not found:
+        return ""
+    (prefix, n), others = found.most_common(1)[0], "others begin otherwise"
+    strange = [name for name in extra if not name.startswith(prefix)]
+    if strange:
+        others = f"{some(strange, 3)} does not have it" if len(strange) == 1 else f"{some(strange, 3)} do not have it"
+    return f"{n} names fit without {prefix!r}, but {others}; save the state_dict of the network alone"
+
+
+def _is_counter(name: str) -> bool:
+    """Batch counters of normalization: older checkpoints lack them, and a trained network does not use them."""
+    return name.endswith("num_batches_tracked")
