@@ -46,7 +46,7 @@ def _options(
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     warnings.showwarning = _one_line
-    if grid_tolerance is not None:
+    if grid_tolerance is not None:  # it comes before what a study file says
         from brainmap.rsa.images.files import grid_tolerance as within
 
         context.with_resource(within(grid_tolerance))

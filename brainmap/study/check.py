@@ -29,13 +29,14 @@ from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.searchlights.spheres import sphere_offsets
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, with_grid_tolerance
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import check_order, planned
 from brainmap.study.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.study.stages.calls import calls_line
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.explain import explained
+from brainmap.study.stages.generality import tests_to_come
 from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.networks import check_items, class_names, load, load_baselines, network_key
 from brainmap.study.stages.participants import WHITENED
@@ -73,6 +74,7 @@ class Findings:
             raise InputError("\n".join(self.problems))
 
 
+@with_grid_tolerance
 def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findings:
     """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder, without writing anything.
 
@@ -116,6 +118,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
             every = [*layers.values(), *([baselines.layers] if baselines else [])]
             _gather(problems, lambda: check_differences(context, every))
+            _gather(problems, lambda: ordered.append(tests_to_come(context.study.settings, context.stimuli, layers)))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
     told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))

@@ -14,7 +14,7 @@ from brainmap.study.check import check_output, check_study
 from brainmap.study.description import run_description, run_maps_table
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, refuse_incomplete, units_of
-from brainmap.study.results.context import Context, log, one_thread_each
+from brainmap.study.results.context import Context, log, one_thread_each, with_grid_tolerance
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
 from brainmap.study.stages.explain import run_explain
@@ -27,6 +27,7 @@ from brainmap.study.stages.versions import Loaded
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 
 
+@with_grid_tolerance
 @one_thread_each()
 def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
     """Run every stage whose inputs have changed, and return the path of the page.
@@ -65,6 +66,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     return page
 
 
+@with_grid_tolerance
 @one_thread_each()
 def run_chunk(context: Context, share: str) -> None:
     """Compute one of N shares of all participants' regions and searchlights; `merge_study` joins them.
@@ -97,6 +99,7 @@ def run_chunk(context: Context, share: str) -> None:
     compute_share(context, units, mine)
 
 
+@with_grid_tolerance
 @one_thread_each()
 def merge_study(context: Context) -> Path:
     """Merge the computed shares, and continue with the group and the page.
@@ -143,6 +146,7 @@ def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
     return run_page(context)
 
 
+@with_grid_tolerance
 @one_thread_each()
 def make_report(context: Context) -> Path:
     """Write the page again from the results, whether or not anything has changed.

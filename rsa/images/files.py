@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -303,17 +304,17 @@ def _check_free(files: Sequence[Path], overwrite: bool) -> None:
 
 GRID_TOLERANCE = 0.01  # [voxels]
 _NUMERICAL = 1e-3  # [mm]; rounding makes the headers of one grid differ by less than this
-_tolerance = GRID_TOLERANCE
+_in_force: ContextVar[float | None] = ContextVar("grid tolerance", default=None)  # of this thread
 
 
 @contextmanager
-def grid_tolerance(voxels: float) -> Iterator[None]:
+def grid_tolerance(voxels: float | None) -> Iterator[None]:
     """Set how far grids may lie apart and still count as equal within this block; the previous value is restored after.
 
     Parameters
     ----------
-    voxels : float [voxels]
-        Tolerance as a share of the smallest voxel side. The default outside any block is 0.01.
+    voxels : float or None [voxels]
+        Tolerance as a share of the smallest voxel side. The default outside any block is 0.01. None changes nothing.
 
     Raises
     ------
@@ -325,14 +326,22 @@ def grid_tolerance(voxels: float) -> Iterator[None]:
     >>> with grid_tolerance(0.05):
     ...     pass
     """
-    global _tolerance
+    if voxels is None:
+        yield
+        return
     if not 0 <= voxels < 0.5:
         raise InputError(f"grid tolerance: found {voxels:g}, wanted 0 to less than 0.5 of a voxel; resample the image")
-    before, _tolerance = _tolerance, voxels
+    before = _in_force.get()
+    _in_force.set(voxels)
     try:
         yield
     finally:
-        _tolerance = before
+        _in_force.set(before)
+
+
+def tolerance_in_force() -> float | None:
+    """The tolerance of the innermost `grid_tolerance` block around the call [voxels]; None outside of any."""
+    return _in_force.get()
 
 
 def check_same_grid(
@@ -361,7 +370,8 @@ def check_same_grid(
     one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
     off = _nifti.corner_distance(image.affine, reference.affine, other)
     side = float(np.linalg.norm(reference.affine[:3, :3], axis=0).min())
-    most = _tolerance if tolerance is None else tolerance
+    most = _in_force.get() if tolerance is None else tolerance
+    most = GRID_TOLERANCE if most is None else most
     if one == other and off <= _NUMERICAL:
         return
     if one == other and off < most * side:

@@ -292,6 +292,18 @@ def test_dask_workers_compute_what_threads_compute(
     assert len(sent) == 5
 
 
+def test_workers_take_grids_for_one_as_far_apart_as_the_study_says(chunked: Any, scheduler: str) -> None:
+    path = chunked.folder / "sub-03" / "mask.nii.gz"
+    mask = nib.load(path)
+    affine = mask.affine.copy()
+    affine[0, 3] += 0.06  # of voxels of 3 mm
+    nib.save(nib.Nifti1Image(np.asarray(mask.dataobj), affine), path)
+    with pytest.raises(InputError, match="apart"):
+        on_dask(chunked, scheduler, "1/1")
+    chunked.edit(("[study]\n", "[study]\ngrid_tolerance = 0.05\n"))
+    on_dask(chunked, scheduler, "1/1")
+
+
 def test_what_fails_on_a_worker_is_one_line(chunked: Any, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from brainmap.errors import RunError
     from brainmap.rsa.searchlights.volume import SearchlightPlan

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions affect the last bits of results
 
 
-def prepare_piece_data(person: bytes, wanted: Mapping[str, str]) -> SearchlightPlan:
-    """Read a participant's data and prepare the searchlight; `person` is a pickled `Person`."""
+def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: float | None) -> SearchlightPlan:
+    """Read a participant's data and prepare the searchlight.
+
+    Parameters
+    ----------
+    person : bytes
+        A pickled `Person`.
+    wanted : mapping
+        Versions of the packages that the process which asks for this has.
+    tolerance : float or None [voxels]
+        How far grids may lie apart there; None for the default.
+    """
+    from brainmap.rsa.images.files import grid_tolerance
     from brainmap.rsa.searchlights.scoring import one_blas_thread
 
     check_versions(wanted)
-    with one_blas_thread():
+    with one_blas_thread(), grid_tolerance(tolerance):
         plan: SearchlightPlan = pickle.loads(person).plan
     return plan
 

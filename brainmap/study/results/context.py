@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from brainmap.features.layers.running import one_torch_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
@@ -19,7 +19,7 @@ from brainmap.names import slug
 from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
-from brainmap.rsa.images.files import save_image
+from brainmap.rsa.images.files import grid_tolerance, save_image, tolerance_in_force
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.searchlights.scoring import one_blas_thread
 from brainmap.rsa.surface.data import SurfaceData, save_surface
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
 log = logging.getLogger("brainmap")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,21 @@ def one_thread_each() -> Iterator[None]:
     """
     with one_torch_thread(), one_blas_thread():
         yield
+
+
+def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[Concatenate[Context, P], R]:
+    """Make a function of a study compare grids as `[study] grid_tolerance` says.
+
+    A tolerance that is in force already, as that of `brainmap --grid-tolerance`, comes before the study file's.
+    """
+
+    @wraps(work)
+    def within(context: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+        said = context.study.settings.study.grid_tolerance if tolerance_in_force() is None else None
+        with grid_tolerance(said):
+            return work(context, *args, **kwargs)
+
+    return within
 
 
 def image_digest(name: str | Path) -> str:

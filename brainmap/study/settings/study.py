@@ -30,6 +30,7 @@ class About(Section):
     seed: int = Field(default=0, ge=0)
     simulated: bool = False  # every page and file states it
     maps: Literal["nifti", "afni"] = "nifti"
+    grid_tolerance: float | None = Field(default=None, ge=0, lt=0.5)  # voxels; None: as `rsa.grid_tolerance`
 
 
 class Stimuli(Section):

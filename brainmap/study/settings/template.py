@@ -14,6 +14,7 @@ out = "derivatives/brainmap"     # an empty or new folder; or the results of thi
 seed = 0                         # of everything random
 # simulated = false              # true: said on every page and in every file
 # maps = "nifti"                 # or "afni": maps as BRIK and HEAD
+# grid_tolerance = 0.01          # share of a voxel; grids less than this far apart are taken for one, and it is said
 
 [stimuli]
 table = "stimuli.tsv"            # columns stimulus_id (unique), condition, path; or a folder with a folder a class

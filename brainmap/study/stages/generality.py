@@ -8,17 +8,17 @@ bootstrap over participants and sounds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
+from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.inference.resampling import can_weigh
-from brainmap.study.settings.study import Rsa
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
+from brainmap.study.settings.study import Rsa, StudySettings
 
 Kind = Literal["relabeling", "bootstrap", "participants"]
 THESE_SOUNDS = "these sounds only"
@@ -76,6 +76,44 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
             f"a bootstrap of {settings.measure} takes long; ask for it by bootstrap = {chosen.bootstrap}",
         )
     return Choice("bootstrap")
+
+
+def tests_to_come(study: StudySettings, stimuli: Mapping[str, str], layers: Mapping[str, Sequence[str]]) -> str:
+    """Say which tests scores and differences of regions will be given, before anything is computed.
+
+    Parameters
+    ----------
+    study : StudySettings
+    stimuli : mapping
+        Condition of each stimulus.
+    layers : mapping
+        Layers of each network, by its name; controls and baselines are models too.
+    """
+    settings = study.rsa
+    n_participants = sum(len(brain.participants) for brain in study.brain)
+    n_models = sum(len(layers[network.name]) * (1 + len(network.controls)) for network in study.network)
+    n_models += len(study.baselines.layers) if study.baselines else 0
+    items: dict[str, list[str]] = {"condition": list(dict.fromkeys(stimuli.values()))}
+    if settings.items == "stimulus":
+        items = {"stimulus_id": list(stimuli), "condition": list(stimuli.values())}
+    n = len(next(iter(items.values())))
+    like = RDMs(np.zeros((1, n * (n - 1) // 2)), pattern_descriptors=items)
+    zero, between = choose_zero(settings, like), choose_differences(settings, like)
+    found = [f"scores against 0: {_in_words(zero, Exchange.of(like).words)}"]
+    if n_participants < 2:
+        if zero.kind == "participants":
+            found = ["scores of one participant are not tested" + (f" ({zero.why})" if zero.why else "")]
+        if not settings.inference.asks_for_bootstrap and zero.kind != "bootstrap":
+            return "tests of regions: " + found[0]
+    if n_models > 1:
+        found.append(f"differences: {_in_words(between)}")
+    return "tests of regions: " + "; ".join(found)
+
+
+def _in_words(choice: Choice, exchanged: str = "") -> str:
+    why = choice.why or (exchanged if choice.kind == "relabeling" else "")
+    name = {"participants": f"test over participants, {THESE_SOUNDS}"}.get(choice.kind, WORDS[choice.kind])
+    return f"{name} ({why})" if why else name
 
 
 def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: Kind) -> pd.DataFrame:
