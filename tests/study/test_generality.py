@@ -39,10 +39,18 @@ def test_check_says_the_tests_that_the_run_gives(tiny_results: Any, tiny_study: 
 @pytest.mark.parametrize(
     ("inference", "sounds", "wanted"),
     [
-        ("splits = 4", stimuli(16, 1), "sounds relabeled (16 stimuli exchanged); differences: bootstrap"),
+        (
+            "splits = 4",
+            stimuli(16, 1),
+            "sounds relabeled (16 stimuli exchanged); differences: bootstrap over participants and sounds",
+        ),
         ("splits = 4", stimuli(3, 1), "test over participants, these sounds only (3 stimuli exchanged: 6 relabelings"),
         ('differences = "bootstrap"', stimuli(8, 1), "differences: bootstrap"),
-        ('zero = "bootstrap"', stimuli(8, 1), "scores against 0: bootstrap; differences: bootstrap"),
+        (
+            'zero = "bootstrap"',
+            stimuli(8, 1),
+            "scores against 0: bootstrap over participants and sounds; differences: bootstrap over",
+        ),
         ("bootstrap = 0", stimuli(16, 1), "differences: test over participants, these sounds only"),
         ('zero = "participants"', stimuli(16, 1), "scores against 0: test over participants, these sounds only;"),
     ],

@@ -99,20 +99,22 @@ def tests_to_come(study: StudySettings, stimuli: Mapping[str, str], layers: Mapp
     n = len(next(iter(items.values())))
     like = RDMs(np.zeros((1, n * (n - 1) // 2)), pattern_descriptors=items)
     zero, between = choose_zero(settings, like), choose_differences(settings, like)
-    found = [f"scores against 0: {_in_words(zero, Exchange.of(like).words)}"]
+    over = {"both": "participants and sounds", "conditions": "sounds"}.get(settings.inference.over, "participants")
+    found = [f"scores against 0: {_in_words(zero, over, Exchange.of(like).words)}"]
     if n_participants < 2:
         if zero.kind == "participants":
             found = ["scores of one participant are not tested" + (f" ({zero.why})" if zero.why else "")]
         if not settings.inference.asks_for_bootstrap and zero.kind != "bootstrap":
             return "tests of regions: " + found[0]
     if n_models > 1:
-        found.append(f"differences: {_in_words(between)}")
+        found.append(f"differences: {_in_words(between, over)}")
     return "tests of regions: " + "; ".join(found)
 
 
-def _in_words(choice: Choice, exchanged: str = "") -> str:
+def _in_words(choice: Choice, over: str, exchanged: str = "") -> str:
     why = choice.why or (exchanged if choice.kind == "relabeling" else "")
-    name = {"participants": f"test over participants, {THESE_SOUNDS}"}.get(choice.kind, WORDS[choice.kind])
+    names = {"participants": f"test over participants, {THESE_SOUNDS}", "bootstrap": f"bootstrap over {over}"}
+    name = names.get(choice.kind, WORDS[choice.kind])
     return f"{name} ({why})" if why else name
 
 
