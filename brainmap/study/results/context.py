@@ -210,7 +210,7 @@ def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[
     """
 
     @wraps(work)
-    def within(context: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+    def within(context: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
         said = context.study.settings.study.grid_tolerance if tolerance_in_force() is None else None
         with grid_tolerance(said):
             return work(context, *args, **kwargs)
