@@ -139,6 +139,7 @@ def noise_ceiling_of_vectors(
                 for pool, one in zip(others, x, strict=True)
             ]
         )
+    upper = np.where(np.isnan(lower), np.nan, upper)  # with nobody to compare with, the pool is the participant's own
     return NoiseCeiling(
         lower=_mean(lower),
         upper=_mean(upper),
@@ -152,7 +153,7 @@ def noise_ceiling_of_vectors(
 def noise_ceilings(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
-    """Compute a table with the noise ceiling of each ROI: roi, lower, upper, n (participants), approximate."""
+    """A noise ceiling an ROI, as a table: roi, lower, upper, n (participants with an RDM there), approximate."""
     check_items(data_rdms, "noise_ceilings")
     names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)
@@ -161,7 +162,13 @@ def noise_ceilings(
         chosen = vectors[[name == roi for name in names]]
         found = noise_ceiling_of_vectors(chosen, measure=measure, sigma_k=sigma_k)
         rows.append(
-            {"roi": roi, "lower": found.lower, "upper": found.upper, "n": len(chosen), "approximate": found.approximate}
+            {
+                "roi": roi,
+                "lower": found.lower,
+                "upper": found.upper,
+                "n": int(np.isfinite(found.lower_per_participant).sum()),
+                "approximate": found.approximate,
+            }
         )
     return pd.DataFrame(rows)
 

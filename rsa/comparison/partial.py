@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 Kind = Literal["partial", "semi-partial"]
+NO_BOUNDS = {"lower": np.nan, "upper": np.nan}
 
 
 def compare_rdms_partial(
@@ -318,8 +319,9 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     Returns
     -------
     DataFrame
-        The columns are roi, lower, upper, n (participants) and approximate, as in `brainmap.rsa.noise_ceilings`. The
-        upper bound is approximate, since the mean of the residuals need not be the residual of any model.
+        roi, lower, upper, n (participants of whom controls leave something), approximate: as
+        `brainmap.rsa.noise_ceilings`. The upper bound is approximate: no model needs to leave exactly the mean of what
+        the participants' RDMs leave. Bounds of an ROI where fewer than two participants have an RDM are NaN.
 
     Raises
     ------
@@ -346,23 +348,26 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
                 f"partial_ceilings: found one participant in {roi!r}, wanted at least 2; a ceiling says "
                 "how well participants agree"
             )
+        if np.isnan(vectors[mine]).all():
+            rows.append({"roi": roi, **NO_BOUNDS, "n": 0, "approximate": True})
+            continue
         left, columns = rests(vectors[mine], controls if controls.ndim == 2 else controls[mine], named)
         pooled, others = pools(left, "pearson")
         upper, lower = (
-            [_with_pool(x, pool, removed) for x, pool, removed in zip(left, each, columns, strict=True)]
+            np.array([_with_pool(x, pool, removed) for x, pool, removed in zip(left, each, columns, strict=True)])
             for each in ([pooled] * len(left), others)
         )
-        rows.append(
-            {"roi": roi, "lower": np.nanmean(lower), "upper": np.nanmean(upper), "n": len(left), "approximate": True}
-        )
+        there = np.isfinite(lower)
+        bounds = {"lower": lower[there].mean(), "upper": upper[there].mean()} if there.any() else NO_BOUNDS
+        rows.append({"roi": roi, **bounds, "n": int(there.sum()), "approximate": True})
     return pd.DataFrame(rows)
 
 
 def _with_pool(rest: Floats, pool: Floats, removed: Floats | None) -> float:
     """Compare a participant's residual with a mean of residuals, from which the participant's controls are removed."""
     there = ~np.isnan(rest)
-    if removed is None or not there.any():
+    both = ~np.isnan(pool[there])  # pairs that no other participant has are in no pool
+    if removed is None or not both.any():
         return np.nan
-    both = ~np.isnan(pool[there])  # pairs that no other participant has are missing from the pool
     again = np.linalg.qr(removed[both])[0]
     return float(rest_of(pool[None, there][:, both], again)[0] @ rest_of(rest[None, there][:, both], again)[0])

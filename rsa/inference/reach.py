@@ -24,15 +24,16 @@ def fdr_needs(smallest_p: float, n_tests: int, *, alpha: float = ALPHA) -> int:
     return max(1, math.ceil(smallest_p * n_tests / alpha * (1 - _SAME)))
 
 
-def fdr_reach(p: ArrayLike, smallest_p: float, *, alpha: float = ALPHA) -> str:
-    """Explain in words why the false discovery rate finds nothing among these p; empty if there is no limit.
+def fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> str:
+    """What keeps the false discovery rate from finding anything among these p, in words; empty where nothing does.
 
     Parameters
     ----------
     p : array_like
-        Uncorrected p; NaN is ignored.
-    smallest_p : float
-        The smallest p that the test can reach; 0 if there is no such limit.
+        Uncorrected p; NaN does not count.
+    smallest_p : float, or array_like of the shape of p
+        The smallest p that each test can reach, which differs where tests differ in participants; 0 where there is
+        none.
     alpha : float
 
     Examples
@@ -40,19 +41,24 @@ def fdr_reach(p: ArrayLike, smallest_p: float, *, alpha: float = ALPHA) -> str:
     >>> fdr_reach([1 / 16] * 3, 1 / 16)
     'no p is under 0.0625, so that fdr can find nothing'
     >>> fdr_reach([1 / 32, 0.5, 0.2, 0.8], 1 / 32)
-    'no p is under 0.0312, so that fdr finds at least 3 of the 4 tests (62 %) together or none; here none'
+    'no p is under 0.0312, so that fdr finds at least 3 of the 4 tests (75 %) together or none; here none'
+    >>> fdr_reach([0.5, 0.2], [1 / 256, 1 / 16])  # one test has participants enough
+    ''
     """
     values = np.asarray(p, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values) or smallest_p <= 0:
+    tested = ~np.isnan(values)
+    reach = np.sort(np.broadcast_to(np.asarray(smallest_p, dtype=np.float64), values.shape)[tested])
+    n = len(reach)
+    if not n or not reach[0] > 0:
         return ""
-    if smallest_p > alpha:
-        return f"no p is under {smallest_p:.3g}, so that fdr can find nothing"
-    needed = fdr_needs(smallest_p, len(values), alpha=alpha)
-    found = np.sort(values) <= alpha * np.arange(1, len(values) + 1) / len(values) * (1 + _SAME)
-    if needed == 1 or found.any():
+    level = alpha * np.arange(1, n + 1) / n * (1 + _SAME)
+    possible = np.flatnonzero(reach <= level)  # k tests can be found together if k of them can reach the k-th level
+    if not len(possible):
+        return f"no p is under {reach[0]:.3g}, so that fdr can find nothing"
+    needed = int(possible[0]) + 1
+    if needed == 1 or (np.sort(values[tested]) <= level).any():
         return ""
     return (
-        f"no p is under {smallest_p:.3g}, so that fdr finds at least {needed:,} of the {len(values):,} tests "
-        f"({100 * smallest_p / alpha:.0f} %) together or none; here none"
+        f"no p is under {reach[0]:.3g}, so that fdr finds at least {needed:,} of the {n:,} tests "
+        f"({100 * needed / n:.0f} %) together or none; here none"
     )

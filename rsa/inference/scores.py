@@ -152,9 +152,9 @@ def score_statistics(
     table["p_corrected"] = tested["p_max"].to_numpy() if by_maximum else corrected(table["p"], correction)
     table["n"] = n
     table["smallest_p"] = tested["smallest_p"].to_numpy()
-    reach = float(table["smallest_p"].max())
-    table.attrs["note"] = _note(test, correction, alternative, n_tests=len(flat), smallest=reach)
-    out_of_reach = fdr_reach(table["p"], reach) if correction == "fdr" else ""
+    n_tests = int(table["p"].notna().sum())
+    table.attrs["note"] = _note(test, correction, alternative, n_tests=n_tests, smallest=table["smallest_p"].to_numpy())
+    out_of_reach = fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
     if out_of_reach:
         table.attrs["note"] += f"; {out_of_reach}"
     return table
@@ -385,9 +385,9 @@ def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
     null: dict[tuple[int, ...], Floats] = {}
     for k, row in enumerate(difference):
         row = row[np.isfinite(row)]
-        smallest[k] = 2.0 ** -len(row) * (2 if alternative == "two-sided" else 1)
         if len(row) < 2:
             continue
+        smallest[k] = 2.0 ** -len(row) * (2 if alternative == "two-sided" else 1)
         row = row[row != 0]
         doubled = np.rint(2 * rank_rows(np.abs(row)[None])[0]).astype(int)  # midranks are halves
         key = tuple(sorted(doubled))
@@ -427,14 +427,19 @@ def _sign_flips(
 
     sign = -1.0 if alternative == "less" else 1.0
     side: Literal["two-sided", "greater"] = "two-sided" if alternative == "two-sided" else "greater"
-    found = sign_flip_test((sign * difference).T, alternative=side, permutations=permutations, rng=rng)
-    smallest = found.smallest_p * (2 if alternative == "two-sided" and found.enumerated else 1)
-    return pd.DataFrame(
-        {"statistic": sign * found.statistic, "p": found.p, "p_max": found.p_corrected, "smallest_p": smallest}
-    )
+    there = np.isfinite(difference)
+    n, sides = there.sum(axis=1), 2 if alternative == "two-sided" else 1
+    # a participant who lacks a score adds nothing to its test under any flip
+    filled = np.where(there, difference, 0.0)
+    found = sign_flip_test((sign * filled).T, alternative=side, permutations=permutations, rng=rng)
+    whole, enough = n == difference.shape[1], n > 1
+    statistic = np.where(whole, sign * found.statistic, _t(difference, alternative)["statistic"])
+    smallest = np.maximum(found.smallest_p * (sides if found.enumerated else 1), sides * 2.0**-n)
+    columns = {"statistic": statistic, "p": found.p, "p_max": found.p_corrected, "smallest_p": smallest}
+    return pd.DataFrame({key: np.where(enough, values, np.nan) for key, values in columns.items()})
 
 
-def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: float) -> str:
+def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: Floats) -> str:
     name = {"signed-rank": "Wilcoxon signed-rank test", "t": "t test", "sign-flip": "sign-flip test"}[test]
     over = {
         "none": "not corrected",
@@ -442,7 +447,9 @@ def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int,
         "bonferroni": "Bonferroni",
         "max-t": "family-wise by the largest statistic",
     }[correction]
-    reach = f"; the smallest p it can reach is {smallest:.3g}" if smallest > 0 else ""
+    low, high = (f"{one:.3g}" for one in (np.nanmin(smallest), np.nanmax(smallest))) if n_tests else ("0", "0")
+    span = low if low == high else f"{low} to {high}, by the number of participants"
+    reach = "" if high == "0" else f"; the smallest p it can reach is {span}"
     side = {"greater": "one-sided", "less": "one-sided, below", "two-sided": "two-sided"}[alternative]
     return (
         f"{name} over participants ({side}), which takes the sounds as fixed (these sounds only), {over} over "

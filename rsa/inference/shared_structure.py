@@ -167,9 +167,12 @@ def _share_as_high(gram: Floats, signs: Floats) -> float:
 
 def _note(table: pd.DataFrame, flips: dict[int, Floats], correction: str) -> str:
     how = {"fdr": "false discovery rate (Benjamini-Hochberg)", "bonferroni": "Bonferroni", "none": "not corrected"}
-    said = f"{SAYS}: sign flips of whole RDMs less the model (one-sided), {how[correction]} over {len(table)} tests"
+    n_tests, nothing = int(table["p"].notna().sum()), int((table["n"] == 0).sum())
+    said = f"{SAYS}: sign flips of whole RDMs less the model (one-sided), {how[correction]} over {n_tests} tests"
     if flips:
         said += f"; the smallest p it can reach is {table['smallest_p'].max():.3g}"
-    if (table["n"] < FEWEST).any():
+    if nothing:
+        said += f"; {nothing} are not tested, as the model is constant, has too few pairs, or leaves nothing of any RDM"
+    if table["n"].between(1, FEWEST - 1).any():
         said += f"; fewer than {FEWEST} participants are not tested (5 reach no p below .0625)"
     return said

@@ -26,6 +26,7 @@ MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds fou
 Floats = NDArray[np.float64]
 NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
 _ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
+_MOST_INFLATION = 1e12  # of a variance, beyond which an inverse has no digits left
 FEWEST_RUNS = 3
 """Smallest number of runs for a precision from runs: the run that is weighted, and two others that differ."""
 
@@ -235,10 +236,28 @@ def _freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_
 
 
 def estimated(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
-    """Estimate the inverse of the covariance of residuals, `(n_voxels, n_voxels)`."""
+    """The inverse of the covariance of residuals, `(n_voxels, n_voxels)`.
+
+    Raises
+    ------
+    InputError
+        A covariance that shrinkage leaves singular, as with one or two degrees of freedom.
+    """
     from rsatoolbox.data.noise import prec_from_residuals
 
-    return np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
+    try:
+        precision = np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
+        # what a voxel's variance is inflated by, given the others: without bound where they determine it
+        inflation = np.diagonal(precision) * (residuals**2).sum(axis=0) / dof
+        lost = not bool(((inflation > 0) & (inflation < _MOST_INFLATION)).all())
+    except np.linalg.LinAlgError:
+        lost = True
+    if lost:
+        raise InputError(
+            f"noise precision: the covariance of {residuals.shape[1]} voxels from {dof} degrees of freedom is singular "
+            f'even with method={method!r}; take method="diag", more runs, or residuals of the GLM'
+        )
+    return precision
 
 
 def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:

@@ -231,8 +231,8 @@ def _resampled(context: Context) -> str:
 
 
 def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
-    """Warn where no result over participants can be significant after correction."""
-    reach = fdr_reach(table["p"], float(table["smallest_p"].max())) if correction == "fdr" else ""
+    """Warn where the correction over participants can find nothing."""
+    reach = fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
     if reach:
         log.warning("group: %s over participants (%s): %s", what, THESE_SOUNDS, reach)
 

@@ -88,3 +88,17 @@ def test_rois_have_ceilings_of_their_own() -> None:
     assert table.loc["HG", "lower"] > 0.7 > table.loc["V1", "lower"]
     with pytest.raises(InputError, match="found 1 participant"):
         noise_ceiling(both.subset("participant", "1").subset("roi", "HG"))
+
+
+@pytest.mark.filterwarnings("ignore:compare")
+def test_a_participant_alone_has_no_ceiling_and_those_without_an_rdm_do_not_count() -> None:
+    data = np.random.default_rng(0).normal(size=(4, 15)) + np.arange(15)
+    data[[1, 3]] = np.nan
+    items = {"stimulus_id": list("abcdef")}
+    people = {"participant": list("1212"), "roi": list("AABB")}
+    alone = noise_ceilings(RDMs(data, pattern_descriptors=items, rdm_descriptors=people))
+    assert alone["n"].tolist() == [0, 0]
+    assert alone[["lower", "upper"]].isna().all(axis=None)
+    both = noise_ceilings(RDMs(data, pattern_descriptors=items, rdm_descriptors={"participant": list("1234")}))
+    assert both["n"].tolist() == [2]
+    assert 0 < both["lower"][0] < both["upper"][0] < 1

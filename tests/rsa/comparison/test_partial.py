@@ -361,3 +361,20 @@ def test_participants_without_their_controls_are_named() -> None:
     anonymous = RDMs(data.dissimilarities, pattern_descriptors=dict(data.pattern_descriptors))
     with pytest.raises(InputError, match="do not say whose they are"):
         compare_rdms_partial(model, anonymous, elapsed)
+
+
+def test_partial_ceilings_count_participants_with_an_rdm_and_have_no_bounds_for_one_alone() -> None:
+    rng, items = np.random.default_rng(0), {"stimulus_id": [f"s{k:02d}" for k in range(14)]}
+    data, control = rng.normal(size=(4, 91)) + rng.normal(size=91), rng.normal(size=(1, 91))
+    controls = RDMs(control, pattern_descriptors=items)
+
+    def ceilings(rows: np.ndarray, rois: str) -> Any:
+        people = {"participant": [str(rois[:k].count(roi)) for k, roi in enumerate(rois)], "roi": list(rois)}
+        return partial_ceilings(RDMs(rows, pattern_descriptors=items, rdm_descriptors=people), controls)
+
+    missing = np.full((1, 91), np.nan)
+    whole = ceilings(data[:3], "AAA").iloc[0]
+    found = ceilings(np.concatenate([data[:3], missing, data[3:], missing, missing, missing]), "AAAABBCC")
+    assert found["n"].tolist() == [3, 0, 0]
+    assert found.loc[0, ["lower", "upper"]].tolist() == pytest.approx([whole["lower"], whole["upper"]], abs=1e-12)
+    assert found.loc[1:, ["lower", "upper"]].isna().all(axis=None)

@@ -37,3 +37,11 @@ def test_a_test_over_participants_says_so_and_says_its_side_and_its_sounds() -> 
     assert "together or none" not in rsa.score_statistics(rng.normal(size=(200, 8)) + 3).attrs["note"]
     assert "two-sided" in rsa.score_differences(rng.normal(size=(3, 8))).attrs["note"]
     assert "fdr can find nothing" in rsa.score_statistics(rng.normal(size=(3, 4))).attrs["note"]
+
+
+def test_tests_of_different_reach_are_found_where_all_p_at_their_smallest_would_be() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        smallest = 2.0 ** -rng.integers(2, 9, size=rng.integers(1, 8)).astype(float)
+        possible = bool((false_discovery_control(smallest) <= 0.05).any())
+        assert ("can find nothing" in fdr_reach(np.ones(len(smallest)), smallest)) != possible

@@ -262,3 +262,30 @@ def test_too_few_items_or_layers_are_refused() -> None:
     with pytest.raises(InputError, match="found 1 layer"):
         split_half_best_layer(rdms.subset("layer", "1"), rdms, rng=rng, by="stimulus")
     assert len(split_half_best_layer(rdms, rdms, rng=rng, by="stimulus", measure="cosine")) == 1
+
+
+def test_sign_flips_test_the_participants_that_have_a_score() -> None:
+    """The oracle enumerates the flips of the participants of each test by itself."""
+    scores = np.random.default_rng(0).normal(0.4, 0.5, size=(3, 8))
+    scores[1, 5:], scores[2, 1:] = np.nan, np.nan
+    for alternative in ("greater", "two-sided"):
+        table = score_statistics(scores, test="sign-flip", alternative=alternative, correction="none")
+        for k, n in enumerate((8, 5)):
+            own = scores[k, :n]
+            sums = np.array([np.dot(signs, own) for signs in itertools.product((1, -1), repeat=n)])
+            at_least = np.abs(sums) >= abs(own.sum()) - 1e-9 if alternative == "two-sided" else sums >= own.sum() - 1e-9
+            assert table["p"][k] == pytest.approx(at_least.mean(), abs=1e-12)
+            assert table["statistic"][k] == pytest.approx(scipy.stats.ttest_1samp(own, 0).statistic, abs=1e-9)
+            assert table["smallest_p"][k] == (2 if alternative == "two-sided" else 1) / 2**n
+        assert table["p"].isna()[2]
+        assert table["smallest_p"].isna()[2]
+
+
+def test_a_region_that_nobody_has_does_not_make_the_note_say_that_fdr_can_find_nothing() -> None:
+    scores = np.random.default_rng(0).normal(0.0, 0.1, size=(2, 3, 8))
+    scores[:, 1, 4:], scores[:, 2] = np.nan, np.nan
+    table = score_statistics(scores)
+    assert "nothing" not in table.attrs["note"]
+    assert "over 4 tests" in table.attrs["note"]
+    assert "0.00391 to 0.0625, by the number of participants" in table.attrs["note"]
+    assert table["smallest_p"].isna().sum() == 2

@@ -112,3 +112,16 @@ def test_the_true_model_keeps_the_level_and_one_that_lacks_a_tenth_is_found(meas
     level, power = np.mean(np.array(p) <= 0.05, axis=1)
     assert 0.02 <= level <= 0.085
     assert power >= 0.75
+
+
+def test_the_note_tells_models_that_leave_nothing_from_too_few_participants() -> None:
+    rng, items = np.random.default_rng(0), {"stimulus_id": list("abcdefgh")}
+    people = {"participant": list("1234567")}
+    brains = RDMs(rng.normal(size=(7, 28)), pattern_descriptors=items, rdm_descriptors=people)
+    layers = {"layer": ["one", "flat"]}
+    models = RDMs(np.stack([rng.normal(size=28), np.ones(28)]), pattern_descriptors=items, rdm_descriptors=layers)
+    table = residual_structure(models, brains)
+    assert table["n"].tolist() == [7, 0]
+    assert "over 1 tests" in table.attrs["note"]
+    assert "1 are not tested, as the model is constant" in table.attrs["note"]
+    assert "fewer than" not in table.attrs["note"]

@@ -260,3 +260,12 @@ def test_noise_makes_no_score_of_crossnobis_whose_weights_leave_each_run_out(mod
             scores.append(compare_vectors(wanted, rdm.dissimilarities[0], measure=measure)[0, 0])
         p.append(stats.ttest_1samp(scores, 0, alternative="greater").pvalue)
     assert np.mean(np.array(p) <= 0.05) <= 0.10
+
+
+def test_noise_of_one_degree_of_freedom_that_shrinkage_leaves_singular_is_refused() -> None:
+    x = np.random.default_rng(3).normal(size=(3, 3, 2))
+    x[[0, 0, 1], [0, 1, 1]] = np.nan
+    labels = {"stimulus_id": np.tile(["a", "b", "c"], 3), "run": np.repeat(["1", "2", "3"], 3)}
+    data = Dataset(x.reshape(9, 2), obs_descriptors=labels)
+    with pytest.raises(InputError, match="1 degrees of freedom is singular"):
+        compute_rdms(data, dissimilarity="crossnobis", noise_precision="runs")
