@@ -153,7 +153,7 @@ def noise_ceiling_of_vectors(
 def noise_ceilings(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
-    """A noise ceiling an ROI, as a table: roi, lower, upper, n (participants with an RDM there), approximate."""
+    """Compute the noise ceiling of each ROI: roi, lower, upper, n (participants with an RDM there), approximate."""
     check_items(data_rdms, "noise_ceilings")
     names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)

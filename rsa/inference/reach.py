@@ -25,12 +25,12 @@ def fdr_needs(smallest_p: float, n_tests: int, *, alpha: float = ALPHA) -> int:
 
 
 def fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> str:
-    """What keeps the false discovery rate from finding anything among these p, in words; empty where nothing does.
+    """Explain in words why the false discovery rate finds nothing among these p; empty if there is no limit.
 
     Parameters
     ----------
     p : array_like
-        Uncorrected p; NaN does not count.
+        Uncorrected p; NaN is ignored.
     smallest_p : float, or array_like of the shape of p
         The smallest p that each test can reach, which differs where tests differ in participants; 0 where there is
         none.

@@ -236,7 +236,7 @@ def _freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_
 
 
 def estimated(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
-    """The inverse of the covariance of residuals, `(n_voxels, n_voxels)`.
+    """Estimate the inverse of the covariance of residuals, `(n_voxels, n_voxels)`.
 
     Raises
     ------
