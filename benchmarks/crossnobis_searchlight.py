@@ -17,6 +17,8 @@ import statistics
 import warnings
 from typing import Any
 
+from brainmap.types import Floats
+
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before BLAS is loaded
 
@@ -25,13 +27,11 @@ import numpy as np  # noqa: E402
 import rsatoolbox  # noqa: E402
 from clock import in_turn  # noqa: E402
 from nilearn.datasets import load_mni152_brain_mask  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
 from rsatoolbox.data.noise import prec_from_residuals  # noqa: E402
 
 from brainmap.rsa import searchlight  # noqa: E402
 from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
 
-Floats = NDArray[np.float64]
 ITEMS, RUNS, VOLUMES, RADIUS = 64, 8, 100, 11.4
 LABELS = [f"s{k:02d}" for k in range(ITEMS)]
 

@@ -15,6 +15,8 @@ import os
 import statistics
 import sys
 
+from brainmap.types import Floats
+
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before BLAS is loaded
 
@@ -25,8 +27,6 @@ from rsatoolbox.data import Dataset  # noqa: E402
 from rsatoolbox.rdm import calc_rdm  # noqa: E402
 
 from brainmap.rsa import compute_rdms  # noqa: E402
-
-Floats = NDArray[np.float64]
 
 
 def plain(x: Floats) -> Floats:

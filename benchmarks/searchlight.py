@@ -21,6 +21,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from brainmap.types import Floats
+
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before BLAS is loaded
 
@@ -33,7 +35,6 @@ from numpy.typing import NDArray  # noqa: E402
 from brainmap.rsa import searchlight  # noqa: E402
 from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
 
-Floats = NDArray[np.float64]
 ITEMS = 64
 
 

@@ -1,12 +1,145 @@
-"""What passes between rooms that do not import each other."""
+"""One vocabulary: each closed choice stands here once, beside the types that pass between rooms.
+
+Functions, the study file and the command line take their choices from here. The first choice is not always the default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`Floats`, for which numpy is loaded; the command line's options do without."""
+        if name != "Floats":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        from numpy.typing import NDArray
+
+        return NDArray[np.float64]
+
+
+# RDMs and their comparison
+Level = Literal["stimulus", "condition"]  # what the items of an RDM are
+Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
+SearchlightDissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
+RegionDissimilarity = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]  # of a study's regions
+LayerDissimilarity = Literal["correlation", "euclidean", "cosine"]  # of layers and acoustic models
+Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"]
+StudyMeasure = Literal[
+    "rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"
+]  # bures needs every pair
+SplineForm = Literal["ranks", "additive", "linear"]  # how controls are removed
+PartialKind = Literal["partial", "semi-partial"]
+Fit = Literal["ols", "nnls"]
+Validation = Literal["participants", "none"]
+Tested = Literal["only", "all"]
+ModelFit = Literal["fixed", "selected", "weighted", "interpolated"]
+TableLayout = Literal["features", "square", "long"]  # of a table that tells an RDM
+RunPairing = Literal["between", "average"]
+
+# Inference
+Test = Literal["signed-rank", "t", "sign-flip"]
+ZeroTest = Literal["relabeling", "bootstrap", "participants"]
+DifferenceTest = Literal["bootstrap", "participants"]
+GroupTest = Literal["sign-flip"]
+Correction = Literal["none", "fdr", "bonferroni", "max-t"]
+GroupCorrection = Literal["max-t", "cluster-mass", "tfce", "fdr"]
+StudyGroupCorrection = Literal["max-t", "cluster-mass", "tfce"]
+ClusterEnhancement = Literal["tfce", "cluster-mass"]
+WordCorrection = Literal["fdr", "bonferroni", "none"]
+Alternative = Literal["greater", "less", "two-sided"]
+UpperAlternative = Literal["greater", "two-sided"]  # of tests by relabeling and by sign flips
+Over = Literal["participants", "conditions", "both"]  # what a bootstrap resamples
+Control = Literal["untrained", "permuted"]
+
+# Patterns and their noise
+Missing = Literal["error", "nan"]
+Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
+NormalizationLevel = Literal["condition", "stimulus_id"]
+Shrinkage = Literal["diag", "eye", "none"]
+NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
+StudyNoiseMethod = Literal["shrinkage", "diag", "full"]
+NoisePlace = Literal["voxel", "sphere"]
+NoiseFrom = Literal["runs", "residuals", "none"]
+
+# Images, regions, surfaces, inputs
+Layout = Literal["files", "bids", "afni_proc"]
+InputKind = Literal["betas", "bold"]
+ImageFormat = Literal["nifti", "afni"]
+Interpolation = Literal["continuous", "label"]
+Hemispheres = Literal["separate", "pooled"]
+Orientation = Literal["LPI", "RAI"]
+Overlap = Literal["error", "nearest"]
+Metric = Literal["dijkstra", "geodesic"]
+
+# The model of the BOLD signal
+GlmModel = Literal["condition", "lsa", "lss"]
+Hrf = Literal[
+    "glover",
+    "spm",
+    "glover + derivative",
+    "spm + derivative",
+    "glover + derivative + dispersion",
+    "spm + derivative + dispersion",
+]
+NoiseModel = Literal["auto", "ar1", "arma11", "ols"]
+ArmaKind = Literal["ar1", "arma11"]
+Others = Literal["all", "condition"]
+Scale = Literal["signal", "percent", "noise"]
+BucketKind = Literal["stimulus", "trials", "baseline", "contrast"]
+
+# Sounds and networks
+Loudness = Literal["rms", "peak", "none"]
+Align = Literal["start", "center"]
+Part = Literal["training", "validation", "testing"]
+AnyPart = Literal["all", "training", "validation", "testing"]
+VoicingKind = Literal["silent", "unvoiced", "voiced"]
+Variant = Literal["plain", "do", "bn", "do+bn"]
+Nonlinearity = Literal["relu", "elu", "tanh"]
+Head = Literal["flatten", "gap", "gmp"]
+Stage = Literal["after", "before"]  # the nonlinearity
+Pooling = Literal["mean", "max", "rms", "none", "flatten"]
+DType = Literal["float16", "float32", "float64"]
+ReductionKind = Literal["sparse-projection", "pca"]
+AcousticModel = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
+AcousticPooling = Literal["flatten", "mean", "none"]
+
+# What units answer to
+Stimulus = Literal["tone", "noise"]
+Spacing = Literal["octave", "erb"]
+TuningMeasure = Literal["mean", "rms", "max"]
+EmbeddingMethod = Literal["pca", "tsne"]
+EmbeddingUnits = Literal["zscore", "raw"]
+SoundMetric = Literal["correlation", "euclidean"]
+Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
+Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
+Optimizer = Literal["gradient-rms", "adam"]
+Extent = Literal["auto", "receptive-field", "full"]
+Decay = Literal["linear", "none"]
+Preset = Literal["audio", "source", "generative", "metamer"]
+PatternSpace = Literal["spectrum", "waveform"]
+PatternAlign = Literal["onset", "none"]
+PatternLevel = Literal["stimulus", "class", "unit"]
+
+# What a decision rests on
+CamMethod = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
+RuleName = Literal["epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"]
+Bands = Literal["mel", "octave"] | Sequence[float]  # [Hz]
+IntegrationRule = Literal["gauss-legendre", "trapezoid"]
+Backward = Literal["guided", "deconvolution"]
+CoverOrder = Literal["deletion", "insertion"]
+Fill = Literal["zeros", "noise", "mean"]
+FaithfulnessScore = Literal["probability", "logit"]
+CoverMeasure = Literal["entropy", "area"]
+CoverScale = Literal["map", "sound"]
+Empty = Literal["zero", "leave-out"]
 
 
 @runtime_checkable

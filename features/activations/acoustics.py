@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,8 +27,8 @@ from brainmap.errors import InputError
 from brainmap.features.activations.extract import Activations, extract_activations
 from brainmap.features.sounds import cochlea
 from brainmap.features.sounds.batches import Sounds
+from brainmap.types import AcousticPooling
 
-Model = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
 Waves = NDArray[np.float32]
 
 NAME = "acoustics"
@@ -142,7 +141,7 @@ def acoustic_features(
     *,
     models: str | Sequence[str] = "all",
     rate: int | None = None,
-    pooling: Literal["flatten", "mean", "none"] = "flatten",
+    pooling: AcousticPooling = "flatten",
     store: str | Path | None = None,
     batch_size: int = 16,
 ) -> Activations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.reduction import Kind, Reducer, Reduction, make_reducer
+from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
-from brainmap.features.layers.ear import OUTPUT, Stage
+from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
-
-Pooling = Literal["mean", "max", "rms", "none", "flatten"]
-DType = Literal["float16", "float32", "float64"]
+from brainmap.types import DType, Pooling, ReductionKind, Stage
 
 KIND = "activations"
 _MOST_BATCHES = 4  # batches that run side by side
@@ -103,7 +101,7 @@ def extract_activations(
     layers: str | Sequence[str] = "all",
     pooling: Pooling = "mean",
     stage: Stage = "after",
-    reduce: Kind | Reduction | None = None,
+    reduce: ReductionKind | Reduction | None = None,
     store: str | Path | None = None,
     batch_size: int = 32,
     device: str = "cpu",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import scipy.sparse
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError, RunError
+from brainmap.types import ReductionKind
 
-Kind = Literal["sparse-projection", "pca"]
 Rows = NDArray[np.floating[Any]]
 
 _OVERSAMPLE = 2  # directions kept while fitting, for each one asked for: a late direction may turn out to matter
@@ -50,14 +50,14 @@ class Reduction:
     Ross DA et al. (2008), incremental PCA: doi:10.1007/s11263-007-0075-7.
     """
 
-    kind: Kind = "sparse-projection"
+    kind: ReductionKind = "sparse-projection"
     dimensions: int | None = None
     tolerance: float = 0.1
     density: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        one_of(self.kind, get_args(Kind), "reduction")
+        one_of(self.kind, get_args(ReductionKind), "reduction")
         if self.dimensions is not None and self.dimensions < 1:
             raise InputError(f"reduction: dimensions {self.dimensions}, wanted at least 1")
         if not 0 < self.tolerance < 1:

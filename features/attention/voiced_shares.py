@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention.words import Alternative, own_class
-from brainmap.features.sounds.voicing import KINDS, Kind, Voicing
-
-Correction = Literal["fdr", "bonferroni", "none"]
+from brainmap.features.attention.words import own_class
+from brainmap.features.sounds.voicing import KINDS, Voicing
+from brainmap.types import Alternative, VoicingKind, WordCorrection
 
 WORD_COLUMNS = {
     "word": "word, or category, that was said",
@@ -87,10 +86,10 @@ def voiced_attention(
     maps: Any,
     voicing: Voicing,
     *,
-    kind: Kind = "unvoiced",
+    kind: VoicingKind = "unvoiced",
     energy: bool = True,
     alternative: Alternative = "two-sided",
-    correction: Correction = "fdr",
+    correction: WordCorrection = "fdr",
     permutations: int = 4999,
     minimum: int = 3,
     rng: np.random.Generator | None = None,
@@ -150,7 +149,7 @@ def voiced_attention(
     """
     one_of(kind, KINDS, "kind")
     one_of(alternative, get_args(Alternative), "alternative")
-    one_of(correction, get_args(Correction), "correction")
+    one_of(correction, get_args(WordCorrection), "correction")
     if permutations < 99:
         raise InputError(f"permutations: found {permutations}, wanted at least 99")
     rng = np.random.default_rng(0) if rng is None else rng
@@ -252,7 +251,7 @@ def _clip(
     kinds: NDArray[np.int8],
     level: NDArray[np.float32],
     *,
-    kind: Kind,
+    kind: VoicingKind,
     energy: bool,
     minimum: int,
 ) -> _Clip | None:

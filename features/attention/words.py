@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.types import Alternative, CoverMeasure, CoverScale, Empty
 
 if TYPE_CHECKING:
     from brainmap.features.attribution.cam import ClassActivationMaps
 
-Measure = Literal["entropy", "area"]
-Scale = Literal["map", "sound"]
-Empty = Literal["zero", "leave-out"]
-Alternative = Literal["two-sided", "greater", "less"]
 
 COVER_COLUMNS = {
     "word": "word that was said, one of the classes",
@@ -143,7 +140,7 @@ def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray
 def cover(
     maps: NDArray[np.floating],
     *,
-    measure: Measure = "entropy",
+    measure: CoverMeasure = "entropy",
     threshold: float = 0.5,
     reference: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
@@ -180,7 +177,7 @@ def cover(
     >>> cover(np.array([1.0, 2.0, 4.0, 2.0]), measure="area").item()
     0.75
     """
-    one_of(measure, get_args(Measure), "cover")
+    one_of(measure, get_args(CoverMeasure), "cover")
     if not 0 < threshold <= 1:
         raise InputError(f"cover: threshold {threshold}, wanted a share of the maximum, above 0 and at most 1")
     if reference is not None and measure == "entropy":
@@ -259,15 +256,15 @@ class CoverSettings:
         "greater" tests whether the own class covers more.
     """
 
-    measure: Measure = "entropy"
-    scale: Scale = "map"
+    measure: CoverMeasure = "entropy"
+    scale: CoverScale = "map"
     threshold: float = 0.5
     empty: Empty = "zero"
     alternative: Alternative = "two-sided"
 
     def __post_init__(self) -> None:
-        one_of(self.measure, get_args(Measure), "cover")
-        one_of(self.scale, get_args(Scale), "scale")
+        one_of(self.measure, get_args(CoverMeasure), "cover")
+        one_of(self.scale, get_args(CoverScale), "scale")
         one_of(self.empty, get_args(Empty), "empty")
         one_of(self.alternative, get_args(Alternative), "alternative")
 

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -39,8 +39,7 @@ from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import progress
-
-Method = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
+from brainmap.types import CamMethod
 
 _TINY = 1e-12
 
@@ -86,7 +85,7 @@ def class_activation_maps(
     model: nn.Module,
     sounds: Sounds,
     *,
-    method: Method = "grad-cam",
+    method: CamMethod = "grad-cam",
     layer: str = "last-conv",
     classes: str | Sequence[str | int] = "all",
     class_names: Sequence[str] | None = None,
@@ -150,7 +149,7 @@ def class_activation_maps(
     >>> class_activation_maps(net, x, method="cam").maps.shape
     (2, 3, 40)
     """
-    one_of(method, get_args(Method), "method")
+    one_of(method, get_args(CamMethod), "method")
     items, conditions = labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
     zero: list[NDArray[np.bool_]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.ends import SAME
 from brainmap.features.layers.running import forward
 from brainmap.features.layers.tap import list_layers
-
-Rule = Literal["gauss-legendre", "trapezoid"]
-Backward = Literal["guided", "deconvolution"]
+from brainmap.types import Backward, IntegrationRule
 
 _BENT = (NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximum", "minimum"}
 
@@ -96,10 +94,10 @@ class IntegratedGradients:
 
     baseline: float | ArrayLike = 0.0
     steps: int = 50
-    rule: Rule = "gauss-legendre"
+    rule: IntegrationRule = "gauss-legendre"
 
     def __post_init__(self) -> None:
-        one_of(self.rule, get_args(Rule), "rule")
+        one_of(self.rule, get_args(IntegrationRule), "rule")
         least = 2 if self.rule == "trapezoid" else 1
         if self.steps < least:
             raise InputError(f"steps: found {self.steps}, wanted at least {least} for the {self.rule} rule")

@@ -10,15 +10,14 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-
-RuleName = Literal["epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"]
+from brainmap.types import RuleName
 
 _NO_NEGATIVE = ("gamma", "alpha-beta")
 

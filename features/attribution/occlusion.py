@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import Explainer, Found, Task
+from brainmap.types import Bands
 
-Bands = Literal["mel", "octave"] | Sequence[float]
 Box: TypeAlias = Any  # a tuple of slices; torch's types know no index that begins with ...
 
 _LOWEST_OCTAVE = 125.0  # Hz; all frequencies below form one band

@@ -12,11 +12,12 @@ from torch import nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.attribution.cam import Method as CamMethod, class_activation_maps
+from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import logits_of
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
+from brainmap.types import CamMethod
 
 ALL_METHODS = (*get_args(CamMethod), *METHODS)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,10 +27,7 @@ from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.features.sounds.intervals import above, smoothed
 from brainmap.progress import progress
-
-Order = Literal["deletion", "insertion"]
-Fill = Literal["zeros", "noise", "mean"]
-Score = Literal["probability", "logit"]
+from brainmap.types import CoverOrder, FaithfulnessScore, Fill
 
 CURVE_COLUMNS = {
     "stimulus_id": "sound",
@@ -108,11 +105,11 @@ def deletion_curves(
     *,
     targets: NDArray[np.integer[Any]] | None = None,
     class_names: Sequence[str] | None = None,
-    order: Order = "deletion",
+    order: CoverOrder = "deletion",
     windows: int | tuple[int, int] = 25,
     fill: Fill = "zeros",
     fade: float = 0.0,
-    score: Score = "probability",
+    score: FaithfulnessScore = "probability",
     random_orders: int = 4,
     batch_size: int = 8,
     device: str = "cpu",
@@ -170,7 +167,11 @@ def deletion_curves(
     >>> found.scores.shape, bool((found.gain >= 0).all())
     ((3, 2, 26), True)
     """
-    for value, choices, what in ((order, Order, "order"), (fill, Fill, "fill"), (score, Score, "score")):
+    for value, choices, what in (
+        (order, CoverOrder, "order"),
+        (fill, Fill, "fill"),
+        (score, FaithfulnessScore, "score"),
+    ):
         one_of(value, get_args(choices), what)
     if random_orders < 1 or not 0 <= fade <= 1:
         raise InputError(f"deletion: random_orders {random_orders}, fade {fade}; wanted at least 1, and 0 to 1")

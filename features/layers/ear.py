@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
 from brainmap.features.layers.ends import SAME, Ends
 from brainmap.features.layers.receptive_fields import Geometry
+from brainmap.types import Stage
 
-Stage = Literal["after", "before"]
 OUTPUT = "output"
 
 _FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they return their activations and something else

@@ -20,11 +20,12 @@ from torch.nn.utils import parametrize
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames, order_of
-from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, Stage, listening
+from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, listening
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.progress import log
+from brainmap.types import Stage
 
 T = TypeVar("T")
 

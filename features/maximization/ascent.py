@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from brainmap.checks import threads_of
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.ear import Stage
 from brainmap.features.layers.running import broken_module
 from brainmap.features.maximization.priors import unit_steps
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.task import Task
+from brainmap.types import Stage
 
 Gain = Callable[[Tensor, int], Tensor]
 Blame = Callable[[list[int], int], RunError]

@@ -11,9 +11,9 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import Stage
 from brainmap.features.maximization.site import find_site, frozen, read
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.types import Stage
 
 
 def condition_direction(

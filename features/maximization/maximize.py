@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.ear import Stage
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
 from brainmap.features.maximization.plan import Directions, Wish, find_input, plain_waveforms, plan
@@ -26,6 +25,7 @@ from brainmap.features.maximization.settings import MaximizationSettings as Maxi
 from brainmap.features.maximization.site import frozen
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, batches
 from brainmap.progress import progress
+from brainmap.types import Stage
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
-from brainmap.features.maximization.settings import Parameterization
+from brainmap.types import Parameterization
 
 if TYPE_CHECKING:
     from brainmap.features.maximization.settings import MaximizationSettings

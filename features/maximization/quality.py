@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import Stage
 from brainmap.features.maximization.plan import loudest_level
 from brainmap.features.maximization.task import Task, batches
 from brainmap.names import file_name
 from brainmap.record import atomic
+from brainmap.types import Stage
 
 Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 

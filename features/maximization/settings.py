@@ -8,15 +8,7 @@ from typing import Any, Literal, get_args
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import Stage
-
-Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
-
-Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
-Optimizer = Literal["gradient-rms", "adam"]
-Extent = Literal["auto", "receptive-field", "full"]
-Decay = Literal["linear", "none"]
-Preset = Literal["audio", "source", "generative", "metamer"]
+from brainmap.types import Decay, Extent, Objective, Optimizer, Parameterization, Preset, Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainmap.features.layers.ear import Stage
 from brainmap.features.maximization.priors import LatentPrior, Prior
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, read
+from brainmap.types import Stage
 
 LEVEL_WITHOUT_SOUNDS = 0.1  # RMS
 _LEAST_COSINE = 0.1  # without this bound, a pattern that turns away from its direction would gain by being weak

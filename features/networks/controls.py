@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,13 +13,12 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.sounds.batches import Sounds, tensors
-
-Kind = Literal["untrained", "permuted"]
+from brainmap.types import Control
 
 
 def control_network(
     model: nn.Module,
-    kind: Kind = "untrained",
+    kind: Control = "untrained",
     *,
     rng: np.random.Generator,
     sounds: Sounds | None = None,
@@ -60,7 +59,7 @@ def control_network(
     >>> bool((control[0].weight.sort(dim=0).values.sum() - net[0].weight.sum()).abs() < 1e-5)
     True
     """
-    one_of(kind, get_args(Kind), "control")
+    one_of(kind, get_args(Control), "control")
     control = copy.deepcopy(model).eval()
     if kind == "untrained":
         _redraw(control, rng)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +23,15 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
-from brainmap.features.networks.zoo import ARCHITECTURES, Head, Nonlinearity, Variant, initialize, network_names
+from brainmap.features.networks.zoo import ARCHITECTURES, initialize, network_names
 from brainmap.features.sounds.augmentation import Augmentation, augment
 from brainmap.features.sounds.batches import tensors
 from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
 from brainmap.progress import Progress, progress
 from brainmap.record import atomic
+from brainmap.types import Head, Nonlinearity, Part, Variant
 
 log = logging.getLogger("brainmap")
-Part = Literal["training", "validation", "testing"]
 SPEAKER_COLUMNS = ("speaker", "voice", "participant")
 
 

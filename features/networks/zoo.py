@@ -16,7 +16,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -24,10 +24,7 @@ from torch import nn
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.sounds.spectrogram import HOP, MELS, RATE
-
-Variant = Literal["plain", "do", "bn", "do+bn"]
-Nonlinearity = Literal["relu", "elu", "tanh"]
-Head = Literal["flatten", "gap", "gmp"]
+from brainmap.types import Head, Nonlinearity, Variant
 
 WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",

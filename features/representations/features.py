@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,7 @@ from scipy.spatial.distance import pdist
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-
-Space = Literal["spectrum", "waveform"]
-Align = Literal["onset", "none"]
-Floats = NDArray[np.float64]
+from brainmap.types import Floats, PatternAlign, PatternLevel, PatternSpace
 
 # On class patterns of ch32 from two seeds, RDMs correlate .92 at this width, .74 unsmoothed, and .72-.77 in dB or
 # octaves, which give weight to bands that contain only noise.
@@ -53,7 +50,7 @@ class Representation:
     conditions: tuple[str, ...] = field(repr=False)
     layers: tuple[str, ...]
     arrays: Mapping[str, NDArray[np.floating]] = field(repr=False)
-    level: Literal["stimulus", "class", "unit"] = "stimulus"
+    level: PatternLevel = "stimulus"
     axis: Floats = field(default_factory=lambda: np.empty(0), repr=False)
     notes: tuple[str, ...] = ()
 
@@ -98,7 +95,7 @@ class Maps(Protocol):
     def logits(self) -> NDArray[np.float32]: ...
 
 
-def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representation:
+def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Representation:
     """Turn activation-maximization patterns into features for unit x unit or class x class RDMs.
 
     Parameters
@@ -120,7 +117,7 @@ def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representati
     InputError
         Fewer than three patterns, or a silent one.
     """
-    one_of(space, get_args(Space), "space")
+    one_of(space, get_args(PatternSpace), "space")
     if len(am.labels) < 3:
         raise InputError(f"patterns: found {len(am.labels)} of {am.layer}, wanted at least 3 for an RDM; maximize more")
     values, axis = _in_space(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
@@ -144,7 +141,7 @@ def pattern_features(am: Patterns, *, space: Space = "spectrum") -> Representati
     )
 
 
-def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: Space = "spectrum") -> float:
+def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: PatternSpace = "spectrum") -> float:
     """Measure how well RDMs of patterns that started from different noise agree.
 
     Parameters
@@ -178,7 +175,7 @@ def map_features(
     *,
     rate: int,
     classes: str = "true",
-    align: Align = "onset",
+    align: PatternAlign = "onset",
     sounds: NDArray[np.floating] | None = None,
     step_ms: float = 10.0,
     onset_db: float = -30.0,
@@ -214,7 +211,7 @@ def map_features(
         A condition that is not a class, a class without maps, alignment without sounds, or an overlap of fewer than
         three steps.
     """
-    one_of(align, get_args(Align), "align")
+    one_of(align, get_args(PatternAlign), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
     chosen = _of_classes(maps, cams, classes)
     # attributions, which have targets, are named by their method; maps are named by their layer
@@ -241,7 +238,7 @@ def map_features(
     )
 
 
-def _in_space(patterns: Floats, rate: int, space: Space) -> tuple[Floats, Floats]:
+def _in_space(patterns: Floats, rate: int, space: PatternSpace) -> tuple[Floats, Floats]:
     n = len(patterns)
     if space == "waveform":
         copies = int(np.prod(patterns.shape[1:-1]))

@@ -21,9 +21,7 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
 from brainmap.names import sound_names
 from brainmap.tables import check_columns
-
-Level = Literal["rms", "peak", "none"]
-Align = Literal["start", "center"]
+from brainmap.types import Align, AnyPart, Loudness
 
 EXTENSIONS = (".wav", ".flac", ".ogg")
 OTHERS = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd", ".mp4", ".webm", ".caf")
@@ -60,7 +58,7 @@ class Sounds:
     table: pd.DataFrame
     rate: int
     n_samples: int
-    level: Level = "rms"
+    level: Loudness = "rms"
     align: Align = "start"
     skipped: tuple[str, ...] = ()
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
@@ -144,9 +142,9 @@ def load_sounds(
     *,
     rate: int = 16_000,
     seconds: float = 1.0,
-    level: Level = "rms",
+    level: Loudness = "rms",
     align: Align = "start",
-    part: Literal["all", "training", "validation", "testing"] = "all",
+    part: AnyPart = "all",
 ) -> Sounds:
     """Find sounds and describe how to read them.
 
@@ -174,7 +172,7 @@ def load_sounds(
         There are no sounds; a file is missing, unreadable or cut short; a table lacks a column or has empty cells; an
         id occurs twice; a rate or length is not valid.
     """
-    one_of(level, get_args(Level), "level")
+    one_of(level, get_args(Loudness), "level")
     one_of(align, get_args(Align), "align")
     if not 1_000 <= rate <= 192_000:
         raise InputError(f"sounds: rate {rate} Hz, wanted 1,000 to 192,000; the zoo was trained at 16,000 Hz")
@@ -315,7 +313,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def set_level(sound: NDArray[np.float32], level: Level) -> NDArray[np.float32]:
+def set_level(sound: NDArray[np.float32], level: Loudness) -> NDArray[np.float32]:
     """Scale a sound `(n_samples,)` to the level; silence stays silence."""
     if level == "none":
         return sound

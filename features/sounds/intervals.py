@@ -13,10 +13,11 @@ from scipy.ndimage import uniform_filter1d
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.types import VoicingKind
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds as LabelledSounds
-    from brainmap.features.sounds.voicing import Kind, Voicing
+    from brainmap.features.sounds.voicing import Voicing
 
 COLUMNS = {
     "stimulus_id": "sound",
@@ -92,7 +93,7 @@ def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_
     return marks
 
 
-def voicing_marks(found: Voicing, kind: Kind = "voiced") -> NDArray[np.bool_]:
+def voicing_marks(found: Voicing, kind: VoicingKind = "voiced") -> NDArray[np.bool_]:
     """Mark the samples of each clip that lie in frames of one kind, `(n_items, n_samples)`."""
     frames = np.arange(found.n_samples) // found.hop
     inside = frames < found.kinds.shape[1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,9 +18,9 @@ from scipy.ndimage import median_filter
 from brainmap.checks import nearest, one_of
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.types import VoicingKind
 
-Kind = Literal["silent", "unvoiced", "voiced"]
-KINDS: tuple[Kind, ...] = ("silent", "unvoiced", "voiced")
+KINDS: tuple[VoicingKind, ...] = ("silent", "unvoiced", "voiced")
 
 FLOOR_DB = -120.0
 _OCTAVE_COST = 0.05  # a lower octave must be that much more periodic, as multiples of a period are periods
@@ -62,11 +61,11 @@ class Voicing:
     hop: int
 
     @property
-    def names(self) -> tuple[Kind, ...]:
+    def names(self) -> tuple[VoicingKind, ...]:
         """Name the values in `kinds`: silent, unvoiced, voiced."""
         return KINDS
 
-    def of(self, kind: Kind) -> NDArray[np.bool_]:
+    def of(self, kind: VoicingKind) -> NDArray[np.bool_]:
         """Mark the frames of one kind, `(n_items, n_frames)`.
 
         Raises
@@ -76,7 +75,7 @@ class Voicing:
         """
         return np.asarray(self.kinds == KINDS.index(one_of(kind, KINDS, "kind")))
 
-    def intervals(self, item: str, kind: Kind) -> list[tuple[float, float]]:
+    def intervals(self, item: str, kind: VoicingKind) -> list[tuple[float, float]]:
         """List the start and end [s] of every stretch of one kind in a clip.
 
         Raises

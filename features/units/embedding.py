@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.types import FeatureSet
+from brainmap.types import EmbeddingMethod, EmbeddingUnits, FeatureSet
 
-Method = Literal["pca", "tsne"]
-Units = Literal["zscore", "raw"]
 _PCA_FIRST = 50  # largest number of dimensions given to t-SNE
 _EXACT = 1000  # items; with fewer the approximate gradient is slower (seven times with 192)
 
@@ -48,8 +46,8 @@ class Embedding:
     items: tuple[str, ...] = field(repr=False)
     conditions: tuple[str, ...] = field(repr=False)
     layer: str
-    method: Method
-    units: Units
+    method: EmbeddingMethod
+    units: EmbeddingUnits
     explained: tuple[float, ...] | None
     trustworthiness: float
     n_neighbors: int
@@ -75,9 +73,9 @@ def embed(
     features: FeatureSet | NDArray[np.floating[Any]],
     *,
     layer: str = "features",
-    method: Method = "pca",
+    method: EmbeddingMethod = "pca",
     n_components: int = 2,
-    units: Units = "zscore",
+    units: EmbeddingUnits = "zscore",
     perplexity: float = 30.0,
     n_neighbors: int | None = None,
     conditions: Sequence[str] | None = None,
@@ -130,8 +128,8 @@ def embed(
     >>> found.axes, found.trustworthiness
     (('component 1 (100% of variance)',), 1.0)
     """
-    one_of(method, get_args(Method), "method")
-    one_of(units, get_args(Units), "units")
+    one_of(method, get_args(EmbeddingMethod), "method")
+    one_of(units, get_args(EmbeddingUnits), "units")
     values, items, words = _values(features, layer, conditions)
     n = len(items)
     if n_components < 1 or n_components > min(n - 1, values.shape[1]):
@@ -173,7 +171,7 @@ def embed(
 
 
 def _embedded(
-    values: NDArray[np.float64], method: Method, n_components: int, perplexity: float, rng: np.random.Generator
+    values: NDArray[np.float64], method: EmbeddingMethod, n_components: int, perplexity: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[float, ...] | None]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

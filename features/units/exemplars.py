@@ -22,7 +22,7 @@ from torch import nn
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
-from brainmap.features.layers.ear import OUTPUT, Stage
+from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import named_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, tap
@@ -30,6 +30,7 @@ from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.names import file_name
 from brainmap.progress import progress
 from brainmap.record import atomic
+from brainmap.types import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

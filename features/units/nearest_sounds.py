@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.types import FeatureSet
+from brainmap.types import FeatureSet, SoundMetric
 
-Metric = Literal["correlation", "euclidean"]
 WAVEFORM = "waveform"
 _BLOCK = 256
 
@@ -75,7 +74,7 @@ def nearest_neighbors(
     *,
     layers: str | Sequence[str] = "all",
     k: int = 5,
-    metric: Metric = "correlation",
+    metric: SoundMetric = "correlation",
     conditions: Sequence[str] | None = None,
 ) -> Neighbors:
     """Find the nearest neighbors of every item, and the share of them that has its own condition.
@@ -121,7 +120,7 @@ def nearest_neighbors(
     >>> near.table["neighbor"].tolist(), float(near.precision["precision"].iloc[-1])
     (['1', '0', '3', '2'], 1.0)
     """
-    one_of(metric, get_args(Metric), "metric")
+    one_of(metric, get_args(SoundMetric), "metric")
     spaces, items, words = _spaces(features, sounds, layers, conditions)
     if not 1 <= k < len(items):
         raise InputError(f"neighbors: k {k} with {len(items)} items, wanted 1 to {len(items) - 1}")
@@ -179,7 +178,7 @@ def _spaces(
     return spaces, items, words
 
 
-def _points(values: Any, items: Sequence[str], metric: Metric, space: str) -> NDArray[np.float64]:
+def _points(values: Any, items: Sequence[str], metric: SoundMetric, space: str) -> NDArray[np.float64]:
     """Prepare rows for comparison, `(n_items, n_units)`: for correlation, centered and of unit length."""
     points = np.asarray(values[:], dtype=np.float64).reshape(len(items), -1)
     finite = np.isfinite(points).all(axis=1)
@@ -198,7 +197,7 @@ def _points(values: Any, items: Sequence[str], metric: Metric, space: str) -> ND
     return np.asarray(points / length)
 
 
-def _nearest(points: NDArray[np.float64], k: int, metric: Metric) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _nearest(points: NDArray[np.float64], k: int, metric: SoundMetric) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Find neighbors and their distances `(n_items, k)`, a block of rows at a time."""
     squares = np.einsum("ij,ij->i", points, points)
     index = np.empty((len(points), k), np.intp)

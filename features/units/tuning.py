@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.ear import OUTPUT, Stage
+from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import named_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
@@ -28,10 +28,7 @@ from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import RMS_LEVEL
 from brainmap.features.units.filters import HALF_POWER, passbands, waveform_of
 from brainmap.progress import progress
-
-Stimulus = Literal["tone", "noise"]
-Spacing = Literal["octave", "erb"]
-Measure = Literal["mean", "rms", "max"]
+from brainmap.types import Spacing, Stage, Stimulus, TuningMeasure
 
 _NOTHING = 1e-5  # share of the layer's largest response
 _SPREAD = 1e-3  # octaves of tolerance for rounding at the lowest and highest frequency
@@ -84,13 +81,13 @@ class TuningSettings:
     ramp_ms: float = 10.0
     noise_octaves: float = 1 / 3
     repeats: int = 2
-    measure: Measure = "mean"
+    measure: TuningMeasure = "mean"
     height: float = HALF_POWER
 
     def __post_init__(self) -> None:
         one_of(self.stimulus, get_args(Stimulus), "stimulus")
         one_of(self.spacing, get_args(Spacing), "spacing")
-        one_of(self.measure, get_args(Measure), "measure")
+        one_of(self.measure, get_args(TuningMeasure), "measure")
         if not 0 < self.lowest_hz < self.highest_hz:
             raise InputError(f"tuning: found {self.lowest_hz:g} to {self.highest_hz:g} Hz, wanted 0 < lowest < highest")
         if self.per_step < 1 or self.repeats < 1 or not len(self.levels_db):
@@ -401,7 +398,7 @@ def _window(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
     return slice(int(inside[0]), int(inside[-1]) + 1), said
 
 
-def _measured(value: Tensor, frames: slice, measure: Measure) -> NDArray[np.float32]:
+def _measured(value: Tensor, frames: slice, measure: TuningMeasure) -> NDArray[np.float32]:
     """Compute responses of a batch `(n, n_units)` over the frames."""
     if value.ndim > 2:
         value = value[:, :, frames].flatten(2)

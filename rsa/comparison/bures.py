@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 # Negative eigenvalues below this share of the largest one count as rounding errors.
 _ROUNDING = 1e-10

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named, whitened
+from brainmap.rsa.comparison.measures import compare_vectors, measure_named, whitened
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors, groups_of, pair_positions
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Level, Measure, ModelFit
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Kind = Literal["fixed", "selected", "weighted", "interpolated"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[ModelFit, ...] = get_args(ModelFit)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,7 +48,7 @@ def fit_weights(
     models: NDArray[np.floating],
     data: NDArray[np.floating],
     *,
-    kind: Kind = "weighted",
+    kind: ModelFit = "weighted",
     measure: Measure | str = "cosine",
 ) -> Floats:
     """Fit the weights of a family of RDMs that maximize its score on the data.
@@ -132,11 +131,11 @@ def score_models(
     models: Mapping[str, RDMs],
     data_rdms: RDMs,
     *,
-    kind: Kind = "weighted",
+    kind: ModelFit = "weighted",
     measure: Measure | str = "rho-a",
     item_folds: int = 2,
     participant_folds: int | None = None,
-    by: Literal["condition", "stimulus"] | None = None,
+    by: Level | None = None,
     rng: np.random.Generator,
 ) -> ModelScores:
     """Score families of RDMs that are fit and scored on different participants and different items.
@@ -226,7 +225,7 @@ def _crossed(
     data: Floats,
     part: NDArray[np.intp],
     items: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
-    kind: Kind,
+    kind: ModelFit,
     measure: Measure,
 ) -> tuple[Floats, Floats]:
     """Compute cross-validated scores `(n_participants,)` of a family, and its weights per fold `(n_folds, n_rdms)`."""
@@ -280,7 +279,7 @@ def _participant_folds(people: list[str], folds: int | None, rng: np.random.Gene
     return {names[i]: k for k, part in enumerate(parts) for i in part}
 
 
-def check_family(n_rdms: int, kind: Kind) -> None:
+def check_family(n_rdms: int, kind: ModelFit) -> None:
     """Refuse a family with a number of RDMs that does not fit its kind.
 
     Raises

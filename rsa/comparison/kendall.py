@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.compiled import njit
 from brainmap.rsa.comparison.ranks import rank_rows
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 
 def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import aligned_vectors, check_items
-from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -31,7 +32,6 @@ SCORE_COLUMNS = {
     "score": "similarity of the model's and the region's RDM, in the measure named below",
 }
 
-Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov", "bures"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 ALIASES: dict[str, Measure] = {"corr": "pearson", "kendall": "tau-b"}  # the names rsatoolbox uses

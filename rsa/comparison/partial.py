@@ -9,7 +9,7 @@ share nothing else.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,25 +17,15 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import Measure, by_missing, measure_named
+from brainmap.rsa.comparison.measures import by_missing, measure_named
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.comparison.splines import (
-    PARTIAL,
-    Form,
-    allowed,
-    columns_of,
-    form_of,
-    items_needed,
-    n_columns,
-    partial_name,
-)
+from brainmap.rsa.comparison.splines import PARTIAL, allowed, columns_of, form_of, items_needed, n_columns, partial_name
 from brainmap.rsa.rdm.alignment import aligned_vectors
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Measure, PartialKind, SplineForm
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Kind = Literal["partial", "semi-partial"]
 NO_BOUNDS = {"lower": np.nan, "upper": np.nan}
 
 
@@ -45,7 +35,7 @@ def compare_rdms_partial(
     control_rdms: RDMs,
     *,
     measure: Measure | str = "rho-a",
-    kind: Kind = "partial",
+    kind: PartialKind = "partial",
 ) -> Floats:
     """Compute the similarity of each model RDM to each data RDM after the control RDMs are regressed out.
 
@@ -145,7 +135,7 @@ def compare_vectors_partial(
     controls: NDArray[np.floating],
     *,
     measure: Measure | str = "rho-a",
-    kind: Kind = "partial",
+    kind: PartialKind = "partial",
 ) -> Floats:
     """Compute partial similarities of condensed vectors `(n, n_pairs)` with the same order of pairs.
 
@@ -159,7 +149,7 @@ def compare_vectors_partial(
     True
     """
     measure = partial_measure(measure)
-    one_of(kind, get_args(Kind), "kind")
+    one_of(kind, get_args(PartialKind), "kind")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[-1] for x in (models, data, controls)}) > 1:
         raise InputError(
@@ -221,7 +211,7 @@ def told_of_switch(measure: Measure, n_controls: int) -> str:
 
 
 def _all_partial(
-    models: Floats, data: Floats, controls: Floats, form: Form, kind: Kind
+    models: Floats, data: Floats, controls: Floats, form: SplineForm, kind: PartialKind
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Compare every model with every data RDM over their common pairs, and flag where these are enough."""
     there = ~np.isnan(controls).any(axis=0)
@@ -241,7 +231,7 @@ def _all_partial(
     return result, enough
 
 
-def _removed(controls: Floats, use: NDArray[np.bool_], form: Form) -> Floats | None:
+def _removed(controls: Floats, use: NDArray[np.bool_], form: SplineForm) -> Floats | None:
     """Return the columns of the regression over some pairs; None if there are too few pairs."""
     if use.sum() <= len(controls) + 1:
         return None

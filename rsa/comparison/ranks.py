@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.compiled import njit
+from brainmap.types import Floats
 
 _MANY = 10_000  # number of values from which compiled code is faster, in spite of its loading time
 _HUGE = 1e300  # differences of larger numbers overflow
@@ -16,8 +17,6 @@ _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 _REACH = 4
 _LARGE = 32
 _TINY = 1e-290
-
-Floats = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)

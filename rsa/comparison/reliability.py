@@ -15,11 +15,11 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
+from brainmap.rsa.comparison.measures import compare_vectors, measure_named
 from brainmap.rsa.rdm.alignment import check_items, labels_of, pair_positions
-from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI
+from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset

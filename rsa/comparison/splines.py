@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Measure, SplineForm
 
-Form = Literal["ranks", "additive", "linear"]
-"""Form of the regression on controls: splines of ranks, a sum of splines of values, or linear terms."""
 PARTIAL: tuple[Measure, ...] = ("rho-a", "spearman", "pearson")
 """Measures with a partial form that is 0 on average if model and data share only the controls."""
 ONE, TWO = 6, 4
@@ -24,7 +19,7 @@ FEWEST_ITEMS = 12
 _CUBIC = 3
 
 
-def form_of(measure: Measure, n_controls: int) -> Form:
+def form_of(measure: Measure, n_controls: int) -> SplineForm:
     """Return the form of the regression for a number of controls; ranks allow at most two.
 
     Examples
@@ -52,7 +47,7 @@ def partial_name(measure: Measure, n_controls: int) -> str:
     }[form_of(measure, n_controls)]
 
 
-def n_columns(form: Form, n_controls: int) -> int:
+def n_columns(form: SplineForm, n_controls: int) -> int:
     """Count the columns of the regression, including the constant, if no control has fewer values than columns.
 
     Examples
@@ -90,7 +85,7 @@ def _items(pairs: int) -> int:
     return int(np.ceil((1 + np.sqrt(1 + 8 * pairs)) / 2))
 
 
-def columns_of(controls: Floats, form: Form) -> Floats:
+def columns_of(controls: Floats, form: SplineForm) -> Floats:
     """Compute orthonormal columns `(n_pairs, n_columns)` of the regression on controls `(n_controls, n_pairs)`.
 
     Parameters
@@ -135,7 +130,7 @@ def columns_of(controls: Floats, form: Form) -> Floats:
     return _orthonormal(np.concatenate(parts))
 
 
-def allowed(columns: Floats, n_items: int, form: Form) -> bool:
+def allowed(columns: Floats, n_items: int, form: SplineForm) -> bool:
     """Tell whether the numbers of pairs (rows) and items allow these columns."""
     n_pairs, size = columns.shape
     if form == "linear":

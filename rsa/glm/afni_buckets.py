@@ -17,13 +17,12 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_matrix import Design, read_design
-
-Kind = Literal["stimulus", "trials", "baseline", "contrast"]
+from brainmap.types import BucketKind
 
 OWN = "brainmap betas"  # the history of betas fitted by this package begins with these words
 _OTHERS = "*"  # the name of a regressor that stands for all names that are not listed
@@ -44,7 +43,7 @@ class Regressor(NamedTuple):
     """Describe the coefficients of one name; `model` is the response function of a stimulus."""
 
     name: str
-    kind: Kind
+    kind: BucketKind
     model: str = ""
 
 
@@ -97,7 +96,7 @@ def _words(entry: str) -> list[str]:
 def _deconvolved(words: Sequence[str]) -> list[Regressor]:
     """Read stimuli, baseline and contrasts from 3dDeconvolve; if all stimuli are known, the rest are contrasts."""
     names: dict[str, str] = {}
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, BucketKind] = {}
     models: dict[str, str] = {}
     by_file, base, contrasts = set(), set(), []
     told = {words[at + 1] for at, word in enumerate(words[:-1]) if word == "-num_stimts"}
@@ -143,7 +142,7 @@ def design_regressors(design: Design) -> tuple[Regressor, ...]:
     found = []
     for name in names if design.stimuli else ():
         option, model = design.bases.get(name, ("", ""))
-        trials: Kind = "trials" if option == "-stim_times_IM" else "stimulus"
+        trials: BucketKind = "trials" if option == "-stim_times_IM" else "stimulus"
         found.append(Regressor(name, trials if name in design.stimuli else "baseline", model))
     return (*(Regressor(name, "contrast") for name in design.contrasts), *found)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
+
 Starts = NDArray[np.bool_]
 
 LARGEST = 0.95

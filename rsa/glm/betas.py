@@ -18,21 +18,20 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
-from brainmap.rsa.glm.design import GlmSettings, Hrf, Model, NoiseModel, Others
+from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import in_geometry, rdms_of_parts
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, noise_said, plan_betas
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
+from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, Scale
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 log = logging.getLogger("brainmap")
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-Scale = Literal["signal", "percent", "noise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +91,7 @@ class Betas:
     settings: GlmSettings
     notes: tuple[str, ...]
 
-    def design_rdms(
-        self, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
-    ) -> RDMs:
+    def design_rdms(self, *, items: Level = "stimulus", dissimilarity: str = "euclidean") -> RDMs:
         """Return the two RDMs that the design alone produces: `noise-only` and `elapsed-time`.
 
         See `brainmap.rsa.design_rdms`.
@@ -112,7 +109,7 @@ def fit_betas(
     strategy: Strategy | None = None,
     t_r: float | None = None,
     mask: Image | None = None,
-    model: Model = "condition",
+    model: GlmModel = "condition",
     hrf: Hrf = "glover",
     noise: NoiseModel = "auto",
     afni_grid: int | None = None,
@@ -126,7 +123,7 @@ def fit_betas(
     slice_time_ref: float | None = None,
     frame_times: ArrayLike | Sequence[ArrayLike] | None = None,
     scale: Scale = "signal",
-    missing: Literal["error", "nan"] = "error",
+    missing: Missing = "error",
     run_names: Sequence[str] | None = None,
     keep_residuals: bool = True,
 ) -> Betas:
@@ -436,9 +433,7 @@ def _image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
-def design_rdms(
-    betas: Betas, *, items: Literal["stimulus", "condition"] = "stimulus", dissimilarity: str = "euclidean"
-) -> RDMs:
+def design_rdms(betas: Betas, *, items: Level = "stimulus", dissimilarity: str = "euclidean") -> RDMs:
     """Compute two RDMs from the design alone: `noise-only` and `elapsed-time`.
 
     Betas of events that are close in time share noise and regressors, so without any signal their patterns differ less

@@ -17,19 +17,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.drifts import USUAL, cosines, drift_orders, explained, legendre
 from brainmap.rsa.glm.events import EARLIEST
 from brainmap.rsa.glm.timing import Timing
-
-Floats = NDArray[np.float64]
-Model = Literal["condition", "lsa", "lss"]
-Hrf = Literal[
-    "glover",
-    "spm",
-    "glover + derivative",
-    "spm + derivative",
-    "glover + derivative + dispersion",
-    "spm + derivative + dispersion",
-]
-NoiseModel = Literal["auto", "ar1", "arma11", "ols"]
-Others = Literal["all", "condition"]
+from brainmap.types import Floats, GlmModel, Hrf, NoiseModel, Others
 
 _SAME = 1e-7  # a column whose new part is below this share of its length is rounding error
 _OVERSAMPLING = 50  # steps per volume on the grid of the regressors, as in nilearn
@@ -41,7 +29,7 @@ _INFLATED = 10.0  # variance inflation factor above which a warning is given
 class GlmSettings:
     """Hold how BOLD becomes betas: the arguments of `fit_betas` with the same names, `noise` with "auto" resolved."""
 
-    model: Model = "condition"
+    model: GlmModel = "condition"
     hrf: Hrf = "glover"
     noise: NoiseModel = "auto"
     afni_grid: int | None = None
@@ -52,7 +40,7 @@ class GlmSettings:
 
     def __post_init__(self) -> None:
         for value, choices, what in (
-            (self.model, Model, "model"),
+            (self.model, GlmModel, "model"),
             (self.hrf, Hrf, "hrf"),
             (self.noise, NoiseModel, "noise"),
             (self.others, Others, "others"),

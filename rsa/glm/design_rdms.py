@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
+from brainmap.types import Floats, Level
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 TYPICAL_AUTOCORRELATION = 0.3
 """Assumed lag-1 autocorrelation of the noise before any data are available."""
-
-Floats = NDArray[np.float64]
 
 
 ANGULAR = ("correlation", "cosine")
@@ -62,7 +60,7 @@ def planned_design_rdms(
     plan: Plan,
     settings: GlmSettings,
     *,
-    items: Literal["stimulus", "condition"] = "stimulus",
+    items: Level = "stimulus",
     autocorrelation: float = TYPICAL_AUTOCORRELATION,
 ) -> RDMs:
     """Compute `design_rdms` from the events alone, before any volume is read, for an assumed autocorrelation.
@@ -96,7 +94,7 @@ def rdms_of_parts(
     onsets: Floats,
     covariances: Sequence[Floats],
     *,
-    items: Literal["stimulus", "condition"],
+    items: Level,
 ) -> RDMs:
     """Build the noise-only and the elapsed-time RDM from the labels, onsets and beta covariances of all runs.
 

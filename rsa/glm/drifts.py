@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.timing import Timing
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 USUAL = 0.10  # largest share of a regressor's variance that drift terms may take from half of the conditions
 _MOST = 0.25  # and from any condition

@@ -18,9 +18,8 @@ from scipy.linalg import solve_triangular
 from brainmap.errors import InputError
 from brainmap.rsa.glm.arma import WHITE, Arma, afni_grid
 from brainmap.rsa.glm.design import GlmSettings, RunDesign, dependent_columns, orthogonal
-from brainmap.rsa.glm.reml import MOST_POOLED, Kind, Likelihood, RunNoise, best_of_grid, run_noise
-
-Floats = NDArray[np.float64]
+from brainmap.rsa.glm.reml import MOST_POOLED, Likelihood, RunNoise, best_of_grid, run_noise
+from brainmap.types import ArmaKind, Floats
 
 FEW_PAIRS = 20  # with fewer consecutive pairs of volumes no autocorrelation is estimated
 FEWEST_FREE = 8  # smallest number of degrees of freedom from which a noise model is estimated
@@ -219,5 +218,5 @@ def _noise_of(data: NDArray[np.float32], first: Estimator, settings: GlmSettings
     if int((~first.starts).sum()) < FEW_PAIRS or first.dof < FEWEST_FREE:
         return RunNoise(WHITE)
     y = np.asarray(data[:: -(-len(data) // MOST_POOLED)].T, np.float64)
-    kind: Kind = "ar1" if settings.noise == "ar1" else "arma11"
+    kind: ArmaKind = "ar1" if settings.noise == "ar1" else "arma11"
     return run_noise(y - first.basis @ (first.basis.T @ y), Likelihood(first.basis, first.starts), kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,8 +21,7 @@ from brainmap.rsa.glm.betas import Betas
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.rdm.files import save_rdms
-
-Format = Literal["nifti", "afni"]
+from brainmap.types import ImageFormat, Level
 
 VOLUME_COLUMNS = {
     "run": "run",
@@ -39,11 +38,11 @@ def save_betas(
     betas: Betas,
     prefix: str | Path,
     *,
-    format: Format = "nifti",
+    format: ImageFormat = "nifti",
     residuals: bool = False,
     variance: bool = False,
     space: str | None = None,
-    items: Literal["stimulus", "condition"] = "stimulus",
+    items: Level = "stimulus",
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from brainmap.rsa.glm.reml import RunNoise
 from brainmap.rsa.glm.timing import Timing, timing_of
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.regions.rois import Image, grid_of
+from brainmap.types import Missing
 
 log = logging.getLogger("brainmap")
 NOISES = {"ar1": "AR(1)", "arma11": "ARMA(1,1)", "ols": "white noise"}
@@ -61,7 +62,7 @@ def plan_betas(
     leave_out: Sequence[str] = (),
     slice_time_ref: float | None = None,
     frame_times: ArrayLike | Sequence[ArrayLike] | None = None,
-    missing: Literal["error", "nan"] = "error",
+    missing: Missing = "error",
     run_names: Sequence[str] | None = None,
 ) -> Plan:
     """Build the designs of all runs from headers and tables alone, with all checks of `fit_betas` that need no voxels.

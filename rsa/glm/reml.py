@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize, minimize_scalar
 
-from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Floats, Starts
-
-Kind = Literal["ar1", "arma11"]
+from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Starts
+from brainmap.types import ArmaKind, Floats
 
 MOST_POOLED = 10_000  # voxels, evenly spread over the mask; more of them would not change the third digit
 _ROUNDS = 20
@@ -63,7 +61,7 @@ class Likelihood:
         return np.maximum(total, np.finfo(float).tiny), determinants
 
 
-def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> Arma:
+def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> Arma:
     """Estimate the noise model that is most likely given all voxels together, with a separate variance for each voxel.
 
     Parameters
@@ -115,7 +113,7 @@ def _factor(x: Floats) -> Floats:
     return np.asarray(np.linalg.cholesky(products), np.float64)
 
 
-def _least(loss: Callable[[Arma], float], kind: Kind, near: Arma | None) -> Arma:
+def _least(loss: Callable[[Arma], float], kind: ArmaKind, near: Arma | None) -> Arma:
     """Find the noise model with the smallest loss, from scratch or near the result of an earlier round."""
     if kind == "ar1":
         bounds = (-LARGEST, LARGEST) if near is None else (near.a - 0.1, min(near.a + 0.1, LARGEST))
@@ -150,7 +148,7 @@ class RunNoise:
     """
 
     pooled: Arma
-    kind: Kind = "ar1"
+    kind: ArmaKind = "ar1"
     own: float = 0.0
     starts: Starts | None = None
     expected: Floats | None = None  # lag-1 correlation of residuals at each noise lag-1 correlation in `lag1s`
@@ -172,13 +170,13 @@ class RunNoise:
         return [_with(self.pooled, self.kind, float(value)) for value in values], which
 
 
-def _with(pooled: Arma, kind: Kind, lag1: float) -> Arma:
+def _with(pooled: Arma, kind: ArmaKind, lag1: float) -> Arma:
     """Return the pooled noise with another lag-1 correlation; ARMA(1,1) keeps its decay a."""
     alone = kind == "ar1" or pooled == WHITE
     return Arma(min(max(lag1, -LARGEST), LARGEST)) if alone else pooled.with_lag1(lag1)
 
 
-def run_noise(residuals: Floats, likelihood: Likelihood, kind: Kind) -> RunNoise:
+def run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunNoise:
     """Estimate the pooled noise of a run, and the share of its own noise that each voxel keeps.
 
     Parameters

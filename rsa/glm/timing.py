@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.volumes import ImageInfo
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 _SLOWEST = 60.0  # [s]; a longer TR must be in milliseconds
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.types import Floats
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from brainmap.rsa.group.places import Places
     from brainmap.rsa.regions.rois import Rois
 
-Floats = NDArray[np.float64]
 
 CLUSTER_COLUMNS = {
     "model": "name of the map",

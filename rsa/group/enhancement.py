@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors
+from brainmap.types import ClusterEnhancement, Floats
 
-Floats = NDArray[np.float64]
 EXTENT, HEIGHT = 0.5, 2.0
 """The powers of extent and height that Smith and Nichols (2009) recommend for volumes."""
 
@@ -32,7 +32,7 @@ class Enhancement:
         The powers of extent and height (TFCE only).
     """
 
-    kind: Literal["tfce", "cluster-mass"]
+    kind: ClusterEnhancement
     neighbors: Neighbors
     cluster_p: float = 0.001
     powers: tuple[float, float] = (EXTENT, HEIGHT)

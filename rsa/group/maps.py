@@ -20,15 +20,14 @@ from brainmap.rsa.group.enhancement import Enhancement, cluster_threshold
 from brainmap.rsa.group.places import Places, places_of
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.inference.scores import corrected as corrected_p
-from brainmap.rsa.inference.sign_flips import Alternative, SignFlip, sign_flip_test
+from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
+from brainmap.types import Floats, GroupCorrection, UpperAlternative
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 Image = nib.Nifti1Image | str | Path
 Maps = Sequence[Any] | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
-Correction = Literal["max-t", "cluster-mass", "tfce", "fdr"]
 Contrasts = Literal["all-pairs"] | Sequence[tuple[str, str]]
 
 CORRECTIONS = ("max-t", "cluster-mass", "tfce", "fdr")
@@ -136,10 +135,10 @@ def group_test(
     maps_by_participant: Maps,
     *,
     test: Literal["sign-flip"] = "sign-flip",
-    correction: Correction = "max-t",
+    correction: GroupCorrection = "max-t",
     contrasts: Contrasts | None = None,
     permutations: int = 5000,
-    alternative: Alternative = "greater",
+    alternative: UpperAlternative = "greater",
     mask: Any = None,
     threshold: float = 0.05,
     cluster_p: float = 0.001,
@@ -258,7 +257,7 @@ class _Family:
     places: Places
     tested: NDArray[np.intp]
     n_excluded: int
-    correction: Correction
+    correction: GroupCorrection
     threshold: float
     neighbors: Neighbors
     cluster_p: float
@@ -276,7 +275,7 @@ class _Family:
         scores: Floats,
         names: tuple[str, ...],
         *,
-        alternative: Alternative,
+        alternative: UpperAlternative,
         single: bool = False,
         differences: GroupResult | None = None,
         **flips: Any,

@@ -15,8 +15,7 @@ from brainmap.rsa.group.adjacency import Neighbors, edge_neighbors, grid_neighbo
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.surface.data import SurfaceData, is_surface, load_surface
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 
 class Places(Protocol):

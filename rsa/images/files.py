@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -23,9 +23,9 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
 from brainmap.rsa.images.names import VIEWS, afni_base, find_pair, pick, split_name, value_range
 from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_held, read_sub_bricks, written
+from brainmap.types import Interpolation
 
 _NIFTI = (".nii", ".nii.gz", ".nii.bz2")
-Interpolation = Literal["continuous", "label"]
 ImageLike = str | Path | nib.Nifti1Image
 
 

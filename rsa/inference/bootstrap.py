@@ -5,24 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import Measure, measure_named
+from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.inference.exchange import units_of
 from brainmap.rsa.inference.resampling import Draw, check_varied, resample, sampler
-from brainmap.rsa.inference.scores import Correction, corrected
+from brainmap.rsa.inference.scores import corrected
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Correction, Floats, Measure, Over
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
-
-Over = Literal["participants", "conditions", "both"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,12 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.fits import KINDS, Kind, check_family, fit_weights, root_mean_square
-from brainmap.rsa.comparison.measures import Measure, measure_named
-from brainmap.rsa.inference.bootstrap import Bootstrap, Over, checked, covariances, variances_of
+from brainmap.rsa.comparison.fits import KINDS, check_family, fit_weights, root_mean_square
+from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.inference.bootstrap import Bootstrap, checked, covariances, variances_of
 from brainmap.rsa.inference.resampling import Draw, ceiling_of_any, check_varied, compared, written_out
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Measure, ModelFit, Over
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -41,7 +41,7 @@ def bootstrap_models(
     models: Mapping[str, RDMs],
     data_rdms: RDMs,
     *,
-    kind: Kind | Mapping[str, Kind] = "weighted",
+    kind: ModelFit | Mapping[str, ModelFit] = "weighted",
     over: Over = "both",
     n: int = 1000,
     measure: Measure | str = "rho-a",
@@ -116,7 +116,7 @@ def bootstrap_models(
         raise InputError(f"bootstrap_models: found n={n} and repeats={repeats}, wanted at least 2 and 1")
     if not models:
         raise InputError("bootstrap_models: found no models, wanted at least one")
-    kinds: dict[str, Kind] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
+    kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
     for one in kinds.values():
         one_of(one, KINDS, "kind")
     families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
@@ -150,7 +150,7 @@ def bootstrap_models(
 
 
 def crossvalidated_of_draws(
-    families: Mapping[str, tuple[Kind, Floats]],
+    families: Mapping[str, tuple[ModelFit, Floats]],
     data: Floats,
     *,
     measure: Measure,
@@ -253,7 +253,7 @@ class _Scorer:
     """Compute mean scores of every family over the folds of a resample, with the lower and upper ceiling last."""
 
     def __init__(
-        self, families: Mapping[str, tuple[Kind, Floats]], data: Floats, measure: Measure, members: Sequence[Draw]
+        self, families: Mapping[str, tuple[ModelFit, Floats]], data: Floats, measure: Measure, members: Sequence[Draw]
     ) -> None:
         self.families, self.data, self.measure, self.members = families, data, measure, members
         self.n_flat = 0
@@ -293,7 +293,7 @@ class _Scorer:
         return self._scored(lower, to_score[tested]), self._scored(upper, to_score[tested])
 
 
-def _weights(train: Floats, data: Floats, kind: Kind, measure: Measure) -> Floats:
+def _weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) -> Floats:
     """Fit weights for the unscaled RDMs; those that are constant over the training pairs have weight 0."""
     if kind == "fixed":
         return np.ones(1)

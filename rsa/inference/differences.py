@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.inference.scores import Correction, Test, score_statistics
+from brainmap.rsa.inference.scores import score_statistics
+from brainmap.types import Correction, Measure, Test
 
 DIFFERENCE_COLUMNS = {
     "model": "model",

@@ -9,8 +9,9 @@ import pandas as pd
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.partition import Partition, Tested
-from brainmap.rsa.inference.scores import Alternative, Correction, Test, score_statistics
+from brainmap.rsa.comparison.partition import Partition
+from brainmap.rsa.inference.scores import score_statistics
+from brainmap.types import Alternative, Correction, Test, Tested
 
 
 def partition_statistics(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure, by_missing, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.measures import by_missing, compare_vectors, measure_named, scaled
 from brainmap.rsa.inference.exchange import Exchange, place_of_pairs
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import aligned_vectors, pair_positions, rdm_names
-from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.types import Alternative, Floats, Measure
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -35,7 +36,6 @@ PERMUTATION_COLUMNS = {
     "smallest_p": "smallest p that these relabelings can reach",
 }
 
-Alternative = Literal["greater", "less", "two-sided"]
 Order = NDArray[np.intp]
 
 # Scores of two relabelings that differ only by rounding must count as equal.

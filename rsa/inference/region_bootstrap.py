@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.inference.bootstrap import Bootstrap, Over, bootstrap_of_samples
+from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap_of_samples
 from brainmap.rsa.inference.resampling import FEWEST, Draw, can_weigh, sampler
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Measure, Over
 
 
 def can_share(models: Floats, data: Floats, measure: Measure) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import Measure, measure_named, scaled
+from brainmap.rsa.comparison.measures import measure_named, scaled
 from brainmap.rsa.inference.exchange import Exchange, Places, place_of_pairs
 from brainmap.rsa.inference.resampling import compared
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
-from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.types import Floats, Measure, UpperAlternative
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -33,7 +34,6 @@ RELABELING_COLUMNS = {
     "smallest_p": "smallest p that relabelings of this model can reach",
 }
 
-Alternative = Literal["greater", "two-sided"]
 ALPHA = 0.05
 NEAR: dict[str, Measure] = {"tau-a": "rho-a", "tau-b": "spearman"}
 """Fast substitutes for the measures that count pairs of pairs: they are as valid in a relabeling test."""
@@ -49,7 +49,7 @@ def relabeling_test(
     *,
     measure: Measure | str = "rho-a",
     permutations: int = 2000,
-    alternative: Alternative = "greater",
+    alternative: UpperAlternative = "greater",
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Test each model's mean score in each region by relabeling the items, jointly for all participants.
@@ -113,7 +113,7 @@ def relabeling_test(
     >>> found["p_corrected"].tolist()[0], found.attrs["note"][:38]
     (0.001, 'relabeling test (8 stimuli exchanged),')
     """
-    one_of(alternative, get_args(Alternative), "alternative")
+    one_of(alternative, get_args(UpperAlternative), "alternative")
     named = NEAR.get(measure, measure_named(measure))
     if permutations < 1:
         raise InputError(f"relabeling_test: found permutations={permutations}, wanted 1 or more")

@@ -23,9 +23,10 @@ from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.measures import Measure, compare_vectors
+from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.rdm.alignment import pair_positions
-from brainmap.rsa.rdm.dissimilarity import Floats, unit_length
+from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.types import Floats, Measure
 
 Draw = NDArray[np.intp]
 Ceiling = Callable[[Draw], tuple[float, float]]

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from brainmap.checks import one_of
-from brainmap.rsa.comparison.measures import Measure, measure_named
-from brainmap.rsa.inference.bootstrap import Bootstrap, Over, bootstrap, checked, draws_of
+from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap, checked, draws_of
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
 from brainmap.rsa.inference.exchange import units_of
 from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
 from brainmap.rsa.inference.resampling import check_varied
-from brainmap.rsa.inference.scores import OF_P, Correction, corrected
+from brainmap.rsa.inference.scores import OF_P, corrected
 from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.types import Correction, Measure, Over
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import ALIASES, Measure, compare_vectors
+from brainmap.rsa.comparison.measures import ALIASES, compare_vectors
 from brainmap.rsa.comparison.partial import aligned_controls, compare_vectors_partial
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.rdm.alignment import aligned_vectors, groups_of, pair_positions
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Alternative, Correction, Floats, Level, Measure, Test, UpperAlternative
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -51,9 +51,6 @@ STATISTICS_COLUMNS = {
     "smallest_p": "smallest p that so many participants can reach",
 }
 
-Test = Literal["signed-rank", "t", "sign-flip"]
-Correction = Literal["none", "fdr", "bonferroni", "max-t"]
-Alternative = Literal["greater", "less", "two-sided"]
 TESTS: tuple[Test, ...] = get_args(Test)
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 POSITION_P = 0.05
@@ -192,7 +189,7 @@ def split_half_best_layer(
     measure: Measure | str = "rho-a",
     splits: int = 20,
     rng: np.random.Generator,
-    by: Literal["condition", "stimulus"] = "condition",
+    by: Level = "condition",
     control_rdms: RDMs | None = None,
 ) -> pd.DataFrame:
     """Find the best layer of each ROI on one half of the items, and score it on the other half.
@@ -426,7 +423,7 @@ def _sign_flips(
     from brainmap.rsa.inference.sign_flips import sign_flip_test
 
     sign = -1.0 if alternative == "less" else 1.0
-    side: Literal["two-sided", "greater"] = "two-sided" if alternative == "two-sided" else "greater"
+    side: UpperAlternative = "two-sided" if alternative == "two-sided" else "greater"
     there = np.isfinite(difference)
     n, sides = there.sum(axis=1), 2 if alternative == "two-sided" else 1
     # a participant who lacks a score adds nothing to its test under any flip

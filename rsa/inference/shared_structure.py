@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import RANKED, Measure, by_missing, measure_named
+from brainmap.rsa.comparison.measures import RANKED, by_missing, measure_named
 from brainmap.rsa.comparison.partial import rest_of
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.comparison.splines import Form, columns_of
-from brainmap.rsa.inference.scores import Correction, corrected
+from brainmap.rsa.comparison.splines import columns_of
+from brainmap.rsa.inference.scores import corrected
 from brainmap.rsa.inference.sign_flips import TIE, all_signs, drawn_signs
 from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Correction, Floats, Measure, SplineForm
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -138,7 +138,7 @@ def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
     RDMs without any residual are left out. All are left out if the model has no variance, or if there are no more pairs
     than columns of the regression.
     """
-    form: Form = "ranks" if measure in RANKED else "linear"
+    form: SplineForm = "ranks" if measure in RANKED else "linear"
     result: Floats = np.zeros(data.shape)
     for rows, there in by_missing(data):
         use = there & ~np.isnan(model)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-
-Floats = NDArray[np.float64]
-
-Alternative = Literal["greater", "two-sided"]
+from brainmap.types import Floats, UpperAlternative
 
 # Size of a block of flips times tests that fits into a core's cache; with 250 flips the hits fit into one byte.
 _FLIPS, _TESTS = 250, 1024
@@ -89,7 +86,7 @@ class SignFlip:
 def sign_flip_test(
     scores: ArrayLike,
     *,
-    alternative: Alternative = "greater",
+    alternative: UpperAlternative = "greater",
     permutations: int = 5000,
     rng: np.random.Generator | None = None,
     enhancement: Enhancement | None = None,

@@ -16,7 +16,8 @@ from typing import Any
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.runs import Kind, RunInputs, natural
+from brainmap.rsa.inputs.runs import RunInputs, natural
+from brainmap.types import InputKind
 
 _IMAGES = ("nii", "nii.gz", "HEAD")
 _NATIVE = ("", "T1w", "boldref", "func")  # values of `space` for which "native" stands
@@ -124,7 +125,7 @@ def find_runs(
     folder: Path,
     participant: str,
     *,
-    kind: Kind,
+    kind: InputKind,
     task: str | None,
     space: str | None,
     desc: str | None,
@@ -148,7 +149,7 @@ def find_runs(
 def _choose(
     files: Sequence[BidsFile],
     participant: str,
-    kind: Kind,
+    kind: InputKind,
     wanted: Mapping[str, str | None],
     sessions: Sequence[str] | None,
 ) -> list[BidsFile]:
@@ -180,7 +181,7 @@ def _choose(
     return left
 
 
-def _is_kind(file: BidsFile, kind: Kind) -> bool:
+def _is_kind(file: BidsFile, kind: InputKind) -> bool:
     if kind == "bold":
         return file.suffix == "bold"
     return file.suffix in _BETAS and file.get("stat") in _EFFECTS
@@ -204,7 +205,9 @@ def _alike(images: Sequence[BidsFile], participant: str) -> None:
         raise InputError(f"participant {participant}: more than one image for a run: {some(twice)}; remove one")
 
 
-def _run(image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], participant: str, kind: Kind) -> RunInputs:
+def _run(
+    image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], participant: str, kind: InputKind
+) -> RunInputs:
     """Return an image with its mask, confounds, events, labels and sidecars."""
     sidecars = inherited(roots, image, image.suffix, "json")
     said = sidecar(sidecars)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
-from brainmap.rsa.inputs.runs import Kind, RunInputs as RunInputs, fill, in_order, match_files
+from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill, in_order, match_files
+from brainmap.types import InputKind, Layout
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.data.dataset import Dataset
-
-Layout = Literal["files", "bids", "afni_proc"]
 
 
 def find_inputs(
@@ -24,7 +23,7 @@ def find_inputs(
     *,
     layout: Layout = "files",
     participants: Sequence[str] | None = None,
-    kind: Kind = "betas",
+    kind: InputKind = "betas",
     task: str | None = None,
     space: str | None = None,
     desc: str | None = None,
@@ -82,7 +81,7 @@ def find_inputs(
     ['1', '2', '10']
     """
     one_of(layout, get_args(Layout), "layout")
-    one_of(kind, get_args(Kind), "kind")
+    one_of(kind, get_args(InputKind), "kind")
     if layout == "files":
         found = _by_pattern(str(where), participants, kind, task, sessions)
     else:
@@ -109,7 +108,7 @@ def find_inputs(
 
 
 def _by_pattern(
-    pattern: str, participants: Sequence[str] | None, kind: Kind, task: str | None, sessions: Sequence[str] | None
+    pattern: str, participants: Sequence[str] | None, kind: InputKind, task: str | None, sessions: Sequence[str] | None
 ) -> list[RunInputs]:
     found = []
     for participant in participants or [""]:
@@ -154,7 +153,7 @@ def _by_bids(folder: Path, participants: Sequence[str] | None, **options: Any) -
 
 
 def _by_afni_proc(
-    folder: Path, participants: Sequence[str] | None, kind: Kind, desc: str | None, space: str | None
+    folder: Path, participants: Sequence[str] | None, kind: InputKind, desc: str | None, space: str | None
 ) -> list[RunInputs]:
     if kind == "bold":
         raise InputError("layout afni_proc gives betas; for BOLD give files = 'pb04.{participant}.r{run}.scale+tlrc'")

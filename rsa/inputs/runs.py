@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
+from brainmap.types import InputKind
 
-Kind = Literal["betas", "bold"]
 PLACES = ("participant", "session", "task", "run")
 _PLACE = re.compile(r"\{(\w*)\}")
 _VALUE = "[A-Za-z0-9]+"
@@ -50,7 +49,7 @@ class RunInputs:
     session: str = ""
     task: str = ""
     run: str = ""
-    kind: Kind = "betas"
+    kind: InputKind = "betas"
     image: str = ""
     masks: tuple[str, ...] = ()
     labels: str = "sub-brick"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,10 @@ from brainmap.rsa.rdm.run_noise import (
     runs_of,
     varying,
 )
-
-Floats = NDArray[np.float64]
-Level = Literal["condition", "stimulus_id"]
-Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
+from brainmap.types import Floats, Normalization, NormalizationLevel
 
 
-def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
+def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") -> Dataset:
     """Average the patterns of each condition (or stimulus) within each run.
 
     Tokens of a condition are averaged before any RDM is computed. Missing tokens (NaN rows) are left out of the mean;
@@ -45,7 +42,7 @@ def average_patterns(dataset: Dataset, *, by: Level = "condition") -> Dataset:
     >>> average_patterns(data).measurements.ravel().tolist()
     [2.0, 5.0]
     """
-    one_of(by, get_args(Level), "by")
+    one_of(by, get_args(NormalizationLevel), "by")
     item, run = described(dataset, by), runs_of(dataset)
     first: dict[tuple[str, str], int] = {}
     group = np.array([first.setdefault(key, len(first)) for key in zip(run, item, strict=True)])

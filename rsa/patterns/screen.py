@@ -14,8 +14,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.normalize import average_patterns
 from brainmap.rsa.regions.rois import Image, Mask, load_mask
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 
 def voxel_reliability(dataset: Dataset) -> Floats:

@@ -9,10 +9,11 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.patterns.volume import Missing, patterns_in
+from brainmap.rsa.patterns.volume import patterns_in
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface, same_mesh
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
+from brainmap.types import Missing
 
 
 def load_surface_patterns(

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -21,9 +21,8 @@ from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, grid_of, load_mask
+from brainmap.types import Floats, Missing
 
-Missing = Literal["error", "nan"]
-Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats, Level
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Level = Literal["stimulus", "condition"]
 LABEL_OF: dict[str, str] = {"stimulus": "stimulus_id", "condition": "condition"}
 LEVELS = {"stimulus": "stimuli", "condition": "conditions", "class": "classes", "unit": "units"}  # and their plurals
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.progress import progress
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 SLAB_BYTES = 256 << 20
 """Upper limit of what is read from an array on disk at once, in addition to the memory for decoding."""

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
-from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR, Dissimilarity, Floats
+from brainmap.rsa.rdm.alignment import LABEL_OF
+from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI, Source, from_array, from_dataset, from_features
 from brainmap.rsa.rdm.windows import from_windows
-from brainmap.types import FeatureSet
+from brainmap.types import Dissimilarity, FeatureSet, Floats, Level, RunPairing
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Precision = NDArray[np.floating] | RunNoise | Literal["runs"] | Mapping[str, NDArray[np.floating] | RunNoise]
 
-__all__ = ["DISSIMILARITIES", "Dissimilarity", "Level", "compute_rdms"]
+__all__ = ["DISSIMILARITIES", "compute_rdms"]
 
 
 def compute_rdms(
@@ -39,7 +39,7 @@ def compute_rdms(
     units: Literal["zscore"] | None = None,
     layers: Sequence[str] | Literal["all"] | None = None,
     rois: Sequence[str] | Literal["all"] | None = None,
-    runs: Literal["between", "average"] = "between",
+    runs: RunPairing = "between",
     noise_precision: Precision | None = None,
     prior_lambda: float = PRIOR[0],
     prior_weight: float = PRIOR[1],

@@ -10,7 +10,7 @@ pattern is a row of NaN. Condensed vectors hold the upper triangle row by row: `
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,13 @@ from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.one_pass import CONSTANT, Blocks, log_rates, within
 from brainmap.rsa.rdm.run_pairs import paired_distances, weighted_distances
+from brainmap.types import Dissimilarity, Floats
 
-Dissimilarity = Literal["correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"]
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)
 CROSS_VALIDATED = ("crossnobis", "poisson_cv")
 WHITENED = ("crossnobis", "mahalanobis")  # those that take a noise precision
 PRIOR = (1.0, 0.1)
 """Lambda and weight of the prior of poisson rates, as in rsatoolbox."""
-
-Floats = NDArray[np.float64]
 
 
 def dissimilarities(

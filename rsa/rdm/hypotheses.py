@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
-from brainmap.rsa.rdm.dissimilarity import Dissimilarity, Floats, dissimilarities
+from brainmap.rsa.rdm.alignment import LABEL_OF
+from brainmap.rsa.rdm.dissimilarity import dissimilarities
 from brainmap.rsa.rdm.phonemes import PRONUNCIATIONS, phoneme_features
 from brainmap.tables import read_table
+from brainmap.types import Dissimilarity, Floats, Level, TableLayout
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
-
-Layout = Literal["features", "square", "long"]
 
 
 def category_rdm(
@@ -146,7 +145,7 @@ def phonetic_rdm(
 def read_model_rdms(
     table: str | Path | pd.DataFrame,
     *,
-    layout: Layout | None = None,
+    layout: TableLayout | None = None,
     dissimilarity: Dissimilarity = "euclidean",
     name: str | None = None,
 ) -> RDMs:

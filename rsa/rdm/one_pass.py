@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.types import Floats
 
-Floats = NDArray[np.float64]
 Blocks = Iterable[tuple[Floats, Floats]]  # patterns (n_items, k), and the sum of each over its k units
 
 CONSTANT = 1e-13

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainmap.checks import nearest
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.dissimilarity import Floats
+from brainmap.types import Floats
 
 PRONUNCIATIONS = {
     "zero": "Z IH R OW",

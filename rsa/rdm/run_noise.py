@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
+from brainmap.types import Floats, NoiseMethod
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds four of them
 
-Floats = NDArray[np.float64]
-NoiseMethod = Literal["diag", "shrinkage", "shrinkage-eye", "full"]
 _ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
 _MOST_INFLATION = 1e12  # of a variance, beyond which an inverse has no digits left
 FEWEST_RUNS = 3

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
+
 _Side = tuple[slice, NDArray[np.bool_]]  # consecutive items, and the runs that they have
 _CALL = 50_000  # overhead of a product of small matrices, in multiplications
 _PASS = 8  # cost of reading one number from memory, in multiplications of a matrix product

@@ -12,10 +12,11 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.blocks import Blocks, numeric, zscored
-from brainmap.rsa.rdm.dissimilarity import WHITENED, Dissimilarity, Floats, between_runs, within_one
+from brainmap.rsa.rdm.dissimilarity import WHITENED, between_runs, within_one
 from brainmap.rsa.rdm.run_noise import RunNoise, normalizations
+from brainmap.types import Dissimilarity, Floats, Level
 
 NO_ROI = ("", "nan", "None")
 """Labels of voxels that belong to no region."""

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, numeric, rows_at_once
-from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.sources import Source, chosen_layers, groups_of
+from brainmap.types import Floats, Level
 
 _SLACK = 1e-6  # s; tolerance for frames on the edge of a window
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +15,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import afni_base, split_name
 from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, space_family
+from brainmap.types import Orientation, Overlap
 
 TOLERANCE_MM = 1e-3
 """Voxels beyond the radius by no more than this count as inside, because affines are stored in single precision."""
@@ -38,10 +39,10 @@ def sphere_rois(
     radius_mm: float,
     reference: Image,
     space: str,
-    orientation: Literal["LPI", "RAI"] = "LPI",
+    orientation: Orientation = "LPI",
     mask: Mask | None = None,
     reference_space: str | None = None,
-    overlap: Literal["error", "nearest"] = "error",
+    overlap: Overlap = "error",
     minimum_voxels: int = 1,
 ) -> Rois:
     """Build spherical regions around coordinates, on the grid of an image.

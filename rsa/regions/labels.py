@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +20,7 @@ from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS as AUDITORY_CENTERS, sphere_rois as sphere_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois as Rois, cut_rois, load_mask as load_mask
 from brainmap.tables import read_table
+from brainmap.types import Hemispheres
 
 _BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
 _SIDE = re.compile(
@@ -36,7 +36,7 @@ def load_rois(
     mask: Mask | None = None,
     names: Sequence[str] | None = None,
     minimum_voxels: int = 10,
-    hemispheres: Literal["separate", "pooled"] = "separate",
+    hemispheres: Hemispheres = "separate",
 ) -> Rois:
     """Load regions from a label image, or from one mask per region.
 

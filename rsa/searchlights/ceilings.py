@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from brainmap.checks import some, threads_of
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vectors
-from brainmap.rsa.comparison.measures import RANKED, Measure
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.comparison.measures import RANKED
+from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.ceiling_kernels import ceilings
 from brainmap.rsa.searchlights.maps import volume
 from brainmap.rsa.searchlights.scoring import (
     NORM,
     SHARE,
-    Dissimilarity,
     Scoring,
     neighbors_of,
     noise_of,
@@ -35,14 +34,14 @@ from brainmap.rsa.searchlights.scoring import (
 )
 from brainmap.rsa.searchlights.shared_mask import on_shared_mask
 from brainmap.rsa.searchlights.volume import spheres_of
+from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource
 
-Floats = NDArray[np.float64]
 _MOST_NUMBERS = 4_000_000  # number of RDM values per thread: 32 MB
 
 
@@ -98,10 +97,10 @@ def ceiling_maps(
     *,
     mask: nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path],
     radius_mm: float = 9.0,
-    dissimilarity: Dissimilarity = "correlation",
+    dissimilarity: SearchlightDissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
-    runs: Literal["between", "average"] = "between",
+    runs: RunPairing = "between",
     labels: Sequence[str] | None = None,
     noise: Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None = None,
     shrinkage: Shrinkage = "diag",

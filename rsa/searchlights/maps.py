@@ -15,11 +15,10 @@ from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.searchlights.preparation import times_of
+from brainmap.types import Floats
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

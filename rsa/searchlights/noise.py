@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.residuals import Residuals
-from brainmap.rsa.rdm.run_noise import NoiseMethod, RunNoise, deviations_from_runs
+from brainmap.rsa.rdm.run_noise import RunNoise, deviations_from_runs
 from brainmap.rsa.searchlights.noise_kernels import whiten_patches
 from brainmap.rsa.searchlights.noise_sets import set_of_rows, sets_of, symmetric_sets
 from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
+from brainmap.types import Floats, NoiseMethod, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
-Floats = NDArray[np.float64]
-Shrinkage = Literal["diag", "eye", "none"]
 NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals | RunNoise | Literal["runs"]
 
 _OF_METHOD: dict[NoiseMethod, Shrinkage] = {"shrinkage": "diag", "shrinkage-eye": "eye", "full": "none"}

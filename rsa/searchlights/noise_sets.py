@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
-
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
 
 
 @dataclass(frozen=True, eq=False)

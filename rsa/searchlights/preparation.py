@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure, scaled
-from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, Level, labels_of, level_of, rdm_names
+from brainmap.rsa.comparison.measures import scaled
+from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of, rdm_names
 from brainmap.rsa.rdm.dissimilarity import unit_length
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
+from brainmap.types import Floats, Level, Measure
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.rdm.run_noise import RunNoise
 
-Floats = NDArray[np.float64]
 Given = tuple[Floats, Floats, SharedRuns, int]
 """Inputs of the kernels: patterns, weights of each run, shared runs of pairs, number of standardized parts."""
 NO_WEIGHTS: Floats = np.zeros((0, 0))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import ALIASES, RANKED, Measure as Measure, _compare
-from brainmap.rsa.rdm.alignment import LABEL_OF, Level
+from brainmap.rsa.comparison.measures import ALIASES, RANKED, _compare
+from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
 from brainmap.rsa.searchlights.kernels import (
@@ -37,16 +37,15 @@ from brainmap.rsa.searchlights.kernels import (
     score_patches,
 )
 from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
+from brainmap.types import Floats, Level, Measure, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage, SphereNoise
+    from brainmap.rsa.searchlights.noise import NoiseSource, SphereNoise
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-Dissimilarity = Literal["correlation", "cosine", "euclidean", "crossnobis"]
 
 MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
 GEOMETRY: dict[str, int] = {
@@ -110,7 +109,7 @@ def prepare(
     InputError
         Settings are unknown, labels, levels or voxels do not fit, or crossnobis has only one run.
     """
-    one_of(dissimilarity, get_args(Dissimilarity), "searchlight dissimilarity")
+    one_of(dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
     searched(measure)
     one_of(runs, ("between", "average"), "searchlight runs")
     if items is not None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from brainmap.types import Floats
+
 _ROW = 6.0  # cost of one multiplication of a sum item by item, in multiplications of a matrix product
 _MOST_SETS = 32
 

@@ -5,35 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.rdm.alignment import Level
-from brainmap.rsa.searchlights.scoring import (
-    Dissimilarity,
-    Scoring,
-    noise_of,
-    prepare,
-    score_neighborhoods,
-    searched,
-)
+from brainmap.rsa.searchlights.scoring import Scoring, noise_of, prepare, score_neighborhoods, searched
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
-from brainmap.rsa.surface.discs import Metric, discs_on
+from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
 from brainmap.rsa.surface.rois import Surface
+from brainmap.types import Floats, Level, Measure, Metric, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource
 
-Floats = NDArray[np.float64]
 RADIUS_MM = 10.0
 
 
@@ -168,10 +159,10 @@ def surface_searchlight(
     n_vertices: int | None = None,
     metric: Metric = "dijkstra",
     mask: Surface | None = None,
-    dissimilarity: Dissimilarity = "correlation",
+    dissimilarity: SearchlightDissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
-    runs: Literal["between", "average"] = "between",
+    runs: RunPairing = "between",
     labels: Sequence[str] | None = None,
     noise: NoiseSource | None = None,
     shrinkage: Shrinkage = "diag",

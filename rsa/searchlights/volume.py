@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from brainmap.checks import threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import Measure
-from brainmap.rsa.rdm.alignment import Level
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
 from brainmap.rsa.searchlights.scoring import (
     CHUNK,
-    Dissimilarity,
     Scoring,
     noise_of,
     one_blas_thread,
@@ -30,14 +27,14 @@ from brainmap.rsa.searchlights.scoring import (
     warn_of_singular,
 )
 from brainmap.rsa.searchlights.spheres import Spheres, spheres_in
+from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-    from brainmap.rsa.searchlights.noise import NoiseSource, Shrinkage
+    from brainmap.rsa.searchlights.noise import NoiseSource
 
-Floats = NDArray[np.float64]
 _MOST_PIECES = 64  # largest number of pieces of a searchlight, so that files are not tiny and tasks take some seconds
 
 
@@ -122,10 +119,10 @@ def searchlight(
     *,
     mask: nib.Nifti1Image | str | Path,
     radius_mm: float = 9.0,
-    dissimilarity: Dissimilarity = "correlation",
+    dissimilarity: SearchlightDissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
-    runs: Literal["between", "average"] = "between",
+    runs: RunPairing = "between",
     labels: Sequence[str] | None = None,
     noise: NoiseSource | None = None,
     shrinkage: Shrinkage = "diag",
@@ -241,10 +238,10 @@ def plan_searchlight(
     *,
     mask: nib.Nifti1Image | str | Path,
     radius_mm: float = 9.0,
-    dissimilarity: Dissimilarity = "correlation",
+    dissimilarity: SearchlightDissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
-    runs: Literal["between", "average"] = "between",
+    runs: RunPairing = "between",
     labels: Sequence[str] | None = None,
     noise: NoiseSource | None = None,
     shrinkage: Shrinkage = "diag",

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa.simulation.noise import autoregress, smooth_noise
 from brainmap.rsa.simulation.participants import SimulatedParticipant
+from brainmap.types import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
     from nibabel import Nifti1Image
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 # Noise of 1 % of the baseline, with integers that are small enough to compress well.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.types import Floats
+
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 _FWHM_PER_SD = float(np.sqrt(8 * np.log(2)))

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.simulation.noise import autoregress, smooth_noise, smooth_weights
+from brainmap.types import Floats
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]

@@ -14,24 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
-from brainmap.rsa.comparison.measures import Measure, compare_vectors, measure_named
-from brainmap.rsa.inference.scores import TESTS, Test, score_statistics
+from brainmap.rsa.comparison.measures import compare_vectors, measure_named
+from brainmap.rsa.inference.scores import TESTS, score_statistics
 from brainmap.rsa.rdm.alignment import pair_positions, rdm_names
 from brainmap.rsa.simulation.rdms import (
     Geometry,
     Measurement,
-    Planted,
     draw_group,
     geometry_of,
     lower_ceilings,
     signal_of_ceiling,
 )
-from brainmap.types import FeatureSet
+from brainmap.types import FeatureSet, Floats, Measure, SearchlightDissimilarity, Test
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Floats = NDArray[np.float64]
 WANTED = 0.8
 """The power that a study is usually planned for."""
 
@@ -122,7 +120,7 @@ def power_analysis(
     measure: Measure | str = "rho-a",
     test: Test = "signed-rank",
     alpha: float = 0.05,
-    dissimilarity: Planted = "crossnobis",
+    dissimilarity: SearchlightDissimilarity = "crossnobis",
     n_voxels: int = 100,
     specific: float = 0.3,
     explained: float = 1.0,

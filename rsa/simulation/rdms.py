@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,15 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pools
-from brainmap.rsa.comparison.measures import RANKED, Measure, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.measures import RANKED, compare_vectors, measure_named, scaled
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.types import Floats, Measure, SearchlightDissimilarity
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-Floats = NDArray[np.float64]
-Planted = Literal["crossnobis", "euclidean", "correlation", "cosine"]
 ANGULAR = ("correlation", "cosine")
 _LOST = 0.01  # share of a model's geometry that may be lost in the embedding without a warning
 _BLOCK = 64  # number of participants drawn at once
@@ -56,13 +55,13 @@ class Measurement:
 
     n_runs: int = 4
     n_voxels: int = 100
-    dissimilarity: Planted = "crossnobis"
+    dissimilarity: SearchlightDissimilarity = "crossnobis"
     specific: float = 0.3
     explained: float = 1.0
     variation: float = 0.5
 
     def __post_init__(self) -> None:
-        one_of(self.dissimilarity, get_args(Planted), "dissimilarity")
+        one_of(self.dissimilarity, get_args(SearchlightDissimilarity), "dissimilarity")
         if self.n_runs < 1 or self.n_voxels < 2:
             raise InputError(
                 f"simulated RDMs: found {self.n_runs} runs and {self.n_voxels} voxels, wanted 1 run and 2 "
@@ -176,7 +175,7 @@ def simulate_rdms(
     measure: Measure | str = "rho-a",
     n_runs: int = 4,
     n_voxels: int = 100,
-    dissimilarity: Planted = "crossnobis",
+    dissimilarity: SearchlightDissimilarity = "crossnobis",
     specific: float = 0.3,
     explained: float = 1.0,
     variation: float = 0.5,

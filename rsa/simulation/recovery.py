@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.sign_flips import sign_flip_test
+from brainmap.types import Floats
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 RECOVERY_COLUMNS = {

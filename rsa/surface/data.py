@@ -19,6 +19,7 @@ from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import hemisphere_files
 from brainmap.rsa.regions.rois import Image, space_family
+from brainmap.types import Interpolation
 
 Floats = NDArray[np.float32]
 HEMISPHERES = ("left", "right")
@@ -211,7 +212,7 @@ def project_to_surface(
     image: Image,
     *,
     mesh: Literal["fsaverage5", "fsaverage"] = "fsaverage5",
-    interpolation: Literal["continuous", "label"] = "continuous",
+    interpolation: Interpolation = "continuous",
     space: str | None = None,
 ) -> SurfaceData:
     """Project maps in MNI space to the surface by averaging through the cortex, from white matter to pial surface.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,8 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.surface.disc_kernels import lines_of_sight, nearest_vertices
 from brainmap.rsa.surface.meshes import Mesh, edge_lengths, mesh_edges
+from brainmap.types import Floats, Metric
 
-Floats = NDArray[np.float64]
-Metric = Literal["dijkstra", "geodesic"]
 METRICS = ("dijkstra", "geodesic")
 _CHUNK = 512  # centers per task
 _Graph = tuple[NDArray[np.int64], NDArray[np.int32], Floats]

@@ -15,8 +15,8 @@ from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import hemisphere_files
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
+from brainmap.types import Floats
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 _SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 _POINTS, _TRIANGLES = 1008, 1009  # GIFTI intents

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres, side_of
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface
+from brainmap.types import Hemispheres
 
 Surface = SurfaceData | str | Path | Mapping[str, str | Path]
 
@@ -25,7 +25,7 @@ def load_surface_rois(
     labels: Surface,
     *,
     names: Sequence[str] | None = None,
-    hemispheres: Literal["separate", "pooled"] = "separate",
+    hemispheres: Hemispheres = "separate",
     minimum_vertices: int = 10,
 ) -> Rois:
     """Load regions from label files (`aparc_hemi-{hemi}.label.gii`), or from projected labels.

@@ -11,9 +11,9 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.inference.bootstrap import Over
 from brainmap.study.settings.study import Rsa, load_study
 from brainmap.study.stages.generality import choose_differences, choose_zero
+from brainmap.types import Over
 
 QUICK = (
     ("[searchlight]\nradius_mm = 6.0\n", ""),

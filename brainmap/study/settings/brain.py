@@ -6,17 +6,29 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from brainmap.types import (
+    Correction,
+    DifferenceTest,
+    GlmModel,
+    Hemispheres,
+    Hrf,
+    InputKind,
+    Layout,
+    Missing,
+    NoiseFrom,
+    NoiseModel,
+    Normalization,
+    Orientation,
+    Others,
+    Over,
+    Scale,
+    StudyNoiseMethod,
+    Test,
+    ZeroTest,
+)
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
 Center = tuple[float, float, float]
-Hrf = Literal[
-    "glover",
-    "spm",
-    "glover + derivative",
-    "spm + derivative",
-    "glover + derivative + dispersion",
-    "spm + derivative + dispersion",
-]
 
 
 class Section(BaseModel):
@@ -33,10 +45,10 @@ class Regions(Section):
     masks: dict[str, str] = {}
     centers: Literal["auditory"] | dict[str, Center] | None = None
     radius_mm: float | None = Field(default=None, gt=0)
-    orientation: Literal["LPI", "RAI"] = "LPI"
+    orientation: Orientation = "LPI"
     coordinates: str | None = None  # space of the centers
     names: tuple[str, ...] | None = None
-    hemispheres: Literal["separate", "pooled"] = "separate"
+    hemispheres: Hemispheres = "separate"
     minimum_voxels: int = Field(default=10, ge=1)
 
     @model_validator(mode="after")
@@ -62,21 +74,21 @@ class Screen(Section):
 class Glm(Section):
     """Describe how betas are estimated from BOLD; the keys are arguments of `rsa.fit_betas`."""
 
-    model: Literal["condition", "lsa", "lss"] = "condition"
+    model: GlmModel = "condition"
     column: str = "trial_type"  # column of the events that names betas
     hrf: Hrf = "glover"
-    noise: Literal["auto", "ar1", "arma11", "ols"] = "auto"  # auto: arma11 for single trials, ar1 for conditions
+    noise: NoiseModel = "auto"  # auto: arma11 for single trials, ar1 for conditions
     afni_grid: int | None = Field(default=None, ge=3, le=7)  # 3dREMLfit's -Grid, per voxel; for arma11
     high_pass: Annotated[float, Field(gt=0)] | Literal["design", "none"] = "design"  # s
     polort: Annotated[int, Field(ge=0, le=20)] | Literal["A"] | None = None
-    others: Literal["all", "condition"] = "all"
+    others: Others = "all"
     strategy: str | tuple[str, ...] | None = None  # columns of the confounds
     t_r: float | None = Field(default=None, gt=0)  # s
     slice_time_ref: float | None = Field(default=None, ge=0, le=1)
     duration: float | dict[str, float] | None = None  # duration of events in stim_times, s
     leave_out: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
-    scale: Literal["signal", "percent", "noise"] = "signal"
+    scale: Scale = "signal"
 
 
 class Inference(Section):
@@ -85,13 +97,13 @@ class Inference(Section):
     The test over participants treats the sounds as fixed, and is reported beside every other test.
     """
 
-    zero: Literal["relabeling", "bootstrap", "participants"] = "relabeling"
-    differences: Literal["bootstrap", "participants"] = "bootstrap"
-    participants: Literal["signed-rank", "t", "sign-flip"] = "signed-rank"
-    correction: Literal["fdr", "bonferroni", "max-t", "none"] = "fdr"
+    zero: ZeroTest = "relabeling"
+    differences: DifferenceTest = "bootstrap"
+    participants: Test = "signed-rank"
+    correction: Correction = "fdr"
     splits: int = Field(default=20, ge=1)  # random halves of the stimuli, to choose the best layer and to score it
     bootstrap: int = Field(default=1000, ge=0)  # number of resamples; 0 for no bootstrap
-    over: Literal["both", "participants", "conditions"] = "both"  # what the bootstrap resamples
+    over: Over = "both"  # what the bootstrap resamples
     permutations: int = Field(default=2000, ge=0)  # relabelings of sounds, jointly for all participants; 0 for none
 
     @property
@@ -131,9 +143,9 @@ class Brain(Section):
     """Describe participants with similar files; `{participant}`, `{session}`, `{task}` and `{run}` stand for labels."""
 
     participants: tuple[Name, ...] = Field(min_length=1)
-    layout: Literal["files", "bids", "afni_proc"] = "files"
+    layout: Layout = "files"
     folder: str | None = None
-    kind: Literal["betas", "bold"] = "betas"
+    kind: InputKind = "betas"
     files: str | None = None
     events: str | dict[str, str] | None = None  # events of BOLD: events.tsv, or AFNI's stim_times by condition
     confounds: str | None = None
@@ -147,10 +159,10 @@ class Brain(Section):
     desc: str | None = None
     entities: dict[str, str] = {}
     space: str = "native"
-    missing: Literal["error", "nan"] = "error"
+    missing: Missing = "error"
     normalize: tuple[Normalization, ...] = ()
-    noise: Literal["runs", "residuals", "none"] = "runs"
-    precision: Literal["shrinkage", "diag", "full"] = "shrinkage"
+    noise: NoiseFrom = "runs"
+    precision: StudyNoiseMethod = "shrinkage"
     residuals: str | None = None
     screen: Screen = Screen()
 

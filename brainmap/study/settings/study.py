@@ -19,6 +19,23 @@ from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.participant import Participant as Participant, find_participant
+from brainmap.types import (
+    AcousticModel,
+    Align,
+    Control,
+    ImageFormat,
+    LayerDissimilarity,
+    Level,
+    Loudness,
+    Metric,
+    NoisePlace,
+    Pooling,
+    RegionDissimilarity,
+    Shrinkage,
+    StudyGroupCorrection,
+    StudyMeasure,
+    Variant,
+)
 
 
 class About(Section):
@@ -29,7 +46,7 @@ class About(Section):
     out: str = "derivatives/brainmap"
     seed: int = Field(default=0, ge=0)
     simulated: bool = False  # every page and file states it
-    maps: Literal["nifti", "afni"] = "nifti"
+    maps: ImageFormat = "nifti"
     grid_tolerance: float | None = Field(default=None, ge=0, lt=0.5)  # voxels; None: as `rsa.grid_tolerance`
 
 
@@ -46,28 +63,26 @@ class Network(Section):
     name: Name
     checkpoint: str
     architecture: str | None = None  # a name of the zoo or "module:function"; checkpoints of brainmap know it
-    variant: Literal["plain", "do", "bn", "do+bn"] | None = None
+    variant: Variant | None = None
     classes: tuple[str, ...] | None = None
     rate: int | None = Field(default=None, gt=0)  # Hz
     seconds: float | None = Field(default=None, gt=0)
-    level: Literal["rms", "peak", "none"] | None = None
-    align: Literal["start", "center"] | None = None
+    level: Loudness | None = None
+    align: Align | None = None
     layers: Literal["all"] | tuple[str, ...] = "all"
-    pooling: Literal["mean", "max", "rms", "flatten", "none"] = "mean"
+    pooling: Pooling = "mean"
     units_axis: int | None = None  # for layers where it is not known; -1 is the last
-    dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
+    dissimilarity: LayerDissimilarity = "correlation"
     units: Literal["zscore", "none"] = "zscore"
-    controls: tuple[Literal["untrained", "permuted"], ...] = ()
+    controls: tuple[Control, ...] = ()
 
 
 class Baselines(Section):
     """Describe acoustic models, the baselines of every claim about a network; they are compared like a network."""
 
-    models: tuple[Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"], ...] = Field(
-        min_length=1
-    )
+    models: tuple[AcousticModel, ...] = Field(min_length=1)
     name: Name = "acoustics"
-    dissimilarity: Literal["correlation", "euclidean", "cosine"] = "correlation"
+    dissimilarity: LayerDissimilarity = "correlation"
     units: Literal["zscore", "none"] = "zscore"
 
     @property
@@ -97,9 +112,9 @@ OF_DESIGN = ("noise-only", "elapsed-time")
 class Rsa(Section):
     """Describe the level of the items, the geometry of the brain, and the comparison of RDMs."""
 
-    items: Literal["stimulus", "condition"] = "stimulus"
-    dissimilarity: Literal["crossnobis", "correlation", "euclidean", "mahalanobis"] = "crossnobis"
-    measure: Literal["rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "rho-a"
+    items: Level = "stimulus"
+    dissimilarity: RegionDissimilarity = "crossnobis"
+    measure: StudyMeasure = "rho-a"
     # models of [baselines], or RDMs in OF_DESIGN for each participant: partialled out of every comparison in regions
     control_for: tuple[str, ...] = ()
     inference: Inference = Inference()
@@ -136,7 +151,7 @@ class GroupTest(Section):
 
     test: Literal["sign-flip"] = "sign-flip"
     permutations: int = Field(default=5000, ge=100)
-    correction: Literal["max-t", "cluster-mass", "tfce"] = "max-t"
+    correction: StudyGroupCorrection = "max-t"
     differences: Literal["all-pairs"] | tuple[tuple[str, str], ...] = ()  # the first layer minus the second
     cluster_p: float = Field(default=0.001, gt=0, lt=0.5)  # threshold of one voxel that forms clusters (cluster-mass)
     neighbors: Literal[6, 18, 26] = 6  # voxels that touch a voxel
@@ -154,12 +169,12 @@ class Searchlight(Section):
 
     radius_mm: float = Field(default=9.0, gt=0)
     mesh: str | None = None  # for surface data: fsaverage5, or files with {hemi}; default: the brain's space
-    metric: Literal["dijkstra", "geodesic"] = "dijkstra"  # along the edges of the mesh, or across its triangles
+    metric: Metric = "dijkstra"  # along the edges of the mesh, or across its triangles
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
-    measure: Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"] = "spearman"
+    measure: StudyMeasure = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
-    precision: Literal["voxel", "sphere"] = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
-    shrinkage: Literal["diag", "eye", "none"] = "diag"  # shrinkage of a sphere's covariance
+    precision: NoisePlace = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
+    shrinkage: Shrinkage = "diag"  # shrinkage of a sphere's covariance
     warped: str | None = None  # maps warped to a template: {participant}, {network}, {layer} or {name}
     warped_space: str | None = None
     ceilings: bool = True  # noise ceilings of every sphere, where participants' patterns share a grid

@@ -23,13 +23,13 @@ from brainmap.rsa.comparison.partial import compare_rdms_partial, partial_ceilin
 from brainmap.rsa.comparison.splines import form_of, items_needed, n_columns
 from brainmap.rsa.glm.design_rdms import in_geometry
 from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
-from brainmap.rsa.rdm.dissimilarity import Floats
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import OF_DESIGN
 from brainmap.study.stages.networks import layer_names, rdm_path
 from brainmap.study.stages.versions import Version
+from brainmap.types import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

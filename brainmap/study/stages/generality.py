@@ -9,7 +9,7 @@ bootstrap over participants and sounds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study.settings.study import Rsa, StudySettings
+from brainmap.types import ZeroTest
 
-Kind = Literal["relabeling", "bootstrap", "participants"]
 THESE_SOUNDS = "these sounds only"
 FEWEST = 16
 """Sounds (conditions, where sounds are their tokens) from which on differences are bootstrapped unless asked for."""
@@ -39,7 +39,7 @@ TEST_COLUMNS = {
 class Choice(NamedTuple):
     """Hold the test, and why it is not the preferred one; the reason is empty where it is, or where it was chosen."""
 
-    kind: Kind
+    kind: ZeroTest
     why: str = ""
 
 
@@ -118,7 +118,7 @@ def _in_words(choice: Choice, over: str, exchanged: str = "") -> str:
     return f"{name} ({why})" if why else name
 
 
-def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: ZeroTest) -> pd.DataFrame:
     """Add the test over participants of the same rows to a table of tests."""
     table = first.copy()
     table["test"] = WORDS[kind]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, ve
 from brainmap.study.stages.participants import SCORE_COLUMNS
 from brainmap.study.stages.spaces import common_space, to_transform
 from brainmap.study.stages.versions import Version
+from brainmap.types import Level
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -120,7 +121,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
         mine = compared(context, model_rdms(context, [version]))
         if mine is not None and mine.n_rdm > 1 and brains.n_cond >= halved:
             whole = settings.items == "condition" or _n_conditions(brains) >= halved
-            by: Literal["condition", "stimulus"] = "condition" if whole else "stimulus"
+            by: Level = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine,
                 brains,

@@ -16,7 +16,7 @@ from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import fdr_reach
 from brainmap.rsa.inference.relabeling import relabeling_test
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
-from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, Correction, score_statistics
+from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.study.results.context import Context
@@ -31,6 +31,7 @@ from brainmap.study.stages.generality import (
     said_of_participants,
 )
 from brainmap.study.stages.networks import layer_names
+from brainmap.types import Correction
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -11,9 +11,8 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.activations.extract import Pooling
 from brainmap.features.sounds.batches import SoundSource
-from brainmap.types import FeatureSet
+from brainmap.types import FeatureSet, Pooling
 
 Array = NDArray[np.float32]
 

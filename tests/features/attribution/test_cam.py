@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.attribution.cam import Method
+from brainmap.types import CamMethod
 
 Array = NDArray[np.float32]
-GRADIENT_METHODS: tuple[Method, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam")
+GRADIENT_METHODS: tuple[CamMethod, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam")
 
 
 def network(head: str = "flatten", act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -234,7 +234,7 @@ def test_permuting_items_permutes_maps_and_batches_do_not_matter(sounds: Array) 
 
 
 @pytest.mark.parametrize("method", ["cam", "grad-cam", "score-cam"])
-def test_the_model_is_as_it_was(sounds: Array, method: Method) -> None:
+def test_the_model_is_as_it_was(sounds: Array, method: CamMethod) -> None:
     net = network("gap").train()
     net[1].eval()
     next(net.parameters()).requires_grad_(False)

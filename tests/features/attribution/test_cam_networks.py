@@ -13,14 +13,15 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.attribution.cam import Method, map_layer
+from brainmap.features.attribution.cam import map_layer
 from brainmap.features.networks.zoo import build_network, initialize
 from brainmap.features.sounds.spectrogram import log_mel
+from brainmap.types import CamMethod
 
 Array = NDArray[np.float32]
 NETWORKS = Path(__file__).resolve().parents[3] / "data" / "networks"
 WORDS = NETWORKS.parent / "words" / "stimuli.tsv"
-METHODS: tuple[Method, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam")
+METHODS: tuple[CamMethod, ...] = ("grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_cam_of_the_two_dimensional_counterpart_has_the_logit_as_its_mean(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_finite_maps_over_height_and_width(
-    square: nn.Sequential, pictures: Array, method: Method
+    square: nn.Sequential, pictures: Array, method: CamMethod
 ) -> None:
     cams = features.class_activation_maps(square, pictures, method=method, layer="conv3", classes=[2, 0])
     assert cams.maps.shape == (3, 2, 64, 32)
@@ -159,7 +160,7 @@ def test_the_layer_may_be_a_place_or_depth_and_must_be_one() -> None:
 
 @pytest.mark.parametrize("method", ["cam", *METHODS])
 def test_no_hook_is_left_and_modes_are_given_back_whatever_breaks(
-    square: nn.Sequential, pictures: Array, method: Method
+    square: nn.Sequential, pictures: Array, method: CamMethod
 ) -> None:
     broken = pictures.copy()
     broken[1, 0, 5, 5] = np.inf

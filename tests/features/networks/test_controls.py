@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.networks.controls import Kind, control_network
+from brainmap.features.networks.controls import control_network
 from brainmap.features.networks.zoo import build_network
+from brainmap.types import Control
 
 Array = NDArray[np.float32]
 
@@ -33,7 +34,7 @@ def sounds() -> Array:
 
 
 @pytest.mark.parametrize("kind", ["untrained", "permuted"])
-def test_every_tensor_changes_and_the_original_does_not(trained: nn.Module, sounds: Array, kind: Kind) -> None:
+def test_every_tensor_changes_and_the_original_does_not(trained: nn.Module, sounds: Array, kind: Control) -> None:
     before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     control = control_network(trained, kind, rng=np.random.default_rng(0), sounds=sounds)
     for name, parameter in control.named_parameters():
@@ -84,7 +85,7 @@ def test_batch_normalization_without_sounds_and_homemade_parameters_are_refused(
 
 
 @pytest.mark.parametrize("kind", ["untrained", "permuted"])
-def test_two_dimensional_networks_are_controlled_too_and_every_statistic_is_that_of_the_sounds(kind: Kind) -> None:
+def test_two_dimensional_networks_are_controlled_too_and_every_statistic_is_that_of_the_sounds(kind: Control) -> None:
     net = build_network("base-2d", variant="bn", head="gap", n_classes=3, n_samples=4_000).eval()
     pictures = np.random.default_rng(0).standard_normal((6, 1, 64, 32), np.float32)
     with torch.no_grad():

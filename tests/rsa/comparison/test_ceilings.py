@@ -11,10 +11,11 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
-from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
+from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.types import Measure
 
 
 def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np.ndarray:

@@ -13,8 +13,9 @@ from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceilings
-from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_rdms
+from brainmap.rsa.comparison.measures import MEASURES, compare_rdms
 from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.types import Measure
 
 THEIRS = {"pearson": "corr", "tau-b": "kendall"}
 DIFFERENTLY_POOLED = ("corr_cov", "cosine_cov", "bures")  # rsatoolbox takes plain lengths, or nothing

@@ -13,11 +13,12 @@ from rsatoolbox.rdm.compare import compare as rsatoolbox_compare
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_rdms, compare_vectors
+from brainmap.rsa.comparison.measures import MEASURES, compare_rdms, compare_vectors
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.types import Measure
 
 THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
 OF_PAIRS = [measure for measure in MEASURES if measure != "bures"]  # a geometry needs every pair

@@ -13,9 +13,10 @@ from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import Measure, compare_vectors
+from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.inference.bootstrap import bootstrap, bootstrap_of_draws
 from brainmap.rsa.inference.exchange import units_of
+from brainmap.types import Measure
 
 THEIRS = {
     "pearson": "corr",

@@ -13,8 +13,8 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.inference.crossvalidation import Fold, bootstrap_models, crossvalidated_of_draws, random_folds
+from brainmap.types import Measure
 
 pytestmark = pytest.mark.filterwarnings("ignore:bootstrap_models:brainmap.errors.BrainmapWarning")
 

@@ -12,8 +12,9 @@ from rsatoolbox.rdm.rdms import RDMs
 from scipy.spatial.distance import squareform
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
+from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.inference.permutation import permutation_test
+from brainmap.types import Measure
 
 
 def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:

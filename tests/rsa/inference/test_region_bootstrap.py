@@ -10,7 +10,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.rsa.inference import roi_bootstrap
-from brainmap.rsa.inference.bootstrap import Over
+from brainmap.types import Over
 
 
 def distances(points: Any) -> Any:

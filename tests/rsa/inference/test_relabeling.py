@@ -15,9 +15,10 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import MEASURES, Measure, compare_vectors
+from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.inference.exchange import Exchange, units_of
 from brainmap.rsa.rdm.alignment import pair_positions
+from brainmap.types import Measure
 
 
 def distances(points: Any) -> Any:

@@ -15,7 +15,6 @@ from scipy import stats
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
 from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors
-from brainmap.rsa.comparison.measures import Measure
 from brainmap.rsa.rdm.alignment import pair_positions
 from brainmap.rsa.rdm.dissimilarity import dissimilarities
 from brainmap.rsa.simulation.participants import simulate_participant
@@ -28,6 +27,7 @@ from brainmap.rsa.simulation.rdms import (
     lower_ceilings,
     signal_of_ceiling,
 )
+from brainmap.types import Measure
 
 
 def layers(n_items: int = 12, names: tuple[str, ...] = ("conv2", "conv4"), alike: float = 0.0) -> RDMs:
