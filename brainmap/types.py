@@ -35,20 +35,28 @@ Measure = Literal["spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "c
 StudyMeasure = Literal[
     "rho-a", "spearman", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"
 ]  # bures needs every pair
+MeasureAlias = Literal["corr", "kendall"]  # as rsatoolbox calls pearson and tau-b
+AnyMeasure = Literal[Measure, MeasureAlias]
+AnySearchlightMeasure = Literal[StudyMeasure, MeasureAlias]
 SplineForm = Literal["ranks", "additive", "linear"]  # how controls are removed
 PartialKind = Literal["partial", "semi-partial"]
 Fit = Literal["ols", "nnls"]
 Validation = Literal["participants", "none"]
 Tested = Literal["only", "all"]
 ModelFit = Literal["fixed", "selected", "weighted", "interpolated"]
+FlexibleFit = Literal["selected", "weighted", "interpolated"]
 TableLayout = Literal["features", "square", "long"]  # of a table that tells an RDM
 RunPairing = Literal["between", "average"]
+Scaling = Literal["zscore", "none"]
+OverTime = Literal["time"]
 
 # Inference
 Test = Literal["signed-rank", "t", "sign-flip"]
 ZeroTest = Literal["relabeling", "bootstrap", "participants"]
 DifferenceTest = Literal["bootstrap", "participants"]
 GroupTest = Literal["sign-flip"]
+TestKind = Literal["participants", "relabeling", "bootstrap", "permutation", "best-layer"]
+Against = Literal["zero", "ceiling"]
 Correction = Literal["none", "fdr", "bonferroni", "max-t"]
 GroupCorrection = Literal["max-t", "cluster-mass", "tfce", "fdr"]
 StudyGroupCorrection = Literal["max-t", "cluster-mass", "tfce"]
@@ -58,6 +66,7 @@ Alternative = Literal["greater", "less", "two-sided"]
 UpperAlternative = Literal["greater", "two-sided"]  # of tests by relabeling and by sign flips
 Over = Literal["participants", "conditions", "both"]  # what a bootstrap resamples
 Control = Literal["untrained", "permuted"]
+ControlOrNone = Literal["none", "untrained", "permuted"]
 
 # Patterns and their noise
 Missing = Literal["error", "nan"]
@@ -108,6 +117,9 @@ Stage = Literal["after", "before"]  # the nonlinearity
 Pooling = Literal["mean", "max", "rms", "none", "flatten"]
 DType = Literal["float16", "float32", "float64"]
 ReductionKind = Literal["sparse-projection", "pca"]
+Reduce = Literal["none", "sparse-projection", "pca"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Backend = Literal["threads", "dask"]
 AcousticModel = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
 AcousticPooling = Literal["flatten", "mean", "none"]
 
@@ -140,6 +152,9 @@ FaithfulnessScore = Literal["probability", "logit"]
 CoverMeasure = Literal["entropy", "area"]
 CoverScale = Literal["map", "sound"]
 Empty = Literal["zero", "leave-out"]
+MapClass = Literal["predicted", "true"]
+CamView = Literal["sounds", "attention"]
+BrainView = Literal["slices", "glass", "surface", "best"]
 
 
 @runtime_checkable

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import Json
+from brainmap.cli.options import Json, Seed
 
 
 @app.command()
@@ -59,13 +60,15 @@ def train(
     data: Annotated[Path, typer.Argument(help="Folder of class folders, as Speech Commands.")],
     out: Annotated[Path, typer.Option("--out", help="The checkpoint, .safetensors.")],
     network: Annotated[str, typer.Option(help="base, ch32, ch64, vgg or ch128.")] = "ch32",
-    variant: Annotated[str, typer.Option(help="plain, do, bn or do+bn.")] = "do+bn",
-    activation: Annotated[str, typer.Option(help="relu, elu or tanh.")] = "relu",
-    head: Annotated[str, typer.Option(help="flatten, gap or gmp.")] = "flatten",
+    variant: Annotated[
+        types.Variant, typer.Option(help="With dropout (do), batch normalization (bn), or both.")
+    ] = "do+bn",
+    activation: Annotated[types.Nonlinearity, typer.Option(help="The nonlinearity.")] = "relu",
+    head: Annotated[types.Head, typer.Option(help="What lies between the convolutions and the classes.")] = "flatten",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     batch_size: Annotated[int, typer.Option(min=2)] = 16,
     learning_rate: Annotated[float, typer.Option(min=1e-7)] = 2e-3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     augmentation: Annotated[bool, typer.Option(help="Speed, room, equalizer, band, noise, gain and shift.")] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     threads: Annotated[
@@ -85,9 +88,9 @@ def train(
         torch.set_num_threads(threads)
     settings = TrainingSettings(
         network=network,
-        variant=variant,  # type: ignore[arg-type]
-        activation=activation,  # type: ignore[arg-type]
-        head=head,  # type: ignore[arg-type]
+        variant=variant,
+        activation=activation,
+        head=head,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -104,7 +107,7 @@ def train(
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Class folders, or a stimuli.tsv.")],
     checkpoint: Annotated[Path, typer.Option(help="What to evaluate.")],
-    part: Annotated[str, typer.Option(help="all, training, validation or testing.")] = "all",
+    part: Annotated[types.AnyPart, typer.Option(help="Part of the sounds.")] = "all",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:

@@ -6,30 +6,42 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from brainmap.checks import one_of
 from brainmap.errors import InputError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 log = logging.getLogger("brainmap")
 
 
-def refuse_twice(command: Any, ctx: Any, args: Sequence[str]) -> None:
-    """Refuse an option of one value that is given twice, under whichever of its names: the last would count.
+def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
+    """Refuse a misspelt choice, and an option of one value that is given twice: the last would count.
 
     Raises
     ------
     InputError
     """
-    _, _, order = command.make_parser(ctx).parse_args(args=list(args))
+    given, _, order = command.make_parser(ctx).parse_args(args=list(args))
     once = [param for param in order if param.param_type_name == "option" and not param.multiple]
     twice = next((param for k, param in enumerate(once) if param in once[:k]), None)
     if twice is not None:
         names = " or ".join(twice.opts)
         raise InputError(f"{names} is given {once.count(twice)} times, wanted once; leave out all but one")
+    for param in once:
+        choices = _choices(param.type_descriptor.annotation)
+        if choices:
+            one_of(given[param.name], choices, param.opts[0])
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The choices of a `Literal`, alone or beside None; nothing for another type."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next(filter(None, map(_choices, get_args(annotation))), ())
 
 
 class OnceCommand(TyperCommand):
@@ -38,7 +50,7 @@ class OnceCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
             args = _spread(self, args)
-            refuse_twice(self, ctx, args)
+            refuse_mistakes(self, ctx, args)
         rest = super().parse_args(ctx, args)
         for param in self.params:
             value = ctx.params.get(str(param.name))
@@ -52,7 +64,7 @@ class OnceGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            refuse_twice(self, ctx, args)
+            refuse_mistakes(self, ctx, args)
         return super().parse_args(ctx, args)
 
 

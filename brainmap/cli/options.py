@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
@@ -17,8 +18,53 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[types.Device, typer.Option(help="Where networks run; auto takes the fastest there is.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
+
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers: the same seed gives the same result.")]
+
+# What several commands of `brainmap rsa` take
+Betas = Annotated[
+    list[str] | None,
+    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz"),
+]
+More = Annotated[
+    list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
+]
+Mask = Annotated[str | None, typer.Option(help="Voxels to read, on the grid of the images.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for all runs, "
+        "one a run (repeat it), or a name with {run}."
+    ),
+]
+Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition of each stimulus_id.")]
+Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
+Missing = Annotated[
+    types.Missing, typer.Option(help="What happens where a condition lacks a run: an error, or nan in its place.")
+]
+Items = Annotated[types.Level, typer.Option(help="Items of the RDMs; the stimuli of a condition are averaged first.")]
+Normalize = Annotated[str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")]
+Noise = Annotated[
+    types.NoiseFrom,
+    typer.Option(help="Where crossnobis takes the noise from: 3 runs or more (each by the others), or residuals."),
+]
+LeftOver = Annotated[
+    list[str] | None,
+    typer.Option("--residuals", metavar="FILE...", help="Of the GLM, for --noise residuals: files, or a pattern."),
+]
+Measure = Annotated[types.AnyMeasure, typer.Option(help="How two RDMs are compared.")]
+SearchlightMeasure = Annotated[types.AnySearchlightMeasure, typer.Option(help="How two RDMs are compared.")]
+SearchlightDissimilarity = Annotated[
+    types.SearchlightDissimilarity, typer.Option(help="Dissimilarity of two patterns of the brain.")
+]
+Test = Annotated[types.Test, typer.Option("--test", help="Test over participants.")]
+Correction = Annotated[
+    types.Correction,
+    typer.Option(help="Correction over all rows of the table; max-t goes with the test sign-flip."),
+]
 
 
 def group(name: str, words: str) -> Commands:
@@ -61,7 +107,7 @@ def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Se
         raise InputError(f"{option}: {taken[0]} exists; say --overwrite or name another file")
 
 
-def device_named(device: str) -> str:
+def device_named(device: types.Device) -> str:
     """The device torch knows by that name; auto takes the fastest there is.
 
     Raises
@@ -71,9 +117,6 @@ def device_named(device: str) -> str:
     """
     import torch
 
-    from brainmap.checks import one_of
-
-    one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, found in there.items() if found)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli import app
+from brainmap.cli.options import Device, Jobs, Seed
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
@@ -31,7 +31,7 @@ def _context(study: Path, device: str = "auto", jobs: int | None = None, overwri
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("brainmap-demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulation and everything random.")] = 0,
+    seed: Seed = 0,
     participants: Annotated[
         int | None, typer.Option(min=4, help="How many to simulate; default 8, with --quick 6.", show_default=False)
     ] = None,
@@ -118,7 +118,7 @@ def run(
     device: Device = "auto",
     overwrite: Overwrite = False,
     backend: Annotated[
-        str, typer.Option(help="What computes the searchlight: threads of this process, or dask workers.")
+        types.Backend, typer.Option(help="What computes the searchlight: threads of this process, or dask workers.")
     ] = "threads",
     dask_scheduler: Annotated[
         str | None,
@@ -130,11 +130,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a study to its page; only what has changed is computed again."""
-    from brainmap.checks import one_of
     from brainmap.errors import InputError
     from brainmap.study.run import run_chunk, run_study
 
-    one_of(backend, ("threads", "dask"), "--backend")
     if dask_scheduler is not None and backend != "dask":
         raise InputError("--dask-scheduler goes with --backend dask")
     if chunk is not None and participant:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli import app
 from brainmap.cli.options import FORMATS, Overwrite, free, group, names, save_figure
 from brainmap.errors import InputError
@@ -184,7 +185,7 @@ def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
 def brain(
     image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz\\[conv4_mean]")],
     out: Out,
-    view: Annotated[str, typer.Option(help="slices, glass, surface, or best (of --layers).")] = "slices",
+    view: Annotated[types.BrainView, typer.Option(help="best: the best of --layers at each voxel.")] = "slices",
     layers: Annotated[str | None, typer.Option(help="For --view best: what 1, 2, ... stand for.")] = None,
     outline: Annotated[str | None, typer.Option(help="Encircle the voxels above 0 of this image.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Show no values below; default: a third of the top.")] = None,
@@ -199,9 +200,6 @@ def brain(
 
     With --view surface, MAP may also be GIFTI data on fsaverage5: map_hemi-{hemi}.func.gii
     """
-    from brainmap.checks import one_of
-
-    one_of(view, ("slices", "glass", "surface", "best"), "--view")
     if (layers is None and view == "best") or (layers is not None and view in ("slices", "glass")):
         raise InputError("--view best and --layers go together: the names that 1, 2, ... stand for")
 
@@ -277,7 +275,7 @@ def cam(
     sounds: Annotated[Path, typer.Option(help="The sounds that were mapped: stimuli.tsv or class folders.")],
     out: Out,
     layer: Annotated[str | None, typer.Option(help="Which layer's maps; default: the latest.")] = None,
-    view: Annotated[str, typer.Option(help="sounds, or attention (all words x all classes).")] = "sounds",
+    view: Annotated[types.CamView, typer.Option(help="Sounds, or every class's attention to every word.")] = "sounds",
     items: Annotated[str | None, typer.Option(help="stimulus_ids to show; default: the first of each word.")] = None,
     columns: Columns = 4,
     title: Title = "",
@@ -285,9 +283,6 @@ def cam(
     overwrite: Overwrite = False,
 ) -> None:
     """Waveforms colored by where they speak for their word; or every class's attention to every word."""
-    from brainmap.checks import one_of
-
-    one_of(view, ("sounds", "attention"), "--view")
 
     def make() -> Figure:
         from brainmap.features.representations.files import open_cams
@@ -297,7 +292,7 @@ def cam(
 
         kept = open_cams(store, layer=layer)
         length = kept.cams.maps.shape[-1] / kept.rate
-        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align)  # type: ignore[arg-type]
+        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align)
         heard = heard.take(_rows(kept.cams.items, heard.items, "--sounds"))
         if view == "attention":
             return plot_target_attention(heard, kept.cams, title=title)

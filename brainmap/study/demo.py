@@ -214,8 +214,8 @@ def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
         out / "stimuli.tsv",
         rate=stored.rate,
         seconds=stored.n_samples / stored.rate,
-        level=stored.level,  # type: ignore[arg-type]
-        align=stored.align,  # type: ignore[arg-type]
+        level=stored.level,
+        align=stored.align,
     )
     found = extract_activations(load_network(path), sounds, layers=sorted(set(PLANTED.values())))
     return {layer: np.asarray(found[layer][:]) for layer in found.layers}

@@ -26,6 +26,7 @@ from brainmap.features.networks.exported import is_exported, load_exported, name
 from brainmap.features.networks.state_dicts import check_weights, state_dict_in, unwrapped
 from brainmap.features.networks.zoo import build_network, network_names
 from brainmap.record import atomic
+from brainmap.types import Align, Loudness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class Checkpoint:
     classes: tuple[str, ...] = ()
     rate: int = 16_000
     n_samples: int = 16_000
-    level: str = "rms"
-    align: str = "start"
+    level: Loudness = "rms"
+    align: Align = "start"
     training: Mapping[str, Any] | None = None
 
     def build(self) -> nn.Module:

@@ -230,7 +230,7 @@ def evaluate_network(
     stored = load_checkpoint(checkpoint)
     model = load_network(checkpoint, architecture=architecture)
     seconds = stored.n_samples / stored.rate
-    sounds = load_sounds(data, rate=stored.rate, seconds=seconds, level=stored.level, align=stored.align)  # type: ignore[arg-type]
+    sounds = load_sounds(data, rate=stored.rate, seconds=seconds, level=stored.level, align=stored.align)
     if part != "all":
         one_of(part, ("training", "validation", "testing"), "part")
         sounds = split_sounds(sounds, Path(data))[part]  # type: ignore[index]

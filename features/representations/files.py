@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from brainmap.features.activations.sealed import group_attributes, readable
 from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.features.attribution.methods import Attributions
 from brainmap.features.maximization.maximize import Maximization
+from brainmap.types import Align
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class StoredCams:
 
     cams: ClassActivationMaps
     rate: int
-    align: str
+    align: Align
 
 
 def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
@@ -173,7 +174,7 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
             layer=str(about["layer"]),
             logits=logits,
         )
-        return StoredCams(cams=cams, rate=int(about["rate"]), align=str(about.get("align", "start")))
+        return StoredCams(cams=cams, rate=int(about["rate"]), align=cast(Align, about.get("align", "start")))
 
 
 _PARTS = ("logits", "delta", "fidelity", "effects")
@@ -210,7 +211,7 @@ class StoredAttributions:
     """Hold attributions as stored, and the settings with which their sounds are read."""
 
     attributions: Attributions
-    align: str
+    align: Align
 
 
 def open_attributions(path: str | Path, *, method: str | None = None) -> StoredAttributions:
@@ -248,4 +249,4 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
             windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
             bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
         )
-    return StoredAttributions(attributions=found, align=str(about.get("align", "start")))
+    return StoredAttributions(attributions=found, align=cast(Align, about.get("align", "start")))

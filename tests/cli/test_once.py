@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from brainmap import cli, rsa
+from brainmap.cli import once
 from brainmap.errors import InputError
 
 cli.load_commands()
@@ -51,6 +52,34 @@ def test_a_repeated_option_is_refused_before_anything_heavy_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n[]\n"
     assert done.stderr == "brainmap: --mask is given 2 times, wanted once; leave out all but one\n"
+
+
+def test_every_misspelt_choice_is_refused_with_the_nearest_one() -> None:
+    tried = 0
+    for words, command in commands(typer.main.get_command(cli.app)):
+        for param in command.params:
+            choices = once._choices(param.type_descriptor.annotation)
+            if choices:
+                with pytest.raises(InputError) as error:
+                    command.make_context(" ".join(words), [param.opts[0], f"{choices[-1]}x"])
+                said = str(error.value)
+                assert said.startswith(f"{param.opts[0]}: found '{choices[-1]}x', wanted one of {choices[0]!r}")
+                assert len(choices[-1]) < 3 or said.endswith(f"; did you mean {choices[-1]!r}?")
+                tried += 1
+    assert tried > 70
+
+
+def test_a_misspelt_choice_is_one_line_before_files_are_looked_at_or_anything_heavy_is_loaded() -> None:
+    program = (
+        "import sys\nsys.argv = ['brainmap', 'rsa', 'compare', 'no.h5', 'no.h5', '--measure', 'spearmann']\n"
+        "from brainmap.cli import main\ntry:\n    main()\nexcept SystemExit as e:\n    print(e.code)\n"
+        "print([m for m in ('numpy', 'pandas', 'torch', 'nibabel') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n[]\n"
+    assert done.stderr.startswith("brainmap: --measure: found 'spearmann', wanted one of 'spearman', 'rho-a'")
+    assert done.stderr.endswith("; did you mean 'spearman'?\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture

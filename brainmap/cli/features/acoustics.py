@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Figure, SoundsAt, Store, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
@@ -20,10 +21,12 @@ def acoustics(
     models: Annotated[
         str, typer.Option(help="all, or of waveform-envelope,mel-spectrogram,mfcc,cochleagram,modulation.")
     ] = "all",
-    pooling: Annotated[str, typer.Option(help="flatten keeps time, mean averages it, none keeps bands.")] = "flatten",
+    pooling: Annotated[
+        types.AcousticPooling, typer.Option(help="flatten keeps time, mean averages it, none keeps bands.")
+    ] = "flatten",
     rate: Annotated[int, typer.Option(min=1000, help="In Hz; sounds are resampled.")] = 16_000,
     seconds: Annotated[float, typer.Option(help="Sounds are padded or trimmed to this length.")] = 1.0,
-    level: Annotated[str, typer.Option(help="rms, peak or none.")] = "rms",
+    level: Annotated[types.Loudness, typer.Option(help="To what level sounds are scaled.")] = "rms",
     figure: Figure = None,
     item: Annotated[str | None, typer.Option(help="The sound of the picture; default: the first.")] = None,
     overwrite: Overwrite = False,
@@ -36,12 +39,12 @@ def acoustics(
 
     store_free(out, "activations", None, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
-    heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)  # type: ignore[arg-type]
+    heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)
     shown = heard.items[0] if item is None else one_of(item, heard.items, "--item")
     chosen = "all" if models == "all" else names(models)
     for line in heard.report.lines():
         log.warning("note: %s", line)
-    found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)  # type: ignore[arg-type]
+    found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)
     if figure is not None:
         from brainmap.viz.features.acoustics import plot_acoustics
 

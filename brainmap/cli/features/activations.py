@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli import app
 from brainmap.cli.features.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, group, names, said, save_figure
 from brainmap.errors import InputError
 
 commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")
@@ -24,17 +25,17 @@ def activations(
     layers: Annotated[
         str, typer.Option(help="all, last-conv, names, 'conv*', conv, Conv1d, 1:4, depth:0.5; parted by commas.")
     ] = "all",
-    pooling: Annotated[str, typer.Option(help="Over time, not units: mean, max, rms, none or flatten.")] = "mean",
+    pooling: Annotated[types.Pooling, typer.Option(help="How time is pooled; units stay.")] = "mean",
     units_axis: Annotated[
         int | None, typer.Option(help="Of layers whose units lie where cannot be told: -1 is the last axis.")
     ] = None,
-    stage: Annotated[str, typer.Option(help="after or before the nonlinearity.")] = "after",
-    reduce: Annotated[str, typer.Option(help="Fewer dimensions: none, sparse-projection or pca.")] = "none",
+    stage: Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")] = "after",
+    reduce: Annotated[types.Reduce, typer.Option(help="Fewer dimensions by a method.")] = "none",
     dimensions: Annotated[int | None, typer.Option(help="Default: 50 of pca, else by --tolerance.")] = None,
     tolerance: Annotated[float, typer.Option(help="Of a projection: error of squared distances.")] = 0.1,
-    control: Annotated[str, typer.Option(help="Instead of the network: none, untrained or permuted.")] = "none",
-    seed: Annotated[int, typer.Option(min=0, help="Of the projection and the control.")] = 0,
-    dtype: Annotated[str, typer.Option(help="On disk: float16, float32 or float64.")] = "float32",
+    control: Annotated[types.ControlOrNone, typer.Option(help="A control in place of the network.")] = "none",
+    seed: Seed = 0,
+    dtype: Annotated[types.DType, typer.Option(help="Numbers on disk.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     figure: Figure = None,
     overwrite: Overwrite = False,
@@ -52,11 +53,11 @@ def activations(
         model,
         one.sounds,
         layers=names(layers),
-        pooling=pooling,  # type: ignore[arg-type]
-        stage=stage,  # type: ignore[arg-type]
+        pooling=pooling,
+        stage=stage,
         store=out,
         reduce=reduction,
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         batch_size=batch_size,
         device=one.device,
         network=name,
@@ -78,24 +79,21 @@ def activations(
     said(figure)
 
 
-def _reduction(kind: str, **given: Any) -> Any:
-    from brainmap.checks import one_of
+def _reduction(kind: types.Reduce, **given: Any) -> Any:
     from brainmap.features.activations.reduction import Reduction
 
-    one_of(kind, ("none", "sparse-projection", "pca"), "--reduce")
     if kind == "none" and given["dimensions"] is not None:
         raise InputError("--dimensions: is of --reduce sparse-projection or --reduce pca; name one")
-    return None if kind == "none" else Reduction(kind=kind, **given)  # type: ignore[arg-type]
+    return None if kind == "none" else Reduction(kind=kind, **given)
 
 
-def _controlled(one: Listener, control: str, seed: int) -> tuple[Any, str]:
+def _controlled(one: Listener, control: types.ControlOrNone, seed: int) -> tuple[Any, str]:
     """The network asked for and its name: its own, or a control's."""
     import numpy as np
 
-    from brainmap.checks import one_of
     from brainmap.features.networks.controls import control_network
 
-    if one_of(control, ("none", "untrained", "permuted"), "--control") == "none":
+    if control == "none":
         return one.model, one.name
-    made = control_network(one.model, control, rng=np.random.default_rng(seed), sounds=one.sounds)  # type: ignore[arg-type]
+    made = control_network(one.model, control, rng=np.random.default_rng(seed), sounds=one.sounds)
     return made, f"{one.name}-{control}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def attribute(
     bands: Annotated[
         str | None, typer.Option(help="Of occlusion: mel, octave, or Hz: 0,500,2000.", rich_help_panel=OF_METHODS)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of smoothgrad and lime.")] = 0,
+    seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     figure: Figure = None,
     overwrite: Overwrite = False,
@@ -122,11 +123,12 @@ def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str,
 
     if given.get("window_ms") == 0:
         given["window_ms"] = None
-    taken = {m: {f.name for f in fields(KNOWN[one_of(m, list(KNOWN), "--method")])} for m in methods}  # type: ignore[arg-type]
+    known: Mapping[str, Any] = KNOWN
+    taken = {m: {f.name for f in fields(known[one_of(m, list(known), "--method")])} for m in methods}
     for key in given:
-        if not any(key in known for known in taken.values()):
+        if not any(key in settings for settings in taken.values()):
             raise InputError(f"--{key.replace('_', '-')}: not a setting of {', '.join(methods)}; leave it out")
-    return {m: {key: value for key, value in given.items() if key in known} for m, known in taken.items()}
+    return {m: {key: value for key, value in given.items() if key in settings} for m, settings in taken.items()}
 
 
 def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:

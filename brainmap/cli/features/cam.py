@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, said, save_figure
 from brainmap.cli.outputs import Leave, leaving
 
-Method = Annotated[str, typer.Option(help="cam, grad-cam, grad-cam++, xgrad-cam, layer-cam, hires-cam or score-cam.")]
+Method = Annotated[types.CamMethod, typer.Option(help="How maps are made.")]
 MapLayer = Annotated[str, typer.Option(help="A convolution, last-conv, or depth:0.5.")]
 
 
@@ -25,17 +26,15 @@ def cam(
     layer: MapLayer = "last-conv",
     figure: Figure = None,
     view: Annotated[
-        str, typer.Option(help="Of the figure: sounds, or attention (all classes' maps on all words).")
+        types.CamView, typer.Option(help="What the figure shows: sounds, or every class's attention to every word.")
     ] = "sounds",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Where in each sound the evidence for each class lies (class activation maps), as .zarr."""
-    from brainmap.checks import one_of
     from brainmap.features.attribution.cam import class_activation_maps, map_layer
     from brainmap.features.representations.files import save_cams
 
-    one_of(view, ("sounds", "attention"), "--view")
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     target = map_layer(one.model, one.sounds, layer).name
@@ -43,7 +42,7 @@ def cam(
     cams = class_activation_maps(
         one.model,
         one.sounds,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         layer=target,
         class_names=one.classes,
         device=one.device,
@@ -85,12 +84,18 @@ def attention(
     leave: Leave,
     method: Method = "grad-cam",
     layer: MapLayer = "last-conv",
-    measure: Annotated[str, typer.Option(help="Of cover: entropy, or area (above a threshold).")] = "entropy",
-    scale: Annotated[str, typer.Option(help="Of area: each map's own maximum (map), or the sound's (sound).")] = "map",
+    measure: Annotated[
+        types.CoverMeasure, typer.Option(help="Of cover: entropy, or the area above a threshold.")
+    ] = "entropy",
+    scale: Annotated[
+        types.CoverScale, typer.Option(help="Of area: a share of each map's own maximum, or of the sound's.")
+    ] = "map",
     threshold: Annotated[float, typer.Option(help="Of area, a share of the maximum.")] = 0.5,
-    empty: Annotated[str, typer.Option(help="Maps that are nowhere positive: zero, or leave-out.")] = "zero",
-    alternative: Annotated[str, typer.Option(help="two-sided, greater (own class covers more) or less.")] = "two-sided",
-    seed: Annotated[int, typer.Option(min=0, help="Of random sign flips, with more than 20 words.")] = 0,
+    empty: Annotated[
+        types.Empty, typer.Option(help="Maps that are nowhere positive count as zero, or are left out.")
+    ] = "zero",
+    alternative: Annotated[types.Alternative, typer.Option(help="greater: the own class covers more.")] = "two-sided",
+    seed: Seed = 0,
 ) -> None:
     """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
     import numpy as np
@@ -99,13 +104,19 @@ def attention(
     from brainmap.features.attribution.cam import class_activation_maps
     from brainmap.viz.features.attention import plot_cover
 
-    settings = {"measure": measure, "scale": scale, "threshold": threshold, "empty": empty, "alternative": alternative}
-    chosen = CoverSettings(**settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {
+        "measure": measure,
+        "scale": scale,
+        "threshold": threshold,
+        "empty": empty,
+        "alternative": alternative,
+    }
+    chosen = CoverSettings(**settings)
     one = hear()
     cams = class_activation_maps(
         one.model,
         one.sounds,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         layer=layer,
         class_names=one.classes,
         device=one.device,

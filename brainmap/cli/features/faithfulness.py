@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.checks import one_of
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Hear, Listener, listening
-from brainmap.cli.options import names
+from brainmap.cli.options import Seed, names
 from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError
 
@@ -29,7 +30,9 @@ log = logging.getLogger("brainmap")
 Methods = Annotated[
     str, typer.Option("--method", "--methods", help="Of `cam` and `attribute`, parted by commas: grad-cam,saliency.")
 ]
-Classes = Annotated[str, typer.Option(help="Whose map: predicted (the largest logit) or true (the word said).")]
+Classes = Annotated[
+    types.MapClass, typer.Option(help="Whose map: of the largest logit (predicted), or of the word said (true).")
+]
 MapLayer = Annotated[str | None, typer.Option("--layer", help="Of class activation maps; default: last-conv.")]
 
 
@@ -55,11 +58,11 @@ def faithfulness(
     classes: Classes = "predicted",
     layer: MapLayer = None,
     windows: Annotated[int, typer.Option(min=2, help="Equal spans of time that are taken away.")] = 25,
-    fill: Annotated[str, typer.Option(help="What takes their place: zeros, noise or mean.")] = "zeros",
+    fill: Annotated[types.Fill, typer.Option(help="What takes the place of a span.")] = "zeros",
     fade: Annotated[float, typer.Option(min=0, max=1, help="Ramps at the edges, as a share of a window.")] = 0.25,
-    score: Annotated[str, typer.Option(help="probability or logit.")] = "probability",
+    score: Annotated[types.FaithfulnessScore, typer.Option(help="What is read from the network.")] = "probability",
     random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline, each a sound.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of random orders and noise.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Deletion and insertion curves of maps, and the pointing game and IoU against voiced sound."""
     import numpy as np
@@ -161,7 +164,7 @@ def randomization(
     classes: Classes = "predicted",
     layer: MapLayer = None,
     absolute: Annotated[bool, typer.Option("--absolute", help="Sizes of the maps, without their signs.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new weights.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
     import numpy as np
@@ -218,7 +221,7 @@ def localize(
     layer: MapLayer = None,
     threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
     smooth_ms: Annotated[float, typer.Option(min=0, help="Moving average over maps first.")] = 50.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of planting.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Where networks that learned words place them in time, against known boundaries."""
     from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from brainmap import types
 from brainmap.checks import one_of
 from brainmap.cli.options import Device, device_named, names
 from brainmap.errors import InputError
@@ -75,7 +76,10 @@ def _options(
     architecture: Annotated[
         str | None, typer.Option(help="A name of `brainmap networks`, or module:function.", rich_help_panel=OTHERS)
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="plain, do, bn or do+bn.", rich_help_panel=OTHERS)] = None,
+    variant: Annotated[
+        types.Variant | None,
+        typer.Option(help="With dropout (do), batch normalization (bn), or both.", rich_help_panel=OTHERS),
+    ] = None,
     class_names: Annotated[
         str | None, typer.Option(help="In the order of outputs: one,two,...", rich_help_panel=OTHERS)
     ] = None,
@@ -85,7 +89,9 @@ def _options(
     seconds: Annotated[
         float | None, typer.Option(help="Length of the sounds it takes, in s.", rich_help_panel=OTHERS)
     ] = None,
-    level: Annotated[str | None, typer.Option(help="rms, peak or none.", rich_help_panel=OTHERS)] = None,
+    level: Annotated[
+        types.Loudness | None, typer.Option(help="To what level sounds were scaled.", rich_help_panel=OTHERS)
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """The options themselves: their wording and defaults, in one place."""
@@ -139,8 +145,8 @@ def load(
         sounds,
         rate=fed.rate,
         seconds=fed.n_samples / fed.rate,
-        level=fed.level,  # type: ignore[arg-type]
-        align=fed.align,  # type: ignore[arg-type]
+        level=fed.level,
+        align=fed.align,
     )
     for line in heard.report.lines():
         log.warning("note: %s", line)

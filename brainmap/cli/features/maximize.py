@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, free, names, provenance, said, save_figure, show
+from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ QUALITY = {
     "seed_spectrum_correlation": "correlation of their amplitude spectra, mean over pairs",
 }
 Words = Annotated[Path | None, typer.Option(help="A folder for the sounds as WAV and their table.")]
-Preset = Annotated[str, typer.Option(help="audio, source (the source study's), or generative (with --decoder).")]
+Preset = Annotated[types.Preset, typer.Option(help="source: the source study's; generative goes with --decoder.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of gradient ascent; 200.", rich_help_panel=HOW)]
 Real = float | None
 
@@ -70,14 +71,16 @@ def maximize(
     decoder: Annotated[str | None, _number("words (the one that is shipped), or its .safetensors.", HOW)] = None,
     steps: Steps = None,
     step_size: Annotated[Real, _number("In units of the free parameters; 2.", HOW)] = None,
-    objective: Annotated[str | None, _number("auto (logit or channel), channel, neuron, layer or logit.", HOW)] = None,
-    stage: Annotated[str | None, _number("after (default) or before the nonlinearity.", HOW)] = None,
-    optimizer: Annotated[str | None, _number("gradient-rms (default) or adam.", HOW)] = None,
-    parameterization: Annotated[str | None, _number("spectrum (of the sounds; default), pixels or 1/f.", HOW)] = None,
+    objective: Annotated[types.Objective | None, _number("auto: logit or channel.", HOW)] = None,
+    stage: Annotated[types.Stage | None, _number("Side of the nonlinearity; default: after.", HOW)] = None,
+    optimizer: Annotated[types.Optimizer | None, _number("gradient-rms (default) or adam.", HOW)] = None,
+    parameterization: Annotated[
+        types.Parameterization | None, _number("What is free; default: spectrum (of the sounds).", HOW)
+    ] = None,
     jitter_ms: Annotated[Real, _number("Largest shift in each step, in ms; 25.", HOW, min=0)] = None,
     diversity: Annotated[Real, _number("Pushes the seeds of a unit apart.", HOW, min=0)] = None,
     seeds: Annotated[int | None, _number("Starts from different noise, the best is kept; 1.", HOW, min=1)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Seed = 0,
     l1: Annotated[Real, _number("Weight of mean |x|.", BOUNDS, min=0)] = None,
     l2: Annotated[Real, _number("Weight of mean x^2.", BOUNDS, min=0)] = None,
     lp: Annotated[Real, _number("Weight of the p-norm.", BOUNDS, min=0)] = None,
@@ -114,14 +117,14 @@ def maximize(
     said(figure)
 
 
-def _settings(preset: str, given: dict[str, Any]) -> MaximizationSettings:
+def _settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:
     """A preset with what was said beside it."""
     from dataclasses import fields
 
     from brainmap.features.maximization.maximize import MaximizationSettings
 
     said = {f.name: given[f.name] for f in fields(MaximizationSettings) if given.get(f.name) is not None}
-    return MaximizationSettings.of(preset, **said)  # type: ignore[arg-type]
+    return MaximizationSettings.of(preset, **said)
 
 
 def _table_free(wav: Path | None, name: str, overwrite: bool) -> Path | None:
@@ -220,9 +223,11 @@ def metamers(
     figure: Figure = None,
     steps: Steps = None,
     step_size: Annotated[Real, _number("In units of the free parameters; 0.1.", HOW)] = None,
-    optimizer: Annotated[str | None, _number("gradient-rms or adam (default).", HOW)] = None,
-    parameterization: Annotated[str | None, _number("spectrum (of the sounds; default), pixels or 1/f.", HOW)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    optimizer: Annotated[types.Optimizer | None, _number("gradient-rms or adam (default).", HOW)] = None,
+    parameterization: Annotated[
+        types.Parameterization | None, _number("What is free; default: spectrum (of the sounds).", HOW)
+    ] = None,
+    seed: Seed = 0,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -279,7 +284,7 @@ def saturation(
     units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
     preset: Preset = "source",
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Seed = 0,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

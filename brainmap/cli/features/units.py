@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Hear, Listener, listening
-from brainmap.cli.options import Overwrite, names
+from brainmap.cli.options import Overwrite, Seed, names
 from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Layers = Annotated[str, typer.Option(help="all, last-conv, or names and patterns: conv1,conv4 or 'conv*'.")]
-Stage = Annotated[str, typer.Option(help="after or before the nonlinearity.")]
+Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
 
 
 @commands.command()
@@ -54,21 +55,21 @@ def tuning(
     hear: Hear,
     leave: Leave,
     layers: Layers = "all",
-    stimulus: Annotated[str, typer.Option(help="tone or noise.")] = "tone",
+    stimulus: Annotated[types.Stimulus, typer.Option(help="What units hear.")] = "tone",
     lowest: Annotated[float, typer.Option(help="Lowest frequency, in Hz.")] = 60.0,
     highest: Annotated[float, typer.Option(help="Highest frequency, in Hz.")] = 7_600.0,
-    spacing: Annotated[str, typer.Option(help="octave or erb.")] = "octave",
+    spacing: Annotated[types.Spacing, typer.Option(help="Between frequencies.")] = "octave",
     per_step: Annotated[int, typer.Option(min=1, help="Frequencies an octave, or an ERB.")] = 12,
     levels: Annotated[str, typer.Option(help="Against the sounds' level, in dB: -20,-10,0")] = "-20,-10,0",
     duration: Annotated[float | None, typer.Option(help="Of a stimulus, in s; default: half of the sound.")] = None,
     ramp_ms: Annotated[float, typer.Option(min=0)] = 10.0,
     noise_octaves: Annotated[float, typer.Option(help="Width of the noise.")] = 1 / 3,
     repeats: Annotated[int, typer.Option(min=1, help="Phases of tones, samples of noise.")] = 2,
-    measure: Annotated[str, typer.Option(help="Over frames: mean, rms or max.")] = "mean",
+    measure: Annotated[types.TuningMeasure, typer.Option(help="How frames are pooled.")] = "mean",
     height: Annotated[float, typer.Option(help="Of the peak, where a band ends: 0.707 is 3 dB.")] = 0.7071,
     stage: Stage = "after",
     curves: Annotated[str | None, typer.Option(help="A layer: the figure shows its units' tuning curves.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
     import numpy as np
@@ -77,17 +78,17 @@ def tuning(
     from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
 
     settings = TuningSettings(
-        stimulus=stimulus,  # type: ignore[arg-type]
+        stimulus=stimulus,
         lowest_hz=lowest,
         highest_hz=highest,
-        spacing=spacing,  # type: ignore[arg-type]
+        spacing=spacing,
         per_step=per_step,
         levels_db=_numbers(levels, "--levels"),
         seconds=duration,
         ramp_ms=ramp_ms,
         noise_octaves=noise_octaves,
         repeats=repeats,
-        measure=measure,  # type: ignore[arg-type]
+        measure=measure,
         height=height,
     )
     one = hear()
@@ -96,7 +97,7 @@ def tuning(
         one.sounds,
         layers=names(layers),
         settings=settings,
-        stage=stage,  # type: ignore[arg-type]
+        stage=stage,
         rng=np.random.default_rng(seed),
         device=one.device,
     )
@@ -219,7 +220,7 @@ def exemplars(
         inside=inside,
         own_class=own_class,
         class_names=one.classes,
-        stage=stage,  # type: ignore[arg-type]
+        stage=stage,
         device=one.device,
     )
     parameters = {
@@ -261,14 +262,14 @@ def neighbors(
     leave: Leave,
     layers: Layers = "all",
     k: Annotated[int, typer.Option("--k", min=1, help="Neighbors of a sound.")] = 5,
-    metric: Annotated[str, typer.Option(help="correlation or euclidean.")] = "correlation",
+    metric: Annotated[types.SoundMetric, typer.Option(help="Distance of two sounds.")] = "correlation",
 ) -> None:
     """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
     from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.features.exemplars import plot_neighbors
 
     one = hear()
-    found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)  # type: ignore[arg-type]
+    found = nearest_neighbors(_activations(one, layers), one.sounds, k=k, metric=metric)
     overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
     leave(
         found.table,
@@ -288,11 +289,11 @@ def embed(
     hear: Hear,
     leave: Leave,
     layers: Layers = "all",
-    method: Annotated[str, typer.Option(help="pca or tsne.")] = "pca",
+    method: Annotated[types.EmbeddingMethod, typer.Option(help="How dimensions are reduced.")] = "pca",
     components: Annotated[int, typer.Option(min=1)] = 2,
-    units: Annotated[str, typer.Option(help="zscore over sounds, or raw.")] = "zscore",
+    units: Annotated[types.EmbeddingUnits, typer.Option(help="Whether units are z-scored over sounds.")] = "zscore",
     perplexity: Annotated[float, typer.Option(help="Of t-SNE; below the number of sounds.")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Sounds as points, by principal components or t-SNE of layers (time averages)."""
     import numpy as np
@@ -307,9 +308,9 @@ def embed(
         embed_layer(
             acts,
             layer=layer,
-            method=method,  # type: ignore[arg-type]
+            method=method,
             n_components=components,
-            units=units,  # type: ignore[arg-type]
+            units=units,
             perplexity=perplexity,
             rng=np.random.default_rng(seed),
         )

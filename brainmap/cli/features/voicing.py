@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.activations import commands
 from brainmap.cli.features.listening import Hear, listening
+from brainmap.cli.options import Seed
 from brainmap.cli.outputs import Leave, leaving
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
@@ -21,12 +23,14 @@ def voicing(
     leave: Leave,
     layer: Annotated[str, typer.Option(help="Of the maps; fine enough in time, so an early one.")] = "conv4",
     method: Annotated[str, typer.Option(help="layer-cam, another kind of map, or occlusion.")] = "layer-cam",
-    kind: Annotated[str, typer.Option(help="unvoiced, voiced or silent.")] = "unvoiced",
+    kind: Annotated[
+        types.VoicingKind, typer.Option(help="The kind of sound that attention is measured on.")
+    ] = "unvoiced",
     energy: Annotated[bool, typer.Option(help="Expect what the frames' energy predicts.")] = True,
-    alternative: Annotated[str, typer.Option(help="two-sided, greater or less.")] = "two-sided",
-    correction: Annotated[str, typer.Option(help="Over words: fdr, bonferroni or none.")] = "fdr",
+    alternative: Annotated[types.Alternative, typer.Option(help="Direction of the test.")] = "two-sided",
+    correction: Annotated[types.WordCorrection, typer.Option(help="Correction over words.")] = "fdr",
     permutations: Annotated[int, typer.Option(min=99, help="Circular shifts.")] = 4999,
-    seed: Annotated[int, typer.Option(min=0, help="Of the shifts.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Whether the network attends more to unvoiced than to voiced sound, word by word, by circular shifts."""
     import numpy as np

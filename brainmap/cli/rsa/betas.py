@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, provenance, save_figure
+from brainmap import types
+from brainmap.cli.options import FORMATS, Json, Missing, Overwrite, free, names, provenance, save_figure
 from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.errors import InputError
 
@@ -21,11 +22,7 @@ _HELP = {
     "events": "events.tsv, one a run or one with a column run; or AFNI's stim_times: cat=cat.1D. Repeat it.",
     "confounds": "fMRIPrep's confounds .tsv, or AFNI .1D, one a run; a.1D+b.1D are put side by side. Repeat it.",
     "strategy": "Columns of fMRIPrep's confounds: motion6, motion24, csf-wm, acompcor, scrub, ...; joined by +.",
-    "model": "condition (a beta a name), or a beta a trial: lsa (one model), lss (a model a trial).",
-    "hrf": "glover or spm, also 'glover + derivative', 'glover + derivative + dispersion'.",
-    "noise": "arma11 (as 3dREMLfit), ar1, or ols; auto: arma11 for single trials, ar1 for conditions.",
     "grid": "3dREMLfit's -Grid, 3 to 7: each voxel has an a and b of its own from AFNI's grid, with --noise arma11.",
-    "scale": "Units: signal, percent (of a voxel's mean), noise (sd of a voxel's residuals over all runs given).",
     "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
     "times": "File with the time of every volume in seconds (sparse sampling).",
 }
@@ -40,36 +37,48 @@ def betas(
     strategy: Annotated[str | None, typer.Option(help=_HELP["strategy"])] = None,
     mask: Annotated[str | None, typer.Option(help="Default: every voxel that varies.")] = None,
     t_r: Annotated[float | None, typer.Option("--tr", help="Seconds; default: as header and sidecar say.")] = None,
-    model: Annotated[str, typer.Option(help=_HELP["model"])] = "condition",
-    hrf: Annotated[str, typer.Option(help=_HELP["hrf"])] = "glover",
-    noise: Annotated[str, typer.Option(help=_HELP["noise"])] = "auto",
+    model: Annotated[
+        types.GlmModel,
+        typer.Option(help="A beta a condition, or a beta a trial: lsa (one model of all), lss (a model a trial)."),
+    ] = "condition",
+    hrf: Annotated[types.Hrf, typer.Option(help="The hemodynamic response, with its derivatives.")] = "glover",
+    noise: Annotated[
+        types.NoiseModel, typer.Option(help="auto: arma11 (as 3dREMLfit) for single trials, ar1 for conditions.")
+    ] = "auto",
     afni_grid: Annotated[int | None, typer.Option("--afni-grid", help=_HELP["grid"])] = None,
     high_pass: Annotated[str, typer.Option(help=_HELP["high"])] = "design",
     polort: Annotated[str | None, typer.Option(help="Polynomials instead: a degree, or A as AFNI chooses.")] = None,
-    others: Annotated[str, typer.Option(help="Of lss: all other trials as one regressor, or one a condition.")] = "all",
+    others: Annotated[
+        types.Others, typer.Option(help="Of lss: all other trials as one regressor, or one a condition.")
+    ] = "all",
     column: Annotated[str, typer.Option(help="Column of the events that names betas.")] = "trial_type",
     duration: Annotated[float | None, typer.Option(help="Of events in stim_times, seconds.")] = None,
     leave_out: Annotated[str | None, typer.Option(help="Names that are not modelled: rest")] = None,
     nuisance: Annotated[str | None, typer.Option(help="Names that are modelled and have no betas: button")] = None,
     slice_time_ref: Annotated[float | None, typer.Option(help="0 to 1 of TR; default: StartTime, else 0.")] = None,
     frame_times: Annotated[list[Path] | None, typer.Option("--frame-times", help=_HELP["times"])] = None,
-    scale: Annotated[str, typer.Option(help=_HELP["scale"])] = "signal",
-    missing: Annotated[str, typer.Option(help="A condition that lacks a run: error, or nan.")] = "error",
-    image_format: Annotated[str, typer.Option("--format", help="nifti, or afni (BRIK and HEAD).")] = "nifti",
+    scale: Annotated[
+        types.Scale,
+        typer.Option(
+            help="Units: signal, percent (of a voxel's mean), noise (sd of a voxel's residuals over all runs given)."
+        ),
+    ] = "signal",
+    missing: Missing = "error",
+    image_format: Annotated[
+        types.ImageFormat, typer.Option("--format", help="Format of the images; afni: BRIK and HEAD.")
+    ] = "nifti",
     residuals: Annotated[bool, typer.Option("--residuals", help="Also write the residuals.")] = False,
     variance: Annotated[bool, typer.Option("--variance", help="Also write the variance of each beta.")] = False,
-    items: Annotated[str, typer.Option(help="Of the RDMs of the design: stimulus, or condition.")] = "stimulus",
+    items: Annotated[types.Level, typer.Option(help="Items of the RDMs of the design.")] = "stimulus",
     figure: Annotated[Path | None, typer.Option(help="Design of the first run and what it does to RDMs, .png.")] = None,
     space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """From BOLD time series and events to betas, an image a run, which `brainmap rsa rdm --betas` reads."""
-    from brainmap.checks import one_of
     from brainmap.rsa.glm.betas import fit_betas
     from brainmap.rsa.glm.files import save_betas
 
-    one_of(items, ("stimulus", "condition"), "--items")
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     free(Path(out), True)
@@ -83,21 +92,21 @@ def betas(
         strategy=strategy,
         t_r=t_r,
         mask=mask,
-        model=model,  # type: ignore[arg-type]
-        hrf=hrf,  # type: ignore[arg-type]
-        noise=noise,  # type: ignore[arg-type]
+        model=model,
+        hrf=hrf,
+        noise=noise,
         afni_grid=afni_grid,
         high_pass=_cutoff(high_pass),
         polort=_degree(polort),
-        others=others,  # type: ignore[arg-type]
+        others=others,
         column=column,
         duration=duration,
         leave_out=names(leave_out) if leave_out else (),
         nuisance=names(nuisance) if nuisance else (),
         slice_time_ref=slice_time_ref,
         frame_times=_times(frame_times),
-        scale=scale,  # type: ignore[arg-type]
-        missing=missing,  # type: ignore[arg-type]
+        scale=scale,
+        missing=missing,
         keep_residuals=residuals,
     )
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
@@ -106,12 +115,12 @@ def betas(
     written = save_betas(
         fit,
         out,
-        format=image_format,  # type: ignore[arg-type]
+        format=image_format,
         residuals=residuals,
         variance=variance,
         space=space,
         about=about,
-        items=items,  # type: ignore[arg-type]
+        items=items,
         overwrite=overwrite,
     )
     written += _described(Path(out), about)

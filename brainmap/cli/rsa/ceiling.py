@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from brainmap.cli.images import image_free, save_bricks
-from brainmap.cli.options import Jobs, Overwrite, said
-from brainmap.cli.rsa.rdm import Items, Missing, Noise, Stimuli, commands, counted, left_over, patterns_of
+from brainmap.cli.options import (
+    Items,
+    Jobs,
+    Missing,
+    Noise,
+    Overwrite,
+    SearchlightDissimilarity,
+    SearchlightMeasure,
+    Stimuli,
+    said,
+)
+from brainmap.cli.rsa.rdm import commands, counted, left_over, patterns_of
 from brainmap.cli.rsa.searchlight import Precision, Shrinkage, noise_per_sphere, voxel_noise
 from brainmap.errors import InputError
 
@@ -28,8 +38,8 @@ def ceiling(
     stimuli: Stimuli = None,
     missing: Missing = "error",
     radius: Annotated[float, typer.Option(min=0.1, help="Of the spheres, in mm; voxels at just this count.")] = 9.0,
-    dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
-    measure: Annotated[str, typer.Option(help="As the maps': spearman, rho-a, tau-a, pearson, ...")] = "spearman",
+    dissimilarity: SearchlightDissimilarity = "correlation",
+    measure: SearchlightMeasure = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: Annotated[
@@ -68,7 +78,8 @@ def ceiling(
     if bare:
         raise InputError(f"rsa ceiling: {bare[0]} is the same for all participants; put {PLACE} where names differ")
     per_sphere = noise_per_sphere(precision, noise, shrinkage)
-    data, known, masks = {}, {}, {who: mask.replace(PLACE, who) for who in participant}
+    known: dict[str, Any] = {}
+    data, masks = {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:
         files = expanded([name.replace(PLACE, who) for name in betas], "--betas")
         left = left_over(
@@ -86,11 +97,11 @@ def ceiling(
         data,
         mask=masks,
         radius_mm=radius,
-        dissimilarity=dissimilarity,  # type: ignore[arg-type]
+        dissimilarity=dissimilarity,
         measure=measure,
-        items=items,  # type: ignore[arg-type]
-        noise=known,  # type: ignore[arg-type]
-        shrinkage=shrinkage or "diag",  # type: ignore[arg-type]
+        items=items,
+        noise=known,
+        shrinkage=shrinkage or "diag",
         minimum_voxels=minimum_voxels,
         threads=jobs,
     )

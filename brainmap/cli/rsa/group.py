@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from brainmap import types
 from brainmap.cli.images import image_free, save_bricks, sub_bricks
-from brainmap.cli.options import Jobs, Json, Overwrite, free, names, provenance, show
+from brainmap.cli.options import Jobs, Json, Overwrite, Seed, free, names, provenance, show
 from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.errors import InputError
 
@@ -29,7 +30,8 @@ def group_maps(
     ],
     mask: Annotated[str | None, typer.Option(help="Test only here.")] = None,
     correction: Annotated[
-        str, typer.Option(help="Family-wise by max-t, cluster-mass or tfce; or fdr: over voxels and models.")
+        types.GroupCorrection,
+        typer.Option(help="Family-wise by max-t, cluster-mass or tfce; or false discoveries: over voxels and models."),
     ] = "max-t",
     difference: Annotated[
         list[str] | None,
@@ -47,7 +49,7 @@ def group_maps(
     clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
     thresholded: Annotated[str | None, typer.Option(help="Means where significant, one a model.")] = None,
     best: Annotated[str | None, typer.Option(help="The best model of each significant voxel, from 1.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
+    seed: Seed = 0,
     space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the first map says.")] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
@@ -66,7 +68,7 @@ def group_maps(
     free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
     result = group_test(
         [surface_maps(path) if surface else sub_bricks(path) for path in maps],
-        correction=correction,  # type: ignore[arg-type]
+        correction=correction,
         contrasts=_contrasts(difference),
         permutations=permutations,
         mask=mask,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import types
 from brainmap.cli.options import Json, Overwrite, show
 from brainmap.cli.rsa.rdm import commands
 from brainmap.errors import InputError
@@ -16,8 +17,8 @@ from brainmap.errors import InputError
 @commands.command()
 def inputs(
     where: Annotated[str, typer.Argument(help="A folder; for --layout files a pattern: sub-{participant}_{run}.nii")],
-    layout: Annotated[str, typer.Option(help="bids, afni_proc or files.")] = "bids",
-    kind: Annotated[str, typer.Option(help="betas or bold.")] = "bold",
+    layout: Annotated[types.Layout, typer.Option(help="How the folder is laid out.")] = "bids",
+    kind: Annotated[types.InputKind, typer.Option(help="What the runs are.")] = "bold",
     participant: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     session: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     task: Annotated[str | None, typer.Option(help="The task entity.")] = None,
@@ -31,8 +32,8 @@ def inputs(
     people = [label.removeprefix("sub-") for label in participant or []]
     found = find_inputs(
         where,
-        layout=layout,  # type: ignore[arg-type]
-        kind="betas" if layout == "afni_proc" else kind,  # type: ignore[arg-type]
+        layout=layout,
+        kind="betas" if layout == "afni_proc" else kind,
         participants=people or None,
         task=task,
         space=space,

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.options import Json, Overwrite, free, names, provenance, said, save_figure, show
+from brainmap import types
+from brainmap.cli.options import (
+    Correction,
+    Items,
+    Json,
+    Measure,
+    Overwrite,
+    Seed,
+    Test,
+    free,
+    names,
+    provenance,
+    said,
+    save_figure,
+    show,
+)
 from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
@@ -16,7 +31,6 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), a file a participant.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of folds, or of sign flips that are drawn.")]
 
 WEIGHT_COLUMNS = {
     "model": "name of the family of RDMs",
@@ -54,7 +68,7 @@ def model(
     table: Annotated[
         list[Path] | None, typer.Option(help="TSV of features, a square or long table of dissimilarities. May repeat.")
     ] = None,
-    items: Annotated[str, typer.Option(help="stimulus, or condition.")] = "stimulus",
+    items: Items = "stimulus",
     overwrite: Overwrite = False,
 ) -> None:
     """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
@@ -66,7 +80,7 @@ def model(
     from brainmap.tables import read_table
 
     free(out, overwrite, kinds=(".h5", ".hdf5"))
-    label = LABEL_OF[one_of(items, tuple(LABEL_OF), "--items")]
+    label = LABEL_OF[items]
     if not (category or phonetic or table):
         raise InputError("rsa model: give --category, --phonetic or --table")
     found: list[RDMs] = []
@@ -77,7 +91,7 @@ def model(
         for column in (label, *(["condition"] if phonetic else []), *(category or [])):
             one_of(column, [str(name) for name in rows.columns], f"column of {stimuli}")
         for column in category or []:
-            found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))  # type: ignore[arg-type]
+            found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))
         if phonetic:
             words = rows["condition"].tolist()
             found.append(phonetic_rdm(words, items=rows[label].tolist() if items == "stimulus" else None))
@@ -98,8 +112,8 @@ def fit(
     family: Annotated[
         list[str], typer.Option(help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs. May repeat.")
     ],
-    kind: Annotated[str, typer.Option(help="fixed, selected, weighted or interpolated.")] = "weighted",
-    measure: Annotated[str, typer.Option(help="As for compare.")] = "rho-a",
+    kind: Annotated[types.ModelFit, typer.Option(help="How RDMs of a family become one prediction.")] = "weighted",
+    measure: Measure = "rho-a",
     item_folds: Annotated[int, typer.Option(min=1, help="Parts of the conditions; 1: all at once.")] = 2,
     participant_folds: Annotated[
         int | None, typer.Option(min=1, help="Parts of the participants; default: each alone.")
@@ -122,7 +136,7 @@ def fit(
     found = score_models(
         families,
         load_data_rdms(data),
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         measure=measure,
         item_folds=item_folds,
         participant_folds=participant_folds,
@@ -145,19 +159,21 @@ def partition(
     sets: Annotated[
         list[str], typer.Option("--set", help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs; up to four.")
     ],
-    weights: Annotated[str, typer.Option(help="ols, or nnls: not negative.")] = "ols",
+    weights: Annotated[types.Fit, typer.Option(help="Least squares, or weights that are not negative (nnls).")] = "ols",
     ranks: Annotated[bool, typer.Option("--ranks", help="Ranks of dissimilarities, as Spearman.")] = False,
     validation: Annotated[
-        str, typer.Option(help="participants (weights come from the others), or none (then nothing is tested).")
+        types.Validation,
+        typer.Option(help="Weights come from the other participants, or from the same (none: then nothing is tested)."),
     ] = "participants",
     out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
     figure: Annotated[Path | None, typer.Option(help="A picture of the shares: .png, .svg or .pdf.")] = None,
     shares: Annotated[
-        str, typer.Option(help="Tested: only (what a set explains alone), or all; common ones show models' likeness.")
+        types.Tested,
+        typer.Option(help="Tested is what a set explains alone, or every share; common ones show models' likeness."),
     ] = "only",
-    test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
-    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -178,9 +194,9 @@ def partition(
     found = partition_variance(
         chosen,
         load_data_rdms(data),
-        fit=weights,  # type: ignore[arg-type]
+        fit=weights,
         ranks=ranks,
-        validation=validation,  # type: ignore[arg-type]
+        validation=validation,
     )
     settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
     about = provenance(settings, [*files, *data], seed=seed)
@@ -189,9 +205,9 @@ def partition(
         rng = np.random.default_rng(seed)
         tested = partition_statistics(
             found,
-            shares=shares,  # type: ignore[arg-type]
-            test=test,  # type: ignore[arg-type]
-            correction=correction,  # type: ignore[arg-type]
+            shares=shares,
+            test=test,
+            correction=correction,
             rng=rng,
         )
     if statistics is not None and tested is not None:

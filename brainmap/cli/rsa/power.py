@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.options import names
+from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, names
 from brainmap.cli.outputs import Leave, leaving
 from brainmap.cli.rsa.rdm import commands, counted
 from brainmap.errors import InputError
@@ -34,17 +34,15 @@ def power(
     runs: Annotated[str, typer.Option(help="To try; in a run each condition comes once.")] = "4",
     conditions: Annotated[str | None, typer.Option(help="To try, drawn from the models'; default: all.")] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Studies a design.")] = 500,
-    measure: Annotated[str, typer.Option(help="As of `brainmap rsa compare`.")] = "rho-a",
-    test: Annotated[str, typer.Option(help="Over participants: signed-rank, t or sign-flip.")] = "signed-rank",
+    measure: Measure = "rho-a",
+    test: Test = "signed-rank",
     alpha: Annotated[float, typer.Option(help="Of one test; smaller where many will be corrected for.")] = 0.05,
-    dissimilarity: Annotated[
-        str, typer.Option(help="Of the brain: crossnobis, euclidean, correlation or cosine.")
-    ] = "crossnobis",
+    dissimilarity: SearchlightDissimilarity = "crossnobis",
     voxels: Annotated[int, typer.Option(min=2, help="Of the region.")] = 100,
     specific: Annotated[float, typer.Option(help="Share of the geometry that is each participant's own.")] = 0.3,
     explained: Annotated[float, typer.Option(help="Share of what participants have in common that is --a's.")] = 1.0,
     variation: Annotated[float, typer.Option(help="SD over participants of the log signal.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulations.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Participants, runs and conditions needed to tell two layers apart: power by simulation."""
     import numpy as np
@@ -67,9 +65,9 @@ def power(
         pilot=None if at is None else (at[0], at[1], at[2]),
         simulations=simulations,
         measure=measure,
-        test=test,  # type: ignore[arg-type]
+        test=test,
         alpha=alpha,
-        dissimilarity=dissimilarity,  # type: ignore[arg-type]
+        dissimilarity=dissimilarity,
         n_voxels=voxels,
         specific=specific,
         explained=explained,

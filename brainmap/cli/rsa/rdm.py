@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, group, names, provenance, said, save_figure, show
+from brainmap.cli.options import (
+    FORMATS,
+    Betas,
+    Correction,
+    Items,
+    Json,
+    Labels,
+    LeftOver,
+    Mask,
+    Measure,
+    Missing,
+    More,
+    Noise,
+    Normalize,
+    Overwrite,
+    Participant,
+    Seed,
+    Stimuli,
+    Test,
+    free,
+    group,
+    names,
+    provenance,
+    said,
+    save_figure,
+    show,
+)
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
@@ -25,40 +52,9 @@ if TYPE_CHECKING:
 commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
 app.add_typer(commands)
 
-Betas = Annotated[
-    list[str] | None,
-    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz"),
-]
-More = Annotated[
-    list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
-]
-Mask = Annotated[str | None, typer.Option(help="Voxels to read, on the grid of the images.")]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for all runs, "
-        "one a run (repeat it), or a name with {run}."
-    ),
-]
-Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition of each stimulus_id.")]
-Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
-Missing = Annotated[str, typer.Option(help="A condition that lacks a run: error, or nan.")]
-Items = Annotated[str, typer.Option(help="stimulus, or condition (its tokens are averaged first).")]
+
 Cams = Annotated[
     Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
-]
-Normalize = Annotated[str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")]
-Noise = Annotated[str, typer.Option(help="Of crossnobis: runs (3 or more, each by the others), residuals, or none.")]
-Dissimilarity = Annotated[
-    str | None,
-    typer.Option(
-        help="correlation, euclidean, cosine, mahalanobis, crossnobis, poisson or poisson_cv; default: crossnobis for "
-        "betas, else correlation."
-    ),
-]
-LeftOver = Annotated[
-    list[str] | None,
-    typer.Option("--residuals", metavar="FILE...", help="Of the GLM, for --noise residuals: files, or a pattern."),
 ]
 
 
@@ -95,13 +91,15 @@ def rdm(
     sounds: Annotated[
         Path | None, typer.Option(help="stimuli.tsv: aligns maps and attributions to the onset of each sound.")
     ] = None,
-    space: Annotated[str, typer.Option(help="Of patterns: spectrum, or waveform.")] = "spectrum",
+    space: Annotated[types.PatternSpace, typer.Option(help="How patterns are compared.")] = "spectrum",
     classes: Annotated[str, typer.Option(help="Of maps: true, predicted, all, or one class.")] = "true",
     betas: Betas = None,
     mask: Mask = None,
     rois: Annotated[str | None, typer.Option(help="Label image: an RDM an ROI; else one of the whole mask.")] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
-    hemispheres: Annotated[str, typer.Option(help="separate, or pooled.")] = "separate",
+    hemispheres: Annotated[
+        types.Hemispheres, typer.Option(help="Whether regions of both hemispheres are kept apart or joined.")
+    ] = "separate",
     minimum_voxels: Annotated[int, typer.Option(min=1, help="A smaller ROI is refused.")] = 10,
     labels: Labels = None,
     stimuli: Stimuli = None,
@@ -115,20 +113,23 @@ def rdm(
     noise: Noise = "runs",
     residuals: LeftOver = None,
     layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4; of attributions, the method.")] = "all",
-    dissimilarity: Dissimilarity = None,
+    dissimilarity: Annotated[
+        types.Dissimilarity | None, typer.Option(help="Default: crossnobis for betas, else correlation.")
+    ] = None,
     items: Items = "stimulus",
     units: Annotated[
-        str | None, typer.Option(help="zscore (over items) or none; default: zscore for activations, none for betas.")
+        types.Scaling | None,
+        typer.Option(help="Whether units are z-scored over items; default: zscore for activations, none for betas."),
     ] = None,
     over: Annotated[
-        str | None, typer.Option(help="time: an RDM a layer and window of it, of activations with --pooling none.")
+        types.OverTime | None,
+        typer.Option(help="An RDM a layer and window of time, of activations with --pooling none."),
     ] = None,
     window: Annotated[float, typer.Option(help="Length of the windows of --over time, in ms.")] = 100.0,
     step: Annotated[float | None, typer.Option(help="From one window to the next, in ms; default: half of it.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
-    from brainmap.checks import one_of
     from brainmap.cli.rsa.stores import features_in
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
@@ -138,10 +139,11 @@ def rdm(
     stores = {kind: path for kind, path in given.items() if path is not None}
     if len(stores) + bool(images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
+    steps = _steps(normalize)
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
-    scaling = one_of(units or ("zscore" if standard else "none"), ("zscore", "none"), "--units")
+    scaling = units or ("zscore" if standard else "none")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
     settings |= _windows(over, window, step, activations)
     for kind, store in stores.items():
@@ -153,7 +155,7 @@ def rdm(
         data = patterns_of(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
-        data = _prepared(data, normalize, reliability=reliability, sound=sound, p=sound_p, mask=mask)
+        data = _prepared(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=mask)
         rdms = _brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
         _voxel_table(data, voxels, images)
     save_rdms(rdms, out)
@@ -165,11 +167,8 @@ def rdm(
 
 def _windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
     """What `--over time` asks for."""
-    from brainmap.checks import one_of
-
     if over is None:
         return {}
-    one_of(over, ("time",), "--over")
     if activations is None:
         raise InputError("--over time: give --activations, made with --pooling none")
     return {"over": over, "window_ms": window, "step_ms": step}
@@ -184,8 +183,22 @@ def _say(rdms: RDMs, out: Path) -> None:
     )
 
 
+def _steps(text: str | None) -> list[types.Normalization]:
+    """The normalizations that are named, in their order."""
+    from brainmap.checks import one_of
+
+    known = get_args(types.Normalization)
+    return [known[known.index(one_of(name, known, "--normalize"))] for name in (names(text) if text else ())]
+
+
 def _prepared(
-    data: Dataset, methods: str | None, *, reliability: float | None, sound: str | None, p: float, mask: str | None
+    data: Dataset,
+    methods: Sequence[types.Normalization],
+    *,
+    reliability: float | None,
+    sound: str | None,
+    p: float,
+    mask: str | None,
 ) -> Dataset:
     """Patterns of the voxels that the screens keep, normalized."""
     from brainmap.rsa.patterns.normalize import normalize_patterns
@@ -193,8 +206,8 @@ def _prepared(
 
     if reliability is not None or sound is not None:
         data = screen_voxels(data, minimum_reliability=reliability, sound=sound, p=p, mask=mask)
-    for method in names(methods) if methods else ():
-        data = normalize_patterns(data, method)  # type: ignore[arg-type]
+    for method in methods:
+        data = normalize_patterns(data, method)
     return data
 
 
@@ -229,17 +242,14 @@ def regions_from(image: str | None, table: Path | None, mask: str | None, **sett
     return None if image is None else load_rois(image, table=table, mask=mask, **settings)
 
 
-def left_over(noise: str, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
+def left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
     """The residuals that the noise comes from, where it does.
 
     Raises
     ------
     InputError
-        Another kind of noise, or residuals without being asked for and the other way round.
+        Residuals without being asked for and the other way round.
     """
-    from brainmap.checks import one_of
-
-    one_of(noise, ("runs", "residuals", "none"), "--noise")
     if (noise == "residuals") != bool(residuals):
         raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
     if not residuals:
@@ -259,7 +269,14 @@ def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals
     return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
 
 
-def _precision(data: Dataset, regions: Rois | None, dissimilarity: str, left: Residuals | None) -> Any:
+def _precision(
+    data: Dataset,
+    regions: Rois | None,
+    dissimilarity: Annotated[
+        types.Dissimilarity | None, typer.Option(help="Default: crossnobis for betas, else correlation.")
+    ],
+    left: Residuals | None,
+) -> Any:
     """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
     from brainmap.rsa.rdm.run_noise import noise_precision
     from brainmap.rsa.rdm.sources import select_roi
@@ -295,9 +312,7 @@ def _described(rdms: RDMs) -> str:
 def compare(
     models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
     data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
-    measure: Annotated[
-        str, typer.Option(help="rho-a, spearman, tau-a, tau-b, pearson, cosine, corr_cov, cosine_cov or bures.")
-    ] = "rho-a",
+    measure: Measure = "rho-a",
     control_for: Annotated[
         Path | None, typer.Option(help="RDMs (.h5) to remove from both: splines of ranks, or (pearson) straight lines.")
     ] = None,
@@ -307,9 +322,9 @@ def compare(
     figure: Annotated[
         Path | None, typer.Option(help="Scores over time, of models made with `rsa rdm --over time`: .png, .svg, .pdf.")
     ] = None,
-    test: Annotated[str, typer.Option(help="signed-rank, t or sign-flip.")] = "signed-rank",
-    correction: Annotated[str, typer.Option(help="fdr, bonferroni, max-t or none.")] = "fdr",
-    seed: Annotated[int, typer.Option(min=0, help="Of sign flips that are drawn.")] = 0,
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -333,7 +348,8 @@ def compare(
     one, other = load_rdms(models), load_data_rdms(data)
     inputs = [models, *data]
     if control_for is None:
-        scores, measured = compare_rdms(one, other, measure=measure), measure
+        scores = compare_rdms(one, other, measure=measure)
+        measured: str = measure
     else:
         controls = load_rdms(control_for)
         scores = compare_rdms_partial(one, other, controls, measure=measure)
@@ -411,7 +427,9 @@ def _score_columns(table: pd.DataFrame) -> dict[str, str]:
     return known
 
 
-def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, seed: int) -> pd.DataFrame:
+def _tested(
+    table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
+) -> pd.DataFrame:
     """The scores' test over participants, a row a model and region."""
     import numpy as np
 
@@ -426,8 +444,8 @@ def _tested(table: pd.DataFrame, *, measure: str, test: str, correction: str, se
     wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
     found = score_statistics(
         wide.to_numpy(),
-        test=test,  # type: ignore[arg-type]
-        correction=correction,  # type: ignore[arg-type]
+        test=test,
+        correction=correction,
         measure=measure,
         rng=np.random.default_rng(seed),
     ).drop(columns="model")

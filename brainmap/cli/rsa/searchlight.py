@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.images import PLACE, image_free, save_bricks
-from brainmap.cli.options import Jobs, Overwrite, said
-from brainmap.cli.rsa.rdm import (
+from brainmap.cli.options import (
     Betas,
     Items,
+    Jobs,
     Labels,
     LeftOver,
     Mask,
     Missing,
     More,
     Noise,
+    Overwrite,
+    SearchlightDissimilarity,
+    SearchlightMeasure,
     Stimuli,
-    commands,
-    counted,
-    left_over,
-    patterns_of,
+    said,
 )
+from brainmap.cli.rsa.rdm import commands, counted, left_over, patterns_of
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.searchlights.maps import SearchlightMaps
 
-Precision = Annotated[str, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
-Shrinkage = Annotated[str | None, typer.Option(help="Of spheres' covariances: diag (default), eye, none.")]
+Precision = Annotated[types.NoisePlace, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
+Shrinkage = Annotated[
+    types.Shrinkage | None, typer.Option(help="Target of the shrinkage of a sphere's covariance; default: diag.")
+]
 
 
 @commands.command()
@@ -55,10 +59,8 @@ def searchlight(
     mesh: Mesh = None,
     metric: Metric = None,
     vertices: Disc = None,
-    dissimilarity: Annotated[str, typer.Option(help="correlation, euclidean, cosine or crossnobis.")] = "correlation",
-    measure: Annotated[
-        str, typer.Option(help="spearman, rho-a, tau-a, tau-b, pearson, cosine, corr_cov or cosine_cov.")
-    ] = "spearman",
+    dissimilarity: SearchlightDissimilarity = "correlation",
+    measure: SearchlightMeasure = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: LeftOver = None,
@@ -120,17 +122,17 @@ def searchlight(
     targets = _targets(out, best, counts, layers=layers_over_time(model_rdms), overwrite=overwrite)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
-    source = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
+    source: Any = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
     maps = search(
         data,
         model_rdms,
         mask=mask,
         radius_mm=radius or 9.0,
-        dissimilarity=dissimilarity,  # type: ignore[arg-type]
+        dissimilarity=dissimilarity,
         measure=measure,
-        items=items,  # type: ignore[arg-type]
-        noise=source,  # type: ignore[arg-type]
-        shrinkage=shrinkage or "diag",  # type: ignore[arg-type]
+        items=items,
+        noise=source,
+        shrinkage=shrinkage or "diag",
         minimum_voxels=minimum_voxels,
         threads=jobs,
     )
@@ -184,7 +186,7 @@ def _written(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> I
             yield save_bricks([maps[name] for name in maps], path, labels=list(maps), **how)
 
 
-def noise_per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
+def noise_per_sphere(precision: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None) -> bool:
     """Whether each sphere gets a noise covariance of its own.
 
     Raises
@@ -192,10 +194,7 @@ def noise_per_sphere(precision: str, noise: str, shrinkage: str | None) -> bool:
     InputError
         Choices that do not go together.
     """
-    from brainmap.checks import one_of
-
-    one_of(precision, ("voxel", "sphere"), "--precision")
-    if shrinkage is not None and one_of(shrinkage, ("diag", "eye", "none"), "--shrinkage") and precision == "voxel":
+    if shrinkage is not None and precision == "voxel":
         raise InputError("--shrinkage is of the covariance of a sphere: give --precision sphere too, or leave it out")
     if precision == "sphere" and noise == "none":
         raise InputError("--precision sphere needs to know the noise: give --noise runs or --noise residuals")

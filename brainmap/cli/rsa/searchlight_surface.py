@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
 from brainmap.cli.options import FORMATS, free, said, save_figure
 from brainmap.errors import InputError
 
@@ -22,7 +23,10 @@ Mesh = Annotated[
     typer.Option(help="On a surface: fsaverage5 (default), fsaverage, or files: {hemi}.midthickness.surf.gii"),
 ]
 Metric = Annotated[
-    str | None, typer.Option(help="On a surface: dijkstra (along edges; default), or geodesic (across triangles).")
+    types.Metric | None,
+    typer.Option(
+        help="On a surface, how distances run: along edges (dijkstra; default) or across triangles (geodesic)."
+    ),
 ]
 Disc = Annotated[
     int | None, typer.Option("--vertices", min=2, help="On a surface, in place of --radius: discs of so many vertices.")

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from brainmap import types
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 
 
-def features_in(store: Path, kind: str, *, layers: str, sounds: Path | None, space: str, classes: str) -> Any:
+def features_in(
+    store: Path, kind: str, *, layers: str, sounds: Path | None, space: types.PatternSpace, classes: str
+) -> Any:
     """Activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
 
     Raises
@@ -31,7 +34,7 @@ def features_in(store: Path, kind: str, *, layers: str, sounds: Path | None, spa
         if layers == "all" and len(kept) > 1:
             raise InputError(f"--layers: {store} holds patterns of {some(kept)}, wanted one layer for an RDM; name it")
         layer = next(iter(kept)) if layers == "all" else one_of(layers, list(kept), "--layers")
-        return pattern_features(kept[layer], space=space)  # type: ignore[arg-type]
+        return pattern_features(kept[layer], space=space)
     if kind == "cams":
         from brainmap.features.representations.files import open_cams
 
@@ -62,10 +65,10 @@ def _one(store: Path, kind: str, layers: str) -> str | None:
     return None
 
 
-def _waveforms(path: Path, maps: Any, *, rate: int, align: str) -> Any:
+def _waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> Any:
     from brainmap.features.sounds.files import load_sounds
 
-    found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)  # type: ignore[arg-type]
+    found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)
     place = {item: row for row, item in enumerate(found.items)}
     missing = [item for item in maps.items if item not in place]
     if missing:

@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import Json, Overwrite, free, provenance, said, show
-from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.rdm import (
+from brainmap import types
+from brainmap.cli.options import (
     Betas,
+    Correction,
     Items,
+    Json,
     Labels,
     Mask,
+    Measure,
     Missing,
+    Overwrite,
     Participant,
+    Seed,
     Stimuli,
-    commands,
-    patterns_of,
-    regions_from,
+    Test,
+    free,
+    provenance,
+    said,
+    show,
 )
+from brainmap.cli.outputs import Table
+from brainmap.cli.rsa.rdm import commands, patterns_of, regions_from
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
@@ -60,17 +68,17 @@ def infer(
         list[Path],
         typer.Argument(help="RDMs of the models, then of the data, a file a participant (.h5); or scores (.tsv)."),
     ],
-    kind: Annotated[str, typer.Option(help=_HELP["kind"])] = "participants",
-    measure: Annotated[str, typer.Option(help="As in rsa compare; of a table, what its scores are.")] = "rho-a",
-    how: Annotated[str, typer.Option("--test", help="Of participants: signed-rank, t or sign-flip.")] = "signed-rank",
-    against: Annotated[str, typer.Option(help=_HELP["against"])] = "zero",
-    over: Annotated[str, typer.Option(help=_HELP["over"])] = "both",
-    fit: Annotated[str | None, typer.Option(help=_HELP["fit"])] = None,
-    correction: Annotated[str, typer.Option(help=_HELP["correction"])] = "fdr",
+    kind: Annotated[types.TestKind, typer.Option(help=_HELP["kind"])] = "participants",
+    measure: Measure = "rho-a",
+    how: Test = "signed-rank",
+    against: Annotated[types.Against, typer.Option(help=_HELP["against"])] = "zero",
+    over: Annotated[types.Over, typer.Option(help=_HELP["over"])] = "both",
+    fit: Annotated[types.FlexibleFit | None, typer.Option(help=_HELP["fit"])] = None,
+    correction: Correction = "fdr",
     n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
     splits: Annotated[int, typer.Option(min=1, help="Of best-layer: random halves.")] = 20,
-    by: Annotated[str, typer.Option(help="Of best-layer, what is halved: condition or stimulus.")] = "condition",
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    by: Annotated[types.Level, typer.Option(help="Of best-layer: what is halved.")] = "condition",
+    seed: Seed = 0,
     differences: Annotated[Path | None, typer.Option(help=_HELP["differences"])] = None,
     out: Table = None,
     overwrite: Overwrite = False,
@@ -79,11 +87,8 @@ def infer(
     """Test models against 0, each other and what participants share beyond them, from RDMs or a table of scores."""
     import numpy as np
 
-    from brainmap.checks import one_of
     from brainmap.record import write_table
 
-    one_of(kind, tuple(_KINDS), "--kind")
-    one_of(against, ("zero", "ceiling"), "--against")
     free(out, overwrite, kinds=(".tsv",))
     free(differences, overwrite, option="--differences", kinds=(".tsv",))
     _refuse_others(context, kind)
@@ -307,11 +312,12 @@ def reliability(
     missing: Missing = "error",
     items: Items = "stimulus",
     dissimilarity: Annotated[
-        str, typer.Option(help="Of betas: correlation, euclidean, crossnobis (four runs or more), ...")
+        types.Dissimilarity,
+        typer.Option(help="Dissimilarity of patterns, of --betas; crossnobis needs four runs or more."),
     ] = "correlation",
-    measure: Annotated[str, typer.Option(help="As in rsa compare.")] = "rho-a",
+    measure: Measure = "rho-a",
     splits: Annotated[int, typer.Option(min=1, help="Halvings, where there are more.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of halvings that are drawn.")] = 0,
+    seed: Seed = 0,
     out: Table = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from brainmap.features.layers.running import one_torch_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
@@ -25,6 +25,7 @@ from brainmap.rsa.searchlights.scoring import one_blas_thread
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.claims import claimed
 from brainmap.study.settings.study import Participant, Study
+from brainmap.types import Backend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ class Context:
     device: str = "cpu"
     threads: int | None = None
     overwrite: bool = False
-    backend: Literal["threads", "dask"] = "threads"
+    backend: Backend = "threads"
     scheduler: str | None = None
     shared: bool = False
     idle: list[str] = field(default_factory=list)  # stages that had nothing to do

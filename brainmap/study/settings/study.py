@@ -31,6 +31,7 @@ from brainmap.types import (
     NoisePlace,
     Pooling,
     RegionDissimilarity,
+    Scaling,
     Shrinkage,
     StudyGroupCorrection,
     StudyMeasure,
@@ -73,7 +74,7 @@ class Network(Section):
     pooling: Pooling = "mean"
     units_axis: int | None = None  # for layers where it is not known; -1 is the last
     dissimilarity: LayerDissimilarity = "correlation"
-    units: Literal["zscore", "none"] = "zscore"
+    units: Scaling = "zscore"
     controls: tuple[Control, ...] = ()
 
 
@@ -83,7 +84,7 @@ class Baselines(Section):
     models: tuple[AcousticModel, ...] = Field(min_length=1)
     name: Name = "acoustics"
     dissimilarity: LayerDissimilarity = "correlation"
-    units: Literal["zscore", "none"] = "zscore"
+    units: Scaling = "zscore"
 
     @property
     def layers(self) -> tuple[str, ...]:
