@@ -223,7 +223,7 @@ def test_crossnobis_of_noise_is_0_on_average(folds: str) -> None:
         x = np.array([autoregress(rng.normal(size=(n_items, n_voxels)), 0.4) for _ in range(n_runs)]) @ mixing.T
         precision = None
         if folds == "unbalanced":
-            x[0, :4] = x[1, 3:6] = x[2, 9] = np.nan
+            x[0, :4] = x[1, 3:6] = x[0, 9] = np.nan  # every pair shares two runs
         if folds == "precision of runs":
             residuals = rng.normal(size=(n_runs, 40, n_voxels)) @ mixing.T
             precision = np.linalg.inv(residuals.transpose(0, 2, 1) @ residuals / 40)
