@@ -237,7 +237,7 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     ("changes", "words"),
     [
         ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
-        ([with_inference('over = "subjects"')], "over: wanted 'both', 'participants' or 'conditions'"),
+        ([with_inference('over = "subjects"')], "over: wanted 'participants', 'conditions' or 'both'"),
         ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
         ([with_inference('zero = "relabeling"'), CONTROLLED], "not by relabeling"),
         (
