@@ -182,8 +182,15 @@ def test_what_a_dead_process_left_is_cleared_and_what_others_write_is_not(tmp_pa
     dead = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{int(ended.stdout)}."))
     other, old = (mine.with_name(f".elsewhere-{int(ended.stdout)}.{name}") for name in ("b.tsv", "c.tsv"))
     innocent = mine.with_name(".a-1")
-    for path in (mine, dead, other, old, innocent):
+    chunk, writing = (mine.with_name(f"zarr.{letter * 32}.partial") for letter in "ab")  # as zarr names them
+    for path in (mine, dead, other, old, innocent, chunk, writing):
         path.write_text("half")
     os.utime(old, (0, 0))
-    assert record.clear_unfinished(tmp_path) == 2
-    assert {p.name for p in mine.parent.iterdir()} == {mine.name, other.name, innocent.name}
+    os.utime(chunk, (0, 0))
+    before = record.content_digest(mine.parent)
+    assert record.clear_unfinished(tmp_path) == 3
+    assert {p.name for p in mine.parent.iterdir()} == {mine.name, other.name, innocent.name, writing.name}
+    assert record.content_digest(mine.parent) != before  # files of ours are part of a folder
+    whole = record.content_digest(mine.parent)
+    writing.unlink()
+    assert record.content_digest(mine.parent) == whole  # a chunk that was never finished is not
