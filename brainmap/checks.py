@@ -77,7 +77,7 @@ def some(names: Iterable[object], most: int = 8) -> str:
 
 
 def threads_of(threads: int | None, what: str) -> int:
-    """How many threads (or processes) are asked for, by default the cores this process may use.
+    """Return how many threads (or processes) are asked for, by default the cores this process may use.
 
     Raises
     ------

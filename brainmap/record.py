@@ -164,7 +164,7 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """How this program was called, without the folder of the program."""
+    """Return how this program was called, without the folder of the program."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
@@ -232,7 +232,7 @@ class Ledger:
         return sorted((names_in(p.stem) or (p.stem,))[0] for p in (self.folder / ".brainmap").glob("*.json"))
 
     def files(self, stage: str) -> list[Path]:
-        """What a stage wrote, by its entry."""
+        """Return the files that a stage wrote, by its entry."""
         return [self.folder / name for name in self.read(stage)["files"]]
 
     def damaged(self, stage: str, *, verify: bool = False) -> list[Path]:

@@ -255,7 +255,7 @@ def maximization(
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """What each unit wants to hear: waveform and spectrogram of every maximizing pattern."""
+    """Draw what each unit wants to hear: waveform and spectrogram of every maximizing pattern."""
 
     def make() -> Figure:
         from brainmap.checks import one_of

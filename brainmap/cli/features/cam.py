@@ -31,7 +31,7 @@ def cam(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Where in each sound the evidence for each class lies (class activation maps), as .zarr."""
+    """Map where in each sound the evidence for each class lies (class activation maps), as .zarr."""
     from brainmap.features.attribution.cam import class_activation_maps, map_layer
     from brainmap.features.representations.files import save_cams
 

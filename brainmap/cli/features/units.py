@@ -126,7 +126,7 @@ def _numbers(text: str, option: str) -> list[float]:
 
 
 def _by_layer(found: Any) -> pd.DataFrame:
-    """What the units of each layer do at the highest level."""
+    """Summarize what the units of each layer do at the highest level."""
     import pandas as pd
 
     loudest = found.table[found.table["level_db"] == max(found.settings.levels_db)]

@@ -55,7 +55,7 @@ def group_maps(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Where scores are above 0 over participants, and where models differ: sign flips, corrected over the brain."""
+    """Test where scores are above 0 over participants and where models differ, by sign flips over the brain."""
     import numpy as np
 
     from brainmap.cli.runs import refuse_repeated

@@ -166,7 +166,7 @@ def rdm(
 
 
 def _windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
-    """What `--over time` asks for."""
+    """Return the windows that `--over time` asks for."""
     if over is None:
         return {}
     if activations is None:
