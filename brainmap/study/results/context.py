@@ -93,19 +93,19 @@ class Context:
             if self.shared and self.is_done(name, key):
                 self.idle.append(name)
                 return
-            before = self.ledger.files(name)
-            for path in before if self.overwrite else self.ledger.damaged(name):
-                if path.is_dir():  # an array marked as complete would be used as it is
-                    remove(path)
-            self.ledger.open(name)
             try:
+                before = self.ledger.files(name)
+                for path in before if self.overwrite else self.ledger.damaged(name):
+                    if path.is_dir():  # an array marked as complete would be used as it is
+                        remove(path)
+                self.ledger.open(name)
                 with heartbeat(said), room_for(said, self.ledger.folder):
                     written = list(compute())
+                for path in set(before) - set(written):
+                    remove(path)
+                self.ledger.close(name, self._said(key), written)
             finally:  # the ledger marks the folder as brainmap's, even where somebody removed it meanwhile
                 (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
-            for path in set(before) - set(written):
-                remove(path)
-            self.ledger.close(name, self._said(key), written)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
 
     def _said(self, key: str) -> str:
