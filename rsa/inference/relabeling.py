@@ -26,7 +26,7 @@ RELABELING_COLUMNS = {
     "model": "model",
     "roi": "region of interest",
     "mean": "mean score over participants, by the measure that relabelings are compared by",
-    "chance": "its mean over the relabelings of the sounds",
+    "chance": "its mean over the relabelings of the sounds, by the same measure",
     "statistic": "mean less chance, in standard deviations over the relabelings",
     "p": "share of relabelings with a statistic as high, uncorrected",
     "p_corrected": "corrected over all rows, by the highest statistic of each relabeling",
@@ -81,7 +81,7 @@ def relabeling_test(
         relabelings), statistic (mean minus chance, in standard deviations over the relabelings), p, p_corrected
         (family-wise over all rows, by the largest statistic of each relabeling), n (participants), smallest_p (the
         smallest p that this model can reach). p of a model that is constant or lacks a pair is NaN. `attrs["note"]`
-        describes the test in words; `attrs["relabelings"]` and `attrs["enumerated"]` give the number of relabelings and
+        describes the test in words, including a substitute for the measure; `attrs["relabelings"]` and `attrs["enumerated"]` give the number of relabelings and
         whether all were enumerated.
 
     Raises
@@ -114,7 +114,8 @@ def relabeling_test(
     (0.001, 'relabeling test (8 stimuli exchanged),')
     """
     one_of(alternative, get_args(UpperAlternative), "alternative")
-    named = NEAR.get(measure, measure_named(measure))
+    asked = measure_named(measure)
+    named = NEAR.get(asked, asked)
     if permutations < 1:
         raise InputError(f"relabeling_test: found permutations={permutations}, wanted 1 or more")
     models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
@@ -150,11 +151,24 @@ def relabeling_test(
         }
     )
     table.attrs |= {
-        "note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested]),
+        "note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested])
+        + (f"; {substitute_words(asked)}" if substitute_words(asked) else ""),
         "relabelings": len(orders),
         "enumerated": enumerated,
     }
     return table
+
+
+def substitute_words(measure: Measure | str) -> str:
+    """Describe in words the measure that replaces this one in relabelings; empty where none does.
+
+    Examples
+    --------
+    >>> substitute_words("tau-a"), substitute_words("pearson")
+    ('relabelings are compared by rho-a in place of tau-a, which is slow', '')
+    """
+    asked = measure_named(measure)
+    return f"relabelings are compared by {NEAR[asked]} in place of {asked}, which is slow" if asked in NEAR else ""
 
 
 def relabeled_means(

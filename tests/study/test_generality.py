@@ -61,6 +61,11 @@ def test_what_the_study_file_asks_for_is_said(
     assert wanted in said(tiny_study, inference, sounds)
 
 
+def test_a_measure_that_relabelings_replace_is_named(tiny_study: Any) -> None:
+    line = said(tiny_study, "splits = 4", stimuli(8, 1), ('measure = "rho-a"', 'measure = "tau-a"'))
+    assert "sounds relabeled (8 stimuli exchanged; relabelings are compared by rho-a in place of tau-a" in line
+
+
 def test_one_participant_has_no_test_over_participants(tiny_study: Any) -> None:
     one = ('participants = ["01", "02"', 'participants = ["01"')
     text = tiny_study.file.read_text()

@@ -215,7 +215,9 @@ def test_rdms_of_runs_repeat_in_a_table_of_each_participant_and_of_all(tiny_stud
 
 
 def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> None:
+    """Relabelings take rho-a in place of tau-a, which the sidecar and the page say; scores stay tau-a."""
     alone(tiny_study)
+    tiny_study.edit(('measure = "rho-a"', 'measure = "tau-a"'))
     tiny_study.edit(with_inference('permutations = 300, bootstrap = 100, over = "conditions"'), *QUICK)
     tiny_study.run(page=True)
     models, brains = rdms_of(tiny_study)
@@ -223,6 +225,11 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     wanted = rsa.permutation_test(models, brains, permutations=300).set_index(["model", "roi"])
     keys = list(zip(found["layer"], found["roi"], strict=True))
     np.testing.assert_allclose(found["p"], wanted.loc[keys, "p"])
+    tau = rsa.compare_rdms(models, brains, measure="tau-a")
+    np.testing.assert_allclose(np.sort(found["mean"]), np.sort(tau.ravel()))
+    instead = "relabelings are compared by rho-a in place of tau-a, which is slow"
+    assert instead in note(tiny_study, "statistics")
+    assert sidecar(tiny_study, "statistics")["Substitute"] == instead
     assert found["standard_error"].isna().all()
     assert found["n"].eq(1).all()
     assert "the smallest p it can reach is 0.0208" in note(tiny_study, "statistics")
@@ -230,6 +237,7 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
     assert len(table(tiny_study, "bootstrap")) == len(found)
     page = (tiny_study.out / "report.html").read_text()
     assert "by relabeling the sounds of the layers (at most 300 relabelings" in page
+    assert page.count(instead) > 1, "in the note below the table and in the methods"
     assert "signed-rank test over participants" not in page
 
 

@@ -17,6 +17,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.rsa.comparison.measures import measure_named
 from brainmap.rsa.inference.exchange import Exchange, units_of
+from brainmap.rsa.inference.relabeling import substitute_words
 from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study.settings.study import Rsa, StudySettings
 from brainmap.types import ZeroTest
@@ -100,7 +101,8 @@ def tests_to_come(study: StudySettings, stimuli: Mapping[str, str], layers: Mapp
     like = RDMs(np.zeros((1, n * (n - 1) // 2)), pattern_descriptors=items)
     zero, between = choose_zero(settings, like), choose_differences(settings, like)
     over = {"both": "participants and sounds", "conditions": "sounds"}.get(settings.inference.over, "participants")
-    found = [f"scores against 0: {_in_words(zero, over, Exchange.of(like).words)}"]
+    exchanged = "; ".join(filter(None, (Exchange.of(like).words, substitute_words(settings.measure))))
+    found = [f"scores against 0: {_in_words(zero, over, exchanged)}"]
     if n_participants < 2:
         if zero.kind == "participants":
             found = ["scores of one participant are not tested" + (f" ({zero.why})" if zero.why else "")]

@@ -14,7 +14,7 @@ from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliabi
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import fdr_reach
-from brainmap.rsa.inference.relabeling import relabeling_test
+from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
 from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
@@ -44,7 +44,9 @@ _PAIR = {
     "other_layer": "layer that it is compared with",
 }
 _ONE = {"mean": "score", "standard_error": "n/a: one participant"}
-_RELABELED = {"chance": "mean score over the relabelings of the sounds"}
+_RELABELED = {
+    "chance": "mean score over the relabelings of the sounds, by the measure that relabelings are compared by (Test)"
+}
 
 
 class Inferred(NamedTuple):
@@ -81,7 +83,7 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
         why = zero.why or "[rsa] inference asks for a test over participants"
         log.warning("group: one participant's scores are not tested: %s", why)
     elif zero.kind == "relabeling":
-        yield _relabeled(context, models, brains)
+        yield _relabeled(context, models, brains, scores)
     if found is not None:
         names = dict(zip(rdm_names(models), layer_names(models), strict=True))
         yield Inferred("bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context)})
@@ -147,7 +149,7 @@ def _over_participants(
     _say_reach("scores", table, settings.correction)
     about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
-        about["Exchanged"] = Exchange.of(brains).words
+        about |= _exchanged(context, brains)
     columns = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS
     yield Inferred("statistics", _named(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
     if len(scores) < 2:
@@ -187,16 +189,25 @@ def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFra
     )
 
 
-def _relabeled(context: Context, models: RDMs, brains: RDMs) -> Inferred:
+def _exchanged(context: Context, brains: RDMs) -> dict[str, str]:
+    """Describe for the sidecar what a relabeling exchanges, and the measure that it takes instead of the study's."""
+    instead = substitute_words(context.study.settings.rsa.measure)
+    if instead:
+        log.info("group: %s; the scores are not affected", instead)
+    return {"Exchanged": Exchange.of(brains).words, **({"Substitute": instead} if instead else {})}
+
+
+def _relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabeled_table(context, models, brains)
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
-    table = found.assign(standard_error=np.nan, test=WORDS["relabeling"])
+    mean = _cube(brains, scores)[0][:, :, 0].ravel()  # by the measure of the study, where relabelings take a substitute
+    table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
         "statistics",
         _named(table, names),
         STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
-        {"Test": found.attrs["note"], "FirstTest": "relabeling", "Exchanged": Exchange.of(brains).words},
+        {"Test": found.attrs["note"], "FirstTest": "relabeling", **_exchanged(context, brains)},
     )
 
 

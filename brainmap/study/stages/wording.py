@@ -41,6 +41,6 @@ def facts_of_tests(context: Context) -> dict[str, Any]:
     about = {of: _sidecar(context, name) for name, of in TABLES.items()}
     return {
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
-        "exchanged": about["scores"].get("Exchanged", ""),
+        "exchanged": "; ".join(about["scores"][key] for key in ("Exchanged", "Substitute") if key in about["scores"]),
         "bootstrapped": context.table_file("bootstrap").exists(),
     }

@@ -10,6 +10,7 @@ from itertools import permutations, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from rsatoolbox.rdm.rdms import RDMs
 
@@ -150,6 +151,16 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     x = np.random.default_rng(0).random((2, 10))
     with pytest.raises(InputError, match=message):
         rsa.relabeling_test(rdms(x), rdms(x), **change)
+
+
+@pytest.mark.parametrize(("asked", "used"), [("tau-a", "rho-a"), ("tau-b", "spearman"), ("kendall", "spearman")])
+def test_a_substitute_for_the_measure_is_said(asked: str, used: Measure) -> None:
+    x = np.random.default_rng(0).random((4, 15))
+    found, same = (rsa.relabeling_test(rdms(x[:2]), rdms(x[2:]), measure=one) for one in (asked, used))
+    pd.testing.assert_frame_equal(found, same)
+    name = {"kendall": "tau-b"}.get(asked, asked)
+    assert f"relabelings are compared by {used} in place of {name}" in found.attrs["note"]
+    assert "in place of" not in same.attrs["note"]
 
 
 def test_nothing_to_test_is_refused() -> None:
