@@ -81,8 +81,8 @@ def relabeling_test(
         relabelings), statistic (mean minus chance, in standard deviations over the relabelings), p, p_corrected
         (family-wise over all rows, by the largest statistic of each relabeling), n (participants), smallest_p (the
         smallest p that this model can reach). p of a model that is constant or lacks a pair is NaN. `attrs["note"]`
-        describes the test in words, including a substitute for the measure; `attrs["relabelings"]` and `attrs["enumerated"]` give the number of relabelings and
-        whether all were enumerated.
+        describes the test in words, including a substitute for the measure; `attrs["relabelings"]` and
+        `attrs["enumerated"]` give the number of relabelings and whether all were enumerated.
 
     Raises
     ------
