@@ -13,7 +13,7 @@ MISSING = frozenset({"", "n/a", "N/A", "NaN", "nan", "NA", "<NA>", "None", "NaT"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A `; did you mean 'x'?` for a misspelt word, or nothing; upper and lower case count as the same.
+    """Return `; did you mean 'x'?` for a misspelt word, or nothing; upper and lower case count as the same.
 
     Examples
     --------
@@ -40,11 +40,11 @@ def one_of(value: str, choices: Sequence[str], what: str) -> str:
     'rms'
     >>> one_of("rsm", ["rms", "peak"], "level")
     Traceback (most recent call last):
-    brainmap.errors.InputError: level: found 'rsm', wanted one of 'rms', 'peak'; did you mean 'rms'?
+    brainmap.errors.InputError: level: expected one of 'rms', 'peak', got 'rsm'; did you mean 'rms'?
     """
     if value not in choices:
-        wanted = ", ".join(repr(c) for c in choices)
-        raise InputError(f"{what}: found {value!r}, wanted one of {wanted}{nearest(str(value), choices)}")
+        hint = nearest(str(value), choices)
+        raise InputError(f"{what}: expected one of {some(choices, 24)}, got {value!r}{hint}")
     return value
 
 
@@ -54,16 +54,17 @@ def existing_file(path: str | Path, what: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise InputError(f"{what}: {path} is a folder, wanted a file")
+        raise InputError(f"{what}: expected a file, got the folder {path}; name a file in it")
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = nearest(path.name, beside) if beside else ""
     if not path.parent.is_dir():
         hint = f"; the folder {str(path.parent)!r} does not exist"
+    else:
+        hint = nearest(path.name, beside) or "; check its name"
     raise InputError(f"{what}: no file {path}{hint}")
 
 
 def some(names: Iterable[object], most: int = 8) -> str:
-    """A list cut to a readable length for a message.
+    """Write a list for a message, cut to a readable length.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def threads_of(threads: int | None, what: str) -> int:
     2
     """
     if threads is not None and threads < 1:
-        raise InputError(f"{what}: found threads={threads}, wanted 1 or more")
+        raise InputError(f"{what}: expected 1 thread or more, got threads={threads}; leave it out to use every core")
     if threads is not None:
         return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -148,7 +148,7 @@ def test_suggestions_take_upper_and_lower_case_as_the_same(word: str, choices: l
 
 
 def test_choices_and_lists_read_well() -> None:
-    with pytest.raises(InputError, match="found 'Rms', wanted one of 'rms', 'peak'; did you mean 'rms'"):
+    with pytest.raises(InputError, match="expected one of 'rms', 'peak', got 'Rms'; did you mean 'rms'"):
         one_of("Rms", ["rms", "peak"], "level")
     assert some(range(10), most=2) == "0, 1 and 8 more"
 
@@ -159,7 +159,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         existing_file(tmp_path / "mask.nii.gz", "mask")
     with pytest.raises(InputError, match="does not exist"):
         existing_file(tmp_path / "no" / "mask.nii.gz", "mask")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="got the folder"):
         existing_file(tmp_path, "mask")
 
 

@@ -129,7 +129,7 @@ def test_a_mistake_is_one_line(words, said, given, tmp_path, monkeypatch, brainm
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--measure", "share"), "wanted one of 'entropy', 'area'"),
+        (("--measure", "share"), "expected one of 'entropy', 'area'"),
         (("--scale", "sound"), "'entropy' knows no common scale"),
         (("--layer", "fc"), "nothing fits 'fc'"),
     ],

@@ -218,7 +218,7 @@ def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
         (("--events", "events.tsv"), "wanted one kind"),
         (("--events", "cat=x.1D"), "given more than once"),
         (("--tr", "2000"), "t_r: found 2000"),
-        (("--format", "nii"), "format: found 'nii'"),
+        (("--format", "nii"), "format: expected one of"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -113,7 +113,7 @@ def test_localize_leaves_cam_out_where_the_head_is_not_pooled(folder: Path, brai
     [
         ("faithfulness", ("--method", "grad-cm"), "did you mean 'grad-cam'"),
         ("faithfulness", ("--method", "saliency", "--fill", "zero"), "did you mean 'zeros'"),
-        ("randomization", ("--classes", "all"), "classes: found 'all'"),
+        ("randomization", ("--classes", "all"), "classes: expected one of"),
         ("localize", (), "give --boundaries FILE, or --plant SECONDS"),
         ("localize", ("--boundaries", "no.tsv"), "no file no.tsv"),
         ("localize", ("--plant", 0.01), "plant in a longer background"),

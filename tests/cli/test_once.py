@@ -63,7 +63,8 @@ def test_every_misspelt_choice_is_refused_with_the_nearest_one() -> None:
                 with pytest.raises(InputError) as error:
                     command.make_context(" ".join(words), [param.opts[0], f"{choices[-1]}x"])
                 said = str(error.value)
-                assert said.startswith(f"{param.opts[0]}: found '{choices[-1]}x', wanted one of {choices[0]!r}")
+                assert said.startswith(f"{param.opts[0]}: expected one of {choices[0]!r}")
+                assert f", got '{choices[-1]}x'" in said
                 assert len(choices[-1]) < 3 or said.endswith(f"; did you mean {choices[-1]!r}?")
                 tried += 1
     assert tried > 70
@@ -77,8 +78,8 @@ def test_a_misspelt_choice_is_one_line_before_files_are_looked_at_or_anything_he
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n[]\n"
-    assert done.stderr.startswith("brainmap: --measure: found 'spearmann', wanted one of 'spearman', 'rho-a'")
-    assert done.stderr.endswith("; did you mean 'spearman'?\n")
+    assert done.stderr.startswith("brainmap: --measure: expected one of 'spearman', 'rho-a'")
+    assert done.stderr.endswith(", got 'spearmann'; did you mean 'spearman'?\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -188,7 +188,7 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
             ("--kind", "permutation", "--differences", "d.tsv"),
             "--differences: it is of --kind participants or bootstrap",
         ),
-        (("--kind", "bootstrap", "--correction", "max-t"), "correction: found 'max-t', wanted one of 'fdr'"),
+        (("--kind", "bootstrap", "--correction", "max-t"), "correction: expected one of 'fdr'"),
         (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
         (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
         (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or relabeling"),

@@ -166,7 +166,7 @@ def test_a_share_that_is_none_is_one_line(chunked: Any, lines_of: Lines, words: 
         (("run", "--chunk", "1/2", "--participant", "01"), "--chunk shares out all participants"),
         (("run", "--chunk", "1/2", "--overwrite"), "--chunk: computes what is not there"),
         (("run", "--dask-scheduler", "tcp://127.0.0.1:1"), "--dask-scheduler goes with --backend dask"),
-        (("run", "--backend", "dusk"), "found 'dusk', wanted one of 'threads', 'dask'; did you mean 'dask'?"),
+        (("run", "--backend", "dusk"), "expected one of 'threads', 'dask', got 'dusk'; did you mean 'dask'?"),
         (("merge",), "merge: "),
     ],
 )

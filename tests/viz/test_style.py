@@ -64,7 +64,7 @@ def test_deeper_layers_are_lighter_and_names_keep_their_colors() -> None:
 
 
 def test_a_colormap_that_does_not_exist_is_refused_with_the_list() -> None:
-    with pytest.raises(InputError, match="wanted one of 'score', 'dissimilarity', 'sound', 'signed'"):
+    with pytest.raises(InputError, match="expected one of 'score', 'dissimilarity', 'sound', 'signed'"):
         colormap("scores")
 
 

@@ -158,7 +158,7 @@ def test_time_can_be_averaged_out(noises: Array) -> None:
         ({"models": ["mfcc", "mfcc"]}, "each once"),
         ({"rate": None}, "give rate="),
         ({"pooling": "mean"}, "the mean of a waveform envelope is one number"),
-        ({"pooling": "max"}, "wanted one of 'flatten'"),
+        ({"pooling": "max"}, "expected one of 'flatten'"),
     ],
 )
 def test_mistakes_get_one_line(noises: Array, given: dict[str, Any], message: str) -> None:
@@ -192,7 +192,7 @@ def test_the_command_leaves_a_store_and_a_picture(
     assert brainmap_command(*base).code == 2
     wrong = brainmap_command(*base[:-1], tmp_path / "b.zarr", "--models", "gammatone")
     assert wrong.code == 2
-    assert "wanted one of 'waveform-envelope'" in wrong.err
+    assert "expected one of 'waveform-envelope'" in wrong.err
 
 
 def test_a_study_compares_acoustic_models_as_one_more_network(tiny_study: Any) -> None:

@@ -193,7 +193,7 @@ def test_float16_on_disk_and_its_overflow(sounds: Array) -> None:
     [
         ({"layers": "conv9"}, "nothing fits 'conv9'"),
         ({"layers": ["outptu"]}, "did you mean 'output'"),
-        ({"pooling": "median"}, "pooling: found 'median', wanted one of 'mean'"),
+        ({"pooling": "median"}, "pooling: expected one of 'mean'"),
         ({"device": "cuda:99"}, "device: 'cuda:99' cannot be used"),
         ({"batch_size": 0}, "batch_size: found 0"),
     ],

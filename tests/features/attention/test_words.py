@@ -177,9 +177,9 @@ def test_more_words_than_can_be_enumerated_take_a_generator() -> None:
         ({"measure": "entropie"}, "did you mean 'entropy'"),
         ({"scale": "sounds"}, "did you mean 'sound'"),
         ({"scale": "sound"}, "'entropy' knows no common scale"),
-        ({"empty": "nan"}, "wanted one of 'zero', 'leave-out'"),
+        ({"empty": "nan"}, "expected one of 'zero', 'leave-out'"),
         ({"threshold": 0.0}, "threshold 0.0, wanted a share"),
-        ({"alternative": "more"}, "wanted one of 'greater'"),
+        ({"alternative": "more"}, "expected one of 'greater'"),
     ],
 )
 def test_a_mistake_gets_one_line(given: dict[str, object], message: str) -> None:

@@ -138,7 +138,7 @@ def test_a_grid_of_windows_in_two_dimensions() -> None:
         ({"windows": 200}, "at most one a sample"),
         ({"windows": 1}, "at least two"),
         ({"fade": 2.0}, "fade 2.0"),
-        ({"order": "removal"}, "order: found 'removal'"),
+        ({"order": "removal"}, "order: expected one of"),
         ({"fill": "zero"}, "did you mean 'zeros'"),
         ({"targets": np.zeros((4, 2), int)}, "targets"),
         ({"targets": np.full((4, 1), 7)}, "found 7 to 7, wanted 0 to 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -329,7 +330,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path, kwargs: dict[st
     write(tmp_path / "a.wav", tone(16_000))
     with pytest.raises(InputError) as found:
         load_sounds([tmp_path / "a.wav"], **kwargs)  # type: ignore[arg-type]
-    assert "wanted" in one_line(found)
+    assert re.search("wanted|expected", one_line(found))
 
 
 def test_folders_and_lists_without_sounds_are_refused(tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def test_folders_and_lists_without_sounds_are_refused(tmp_path: Path) -> None:
         load_sounds(tmp_path)
     with pytest.raises(InputError, match="empty"):
         load_sounds([])
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="got the folder"):
         load_sounds([tmp_path])
     (tmp_path / "a.doc").write_text("")
     with pytest.raises(InputError, match="no table"):

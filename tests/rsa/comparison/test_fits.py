@@ -206,13 +206,13 @@ def test_a_fixed_model_is_its_comparison_within_the_folds() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"kind": "best"}, "wanted one of 'fixed', 'selected'"),
+        ({"kind": "best"}, "expected one of 'fixed', 'selected'"),
         ({"kind": "fixed"}, "found 4 RDMs, wanted one"),
         ({"item_folds": 4}, "wanted at least 12, three a fold"),
         ({"participant_folds": 4}, "found 3 participants for 4 folds"),
         ({"participant_folds": 1, "item_folds": 1}, "nothing is held out"),
         ({"models": {}}, "found no models"),
-        ({"by": "condition"}, "by: found 'condition'"),
+        ({"by": "condition"}, "by: expected one of"),
     ],
 )
 def test_bad_input_is_said(given: dict[str, Any], words: str) -> None:

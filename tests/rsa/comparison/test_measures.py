@@ -150,7 +150,7 @@ def test_other_levels_and_other_items_are_refused_and_named() -> None:
 
 
 def test_a_misspelt_measure_is_refused_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"found 'sperman', wanted one of 'spearman'.* did you mean 'spearman'"):
+    with pytest.raises(InputError, match=r"expected one of 'spearman'.* did you mean 'spearman'"):
         compare_vectors(np.ones((1, 3)), np.ones((1, 3)), measure="sperman")
     x = tied_vectors(np.random.default_rng(5), 1, 4)
     np.testing.assert_array_equal(compare_vectors(x, 2 * x, measure="corr"), compare_vectors(x, x, measure="pearson"))

@@ -245,7 +245,7 @@ def test_a_model_that_is_its_control_has_no_score() -> None:
             for measure in ("corr_cov", "cosine_cov", "cosine", "bures", "tau-a", "tau-b")
         ),
         ({"measure": "spermann"}, "did you mean 'spearman'"),
-        ({"kind": "half"}, "wanted one of 'partial', 'semi-partial'"),
+        ({"kind": "half"}, "expected one of 'partial', 'semi-partial'"),
         ({"controls": np.ones((1, 45))}, "control RDM 1 has no variance"),
         ({"controls": np.ones((1, 44))}, "45, 45 and 44 pairs"),
         ({"controls": np.empty((0, 45))}, "no control RDMs"),

@@ -218,8 +218,8 @@ def test_shares_of_one_and_the_same_rdm_are_not_tested() -> None:
         ({"sets": {"a": rdms(np.random.default_rng(0).normal(size=(PAIRS, PAIRS)))}}, "66 model RDMs for 66 pairs"),
         ({"data_rdms": rdms(np.arange(PAIRS))}, "wanted at least 2"),
         ({"data_rdms": rdms(np.ones((2, PAIRS)), participant=["x", "x"])}, "more than one RDM"),
-        ({"fit": "ridge"}, "wanted one of 'ols', 'nnls'"),
-        ({"validation": "items"}, "wanted one of 'participants', 'none'"),
+        ({"fit": "ridge"}, "expected one of 'ols', 'nnls'"),
+        ({"validation": "items"}, "expected one of 'participants', 'none'"),
     ],
 )
 def test_bad_input_is_said(change: dict[str, Any], words: str) -> None:

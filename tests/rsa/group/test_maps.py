@@ -176,7 +176,7 @@ def test_bad_input_is_one_clear_line(tmp_path):
         group_test({"a": maps, "b": maps[1:]})
     with pytest.raises(InputError, match="participant 2 of the list has models 'b', the first 'a'"):
         group_test([{"a": maps[0]}, {"b": maps[1]}])
-    with pytest.raises(InputError, match="wanted one of 'sign-flip'"):
+    with pytest.raises(InputError, match="expected one of 'sign-flip'"):
         group_test(maps, test="t")
     empty = [nib.Nifti1Image(np.full(SHAPE, np.nan, dtype=np.float32), AFFINE)] * 3
     with pytest.raises(InputError, match="no voxel has a value in every participant"):
@@ -378,7 +378,7 @@ def test_threshold_map_keeps_what_is_at_or_below_p():
         ({"correction": "tcfe"}, "did you mean 'tfce'"),
         ({"contrasts": [("conv4", "conv22")]}, "did you mean 'conv2'"),
         ({"contrasts": [("conv4", "conv4")]}, "wanted two models"),
-        ({"contrasts": "all"}, "wanted one of 'all-pairs'"),
+        ({"contrasts": "all"}, "expected one of 'all-pairs'"),
         ({"contrasts": [("conv4", "conv2"), ("conv2", "conv4")]}, "compared twice"),
         ({"cluster_p": 0.9, "correction": "cluster-mass"}, "cluster_p=0.9"),
         ({"neighbors": 7}, "found connectivity 7, wanted 6, 18, 26"),

@@ -475,7 +475,7 @@ def test_writing_never_replaces_unasked_and_leaves_no_stale_brik(tmp_path: Path)
         ("x+orig", {"labels": ["a", "b"]}, "2 labels for 1 sub-bricks"),
         ("x+orig", {"labels": ["a~b"]}, "cannot keep the labels 'a~b'"),
         ("x+orig", {"stats": []}, "0 statistics for 1"),
-        ("x+orig", {"stats": ["T(3)"]}, "found 'T', wanted one of 'Correl', 'Ttest'"),
+        ("x+orig", {"stats": ["T(3)"]}, "expected one of 'Correl', 'Ttest'"),
         ("x+orig", {"stats": ["Ttest"]}, r"wanted a text like 'Ttest\(24\)'"),
         ("x+orig", {"stats": ["Ftest(3)"]}, "Ftest: found 1 parameters, wanted 2"),
         ("no/x+orig", {}, "folder .*no does not exist"),

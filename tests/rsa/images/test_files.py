@@ -256,7 +256,7 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path: Path) -> None:
         "empty.nii": "not a NIfTI",
         "x.mgz": "no image read here",
         "nask.nii": r"no file .*nask.nii; did you mean 'mask.nii'",
-        "": "is a folder",
+        "": "got the folder",
         "a" * 300: "cannot be read",
     }.items():
         with pytest.raises(InputError, match=message):
@@ -347,7 +347,7 @@ def test_what_resampling_would_spoil_is_refused_or_said() -> None:
         rsa.resample(holes, image, interpolation="continuous")
     with pytest.raises(InputError, match="wants integers"):
         rsa.resample(nib.Nifti1Image(np.full((5, 4, 3), 0.5, "f4"), AFFINE), image, interpolation="label")
-    with pytest.raises(InputError, match="wanted one of 'continuous', 'label'"):
+    with pytest.raises(InputError, match="expected one of 'continuous', 'label'"):
         rsa.resample(image, image, interpolation="linear")  # type: ignore[arg-type]
     values = np.zeros((5, 4, 3), "i2")
     values[0, 0, 0] = 3

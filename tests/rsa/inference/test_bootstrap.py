@@ -273,7 +273,7 @@ def test_too_few_different_conditions_are_no_resample() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"over": "subjects"}, "over: found 'subjects'"),
+        ({"over": "subjects"}, "over: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"n": 1}, "n=1"),
         ({"data": 1}, "found 1 participant, wanted at least 2; choose over='conditions'"),

@@ -221,7 +221,7 @@ def test_other_measures_are_scored_too(measure: Measure) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "best"}, "kind: found 'best'"),
+        ({"kind": "best"}, "kind: expected one of"),
         ({"kind": "fixed"}, "fixed model: found 3 RDMs"),
         ({"condition_folds": 1, "participant_folds": 1}, "nothing is held out"),
         ({"condition_folds": 5}, "found 12 conditions for 5 folds, wanted 1 to 4"),
@@ -229,7 +229,7 @@ def test_other_measures_are_scored_too(measure: Measure) -> None:
         ({"n": 1}, "n=1"),
         ({"repeats": 0}, "repeats=0"),
         ({"measure": "bures"}, "bures needs every pair"),
-        ({"over": "subjects"}, "over: found 'subjects'"),
+        ({"over": "subjects"}, "over: expected one of"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], words: str) -> None:

@@ -135,7 +135,7 @@ def test_conditions_are_matched_by_label() -> None:
     [
         ({"items": 2}, "found 2 conditions, wanted at least 3"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
-        ({"alternative": "more"}, "alternative: found 'more'"),
+        ({"alternative": "more"}, "alternative: expected one of"),
         ({"permutations": 0}, "permutations=0"),
         ({"names": list("abcdef")}, "different items"),
         ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),

@@ -143,7 +143,7 @@ def test_what_is_constant_or_lacks_pairs_has_no_p_and_costs_the_others_nothing()
     ("change", "message"),
     [
         ({"permutations": 0}, "permutations=0"),
-        ({"alternative": "less"}, "alternative: found 'less'"),
+        ({"alternative": "less"}, "alternative: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
     ],
 )

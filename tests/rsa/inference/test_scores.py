@@ -138,7 +138,7 @@ def test_squaring_scores_before_a_test_finds_effects_in_noise() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"test": "wilcoxon"}, "test: found 'wilcoxon', wanted one of 'signed-rank'"),
+        ({"test": "wilcoxon"}, "test: expected one of 'signed-rank'"),
         ({"correction": "fdrr"}, "did you mean 'fdr'"),
         ({"correction": "max-t"}, "wanted test='sign-flip'"),
         ({"labels": {"layer": ["conv1"]}}, r"name \(1,\), scores have axes \(2,\)"),

@@ -114,7 +114,7 @@ def test_family_wise_rate_is_nominal_under_the_null():
         (np.ones((1, 4)), {}, "wanted 2 or more"),
         (np.ones(4), {}, "n_participants, n_tests"),
         (np.ones((4, 4)), {"permutations": 0}, "permutations=0"),
-        (np.ones((4, 4)), {"alternative": "bigger"}, "wanted one of 'greater'"),
+        (np.ones((4, 4)), {"alternative": "bigger"}, "expected one of 'greater'"),
     ],
 )
 def test_bad_input_is_one_clear_line(scores, settings, said):

@@ -313,7 +313,7 @@ BAD: list[tuple[Change, str]] = [
     ),
     (_set(rois=image(np.full(SHAPE, 0.5))), "hold no label"),
     (_set(rois=Rois(("a",), np.ones((4, 3, 6), np.int32), AFFINE)), "ROI image: grid"),
-    (_set(missing="drop"), "missing: found 'drop', wanted one of 'error', 'nan'"),
+    (_set(missing="drop"), "missing: expected one of 'error', 'nan'"),
     (_set(files=[]), "no files given"),
     (_set(files=["nowhere.nii"]), "nowhere.nii"),
     (_set(files=["nowhere.nii"] * 3), "'nowhere.nii' is given more than once"),
@@ -458,7 +458,7 @@ def test_demeaned_runs_cost_their_degrees_of_freedom(rng: np.random.Generator) -
         ),
         (lambda d: d, {"dof": 5}, "dof=5 is of residuals"),
         (lambda d: d.subset_obs("run", ["0", "1"]), {}, "found 2 runs, wanted 3 or more.*residuals.*noise = 'none'"),
-        (lambda d: d, {"method": "ledoit"}, "wanted one of 'diag', 'shrinkage', 'shrinkage-eye', 'full'"),
+        (lambda d: d, {"method": "ledoit"}, "expected one of 'diag', 'shrinkage', 'shrinkage-eye', 'full'"),
         (lambda d: d, {"source": "residuals"}, "source of noise"),
         (lambda d: d, {"source": np.full((20, 6), np.nan)}, "hold NaN"),
         (

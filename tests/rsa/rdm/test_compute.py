@@ -252,8 +252,8 @@ def test_a_constant_pattern_is_nan_and_counted() -> None:
     ("arguments", "message"),
     [
         ({"dissimilarity": "corelation"}, "did you mean 'correlation'"),
-        ({"items": "word"}, "items: found 'word'"),
-        ({"rois": ["HGG"]}, "roi: found 'HGG', wanted one of 'HG', 'STG'"),
+        ({"items": "word"}, "items: expected one of"),
+        ({"rois": ["HGG"]}, "roi: expected one of 'HG', 'STG'"),
         ({"dissimilarity": "crossnobis", "runs": "average"}, "-stim_times_IM"),
         ({"dissimilarity": "mahalanobis"}, "found no noise precision"),
         ({"dissimilarity": "correlation", "noise_precision": np.eye(25)}, "takes no noise precision"),

@@ -264,7 +264,7 @@ def test_drawn_conditions_are_scored_against_their_own_part_of_the_models() -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"a": "conv3"}, "layer: found 'conv3'"),
+        ({"a": "conv3"}, "layer: expected one of"),
         ({"b": "conv4"}, "found 'conv4' twice"),
         ({"conditions": (5, 20)}, "found 20 conditions, the models have 12"),
         ({"conditions": (2,)}, "wanted numbers of 3 or more"),
@@ -277,8 +277,8 @@ def test_drawn_conditions_are_scored_against_their_own_part_of_the_models() -> N
         ({"specific": 1.0}, "specific below 1"),
         ({"pilot": (8, 4)}, "wanted participants, runs and conditions"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
-        ({"test": "z"}, "test: found 'z'"),
-        ({"dissimilarity": "mahalanobis"}, "dissimilarity: found 'mahalanobis'"),
+        ({"test": "z"}, "test: expected one of"),
+        ({"dissimilarity": "mahalanobis"}, "dissimilarity: expected one of"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(change: dict[str, Any], message: str) -> None:

@@ -261,7 +261,7 @@ def no_points(folder: Path) -> Any:
     [
         (lambda folder: "fsaverage6", "did you mean 'fsaverage"),
         (lambda folder: str(folder / "{hemi}.gii"), "no file"),
-        (lambda folder: {"X": "x.gii"}, "hemisphere: found 'X'"),
+        (lambda folder: {"X": "x.gii"}, "hemisphere: expected one of"),
         (lambda folder: {}, "found no file"),
         (lambda folder: {"L": folder / "none.surf.gii"}, "no file"),
         (no_mesh, "holds no mesh"),
