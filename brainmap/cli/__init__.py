@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import pkgutil
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,23 +60,16 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
         logging.getLogger("brainmap").warning("note: %s", message)
 
 
-_COMMANDS = {
-    "": ("features.activations", "networks", "rsa.rdm", "study", "viz"),
-    "features": tuple(
-        f"features.{name}" for name in ("acoustics", "attribute", "cam", "faithfulness", "maximize", "units", "voicing")
-    ),
-    "rsa": tuple(
-        f"rsa.{name}" for name in ("betas", "ceiling", "group", "inputs", "models", "power", "searchlight", "test")
-    ),
-}
-"""Modules that add commands; those of a group are needed when it is named, and help is quicker without."""
-
-
 def load_commands(group: str | None = None) -> None:
-    """Add the commands of a group, or of all of them, to the groups themselves."""
-    chosen = _COMMANDS if group is None else {"", group} & _COMMANDS.keys()
-    for module in sorted(name for which in chosen for name in _COMMANDS[which]):
-        importlib.import_module(f"brainmap.cli.{module}")
+    """Add the commands of a group, or of all of them; those of a group are needed when it is named.
+
+    A command is the module of its name. Help is quicker without the modules of the groups.
+    """
+    for name in ("features.options", "networks", "rsa.options", "study", "viz"):
+        importlib.import_module(f"brainmap.cli.{name}")
+    for folder in [name for name in ("features", "rsa") if group in (None, name)]:
+        for module in pkgutil.iter_modules([str(Path(__file__).parent / folder)]):
+            importlib.import_module(f"brainmap.cli.{folder}.{module.name}")
 
 
 _OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map segment", "out of memory")

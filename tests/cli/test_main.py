@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import resource
 import subprocess
@@ -54,6 +55,14 @@ def test_help_names_every_command(brainmap_command):
     for command in COMMANDS:
         *group, name = command.split()
         assert f"│ {name} " in shown[" ".join(group)]
+
+
+@pytest.mark.parametrize("group", ["features", "rsa"])
+def test_a_command_is_the_module_of_its_name(group):
+    cli.load_commands()
+    commands = typer.main.get_command(cli.app).commands[group].commands
+    for name, command in commands.items():
+        assert inspect.unwrap(command.callback).__module__ == f"brainmap.cli.{group}.{name.replace('-', '_')}"
 
 
 def test_help_loses_nothing_that_stands_in_brackets():

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.features.activations import commands
-from brainmap.cli.features.listening import Figure, SoundsAt, Store, store_free
+from brainmap.cli.features.options import Figure, SoundsAt, Store, commands, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
 from brainmap.progress import log
 

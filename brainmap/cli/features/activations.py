@@ -8,13 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli import app
-from brainmap.cli.features.listening import Figure, Hear, Listener, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, group, names, said, save_figure
+from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, store_free
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
 from brainmap.errors import InputError
-
-commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")
-app.add_typer(commands)
 
 
 @commands.command()

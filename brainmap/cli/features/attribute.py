@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.features.activations import commands
-from brainmap.cli.features.listening import Figure, Hear, Store, listening, store_free
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
 from brainmap.errors import InputError
 

@@ -1,17 +1,15 @@
-"""Commands for class activation maps and what they say about words: features cam, features attention."""
+"""The command for class activation maps: features cam."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from brainmap import types
-from brainmap.cli.features.activations import commands
-from brainmap.cli.features.listening import Figure, Hear, Store, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, said, save_figure
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
 
 Method = Annotated[types.CamMethod, typer.Option(help="How maps are made.")]
 MapLayer = Annotated[str, typer.Option(help="A convolution, last-conv, or depth:0.5.")]
@@ -74,74 +72,3 @@ def cam(
     typer.echo(f"{len(heard) - len(wrong)} of {len(heard)} sounds heard as their condition")
     typer.echo(f"{out}: {cams.method} of {len(cams.items)} sounds x {len(cams.class_names)} classes at {cams.layer}")
     said(figure)
-
-
-@commands.command()
-@listening
-@leaving
-def attention(
-    hear: Hear,
-    leave: Leave,
-    method: Method = "grad-cam",
-    layer: MapLayer = "last-conv",
-    measure: Annotated[
-        types.CoverMeasure, typer.Option(help="Of cover: entropy, or the area above a threshold.")
-    ] = "entropy",
-    scale: Annotated[
-        types.CoverScale, typer.Option(help="Of area: a share of each map's own maximum, or of the sound's.")
-    ] = "map",
-    threshold: Annotated[float, typer.Option(help="Of area, a share of the maximum.")] = 0.5,
-    empty: Annotated[
-        types.Empty, typer.Option(help="Maps that are nowhere positive count as zero, or are left out.")
-    ] = "zero",
-    alternative: Annotated[types.Alternative, typer.Option(help="greater: the own class covers more.")] = "two-sided",
-    seed: Seed = 0,
-) -> None:
-    """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
-    import numpy as np
-
-    from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover
-    from brainmap.features.attribution.cam import class_activation_maps
-    from brainmap.viz.features.attention import plot_cover
-
-    settings: dict[str, Any] = {
-        "measure": measure,
-        "scale": scale,
-        "threshold": threshold,
-        "empty": empty,
-        "alternative": alternative,
-    }
-    chosen = CoverSettings(**settings)
-    one = hear()
-    cams = class_activation_maps(
-        one.model,
-        one.sounds,
-        method=method,
-        layer=layer,
-        class_names=one.classes,
-        device=one.device,
-    )
-    found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
-    summary = {
-        "own": found.own,
-        "others": found.others,
-        "difference": found.difference,
-        "effect": found.effect,
-        "p": found.p,
-        "words": found.n_words,
-    }
-    one_line = (
-        f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
-        f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)"
-    )
-    leave(
-        found.table,
-        COVER_COLUMNS,
-        lambda: plot_cover(found),
-        inputs=[one.path],
-        seed=seed,
-        words=one_line,
-        parameters={"method": method, "layer": cams.layer, **settings},
-        about={"OverWords": summary},
-        read={"network": one.name, "method": cams.method, "layer": cams.layer, **summary},
-    )

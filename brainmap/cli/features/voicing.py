@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.activations import commands
-from brainmap.cli.features.listening import Hear, listening
+from brainmap.cli.features.options import Hear, commands, listening
 from brainmap.cli.options import Seed
 from brainmap.cli.outputs import Leave, leaving
 

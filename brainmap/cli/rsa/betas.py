@@ -12,7 +12,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import FORMATS, Json, Missing, Overwrite, free, names, provenance, save_figure
-from brainmap.cli.rsa.rdm import commands, counted
+from brainmap.cli.rsa.options import commands, counted
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from brainmap.cli.options import (
     Stimuli,
     said,
 )
-from brainmap.cli.rsa.rdm import commands, counted, left_over, patterns_of
+from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of
 from brainmap.cli.rsa.searchlight import Precision, Shrinkage, noise_per_sphere, voxel_noise
 from brainmap.errors import InputError
 

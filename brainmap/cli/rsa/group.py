@@ -12,7 +12,7 @@ import typer
 from brainmap import types
 from brainmap.cli.images import image_free, save_bricks, sub_bricks
 from brainmap.cli.options import Jobs, Json, Overwrite, Seed, free, names, provenance, show
-from brainmap.cli.rsa.rdm import commands, counted
+from brainmap.cli.rsa.options import commands, counted
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

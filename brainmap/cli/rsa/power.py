@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, names
 from brainmap.cli.outputs import Leave, leaving
-from brainmap.cli.rsa.rdm import commands, counted
+from brainmap.cli.rsa.options import commands, counted
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Commands for RDMs: rsa rdm, compare."""
+"""The command that makes RDMs: rsa rdm."""
 
 from __future__ import annotations
 
@@ -9,71 +9,37 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from brainmap import types
-from brainmap.cli import app
 from brainmap.cli.options import (
-    FORMATS,
     Betas,
-    Correction,
     Items,
-    Json,
     Labels,
     LeftOver,
     Mask,
-    Measure,
     Missing,
     More,
     Noise,
     Normalize,
     Overwrite,
     Participant,
-    Seed,
     Stimuli,
-    Test,
     free,
-    group,
     names,
     provenance,
-    said,
-    save_figure,
-    show,
 )
-from brainmap.cli.runs import load_data_rdms
+from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of, regions_from
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
 
-commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
-app.add_typer(commands)
-
 
 Cams = Annotated[
     Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
 ]
-
-
-def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
-    """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
-    from brainmap.cli.runs import labels_of, runs_named
-    from brainmap.rsa.patterns.volume import load_patterns
-    from brainmap.rsa.surface.data import is_surface
-
-    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
-    if any(is_surface(name) for name in betas):
-        from brainmap.rsa.patterns.surface import load_surface_patterns
-
-        return load_surface_patterns(list(betas), mask=mask, **given)
-    if mask is None:
-        raise InputError("--betas: give --mask too, an image of the voxels to read")
-    files = list(betas) if len(betas) > 1 else betas[0]
-    data: Dataset = load_patterns(files, mask=mask, **given)
-    return data
 
 
 @commands.command()
@@ -229,39 +195,6 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     return compute_rdms(found, layers=chosen, descriptors=network, **settings)
 
 
-def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
-    """The ROIs of a label image, or of a surface's labels; none where no image is given."""
-    from brainmap.rsa.regions.labels import load_rois
-    from brainmap.rsa.surface.data import is_surface
-
-    if image is not None and is_surface(image):
-        from brainmap.rsa.surface.rois import load_surface_rois
-
-        least, sides = settings["minimum_voxels"], settings["hemispheres"]
-        return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
-    return None if image is None else load_rois(image, table=table, mask=mask, **settings)
-
-
-def left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
-    """The residuals that the noise comes from, where it does.
-
-    Raises
-    ------
-    InputError
-        Residuals without being asked for and the other way round.
-    """
-    if (noise == "residuals") != bool(residuals):
-        raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
-    if not residuals:
-        return None
-    from brainmap.rsa.patterns.residuals import load_residuals
-    from brainmap.rsa.regions.rois import load_mask
-
-    if mask is None:
-        raise InputError("--residuals: give --mask too, an image of the voxels to read")
-    return load_residuals(residuals, mask=load_mask(mask))
-
-
 def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any) -> RDMs:
     from brainmap.rsa.rdm.compute import compute_rdms
 
@@ -291,11 +224,6 @@ def _precision(
     return {name: noise_precision(select_roi(data, name), **source) for name in regions.names}
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun: 1 item, 2 items."""
-    return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
 def _described(rdms: RDMs) -> str:
     """What the RDMs are of, in their own words."""
     from brainmap.checks import some
@@ -306,149 +234,3 @@ def _described(rdms: RDMs) -> str:
             windows = len(set(rdms.rdm_descriptors.get("time", ())))
             return f"{said}; {counted(windows, 'window')} of {rdms.descriptors['window_ms']:g} ms" if windows else said
     return "all voxels"
-
-
-@commands.command()
-def compare(
-    models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
-    data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
-    measure: Measure = "rho-a",
-    control_for: Annotated[
-        Path | None, typer.Option(help="RDMs (.h5) to remove from both: splines of ranks, or (pearson) straight lines.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
-    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Scores over time, of models made with `rsa rdm --over time`: .png, .svg, .pdf.")
-    ] = None,
-    test: Test = "signed-rank",
-    correction: Correction = "fdr",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
-    from brainmap.record import write_table
-    from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
-    from brainmap.rsa.comparison.measures import compare_rdms
-    from brainmap.rsa.comparison.partial import (
-        aligned_controls,
-        compare_rdms_partial,
-        partial_ceilings,
-        partial_measure,
-    )
-    from brainmap.rsa.comparison.splines import partial_name
-    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
-    from brainmap.rsa.rdm.files import load_rdms
-
-    for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
-        free(path, overwrite, option=option, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
-    one, other = load_rdms(models), load_data_rdms(data)
-    inputs = [models, *data]
-    if control_for is None:
-        scores = compare_rdms(one, other, measure=measure)
-        measured: str = measure
-    else:
-        controls = load_rdms(control_for)
-        scores = compare_rdms_partial(one, other, controls, measure=measure)
-        measured = partial_name(partial_measure(measure), aligned_controls(controls, other).shape[-2])
-        inputs.append(control_for)
-    table = _scores(one, other, scores)
-    about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}
-    drawn = None
-    if ceilings is not None or (figure is not None and len(data) > 1):
-        bounds = noise_ceilings(other, measure=measure)
-        if control_for is not None:
-            bounds = partial_ceilings(other, controls, measure=measure)
-    if figure is not None:
-        drawn = _over_time(table, bounds if len(data) > 1 else None, measured)
-    if ceilings is not None:
-        write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
-    if statistics is not None:
-        tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
-        columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
-        write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
-    if out is not None:
-        write_table(table, out, columns=_score_columns(table), about=about)
-    if drawn is not None and figure is not None:
-        save_figure(drawn, figure)
-    if out is None or as_json:
-        show(table, as_json)
-    said(*(() if as_json else (out, ceilings, statistics, figure)))
-
-
-def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
-    """The figure of scores over time; of several networks, a line a network and layer."""
-    from brainmap.viz.rsa.time_courses import plot_time_course
-
-    if "time" not in table:
-        raise InputError(
-            "--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
-            "layers with `brainmap viz profile`"
-        )
-    if "network" in table and table["network"].nunique() > 1:
-        table = table.assign(layer=table["network"] + " " + table["layer"])
-    return plot_time_course(table, ceilings, measure=measure)
-
-
-_MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
-
-
-def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
-    """A row for each model and data RDM: what both are, and their score."""
-    import numpy as np
-    import pandas as pd
-
-    def described(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
-        known = [key for key in keys if key in rdms.rdm_descriptors]
-        kinds = {key: float if key == "time" else str for key in known}
-        found = {key: [kinds[key](value) for value in rdms.rdm_descriptors[key]] for key in known}
-        return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
-
-    every = ("participant", "network", "layer", "time", "roi", "name")
-    left, right = described(models, every, "model"), described(data, every, "data")
-    same = set(left) & set(right)
-    left = left.rename(columns={key: f"model_{key}" if key in same else key for key in left})
-    right = right.rename(columns={key: f"data_{key}" if key in same else key for key in right})
-    i, j = (index.ravel() for index in np.indices(scores.shape))
-    parts = [left.iloc[i].reset_index(drop=True), right.iloc[j].reset_index(drop=True)]
-    table: pd.DataFrame = pd.concat(parts, axis=1).assign(score=scores.ravel())
-    return table
-
-
-def _score_columns(table: pd.DataFrame) -> dict[str, str]:
-    from brainmap.rsa.comparison.measures import SCORE_COLUMNS
-
-    known = {**SCORE_COLUMNS, **_MODEL_COLUMNS, "data": "number of the data RDM, from 1", "name": "name of the RDM"}
-    for side in ("model", "data"):
-        known |= {f"{side}_{key}": f"{words} ({side} side)" for key, words in known.items()}
-    return known
-
-
-def _tested(
-    table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
-) -> pd.DataFrame:
-    """The scores' test over participants, a row a model and region."""
-    import numpy as np
-
-    from brainmap.rsa.inference.scores import score_statistics
-
-    if "participant" not in table or table["participant"].nunique() < 2:
-        raise InputError(
-            "--statistics: the data are of one participant or do not say whose they are; give a file a participant, "
-            "made with `brainmap rsa rdm --participant`"
-        )
-    over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]
-    wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
-    found = score_statistics(
-        wide.to_numpy(),
-        test=test,
-        correction=correction,
-        measure=measure,
-        rng=np.random.default_rng(seed),
-    ).drop(columns="model")
-    for at, key in enumerate(over):
-        found.insert(at, key, wide.index.get_level_values(key))
-    return found

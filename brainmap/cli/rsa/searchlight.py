@@ -26,7 +26,7 @@ from brainmap.cli.options import (
     Stimuli,
     said,
 )
-from brainmap.cli.rsa.rdm import commands, counted, left_over, patterns_of
+from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 

@@ -69,7 +69,7 @@ def search_surface(
     reading, searching : dict
         Arguments of `load_surface_patterns` and `surface_searchlight`.
     """
-    from brainmap.cli.rsa.rdm import counted, patterns_of
+    from brainmap.cli.rsa.options import counted, patterns_of
     from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.surface import surface_searchlight
     from brainmap.rsa.surface.data import taken_surface

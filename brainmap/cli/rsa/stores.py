@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from brainmap import types
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
@@ -66,6 +64,8 @@ def _one(store: Path, kind: str, layers: str) -> str | None:
 
 
 def _waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> Any:
+    import numpy as np
+
     from brainmap.features.sounds.files import load_sounds
 
     found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)

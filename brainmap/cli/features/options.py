@@ -1,4 +1,4 @@
-"""What commands share that let a network listen to sounds: the options that name both, and how they are loaded."""
+"""What commands of `brainmap features` share: their group, and the options that name a network and sounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import typer
 
 from brainmap import types
 from brainmap.checks import one_of
-from brainmap.cli.options import Device, device_named, names
+from brainmap.cli import app
+from brainmap.cli.options import Device, device_named, group, names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from brainmap.features.networks.checkpoints import Checkpoint
     from brainmap.features.sounds.files import Sounds
 
+commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")
+app.add_typer(commands)
+
 OTHERS = "Networks trained elsewhere"
+Layers = Annotated[str, typer.Option(help="all, last-conv, or names and patterns: conv1,conv4 or 'conv*'.")]
+Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
 CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="A trained network: .safetensors, .pt or .pt2.")]
 SoundsAt = Annotated[
     Path, typer.Option("--sounds", help="stimuli.tsv (stimulus_id, condition, path), class folders, or one audio file.")
@@ -198,3 +204,10 @@ def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None
         raise InputError(
             f"--out: {out} holds {what.get(kind, kind)}{of} already; say --overwrite or name another store"
         )
+
+
+def extract_all(one: Listener, layers: str) -> Any:
+    """Extract the activations of the layers that are named, for all sounds."""
+    from brainmap.features.activations.extract import extract_activations
+
+    return extract_activations(one.model, one.sounds, layers=names(layers), device=one.device, network=one.name)

@@ -1,0 +1,84 @@
+"""The command for what maps attend to: features attention."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.cam import MapLayer, Method
+from brainmap.cli.features.options import Hear, commands, listening
+from brainmap.cli.options import Seed
+from brainmap.cli.outputs import Leave, leaving
+
+
+@commands.command()
+@listening
+@leaving
+def attention(
+    hear: Hear,
+    leave: Leave,
+    method: Method = "grad-cam",
+    layer: MapLayer = "last-conv",
+    measure: Annotated[
+        types.CoverMeasure, typer.Option(help="Of cover: entropy, or the area above a threshold.")
+    ] = "entropy",
+    scale: Annotated[
+        types.CoverScale, typer.Option(help="Of area: a share of each map's own maximum, or of the sound's.")
+    ] = "map",
+    threshold: Annotated[float, typer.Option(help="Of area, a share of the maximum.")] = 0.5,
+    empty: Annotated[
+        types.Empty, typer.Option(help="Maps that are nowhere positive count as zero, or are left out.")
+    ] = "zero",
+    alternative: Annotated[types.Alternative, typer.Option(help="greater: the own class covers more.")] = "two-sided",
+    seed: Seed = 0,
+) -> None:
+    """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
+    import numpy as np
+
+    from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover
+    from brainmap.features.attribution.cam import class_activation_maps
+    from brainmap.viz.features.attention import plot_cover
+
+    settings: dict[str, Any] = {
+        "measure": measure,
+        "scale": scale,
+        "threshold": threshold,
+        "empty": empty,
+        "alternative": alternative,
+    }
+    chosen = CoverSettings(**settings)
+    one = hear()
+    cams = class_activation_maps(
+        one.model,
+        one.sounds,
+        method=method,
+        layer=layer,
+        class_names=one.classes,
+        device=one.device,
+    )
+    found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
+    summary = {
+        "own": found.own,
+        "others": found.others,
+        "difference": found.difference,
+        "effect": found.effect,
+        "p": found.p,
+        "words": found.n_words,
+    }
+    one_line = (
+        f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
+        f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)"
+    )
+    leave(
+        found.table,
+        COVER_COLUMNS,
+        lambda: plot_cover(found),
+        inputs=[one.path],
+        seed=seed,
+        words=one_line,
+        parameters={"method": method, "layer": cams.layer, **settings},
+        about={"OverWords": summary},
+        read={"network": one.name, "method": cams.method, "layer": cams.layer, **summary},
+    )

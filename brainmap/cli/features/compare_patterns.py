@@ -1,0 +1,63 @@
+"""The command that compares maximizing patterns of networks: features compare-patterns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.features.options import Figure, commands
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command("compare-patterns")
+def compare(
+    stores: Annotated[list[Path], typer.Argument(help="Two or more .zarr stores of `brainmap features maximize`.")],
+    layer: Annotated[str, typer.Option(help="A layer whose units are the same in all networks.")] = "output",
+    called: Annotated[str | None, typer.Option("--names", help="By store; default: those of the networks.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Noise of every pattern, as .tsv.")] = None,
+    figure: Figure = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Patterns of the same classes in several networks: how alike their spectra are, and how noisy each is."""
+    from brainmap.checks import one_of
+    from brainmap.features.maximization.comparison import compare_patterns
+    from brainmap.features.representations.files import open_maximizations
+    from brainmap.record import write_table
+
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    free(table, overwrite, option="--table", kinds=(".tsv",))
+    networks = names(called) if called else _networks(stores)
+    if len(networks) != len(stores) or len(set(networks)) != len(networks):
+        raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
+    held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}
+    found = compare_patterns({name: one[one_of(layer, list(one), "--layer")] for name, one in held.items()})
+    if table is not None:
+        columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
+        write_table(found.table, table, columns=columns, about=provenance({"layer": layer}, []))
+    if figure is not None:
+        from brainmap.viz.features.maximization import plot_pattern_comparison
+
+        save_figure(plot_pattern_comparison(found), figure)
+    if as_json:
+        parts = {"pairs": found.pairs, "patterns": found.table}
+        typer.echo(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in parts.items()}, indent=2))
+        return
+    show(found.table.groupby("network", sort=False).mean(numeric_only=True).reset_index(), False)
+    typer.echo()
+    show(found.pairs, False)
+
+
+def _networks(stores: list[Path]) -> list[str]:
+    """The networks whose patterns stores hold; the stores' own names where two are of one network."""
+    from brainmap.features.representations.files import stored_network
+
+    known = [stored_network(path, "am") or path.stem for path in stores]
+    return known if len(set(known)) == len(known) else [path.stem for path in stores]

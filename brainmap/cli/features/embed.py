@@ -1,0 +1,74 @@
+"""The command for embeddings of sounds: features embed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.options import Hear, Layers, commands, extract_all, listening
+from brainmap.cli.options import Seed
+from brainmap.cli.outputs import Leave, leaving
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+@leaving
+def embed(
+    hear: Hear,
+    leave: Leave,
+    layers: Layers = "all",
+    method: Annotated[types.EmbeddingMethod, typer.Option(help="How dimensions are reduced.")] = "pca",
+    components: Annotated[int, typer.Option(min=1)] = 2,
+    units: Annotated[types.EmbeddingUnits, typer.Option(help="Whether units are z-scored over sounds.")] = "zscore",
+    perplexity: Annotated[float, typer.Option(help="Of t-SNE; below the number of sounds.")] = 30.0,
+    seed: Seed = 0,
+) -> None:
+    """Sounds as points, by principal components or t-SNE of layers (time averages)."""
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.features.units.embedding import embed as embed_layer
+    from brainmap.viz.features.embedding import plot_embedding
+
+    one = hear()
+    acts = extract_all(one, layers)
+    found = [
+        embed_layer(
+            acts,
+            layer=layer,
+            method=method,
+            n_components=components,
+            units=units,
+            perplexity=perplexity,
+            rng=np.random.default_rng(seed),
+        )
+        for layer in acts.layers
+    ]
+    table = pd.concat([each.table for each in found], ignore_index=True)
+    columns = {"layer": "layer of the network", "item": "stimulus id", "condition": "its word or category"}
+    columns |= {f"x{i + 1}": f"coordinate {i + 1}; t-SNE's carry no units" for i in range(components)}
+    about = pd.DataFrame(
+        [
+            {
+                "layer": e.layer,
+                **{f"variance_{i + 1}": v for i, v in enumerate(e.explained or ())},
+                "trustworthiness": e.trustworthiness,
+                "constant_units": e.constant,
+            }
+            for e in found
+        ]
+    )
+    parameters = {
+        "method": method,
+        "units": units,
+        "perplexity": found[0].perplexity,
+        "layers": about.to_dict(orient="records"),
+    }
+    leave(
+        table, columns, lambda: plot_embedding(found), inputs=[one.path], parameters=parameters, seed=seed, shown=about
+    )

@@ -1,0 +1,77 @@
+"""The command for the sounds that drive units most: features exemplars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.features.options import Hear, Stage, commands, listening
+from brainmap.cli.options import Overwrite
+from brainmap.cli.outputs import Leave, leaving
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+@leaving
+def exemplars(
+    hear: Hear,
+    leave: Leave,
+    layer: Annotated[str, typer.Option(help="A layer, last-conv, or output for the classes.")] = "last-conv",
+    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
+    k: Annotated[int, typer.Option("--k", min=1, help="Crops a unit.")] = 9,
+    per_sound: Annotated[int, typer.Option(min=1, help="At most so many of one sound.")] = 1,
+    inside: Annotated[bool, typer.Option("--inside", help="Only fields that lie within the sound.")] = False,
+    own_class: Annotated[bool, typer.Option("--own-class", help="Of the output: only sounds of that class.")] = False,
+    stage: Stage = "after",
+    wav: Annotated[Path | None, typer.Option(help="A folder for the crops as WAV.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """The stretches of sounds that drive units most, with their times, as a table and WAV."""
+    from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS, find_exemplars
+    from brainmap.viz.features.exemplars import plot_exemplars
+
+    if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
+        raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
+    one = hear()
+    found = find_exemplars(
+        one.model,
+        one.sounds,
+        layer=layer,
+        units=one.units(layer, units),
+        k=k,
+        per_sound=per_sound,
+        inside=inside,
+        own_class=own_class,
+        class_names=one.classes,
+        stage=stage,
+        device=one.device,
+    )
+    parameters = {
+        "layer": found.layer,
+        "k": k,
+        "per_sound": per_sound,
+        "inside": inside,
+        "own_class": own_class,
+        "stage": stage,
+        "dead": list(found.dead),
+    }
+    if wav is not None:
+        found.save_wav(wav, seconds=0.5)
+    best = found.table[found.table["rank"] == 1].drop(columns=["layer", "rank", "frame"])
+    heard = "" if wav is None else f"{wav}: {len(found.crops)} sounds, each repeated to half a second"
+    leave(
+        found.table,
+        EXEMPLAR_COLUMNS,
+        lambda: plot_exemplars(found),
+        inputs=[one.path],
+        parameters=parameters,
+        shown=best,
+        rows=found.table,
+        words=heard,
+    )

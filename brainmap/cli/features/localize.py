@@ -1,0 +1,123 @@
+"""The command that compares maps with where words are: features localize."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.features.faithfulness import Classes, MapLayer, read_methods
+from brainmap.cli.features.options import Hear, Listener, commands, listening
+from brainmap.cli.options import Seed
+from brainmap.cli.outputs import Leave, leaving
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainmap.features.sounds.files import Sounds
+
+
+log = logging.getLogger("brainmap")
+TITLE = "Where each word is (shaded) and where maps place it"
+
+
+@commands.command()
+@listening
+@leaving
+def localize(
+    hear: Hear,
+    leave: Leave,
+    boundaries: Annotated[
+        Path | None, typer.Option(help="Where each sound is: a .tsv with stimulus_id, start_s, end_s.")
+    ] = None,
+    plant: Annotated[
+        float | None, typer.Option(help="Or put each sound at a random time into so many seconds of noise.")
+    ] = None,
+    background_db: Annotated[float, typer.Option(help="Level of that noise against the sound's.")] = -40.0,
+    also: Annotated[list[Path] | None, typer.Option(help="Further checkpoints of ours, to be compared.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Parted by commas. Default: cam (where the head is pooled), grad-cam, saliency.")
+    ] = None,
+    classes: Classes = "true",
+    layer: MapLayer = None,
+    threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
+    smooth_ms: Annotated[float, typer.Option(min=0, help="Moving average over maps first.")] = 50.0,
+    seed: Seed = 0,
+) -> None:
+    """Where networks that learned words place them in time, against known boundaries."""
+    from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place
+    from brainmap.viz.features.faithfulness import plot_localization
+
+    if (boundaries is None) == (plant is None):
+        raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
+    one = hear()
+    sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
+    models = {one.name: one.model} | _others(one, also or [])
+    methods = read_methods(method) if method is not None else _fitting(models, sounds)
+    settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
+    table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
+    about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
+    read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
+    leave(
+        table,
+        COLUMNS,
+        lambda: plot_localization(sounds, table, title=TITLE),
+        parameters=about,
+        inputs=read,
+        seed=seed,
+        shown=localization_summary(table),
+    )
+
+
+def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
+    """CAM, Grad-CAM and saliency; without CAM, and saying so, where a network has no pooled linear head."""
+    from brainmap.features.attribution.cam import class_activation_maps
+
+    try:
+        for model in models.values():
+            class_activation_maps(model, sounds.take([0]), method="cam", upsample=False)
+    except InputError as error:
+        log.info("without cam: %s", error)
+        return ["grad-cam", "saliency"]
+    return ["cam", "grad-cam", "saliency"]
+
+
+def _placed(
+    sounds: Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
+) -> tuple[Sounds, pd.DataFrame]:
+    import numpy as np
+    import pandas as pd
+
+    from brainmap.checks import existing_file
+    from brainmap.features.sounds.intervals import plant_sounds
+
+    if plant is not None:
+        return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=np.random.default_rng(seed))
+    file = existing_file(boundaries or "", "--boundaries")
+    try:
+        return sounds, pd.read_csv(file, sep="\t")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"--boundaries: {file} cannot be read as a table: {str(error).splitlines()[0]}") from None
+
+
+def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
+    """Further networks, which must know the same classes and be fed alike."""
+    from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+
+    found = {}
+    for path in paths:
+        about = load_checkpoint(path)
+        for what in ("classes", "rate", "level", "align"):
+            ours, theirs = getattr(one.checkpoint, what), getattr(about, what)
+            if ours != theirs:
+                raise InputError(
+                    f"--also: {path} has {what} {theirs!r}, {one.name} has {ours!r}; compare networks "
+                    "that were fed alike and know the same classes"
+                )
+        if path.stem in found or path.stem == one.name:
+            raise InputError(f"--also: two networks are called {path.stem!r}; rename a file, or give --name")
+        found[path.stem] = load_network(path)
+    return found

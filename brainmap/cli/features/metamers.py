@@ -1,0 +1,89 @@
+"""The command for sounds that a layer cannot distinguish: features metamers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.maximize import (
+    HOW,
+    Real,
+    Steps,
+    Words,
+    make_settings,
+    number_option,
+    refuse_table,
+    write_quality,
+)
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
+from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, said, save_figure, show
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+def metamers(
+    hear: Hear,
+    out: Store,
+    layer: Annotated[str, typer.Option(help="The layer that shall not tell them apart.")],
+    items: Annotated[str | None, typer.Option(help="stimulus_ids to match; default: the first of each word.")] = None,
+    wav: Words = None,
+    figure: Figure = None,
+    steps: Steps = None,
+    step_size: Annotated[Real, number_option("In units of the free parameters; 0.1.", HOW)] = None,
+    optimizer: Annotated[types.Optimizer | None, number_option("gradient-rms or adam (default).", HOW)] = None,
+    parameterization: Annotated[
+        types.Parameterization | None, number_option("What is free; default: spectrum (of the sounds).", HOW)
+    ] = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Noise changed until a layer hears it as a given sound (model metamers), as .zarr, WAV and a picture."""
+    import numpy as np
+
+    from brainmap.features.activations import store as stores
+    from brainmap.features.maximization.metamers import match_activation
+
+    settings = make_settings("metamer", locals())
+    store_free(out, "metamer", layer, overwrite)
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    table = refuse_table(wav, f"{layer}_metamers.tsv", overwrite)
+    one = hear()
+    known = one.sounds.items
+    first = [known[one.sounds.conditions.index(c)] for c in one.sounds.class_names]
+    found = match_activation(
+        one.model,
+        one.sounds,
+        layer=layer,
+        items=names(items) if items else first,
+        settings=settings,
+        class_names=one.classes,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
+    attributes = {
+        "items": list(found.items),
+        "conditions": list(found.conditions),
+        "rate": found.rate,
+        "table": json.loads(found.table.to_json(orient="split")),
+    }
+    stores.keep_array(stores.open_store(out), ("metamer", layer), found.patterns, attributes, network=one.name)
+    if wav is not None and table is not None:
+        found.save_wav(wav)
+        write_quality(found.table, table, (settings, seed, one.path))
+    if figure is not None:
+        from brainmap.viz.features.maximization import plot_metamers
+
+        save_figure(plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
+    show(found.table, as_json)
+    if not as_json:
+        typer.echo(f"{out}: {len(found.items)} metamers of {layer}, {int(found.table['matched'].sum())} matched")
+        said(figure)

@@ -1,0 +1,42 @@
+"""The command for nearest sounds: features neighbors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.options import Hear, Layers, commands, extract_all, listening
+from brainmap.cli.outputs import Leave, leaving
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+@leaving
+def neighbors(
+    hear: Hear,
+    leave: Leave,
+    layers: Layers = "all",
+    k: Annotated[int, typer.Option("--k", min=1, help="Neighbors of a sound.")] = 5,
+    metric: Annotated[types.SoundMetric, typer.Option(help="Distance of two sounds.")] = "correlation",
+) -> None:
+    """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
+    from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
+    from brainmap.viz.features.exemplars import plot_neighbors
+
+    one = hear()
+    found = nearest_neighbors(extract_all(one, layers), one.sounds, k=k, metric=metric)
+    overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
+    leave(
+        found.table,
+        NEIGHBOR_COLUMNS,
+        lambda: plot_neighbors(found, one.sounds),
+        inputs=[one.path],
+        parameters={"k": k, "metric": metric, "layers": layers},
+        shown=overall,
+        rows=found.precision,
+    )

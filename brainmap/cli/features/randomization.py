@@ -1,0 +1,61 @@
+"""The command for the randomization test of maps: features randomization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets, read_methods
+from brainmap.cli.features.options import Hear, commands, listening
+from brainmap.cli.options import Seed
+from brainmap.cli.outputs import Leave, leaving
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+@leaving
+def randomization(
+    hear: Hear,
+    leave: Leave,
+    method: Methods = "layer-cam,saliency",
+    classes: Classes = "predicted",
+    layer: MapLayer = None,
+    absolute: Annotated[bool, typer.Option("--absolute", help="Sizes of the maps, without their signs.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
+    import numpy as np
+
+    from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, randomization_table
+    from brainmap.viz.features.faithfulness import plot_randomization
+
+    methods = read_methods(method)
+    one = hear()
+    targets = find_targets(one, classes)
+    found = [
+        cascading_randomization(
+            one.model,
+            one.sounds,
+            method=name,
+            targets=targets,
+            absolute=absolute,
+            layer=layer,
+            rng=np.random.default_rng(seed),
+            device=one.device,
+        )
+        for name in methods
+    ]
+    columns = {"method": "method of the map"} | COLUMNS
+    table = randomization_table(found)[list(columns)]
+    leave(
+        table,
+        columns,
+        lambda: plot_randomization(found),
+        inputs=[one.path],
+        parameters={"classes": classes, "absolute": absolute},
+        seed=seed,
+    )

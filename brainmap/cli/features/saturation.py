@@ -1,0 +1,53 @@
+"""The command for the saturation of activation maximization: features saturation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.features.maximize import Preset, Steps, make_settings
+from brainmap.cli.features.options import Hear, commands, listening
+from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, said, save_figure, show
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@listening
+def saturation(
+    hear: Hear,
+    figure: Annotated[Path, typer.Option("--figure", help="The picture: .png, .svg or .pdf.")],
+    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
+    preset: Preset = "source",
+    steps: Steps = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Why logits are maximized: classes climbed by softmax and by logit, step by step, as a picture."""
+    import numpy as np
+
+    from brainmap.features.maximization.saturation import softmax_saturation
+    from brainmap.viz.features.maximization import plot_softmax_saturation
+
+    settings = make_settings(preset, locals())
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    one = hear()
+    found = softmax_saturation(
+        one.model,
+        units=one.units("output", units),
+        settings=settings,
+        sounds=one.sounds,
+        class_names=one.classes,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
+    save_figure(plot_softmax_saturation(found, title=one.name), figure)
+    show(found.table, as_json)
+    if not as_json:
+        said(figure)

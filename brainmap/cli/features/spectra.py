@@ -1,0 +1,49 @@
+"""The command for spectra of what units prefer: features spectra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.features.options import commands
+from brainmap.cli.outputs import Leave, leaving
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+@leaving
+def spectra(
+    store: Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features maximize` writes it.")],
+    leave: Leave,
+    layer: Annotated[str, typer.Option(help="Whose maximizing patterns.")] = "output",
+) -> None:
+    """Spectra of maximizing patterns, sorted by their peak frequency."""
+    from brainmap.checks import one_of
+    from brainmap.features.representations.files import open_maximizations
+    from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
+    from brainmap.viz.features.units import plot_spectra
+
+    kept = open_maximizations(store)
+    patterns = kept[one_of(layer, list(kept), "--layer")]
+    found = pattern_spectra(patterns)
+    table = found.table.iloc[found.order]
+    columns = {
+        **FILTER_COLUMNS,
+        "label": "class, or layer and unit",
+        "best_hz": "frequency of the largest power [Hz]",
+        "peak": "that power, smoothed over a sixth of an octave",
+        "low_hz": "lower edge of the band, where the power is half [Hz]",
+        "bands": "how many separate bands reach half of the largest power",
+    }
+    title = f"Spectra of what maximizes {layer}, by their peaks (dots)"
+    leave(
+        table,
+        columns,
+        lambda: plot_spectra(found, title=title),
+        inputs=[],
+        parameters={"store": str(store), "layer": layer},
+    )

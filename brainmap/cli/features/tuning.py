@@ -1,0 +1,121 @@
+"""The command for tuning curves of units: features tuning."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.options import Hear, Layers, Stage, commands, listening
+from brainmap.cli.options import Seed, names
+from brainmap.cli.outputs import Leave, leaving
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@commands.command()
+@listening
+@leaving
+def tuning(
+    hear: Hear,
+    leave: Leave,
+    layers: Layers = "all",
+    stimulus: Annotated[types.Stimulus, typer.Option(help="What units hear.")] = "tone",
+    lowest: Annotated[float, typer.Option(help="Lowest frequency, in Hz.")] = 60.0,
+    highest: Annotated[float, typer.Option(help="Highest frequency, in Hz.")] = 7_600.0,
+    spacing: Annotated[types.Spacing, typer.Option(help="Between frequencies.")] = "octave",
+    per_step: Annotated[int, typer.Option(min=1, help="Frequencies an octave, or an ERB.")] = 12,
+    levels: Annotated[str, typer.Option(help="Against the sounds' level, in dB: -20,-10,0")] = "-20,-10,0",
+    duration: Annotated[float | None, typer.Option(help="Of a stimulus, in s; default: half of the sound.")] = None,
+    ramp_ms: Annotated[float, typer.Option(min=0)] = 10.0,
+    noise_octaves: Annotated[float, typer.Option(help="Width of the noise.")] = 1 / 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Phases of tones, samples of noise.")] = 2,
+    measure: Annotated[types.TuningMeasure, typer.Option(help="How frames are pooled.")] = "mean",
+    height: Annotated[float, typer.Option(help="Of the peak, where a band ends: 0.707 is 3 dB.")] = 0.7071,
+    stage: Stage = "after",
+    curves: Annotated[str | None, typer.Option(help="A layer: the figure shows its units' tuning curves.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
+    import numpy as np
+
+    from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
+    from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
+
+    settings = TuningSettings(
+        stimulus=stimulus,
+        lowest_hz=lowest,
+        highest_hz=highest,
+        spacing=spacing,
+        per_step=per_step,
+        levels_db=_numbers(levels, "--levels"),
+        seconds=duration,
+        ramp_ms=ramp_ms,
+        noise_octaves=noise_octaves,
+        repeats=repeats,
+        measure=measure,
+        height=height,
+    )
+    one = hear()
+    found = measure_tuning(
+        one.model,
+        one.sounds,
+        layers=names(layers),
+        settings=settings,
+        stage=stage,
+        rng=np.random.default_rng(seed),
+        device=one.device,
+    )
+    make = (
+        functools.partial(plot_tuning, found)
+        if curves is None
+        else functools.partial(plot_tuning_curves, found, curves)
+    )
+    leave(
+        found.table,
+        TUNING_COLUMNS,
+        make,
+        inputs=[one.path],
+        parameters={**describe_tuning(found), "stage": stage},
+        seed=seed,
+        shown=_by_layer(found),
+        rows=found.table,
+    )
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in names(text)]
+    except ValueError:
+        raise InputError(f"{option}: found {text!r}, wanted numbers parted by commas, as in -20,-10,0") from None
+
+
+def _by_layer(found: Any) -> pd.DataFrame:
+    """Summarize what the units of each layer do at the highest level."""
+    import pandas as pd
+
+    loudest = found.table[found.table["level_db"] == max(found.settings.levels_db)]
+    rows = []
+    for layer in found.layers:
+        mine = loudest[loudest["layer"] == layer]
+        shapes = mine["shape"].value_counts()
+        passing = [s for s in ("band-pass", "low-pass", "high-pass") if s in shapes]
+        rows.append(
+            {
+                "layer": layer,
+                "units": len(mine),
+                "tuned": int(shapes[passing].sum()),
+                "untuned": int(shapes.get("untuned", 0)),
+                "suppressed": int(shapes.get("suppressed", 0)),
+                "unresponsive": int(shapes.get("unresponsive", 0)),
+                "dead": int(shapes.get("dead", 0)),
+                "median_best_hz": mine["best_hz"].median(),
+                "median_octaves": mine["octaves"].median(),
+                "frames": found.frames[layer],
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,179 @@
+"""The command that compares RDMs: rsa compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.options import (
+    FORMATS,
+    Correction,
+    Json,
+    Measure,
+    Overwrite,
+    Seed,
+    Test,
+    free,
+    provenance,
+    said,
+    save_figure,
+    show,
+)
+from brainmap.cli.rsa.options import commands
+from brainmap.cli.runs import load_data_rdms
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rsatoolbox.rdm import RDMs
+
+
+@commands.command()
+def compare(
+    models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
+    data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
+    measure: Measure = "rho-a",
+    control_for: Annotated[
+        Path | None, typer.Option(help="RDMs (.h5) to remove from both: splines of ranks, or (pearson) straight lines.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
+    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Scores over time, of models made with `rsa rdm --over time`: .png, .svg, .pdf.")
+    ] = None,
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
+    from brainmap.record import write_table
+    from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
+    from brainmap.rsa.comparison.measures import compare_rdms
+    from brainmap.rsa.comparison.partial import (
+        aligned_controls,
+        compare_rdms_partial,
+        partial_ceilings,
+        partial_measure,
+    )
+    from brainmap.rsa.comparison.splines import partial_name
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
+    from brainmap.rsa.rdm.files import load_rdms
+
+    for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    one, other = load_rdms(models), load_data_rdms(data)
+    inputs = [models, *data]
+    if control_for is None:
+        scores = compare_rdms(one, other, measure=measure)
+        measured: str = measure
+    else:
+        controls = load_rdms(control_for)
+        scores = compare_rdms_partial(one, other, controls, measure=measure)
+        measured = partial_name(partial_measure(measure), aligned_controls(controls, other).shape[-2])
+        inputs.append(control_for)
+    table = _scores(one, other, scores)
+    about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}
+    drawn = None
+    if ceilings is not None or (figure is not None and len(data) > 1):
+        bounds = noise_ceilings(other, measure=measure)
+        if control_for is not None:
+            bounds = partial_ceilings(other, controls, measure=measure)
+    if figure is not None:
+        drawn = _over_time(table, bounds if len(data) > 1 else None, measured)
+    if ceilings is not None:
+        write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
+    if statistics is not None:
+        tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
+        columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
+        write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
+    if out is not None:
+        write_table(table, out, columns=_score_columns(table), about=about)
+    if drawn is not None and figure is not None:
+        save_figure(drawn, figure)
+    if out is None or as_json:
+        show(table, as_json)
+    said(*(() if as_json else (out, ceilings, statistics, figure)))
+
+
+def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
+    """The figure of scores over time; of several networks, a line a network and layer."""
+    from brainmap.viz.rsa.time_courses import plot_time_course
+
+    if "time" not in table:
+        raise InputError(
+            "--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
+            "layers with `brainmap viz profile`"
+        )
+    if "network" in table and table["network"].nunique() > 1:
+        table = table.assign(layer=table["network"] + " " + table["layer"])
+    return plot_time_course(table, ceilings, measure=measure)
+
+
+_MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
+
+
+def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
+    """A row for each model and data RDM: what both are, and their score."""
+    import numpy as np
+    import pandas as pd
+
+    def described(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
+        known = [key for key in keys if key in rdms.rdm_descriptors]
+        kinds = {key: float if key == "time" else str for key in known}
+        found = {key: [kinds[key](value) for value in rdms.rdm_descriptors[key]] for key in known}
+        return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
+
+    every = ("participant", "network", "layer", "time", "roi", "name")
+    left, right = described(models, every, "model"), described(data, every, "data")
+    same = set(left) & set(right)
+    left = left.rename(columns={key: f"model_{key}" if key in same else key for key in left})
+    right = right.rename(columns={key: f"data_{key}" if key in same else key for key in right})
+    i, j = (index.ravel() for index in np.indices(scores.shape))
+    parts = [left.iloc[i].reset_index(drop=True), right.iloc[j].reset_index(drop=True)]
+    table: pd.DataFrame = pd.concat(parts, axis=1).assign(score=scores.ravel())
+    return table
+
+
+def _score_columns(table: pd.DataFrame) -> dict[str, str]:
+    from brainmap.rsa.comparison.measures import SCORE_COLUMNS
+
+    known = {**SCORE_COLUMNS, **_MODEL_COLUMNS, "data": "number of the data RDM, from 1", "name": "name of the RDM"}
+    for side in ("model", "data"):
+        known |= {f"{side}_{key}": f"{words} ({side} side)" for key, words in known.items()}
+    return known
+
+
+def _tested(
+    table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
+) -> pd.DataFrame:
+    """The scores' test over participants, a row a model and region."""
+    import numpy as np
+
+    from brainmap.rsa.inference.scores import score_statistics
+
+    if "participant" not in table or table["participant"].nunique() < 2:
+        raise InputError(
+            "--statistics: the data are of one participant or do not say whose they are; give a file a participant, "
+            "made with `brainmap rsa rdm --participant`"
+        )
+    over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]
+    wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
+    found = score_statistics(
+        wide.to_numpy(),
+        test=test,
+        correction=correction,
+        measure=measure,
+        rng=np.random.default_rng(seed),
+    ).drop(columns="model")
+    for at, key in enumerate(over):
+        found.insert(at, key, wide.index.get_level_values(key))
+    return found

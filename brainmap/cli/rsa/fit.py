@@ -1,0 +1,80 @@
+"""The command that fits models with parameters: rsa fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.options import Json, Measure, Overwrite, Seed, free, provenance, said, show
+from brainmap.cli.rsa.options import Data, commands, load_named_rdms
+from brainmap.cli.runs import load_data_rdms
+
+if TYPE_CHECKING:
+    pass
+
+
+WEIGHT_COLUMNS = {
+    "model": "name of the family of RDMs",
+    "kind": "fixed, selected, weighted or interpolated",
+    "roi": "region of interest",
+    "rdm": "RDM of the family",
+    "weight": "mean over folds; they sum to 1, for RDMs scaled to one root mean square",
+    "chosen": "share of folds in which the weight is not 0",
+}
+
+
+FIT_COLUMNS = {
+    **{key: WEIGHT_COLUMNS[key] for key in ("model", "kind", "roi")},
+    "participant": "label of the participant",
+    "score": "cross-validated similarity of the model's prediction and the region's RDM",
+}
+
+
+@commands.command()
+def fit(
+    data: Data,
+    family: Annotated[
+        list[str], typer.Option(help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs. May repeat.")
+    ],
+    kind: Annotated[types.ModelFit, typer.Option(help="How RDMs of a family become one prediction.")] = "weighted",
+    measure: Measure = "rho-a",
+    item_folds: Annotated[int, typer.Option(min=1, help="Parts of the conditions; 1: all at once.")] = 2,
+    participant_folds: Annotated[
+        int | None, typer.Option(min=1, help="Parts of the participants; default: each alone.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Also the weights, .tsv.")] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fit models with parameters to some participants and conditions, score them on others."""
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.comparison.fits import score_models
+
+    for option, path in (("--out", out), ("--weights", weights)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    families, files = load_named_rdms(family, "--family")
+    found = score_models(
+        families,
+        load_data_rdms(data),
+        kind=kind,
+        measure=measure,
+        item_folds=item_folds,
+        participant_folds=participant_folds,
+        rng=np.random.default_rng(seed),
+    )
+    settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
+    about = {"Measure": measure, **provenance(settings, [*files, *data], seed=seed)}
+    if weights is not None:
+        write_table(found.weights, weights, columns=WEIGHT_COLUMNS, about=about)
+    if out is not None:
+        write_table(found.scores, out, columns=FIT_COLUMNS, about=about)
+    if out is None or as_json:
+        show(found.scores, as_json)
+    said(*(() if as_json else (out, weights)))

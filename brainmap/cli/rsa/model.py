@@ -1,0 +1,66 @@
+"""The command for RDMs of hypotheses: rsa model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap.cli.options import Items, Overwrite, free, provenance
+from brainmap.cli.rsa.options import commands, counted
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+
+@commands.command()
+def model(
+    out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5.")],
+    stimuli: Annotated[
+        Path | None, typer.Option(help="TSV with stimulus_id and condition, for --category and --phonetic.")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Column of --stimuli: 0 within a category, 1 between. May repeat.")
+    ] = None,
+    phonetic: Annotated[bool, typer.Option("--phonetic", help="Articulatory features of words (condition).")] = False,
+    table: Annotated[
+        list[Path] | None, typer.Option(help="TSV of features, a square or long table of dissimilarities. May repeat.")
+    ] = None,
+    items: Items = "stimulus",
+    overwrite: Overwrite = False,
+) -> None:
+    """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
+    from brainmap.checks import one_of
+    from brainmap.record import write_json
+    from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
+    from brainmap.rsa.rdm.files import save_rdms
+    from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
+    from brainmap.tables import read_table
+
+    free(out, overwrite, kinds=(".h5", ".hdf5"))
+    label = LABEL_OF[items]
+    if not (category or phonetic or table):
+        raise InputError("rsa model: give --category, --phonetic or --table")
+    found: list[RDMs] = []
+    if category or phonetic:
+        if stimuli is None:
+            raise InputError("rsa model: --category and --phonetic need --stimuli, the table of sounds")
+        rows = read_table(stimuli, "stimuli")
+        for column in (label, *(["condition"] if phonetic else []), *(category or [])):
+            one_of(column, [str(name) for name in rows.columns], f"column of {stimuli}")
+        for column in category or []:
+            found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))
+        if phonetic:
+            words = rows["condition"].tolist()
+            found.append(phonetic_rdm(words, items=rows[label].tolist() if items == "stimulus" else None))
+    found += [read_model_rdms(path) for path in table or []]
+    for one in found:
+        one.dissimilarity_measure = "of each model"
+    rdms = stack_rdms(found)
+    save_rdms(rdms, out)
+    inputs = [*([stimuli] if stimuli else []), *(table or [])]
+    named = [str(name) for name in rdms.rdm_descriptors["name"]]
+    write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
+    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")

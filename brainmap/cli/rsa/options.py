@@ -1,0 +1,112 @@
+"""Hold what commands of `brainmap rsa` share: their group, options, and a participant's brain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli import app
+from brainmap.cli.options import group, names
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import RDMs
+
+    from brainmap.rsa.patterns.residuals import Residuals
+    from brainmap.rsa.regions.rois import Rois
+
+
+commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
+app.add_typer(commands)
+
+
+def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
+    """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
+    from brainmap.cli.runs import labels_of, runs_named
+    from brainmap.rsa.patterns.volume import load_patterns
+    from brainmap.rsa.surface.data import is_surface
+
+    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
+    if any(is_surface(name) for name in betas):
+        from brainmap.rsa.patterns.surface import load_surface_patterns
+
+        return load_surface_patterns(list(betas), mask=mask, **given)
+    if mask is None:
+        raise InputError("--betas: give --mask too, an image of the voxels to read")
+    files = list(betas) if len(betas) > 1 else betas[0]
+    data: Dataset = load_patterns(files, mask=mask, **given)
+    return data
+
+
+def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
+    """The ROIs of a label image, or of a surface's labels; none where no image is given."""
+    from brainmap.rsa.regions.labels import load_rois
+    from brainmap.rsa.surface.data import is_surface
+
+    if image is not None and is_surface(image):
+        from brainmap.rsa.surface.rois import load_surface_rois
+
+        least, sides = settings["minimum_voxels"], settings["hemispheres"]
+        return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
+    return None if image is None else load_rois(image, table=table, mask=mask, **settings)
+
+
+def left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
+    """The residuals that the noise comes from, where it does.
+
+    Raises
+    ------
+    InputError
+        Residuals without being asked for and the other way round.
+    """
+    if (noise == "residuals") != bool(residuals):
+        raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
+    if not residuals:
+        return None
+    from brainmap.rsa.patterns.residuals import load_residuals
+    from brainmap.rsa.regions.rois import load_mask
+
+    if mask is None:
+        raise InputError("--residuals: give --mask too, an image of the voxels to read")
+    return load_residuals(residuals, mask=load_mask(mask))
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: 1 item, 2 items."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), a file a participant.")]
+
+
+def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
+    """RDMs by the names they were given, and their files."""
+    from brainmap.checks import one_of
+    from brainmap.rsa.rdm.files import load_rdms
+
+    found: dict[str, RDMs] = {}
+    files = []
+    for one in given:
+        name, sign, rest = one.partition("=")
+        if not (name and sign and rest):
+            raise InputError(f"{option}: found {one!r}, wanted name=FILE.h5")
+        if name in found:
+            raise InputError(f"{option}: {name!r} is named more than once")
+        path, colon, some_of = (rest, "", "") if Path(rest).exists() else rest.rpartition(":")
+        file = Path(path if colon or not some_of else rest)
+        rdms = load_rdms(file)
+        if colon:
+            key = next((k for k in ("layer", "name") if k in rdms.rdm_descriptors), None)
+            if key is None:
+                raise InputError(f"{option}: the RDMs of {file} have no names; take the whole file")
+            known = [str(value) for value in rdms.rdm_descriptors[key]]
+            wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in names(some_of)]
+            rdms = rdms.subset(key, wanted)
+        found[name] = rdms
+        files.append(file)
+    return found, files

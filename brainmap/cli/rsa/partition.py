@@ -1,0 +1,106 @@
+"""The command that partitions variance: rsa partition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.options import Correction, Json, Overwrite, Seed, Test, free, provenance, said, save_figure, show
+from brainmap.cli.rsa.options import Data, commands, load_named_rdms
+from brainmap.cli.runs import load_data_rdms
+
+if TYPE_CHECKING:
+    pass
+
+
+SHARE_COLUMNS = {
+    "roi": "region of interest",
+    "participant": "label of the participant",
+    "sets": "the sets of models to which the share belongs: one only, or in common",
+    "share": "share of explained variance; a common one below 0 says that sets suppress each other",
+    "r2": "explained variance of the union of these sets",
+    "suppressed_by": "of what one set explains alone: negative common shares of it, beside which it proves nothing",
+}
+
+
+@commands.command()
+def partition(
+    data: Data,
+    sets: Annotated[
+        list[str], typer.Option("--set", help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs; up to four.")
+    ],
+    weights: Annotated[types.Fit, typer.Option(help="Least squares, or weights that are not negative (nnls).")] = "ols",
+    ranks: Annotated[bool, typer.Option("--ranks", help="Ranks of dissimilarities, as Spearman.")] = False,
+    validation: Annotated[
+        types.Validation,
+        typer.Option(help="Weights come from the other participants, or from the same (none: then nothing is tested)."),
+    ] = "participants",
+    out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="A picture of the shares: .png, .svg or .pdf.")] = None,
+    shares: Annotated[
+        types.Tested,
+        typer.Option(help="Tested is what a set explains alone, or every share; common ones show models' likeness."),
+    ] = "only",
+    test: Test = "signed-rank",
+    correction: Correction = "fdr",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Part the variance of the data's RDMs: what sets of models explain alone, and what they share."""
+    import numpy as np
+
+    from brainmap.cli.options import FORMATS
+    from brainmap.record import write_table
+    from brainmap.rsa.comparison.partition import partition_variance
+    from brainmap.rsa.inference.partition import partition_statistics
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
+
+    for option, path in (("--out", out), ("--statistics", statistics)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    chosen, files = load_named_rdms(sets, "--set")
+    found = partition_variance(
+        chosen,
+        load_data_rdms(data),
+        fit=weights,
+        ranks=ranks,
+        validation=validation,
+    )
+    settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
+    about = provenance(settings, [*files, *data], seed=seed)
+    tested = None
+    if validation == "participants" or statistics is not None:
+        rng = np.random.default_rng(seed)
+        tested = partition_statistics(
+            found,
+            shares=shares,
+            test=test,
+            correction=correction,
+            rng=rng,
+        )
+    if statistics is not None and tested is not None:
+        columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}
+        columns["p_corrected"] = "corrected over all rows of the table"
+        columns["suppressed_by"] = SHARE_COLUMNS["suppressed_by"]
+        write_table(tested, statistics, columns=columns, about={**about, "Test": tested.attrs["note"]})
+    table = found.table()
+    if out is not None:
+        write_table(table, out, columns=SHARE_COLUMNS, about=about)
+    if figure is not None:
+        from brainmap.viz.rsa.partition import plot_partition
+
+        save_figure(plot_partition(found, tested), figure)
+    if as_json or (out is None and statistics is None and figure is None):
+        show(table if tested is None else tested, as_json)
+    if not as_json:
+        for (roi, name), by in found.suppression().items():
+            typer.echo(
+                f"note: {roi}: {name!r} stands beside a negative common share ({by}: suppression); the set may "
+                "have nothing to do with the data"
+            )
+    said(*(() if as_json else (out, statistics, figure)))

@@ -1,0 +1,91 @@
+"""The command for the reliability of RDMs: rsa reliability."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.options import (
+    Betas,
+    Items,
+    Json,
+    Labels,
+    Mask,
+    Measure,
+    Missing,
+    Overwrite,
+    Participant,
+    Seed,
+    Stimuli,
+    free,
+    provenance,
+    said,
+    show,
+)
+from brainmap.cli.outputs import Table
+from brainmap.cli.rsa.options import commands, patterns_of, regions_from
+from brainmap.cli.runs import load_data_rdms
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+@commands.command()
+def reliability(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="RDMs, a file a participant (.h5); or further images of --betas."),
+    ] = None,
+    betas: Betas = None,
+    mask: Mask = None,
+    rois: Annotated[str | None, typer.Option(help="Label image: a row an ROI; else one of the whole mask.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
+    labels: Labels = None,
+    stimuli: Stimuli = None,
+    participant: Participant = None,
+    missing: Missing = "error",
+    items: Items = "stimulus",
+    dissimilarity: Annotated[
+        types.Dissimilarity,
+        typer.Option(help="Dissimilarity of patterns, of --betas; crossnobis needs four runs or more."),
+    ] = "correlation",
+    measure: Measure = "rho-a",
+    splits: Annotated[int, typer.Option(min=1, help="Halvings, where there are more.")] = 100,
+    seed: Seed = 0,
+    out: Table = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Split-half reliability of RDMs: of one participant over runs (--betas), or over participants (RDM files)."""
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
+
+    free(out, overwrite, kinds=(".tsv",))
+    given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
+    inputs = [*(betas or []), *(files or [])]
+    if betas:
+        regions = regions_from(rois, roi_table, mask, minimum_voxels=10, hemispheres="separate")
+        data = patterns_of(
+            inputs, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+        )
+        table = rdm_reliability(
+            data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given
+        )
+    elif inputs:
+        table = rdm_reliability(load_data_rdms([Path(name) for name in inputs]), **given)
+    else:
+        raise InputError("rsa reliability: give RDMs of several participants, or --betas of one")
+    if out is None or as_json:
+        show(table, as_json)
+    if out is not None:
+        asked: dict[str, Any] = {"measure": measure, "splits": splits}
+        asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
+        write_table(table, out, columns=RELIABILITY_COLUMNS, about=provenance(asked, inputs, seed=seed))
+    if not as_json:
+        said(out)
