@@ -30,12 +30,14 @@ MapLayer = Annotated[str | None, typer.Option("--layer", help="Of class activati
 
 
 def read_methods(text: str) -> list[str]:
+    """Read the methods that an option names, parted by commas."""
     from brainmap.features.evaluation.explain import ALL_METHODS
 
     return [one_of(name, ALL_METHODS, "--method") for name in names(text)]
 
 
 def find_targets(one: Listener, classes: str) -> NDArray[np.intp]:
+    """Return the class of each sound whose map is meant."""
     from brainmap.features.evaluation.explain import all_logits, targets_of
 
     return targets_of(classes, all_logits(one.model, one.sounds, device=one.device), one.sounds, one.classes)

@@ -50,6 +50,7 @@ Real = float | None
 
 
 def number_option(help: str, panel: str, **more: Any) -> Any:
+    """Make an option of a number, in a panel of the help."""
     return typer.Option(help=help, rich_help_panel=panel, **more)
 
 
@@ -126,6 +127,7 @@ def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSe
 
 
 def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
+    """Return the path of the table of sounds; one that exists is refused."""
     table = None if wav is None else wav / name
     if table is not None and table.exists() and not overwrite:
         raise InputError(f"--wav: {table} exists; say --overwrite or name another folder")
@@ -201,6 +203,7 @@ def _keep(
 
 
 def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSettings, int, Path]) -> None:
+    """Write the table of the quality of patterns, with its sidecar."""
     from brainmap.record import write_table
 
     settings, seed, checkpoint = about

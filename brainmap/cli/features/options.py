@@ -1,4 +1,4 @@
-"""What commands of `brainmap features` share: their group, and the options that name a network and sounds."""
+"""Hold what commands of `brainmap features` share: their group, and the options that name a network and sounds."""
 
 from __future__ import annotations
 
