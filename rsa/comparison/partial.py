@@ -48,9 +48,9 @@ def compare_rdms_partial(
     measure : {"rho-a", "spearman", "pearson"}
         rho-a and spearman are the same here, a spline partial correlation: ranks of model and data are regressed on a
         cubic spline of the ranks of one control (6 columns), or on the values of two controls and the products of their
-        splines (18 columns), and the residuals are correlated. With three or more controls, values replace the ranks
-        and are regressed on a sum of splines of the controls (5 columns each, plus a constant), and a `BrainmapWarning`
-        is issued. pearson regresses values linearly on any number of controls.
+        splines (18 columns, up to 66 from 29 items on), and the residuals are correlated. With three or more controls,
+        values replace the ranks and are regressed on a sum of splines of the controls (5 columns each, plus a
+        constant), and a `BrainmapWarning` is issued. pearson regresses values linearly on any number of controls.
     kind : {"partial", "semi-partial"}
         "partial": controls are removed from model and data. "semi-partial": controls are removed from the model only;
         the square (for pearson) is the variance that only the model explains.
@@ -74,8 +74,8 @@ def compare_rdms_partial(
     Splines remove any smooth relation to a control. A sum of splines does not remove interactions of the controls, and
     a linear regression does not remove nonlinear relations: where model and data both depend on a control nonlinearly
     (a root, a saturation), a part remains, and a linear partial correlation is not 0. In simulations where model and
-    data share only the control, the rate of false positives was .03 to .08 with splines at 12 to 48 items, and up to
-    1.00 with a linear regression. A partial tau is refused because it is not 0 in this case even for normal variables
+    data share only the control, the rate of false positives was .03 to .08 with splines at 12 to 48 items (.04 to .09 with two
+    controls at 24 to 96 items), and up to 1.00 with a linear regression. A partial tau is refused because it is not 0 in this case even for normal variables
     (Korn 1984), and a partial cosine because the residuals of two RDMs with positive means still have a positive
     cosine.
 

@@ -12,9 +12,10 @@ from brainmap.types import Floats, Measure, SplineForm
 
 PARTIAL: tuple[Measure, ...] = ("rho-a", "spearman", "pearson")
 """Measures with a partial form that is 0 on average if model and data share only the controls."""
-ONE, TWO = 6, 4
-"""Number of columns of a single spline, and of each of two splines that are multiplied."""
-PAIRS_A_COLUMN = 10
+ONE, TWO, MOST = 6, 4, 8
+"""Number of columns of a single spline, and the fewest and most of each of two splines that are multiplied."""
+PAIRS_A_COLUMN, PLENTY = 10, 15
+"""Number of pairs that each column needs, and that it needs where products of splines take more than the fewest."""
 FEWEST_ITEMS = 12
 _CUBIC = 3
 
@@ -48,7 +49,9 @@ def partial_name(measure: Measure, n_controls: int) -> str:
 
 
 def n_columns(form: SplineForm, n_controls: int) -> int:
-    """Count the columns of the regression, including the constant, if no control has fewer values than columns.
+    """Count the columns that the regression takes at least, if no control has fewer values than columns.
+
+    The constant is counted. Products of splines take more columns where there are plenty of pairs (`product_size`).
 
     Examples
     --------
@@ -58,6 +61,19 @@ def n_columns(form: SplineForm, n_controls: int) -> int:
     if form == "ranks":
         return ONE if n_controls == 1 else TWO**2 + 2
     return 1 + n_controls * (ONE - 1 if form == "additive" else 1)
+
+
+def product_size(n_pairs: int) -> int:
+    """Return the number of columns of each of two splines that are multiplied: 4 to 8, with 15 pairs a column above 4.
+
+    Many pairs show small deviations from a curve of few columns, such as those of a sum of two exponentials.
+
+    Examples
+    --------
+    >>> [product_size(n_items * (n_items - 1) // 2) for n_items in (20, 28, 29, 35, 40, 45, 165)]
+    [4, 4, 5, 6, 7, 8, 8]
+    """
+    return max(size for size in range(TWO, MOST + 1) if size == TWO or n_pairs >= PLENTY * (size**2 + 2))
 
 
 def items_needed(measure: Measure, n_controls: int) -> int:
@@ -94,8 +110,9 @@ def columns_of(controls: Floats, form: SplineForm) -> Floats:
         The controls, without missing pairs.
     form : {"ranks", "additive", "linear"}
         "ranks": for one control, a cubic B-spline of its ranks with knots at their terciles (6 columns, including the
-        constant); for two controls, their values and the products of two cubic splines of their ranks without inner
-        knots. "additive": a sum of cubic B-splines of the values of each control. "linear": the values and a constant.
+        constant); for two controls, their values and the products of two cubic splines of their ranks, without inner
+        knots or, where there are plenty of pairs, with one to four (`product_size`). "additive": a sum of cubic
+        B-splines of the values of each control. "linear": the values and a constant.
         A control with at most as many distinct values as a spline has columns gives one indicator column per value.
 
     Returns
@@ -125,7 +142,7 @@ def columns_of(controls: Floats, form: SplineForm) -> Floats:
     elif len(controls) == 1:
         parts = [_spline(rank_rows(controls)[0], ONE)]
     else:
-        one, other = (_spline(ranks, TWO) for ranks in rank_rows(controls))
+        one, other = (_spline(ranks, product_size(controls.shape[1])) for ranks in rank_rows(controls))
         parts = [values, (one[:, None] * other[None]).reshape(-1, controls.shape[1])]
     return _orthonormal(np.concatenate(parts))
 
