@@ -74,10 +74,10 @@ def compare_rdms_partial(
     Splines remove any smooth relation to a control. A sum of splines does not remove interactions of the controls, and
     a linear regression does not remove nonlinear relations: where model and data both depend on a control nonlinearly
     (a root, a saturation), a part remains, and a linear partial correlation is not 0. In simulations where model and
-    data share only the control, the rate of false positives was .03 to .08 with splines at 12 to 48 items (.04 to .09 with two
-    controls at 24 to 96 items), and up to 1.00 with a linear regression. A partial tau is refused because it is not 0 in this case even for normal variables
-    (Korn 1984), and a partial cosine because the residuals of two RDMs with positive means still have a positive
-    cosine.
+    data share only the controls, the rate of false positives was .03 to .08 with splines of one control (12 to 48
+    items), .04 to .09 with those of two (24 to 96 items), and up to 1.00 with a linear regression. A partial tau is
+    refused because it is not 0 in this case even for normal variables (Korn 1984), and a partial cosine because the
+    residuals of two RDMs with positive means still have a positive cosine.
 
     References
     ----------
