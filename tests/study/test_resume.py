@@ -171,7 +171,7 @@ def test_overwrite_computes_every_stage_and_gives_the_same_files(finished: Any) 
 
 
 KILLED = """
-import os, signal, sys, warnings
+import os, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
@@ -179,33 +179,39 @@ import brainmap.study.stages.page
 from brainmap.study.run import Context, run_study
 from brainmap.study.settings.study import load_study
 
-left = [{after}]
 replace = Path.replace
-
-def counted(self, target):
-    if {place!r} in str(target):
-        left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
 
 def page(content, path, *, figures):
     path.write_text("the page")
     return path
 
-Path.replace = counted
+def run_and_die(place, left):
+    def count_and_replace(self, target):
+        nonlocal left
+        left -= place in str(target)
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return replace(self, target)
+
+    Path.replace = count_and_replace
+    run_study(Context(load_study({study!r}), threads=1))
+
 brainmap.study.stages.page.write_report = page
-run_study(Context(load_study({study!r}), threads=1))
+for place, left in {points!r}:
+    child = os.fork()  # what is imported once serves every run
+    if child == 0:
+        run_and_die(place, left)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
-POINTS = [("rdms", 0), ("sub-02", 9), ("group", 5)]  # while writing the n-th file of this folder
+POINTS = [("/out/rdms", 0), ("/out/sub-02", 9), ("/out/group", 5)]  # while writing the n-th file of this folder
 
 
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tiny_study: Any, tiny_results: Any) -> None:
-    for place, after in POINTS:
-        script = KILLED.format(argv=tiny_study.command, place=f"/out/{place}", after=after, study=str(tiny_study.file))
-        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    script = KILLED.format(argv=tiny_study.command, points=POINTS, study=str(tiny_study.file))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == [str(-signal.SIGKILL)] * len(POINTS), ended.stderr
     computed = tiny_study.run()
     assert "network-net" not in computed  # what was whole is kept
     assert "sub-01_rois" not in computed
