@@ -15,7 +15,9 @@ def needs_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> Non
     """Raise an `InputError` that names the columns a table lacks."""
     absent = [c for c in columns if c not in table.columns]
     if absent:
-        raise InputError(f"{what}: table lacks {absent}, has {list(table.columns)}; wanted {list(columns)}")
+        raise InputError(
+            f"{what}: expected a table with the columns {list(columns)}, got {list(table.columns)}; {absent} is missing"
+        )
 
 
 def needs_one_network(table: pd.DataFrame, what: str) -> None:

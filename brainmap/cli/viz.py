@@ -87,7 +87,7 @@ def _chosen(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
 def _one(rdms: RDMs, key: str, option: str) -> RDMs:
     """The only RDM there is."""
     if rdms.n_rdm != 1:
-        raise InputError(f"{option}: {rdms.n_rdm} RDMs, wanted one; name a {key}")
+        raise InputError(f"{option}: expected one RDM, got {rdms.n_rdm}; name a {key}")
     return rdms
 
 
@@ -95,7 +95,7 @@ def _same(rdms: RDMs, key: str, option: str) -> RDMs:
     """RDMs of one region, whoever's they are."""
     known = sorted({str(value) for value in rdms.rdm_descriptors.get(key, [])})
     if len(known) > 1:
-        raise InputError(f"{option}: RDMs of {len(known)} ROIs ({', '.join(known[:8])}), wanted one; name it")
+        raise InputError(f"{option}: expected RDMs of one ROI, got {len(known)} ({', '.join(known[:8])}); name one")
     return rdms
 
 

@@ -114,9 +114,11 @@ class AcousticModels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Concatenate the flattened output of all models, `(n, n_units)`."""
         if x.ndim != 3 or x.shape[1] != 1:
-            raise InputError(f"acoustics: sounds of shape {tuple(x.shape[1:])}, wanted waveforms (1, t)")
+            raise InputError(f"acoustics: expected waveforms (1, t), got sounds of shape {tuple(x.shape[1:])}")
         if x.shape[2] < SHORTEST_S * self.rate:
-            raise InputError(f"acoustics: sounds of {x.shape[2]} samples, wanted {SHORTEST_S * self.rate:g} or more")
+            raise InputError(
+                f"acoustics: expected sounds of {SHORTEST_S * self.rate:g} samples or more, got {x.shape[2]}"
+            )
         return torch.cat([part(x).flatten(1) for part in self.children()], dim=1)
 
 
@@ -132,7 +134,7 @@ def chosen(models: str | Sequence[str]) -> tuple[str, ...]:
     for name in named:
         one_of(name, tuple(MODELS), "acoustic model")
     if not named or len(set(named)) < len(named):
-        raise InputError(f"acoustic models: found {list(named)}, wanted one or more, each once")
+        raise InputError(f"acoustic models: expected one or more names, each once, got {list(named)}")
     return named
 
 

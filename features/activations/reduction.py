@@ -59,13 +59,13 @@ class Reduction:
     def __post_init__(self) -> None:
         one_of(self.kind, get_args(ReductionKind), "reduction")
         if self.dimensions is not None and self.dimensions < 1:
-            raise InputError(f"reduction: dimensions {self.dimensions}, wanted at least 1")
+            raise InputError(f"reduction: expected dimensions of at least 1, got {self.dimensions}")
         if not 0 < self.tolerance < 1:
-            raise InputError(f"reduction: tolerance {self.tolerance}, wanted more than 0 and less than 1")
+            raise InputError(f"reduction: expected a tolerance above 0 and below 1, got {self.tolerance}")
         if self.density is not None and not 0 < self.density <= 1:
-            raise InputError(f"reduction: density {self.density}, wanted more than 0 and at most 1")
+            raise InputError(f"reduction: expected a density above 0 and at most 1, got {self.density}")
         if self.seed < 0:
-            raise InputError(f"reduction: seed {self.seed}, wanted 0 or more")
+            raise InputError(f"reduction: expected a seed of 0 or more, got {self.seed}")
 
     def wanted(self, n_items: int) -> int:
         """Return the number of dimensions asked for, given the number of items."""

@@ -82,7 +82,7 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
         return zarr.create_group(store=zarr.storage.MemoryStore(), zarr_format=3)
     path = Path(path)
     if path.is_file():
-        raise InputError(f"store: {path} is a file, wanted a folder for zarr arrays; give another name")
+        raise InputError(f"store: expected a folder for zarr arrays, got the file {path}; give another name")
     if path.is_dir() and any(path.iterdir()) and not (path / "zarr.json").is_file():
         raise InputError(f"store: the folder {path} holds something else than zarr arrays; give another name")
     if not create and not (path / "zarr.json").is_file():

@@ -65,7 +65,7 @@ def attention_to_voicing(
     """
     if not isinstance(sounds, Sounds):
         raise InputError(
-            "voiced attention: wants sounds that know their words and rate; wrap an array with "
+            "voiced attention: expected sounds with their words and rate, got an array; wrap it with "
             "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)"
         )
     told = find_voicing(sounds)
@@ -74,7 +74,7 @@ def attention_to_voicing(
 
         if window_ms > WIDEST_MS:
             raise InputError(
-                f"window_ms: {window_ms:g} ms cannot tell voiced from unvoiced sound; wanted at most {WIDEST_MS:g}"
+                f"window_ms: expected at most {WIDEST_MS:g} ms to tell voiced from unvoiced sound, got {window_ms:g} ms"
             )
         maps: Any = attribute(
             model, sounds, method=method, classes="true", class_names=class_names, window_ms=window_ms, device=device
@@ -129,15 +129,17 @@ def check_resolution(layer: Layer, *, rate: float) -> None:
     """
     step, field_ = layer.stride, layer.receptive_field
     if isinstance(step, tuple) or isinstance(field_, tuple):
-        raise InputError(f"layer {layer.name!r} has two axes; voicing is told of waveforms (n, 1, t) only")
+        raise InputError(
+            f"layer {layer.name!r} has two axes; voicing is measured with networks on waveforms (n, 1, t) only"
+        )
     if step == 0 or len(layer.shape) < 2:
         raise InputError(f"layer {layer.name!r} has no frames in time; take an earlier convolution")
     step_ms = None if step is None else 1000 * step / rate
     if step_ms is not None and step_ms > COARSEST_MS:
         raise InputError(
-            f"layer {layer.name!r}: its frames lie {step_ms:.3g} ms apart and see {1000 * (field_ or 0) / rate:.4g} ms;"
-            f" unvoiced stretches last 50 to 150 ms, wanted at most {COARSEST_MS:g} ms: take an earlier layer, "
-            "or occlusion"
+            f"layer {layer.name!r}: expected frames at most {COARSEST_MS:g} ms apart, since unvoiced stretches last "
+            f"50 to 150 ms, got {step_ms:.3g} ms (a frame sees {1000 * (field_ or 0) / rate:.4g} ms); take an earlier "
+            "layer, or the method occlusion"
         )
     if field_ is None or 1000 * field_ / rate > WIDEST_MS:
         seen = "an unknown time" if field_ is None else f"{1000 * field_ / rate:.4g} ms"

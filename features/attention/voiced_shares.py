@@ -151,7 +151,7 @@ def voiced_attention(
     one_of(alternative, get_args(Alternative), "alternative")
     one_of(correction, get_args(WordCorrection), "correction")
     if permutations < 99:
-        raise InputError(f"permutations: found {permutations}, wanted at least 99")
+        raise InputError(f"permutations: expected 99 or more, got {permutations}")
     rng = np.random.default_rng(0) if rng is None else rng
     mass = _mass(maps, voicing)
     use_energy = energy and kind != "silent"
@@ -204,7 +204,9 @@ def _mass(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
     courses = _own_courses(maps, voicing)
     n, n_frames = voicing.kinds.shape
     if courses.ndim != 2 or len(courses) != n:
-        raise InputError(f"maps: shape {courses.shape}, wanted a course for each of the {n} clips, (n_items, t)")
+        raise InputError(
+            f"maps: expected a course for each of the {n} clips, (n_items, t), got an array of shape {courses.shape}"
+        )
     bad = np.flatnonzero(~np.isfinite(courses).all(axis=1))
     if len(bad):
         raise InputError(f"maps: that of item {voicing.items[bad[0]]!r} is not finite")
@@ -214,11 +216,11 @@ def _mass(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
     elif courses.shape[1] != n_frames:
         step_ms = 1000 * voicing.n_samples / voicing.rate / courses.shape[1]
         raise InputError(
-            f"maps: {courses.shape[1]} values a clip (one in {step_ms:.3g} ms), wanted one a sample "
-            f"({voicing.n_samples}) or a frame of voicing ({n_frames}); upsample them, from a layer fine enough"
+            f"maps: expected one value for each sample ({voicing.n_samples}) or frame of voicing ({n_frames}), got "
+            f"{courses.shape[1]} (one in {step_ms:.3g} ms); upsample maps of a layer with fine enough frames"
         )
     if not positive.any():
-        raise InputError("maps: no value is positive, so that they have no mass to be shared")
+        raise InputError("maps: expected positive values, got none; take maps of the spoken class")
     return np.asarray(positive)
 
 

@@ -179,7 +179,9 @@ def cover(
     """
     one_of(measure, get_args(CoverMeasure), "cover")
     if not 0 < threshold <= 1:
-        raise InputError(f"cover: threshold {threshold}, wanted a share of the maximum, above 0 and at most 1")
+        raise InputError(
+            f"cover: expected a threshold above 0 and at most 1, as a share of the maximum, got {threshold}"
+        )
     if reference is not None and measure == "entropy":
         raise InputError("cover: 'entropy' knows no common scale; take measure 'area', or each map on its own")
     if not np.isfinite(maps).all():
@@ -322,7 +324,7 @@ def attention_cover(
     if len(tested) < 2:
         n = len(cams.class_names)
         raise InputError(
-            "cover: wanted maps of the own and of other classes for at least two words, found maps of both for "
+            "cover: expected maps of the own and of other classes for two words or more, got them for "
             f"{len(tested)} of {n} words; give sounds of more words and maps of all classes"
         )
     absent = np.isin(cams.class_names, tested["word"], invert=True)

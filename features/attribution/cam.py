@@ -218,7 +218,9 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
         raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {some(names, 24)}")
     found = choose(layer, listed, {})
     if len(found) > 1:
-        raise InputError(f"layer: {layer!r} means {some(found)}, wanted one for class activation maps; name it")
+        raise InputError(
+            f"layer: expected one layer for class activation maps, got {layer!r}, which means {some(found)}; name one"
+        )
     return listed[names.index(found[0])]
 
 
@@ -231,7 +233,9 @@ def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Se
         Probabilities instead of logits, a number of names that differs from that of the outputs, or an unknown class.
     """
     if logits.ndim != 2:
-        raise InputError(f"network gives {tuple(logits.shape)}, wanted logits (n_items, n_classes)")
+        raise InputError(
+            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
+        )
     n = logits.shape[1]
     if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
         raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
@@ -239,7 +243,7 @@ def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Se
         raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
     known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
     if len(known) != n:
-        raise InputError(f"class_names: found {len(known)}, wanted one for each of the {n} outputs")
+        raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
     if isinstance(classes, str):
         classes = known if classes == "all" else [classes]
     columns = []
@@ -247,7 +251,7 @@ def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Se
         if isinstance(wanted, str) and wanted not in known:
             raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")
         if not isinstance(wanted, str) and not 0 <= wanted < n:
-            raise InputError(f"classes: found {wanted}, wanted 0 to {n - 1}")
+            raise InputError(f"classes: expected numbers from 0 to {n - 1}, got {wanted}")
         columns.append(known.index(wanted) if isinstance(wanted, str) else int(wanted))
     return Classes(tuple(known[c] for c in columns), columns)
 

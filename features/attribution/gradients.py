@@ -100,7 +100,7 @@ class IntegratedGradients:
         one_of(self.rule, get_args(IntegrationRule), "rule")
         least = 2 if self.rule == "trapezoid" else 1
         if self.steps < least:
-            raise InputError(f"steps: found {self.steps}, wanted at least {least} for the {self.rule} rule")
+            raise InputError(f"steps: expected at least {least} for the {self.rule} rule, got {self.steps}")
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Return the points on the path, 0 to 1, and weights that sum to 1.
@@ -161,9 +161,9 @@ class SmoothGrad:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise InputError(f"samples: found {self.samples}, wanted at least 1")
+            raise InputError(f"samples: expected at least 1, got {self.samples}")
         if not 0 <= self.noise < np.inf:
-            raise InputError(f"noise: found {self.noise}, wanted a share of the range, such as 0.1")
+            raise InputError(f"noise: expected a share of the range, such as 0.1, got {self.noise}")
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""

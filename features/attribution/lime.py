@@ -50,9 +50,9 @@ class Lime:
 
     def __post_init__(self) -> None:
         if not 0 < self.kernel_width < np.inf:
-            raise InputError(f"kernel_width: found {self.kernel_width}, wanted more than 0")
+            raise InputError(f"kernel_width: expected more than 0, got {self.kernel_width}")
         if not 0 <= self.alpha < np.inf:
-            raise InputError(f"alpha: found {self.alpha}, wanted 0 or more")
+            raise InputError(f"alpha: expected 0 or more, got {self.alpha}")
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
@@ -61,8 +61,8 @@ class Lime:
         n_segments = len(edges) - 1
         if self.samples < n_segments + 2:
             raise InputError(
-                f"samples: found {self.samples} for {n_segments} segments, wanted at least "
-                f"{n_segments + 2}, better ten times as many"
+                f"samples: expected at least {n_segments + 2} for {n_segments} segments, got {self.samples}; take ten "
+                "times as many as segments"
             )
         heard = np.ones((self.samples, n_segments), np.float32)
         heard[1:] = task.rng.random((self.samples - 1, n_segments)) < 0.5
@@ -94,11 +94,11 @@ class Lime:
             if not (np.diff(edges) > 0).all():
                 end = length / (task.rate or 1) * 1000
                 raise InputError(
-                    f"boundaries_ms: found {list(self.boundaries_ms)}, wanted rising times between 0 and {end:g} ms"
+                    f"boundaries_ms: expected rising times between 0 and {end:g} ms, got {list(self.boundaries_ms)}"
                 )
             return edges
         if not 1 <= self.segments <= length:
-            raise InputError(f"segments: found {self.segments}, wanted 1 to {length}, the samples of a sound")
+            raise InputError(f"segments: expected 1 to {length}, the samples of a sound, got {self.segments}")
         return np.linspace(0, length, self.segments + 1).round().astype(np.intp)
 
 

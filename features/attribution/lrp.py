@@ -113,7 +113,7 @@ def relevance(
     wanted = np.asarray(targets)
     if wanted.ndim != 2 or len(wanted) != len(items) or not np.issubdtype(wanted.dtype, np.integer):
         raise InputError(
-            f"targets: found {wanted.dtype} of shape {wanted.shape}, wanted integers ({len(items)}, n_chosen)"
+            f"targets: expected integers ({len(items)}, n_chosen), got {wanted.dtype} of shape {wanted.shape}"
         )
     found: list[tuple[NDArray[Any], ...]] = []
     precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
@@ -158,9 +158,13 @@ def _of_batch(
 
 def _check_outputs(plain: Tensor, out: Tensor, logits: Tensor, targets: NDArray[np.integer[Any]]) -> None:
     if logits.ndim != 2:
-        raise InputError(f"network gives {tuple(logits.shape)}, wanted logits (n_items, n_classes)")
+        raise InputError(
+            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
+        )
     if targets.size and not 0 <= targets.min() <= targets.max() < logits.shape[1]:
-        raise InputError(f"targets: found {targets.min()} to {targets.max()}, wanted 0 to {logits.shape[1] - 1}")
+        raise InputError(
+            f"targets: expected classes from 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}"
+        )
     if not bool(torch.isfinite(plain).all()):
         raise RunError("lrp: a logit is not finite; look at the weights of the network")
     room = 1e-4 * float(plain.abs().max()) + 1e-6

@@ -352,7 +352,9 @@ class Follow(TorchFunctionMode):
             The output is not one tensor, or no followed operation led to it.
         """
         if not isinstance(out, Tensor):
-            raise InputError(f"lrp: network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
+            raise InputError(
+                f"lrp: expected a network that returns one tensor of logits, got {type(out).__name__}; wrap it"
+            )
         out = self._renewed(out)
         out = self._softmax.get(id(out), (out, out))[1]
         if not self.carries(out):

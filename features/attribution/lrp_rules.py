@@ -56,7 +56,8 @@ class Rule:
         one_of(self.name, get_args(RuleName), "rule")
         if self.epsilon < 0 or self.gamma < 0 or self.beta < 0:
             raise InputError(
-                f"rule {self.name}: epsilon {self.epsilon}, gamma {self.gamma}, beta {self.beta}; wanted none below 0"
+                f"rule {self.name}: expected no setting below 0, got epsilon {self.epsilon}, gamma {self.gamma}, beta "
+                f"{self.beta}"
             )
         if abs(self.alpha - self.beta - 1) > 1e-9:
             raise InputError(

@@ -305,7 +305,7 @@ def _targets(
                 )
         return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
     if not isinstance(classes, str) and not len(classes):
-        raise InputError("classes: found none, wanted 'predicted', 'true', 'all', or at least one class")
+        raise InputError("classes: expected 'predicted', 'true', 'all', or at least one class, got none")
     columns = choose_classes(logits, classes, names).columns
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 

@@ -97,8 +97,8 @@ class Occlusion:
         for size, step, length in zip(sizes, steps, lengths, strict=True):
             if not 1 <= step <= size:
                 raise InputError(
-                    f"step: found {step} samples for a window of {size}, wanted 1 to {size}, or parts of "
-                    "the sound would never be occluded"
+                    f"step: expected 1 to {size} samples for a window of {size}, got {step}; parts of the sound would "
+                    "never be occluded"
                 )
             if size > length:
                 raise InputError(f"window: {size} samples, but the sound has {length}; give a shorter window")
@@ -124,14 +124,14 @@ class Occlusion:
 
     def _edges(self, task: Task, lengths: tuple[int, ...]) -> NDArray[np.float64]:
         if len(lengths) > 1:
-            raise InputError("bands: the input is (c, h, w), wanted a waveform (c, t); use window=(height, width)")
+            raise InputError("bands: expected waveforms (c, t), got inputs (c, h, w); use window=(height, width)")
         nyquist = _rate(task) / 2
         if isinstance(self.bands, str):
             one_of(self.bands, ("mel", "octave"), "bands")
             return mel_edges(self.n_bands, nyquist) if self.bands == "mel" else octave_edges(nyquist)
         edges = np.atleast_1d(np.asarray(self.bands, dtype=float))
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all() or not edges[0] >= 0:
-            raise InputError(f"bands: found {self.bands!r:.80}, wanted two or more rising edges in Hz, from 0 up")
+            raise InputError(f"bands: expected two or more rising edges in Hz, from 0 up, got {self.bands!r:.80}")
         if edges[-1] > nyquist:
             raise InputError(f"bands: {edges[-1]:g} Hz is above half the rate, {nyquist:g} Hz; end there")
         return edges
@@ -146,7 +146,7 @@ def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
     [0.0, 614.0, 1768.0, 3934.0, 8000.0]
     """
     if n_bands < 1:
-        raise InputError(f"n_bands: found {n_bands}, wanted at least 1")
+        raise InputError(f"n_bands: expected at least 1, got {n_bands}")
     mel = np.linspace(0, np.log10(1 + highest / 700), n_bands + 1)
     return np.append(700 * (10 ** mel[:-1] - 1), highest)
 
@@ -201,5 +201,5 @@ def _spread(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Te
 def _each(value: Any, n: int, what: str) -> tuple[int, ...]:
     listed = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * n
     if len(listed) != n or not all(isinstance(v, int | np.integer) and v >= 1 for v in listed):
-        raise InputError(f"{what}: found {value!r}, wanted {n} whole number{'s'[: n > 1]} of samples, at least 1")
+        raise InputError(f"{what}: expected {n} whole number{'s'[: n > 1]} of samples, at least 1, got {value!r}")
     return tuple(int(v) for v in listed)

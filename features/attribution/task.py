@@ -111,7 +111,7 @@ class Task:
         if self.rate is None:
             raise InputError(f"{what}: the sounds are an array without a rate; give rate= in Hz")
         if not 0 < milliseconds < np.inf:
-            raise InputError(f"{what}: found {milliseconds} ms, wanted more than 0")
+            raise InputError(f"{what}: expected more than 0, got {milliseconds} ms")
         return max(1, round(milliseconds / 1000 * self.rate))
 
     def baseline(self, value: Any) -> Tensor:
@@ -126,7 +126,7 @@ class Task:
             base = given.broadcast_to(self.example.shape[1:])
         except (RuntimeError, TypeError, ValueError):
             shape = tuple(self.example.shape[1:])
-            raise InputError(f"baseline: found {value!r:.60}, wanted a number or an array of shape {shape}") from None
+            raise InputError(f"baseline: expected a number or an array of shape {shape}, got {value!r:.60}") from None
         if not bool(base.isfinite().all()):
             raise InputError("baseline: holds NaN or infinite values")
         return base

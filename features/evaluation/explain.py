@@ -101,7 +101,9 @@ def explain(
     one_of(method, ALL_METHODS, "method")
     items, _ = labels(sounds)
     if np.shape(targets) != (len(items),):
-        raise InputError(f"targets: shape {np.shape(targets)}, wanted one class for each of {len(items)} sounds")
+        raise InputError(
+            f"targets: expected one class for each of {len(items)} sounds, got an array of shape {np.shape(targets)}"
+        )
     maps: NDArray[np.float32] = np.empty(0, np.float32)
     for target in np.unique(targets):
         rows = np.flatnonzero(targets == target)

@@ -174,7 +174,9 @@ def deletion_curves(
     ):
         one_of(value, get_args(choices), what)
     if random_orders < 1 or not 0 <= fade <= 1:
-        raise InputError(f"deletion: random_orders {random_orders}, fade {fade}; wanted at least 1, and 0 to 1")
+        raise InputError(
+            f"deletion: expected random_orders of 1 or more and a fade from 0 to 1, got {random_orders} and {fade}"
+        )
     rng = rng or np.random.default_rng(0)
     items, conditions = labels(sounds)
     courses, wanted = courses_of(maps, targets)
@@ -190,7 +192,9 @@ def deletion_curves(
                 _check_fit(courses, wanted, len(items), tuple(sound.shape[1:]))
                 n_classes = logits_of(model, sound[None]).shape[1]
                 if not 0 <= wanted.min() <= wanted.max() < n_classes:
-                    raise InputError(f"targets: found {wanted.min()} to {wanted.max()}, wanted 0 to {n_classes - 1}")
+                    raise InputError(
+                        f"targets: expected classes from 0 to {n_classes - 1}, got {wanted.min()} to {wanted.max()}"
+                    )
             chances = [rng.permutation(removal.n_windows) for _ in range(random_orders)]
             ranks = np.stack([*removal.ranks(courses[row]), *chances])
             heard = [logits_of(model, batch) for batch in removal.sounds(sound, ranks, order, batch_size, rng)]
@@ -229,7 +233,7 @@ def courses_of(
     """
     courses = np.asarray(maps.courses if hasattr(maps, "courses") else getattr(maps, "maps", maps), dtype=np.float32)
     if courses.ndim not in (3, 4):
-        raise InputError(f"maps: shape {courses.shape}, wanted (n_items, n_classes, t) or (n_items, n_classes, h, w)")
+        raise InputError(f"maps: expected (n_items, n_classes, t) or (n_items, n_classes, h, w), got {courses.shape}")
     known = targets if targets is not None else getattr(maps, "targets", None)
     if known is None and hasattr(maps, "logits") and maps.logits.shape == courses.shape[:2]:
         known = np.tile(np.arange(courses.shape[1]), (len(courses), 1))
@@ -237,7 +241,9 @@ def courses_of(
         raise InputError("targets: an array of maps does not say its classes; give targets (n_items, n_chosen)")
     found = np.asarray(known)
     if found.shape != courses.shape[:2] or not np.issubdtype(found.dtype, np.integer):
-        raise InputError(f"targets: {found.dtype} of shape {found.shape}, wanted integers {courses.shape[:2]}")
+        raise InputError(
+            f"targets: expected integers of shape {courses.shape[:2]}, got {found.dtype} of shape {found.shape}"
+        )
     return courses, found.astype(np.intp)
 
 
@@ -276,8 +282,8 @@ class _Removal:
             or int(np.prod(counts)) < 2
         ):
             raise InputError(
-                f"windows: found {windows} for sounds of shape {shape}; wanted at least two in all, and "
-                "at most one a sample"
+                "windows: expected two windows or more in all, and at most one for each sample of sounds of shape "
+                f"{shape}, got {windows}"
             )
         axes = [np.arange(length) * n // length for n, length in zip(counts, shape, strict=True)]
         window_of = np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), counts).ravel()
@@ -384,13 +390,13 @@ def map_agreement(
     courses, _ = courses_of(maps, placed)
     truth = np.asarray(marks, dtype=bool)
     if courses.ndim != 3 or truth.shape != (len(courses), courses.shape[2]):
-        raise InputError(f"marks: shape {truth.shape}, wanted one mark a sample of maps {courses.shape}")
+        raise InputError(f"marks: expected one mark for each sample of the maps {courses.shape}, got {truth.shape}")
     if not truth.any(axis=1).all():
         raise InputError(f"marks: sound {int(np.argmin(truth.any(axis=1)))} has none; leave it out")
     if not 0 < threshold <= 1 or smooth < 1 or tolerance < 0:
         raise InputError(
-            f"agreement: threshold {threshold}, smooth {smooth}, tolerance {tolerance}; wanted 0 to 1, at "
-            "least 1, at least 0"
+            "agreement: expected a threshold from 0 to 1, smooth of 1 or more and a tolerance of 0 or more, got "
+            f"{threshold}, {smooth} and {tolerance}"
         )
     courses = smoothed(courses, smooth)
     near = binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth

@@ -92,9 +92,14 @@ def found_intervals(
     (0.5, [100.0])
     """
     if np.ndim(maps) != 2 or len(maps) != len(items):
-        raise InputError(f"localization: maps of shape {np.shape(maps)}, wanted ({len(items)}, t), one course a sound")
+        raise InputError(
+            f"localization: expected maps ({len(items)}, t), one course for each sound, got {np.shape(maps)}"
+        )
     if not 0 < threshold <= 1 or smooth_ms < 0:
-        raise InputError(f"localization: threshold {threshold}, smooth_ms {smooth_ms}; wanted 0 to 1, and at least 0")
+        raise InputError(
+            f"localization: expected a threshold from 0 to 1 and smooth_ms of 0 or more, got {threshold} and "
+            f"{smooth_ms}"
+        )
     truth = check_intervals(boundaries, items, seconds=maps.shape[1] / rate)
     twice = truth["stimulus_id"][truth["stimulus_id"].duplicated()]
     if len(twice):
@@ -189,7 +194,9 @@ def localize(
         asked = targets_of(classes, logits, sounds, class_names)
         known = list(class_names or range(logits.shape[1]))
         if len(known) != logits.shape[1]:
-            raise InputError(f"class_names: found {len(known)}, wanted one for each of the {logits.shape[1]} outputs")
+            raise InputError(
+                f"class_names: expected a name for each of the {logits.shape[1]} outputs, got {len(known)}"
+            )
         said = targets_of("true", logits, sounds, class_names) if set(conditions) <= set(map(str, known)) else asked
         about = {"heard": [str(known[k]) for k in heard], "correct": heard == said, "network": name}
         for method in methods:

@@ -201,7 +201,9 @@ def _ranks(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDA
     """Compute centered ranks of every map, of unit length, `(n_items, n_values)`; NaN for a constant map."""
     values = np.asarray(maps, dtype=np.float64)
     if len(values) != n_items or values.ndim < 2:
-        raise InputError(f"randomization: maps of shape {values.shape}, wanted one for each of {n_items} sounds")
+        raise InputError(
+            f"randomization: expected a map for each of {n_items} sounds, got maps of shape {values.shape}"
+        )
     flat = np.abs(values.reshape(n_items, -1)) if absolute else values.reshape(n_items, -1)
     ranks = rankdata(flat, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)

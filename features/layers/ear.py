@@ -160,7 +160,7 @@ class Ear:
 
     def finish(self, _: nn.Module, __: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
-            raise InputError(f"network gives {type(out).__name__}, wanted one tensor of logits; wrap it")
+            raise InputError(f"network: expected one tensor of logits, got {type(out).__name__}; wrap it")
         self.logits, self.taken_off = self._ends.of(out)
         for h in self.heard if self.taken_off in ("sigmoid", "logsigmoid") else ():
             if self._ends.of(h.tensor)[0] is self.logits:  # this softmax belongs to no layer
@@ -183,7 +183,7 @@ def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
     if len(found) != 1:
         kind = f"{type(out).__name__} of {len(found)} tensors" if found else type(out).__name__
         who = f"layer {name!r} ({type(module).__name__})"
-        raise InputError(f"{who} gives {kind}, wanted one tensor; name another layer")
+        raise InputError(f"{who}: expected one tensor, got {kind}; name another layer")
     return found[0]
 
 

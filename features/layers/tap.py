@@ -104,8 +104,8 @@ class Layer:
         n = len(self.shape) + 1
         if not -n <= axis < n or axis % n == 0:
             raise InputError(
-                f"units_axis: found {axis} for layer {self.name!r}, whose activations have {n} axes, of "
-                f"which the first holds the items; wanted 1 to {n - 1}, or -1 for the last"
+                f"units_axis: expected 1 to {n - 1}, or -1 for the last axis, got {axis}; the activations of layer "
+                f"{self.name!r} have {n} axes, and axis 0 holds the items"
             )
         return replace(self, order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)))
 

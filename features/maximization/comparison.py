@@ -104,20 +104,23 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
 
 def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     if len(patterns) < 2:
-        raise InputError(f"compare_patterns: found {some(patterns) or 'no networks'}, wanted at least two networks")
+        raise InputError(f"compare_patterns: expected at least two networks, got {some(patterns) or 'no networks'}")
     for name, one in patterns.items():
         if np.ndim(one.patterns) != 3:
-            raise InputError(f"compare_patterns: patterns of {name!r} are {np.shape(one.patterns)}, wanted (n, c, t)")
+            raise InputError(f"compare_patterns: expected patterns (n, c, t), got {np.shape(one.patterns)} of {name!r}")
     lengths = {name: (int(one.rate), np.shape(one.patterns)[2]) for name, one in patterns.items()}
     if len(set(lengths.values())) > 1:
         said = "; ".join(f"{name} {size} samples at {rate} Hz" for name, (rate, size) in lengths.items())
-        raise InputError(f"compare_patterns: found {said}; wanted one rate and length, as the same layer output gives")
+        raise InputError(
+            f"compare_patterns: expected patterns of one rate and length, got {said}; compare the same layer, such as "
+            "output"
+        )
     labels = [[str(label) for label in one.labels] for one in patterns.values()]
     shared = tuple(name for name in labels[0] if all(name in others for others in labels))
     if len(shared) < 2:
         held = "; ".join(some(found, 4) for found in labels)
         raise InputError(
-            f"compare_patterns: the networks share {some(shared) or 'no labels'}, wanted at least two; found {held}"
+            f"compare_patterns: expected networks that share two labels or more, got {some(shared) or 'none'} of {held}"
         )
     return shared, int(next(iter(patterns.values())).rate)
 

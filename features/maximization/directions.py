@@ -67,7 +67,7 @@ def condition_direction(
     """
     named = list(conditions) if conditions is not None else list(labels(sounds)[1])
     if len(named) != len(sounds):
-        raise InputError(f"conditions: found {len(named)}, wanted one for each of {len(sounds)} sounds")
+        raise InputError(f"conditions: expected a condition for each of {len(sounds)} sounds, got {len(named)}")
     known = list(dict.fromkeys(named))
     near = [toward] if isinstance(toward, str) else list(toward)
     far = [away] if isinstance(away, str) else list(away or [c for c in known if c not in near])
@@ -76,8 +76,8 @@ def condition_direction(
             raise InputError(f"direction: no condition {name!r}{nearest(name, known)}; the sounds have {some(known)}")
     if not near or not far or set(near) & set(far):
         raise InputError(
-            f"direction: toward {some(near) or 'nothing'}, away from {some(far) or 'nothing'}; wanted "
-            "conditions on both sides, none on both"
+            "direction: expected different conditions to go toward and away from, got "
+            f"{some(near) or 'none'} and {some(far) or 'none'}"
         )
     means = []
     with frozen(model, device) as net, torch.no_grad():

@@ -252,7 +252,8 @@ def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ..
         return ()
     if len(class_names) != task.site.shape[0]:
         raise InputError(
-            f"class_names: found {len(class_names)}, layer {task.site.layer!r} has {task.site.shape[0]} units"
+            f"class_names: expected {task.site.shape[0]} names, one for each unit of layer {task.site.layer!r}, got "
+            f"{len(class_names)}"
         )
     return tuple(class_names[unit] for unit in task.units)
 

@@ -179,7 +179,7 @@ def _rows(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
     lacking = [i for i in items if (i not in ids if isinstance(i, str) else not 0 <= i < len(ids))]
     if lacking or not len(items):
         hint = nearest(str(lacking[0]), ids) if lacking else ""
-        raise InputError(f"items: found {some(lacking) or 'none'}, wanted ids or rows of the {len(ids)} sounds{hint}")
+        raise InputError(f"items: expected ids or rows of the {len(ids)} sounds, got {some(lacking) or 'none'}{hint}")
     return [ids.index(i) if isinstance(i, str) else int(i) for i in items]
 
 

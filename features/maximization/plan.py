@@ -48,7 +48,7 @@ def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> ND
     values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     if values.ndim not in (3, 4) or not len(values):
         raise InputError(
-            f"activation maximization: sounds are {values.shape}, wanted (n, c, t) or (n, c, h, w) with n > 0"
+            f"activation maximization: expected sounds (n, c, t) or (n, c, h, w) with n > 0, got {values.shape}"
         )
     if not np.isfinite(values).all():
         raise InputError("activation maximization: sounds hold NaN or infinite samples; check the files")
@@ -126,7 +126,8 @@ def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> An
         objective = "direction" if directed else "logit" if len(site.shape) == 1 else "channel"
     if objective == "logit" and len(site.shape) != 1:
         raise InputError(
-            f"objective 'logit': layer {site.layer!r} gives maps {site.shape}, wanted one number a unit; use 'channel'"
+            f"objective 'logit': expected a layer of one number for each unit, got maps {site.shape} of layer "
+            f"{site.layer!r}; use 'channel'"
         )
     return objective
 
@@ -139,7 +140,10 @@ def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tup
     if isinstance(given, Mapping):
         names, listed = tuple(given), [np.asarray(v, dtype=np.float64) for v in given.values()]
         if not names or any(v.shape != listed[0].shape for v in listed):
-            raise InputError("directions: found none, or vectors of different lengths; wanted one a name, all alike")
+            raise InputError(
+                "directions: expected one vector for each name, all of one length, got none, or vectors of different "
+                "lengths"
+            )
         vectors = np.stack(listed)
     else:
         plain = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
@@ -147,13 +151,15 @@ def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tup
         names = tuple(f"direction-{i}" for i in range(len(vectors)))
     if vectors.ndim != 2 or vectors.shape[1] != site.shape[0]:
         raise InputError(
-            f"directions: found {vectors.shape}, wanted (n, {site.shape[0]}), a number for each unit of layer "
-            f"{site.layer!r}"
+            f"directions: expected (n, {site.shape[0]}), a number for each unit of layer {site.layer!r}, got "
+            f"{vectors.shape}"
         )
     size = np.linalg.norm(vectors, axis=1, keepdims=True)
     wrong = [name for name, s in zip(names, size[:, 0], strict=True) if not 0 < s < np.inf]
     if wrong:
-        raise InputError(f"directions: {some(wrong)} has no length or holds NaN; wanted a vector that points somewhere")
+        raise InputError(
+            f"directions: expected finite vectors longer than 0, got {some(wrong)}, which is 0 or holds NaN"
+        )
     return (vectors / size).astype(np.float32), names
 
 
@@ -172,8 +178,8 @@ def _units(
     wrong = [u for u in chosen if not 0 <= u < site.shape[0]]
     if wrong or not chosen or len(set(chosen)) < len(chosen):
         raise InputError(
-            f"units: found {some(wrong or chosen) or 'none'}, wanted different ones of layer {site.layer!r}, "
-            f"0 to {site.shape[0] - 1}"
+            f"units: expected different units from 0 to {site.shape[0] - 1} of layer {site.layer!r}, got "
+            f"{some(wrong or chosen) or 'none'}"
         )
     return chosen
 
@@ -188,7 +194,9 @@ def _pattern_shape(
     if wish.length is not None:
         asked = wish.length if isinstance(wish.length, tuple) else (wish.length,)
         if len(asked) != len(full) - 1 or min(asked) < 1:
-            raise InputError(f"length: found {wish.length}, wanted {len(full) - 1} number(s) of 1 or more")
+            raise InputError(
+                f"length: expected {len(full) - 1} number{'s'[: len(full) > 2]} of 1 or more, got {wish.length}"
+            )
         least = [min(s, n) for s, n in zip(sizes or asked, full[1:], strict=True)]
         if len(site.shape) > 1 and any(a < s for a, s in zip(asked, least, strict=True)):
             raise InputError(

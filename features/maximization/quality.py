@@ -56,7 +56,7 @@ def save_waveforms(
     `brainmap.names.file_name` turns `names` into file names.
     """
     if patterns.ndim != 3 or patterns.shape[1] != 1:
-        raise InputError(f"save_wav: patterns are {patterns.shape}, wanted (n_units, 1, t)")
+        raise InputError(f"save_wav: expected patterns (n_units, 1, t), got {patterns.shape}")
     import soundfile
 
     folder = Path(folder)

@@ -107,14 +107,16 @@ def softmax_saturation(
     with frozen(model, device) as net, one_torch_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:
-            raise InputError(f"softmax saturation: the network gives {site.shape}, wanted one number a class")
+            raise InputError(
+                f"softmax saturation: expected a network that returns one number for each class, got {site.shape}"
+            )
         task, _ = plan(net, site, settings, full=full, wish=wish)
         entropy = int(rng.integers(2**63))
         with progress("softmax against logit", total=2 * len(task.units) * settings.steps) as step:
             both = [_climb(task, climbed, entropy, step.advance, ascents(device, threads)) for climbed in CLIMBED]
     probability, logit = (np.stack([one[i] for one in both]) for i in range(2))
     if class_names is not None and len(class_names) != site.shape[0]:
-        raise InputError(f"class_names: found {len(class_names)}, the network has {site.shape[0]} classes")
+        raise InputError(f"class_names: expected {site.shape[0]} names, one for each class, got {len(class_names)}")
     names = tuple(class_names[u] if class_names is not None else str(u) for u in task.units)
     return SoftmaxSaturation(
         class_names=names,

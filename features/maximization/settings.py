@@ -115,7 +115,7 @@ class MaximizationSettings:
             one_of(getattr(self, name), get_args(choices), f"maximization {name}")
         for name in ("steps", "seeds", "micro_batch"):
             if not getattr(self, name) >= 1:
-                raise InputError(f"maximization {name}: found {getattr(self, name)}, wanted 1 or more")
+                raise InputError(f"maximization: expected {name} of 1 or more, got {getattr(self, name)}")
         for name in (
             "jitter_ms",
             "l1",
@@ -130,22 +130,22 @@ class MaximizationSettings:
         ):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise InputError(f"maximization {name}: found {value}, wanted 0 or more")
+                raise InputError(f"maximization: expected {name} of 0 or more, got {value}")
         for name, word in (("step_size", None), ("level", "sounds"), ("peak", "auto")):
             value = getattr(self, name)
             number = isinstance(value, int | float) and 0 < value < math.inf
             if not number and value != word and (value is not None or name == "step_size"):
                 also = f", or {word!r}" if word else ""
-                raise InputError(f"maximization {name}: found {value!r}, wanted a number above 0{also}")
+                raise InputError(f"maximization: expected {name} above 0{also}, got {value!r}")
         if not 1 <= self.lp_power < math.inf:
             raise InputError(
-                f"maximization lp_power: found {self.lp_power}, wanted 1 or more: below 1 it is no norm, "
-                "and its gradient has no bound at silence"
+                f"maximization: expected lp_power of 1 or more, got {self.lp_power}; below 1 it is no norm, and its "
+                "gradient has no bound at silence"
             )
         if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
-            raise InputError(f"maximization: band {self.low_hz} to {self.high_hz} Hz is empty; wanted low_hz < high_hz")
+            raise InputError(f"maximization: expected low_hz < high_hz, got {self.low_hz} and {self.high_hz} Hz")
         if self.diversity and self.seeds < 2:
-            raise InputError("maximization diversity: needs patterns to push apart; give seeds of 2 or more")
+            raise InputError(f"maximization: expected 2 seeds or more with diversity, got {self.seeds}; give seeds=2")
 
     @classmethod
     def source_study(cls) -> MaximizationSettings:

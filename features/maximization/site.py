@@ -237,7 +237,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # for one item, all axes hold units
     if not isinstance(value, Tensor) or (value.ndim < 2 and not squeezed):
         raise InputError(
-            f"layer {layer!r} gives {_described(value)}, wanted a tensor (n, units, ...); name another layer"
+            f"layer {layer!r}: expected a tensor (n, units, ...), got {_described(value)}; name another layer"
         )
     place = record.producer(value, done)
     if place is None:
@@ -321,8 +321,8 @@ def _refuse_softmax(layer: str, value: Tensor) -> None:
     log_soft = bool((value <= 0).all()) and torch.allclose(value.exp().sum(1), one, atol=1e-4)
     if soft or log_soft:
         raise InputError(
-            f"layer {layer!r} gives a {'softmax' if soft else 'log-softmax'} that cannot be taken off, and "
-            "it saturates; wanted logits: name the layer before it, or let the network return logits"
+            f"layer {layer!r}: expected logits, got a {'softmax' if soft else 'log-softmax'}, which saturates and "
+            "cannot be taken off; name the layer before it, or let the network return logits"
         )
 
 

@@ -168,7 +168,7 @@ def call_builder(reference: str) -> nn.Module:
     module_name, _, function_name = reference.partition(":")
     if not module_name or not function_name:
         raise InputError(
-            f"architecture: found {reference!r}, wanted one of {some(network_names())} or 'module:function'"
+            f"architecture: expected one of {some(network_names())} or 'module:function', got {reference!r}"
             f"{nearest(reference, network_names())}"
         )
     added = str(Path.cwd())
@@ -192,10 +192,13 @@ def call_builder(reference: str) -> nn.Module:
     except (Exception, SystemExit) as error:
         raise InputError(
             f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
-            "wanted a function that needs no arguments"
+            "name a function that works without arguments"
         ) from None
     if not isinstance(model, nn.Module):
-        raise InputError(f"architecture: {reference} gave a {type(model).__name__}, wanted a torch.nn.Module")
+        raise InputError(
+            f"architecture: expected {reference} to return a torch.nn.Module, got an object of type "
+            f"{type(model).__name__}"
+        )
     return model
 
 
@@ -291,5 +294,5 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
             f"architecture={stored.architecture!r} if you want it to run"
         )
     if n_classes not in (None, len(stored.classes)) and stored.classes:
-        raise InputError(f"checkpoint: {path} has {len(stored.classes)} classes, wanted {n_classes}")
+        raise InputError(f"checkpoint: expected {n_classes} classes, got {len(stored.classes)} in {path}")
     return replace(stored, **given).build()  # type: ignore[arg-type]

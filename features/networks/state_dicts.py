@@ -32,8 +32,8 @@ def state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
         preferred = [key for key in NESTS if key in within]
         if not preferred and len(within) > 1:
             raise InputError(
-                f"checkpoint: {path} holds several sets of weights ({some(within)}), wanted one, or one under "
-                f"{some(NESTS)}; save the one that is meant by itself"
+                f"checkpoint: expected one set of weights, by itself or under {some(NESTS)}, got {some(within)} in "
+                f"{path}; save the one that is meant by itself"
             )
         known = preferred or within or [key for key in NESTS if isinstance(found.get(key), dict)]
         if not known:
@@ -44,8 +44,8 @@ def state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
         if isinstance(found, dict):
             holds = f"a dict of {some(found)}" if found else "an empty dict"
         raise InputError(
-            f"checkpoint: {path} holds {holds}, wanted a state_dict (names -> tensors), by itself or "
-            f"under {some(NESTS)}"
+            f"checkpoint: expected a state_dict (names -> tensors), by itself or under {some(NESTS)}, got {holds} in "
+            f"{path}; save model.state_dict()"
         )
     return {str(k): v for k, v in found.items()}
 
@@ -124,12 +124,12 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
     """
     wanted = {k: v for k, v in model.state_dict().items() if not _is_counter(k) or k in weights}
     problems = [
-        f"{k} is {tuple(weights[k].shape)}, wanted {tuple(v.shape)}"
+        f"{k}: expected {tuple(v.shape)}, got {tuple(weights[k].shape)}"
         for k, v in wanted.items()
         if k in weights and weights[k].shape != v.shape
     ]
     problems += [
-        f"{k} is {_kind(weights[k])}, wanted {_kind(v)}"
+        f"{k}: expected {_kind(v)}, got {_kind(weights[k])}"
         for k, v in wanted.items()
         if k in weights and _kind(weights[k]) != _kind(v)
     ]

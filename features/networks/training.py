@@ -124,14 +124,14 @@ def train_network(
     settings = settings or TrainingSettings()
     out = Path(out)
     if out.suffix != ".safetensors":
-        raise InputError(f"train: output {out}, wanted a name that ends in .safetensors")
+        raise InputError(f"train: expected an output whose name ends in .safetensors, got {out}")
     if out.exists() and not overwrite:
         raise InputError(f"train: {out} exists; give --overwrite to train it again")
     _check_settings(settings)
     parts = split_sounds(load_sounds(data, rate=settings.rate, seconds=settings.seconds), Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
     if len(classes) < 2:
-        raise InputError(f"train: the training part has one word, {classes[0]!r}; wanted at least two")
+        raise InputError(f"train: expected two words or more in the training part, got one, {classes[0]!r}")
     for part, sounds in parts.items():
         _check_known(sounds, classes, f"train: {part} part")
     run = _Training(parts, classes, settings, out.with_suffix(".resume.pt"))
@@ -150,10 +150,10 @@ def _check_settings(settings: TrainingSettings) -> None:
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(settings, name)
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
-            wanted = "more than 0" if name == "learning_rate" else "a whole number from 1"
-            raise InputError(f"train: {name} {value}, wanted {wanted}")
+            wanted = "more than 0" if name == "learning_rate" else "1 or more, as a whole number"
+            raise InputError(f"train: expected {name} of {wanted}, got {value}")
     if settings.seed < 0:
-        raise InputError(f"train: seed {settings.seed}, wanted 0 or more")
+        raise InputError(f"train: expected a seed of 0 or more, got {settings.seed}")
     check_device(settings.device)
 
 
@@ -248,8 +248,8 @@ def evaluate_model(
             logits = forward(model, batch)
             if logits.ndim != 2 or logits.shape[1] != len(classes):
                 raise InputError(
-                    f"evaluate: the network gives {tuple(logits.shape[1:])} values a sound, wanted one "
-                    f"for each of its {len(classes)} classes"
+                    f"evaluate: expected a network with one logit for each of its {len(classes)} classes, got "
+                    f"{tuple(logits.shape[1:])} for each sound"
                 )
             called += logits.argmax(dim=1).tolist()
     truth = pd.Categorical(sounds.conditions, categories=list(classes))

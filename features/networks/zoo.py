@@ -168,11 +168,11 @@ def build_network(
     size = spec.kernel if kernel is None else kernel
     if n_classes < 1 or size < 1 or not 0 <= (dropout or 0) < 1:
         raise InputError(
-            f"network {name}: n_classes {n_classes}, kernel {size}, dropout {dropout}; wanted at least 1, "
-            "at least 1, and 0 to below 1"
+            f"network {name}: expected n_classes and kernel of 1 or more, and dropout from 0 to below 1, got "
+            f"{n_classes}, {size} and {dropout}"
         )
     if spec.same and size % 2 == 0:
-        raise InputError(f"network {name}: kernel {size} is even, wanted an odd one so that padding keeps the length")
+        raise InputError(f"network {name}: expected an odd kernel, so that padding keeps the length, got {size}")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     shape = _input_shape(spec, n_samples)
     frames = _add_convolutions(stages, spec, size, shape, "bn" in variant, NONLINEARITIES[activation])

@@ -119,7 +119,9 @@ def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Repre
     """
     one_of(space, get_args(PatternSpace), "space")
     if len(am.labels) < 3:
-        raise InputError(f"patterns: found {len(am.labels)} of {am.layer}, wanted at least 3 for an RDM; maximize more")
+        raise InputError(
+            f"patterns: expected 3 patterns or more for an RDM, got {len(am.labels)} of {am.layer}; maximize more units"
+        )
     values, axis = _in_space(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
     silent = [label for label, row in zip(am.labels, am.patterns, strict=True) if not np.any(row)]
     if silent:
@@ -289,7 +291,7 @@ def _steps(courses: Floats, step: int) -> Floats:
     whole = courses.shape[-1] // step
     if whole < 3:
         raise InputError(
-            f"map_features: found {courses.shape[-1]} samples, wanted at least 3 steps of {step}; take a "
+            f"map_features: expected 3 steps of {step} samples or more, got {courses.shape[-1]} samples; take a "
             "smaller step_ms"
         )
     means: Floats = courses[..., : whole * step].reshape(*courses.shape[:-1], whole, step).mean(axis=-1)
@@ -301,7 +303,9 @@ def _aligned(
 ) -> tuple[Floats, tuple[str, ...]]:
     """Cut courses from each sound's onset on, to the length of the shortest."""
     if len(sounds) != len(courses):
-        raise InputError(f"map_features: found {len(sounds)} sounds for {len(courses)} maps, wanted one each")
+        raise InputError(
+            f"map_features: expected one sound for each map, got {len(sounds)} sounds for {len(courses)} maps"
+        )
     power = _steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]
     loudest = power.max(axis=1, keepdims=True)
     silent = [item for item, most in zip(items, loudest[:, 0], strict=True) if not most > 0]
@@ -312,8 +316,8 @@ def _aligned(
     if shared < 3:
         latest = items[int(onsets.argmax())]
         raise InputError(
-            f"map_features: {latest!r} begins {shared} steps before its end, wanted at least 3; leave it out, or "
-            "take align='none'"
+            f"map_features: expected sounds that begin 3 steps or more before their end, got {latest!r}, which begins "
+            f"{shared} before it; leave it out, or take align='none'"
         )
     rows = onsets[:, None] + np.arange(shared)
     aligned = np.take_along_axis(courses, np.broadcast_to(rows[:, None], (*courses.shape[:2], shared)), axis=-1)

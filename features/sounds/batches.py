@@ -47,15 +47,15 @@ def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") ->
     [(2, 1, 8), (1, 1, 8)]
     """
     if size < 1:
-        raise InputError(f"batch_size: found {size}, wanted at least 1")
+        raise InputError(f"batch_size: expected 1 or more, got {size}")
     if isinstance(sounds, SoundSource):
         if not len(sounds):
-            raise InputError("sounds: found none, wanted at least one")
+            raise InputError("sounds: expected at least one sound, got none")
         batches: Iterator[Any] = sounds.batches(size)
     else:
         shape = tuple(getattr(sounds, "shape", ()))
         if len(shape) not in (3, 4) or 0 in shape:
-            raise InputError(f"sounds: found {_described(sounds)}, wanted an array (n, c, t) or (n, c, h, w)")
+            raise InputError(f"sounds: expected an array (n, c, t) or (n, c, h, w), got {_described(sounds)}")
         batches = (sounds[i : i + size] for i in range(0, shape[0], size))
     for batch in batches:
         yield torch.as_tensor(batch).to(device=device, dtype=torch.float32, copy=True)

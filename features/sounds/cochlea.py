@@ -194,8 +194,8 @@ def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np
     """
     if waves.shape[1] < rate / RATES[0]:
         raise InputError(
-            f"modulation: sounds of {1000 * waves.shape[1] / rate:.3g} ms, wanted at least "
-            f"{1000 / RATES[0]:g} ms, one cycle of the slowest rate"
+            f"modulation: expected sounds of {1000 / RATES[0]:g} ms or more, one cycle of the slowest rate, got "
+            f"{1000 * waves.shape[1] / rate:.3g} ms"
         )
     envelopes = subband_envelopes(waves, rate=rate, n_filters=None)
     envelopes -= envelopes.mean(axis=2, keepdims=True)

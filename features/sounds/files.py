@@ -175,9 +175,11 @@ def load_sounds(
     one_of(level, get_args(Loudness), "level")
     one_of(align, get_args(Align), "align")
     if not 1_000 <= rate <= 192_000:
-        raise InputError(f"sounds: rate {rate} Hz, wanted 1,000 to 192,000; the zoo was trained at 16,000 Hz")
+        raise InputError(
+            f"sounds: expected a rate from 1,000 to 192,000 Hz, got {rate}; the zoo was trained at 16,000 Hz"
+        )
     if not 1 / rate <= seconds <= 600:
-        raise InputError(f"sounds: length {seconds} s, wanted at least one sample and at most 600 s")
+        raise InputError(f"sounds: expected a length of at least one sample and at most 600 s, got {seconds} s")
     table = _find(source, part)
     for path in table["path"]:
         check_sound(Path(path))
@@ -196,7 +198,7 @@ def sounds_from_array(
     """Wrap waveforms `(n, 1, n_samples)` that are ready for the network; level and length are not changed."""
     data = np.ascontiguousarray(waveforms, dtype=np.float32)
     if data.ndim != 3 or data.shape[1] != 1 or 0 in data.shape:
-        raise InputError(f"sounds: array of shape {data.shape}, wanted (n, 1, n_samples)")
+        raise InputError(f"sounds: expected an array (n, 1, n_samples), got {data.shape}")
     if not np.isfinite(data).all():
         raise InputError("sounds: the array holds NaN or infinite samples")
     names = [f"sound{i:04d}" for i in range(len(data))] if items is None else list(items)
@@ -266,8 +268,8 @@ def check_sound(path: Path) -> None:
         raise InputError(f"sounds: {path} holds no samples")
     if about.frames > LONGEST * about.samplerate:
         raise InputError(
-            f"sounds: {path} ({path.stat().st_size} bytes) says that it lasts "
-            f"{about.frames / about.samplerate / 3600:.3g} h, wanted at most {LONGEST // 3600} h; cut it"
+            f"sounds: expected at most {LONGEST // 3600} h, got {about.frames / about.samplerate / 3600:.3g} h as the "
+            f"header of {path} ({path.stat().st_size} bytes) says; cut it"
         )
 
 
@@ -302,7 +304,7 @@ def _check_whole(path: Path) -> None:
 
 
 def _cut_short(path: Path, wanted: str, found: object) -> InputError:
-    return InputError(f"sounds: {path} is cut short: wanted {wanted} as its header says, found {found}; copy it again")
+    return InputError(f"sounds: {path} is cut short: expected {wanted} as its header says, got {found}; copy it again")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -421,8 +423,8 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
     )
     if not files:
         raise InputError(
-            f"sounds: {folder} has no class folders with {', '.join(EXTENSIONS)} files; "
-            f"wanted {folder}/<class>/<sound>.wav or a stimuli.tsv"
+            f"sounds: expected {folder}/<class>/<sound>.wav or a stimuli.tsv, got a folder without class folders that "
+            f"hold {', '.join(EXTENSIONS)} files"
         )
     names = [p.relative_to(folder).as_posix() for p in files]
     table = pd.DataFrame(

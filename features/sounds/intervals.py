@@ -65,8 +65,8 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
     if len(wrong):
         row = wrong.iloc[0]
         raise InputError(
-            f"intervals: {row['stimulus_id']!r} from {row['start_s']} to {row['end_s']} s; wanted "
-            f"0 <= start < end <= {seconds:g}"
+            f"intervals: expected 0 <= start < end <= {seconds:g} s, got {row['start_s']} to {row['end_s']} s of "
+            f"{row['stimulus_id']!r}"
         )
     return kept.reset_index(drop=True)
 
@@ -199,8 +199,8 @@ def plant_sounds(
         word = wave[round(spans["start_s"][row] * rate) : round(spans["end_s"][row] * rate)]
         if len(word) > n_samples:
             raise InputError(
-                f"sounds: {sounds.items[row]!r} lasts {len(word) / rate:.2f} s, wanted at most "
-                f"{seconds:g} s; plant in a longer background"
+                f"sounds: expected at most {seconds:g} s, got {len(word) / rate:.2f} s of {sounds.items[row]!r}; "
+                "plant it in a longer background"
             )
         start = int(rng.integers(n_samples - len(word) + 1))
         level = float(np.sqrt(np.mean(word**2))) * 10 ** (background_db / 20)

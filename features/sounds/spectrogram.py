@@ -52,7 +52,7 @@ def log_mel(
 
     sounds = np.asarray(waveforms, dtype=np.float32)
     if sounds.ndim != 3 or sounds.shape[1] != 1 or sounds.shape[2] < window:
-        raise InputError(f"log_mel: sounds of shape {sounds.shape}, wanted (n, 1, n_samples) of {window} or more")
+        raise InputError(f"log_mel: expected sounds (n, 1, n_samples) of {window} samples or more, got {sounds.shape}")
     spectra = librosa.stft(sounds, n_fft=window, hop_length=hop, center=True)[..., : sounds.shape[2] // hop]
     bands = librosa.filters.mel(sr=rate, n_fft=window, n_mels=n_mels)
     return np.asarray(np.log(bands @ np.square(np.abs(spectra)) + _FLOOR), dtype=np.float32)

@@ -145,9 +145,9 @@ def find_voicing(
     rate = _rate(sounds, rate)
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
     if not 0 < threshold < 1:
-        raise InputError(f"threshold: found {threshold}, wanted a correlation between 0 and 1")
+        raise InputError(f"threshold: expected a correlation between 0 and 1, got {threshold}")
     if not FLOOR_DB < silence_db < 0:
-        raise InputError(f"silence_db: found {silence_db}, wanted decibels below the loudest frame, as in -35")
+        raise InputError(f"silence_db: expected decibels below the loudest frame, as in -35, got {silence_db}")
     items, conditions = labels(sounds)
     parts = [window.analyze(clips, silence_db) for clips in _clips(sounds, items, window)]
     energy, strength, f0 = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -185,7 +185,7 @@ def _clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[ND
     done = 0
     for batch in tensors(sounds, _CLIPS_AT_ONCE):
         if batch.ndim != 3 or batch.shape[1] != 1:
-            raise InputError(f"voicing: sounds of shape {tuple(batch.shape[1:])}, wanted waveforms (1, t)")
+            raise InputError(f"voicing: expected waveforms (1, t), got sounds of shape {tuple(batch.shape[1:])}")
         clips = np.asarray(batch[:, 0].cpu())
         if clips.shape[1] < window.size:
             raise InputError(f"voicing: clips of {clips.shape[1]} samples are shorter than a frame of {window.size}")
@@ -213,7 +213,8 @@ class _Window:
         lowest, highest = hertz
         if not 0 < lowest < highest <= rate / 4:
             raise InputError(
-                f"voicing: voices from {lowest:g} to {highest:g} Hz; wanted 0 < lowest < highest <= {rate / 4:g}"
+                f"voicing: expected voices with 0 < lowest < highest <= {rate / 4:g} Hz, got {lowest:g} to "
+                f"{highest:g} Hz"
             )
         if frame_ms < 2000 / lowest:
             raise InputError(
@@ -221,7 +222,7 @@ class _Window:
                 f"{np.ceil(2000 / lowest):g} ms or a higher lowest_hz"
             )
         if not 1 <= hop <= size:
-            raise InputError(f"hop_ms: found {hop_ms:g}, wanted one sample to one frame ({frame_ms:g} ms)")
+            raise InputError(f"hop_ms: expected a hop from one sample to one frame ({frame_ms:g} ms), got {hop_ms:g}")
         weights = np.hanning(size + 2)[1:-1].astype(np.float32)
         longest = int(np.ceil(rate / lowest))
         own = np.correlate(weights, weights, "full")[size - 1 :][: longest + 2]

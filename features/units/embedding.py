@@ -134,14 +134,16 @@ def embed(
     n = len(items)
     if n_components < 1 or n_components > min(n - 1, values.shape[1]):
         raise InputError(
-            f"embed: {n_components} components of {n} items x {values.shape[1]} units of {layer!r}, wanted 1 to "
-            f"{min(n - 1, values.shape[1])}"
+            f"embed: expected 1 to {min(n - 1, values.shape[1])} components of {n} items x {values.shape[1]} units of "
+            f"{layer!r}, got {n_components}"
         )
     n_neighbors = max(1, min(5, (n - 1) // 2)) if n_neighbors is None else n_neighbors
     if not 1 <= n_neighbors < n / 2:
-        raise InputError(f"embed: n_neighbors {n_neighbors} with {n} items, wanted at least 1 and below {n / 2:g}")
+        raise InputError(
+            f"embed: expected n_neighbors of at least 1 and below {n / 2:g} for {n} items, got {n_neighbors}"
+        )
     if method == "tsne" and not 1 <= perplexity < n:
-        raise InputError(f"embed: perplexity {perplexity:g} with {n} items, wanted at least 1 and below {n}")
+        raise InputError(f"embed: expected a perplexity of at least 1 and below {n} for {n} items, got {perplexity:g}")
     spread = values.std(axis=0)
     moving = spread > 1e-7 * np.abs(values).max(initial=1e-30)
     if not moving.any():

@@ -94,7 +94,9 @@ class Exemplars:
             The crops are not one channel of samples, or their rate is not known.
         """
         if self.crops.ndim != 3 or self.crops.shape[1] != 1 or self.rate is None:
-            raise InputError(f"save_wav: crops {self.crops.shape[1:]} at {self.rate} Hz, wanted (1, t) at a known rate")
+            raise InputError(
+                f"save_wav: expected crops (1, t) at a known rate, got {self.crops.shape[1:]} at {self.rate} Hz"
+            )
         import soundfile
 
         folder = Path(folder)
@@ -200,7 +202,7 @@ def find_exemplars(
     0    3.0      7    10
     """
     if k < 1 or per_sound < 1:
-        raise InputError(f"exemplars: k {k} and per_sound {per_sound}, wanted at least 1")
+        raise InputError(f"exemplars: expected k and per_sound of 1 or more, got {k} and {per_sound}")
     items, conditions = labels(sounds)
     with evaluating(model, device), torch.no_grad():
         found = _layer(model, sounds, layer)
@@ -292,7 +294,9 @@ def _units(units: Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ..
     chosen = tuple(dict.fromkeys(int(u) for u in units))
     outside = [u for u in chosen if not 0 <= u < n]
     if outside or not chosen:
-        raise InputError(f"exemplars: found units {some(outside or chosen)}, wanted 0 to {n - 1} of {layer.name!r}")
+        raise InputError(
+            f"exemplars: expected units from 0 to {n - 1} of {layer.name!r}, got {some(outside or chosen)}"
+        )
     return chosen
 
 

@@ -227,14 +227,14 @@ def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tens
     example = next(tensors(sounds, 1))
     if example.ndim != 3 or example.shape[1] != 1:
         raise InputError(
-            f"{what}: inputs of shape {tuple(example.shape[1:])} are no waveforms, and a tone has no place in them; "
-            "wanted (1, t)"
+            f"{what}: expected waveforms (1, t), got inputs of shape {tuple(example.shape[1:])}, in which a tone has "
+            "no place"
         )
     said = getattr(sounds, "rate", None)
     if rate is None and said is None:
         raise InputError(f"{what}: the sounds do not say their rate; give rate= [Hz]")
     if rate is not None and (rate <= 0 or said not in (None, rate)):
-        raise InputError(f"{what}: found rate {rate} Hz, wanted {said or 'a positive number'}")
+        raise InputError(f"{what}: expected a rate of {said or 'more than 0'} Hz, got {rate} Hz")
     known = said if rate is None else rate
     assert known is not None
     return example, int(known)
@@ -364,7 +364,10 @@ def pattern_spectra(
     waves = getattr(patterns, "patterns", getattr(patterns, "waveforms", patterns))
     example, rate = waveform_of(waves, rate or getattr(patterns, "rate", None), "spectra")
     if not 0 < lowest_hz < rate / 2 or per_octave < 1 or smoothing <= 0:
-        raise InputError(f"spectra: wanted a lowest frequency below {rate / 2:g} Hz, and steps and smoothing above 0")
+        raise InputError(
+            f"spectra: expected a lowest frequency from 0 to {rate / 2:g} Hz, and steps and smoothing above 0, got "
+            f"{lowest_hz:g} Hz, {per_octave} and {smoothing:g}"
+        )
     names = list(labels or getattr(patterns, "labels", None) or map(str, range(len(waves))))
     if len(names) != len(waves):
         raise InputError(f"spectra: {len(names)} labels for {len(waves)} sounds; give one a sound")

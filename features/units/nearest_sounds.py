@@ -123,7 +123,7 @@ def nearest_neighbors(
     one_of(metric, get_args(SoundMetric), "metric")
     spaces, items, words = _spaces(features, sounds, layers, conditions)
     if not 1 <= k < len(items):
-        raise InputError(f"neighbors: k {k} with {len(items)} items, wanted 1 to {len(items) - 1}")
+        raise InputError(f"neighbors: expected k from 1 to {len(items) - 1} for {len(items)} items, got {k}")
     word = np.array(words)
     counts = {name: int((word == name).sum()) for name in dict.fromkeys(words)}
     alone = [name for name, count in counts.items() if count == 1]

@@ -89,13 +89,22 @@ class TuningSettings:
         one_of(self.spacing, get_args(Spacing), "spacing")
         one_of(self.measure, get_args(TuningMeasure), "measure")
         if not 0 < self.lowest_hz < self.highest_hz:
-            raise InputError(f"tuning: found {self.lowest_hz:g} to {self.highest_hz:g} Hz, wanted 0 < lowest < highest")
+            raise InputError(
+                f"tuning: expected frequencies with 0 < lowest < highest, got {self.lowest_hz:g} to "
+                f"{self.highest_hz:g} Hz"
+            )
         if self.per_step < 1 or self.repeats < 1 or not len(self.levels_db):
-            raise InputError("tuning: wanted at least 1 frequency a step, 1 repeat and 1 level")
+            raise InputError(
+                f"tuning: expected at least 1 frequency in each step, 1 repeat and 1 level, got {self.per_step}, "
+                f"{self.repeats} and {len(self.levels_db)}"
+            )
         if self.reference_rms <= 0 or self.ramp_ms < 0 or not 0 < self.noise_octaves <= 4:
-            raise InputError("tuning: wanted a reference above 0, ramps of at least 0 ms, noise of at most 4 octaves")
+            raise InputError(
+                "tuning: expected a reference above 0, ramps of 0 ms or more and noise of at most 4 octaves, got "
+                f"{self.reference_rms:g}, {self.ramp_ms:g} ms and {self.noise_octaves:g} octaves"
+            )
         if not 0 < self.height < 1:
-            raise InputError(f"tuning: height {self.height:g}, wanted a share of the peak between 0 and 1")
+            raise InputError(f"tuning: expected a height between 0 and 1, as a share of the peak, got {self.height:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +144,7 @@ class Tuning:
         one_of(layer, self.layers, "tuning: layer")
         levels = list(self.settings.levels_db)
         if level_db is not None and level_db not in levels:
-            raise InputError(f"tuning: found level {level_db:g} dB, wanted one of {some(levels)}")
+            raise InputError(f"tuning: expected one of the levels {some(levels)} dB, got {level_db:g} dB")
         at = int(np.argmax(levels)) if level_db is None else levels.index(level_db)
         return self.responses[layer][:, at].astype(np.float64) - self.silence[layer][:, None]
 
@@ -285,14 +294,14 @@ class _Sweep:
         self.start = (n_samples - self.length) // 2
         if not 2 * self.ramp < self.length <= n_samples:
             raise InputError(
-                f"tuning: stimuli of {seconds:g} s with ramps of {settings.ramp_ms:g} ms, wanted longer than both "
-                f"ramps and at most {n_samples / rate:g} s"
+                f"tuning: expected stimuli longer than both ramps ({settings.ramp_ms:g} ms each) and at most "
+                f"{n_samples / rate:g} s, got {seconds:g} s"
             )
         self.frequencies = sweep_frequencies(settings, rate)
         if self.frequencies[0] * seconds < 2:
             raise InputError(
-                f"tuning: {self.frequencies[0]:g} Hz has {self.frequencies[0] * seconds:.1f} periods in {seconds:g} s, "
-                f"wanted two; begin at {2 / seconds:.0f} Hz"
+                f"tuning: expected two periods or more of the lowest frequency in {seconds:g} s, got "
+                f"{self.frequencies[0] * seconds:.1f} of {self.frequencies[0]:g} Hz; begin at {2 / seconds:.0f} Hz"
             )
 
     def __len__(self) -> int:

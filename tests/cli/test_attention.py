@@ -113,7 +113,7 @@ def test_activations_are_reduced_controlled_and_drawn(given, heard, tmp_path, br
         (("activations", "--dtype", "int8"), "float16"),
         (("activations", "--figure", "a.txt"), "a.txt tells no format"),
         (("cam", "--method", "cam", "--layer", "conv4"), "not a linear layer on the mean or maximum"),
-        (("cam", "--layer", "conv"), "wanted one for class activation maps"),
+        (("cam", "--layer", "conv"), "expected one layer for class activation maps"),
         (("cam", "--view", "sound"), "did you mean 'sounds'"),
     ],
 )

@@ -99,7 +99,7 @@ def test_occlusion_in_bands_prints_and_draws_itself(given, tmp_path, brainmap_co
     [
         (("--method", "saliancy"), "did you mean 'saliency'"),
         (("--method", "saliency", "--steps", 3), "--steps: not a setting of saliency"),
-        (("--method", "occlusion", "--bands", "low"), "--bands: found 'low', wanted mel, octave, or edges in Hz"),
+        (("--method", "occlusion", "--bands", "low"), "--bands: expected mel, octave, or edges in Hz"),
         (("--method", "occlusion", "--bands", "0,9000"), "9000 Hz is above half the rate"),
         (("--method", "occlusion", "--window-ms", 900), "14400 samples, but the sound has 2400"),
         (("--method", "saliency", "--layer", "conv1"), "only guided-grad-cam takes a layer"),

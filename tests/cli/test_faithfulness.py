@@ -116,7 +116,7 @@ def test_localize_leaves_cam_out_where_the_head_is_not_pooled(folder: Path, brai
         ("randomization", ("--classes", "all"), "classes: expected one of"),
         ("localize", (), "give --boundaries FILE, or --plant SECONDS"),
         ("localize", ("--boundaries", "no.tsv"), "no file no.tsv"),
-        ("localize", ("--plant", 0.01), "plant in a longer background"),
+        ("localize", ("--plant", 0.01), "plant it in a longer background"),
     ],
 )
 def test_mistakes_are_one_line(

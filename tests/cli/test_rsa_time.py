@@ -126,5 +126,5 @@ def test_a_time_course_without_what_it_needs_is_refused() -> None:
 
     with pytest.raises(InputError, match="lacks \\['time'\\]"):
         plot_time_course(pd.DataFrame({"layer": ["a"], "score": [1.0]}))
-    with pytest.raises(InputError, match="found no score"):
+    with pytest.raises(InputError, match="expected at least one score"):
         plot_time_course(pd.DataFrame({"layer": ["a"], "time": [0.1], "score": [np.nan]}))

@@ -107,13 +107,13 @@ def test_embeddings_are_laid_out_by_layer(given, tmp_path, brainmap_command):
     ("words", "said"),
     [
         (("filters", "--layer", "cnv1"), "did you mean 'conv1'"),
-        (("tuning", "--levels", "loud"), "--levels: found 'loud'"),
+        (("tuning", "--levels", "loud"), "got 'loud'"),
         (("tuning", "--stimulus", "tones"), "did you mean 'tone'"),
-        (("exemplars", "--units", "99"), "wanted 0 to 63"),
+        (("exemplars", "--units", "99"), "expected units from 0 to 63"),
         (("exemplars", "--layer", "output", "--units", "dgo"), "did you mean 'dog'"),
         (("neighbors", "--metric", "cosine"), "'correlation'"),
         (("embed", "--method", "umap"), "'tsne'"),
-        (("embed", "--components", "9"), "wanted 1 to 7"),
+        (("embed", "--components", "9"), "expected 1 to 7"),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(words, said, given, tmp_path, brainmap_command):

@@ -77,7 +77,7 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
 
     sound = waves(wave, "plot_acoustics")[:1]
     if sound.shape[1] < SHORTEST_S * rate:
-        raise InputError(f"plot_acoustics: {sound.shape[1]} samples, wanted at least {SHORTEST_S:g} s")
+        raise InputError(f"plot_acoustics: expected a sound of {SHORTEST_S:g} s or more, got {sound.shape[1]} samples")
     seconds = sound.shape[1] / rate
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     (a, b, c), (d, e, f) = figure.subplots(2, 3)

@@ -68,7 +68,7 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     conditions = [str(c) for c in acts.conditions]
     n = len(set(conditions))
     if n < 2:
-        raise InputError(f"plot_activations: {n} condition, wanted at least two to compare")
+        raise InputError(f"plot_activations: expected two conditions or more to compare, got {n}")
     layers, columns = list(acts.layers), min(columns, len(acts.layers))
     rows = -(-len(layers) // columns)
     height = 0.36 + 0.085 * min(max(n, 6), 30)

@@ -52,7 +52,7 @@ def _heading(found: Any, row: int, condition: str) -> str:
 def _columns(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
     chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
     if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
-        raise InputError(f"{what}: items {chosen}, wanted positions from 0 to {len(sounds.items) - 1}")
+        raise InputError(f"{what}: expected items from 0 to {len(sounds.items) - 1}, got {chosen}")
     return chosen
 
 
@@ -102,7 +102,7 @@ def plot_attribution(
     """
     results = list(results)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
-        raise InputError("plot_attribution: wanted attributions of waveforms, with maps (n_items, n_classes, c, t)")
+        raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")
     chosen = _columns(sounds, items, 3, "plot_attribution")
     audio, seconds = waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]

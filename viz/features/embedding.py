@@ -36,7 +36,7 @@ def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
     names = list(dict.fromkeys(conditions))
     if len(names) > len(COLORS) * len(MARKS):
         most = len(COLORS) * len(MARKS)
-        raise InputError(f"plot_embedding: {len(names)} conditions, wanted at most {most}; group them")
+        raise InputError(f"plot_embedding: expected at most {most} conditions, got {len(names)}; group them")
     return {name: (COLORS[i % len(COLORS)], MARKS[i // len(COLORS)]) for i, name in enumerate(names)}
 
 
@@ -75,10 +75,12 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     """
     listed = list(embeddings) if isinstance(embeddings, Sequence) else [embeddings]
     if not listed:
-        raise InputError("plot_embedding: found no embedding, wanted at least one")
+        raise InputError("plot_embedding: expected at least one embedding, got none")
     for one in listed:
         if one.points.shape[1] < 2:
-            raise InputError(f"plot_embedding: {one.layer} has one component, wanted two")
+            raise InputError(
+                f"plot_embedding: expected two components, got one of {one.layer}; embed with n_components=2"
+            )
     styles = condition_styles([c for one in listed for c in one.conditions])
     several = len(listed[0].conditions) > len(styles)
     named = (several and len(styles) <= 20) if label is None else label

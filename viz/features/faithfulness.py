@@ -23,7 +23,7 @@ _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
 def _line_colors(names: Sequence[str], what: str) -> dict[str, str]:
     distinct = list(dict.fromkeys(names))
     if not 1 <= len(distinct) <= len(_LINES):
-        raise InputError(f"{what}: found {len(distinct)} methods, wanted 1 to {len(_LINES)}; leave some out")
+        raise InputError(f"{what}: expected 1 to {len(_LINES)} methods, got {len(distinct)}; leave some out")
     return dict(zip(distinct, _LINES, strict=False))
 
 

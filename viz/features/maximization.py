@@ -147,7 +147,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
         If the sounds are not waveforms.
     """
     if found.patterns.ndim != 3:
-        raise InputError(f"plot_metamers: sounds of shape {found.patterns.shape}; wanted (n, 1, t)")
+        raise InputError(f"plot_metamers: expected sounds (n, 1, t), got {found.patterns.shape}")
     shown = min(columns, len(found.items))
     figure = Figure(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
     grid = figure.add_gridspec(5, shown, height_ratios=[0.35, 1, 0.35, 1, 1.1])

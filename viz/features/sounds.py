@@ -32,7 +32,7 @@ def waves(patterns: Any, what: str) -> NDArray[np.float32]:
     array = _numpy(patterns)
     array = array[None] if array.ndim == 1 else array[:, 0] if array.ndim == 3 else array
     if array.ndim != 2 or array.shape[1] < 16:
-        raise InputError(f"{what}: sounds of shape {np.shape(patterns)}; wanted (n, 1, t) or (t,) with t >= 16")
+        raise InputError(f"{what}: expected sounds (n, 1, t) or (t,) with t >= 16, got {np.shape(patterns)}")
     return array
 
 

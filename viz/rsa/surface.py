@@ -223,7 +223,8 @@ def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, P
     if mesh is None:
         n = ", ".join(str(len(v)) for v in values.values())
         raise InputError(
-            f"plot_surface: {n} vertices a hemisphere, wanted 10242 (fsaverage5) or 163842 (fsaverage), or the mesh"
+            f"plot_surface: expected 10242 vertices (fsaverage5) or 163842 (fsaverage) in each hemisphere, got {n}; "
+            "give the mesh"
         )
     points, triangles, left = np.asarray(mesh.points), np.asarray(mesh.triangles), mesh.sizes[0]
     parts: dict[str, Part] = {}

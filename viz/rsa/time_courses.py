@@ -60,7 +60,7 @@ def plot_time_course(
     if ceilings is not None:
         needs_columns(ceilings, ["lower", "upper"], "plot_time_course: ceilings")
     if scores["score"].notna().sum() == 0:
-        raise InputError("plot_time_course: found no score, wanted one at least")
+        raise InputError("plot_time_course: expected at least one score, got none")
     rois = list(dict.fromkeys(scores["roi"])) if "roi" in scores else [None]
     layers = list(dict.fromkeys(scores["layer"]))
     columns = min(columns, len(rois))

@@ -387,7 +387,8 @@ def plot_best_layer(
     data = np.nan_to_num(data)
     if (data != np.round(data)).any() or data.min() < 0 or data.max() > len(layer_names):
         raise InputError(
-            f"plot_best_layer: values {data.min():g} to {data.max():g}; wanted whole numbers 0 to {len(layer_names)}"
+            f"plot_best_layer: expected whole numbers from 0 to {len(layer_names)}, got {data.min():g} to "
+            f"{data.max():g}"
         )
     where = np.column_stack(np.nonzero(data)) @ image.affine[:3, :3].T + image.affine[:3, 3]
     heights = list(cuts) if cuts is not None else _spread(where[:, 2], n_cuts)

@@ -112,7 +112,7 @@ def _bands(text: str | None) -> Any:
     try:
         return [float(edge) for edge in names(text)]
     except ValueError:
-        raise InputError(f"--bands: found {text!r}, wanted mel, octave, or edges in Hz such as 0,500,2000") from None
+        raise InputError(f"--bands: expected mel, octave, or edges in Hz such as 0,500,2000, got {text!r}") from None
 
 
 def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:

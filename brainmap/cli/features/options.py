@@ -68,7 +68,7 @@ class Listener:
         asked = names(text)
         bad = [u for u in asked if not u.isdigit() and (not known or u.lstrip("-").isdigit())]
         if bad:
-            raise InputError(f"--units: found {bad[0]!r}, wanted all, or numbers from 0 parted by commas, as in 0,1,2")
+            raise InputError(f"--units: expected all, or numbers from 0 parted by commas, as in 0,1,2, got {bad[0]!r}")
         return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in asked]
 
 

@@ -91,7 +91,7 @@ def _numbers(text: str, option: str) -> list[float]:
     try:
         return [float(part) for part in names(text)]
     except ValueError:
-        raise InputError(f"{option}: found {text!r}, wanted numbers parted by commas, as in -20,-10,0") from None
+        raise InputError(f"{option}: expected numbers parted by commas, as in -20,-10,0, got {text!r}") from None
 
 
 def _by_layer(found: Any) -> pd.DataFrame:

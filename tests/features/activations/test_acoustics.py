@@ -154,7 +154,7 @@ def test_time_can_be_averaged_out(noises: Array) -> None:
     ("given", "message"),
     [
         ({"models": ["mffc"]}, "did you mean 'mfcc'"),
-        ({"models": []}, "wanted one or more"),
+        ({"models": []}, "expected one or more names"),
         ({"models": ["mfcc", "mfcc"]}, "each once"),
         ({"rate": None}, "give rate="),
         ({"pooling": "mean"}, "the mean of a waveform envelope is one number"),
@@ -168,9 +168,9 @@ def test_mistakes_get_one_line(noises: Array, given: dict[str, Any], message: st
 
 
 def test_what_is_no_waveform_is_refused(noises: Array) -> None:
-    with pytest.raises(InputError, match="wanted waveforms"):
+    with pytest.raises(InputError, match="expected waveforms"):
         features.acoustic_features(torch.zeros(2, 2, 4000), rate=RATE)
-    with pytest.raises(InputError, match="wanted 1600 or more"):
+    with pytest.raises(InputError, match="expected sounds of 1600 samples or more"):
         features.acoustic_features(noises[..., :1000], models=["mfcc"], rate=RATE)
     with pytest.raises(InputError, match="one cycle of the slowest rate"):
         features.acoustic_features(noises[..., :2000], models=["modulation"], rate=RATE)

@@ -195,7 +195,7 @@ def test_float16_on_disk_and_its_overflow(sounds: Array) -> None:
         ({"layers": ["outptu"]}, "did you mean 'output'"),
         ({"pooling": "median"}, "pooling: expected one of 'mean'"),
         ({"device": "cuda:99"}, "device: 'cuda:99' cannot be used"),
-        ({"batch_size": 0}, "batch_size: found 0"),
+        ({"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
 )
 def test_a_mistake_gets_one_line(sounds: Array, given: dict[str, Any], message: str) -> None:
@@ -207,7 +207,7 @@ def test_a_mistake_gets_one_line(sounds: Array, given: dict[str, Any], message: 
 def test_sounds_of_another_length_or_without_channels_are_refused(sounds: Array) -> None:
     with pytest.raises(InputError, match=r"refuses sounds of shape \(1, 50\)"):
         features.extract_activations(small_network(), np.zeros((2, 1, 50), np.float32))
-    with pytest.raises(InputError, match=r"wanted an array \(n, c, t\)"):
+    with pytest.raises(InputError, match=r"expected an array \(n, c, t\)"):
         features.extract_activations(small_network(), sounds[:, 0])
 
 

@@ -185,10 +185,10 @@ def test_an_item_that_is_not_finite_is_told_before_it_spoils_the_fit(sounds: Arr
     ("given", "message"),
     [
         ({"kind": "pcs"}, "did you mean 'pca'"),
-        ({"dimensions": 0}, "dimensions 0, wanted at least 1"),
-        ({"tolerance": 1.0}, "tolerance 1.0"),
-        ({"density": 2.0}, "density 2.0"),
-        ({"seed": -1}, "seed -1"),
+        ({"dimensions": 0}, "expected dimensions of at least 1, got 0"),
+        ({"tolerance": 1.0}, "tolerance above 0 and below 1, got 1.0"),
+        ({"density": 2.0}, "density above 0 and at most 1, got 2.0"),
+        ({"seed": -1}, "seed of 0 or more, got -1"),
         ({"kind": "pca"}, "50 principal components of 23 sounds; ask for at most 23"),
     ],
 )

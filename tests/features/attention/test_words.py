@@ -178,7 +178,7 @@ def test_more_words_than_can_be_enumerated_take_a_generator() -> None:
         ({"scale": "sounds"}, "did you mean 'sound'"),
         ({"scale": "sound"}, "'entropy' knows no common scale"),
         ({"empty": "nan"}, "expected one of 'zero', 'leave-out'"),
-        ({"threshold": 0.0}, "threshold 0.0, wanted a share"),
+        ({"threshold": 0.0}, "expected a threshold above 0 and at most 1, as a share of the maximum, got 0.0"),
         ({"alternative": "more"}, "expected one of 'greater'"),
     ],
 )
@@ -192,7 +192,7 @@ def test_conditions_that_are_no_classes_and_lonely_words_are_refused() -> None:
     maps = np.ones((2, 4, T))
     with pytest.raises(InputError, match=r"conditions 'dogs' are none of the classes .*; did you mean 'dog'"):
         target_attention(maps_of(maps, ["dogs", "cat"]))
-    with pytest.raises(InputError, match="found maps of both for 1 of 4 words"):
+    with pytest.raises(InputError, match="got them for 1 of 4 words"):
         attention_cover(maps_of(maps, ["dog", "dog"]))
     maps[0, 0, 3] = np.nan
     with pytest.raises(InputError, match="not finite"):

@@ -148,7 +148,7 @@ def test_the_layer_may_be_a_place_or_depth_and_must_be_one() -> None:
         "conv3",
         "conv4",
     ]
-    with pytest.raises(InputError, match=r"'conv\*' means 'conv1', 'conv2'.*wanted one"):
+    with pytest.raises(InputError, match=r"expected one layer .*got 'conv\*', which means 'conv1', 'conv2'"):
         map_layer(net, x, "conv*")
     pool = map_layer(net, x, "pool3")  # right after conv3, one frame for three
     assert (pool.shape, pool.stride, pool.center) == ((32, 81), 27, 13)

@@ -410,15 +410,15 @@ def test_what_cannot_be_followed_is_found_out(sounds: Array) -> None:
 
     with pytest.raises(InputError, match="gives other logits"):
         relevance(Around(through_a_view), sounds, targets=ALL)
-    with pytest.raises(InputError, match="gives tuple"):
+    with pytest.raises(InputError, match="returns one tensor of logits, got tuple"):
         relevance(nn.MaxPool1d(2, return_indices=True), sounds, targets=ALL)
 
 
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (np.array([[0], [1], [2], [3]]), "found 0 to 3, wanted 0 to 2"),
-        (np.array([0, 1, 2, 0]), r"wanted integers \(4, n_chosen\)"),
+        (np.array([[0], [1], [2], [3]]), "expected classes from 0 to 2, got 0 to 3"),
+        (np.array([0, 1, 2, 0]), r"expected integers \(4, n_chosen\)"),
         (np.zeros((4, 1)), "float64"),
     ],
 )

@@ -541,38 +541,44 @@ def test_a_map_of_zeros_is_told(sounds: Array) -> None:
         ({"method": "input-x-gradient", "steps": 5}, "it takes none"),
         ({"method": "saliency", "layer": "0"}, "layer: saliency takes none"),
         ({"method": "guided-grad-cam", "layer": "7"}, "no convolution of this network"),
-        ({"method": "integrated-gradients", "steps": 0}, "steps: found 0, wanted at least 1"),
-        ({"method": "integrated-gradients", "steps": 1, "rule": "trapezoid"}, "wanted at least 2"),
+        (
+            {"method": "integrated-gradients", "steps": 0},
+            "steps: expected at least 1 for the gauss",
+        ),
+        ({"method": "integrated-gradients", "steps": 1, "rule": "trapezoid"}, "expected at least 2"),
         ({"method": "integrated-gradients", "rule": "trapezium"}, "did you mean 'trapezoid'"),
-        ({"method": "integrated-gradients", "baseline": np.zeros(7)}, "wanted a number or an array of shape"),
+        ({"method": "integrated-gradients", "baseline": np.zeros(7)}, "expected a number or an array of shape"),
         ({"method": "integrated-gradients", "baseline": np.nan}, "baseline: holds NaN"),
-        ({"method": "smoothgrad", "samples": 0}, "samples: found 0"),
-        ({"method": "smoothgrad", "noise": -1.0}, "noise: found -1.0"),
+        ({"method": "smoothgrad", "samples": 0}, "samples: expected at least 1, got 0"),
+        ({"method": "smoothgrad", "noise": -1.0}, "got -1.0"),
         ({"method": "occlusion"}, "window_ms: the sounds are an array without a rate"),
         ({"method": "occlusion", "window": 37}, "window: 37 samples, but the sound has 36"),
         ({"method": "occlusion", "rate": 1000}, "window: 50 samples, but the sound has 36"),
-        ({"method": "occlusion", "window": 4, "step": 5}, "step: found 5 samples for a window of 4"),
-        ({"method": "occlusion", "window": (4, 4)}, "wanted 1 whole number of samples"),
-        ({"method": "occlusion", "window": 0}, "window: found 0"),
-        ({"method": "occlusion", "rate": 1000, "window_ms": -3}, "found -3 ms, wanted more than 0"),
+        ({"method": "occlusion", "window": 4, "step": 5}, "step: expected 1 to 4 samples for a window of 4, got 5"),
+        ({"method": "occlusion", "window": (4, 4)}, "expected 1 whole number of samples"),
+        ({"method": "occlusion", "window": 0}, "window: expected 1 whole number of samples, at least 1, got 0"),
+        ({"method": "occlusion", "rate": 1000, "window_ms": -3}, "expected more than 0, got -3 ms"),
         ({"method": "occlusion", "window": 4, "bands": "mel"}, "bands: the sounds are an array without a rate"),
         ({"method": "occlusion", "window": 4, "rate": 1000, "bands": "bark"}, "bands: expected one of"),
         ({"method": "occlusion", "window": 4, "rate": 1000, "bands": [0, 600]}, "600 Hz is above half the rate, 500"),
         ({"method": "occlusion", "window": 4, "rate": 1000, "bands": [200, 100]}, "two or more rising edges"),
         ({"method": "occlusion", "window": 4, "rate": 1000, "bands": [1, 2, 500]}, "1 to 2 Hz holds no frequency"),
-        ({"method": "occlusion", "window": 4, "rate": 1000, "bands": "mel", "n_bands": 0}, "n_bands: found 0"),
-        ({"method": "lime", "segments": 0}, "segments: found 0, wanted 1 to 36"),
-        ({"method": "lime", "segments": 20, "samples": 21}, "found 21 for 20 segments, wanted at least 22"),
-        ({"method": "lime", "boundaries_ms": [20, 10], "rate": 1000}, "wanted rising times between 0 and 36 ms"),
-        ({"method": "lime", "kernel_width": 0}, "kernel_width: found 0"),
-        ({"method": "lime", "alpha": -1}, "alpha: found -1"),
+        (
+            {"method": "occlusion", "window": 4, "rate": 1000, "bands": "mel", "n_bands": 0},
+            "n_bands: expected at least 1",
+        ),
+        ({"method": "lime", "segments": 0}, "segments: expected 1 to 36, the samples of a sound, got 0"),
+        ({"method": "lime", "segments": 20, "samples": 21}, "expected at least 22 for 20 segments, got 21"),
+        ({"method": "lime", "boundaries_ms": [20, 10], "rate": 1000}, "expected rising times between 0 and 36 ms"),
+        ({"method": "lime", "kernel_width": 0}, "kernel_width: expected more than 0, got 0"),
+        ({"method": "lime", "alpha": -1}, "alpha: expected 0 or more, got -1"),
         ({"method": "saliency", "classes": "zero"}, "classes: no 'zero'"),
-        ({"method": "saliency", "classes": [4]}, "found 4, wanted 0 to 3"),
-        ({"method": "saliency", "classes": []}, "classes: found none"),
+        ({"method": "saliency", "classes": [4]}, "expected numbers from 0 to 3, got 4"),
+        ({"method": "saliency", "classes": []}, "or at least one class, got none"),
         ({"method": "saliency", "classes": "true"}, "'true' needs sounds that say their conditions"),
-        ({"method": "saliency", "class_names": ["a"]}, "found 1, wanted one for each of the 4"),
+        ({"method": "saliency", "class_names": ["a"]}, "expected a name for each of the 4 outputs, got 1"),
         ({"method": "saliency", "device": "cdua"}, "device: 'cdua' cannot be used here"),
-        ({"method": "saliency", "batch_size": 0}, "batch_size: found 0"),
+        ({"method": "saliency", "batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
 )
 def test_a_mistake_gets_one_line(sounds: Array, given: dict[str, Any], message: str) -> None:
@@ -588,7 +594,7 @@ def test_mistakes_with_labels_and_images_get_one_line(sounds: Array, images: Arr
         attribute(mono, labelled, method="saliency", classes="true", class_names=["no", "yes", "on", "off"])
     with pytest.raises(InputError, match="which has no ms; give window="):
         attribute(network_2d(), images, method="occlusion", rate=100)
-    with pytest.raises(InputError, match="wanted a waveform"):
+    with pytest.raises(InputError, match="expected waveforms"):
         attribute(network_2d(), images, method="occlusion", rate=100, window=(4, 4), bands="mel")
     with pytest.raises(InputError, match="was not explained for"):
         attribute(network(), sounds, method="saliency", classes=["1"]).of("2")

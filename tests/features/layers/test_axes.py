@@ -174,9 +174,9 @@ def test_a_layer_whose_axes_are_not_known_is_refused_by_name_unless_they_are_sai
         found = features.extract_activations(net, SOUNDS, layers=["maps", "conv"], units_axis=axis)  # type: ignore[arg-type]
         np.testing.assert_allclose(found["maps"][:], wanted.mean(1), atol=1e-4)
         assert found["conv"].shape == (3, 6)  # known, and so left alone
-    with pytest.raises(InputError, match="units_axis: found 0 for layer 'maps'"):
+    with pytest.raises(InputError, match=r"units_axis: expected 1 to .*, got 0; the activations of layer 'maps'"):
         features.extract_activations(net, SOUNDS, layers=["maps"], units_axis=0)
-    with pytest.raises(InputError, match="units_axis: layer: found 'map'"):
+    with pytest.raises(InputError, match=r"units_axis: layer: expected one of .*, got 'map'"):
         features.extract_activations(net, SOUNDS, layers=["maps"], units_axis={"map": 1})
 
 

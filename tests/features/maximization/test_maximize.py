@@ -220,7 +220,7 @@ def test_two_dimensional_networks_work_too(rng: np.random.Generator) -> None:
     assert am.patterns.shape == (3, 1, 20, 24)
     assert (am.trace[-1] > am.trace[0]).all()
     assert (am.quality["objective"] > am.quality["best_clip"]).all()
-    with pytest.raises(InputError, match="wanted \\(n_units, 1, t\\)"):
+    with pytest.raises(InputError, match="expected patterns \\(n_units, 1, t\\)"):
         am.save_wav("nowhere")
 
 
@@ -257,7 +257,7 @@ def test_softmax_out_of_sight_is_refused(sounds: Waveforms) -> None:
             odds: torch.Tensor = self.body(x).exp()
             return odds / odds.sum(1, keepdim=True)
 
-    with pytest.raises(InputError, match="saturates; wanted logits"):
+    with pytest.raises(InputError, match="expected logits, got a"):
         maximize_activation(Hidden(), settings=FAST, sounds=sounds)
 
 
@@ -375,13 +375,13 @@ def test_wav_files_hold_the_patterns_within_full_scale(
     [
         ({"layer": "convv"}, "no 'convv' in the network"),
         ({"units": [5]}, "0 to 4"),
-        ({"units": []}, "wanted different ones"),
-        ({"units": [1, 1]}, "wanted different ones"),
+        ({"units": []}, "expected different units"),
+        ({"units": [1, 1]}, "expected different units"),
         ({"length": 3}, "refuses inputs \\(1, 3\\)"),
-        ({"sounds": np.zeros((2, 1600))}, "wanted \\(n, c, t\\)"),
+        ({"sounds": np.zeros((2, 1600))}, "expected sounds \\(n, c, t\\)"),
         ({"sounds": np.full((2, 1, 1600), np.nan)}, "NaN"),
         ({"sounds": np.zeros((2, 1, 1600))}, "silent"),
-        ({"class_names": ["a"]}, "found 1"),
+        ({"class_names": ["a"]}, "got 1"),
         ({"layer": "0", "settings": MaximizationSettings(objective="logit")}, "use 'channel'"),
         ({"settings": MaximizationSettings(low_hz=9000)}, "no frequency"),
         ({"device": "nonsense"}, "device"),

@@ -117,7 +117,7 @@ def test_metamers_of_pictures_and_their_files(tmp_path: Path, sounds: Waveforms,
     assert [p.name for p in paths] == ["0_3_original.wav", "0_3_metamer.wav"]
     assert soundfile.info(paths[1]).frames == 400
     assert figure_png(viz.plot_metamers(found)).startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="wanted \\(n, 1, t\\)"):
+    with pytest.raises(InputError, match="expected sounds \\(n, 1, t\\)"):
         viz.plot_metamers(match_activation(net, pictures, layer="0", settings=few))
 
 
@@ -125,7 +125,7 @@ def test_metamers_of_pictures_and_their_files(tmp_path: Path, sounds: Waveforms,
     ("arguments", "message"),
     [
         ({"layer": "9"}, "no '9' in the network"),
-        ({"items": [5]}, "items: found 5"),
+        ({"items": [5]}, "items: expected ids or rows of the .* sounds, got 5"),
         ({"items": []}, "none"),
         ({"settings": MaximizationSettings.of("generative")}, "decoder"),
     ],
@@ -153,7 +153,7 @@ def test_softmax_saturates_while_the_logit_climbs(tail: tuple[nn.Module, ...], s
 
 
 def test_saturation_needs_classes(sounds: Waveforms) -> None:
-    with pytest.raises(InputError, match="wanted one number a class"):
+    with pytest.raises(InputError, match="one number for each class"):
         softmax_saturation(nn.Sequential(nn.Conv1d(1, 2, 3)), sounds=sounds)
 
 
@@ -191,10 +191,10 @@ def test_networks_that_share_nothing_are_not_compared(rng: np.random.Generator) 
     one, other = planted(rng, ("a", "b"), 0.1), planted(rng, ("a", "d"), 0.1)
     with pytest.raises(InputError, match="at least two networks"):
         compare_patterns({"one": one})
-    with pytest.raises(InputError, match="share 'a', wanted at least two"):
+    with pytest.raises(InputError, match="share two labels or more, got 'a'"):
         compare_patterns({"one": one, "other": other})
     other.rate = 8000
-    with pytest.raises(InputError, match="8000 samples at 8000 Hz; wanted one rate and length"):
+    with pytest.raises(InputError, match=r"expected patterns of one rate and length, .*8000 samples at 8000 Hz"):
         compare_patterns({"one": one, "other": other})
 
 

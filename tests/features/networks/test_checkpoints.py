@@ -228,17 +228,17 @@ def test_a_file_does_not_choose_which_code_runs(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path) -> None:
     path = saved(tmp_path, build_network("ch32").state_dict())
     message = refused(path, "does not fit", architecture="ch64")
-    assert "conv1.weight is (32, 1, 5), wanted (64, 1, 5)" in message
+    assert "conv1.weight: expected (64, 1, 5), got (32, 1, 5)" in message
     assert "lacks 'norm1.weight'" in refused(path, "does not fit", architecture="ch32", variant="bn")
     normed = saved(tmp_path, build_network("ch32", variant="bn").state_dict(), "n.pth")
     assert "has 'norm1.weight'" in refused(normed, "does not fit", architecture="ch32")
-    assert "output.weight is (16, 448), wanted (5, 448)" in refused(path, "fit", architecture="ch32", n_classes=5)
+    assert "output.weight: expected (5, 448), got (16, 448)" in refused(path, "fit", architecture="ch32", n_classes=5)
 
 
 def test_what_a_checkpoint_says_of_itself_is_not_contradicted_silently(tmp_path: Path, model: nn.Module) -> None:
     path = save_checkpoint(model, tmp_path / "a.safetensors", CH32)
     refused(path, "does not fit", architecture="ch64")
-    refused(path, "has 3 classes, wanted 16", n_classes=16)
+    refused(path, "expected 16 classes, got 3", n_classes=16)
     refused(path, "norm1.weight", variant="plain")
     load_network(path, architecture="ch32", variant="bn", n_classes=3)
 
@@ -291,8 +291,8 @@ def test_a_missing_checkpoint_names_the_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "reference", "said"),
     [
-        ("def build():\n    return 3\n", "{}:build", "gave a int"),
-        ("def build(n):\n    return n\n", "{}:build", "TypeError.*no arguments"),
+        ("def build():\n    return 3\n", "{}:build", "got an object of type int"),
+        ("def build(n):\n    return n\n", "{}:build", "TypeError.*works without arguments"),
         ("def build():\n    return 3\n", "{}:biuld", "did you mean 'build'"),
         ("build = 3\n", "{}:build", "no function"),
         ("def build(:\n", "{}:build", "SyntaxError"),
@@ -421,7 +421,7 @@ def test_the_only_weights_of_a_file_load_under_whatever_keys_they_lie(tmp_path: 
 
 def test_several_sets_of_weights_are_refused_and_named(tmp_path: Path) -> None:
     weights = build_network("ch32").state_dict()
-    said = refused(saved(tmp_path, {"student": weights, "teacher": weights}), "several sets", architecture="ch32")
+    said = refused(saved(tmp_path, {"student": weights, "teacher": weights}), "one set of weights", architecture="ch32")
     assert "'student', 'teacher'" in said
 
 

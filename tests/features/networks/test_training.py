@@ -158,8 +158,8 @@ def test_training_learns_and_the_checkpoint_knows_how_it_was_fed(words: Path, tm
 def test_bad_beginnings_are_refused_before_any_training(words: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     for settings, said in [
-        (replace(TINY, epochs=0), "epochs 0"),
-        (replace(TINY, batch_size=0), "batch_size 0"),
+        (replace(TINY, epochs=0), "expected epochs of 1 or more, .*got 0"),
+        (replace(TINY, batch_size=0), "expected batch_size of .*got 0"),
         (replace(TINY, learning_rate=-1.0), "learning_rate"),
         (replace(TINY, seed=-1), "seed"),
         (replace(TINY, device="cuda:77"), "device"),

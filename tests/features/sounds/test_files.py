@@ -388,7 +388,7 @@ def test_an_rf64_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     whole = read_sound(path, rate=16_000)
     assert len(whole) == 8_000
     path.write_bytes(path.read_bytes()[:-2_000])
-    with pytest.raises(InputError, match="cut short: wanted 16000 bytes of samples"):
+    with pytest.raises(InputError, match="cut short: expected 16000 bytes of samples"):
         read_sound(path, rate=16_000)
 
 

@@ -124,9 +124,9 @@ def test_frames_agree_with_pyin() -> None:
     [
         ({"rate": None}, "an array says nothing of its rate"),
         ({"frame_ms": 20.0}, "20 ms hold less than two periods of 60 Hz; give at least 34 ms"),
-        ({"hop_ms": 60.0}, "hop_ms: found 60"),
+        ({"hop_ms": 60.0}, "got 60"),
         ({"lowest_hz": 500.0}, "0 < lowest < highest"),
-        ({"threshold": 1.0}, "threshold: found 1.0"),
+        ({"threshold": 1.0}, "got 1.0"),
         ({"silence_db": 10.0}, "decibels below the loudest"),
     ],
 )
@@ -136,9 +136,9 @@ def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], message:
 
 
 def test_what_is_no_waveform_is_refused(sounds: Sounds) -> None:
-    with pytest.raises(InputError, match="wanted waveforms"):
+    with pytest.raises(InputError, match="expected waveforms"):
         find_voicing(np.ones((1, 1, 8, 8)), rate=RATE)
-    with pytest.raises(InputError, match="wanted waveforms"):
+    with pytest.raises(InputError, match="expected waveforms"):
         find_voicing(np.ones((1, 2, 8000)), rate=RATE)
     with pytest.raises(InputError, match="shorter than a frame of 640"):
         find_voicing(np.ones((1, 1, 600)), rate=RATE)
@@ -248,9 +248,12 @@ def test_clips_that_tell_nothing_are_counted(told: Voicing) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m[:, ::300], "32 values a clip .one in 18.8 ms., wanted one a sample .9600. or a frame"),
-        (lambda m: m[:5], "wanted a course for each of the 12 clips"),
-        (lambda m: -np.abs(m), "no value is positive"),
+        (
+            lambda m: m[:, ::300],
+            "expected one value for each sample .9600. or frame of voicing .*, got 32 .one in 18.8 ms.",
+        ),
+        (lambda m: m[:5], "expected a course for each of the 12 clips"),
+        (lambda m: -np.abs(m), "expected positive values, got none"),
         (lambda m: np.where(np.arange(m.shape[1]) == 5, np.nan, m), "is not finite"),
     ],
 )
@@ -273,7 +276,7 @@ def layer(step: int, size: int) -> Layer:
 
 
 def test_a_layer_too_coarse_for_voicing_is_refused_with_its_numbers() -> None:
-    with pytest.raises(InputError, match=r"frames lie 137 ms apart and see 956\.7 ms"):
+    with pytest.raises(InputError, match=r"got 137 ms .a frame sees 956\.7 ms"):
         check_resolution(layer(2187, 15307), rate=RATE)
     with pytest.warns(BrainmapWarning, match=r"sees 106\.2 ms of sound"):
         check_resolution(layer(243, 1699), rate=RATE)
@@ -309,15 +312,15 @@ def test_a_network_is_heard_and_left_as_it_was(sounds: Sounds) -> None:
     )
     assert lost.source == "occlusion"
     for bad, message in (
-        ({"layer": "6"}, "frames lie 50 ms apart"),
-        ({"method": "occlusion", "window_ms": 100.0}, "100 ms cannot tell"),
+        ({"layer": "6"}, "got 50 ms"),
+        ({"method": "occlusion", "window_ms": 100.0}, "expected at most 60 ms .*got 100 ms"),
         ({"layer": "3", "class_names": ["elm", "fir"]}, "are none of the classes"),
     ):
         with pytest.raises(InputError, match=message):
             features.attention_to_voicing(net, sounds, **{"class_names": ["oak", "ash"], **bad})  # type: ignore[arg-type]
     assert all(module.training for module in net.modules())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-    with pytest.raises(InputError, match="wants sounds that know their words"):
+    with pytest.raises(InputError, match="expected sounds with their words"):
         features.attention_to_voicing(net, sounds.waveforms)  # type: ignore[arg-type]
 
 
@@ -351,7 +354,7 @@ def test_the_command_leaves_a_table_and_a_picture(tmp_path: Path, brainmap_comma
     assert "exists; say --overwrite" in again.err
     coarse = brainmap_command(*base, "--layer", "conv8")
     assert coarse.code == 2
-    assert "take an earlier layer, or occlusion" in coarse.err
+    assert "take an earlier layer, or the method occlusion" in coarse.err
 
 
 def test_a_picture_wants_maps_of_its_sounds(sounds: Sounds, told: Voicing) -> None:

@@ -95,7 +95,7 @@ def test_pictures_have_crops_of_their_own_two_axes() -> None:
         np.testing.assert_array_equal(crop, x[int(row.item)][:, top : top + 16, left : left + 16])
         place = tuple(map(int, row.frame.split(",")))
         assert every[int(row.item), row.unit][place] == every[int(row.item), row.unit].max()
-    with pytest.raises(InputError, match="wanted \\(1, t\\)"):
+    with pytest.raises(InputError, match="expected crops \\(1, t\\)"):
         found.save_wav("nowhere")
 
 
@@ -218,11 +218,11 @@ def test_sounds_are_kept_no_longer_than_their_batch() -> None:
     ("options", "said"),
     [
         ({"layer": "secnd"}, "did you mean 'second'"),
-        ({"layer": "second", "units": [4]}, "found units 4, wanted 0 to 3"),
-        ({"layer": "second", "units": [-1]}, "wanted 0 to 3"),
-        ({"layer": "second", "units": []}, "wanted 0 to 3"),
+        ({"layer": "second", "units": [4]}, "expected units from 0 to 3 of 'second', got 4"),
+        ({"layer": "second", "units": [-1]}, "expected units from 0 to 3"),
+        ({"layer": "second", "units": []}, "expected units from 0 to 3"),
         ({"layer": "second", "units": "al"}, "did you mean 'all'"),
-        ({"layer": "second", "k": 0}, "wanted at least 1"),
+        ({"layer": "second", "k": 0}, "of 1 or more, got 0"),
         ({"layer": "output", "class_names": ["a"]}, "1 class names for 2 outputs"),
         ({"layer": "second", "own_class": True}, "needs class_names"),
         ({"layer": "second", "batch_size": 0}, "batch_size"),

@@ -154,10 +154,10 @@ def test_spectra_are_sorted_by_the_peak_that_was_planted() -> None:
 @pytest.mark.parametrize(
     ("sounds", "options", "said"),
     [
-        (np.zeros((1, 2, 100)), {"rate": 8000}, r"inputs of shape \(2, 100\) are no waveforms"),
-        (np.zeros((1, 1, 10, 100)), {"rate": 8000}, "are no waveforms"),
+        (np.zeros((1, 2, 100)), {"rate": 8000}, r"expected waveforms .*got inputs of shape \(2, 100\)"),
+        (np.zeros((1, 1, 10, 100)), {"rate": 8000}, "expected waveforms"),
         (X, {}, "do not say their rate"),
-        (X, {"rate": 0}, "wanted a positive number"),
+        (X, {"rate": 0}, "expected a rate of more than 0 Hz"),
         (X, {"rate": 8000, "layer": "cnv"}, "no layer 'cnv'; did you mean 'conv'"),
         (X, {"rate": 8000, "layer": "output"}, "no convolution"),
     ],
@@ -175,5 +175,5 @@ def test_a_mistake_is_one_line(sounds: np.ndarray, options: dict[str, object], s
 def test_a_rate_that_contradicts_the_sounds_is_refused() -> None:
     from brainmap.features.sounds.files import sounds_from_array
 
-    with pytest.raises(InputError, match="found rate 8000 Hz, wanted 16000"):
+    with pytest.raises(InputError, match="expected a rate of 16000 Hz, got 8000"):
         features.layer_filters(nn.Sequential(bank(np.ones((1, 3)))), sounds_from_array(X, rate=16_000), rate=8000)

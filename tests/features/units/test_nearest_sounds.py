@@ -97,8 +97,8 @@ def test_a_condition_of_one_item_is_named_and_left_out_of_the_mean() -> None:
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        (None, {"k": 12}, "k 12 with 12 items, wanted 1 to 11"),
-        (None, {"k": 0}, "wanted 1 to 11"),
+        (None, {"k": 12}, "expected k from 1 to 11 for 12 items, got 12"),
+        (None, {"k": 0}, "expected k from 1 to 11"),
         (None, {"metric": "corelation"}, "did you mean 'correlation'"),
         (None, {"layers": "naer"}, "did you mean 'near'"),
         (np.nan, {}, "near of item 's3' holds NaN"),

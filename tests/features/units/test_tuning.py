@@ -170,10 +170,10 @@ def test_the_network_is_given_back_as_it_was_even_after_an_error(cochlea: nn.Seq
     [
         ({"stimulus": "tones"}, "did you mean 'tone'"),
         ({"measure": "men"}, "did you mean 'mean'"),
-        ({"lowest_hz": 0}, "wanted 0 < lowest < highest"),
+        ({"lowest_hz": 0}, "expected frequencies with 0 < lowest < highest"),
         ({"repeats": 0}, "1 repeat"),
         ({"height": 1.0}, "between 0 and 1"),
-        ({"ramp_ms": -1}, "at least 0 ms"),
+        ({"ramp_ms": -1}, "ramps of 0 ms or more"),
         ({"seconds": 2.0}, "at most 0.3 s"),
         ({"ramp_ms": 80.0}, "longer than both ramps"),
         ({"lowest_hz": 5.0}, "begin at 13 Hz"),
@@ -190,12 +190,12 @@ def test_settings_that_make_no_sense_are_one_line(given: dict[str, object], said
 def test_unknown_layers_levels_and_inputs_are_refused(cochlea: nn.Sequential, heard: features.Tuning) -> None:
     with pytest.raises(InputError, match="did you mean 'output'"):
         features.measure_tuning(cochlea, X, layers="outptu", settings=QUICK, rate=RATE)
-    with pytest.raises(InputError, match=r"found level -10 dB, wanted one of 0\.0"):
+    with pytest.raises(InputError, match=r"expected one of the levels 0\.0 dB, got -10 dB"):
         heard.curves("0", level_db=-10.0)
     with pytest.raises(InputError, match="did you mean 'output'"):
         heard.curves("outptu")
     for shape in ((1, 2, 2400), (1, 1, 8, 300)):
-        with pytest.raises(InputError, match="are no waveforms, and a tone has no place in them"):
+        with pytest.raises(InputError, match=r"expected waveforms .*in which a tone has no place"):
             features.measure_tuning(cochlea, np.zeros(shape), settings=QUICK, rate=RATE)
 
 

@@ -72,11 +72,11 @@ def test_mistakes_get_one_line(net: nn.Module, sounds: Sounds) -> None:
     found = by(net, sounds, "saliency")
     with pytest.raises(InputError, match="these attributions have no bands"):
         plot_occlusion(sounds, found)
-    with pytest.raises(InputError, match="wanted attributions of waveforms"):
+    with pytest.raises(InputError, match="expected attributions of waveforms"):
         plot_attribution(sounds, [])
-    with pytest.raises(InputError, match="wanted attributions of waveforms"):
+    with pytest.raises(InputError, match="expected attributions of waveforms"):
         plot_attribution(sounds, [SimpleNamespace(maps=np.zeros((1, 1, 1, 4, 4)))])
-    with pytest.raises(InputError, match="items \\[2\\], wanted positions from 0 to 1"):
+    with pytest.raises(InputError, match="expected items from 0 to 1, got \\[2\\]"):
         plot_attribution(sounds, [found], items=[2])
     others = sounds_from_array(sounds.waveforms, rate=RATE, items=["c", "d"])
     with pytest.raises(InputError, match="saliency has no maps of 'c'; it has 'a', 'b'"):

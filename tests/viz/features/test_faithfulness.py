@@ -39,7 +39,7 @@ def test_curves_are_drawn_as_means_with_their_areas() -> None:
     assert len(plot_deletion({"cam": curves("deletion")}).axes) == 1
     with pytest.raises(InputError, match="different scores"):
         plot_deletion({"a": curves("deletion"), "b": curves("deletion", "logit")})
-    with pytest.raises(InputError, match="found 0 methods"):
+    with pytest.raises(InputError, match="methods, got 0"):
         plot_deletion({})
 
 

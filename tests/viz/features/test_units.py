@@ -109,7 +109,7 @@ def test_every_condition_has_its_own_color_and_mark() -> None:
     styles = condition_styles([f"w{i}" for i in range(64)])
     assert len(set(styles.values())) == 64
     assert len({color for color, _ in list(styles.values())[:8]}) == 8
-    with pytest.raises(InputError, match="65 conditions, wanted at most 64"):
+    with pytest.raises(InputError, match="expected at most 64 conditions, got 65"):
         condition_styles([f"w{i}" for i in range(65)])
 
 
@@ -123,9 +123,9 @@ def test_embeddings_say_what_their_axes_are() -> None:
     assert len(points) == 24
     tsne = features.embed(values, layer="conv1", method="tsne", perplexity=5, conditions=words)
     assert viz.plot_embedding(tsne).axes[0].get_xlabel().startswith("no units; trustworthiness")
-    with pytest.raises(InputError, match="one component, wanted two"):
+    with pytest.raises(InputError, match="expected two components, got one"):
         viz.plot_embedding(features.embed(values, layer="conv1", n_components=1))
-    with pytest.raises(InputError, match="found no embedding"):
+    with pytest.raises(InputError, match="expected at least one embedding"):
         viz.plot_embedding([])
 
 

@@ -92,7 +92,7 @@ def test_the_download_keeps_every_digit_and_every_row() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
-    with pytest.raises(InputError, match=r"lacks \['participant'\]"):
+    with pytest.raises(InputError, match=r"; \['participant'\] is missing"):
         plot_layer_profile(SCORES.drop(columns="participant"))
 
 

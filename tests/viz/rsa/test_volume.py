@@ -110,8 +110,8 @@ def test_best_layers_keep_the_colors_of_their_depth() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plot_best_layer(ball(value=4.0), ["a", "b", "c"]), "wanted whole numbers 0 to 3"),
-        (lambda: plot_best_layer(ball(value=0.5), ["a"]), "wanted whole numbers"),
+        (lambda: plot_best_layer(ball(value=4.0), ["a", "b", "c"]), "expected whole numbers from 0 to 3"),
+        (lambda: plot_best_layer(ball(value=0.5), ["a"]), "expected whole numbers"),
         (lambda: plot_brain(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4))), "is not one volume"),
         (lambda: plot_glass_brain(nibabel.Nifti1Image(np.full((4, 4, 4), np.nan, np.float32), np.eye(4))), "no finite"),
         (lambda: plot_sheet([]), "no rows"),
