@@ -115,9 +115,9 @@ class TinyStudy:
         from brainmap.study.run import Context, run_study
         from brainmap.study.settings.study import load_study
 
-        context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", BrainmapWarning)  # an untrained network has units that never speak
+            context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)
             patch.setattr(sys, "argv", COMMAND)  # it is kept in every file
             if not page:
                 patch.setattr(brainmap.study.stages.page, "write_report", _stand_in)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,6 +16,13 @@ from brainmap.errors import InputError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 log = logging.getLogger("brainmap")
+
+RENAMED = {
+    "betas": {"--noise": "--noise-model"},
+    "ceiling": {"--precision": "--noise-per"},
+    "searchlight": {"--precision": "--noise-per"},
+}
+"""The new name of each old option, by command; brainmap 0.2 takes the old ones no longer."""
 
 
 def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
@@ -49,7 +56,7 @@ class OnceCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            args = _spread(self, args)
+            args = _spread(self, _with_new_options(args, RENAMED.get(str(self.name), {})))
             refuse_mistakes(self, ctx, args)
         rest = super().parse_args(ctx, args)
         for param in self.params:
@@ -77,6 +84,26 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **given: Any) -> Callable[[_Function], _Function]:
         """As `typer.Typer.command`."""
         return super().command(name, cls=OnceCommand, **given)
+
+
+def _with_new_options(args: list[str], new: Mapping[str, str]) -> list[str]:
+    """Replace old names of options by the new ones, with a note about each.
+
+    Raises
+    ------
+    InputError
+        An option is given under both names.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    found, given = list(args), {word.split("=", 1)[0] for word in args[:end]}
+    for at, word in enumerate(args[:end]):
+        name, *value = word.split("=", 1)
+        if name in new:
+            if new[name] in given:
+                raise InputError(f"expected one of {new[name]} and its old name {name}, got both; leave {name} out")
+            found[at] = "=".join([new[name], *value])
+            log.warning("note: %s is now called %s; brainmap 0.2 will refuse the old name", name, new[name])
+    return found
 
 
 def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:

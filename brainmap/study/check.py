@@ -369,16 +369,16 @@ def _check_design(
         for section, chosen in (("[rsa]", rsa.dissimilarity), ("[searchlight]", light.dissimilarity if light else ""))
         if chosen == "crossnobis" or (chosen in WHITENED and person.brain.noise == "runs")
     ]
-    if light is not None and light.precision == "sphere" and person.brain.noise == "runs":
-        needs.append("[searchlight] precision = 'sphere'")
+    if light is not None and light.noise_per == "sphere" and person.brain.noise == "runs":
+        needs.append("[searchlight] noise_per = 'sphere'")
     if needs and len({row.run for row in there}) < 2:
         yield (
             f"{' and '.join(needs)} needs two or more runs, found one in {Path(person.files[0]).name}; give betas a "
             "run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
         )
     yield from _check_run_noise(person, needs, len({row.run for row in there}))
-    if light is not None and light.precision == "sphere" and person.brain.noise == "none":
-        yield "[searchlight] precision = 'sphere' needs [brain] noise = 'runs' or 'residuals'; set it, or take 'voxel'"
+    if light is not None and light.noise_per == "sphere" and person.brain.noise == "none":
+        yield "[searchlight] noise_per = 'sphere' needs [brain] noise = 'runs' or 'residuals'; set it, or take 'voxel'"
     if rsa.dissimilarity == "mahalanobis" and person.brain.noise == "none":
         yield "[rsa] dissimilarity = 'mahalanobis' needs [brain] noise = 'runs'; set it, or choose 'euclidean'"
 
@@ -394,7 +394,7 @@ def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> 
         yield (
             f"[brain] normalize = 'noise-runs' divides patterns by the noise of all {n_runs} runs, which biases "
             "products of different runs; leave it out, and take dissimilarity = 'crossnobis' with noise = 'runs' and "
-            "precision = 'diag'"
+            "covariance = 'diag'"
         )
 
 

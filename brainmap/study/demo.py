@@ -321,7 +321,7 @@ labels = "sub-brick"
 mask = "sub-{{participant}}/mask+tlrc.HEAD"
 rois = {{ image = "rois.nii.gz", table = "rois.tsv" }}
 space = "{SPACE}"
-noise = "runs"                 # noise precision from the differences between runs
+noise = "runs"                 # noise is estimated from the differences between runs
 
 [[brain]]                      # the others as NIfTI
 participants = {listed(nifti)}
@@ -337,7 +337,7 @@ noise = "runs"
 items = "stimulus"
 dissimilarity = "crossnobis"   # the brain's geometry: products between runs only
 measure = "rho-a"
-inference = {{ participants = "signed-rank", correction = "fdr", splits = 20 }}
+inference = {{ test = "signed-rank", correction = "fdr", splits = 20 }}
 
 [searchlight]
 radius_mm = 9.0

@@ -49,7 +49,9 @@ class GlmSettings:
         if self.noise == "auto":
             object.__setattr__(self, "noise", "ar1" if self.model == "condition" and not self.afni_grid else "arma11")
         if self.afni_grid is not None and self.noise != "arma11":
-            raise InputError(f"afni_grid: is 3dREMLfit's -Grid, of noise = 'arma11'; found noise = {self.noise!r}")
+            raise InputError(
+                f"afni_grid: expected the noise model 'arma11' beside it, got {self.noise!r}; choose 'arma11'"
+            )
         if self.afni_grid is not None and not 3 <= self.afni_grid <= 7:
             raise InputError(f"afni_grid: found {self.afni_grid}, wanted 3 (as 3dREMLfit) to 7")
         if isinstance(self.high_pass, str):

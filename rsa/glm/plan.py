@@ -156,8 +156,8 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
         if n - p < FEWEST_FREE and design.timing.pairs >= FEW_PAIRS:
             raise InputError(
                 f"design of run {name}: {p} regressors leave {max(n - p, 0)} of {n} volumes to tell the noise by, "
-                f"wanted at least {FEWEST_FREE} for noise = {settings.noise!r}; leave out confounds, or give "
-                "noise = 'ols'"
+                f"wanted at least {FEWEST_FREE} for the noise model {settings.noise!r}; leave out confounds, or "
+                "choose the noise model 'ols'"
             )
     fastest = min(design.timing.t_r for design in designs)
     if fastest < _FAST:

@@ -32,7 +32,7 @@ def asked(tiny_inputs, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("more", [(), ("--dissimilarity", "crossnobis", "--precision", "sphere", "--measure", "tau-a")])
+@pytest.mark.parametrize("more", [(), ("--dissimilarity", "crossnobis", "--noise-per", "sphere", "--measure", "tau-a")])
 def test_ceilings_are_those_of_the_library(asked, more, tiny_inputs, tmp_path, brainmap_command):
     answer = brainmap_command(*asked, *more, "--counts", tmp_path / "counts.nii.gz")
     assert answer.code == 0, answer.err
@@ -72,4 +72,4 @@ def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
     answer = brainmap_command(*asked[:9], *asked[11:])
     assert "found 1 participant, wanted 2 or more" in answer.err
     answer = brainmap_command(*asked, "--shrinkage", "eye")
-    assert "give --precision sphere too" in answer.err
+    assert "give --noise-per sphere too" in answer.err

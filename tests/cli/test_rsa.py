@@ -250,13 +250,14 @@ def test_searchlight_whitens_each_sphere_by_residuals_of_files_or_the_runs(
             1,
             "--dissimilarity",
             "crossnobis",
-            "--precision",
+            "--precision" if name == "left" else "--noise-per",  # the option's old name
             "sphere",
             *words,
             "--out",
             tmp_path / f"{name}.nii.gz",
         )
         assert answer.code == 0, answer.err
+        assert ("note: --precision is now called --noise-per; brainmap 0.2 will" in answer.err) == (name == "left")
         found = np.asarray(rsa.load_image(tmp_path / f"{name}.nii.gz").dataobj)
         wanted = rsa.searchlight(
             data, rsa.load_rdms(models), mask=mask, radius_mm=6.0, dissimilarity="crossnobis", **how
@@ -396,9 +397,10 @@ LIGHT = ("searchlight", "--models", "no.h5", "--betas", "b.nii", "--mask", "m.ni
         (("rdm", "--activations", "no.zarr", "--units", "zscored"), "did you mean 'zscore'"),
         (("searchlight", "--models", "no.h5"), "--betas and --mask"),
         (LIGHT, "no.h5"),
-        ((*LIGHT, "--precision", "spheres"), "did you mean 'sphere'"),
-        ((*LIGHT, "--shrinkage", "eye"), "give --precision sphere too"),
-        ((*LIGHT, "--precision", "sphere", "--noise", "none"), "give --noise runs or"),
+        ((*LIGHT, "--noise-per", "spheres"), "did you mean 'sphere'"),
+        ((*LIGHT, "--noise-per", "voxel", "--precision", "sphere"), "its old name --precision, got both"),
+        ((*LIGHT, "--shrinkage", "eye"), "give --noise-per sphere too"),
+        ((*LIGHT, "--noise-per", "sphere", "--noise", "none"), "give --noise runs or"),
         (("group", "no.nii.gz", "neither.nii.gz"), "no.nii.gz"),
     ],
 )

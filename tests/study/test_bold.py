@@ -50,7 +50,7 @@ layout = "bids"
 folder = "bids/derivatives/fmriprep"
 space = "MNI152Lin"
 rois = { image = "rois.nii.gz", table = "rois.tsv" }
-glm = { strategy = "motion6", noise = "ols" }
+glm = { strategy = "motion6", noise_model = "ols" }
 
 [rsa]
 dissimilarity = "crossnobis"
@@ -161,7 +161,9 @@ def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> N
 
 
 def test_residuals_of_the_fit_give_the_noise(bold_study: TinyStudy) -> None:
-    bold_study.edit(('glm = { strategy = "motion6", noise = "ols" }', 'glm = { model = "lss" }\nnoise = "residuals"'))
+    bold_study.edit(
+        ('glm = { strategy = "motion6", noise_model = "ols" }', 'glm = { model = "lss" }\nnoise = "residuals"')
+    )
     bold_study.run("01")
     left = sorted((bold_study.out / "sub-01" / "func").glob("*_desc-lss_residuals.nii.gz"))
     assert len(left) == len(RUNS)
@@ -192,7 +194,7 @@ events = {{ {", ".join(files)} }}
     bold_study.edit(
         ('participants = ["01", "02"]', 'participants = ["01"]'),
         ('layout = "bids"\nfolder = "bids/derivatives/fmriprep"\n', where),
-        ('{ strategy = "motion6", noise = "ols" }', '{ polort = "A", slice_time_ref = 0.25, scale = "percent" }'),
+        ('{ strategy = "motion6", noise_model = "ols" }', '{ polort = "A", slice_time_ref = 0.25, scale = "percent" }'),
         ('name = "tiny"', 'name = "tiny"\nmaps = "afni"'),
     )
     bold_study.run()
@@ -207,13 +209,13 @@ events = {{ {", ".join(files)} }}
     [
         (('"motion6"', '"motion7"'), "did you mean 'motion"),
         (('strategy = "motion6"', 'colum = "trial_type"'), "unknown key 'colum'"),
-        (('noise = "ols"', 'nuisance = ["catt"]'), "no event 'catt'"),
-        (('noise = "ols"', 'column = "word"'), "no column 'word'"),
-        (('noise = "ols"', "t_r = 200.0"), "t_r: found 200"),
+        (('noise_model = "ols"', 'nuisance = ["catt"]'), "no event 'catt'"),
+        (('noise_model = "ols"', 'column = "word"'), "no column 'word'"),
+        (('noise_model = "ols"', "t_r = 200.0"), "t_r: found 200"),
         (('kind = "bold"', 'kind = "bold"\nlabels = "sub-brick"'), "'labels' goes with kind = 'betas'"),
         (('kind = "bold"', 'kind = "betas"'), "'glm' goes with kind = 'bold'"),
         (('layout = "bids"\nfolder', 'layout = "files"\nmask = "m"\nfiles'), "lacks the key 'events'"),
-        (('noise = "ols"', 'leave_out = ["cat_anna"]'), "no pattern of 'cat_anna'"),
+        (('noise_model = "ols"', 'leave_out = ["cat_anna"]'), "no pattern of 'cat_anna'"),
     ],
 )
 def test_mistakes_in_the_study_file_are_one_line(bold_study: TinyStudy, change: tuple[str, str], said: str) -> None:

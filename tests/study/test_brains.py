@@ -195,7 +195,7 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
         ROIS,
         normalize='["demean-runs"]',
         noise='"residuals"',
-        precision='"diag"',
+        covariance='"diag"',
         residuals='"errts_{participant}.nii.gz"',
     )
     person = person_of(tiny_study)
@@ -312,7 +312,7 @@ def test_run_and_check_are_one(tiny_study: Any) -> None:
 
 
 def test_searchlights_take_the_noise_covariance_of_each_sphere(tiny_study: Any) -> None:
-    light = 'radius_mm = 6.0\ndissimilarity = "crossnobis"\nprecision = "sphere"\nshrinkage = "eye"'
+    light = 'radius_mm = 6.0\ndissimilarity = "crossnobis"\nnoise_per = "sphere"\nshrinkage = "eye"'
     tiny_study.edit(("radius_mm = 6.0", light), SILENT)
     tiny_study.run("03")
     person = person_of(tiny_study, "03")
@@ -331,10 +331,10 @@ def test_searchlights_take_the_noise_covariance_of_each_sphere(tiny_study: Any) 
     np.testing.assert_allclose(rsa.load_image(maps[0]).get_fdata(), wanted["conv1"].get_fdata(), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("noise", "wanted"), [("none", "precision = 'sphere' needs [brain] noise"), ("runs", None)])
+@pytest.mark.parametrize(("noise", "wanted"), [("none", "noise_per = 'sphere' needs [brain] noise"), ("runs", None)])
 def test_a_covariance_of_spheres_needs_noise_to_come_from(tiny_study: Any, noise: str, wanted: str | None) -> None:
     tiny_study.edit(
-        ("radius_mm = 6.0", 'radius_mm = 6.0\nprecision = "sphere"'),
+        ("radius_mm = 6.0", 'radius_mm = 6.0\nnoise_per = "sphere"'),
         SILENT,
         ('space = "MNI152Lin"', f'space = "MNI152Lin"\nnoise = "{noise}"'),
     )

@@ -22,7 +22,7 @@ _HELP = {
     "events": "events.tsv, one a run or one with a column run; or AFNI's stim_times: cat=cat.1D. Repeat it.",
     "confounds": "fMRIPrep's confounds .tsv, or AFNI .1D, one a run; a.1D+b.1D are put side by side. Repeat it.",
     "strategy": "Columns of fMRIPrep's confounds: motion6, motion24, csf-wm, acompcor, scrub, ...; joined by +.",
-    "grid": "3dREMLfit's -Grid, 3 to 7: each voxel has an a and b of its own from AFNI's grid, with --noise arma11.",
+    "grid": "3dREMLfit's -Grid, 3 to 7: each voxel gets its own a and b from AFNI's grid, with --noise-model arma11.",
     "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
     "times": "File with the time of every volume in seconds (sparse sampling).",
 }
@@ -42,7 +42,7 @@ def betas(
         typer.Option(help="A beta a condition, or a beta a trial: lsa (one model of all), lss (a model a trial)."),
     ] = "condition",
     hrf: Annotated[types.Hrf, typer.Option(help="The hemodynamic response, with its derivatives.")] = "glover",
-    noise: Annotated[
+    noise_model: Annotated[
         types.NoiseModel, typer.Option(help="auto: arma11 (as 3dREMLfit) for single trials, ar1 for conditions.")
     ] = "auto",
     afni_grid: Annotated[int | None, typer.Option("--afni-grid", help=_HELP["grid"])] = None,
@@ -94,7 +94,7 @@ def betas(
         mask=mask,
         model=model,
         hrf=hrf,
-        noise=noise,
+        noise=noise_model,
         afni_grid=afni_grid,
         high_pass=_cutoff(high_pass),
         polort=_degree(polort),

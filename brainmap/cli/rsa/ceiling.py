@@ -19,7 +19,7 @@ from brainmap.cli.options import (
     said,
 )
 from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of
-from brainmap.cli.rsa.searchlight import Precision, Shrinkage, noise_per_sphere, voxel_noise
+from brainmap.cli.rsa.searchlight import NoisePer, Shrinkage, noise_per_sphere, voxel_noise
 from brainmap.errors import InputError
 
 PLACE = "{participant}"
@@ -46,7 +46,7 @@ def ceiling(
         list[str] | None,
         typer.Option(metavar="FILE...", help=f"Of the GLM, with {PLACE}, files or a pattern, for --noise residuals."),
     ] = None,
-    precision: Precision = "voxel",
+    noise_per: NoisePer = "voxel",
     shrinkage: Shrinkage = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no ceiling.")] = 10,
     counts: Annotated[str | None, typer.Option(help="Also participants, and fewest voxels, of each sphere.")] = None,
@@ -77,7 +77,7 @@ def ceiling(
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:
         raise InputError(f"rsa ceiling: {bare[0]} is the same for all participants; put {PLACE} where names differ")
-    per_sphere = noise_per_sphere(precision, noise, shrinkage)
+    per_sphere = noise_per_sphere(noise_per, noise, shrinkage)
     known: dict[str, Any] = {}
     data, masks = {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.searchlights.maps import SearchlightMaps
 
-Precision = Annotated[types.NoisePlace, typer.Option(help="Noise of each voxel, or of each sphere (covariance).")]
+NoisePer = Annotated[
+    types.NoisePlace,
+    typer.Option(help="Noise is the variance of each voxel, or the covariance of each sphere."),
+]
 Shrinkage = Annotated[
     types.Shrinkage | None, typer.Option(help="Target of the shrinkage of a sphere's covariance; default: diag.")
 ]
@@ -64,7 +67,7 @@ def searchlight(
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: LeftOver = None,
-    precision: Precision = "voxel",
+    noise_per: NoisePer = "voxel",
     shrinkage: Shrinkage = None,
     minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
     best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
@@ -89,7 +92,7 @@ def searchlight(
     if any(is_surface(name) for name in images):
         if noise == "residuals" or residuals:
             raise InputError("--noise residuals: residuals are images; on the surface take --noise runs, or none")
-        per_disc = noise_per_sphere(precision, noise, shrinkage)
+        per_disc = noise_per_sphere(noise_per, noise, shrinkage)
         search_surface(
             images,
             models,
@@ -117,7 +120,7 @@ def searchlight(
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
-    per_sphere = noise_per_sphere(precision, noise, shrinkage)
+    per_sphere = noise_per_sphere(noise_per, noise, shrinkage)
     model_rdms = load_rdms(models)
     targets = _targets(out, best, counts, layers=layers_over_time(model_rdms), overwrite=overwrite)
     left = left_over(noise, residuals, mask)
@@ -186,7 +189,7 @@ def _written(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> I
             yield save_bricks([maps[name] for name in maps], path, labels=list(maps), **how)
 
 
-def noise_per_sphere(precision: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None) -> bool:
+def noise_per_sphere(noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None) -> bool:
     """Whether each sphere gets a noise covariance of its own.
 
     Raises
@@ -194,11 +197,11 @@ def noise_per_sphere(precision: types.NoisePlace, noise: types.NoiseFrom, shrink
     InputError
         Choices that do not go together.
     """
-    if shrinkage is not None and precision == "voxel":
-        raise InputError("--shrinkage is of the covariance of a sphere: give --precision sphere too, or leave it out")
-    if precision == "sphere" and noise == "none":
-        raise InputError("--precision sphere needs to know the noise: give --noise runs or --noise residuals")
-    return precision == "sphere"
+    if shrinkage is not None and noise_per == "voxel":
+        raise InputError("--shrinkage is of the covariance of a sphere: give --noise-per sphere too, or leave it out")
+    if noise_per == "sphere" and noise == "none":
+        raise InputError("--noise-per sphere needs to know the noise: give --noise runs or --noise residuals")
+    return noise_per == "sphere"
 
 
 def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:

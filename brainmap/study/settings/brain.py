@@ -72,12 +72,12 @@ class Screen(Section):
 
 
 class Glm(Section):
-    """Describe how betas are estimated from BOLD; the keys are arguments of `rsa.fit_betas`."""
+    """Describe how betas are estimated from BOLD, by arguments of `rsa.fit_betas` (`noise_model` is its `noise`)."""
 
     model: GlmModel = "condition"
     column: str = "trial_type"  # column of the events that names betas
     hrf: Hrf = "glover"
-    noise: NoiseModel = "auto"  # auto: arma11 for single trials, ar1 for conditions
+    noise_model: NoiseModel = "auto"  # auto: arma11 for single trials, ar1 for conditions
     afni_grid: int | None = Field(default=None, ge=3, le=7)  # 3dREMLfit's -Grid, per voxel; for arma11
     high_pass: Annotated[float, Field(gt=0)] | Literal["design", "none"] = "design"  # s
     polort: Annotated[int, Field(ge=0, le=20)] | Literal["A"] | None = None
@@ -99,7 +99,7 @@ class Inference(Section):
 
     zero: ZeroTest = "relabeling"
     differences: DifferenceTest = "bootstrap"
-    participants: Test = "signed-rank"
+    test: Test = "signed-rank"  # over participants
     correction: Correction = "fdr"
     splits: int = Field(default=20, ge=1)  # random halves of the stimuli, to choose the best layer and to score it
     bootstrap: int = Field(default=1000, ge=0)  # number of resamples; 0 for no bootstrap
@@ -132,10 +132,8 @@ class Inference(Section):
 
     @model_validator(mode="after")
     def _flips_for_the_maximum(self) -> Inference:
-        if self.correction == "max-t" and self.participants != "sign-flip":
-            raise ValueError(
-                f"correction = 'max-t' flips signs: found participants = {self.participants!r}, wanted 'sign-flip'"
-            )
+        if self.correction == "max-t" and self.test != "sign-flip":
+            raise ValueError(f"correction = 'max-t' flips signs: found test = {self.test!r}, wanted 'sign-flip'")
         return self
 
 
@@ -161,8 +159,8 @@ class Brain(Section):
     space: str = "native"
     missing: Missing = "error"
     normalize: tuple[Normalization, ...] = ()
-    noise: NoiseFrom = "runs"
-    precision: StudyNoiseMethod = "shrinkage"
+    noise: NoiseFrom = "runs"  # what the noise is estimated from
+    covariance: StudyNoiseMethod = "shrinkage"  # how the noise covariance of a region is estimated
     residuals: str | None = None
     screen: Screen = Screen()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from brainmap.checks import existing_file, nearest, some
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.participant import Participant as Participant, find_participant
+from brainmap.study.settings.renamed import with_new_keys
 from brainmap.types import (
     AcousticModel,
     Align,
@@ -174,7 +176,7 @@ class Searchlight(Section):
     dissimilarity: Literal["correlation", "euclidean", "crossnobis"] = "correlation"
     measure: StudyMeasure = "spearman"
     minimum_voxels: int = Field(default=10, ge=2)
-    precision: NoisePlace = "voxel"  # [brain] noise as variances (crossnobis), or a covariance a sphere
+    noise_per: NoisePlace = "voxel"  # a variance of each voxel (for crossnobis), or a covariance of each sphere
     shrinkage: Shrinkage = "diag"  # shrinkage of a sphere's covariance
     warped: str | None = None  # maps warped to a template: {participant}, {network}, {layer} or {name}
     warped_space: str | None = None
@@ -306,7 +308,7 @@ class Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file; each key that has a new name is taken, with a `BrainmapWarning`.
 
     Raises
     ------
@@ -320,6 +322,12 @@ def load_study(path: str | Path) -> Study:
         raise InputError(f"{path}: no valid TOML: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        content, notes = with_new_keys(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    for note in notes:
+        warnings.warn(f"{path}: {note}", BrainmapWarning, stacklevel=2)
     try:
         return Study(StudySettings.model_validate(content), path.resolve())
     except ValidationError as error:

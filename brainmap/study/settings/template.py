@@ -51,7 +51,7 @@ files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participan
 # raw = "."                      # BOLD: the BIDS folder that holds the events
 # events = "sub-{participant}_run-{run}_events.tsv"  # BOLD, where no layout finds them; confounds likewise
 # glm = { model = "condition" }  # BOLD: condition, lsa or lss. Further keys: column ("trial_type"), hrf ("glover"),
-#                                  noise ("auto": "arma11" for single trials, "ar1" for conditions; "ols"),
+#                                  noise_model ("auto": "arma11" for single trials, "ar1" for conditions; "ols"),
 #                                  afni_grid (3dREMLfit's -Grid), high_pass ("design", or s), polort, t_r,
 #                                  strategy (of the confounds), slice_time_ref, duration, leave_out, nuisance,
 #                                  others, scale
@@ -66,9 +66,9 @@ rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the t
 space = "native"                 # or a template's name; group maps need one grid for all
 # missing = "error"              # or "nan": a condition may be missing in a run
 # normalize = []                 # in order: demean-runs, cocktail-blank, zscore-runs; noise-runs where there is one run
-# noise = "runs"                 # noise precision from the differences between runs (3 or more; each run by what the
+# noise = "runs"                 # noise is estimated from the differences between runs (3 or more; each run by what the
 #                                  others tell), "residuals" of the GLM, or "none"
-# precision = "shrinkage"        # or diag, full
+# covariance = "shrinkage"       # estimator of the noise covariance of a region: shrinkage, diag or full
 # residuals = "sub-{participant}/errts+tlrc"         # where no layout finds them
 # screen = { reliability = 0.1 } # of ROIs' voxels: split-half; sound = "stats+tlrc[sound#0_Tstat]", p = 0.001
 
@@ -84,8 +84,9 @@ measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a
 #                                  "noise-only", "elapsed-time": what each participant's own order of events explains.
 #                                  rho-a, spearman: by splines, one control from 12 items, two from 20; of three
 #                                  (from 19) Pearson's correlation is taken. pearson: by straight lines
-inference = { participants = "signed-rank", correction = "fdr", splits = 20 }
-# inference also takes           # (the test over participants: signed-rank, t, sign-flip; fdr, bonferroni, max-t, none)
+inference = { test = "signed-rank", correction = "fdr", splits = 20 }
+# test is over participants: signed-rank, t or sign-flip; correction: fdr, bonferroni, max-t or none.
+# inference also takes
 #   zero = "relabeling"          # scores against 0: sounds relabeled jointly for all participants, whole conditions
 #                                  where sounds are their tokens; or "bootstrap"; or "participants": these sounds only
 #   differences = "bootstrap"    # of layers and networks, from 16 sounds on (fewer: "participants", these sounds only)
@@ -100,7 +101,7 @@ radius_mm = 9.0
 dissimilarity = "correlation"    # correlation, euclidean, crossnobis
 measure = "spearman"             # spearman, rho-a, tau-a, pearson, cosine, corr_cov, cosine_cov
 minimum_voxels = 10
-# precision = "voxel"            # [brain] noise of each voxel (for crossnobis), or of each "sphere": its covariance,
+# noise_per = "voxel"            # the variance of each voxel (for crossnobis), or of each "sphere" its covariance,
 # shrinkage = "diag"             # shrunk to its diagonal (diag), to the identity (eye), or not (none)
 # warped = "warped/{name}.nii.gz"  # native maps that were brought to a template: {participant}, {network}, {layer}
 # warped_space = "MNI152NLin2009cAsym"

@@ -30,6 +30,7 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.study.results.context import Context, log, ready
 from brainmap.study.settings.participant import Participant
+from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.stages.brains import mask_of, pattern_arguments
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import layer_names, model_rdms
@@ -46,7 +47,7 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
             key = content_key(
                 VERSION,
                 [context.digest(name) for name in _inputs(person)],
-                person.brain.glm.model_dump(),
+                with_first_keys(person.brain.glm.model_dump(), "brain.glm"),
                 [person.brain.missing, person.brain.space, person.brain.noise == "residuals"],
                 _run_names(person),
                 context.study.settings.study.maps,
@@ -110,7 +111,7 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
         scale=glm.scale,
         model=glm.model,
         hrf=glm.hrf,
-        noise=glm.noise,
+        noise=glm.noise_model,
         afni_grid=glm.afni_grid,
         high_pass=_high_pass(person),
         polort=glm.polort,
@@ -222,7 +223,7 @@ def glm_settings(person: Participant) -> GlmSettings:
     return GlmSettings(
         model=glm.model,
         hrf=glm.hrf,
-        noise=glm.noise,
+        noise=glm.noise_model,
         afni_grid=glm.afni_grid,
         high_pass=_high_pass(person),
         polort=glm.polort,

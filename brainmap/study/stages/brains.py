@@ -141,12 +141,12 @@ def roi_precision(
         return None
     left = None if brain.noise == "runs" else residuals_of(person)
     source: Any = {"source": "runs"} if left is None else {"source": left.parts, "dof": left.dof}
-    return {name: noise_precision(select_roi(data, name), method=brain.precision, **source) for name in names}
+    return {name: noise_precision(select_roi(data, name), method=brain.covariance, **source) for name in names}
 
 
 def map_noise(person: Participant, data: Dataset, settings: Searchlight) -> NoiseSource | None:
     """Return the noise for the searchlight: that of each voxel, or the source of each sphere's covariance."""
-    if settings.precision == "sphere":
+    if settings.noise_per == "sphere":
         return residuals_of(person) if person.brain.noise == "residuals" else "runs"
     return voxel_noise(person, data) if settings.dissimilarity == "crossnobis" else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import ceiling_maps
 from brainmap.study.results.context import Context
+from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.stages.brains import map_noise, mask_of
 from brainmap.study.stages.participants import Person, people_of
 
@@ -53,11 +54,13 @@ def run_ceiling_maps(context: Context) -> None:
         log.info("ceiling maps: not made, %s; noise ceilings of regions are in ceilings.tsv", why)
         return
     people = list(people_of(context))
+    brains = [(one.person.brain.model_dump(exclude={"rois", "screen"}), one.person.runs) for one in people]
+    own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
     key = content_key(
         VERSION,
         [[context.digest(name) for name in one.person.inputs] for one in people],
-        [[one.person.brain.model_dump(exclude={"rois", "screen"}), one.person.runs] for one in people],
-        [settings.searchlight.model_dump(exclude={"group", "ceilings"}), settings.rsa.items, settings.study.maps],
+        [[with_first_keys(brain, "brain"), runs] for brain, runs in brains],
+        [own, settings.rsa.items, settings.study.maps],
         context.stimuli,
     )
     context.stage("group_ceilings", key, lambda: _ceilings(context, people))

@@ -115,7 +115,7 @@ def _over_participants(
     cube, rois = _cube(brains, scores)
     labels = {"model": list(rdm_names(models)), "roi": rois}
     given: dict[str, Any] = {
-        "test": settings.participants,
+        "test": settings.test,
         "correction": settings.correction,
         "labels": labels,
         "measure": context.study.settings.rsa.measure,

@@ -16,6 +16,7 @@ from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
+from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import noise_found
 from brainmap.study.stages.calls import kept_line
@@ -57,7 +58,7 @@ def page_path(context: Context) -> Path:
 def run_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
-    key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
+    key = content_key(VERSION, keys, with_first_keys(context.study.settings.model_dump(by_alias=True)))
     context.stage("report", key, lambda: _write_page(context))
     return page_path(context)
 

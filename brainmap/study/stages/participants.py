@@ -24,6 +24,7 @@ from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
 from brainmap.rsa.searchlights.volume import SearchlightPlan, pieces_of, plan_searchlight
 from brainmap.study.results.context import Context, ready
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
+from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.betas import with_betas
 from brainmap.study.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
@@ -118,7 +119,7 @@ class Person:
             models,
             [context.digest(i) for i in inputs],
             [[one.labels == "sub-brick" for one in self.person.found], brain.missing, brain.space, self.person.runs],
-            [brain.noise, brain.precision] if dissimilarity in WHITENED else "none",
+            [brain.noise, brain.covariance] if dissimilarity in WHITENED else "none",
             brain.normalize,
             context.stimuli,
             context.study.settings.rsa.items,
@@ -140,11 +141,11 @@ class Person:
         """Return the key of everything that the maps depend on."""
         settings = self.context.study.settings
         assert settings.searchlight is not None  # it is asked for only where there is a searchlight
-        own = settings.searchlight.model_dump(exclude={"group", "ceilings"})
+        own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
             inputs += mesh_files(self.person, settings.searchlight)
-        noise = self.person.brain.noise if settings.searchlight.precision == "sphere" else ""
+        noise = self.person.brain.noise if settings.searchlight.noise_per == "sphere" else ""
         return self.key(inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
 
     @property

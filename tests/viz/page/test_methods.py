@@ -21,7 +21,7 @@ def said(**brain: Any) -> str:
     ("glm", "words"),
     [
         ({}, ["one of each trial_type", "glover hemodynamic response", "AR(1)", "high-pass chosen so that"]),
-        ({"model": "lss", "noise": "ols"}, ["least squares, separate", "by ordinary least squares"]),
+        ({"model": "lss", "noise_model": "ols"}, ["least squares, separate", "by ordinary least squares"]),
         ({"model": "lss"}, ["for ARMA(1,1) noise, whose parameters were found by restricted maximum likelihood"]),
         ({"model": "lsa", "afni_grid": 4}, ["for ARMA(1,1) noise of each voxel", "of AFNI's 3dREMLfit (-Grid 4)"]),
         ({"polort": "A"}, ["Legendre polynomials"]),
@@ -39,9 +39,9 @@ def test_the_general_linear_model_is_described_where_a_study_begins_with_bold(
 
 
 def test_noise_is_of_the_source_and_the_estimate_that_were_used() -> None:
-    assert "residuals of the general linear models, shrunk" in said(noise="residuals", precision="shrinkage")
-    assert "over runs, for each run from those of the other runs; only variances" in said(precision="diag")
-    assert "shrunk" not in said(precision="full")
+    assert "residuals of the general linear models, shrunk" in said(noise="residuals", covariance="shrinkage")
+    assert "over runs, for each run from those of the other runs; only variances" in said(covariance="diag")
+    assert "shrunk" not in said(covariance="full")
     both = [{"noise": "runs"}, {"noise": "none"}]
     assert "another way in some groups" in methods_paragraph({**CROSSNOBIS, "brain": both})
 
@@ -70,7 +70,7 @@ def test_the_first_test_is_told_with_the_one_over_participants_beside_it() -> No
 def test_where_the_test_over_participants_stands_alone_no_claim_is_made_about_networks() -> None:
     alone = of_tests(
         {"tests": {"scores": "participants", "differences": "participants"}, "bootstrapped": False},
-        participants="sign-flip",
+        test="sign-flip",
     )
     assert "Scores were tested against zero by a one-sided sign-flip permutation test over participants" in alone
     assert "relabeling" not in alone

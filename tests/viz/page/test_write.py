@@ -190,7 +190,7 @@ SETTINGS = {
         "items": "stimulus",
         "dissimilarity": "crossnobis",
         "measure": "rho-a",
-        "inference": {"participants": "signed-rank", "correction": "fdr"},
+        "inference": {"test": "signed-rank", "correction": "fdr"},
     },
     "searchlight": {
         "radius_mm": 9.0,
@@ -452,7 +452,7 @@ def test_methods_say_how_runs_and_noise_entered_the_dissimilarities() -> None:
     assert "shrunk to its diagonal" in said("crossnobis", "runs", between=True)
     assert "distances are Euclidean" in said("crossnobis", "none", between=True)
     assert "shrunk" not in said("correlation", "runs", between=True)
-    settings = {"rsa": {"inference": {"participants": "t", "correction": "none"}}}
+    settings = {"rsa": {"inference": {"test": "t", "correction": "none"}}}
     assert "p values were not corrected" in methods_paragraph(settings)
     assert "one half" not in methods_paragraph({**settings, "facts": {"halved": False}})
 
