@@ -9,23 +9,21 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import Device, Jobs, Seed
+from brainmap.cli.options import Device, Jobs, Seed, device_named
+from brainmap.errors import InputError
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
 def _context(study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any) -> Any:
-    from brainmap.checks import one_of
-    from brainmap.study.run import Context
+    """Read the study file before anything that takes seconds is imported, and return the context of a call."""
     from brainmap.study.settings.study import load_study
 
-    one_of(device, ("auto", "cpu", "cuda", "mps"), "--device")
-    if device == "auto":
-        import torch
+    read = load_study(study)
+    from brainmap.study.results.context import Context
 
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return Context(load_study(study), device=device, threads=jobs, overwrite=overwrite, **others)
+    return Context(read, device=device_named(device), threads=jobs, overwrite=overwrite, **others)
 
 
 @app.command()
@@ -74,7 +72,6 @@ def _print_recovery(study: Path) -> None:
 @app.command()
 def init(study: StudyFile = Path("study.toml")) -> None:
     """Write a commented study file to fill in."""
-    from brainmap.errors import InputError
     from brainmap.record import atomic
     from brainmap.study.settings.template import TEMPLATE
 
@@ -93,10 +90,9 @@ def check(
     ] = False,
 ) -> None:
     """Check every input of a study before anything is computed."""
-    from brainmap.study.check import verify_results
-    from brainmap.study.run import check_study
-
     context = _context(study, "cpu")
+    from brainmap.study.check import check_study, verify_results
+
     if verify:
         typer.echo(f"All {verify_results(context)} results are as brainmap wrote them.")
     findings = check_study(context)
@@ -130,14 +126,13 @@ def run(
     ] = None,
 ) -> None:
     """Run a study to its page; only what has changed is computed again."""
-    from brainmap.errors import InputError
-    from brainmap.study.run import run_chunk, run_study
-
     if dask_scheduler is not None and backend != "dask":
         raise InputError("--dask-scheduler goes with --backend dask")
     if chunk is not None and participant:
         raise InputError("--chunk shares out all participants; leave --participant out")
     context = _context(study, device, jobs, overwrite, backend=backend, scheduler=dask_scheduler)
+    from brainmap.study.run import run_chunk, run_study
+
     if chunk is not None:
         run_chunk(context, chunk)
         return
@@ -150,9 +145,10 @@ def run(
 @app.command()
 def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
     """Put together what `run --chunk` has computed, and go on to the group and the page."""
+    context = _context(study, device, jobs)
     from brainmap.study.run import merge_study
 
-    typer.echo(f"The page: {merge_study(_context(study, device, jobs))}")
+    typer.echo(f"The page: {merge_study(context)}")
 
 
 @app.command()
@@ -160,7 +156,9 @@ def report(
     study: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the results, or the study file.")],
 ) -> None:
     """Make the page of a study again."""
-    from brainmap.study.run import make_report
     from brainmap.study.settings.study import study_of
 
-    typer.echo(f"The page: {make_report(_context(study_of(study) if study.is_dir() else study, 'cpu'))}")
+    context = _context(study_of(study) if study.is_dir() else study, "cpu")
+    from brainmap.study.run import make_report
+
+    typer.echo(f"The page: {make_report(context)}")

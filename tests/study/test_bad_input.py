@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,3 +385,19 @@ def test_a_sound_study_has_no_problem_and_check_writes_nothing(tiny_study: Any, 
     assert "Nothing is wrong" in out[-1]
     assert [line.split()[0] for line in out if line.strip()[:2] in ("01", "02", "03")] == ["01", "02", "03"]
     assert listed(tiny_study.folder) == before
+
+
+@pytest.mark.parametrize("command", ["check", "run", "merge", "report"])
+def test_a_misspelt_study_file_is_refused_before_anything_slow_is_imported(tiny_study: Any, command: str) -> None:
+    tiny_study.edit(("radius_mm = 6.0", 'radius_mm = 6.0\nmeasure = "sperman"'))
+    code = (
+        "import sys; from brainmap.cli import main\n"
+        "slow = {'numpy', 'torch', 'pandas', 'rsatoolbox'}\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, str(tiny_study.file)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2 []\n"
+    assert "did you mean 'spearman'?" in done.stderr

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.layouts import find_inputs
 from brainmap.rsa.inputs.runs import RunInputs, fill
 from brainmap.study.settings.brain import Brain
 
@@ -100,6 +99,8 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
     InputError
         A pattern or layout matches no file, or more than one image for a run; or there is no brain mask.
     """
+    from brainmap.rsa.inputs.layouts import find_inputs  # needs numpy, and a misspelt study file is refused without
+
     where = brain.files if brain.layout == "files" else brain.folder
     assert where is not None  # the settings were checked
 
