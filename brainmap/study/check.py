@@ -19,7 +19,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.selection import select_layers
-from brainmap.features.sounds.files import read_sound
+from brainmap.features.sounds.reading import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import repetition_time

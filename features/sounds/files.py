@@ -12,26 +12,21 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
+from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
+from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
 from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
 from brainmap.names import sound_names
 from brainmap.tables import check_columns
 from brainmap.types import Align, AnyPart, Loudness
 
-EXTENSIONS = (".wav", ".flac", ".ogg")
-OTHERS = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd", ".mp4", ".webm", ".caf")
-"""Endings of audio that is not read, and must not be missed silently."""
 RMS_LEVEL = 0.05  # of full scale (-26 dB): speech keeps its peaks below 1
 PEAK_LEVEL = 0.5  # of full scale (-6 dB)
+TABLES = (".tsv", ".txt", ".csv")
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
-LONGEST = 4 * 3600  # s; a file that claims to last longer is damaged or is no stimulus
-_BLOCK = 1 << 22  # samples of all channels that are decoded at once
-UNKNOWN_SIZE = 0x7FFF0000  # bytes; programs that write WAV into a pipe declare this size or more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +46,8 @@ class Sounds:
         not count.
     align : {"start", "center"}
         Position of a sound that is shorter than `n_samples`.
-    skipped : tuple of str
-        Audio files in the folder whose format is not read.
+    skipped, others : tuple of str
+        Audio files in the class folders whose format is not read, and files there that are no audio.
     """
 
     table: pd.DataFrame
@@ -61,6 +56,7 @@ class Sounds:
     level: Loudness = "rms"
     align: Align = "start"
     skipped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -130,7 +126,13 @@ class Sounds:
                 kept = trimmed(channels.mean(axis=1), wanted, align=self.align)
                 yield item, len(channels) / rate, look_at(channels, kept)
 
-        return report_of(looks(), seconds=self.n_samples / self.rate, tolerance=1 / self.rate, skipped=self.skipped)
+        return report_of(
+            looks(),
+            seconds=self.n_samples / self.rate,
+            tolerance=1 / self.rate,
+            skipped=self.skipped,
+            others=self.others,
+        )
 
     def _prepare(self, path: Path) -> NDArray[np.float32]:
         kept = trimmed(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
@@ -184,7 +186,7 @@ def load_sounds(
     for path in table["path"]:
         check_sound(Path(path))
     return Sounds(
-        table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align, skipped=_skipped(source)
+        table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align, **_left_out(source)
     )
 
 
@@ -209,110 +211,6 @@ def sounds_from_array(
     _check_cells(pd.DataFrame(named), "the array")
     table = pd.DataFrame(named | {"path": ""})
     return Sounds(table=table, rate=rate, n_samples=data.shape[2], level="none", _given=data)
-
-
-def read_sound(path: Path, *, rate: int) -> NDArray[np.float32]:
-    """Read one file as float32 `(n_samples,)`: average the channels and resample to `rate` (soxr, high quality).
-
-    Raises
-    ------
-    InputError
-        The file is missing, is no audio, is cut short, has no samples or holds NaN.
-    """
-    samples, found_rate = read_channels(path)
-    mono: NDArray[np.float32] = samples.mean(axis=1)
-    if not (np.abs(mono) < 1e15).all():  # the square of larger samples would overflow
-        raise InputError(f"sounds: {path} holds NaN, infinite or senselessly large samples")
-    if found_rate != rate:
-        mono = soxr.resample(mono, found_rate, rate, quality="HQ").astype(np.float32)
-    if not len(mono):
-        raise InputError(f"sounds: {path} is shorter than one sample at {rate} Hz")
-    return mono
-
-
-def read_channels(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Read one file unchanged: float32 `(n_samples, n_channels)`, and its rate [Hz].
-
-    Memory is allocated for what the file holds, whatever its header declares.
-
-    Raises
-    ------
-    InputError
-        The file is missing, is no audio or is cut short.
-    """
-    check_sound(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            wanted, rate = file.frames, file.samplerate
-            blocks, left = [np.empty((0, file.channels), np.float32)], wanted
-            most = max(1, _BLOCK // file.channels)
-            while left and len(block := file.read(min(most, left), dtype="float32", always_2d=True)):
-                blocks.append(block)  # the number of samples must be given for a GSM file
-                left -= len(block)
-    except (soundfile.SoundFileError, ValueError, TypeError, MemoryError) as error:
-        raise _unreadable(path, error) from None
-    if left:
-        raise _cut_short(path, f"{wanted} samples", wanted - left)
-    return np.concatenate(blocks), rate
-
-
-def check_sound(path: Path) -> None:
-    """Inspect one file without decoding it; raise an `InputError` where it cannot be a whole sound."""
-    existing_file(path, "sounds")
-    try:
-        about = soundfile.info(path)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a .raw file, which has no header
-        raise _unreadable(path, error) from None
-    _check_whole(path)
-    if not about.frames:
-        raise InputError(f"sounds: {path} holds no samples")
-    if about.frames > LONGEST * about.samplerate:
-        raise InputError(
-            f"sounds: expected at most {LONGEST // 3600} h, got {about.frames / about.samplerate / 3600:.3g} h as the "
-            f"header of {path} ({path.stat().st_size} bytes) says; cut it"
-        )
-
-
-def _check_whole(path: Path) -> None:
-    """Refuse a WAV shorter than its header declares and an OGG without its last page, which libsndfile accepts."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"OggS":
-            file.seek(max(0, path.stat().st_size - 65_536))  # a page has at most 65,307 bytes
-            end = file.read()
-            page = end[end.rfind(b"OggS") :]
-            pieces = page[26] if len(page) > 26 else 256
-            if len(page) < 27 + pieces + sum(page[27 : 27 + pieces]) or not page[5] & 4:
-                raise _cut_short(path, "a whole last page", "none")
-        if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
-            return
-        order: Literal["little", "big"] = "big" if head[:4] == b"RIFX" else "little"
-        long = None  # the size of the samples that RF64 keeps in a chunk of its own
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], order)
-            left = path.stat().st_size - file.tell()
-            if chunk[:4] == b"ds64" and head[:4] == b"RF64":
-                long = int.from_bytes(file.read(16)[8:], order)
-                file.seek(-16, 1)
-            if chunk[:4] == b"data" and long is not None:
-                size = long
-            if chunk[:4] == b"data":
-                if left < size < UNKNOWN_SIZE:
-                    raise _cut_short(path, f"{size} bytes of samples", left)
-                return
-            file.seek(size + size % 2, 1)
-
-
-def _cut_short(path: Path, wanted: str, found: object) -> InputError:
-    return InputError(f"sounds: {path} is cut short: expected {wanted} as its header says, got {found}; copy it again")
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
-    return InputError(
-        f"sounds: {path} ({path.stat().st_size} bytes) cannot be read as WAV, FLAC or OGG ({reason}); "
-        "convert or copy it again"
-    )
 
 
 def set_level(sound: NDArray[np.float32], level: Loudness) -> NDArray[np.float32]:
@@ -354,10 +252,12 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
     if path.is_dir():
         return _from_folder(path, part)
     existing_file(path, "sounds")
-    if path.suffix.lower() in EXTENSIONS:
+    if path.suffix.lower() not in TABLES or is_sound(path):
+        try:
+            check_sound(path)
+        except InputError as error:
+            raise InputError(f"{error}; a table of sounds ends in {', '.join(TABLES)}") from None
         return _from_files([path])
-    if path.suffix.lower() not in (".tsv", ".txt", ".csv"):
-        raise InputError(f"sounds: {path} is no table (.tsv) and no audio file ({', '.join(EXTENSIONS)})")
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
         with warnings.catch_warnings():
@@ -416,20 +316,16 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
     one_of(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
         return _find(folder / "stimuli.tsv", part)
-    files = sorted(
-        p
-        for p in folder.glob("*/*")
-        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))
-    )
+    files = [path for path, kind in _in_class_folders(folder) if kind == "sound"]
     if not files:
         raise InputError(
-            f"sounds: expected {folder}/<class>/<sound>.wav or a stimuli.tsv, got a folder without class folders that "
-            f"hold {', '.join(EXTENSIONS)} files"
+            f"sounds: expected {folder}/<class>/<sound>.wav (or .flac, .mp3, .ogg, ...) or a stimuli.tsv, got a folder "
+            "without class folders that hold sounds"
         )
     names = [p.relative_to(folder).as_posix() for p in files]
     table = pd.DataFrame(
         {
-            "stimulus_id": [n.rsplit(".", 1)[0] for n in names],
+            "stimulus_id": [Path(n).with_suffix("").as_posix() for n in names],
             "condition": [p.parent.name for p in files],
             "path": [str(p) for p in files],
         }
@@ -443,18 +339,27 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
     return _checked_table(table[chosen].reset_index(drop=True), Path(), f"{folder} ({part})")
 
 
-def _skipped(source: object) -> tuple[str, ...]:
-    """List the audio files in the class folders of a data set that are not read, as `<class>/<file>`."""
+def _in_class_folders(folder: Path) -> Iterator[tuple[Path, Literal["sound", "unread", "other"]]]:
+    """Yield the files in the class folders of a data set, with their kind: by ending, otherwise by content."""
+    for path in sorted(folder.glob("*/*")):
+        if path.name.startswith(".") or path.parent.name.startswith(("_", ".")) or not path.is_file():
+            continue
+        ending = path.suffix.lower()
+        if ending in READ or is_sound(path):
+            yield path, "sound"
+        else:
+            yield path, "unread" if ending in NOT_READ else "other"
+
+
+def _left_out(source: object) -> dict[str, tuple[str, ...]]:
+    """List the files in the class folders of a data set that are not read, as `<class>/<file>`."""
     if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
-        return ()
-    folder = Path(source)
-    return tuple(
-        sorted(
-            p.relative_to(folder).as_posix()
-            for p in folder.glob("*/*")
-            if p.suffix.lower() in OTHERS and not p.name.startswith(".") and not p.parent.name.startswith(("_", "."))
-        )
-    )
+        return {}
+    found = [(path.relative_to(source).as_posix(), kind) for path, kind in _in_class_folders(Path(source))]
+    return {
+        name: tuple(path for path, one in found if one == kind)
+        for name, kind in (("skipped", "unread"), ("others", "other"))
+    }
 
 
 def read_lists(folder: Path) -> dict[str, str]:

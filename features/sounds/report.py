@@ -27,8 +27,8 @@ class SoundReport:
         Number of sounds inspected.
     seconds : float [s]
         Length to which each sound was brought.
-    skipped : tuple of str
-        Audio files beside the sounds whose format is not read.
+    skipped, others : tuple of str
+        Audio files beside the sounds whose format is not read, and files beside them that are no audio.
     cut, padded : tuple of (str, float)
         Ids of sounds that were longer or shorter, and their original length [s].
     antiphase, offset, silent, clipped : tuple of str
@@ -39,6 +39,7 @@ class SoundReport:
     n: int
     seconds: float
     skipped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     cut: tuple[tuple[str, float], ...] = ()
     padded: tuple[tuple[str, float], ...] = ()
     antiphase: tuple[str, ...] = ()
@@ -55,12 +56,13 @@ class SoundReport:
         "sounds: 1 of 8 is longer than 1 s and cut to it (the longest lasts 600 s): 'yes'"
         """
         found = [self._lengths("longer", "cut", self.cut), self._lengths("shorter", "padded with zeros", self.padded)]
-        if self.skipped:
-            found.insert(
-                0,
-                f"sounds: {len(self.skipped)} audio {'file is' if len(self.skipped) == 1 else 'files are'} "
-                f"skipped, as only WAV, FLAC and OGG are read: {some(self.skipped, 4)}; convert them",
-            )
+        for left_out, what, why in (
+            (self.others, "", "no audio and left out"),
+            (self.skipped, "audio ", "skipped, because libsndfile does not read this kind; convert to WAV or FLAC"),
+        ):
+            if left_out:
+                count = f"{len(left_out)} {what}{'file is' if len(left_out) == 1 else 'files are'}"
+                found.insert(0, f"sounds: {count} {why}: {some(left_out, 4)}")
         for ids, what, way in (
             (self.silent, "silent", "look at the files"),
             (self.antiphase, "stereo with channels that cancel in their mean", "keep one channel"),
@@ -134,7 +136,12 @@ def _is_clipped(channel: NDArray[np.float64]) -> bool:
 
 
 def report_of(
-    looks: Iterable[tuple[str, float, Look]], *, seconds: float, tolerance: float, skipped: Sequence[str] = ()
+    looks: Iterable[tuple[str, float, Look]],
+    *,
+    seconds: float,
+    tolerance: float,
+    skipped: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> SoundReport:
     """Count the problems of sounds `(id, length [s], look)`; lengths within `tolerance` [s] count as equal."""
     listed = list(looks)
@@ -142,6 +149,7 @@ def report_of(
         n=len(listed),
         seconds=seconds,
         skipped=tuple(skipped),
+        others=tuple(others),
         cut=tuple((name, length) for name, length, _ in listed if length > seconds + tolerance),
         padded=tuple((name, length) for name, length, _ in listed if length < seconds - tolerance),
         **{

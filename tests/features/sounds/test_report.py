@@ -9,7 +9,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from brainmap.features.sounds.files import load_sounds, read_sound, sounds_from_array
+from brainmap.errors import InputError
+from brainmap.features.sounds.files import load_sounds, sounds_from_array
+from brainmap.features.sounds.reading import read_sound
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).standard_normal(RATE) * 0.1
@@ -72,17 +74,24 @@ def test_the_level_is_that_of_what_is_heard(tmp_path: Path) -> None:
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.05, rel=1e-5)
 
 
-def test_audio_that_is_not_read_is_named(tmp_path: Path) -> None:
+def test_audio_that_is_not_read_and_other_files_are_named(tmp_path: Path) -> None:
     for name in ("yes/a.wav", "no/b.wav"):
         write(tmp_path, name, NOISE)
-    for name in ("yes/c.mp3", "no/d.M4A", "no/notes.txt", "_background_noise_/e.mp3", "no/.hidden.mp3"):
+    write(tmp_path, "no/without_ending", NOISE, format="WAV")
+    for name in ("yes/c.wma", "no/d.M4A", "no/notes.txt", "_background_noise_/e.mp3", "no/.hidden.mp3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = load_sounds(tmp_path)
-    assert found.items == ["no/b", "yes/a"]
-    assert found.report.skipped == ("no/d.M4A", "yes/c.mp3")
-    (line,) = found.report.lines()
-    assert line.startswith("sounds: 2 audio files are skipped, as only WAV, FLAC and OGG are read: 'no/d.M4A'")
+    assert found.items == ["no/b", "no/without_ending", "yes/a"]
+    assert (found.report.skipped, found.report.others) == (("no/d.M4A", "yes/c.wma"), ("no/notes.txt",))
+    assert found.report.lines() == (
+        "sounds: 2 audio files are skipped, because libsndfile does not read this kind; convert to WAV or FLAC: "
+        "'no/d.M4A', 'yes/c.wma'",
+        "sounds: 1 file is no audio and left out: 'no/notes.txt'",
+    )
+    (tmp_path / "yes" / "fake.mp3").write_text("not a sound")
+    with pytest.raises(InputError, match=r"fake\.mp3 .*cannot be read as a sound .*it holds text"):
+        load_sounds(tmp_path)
 
 
 def test_gsm_is_read(tmp_path: Path) -> None:
