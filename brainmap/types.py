@@ -107,6 +107,7 @@ BucketKind = Literal["stimulus", "trials", "baseline", "contrast"]
 # Sounds and networks
 Loudness = Literal["rms", "peak", "none"]
 Align = Literal["start", "center"]
+LastWindow = Literal["drop", "pad"]  # what becomes of a window that reaches behind the end of a recording
 Part = Literal["training", "validation", "testing"]
 AnyPart = Literal["all", "training", "validation", "testing"]
 VoicingKind = Literal["silent", "unvoiced", "voiced"]

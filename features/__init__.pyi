@@ -65,6 +65,7 @@ from .representations.features import (
 )
 from .sounds.files import Sounds as Sounds, load_sounds as load_sounds
 from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
+from .sounds.windows import Windows as Windows, cut_windows as cut_windows
 from .units.embedding import Embedding as Embedding, embed as embed
 from .units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
 from .units.filters import (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 import zarr
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
+from brainmap.features.activations.windowed import columns_of, say_wide_layers, table_of, windows_asked
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
 from brainmap.features.layers.selection import select_layers
@@ -25,7 +27,7 @@ from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
-from brainmap.types import DType, Pooling, ReductionKind, Stage
+from brainmap.types import DType, LastWindow, Pooling, ReductionKind, Stage
 
 KIND = "activations"
 _MOST_BATCHES = 4  # batches that run side by side
@@ -47,6 +49,9 @@ class Activations:
     network, pooling, stage : str
     reductions : mapping of str to mapping
         For each layer that was reduced: settings, number of units before, dimensions, explained variance of PCA.
+    table : DataFrame
+        One row per item: `stimulus_id`, `condition`, `sound`, and `onset` and `duration` [s] in it. Where sounds were
+        not cut into windows, items are sounds, onsets are 0 and durations NaN.
     """
 
     items: tuple[str, ...] = field(repr=False)
@@ -56,6 +61,7 @@ class Activations:
     pooling: str
     stage: str
     reductions: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
     _arrays: Mapping[str, StoredArray] = field(repr=False)
 
     def __getitem__(self, layer: str) -> NDArray[np.floating[Any]]:
@@ -68,7 +74,7 @@ class Activations:
         return iter(self.layers)
 
     def frame_times(self, layer: str) -> NDArray[np.float64] | None:
-        """Return the center of each frame of a layer [s] from the beginning of the sound; None where time was not kept.
+        """Return the center of each frame of a layer [s] from the onset of its item; None where time was not kept.
 
         Raises
         ------
@@ -111,6 +117,9 @@ def extract_activations(
     rate: float | None = None,
     threads: int | None = None,
     units_axis: int | Mapping[str, int] | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    last: LastWindow = "drop",
 ) -> Activations:
     """Run sounds through a model and store the activations of its layers.
 
@@ -151,6 +160,12 @@ def extract_activations(
     units_axis : int or mapping of str to int, optional
         Axis of the network's own tensor that holds the units, counted as in Python, with the items as axis 0. An int
         applies to every layer whose axis is not known; a mapping names the layers.
+    window, hop : float, optional [s]
+        Cut sounds of any length into windows, each an item such as `story@12.5`, which begins 12.5 s after the sound;
+        `hop` is the time from one onset to the next, by default a window. Recordings are streamed, and their level is
+        set once for each recording.
+    last : {"drop", "pad"}
+        Whether a window that reaches behind the end of a sound is left out or filled with zeros.
 
     Returns
     -------
@@ -159,8 +174,8 @@ def extract_activations(
     Raises
     ------
     InputError
-        An unknown layer or setting, a sound that the network refuses, or a layer of which the axis of the units is not
-        known.
+        An unknown layer or setting, a sound that the network refuses, a window longer than a sound, or a layer of which
+        the axis of the units is not known.
     RunError
         An activation is not finite; the message names the layer and the item.
 
@@ -175,6 +190,7 @@ def extract_activations(
     one_of(stage, get_args(Stage), "stage")
     one_of(dtype, get_args(DType), "dtype")
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
+    sounds = windows_asked(sounds, window=window, hop=hop, last=last, rate=rate)
     items, conditions = labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
@@ -192,10 +208,12 @@ def extract_activations(
         }
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         about |= {} if units_axis is None else {"units_axis": units_axis}
+        about |= {"windows": windows} if (windows := columns_of(sounds)) else {}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
         found = _with_units(layers_named(model, sounds, names), units_axis) if todo or timed else {}
+        say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])
         if todo:
@@ -237,6 +255,7 @@ def _opened(root: zarr.Group) -> Activations:
                 for layer, array in arrays.items()
                 if array.attrs.get("reduced")
             },
+            table=table_of(about),
             _arrays=arrays,
         )
 

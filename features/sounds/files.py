@@ -77,6 +77,11 @@ class Sounds:
         """List the conditions in the order in which they first occur."""
         return list(dict.fromkeys(self.conditions))
 
+    @property
+    def in_memory(self) -> NDArray[np.float32] | None:
+        """Return the waveforms `(n, 1, n_samples)` of sounds that were given as an array; None for files."""
+        return self._given
+
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
         """Read all sounds at once, float32 `(n, 1, n_samples)`."""

@@ -12,7 +12,7 @@ from brainmap.checks import some
 
 _CANCELS = 0.1  # RMS of the mean of the channels relative to that of the channels: -20 dB
 _OFFSET = 0.2  # mean of the samples relative to their RMS
-_SILENT = 1e-5  # RMS of full scale: -100 dB
+SILENT = 1e-5  # RMS of full scale: -100 dB
 _FULL = 0.99  # share of full scale from which equal samples in a row count as clipped
 _IN_A_ROW = 3
 
@@ -113,12 +113,12 @@ def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> Look:
     together = float(np.sqrt(np.mean(wave.mean(axis=1) ** 2)))
     heard = np.asarray(kept, dtype=np.float64)
     power = float(np.sqrt(np.mean(heard**2))) if heard.size else 0.0
-    antiphase = wave.shape[1] > 1 and loud > _SILENT and together < _CANCELS * loud
+    antiphase = wave.shape[1] > 1 and loud > SILENT and together < _CANCELS * loud
     return Look(
         samples=len(kept),
         antiphase=antiphase,
-        offset=bool(not antiphase and power > _SILENT and abs(float(heard.mean())) > _OFFSET * power),
-        silent=power <= _SILENT and not antiphase,
+        offset=bool(not antiphase and power > SILENT and abs(float(heard.mean())) > _OFFSET * power),
+        silent=power <= SILENT and not antiphase,
         clipped=any(_is_clipped(channel) for channel in wave.T),
     )
 
@@ -135,8 +135,67 @@ def _is_clipped(channel: NDArray[np.float64]) -> bool:
     return False
 
 
+class RecordingLook:
+    """Inspect a recording block by block; it has the attributes of a `Look` at the whole of it.
+
+    Examples
+    --------
+    >>> look = RecordingLook()
+    >>> for block in np.split(np.sin(np.arange(400) / 5)[:, None], 4):
+    ...     look.add(np.hstack([block, -block]), np.zeros(100))
+    >>> look.antiphase, look.silent, look.n_samples
+    (True, False, 400)
+    """
+
+    def __init__(self) -> None:
+        self.n_samples, self.peak, self.clipped = 0, 0.0, False
+        self._sum = self._power = self._loud = self._together = 0.0
+        self._n_frames, self._n_channels = 0, 1
+        self._end = np.empty((0, 1))
+
+    def add(self, channels: NDArray[np.floating], mono: NDArray[np.floating]) -> None:
+        """Take the next block: `(n_samples, n_channels)` as it lies in the file, and the mean at the network's rate."""
+        if len(channels):
+            wave = np.asarray(channels, dtype=np.float64)
+            self._n_frames += len(wave)
+            self._n_channels = wave.shape[1]
+            self._loud += float(np.square(wave).mean(axis=1).sum())
+            self._together += float(np.square(wave.mean(axis=1)).sum())
+            if not self.clipped:
+                joined = wave if not len(self._end) else np.concatenate([self._end, wave])
+                self.clipped = any(_is_clipped(channel) for channel in joined.T)
+                self._end = wave[1 - _IN_A_ROW :]
+        heard = np.asarray(mono, dtype=np.float64)
+        self.n_samples += len(heard)
+        self._sum += float(heard.sum())
+        self._power += float(np.square(heard).sum())
+        self.peak = max(self.peak, float(np.abs(heard).max(initial=0.0)))
+
+    @property
+    def rms(self) -> float:
+        """Return the RMS of the mean of the channels."""
+        return float(np.sqrt(self._power / max(self.n_samples, 1)))
+
+    @property
+    def antiphase(self) -> bool:
+        """Tell whether the channels cancel in their mean."""
+        loud, together = (np.sqrt(power / max(self._n_frames, 1)) for power in (self._loud, self._together))
+        return bool(self._n_channels > 1 and loud > SILENT and together < _CANCELS * loud)
+
+    @property
+    def offset(self) -> bool:
+        """Tell whether the mean is far from 0."""
+        mean = abs(self._sum / max(self.n_samples, 1))
+        return not self.antiphase and self.rms > SILENT and mean > _OFFSET * self.rms
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether all of it is silent."""
+        return self.rms <= SILENT and not self.antiphase
+
+
 def report_of(
-    looks: Iterable[tuple[str, float, Look]],
+    looks: Iterable[tuple[str, float, Look | RecordingLook]],
     *,
     seconds: float,
     tolerance: float,

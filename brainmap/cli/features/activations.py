@@ -11,6 +11,7 @@ from brainmap import types
 from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 
 @commands.command()
@@ -22,6 +23,14 @@ def activations(
         str, typer.Option(help="all, last-conv, names, 'conv*', conv, Conv1d, 1:4, depth:0.5; parted by commas.")
     ] = "all",
     pooling: Annotated[types.Pooling, typer.Option(help="How time is pooled; units stay.")] = "mean",
+    window: Annotated[
+        float | None,
+        typer.Option(help="Cut long sounds into windows of so many s, items with onsets, and stream them."),
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="From one window to the next, in s; default: a window.")] = None,
+    last: Annotated[
+        types.LastWindow, typer.Option(help="A window that reaches behind the end is left out, or padded with zeros.")
+    ] = "drop",
     units_axis: Annotated[
         int | None, typer.Option(help="Of layers whose units lie where cannot be told: -1 is the last axis.")
     ] = None,
@@ -39,15 +48,21 @@ def activations(
 ) -> None:
     """Activations of every layer for a set of sounds, as .zarr; a run that was killed goes on."""
     from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.windowed import windows_asked
+    from brainmap.features.sounds.windows import Windows
 
     reduction = _reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
-    one = hear()
-    model, name = _controlled(one, control, seed)
+    one = hear(report=window is None)
+    sounds = windows_asked(one.sounds, window=window, hop=hop, last=last, rate=None)
+    if isinstance(sounds, Windows):
+        for line in sounds.report.lines():
+            log.warning("note: %s", line)
+    model, name = _controlled(one, control, seed, sounds)
     found = extract_activations(
         model,
-        one.sounds,
+        sounds,
         layers=names(layers),
         pooling=pooling,
         stage=stage,
@@ -71,7 +86,9 @@ def activations(
     for layer, shape in shapes.items():
         before = f"  of {found.reductions[layer]['units']} units" if layer in found.reductions else ""
         typer.echo(f"{layer:<12} {' x '.join(map(str, shape))}{before}")
-    typer.echo(f"{out}: activations of {len(found.items)} sounds in {len(shapes)} layers")
+    typer.echo(
+        f"{out}: activations of {len(found.items)} {'sounds' if window is None else 'windows'} in {len(shapes)} layers"
+    )
     said(figure)
 
 
@@ -83,7 +100,7 @@ def _reduction(kind: types.Reduce, **given: Any) -> Any:
     return None if kind == "none" else Reduction(kind=kind, **given)
 
 
-def _controlled(one: Listener, control: types.ControlOrNone, seed: int) -> tuple[Any, str]:
+def _controlled(one: Listener, control: types.ControlOrNone, seed: int, sounds: Any) -> tuple[Any, str]:
     """The network asked for and its name: its own, or a control's."""
     import numpy as np
 
@@ -91,5 +108,5 @@ def _controlled(one: Listener, control: types.ControlOrNone, seed: int) -> tuple
 
     if control == "none":
         return one.model, one.name
-    made = control_network(one.model, control, rng=np.random.default_rng(seed), sounds=one.sounds)
+    made = control_network(one.model, control, rng=np.random.default_rng(seed), sounds=sounds)
     return made, f"{one.name}-{control}"

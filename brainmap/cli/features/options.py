@@ -72,7 +72,7 @@ class Listener:
         return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in asked]
 
 
-Hear: TypeAlias = Callable[[], Listener]
+Hear: TypeAlias = Callable[..., Listener]
 
 
 def _options(
@@ -106,8 +106,8 @@ def _options(
 def listening(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `hear` the options that name a network and sounds.
 
-    `hear()` loads both and gives a `Listener`; a command checks that its outputs are free before it calls it. Only
-    the device is looked at at once.
+    `hear()` loads both and gives a `Listener`; with `hear(report=False)` the command reports on the sounds itself. A
+    command checks that its outputs are free before it calls it. Only the device is looked at at once.
     """
     own = inspect.signature(command, eval_str=True)
     common = inspect.signature(_options, eval_str=True)
@@ -117,7 +117,7 @@ def listening(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(**given: Any) -> None:
         options = {key: given.pop(key) for key in common.parameters}
         options["device"] = device_named(options["device"])
-        command(lambda: load(**options), **given)
+        command(functools.partial(load, **options), **given)
 
     parameters = sorted([*common.parameters.values(), *rest], key=lambda p: p.default is not p.empty)
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
@@ -127,7 +127,14 @@ def listening(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load(
-    checkpoint: Path, sounds: Path, *, name: str | None, device: str, class_names: str | None, **given: Any
+    checkpoint: Path,
+    sounds: Path,
+    *,
+    name: str | None,
+    device: str,
+    class_names: str | None,
+    report: bool = True,
+    **given: Any,
 ) -> Listener:
     """Load a network and the sounds as its checkpoint says; `given` completes a checkpoint that says nothing.
 
@@ -154,7 +161,7 @@ def load(
         level=fed.level,
         align=fed.align,
     )
-    for line in heard.report.lines():
+    for line in heard.report.lines() if report else ():
         log.warning("note: %s", line)
     return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint)
 
