@@ -25,6 +25,7 @@ from brainmap.features.layers.running import Advance, evaluating, forward, side_
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.windows import Windows
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
 from brainmap.types import DType, LastWindow, Pooling, ReductionKind, Stage
@@ -109,7 +110,7 @@ def extract_activations(
     stage: Stage = "after",
     reduce: ReductionKind | Reduction | None = None,
     store: str | Path | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     device: str = "cpu",
     dtype: DType = "float32",
     network: str = "network",
@@ -142,7 +143,8 @@ def extract_activations(
     store : path, optional
         A zarr folder that is created or extended. Layers that it holds complete are not computed again, and memory does
         not grow with the number of sounds. Without it the arrays are kept in memory.
-    batch_size : int
+    batch_size : int, optional
+        By default 32, and 8 for windows of recordings, so that batches side by side take less than 1 GB.
     device : str
     dtype : {"float16", "float32", "float64"}
         Type on disk. float16 halves the size, keeps three digits and is refused above 65504.
@@ -191,12 +193,13 @@ def extract_activations(
     one_of(dtype, get_args(DType), "dtype")
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
     sounds = windows_asked(sounds, window=window, hop=hop, last=last, rate=rate)
+    size = (8 if isinstance(sounds, Windows) else 32) if batch_size is None else batch_size
     items, conditions = labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)
         if key is None and store is not None:
-            heard = stores.sounds_digest(sounds, batch_size=batch_size)
+            heard = stores.sounds_digest(sounds, batch_size=size)
             key = content_key(stores.weights_digest(model), heard)
         about: dict[str, Any] = {
             "items": items,
@@ -219,7 +222,7 @@ def extract_activations(
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
             count = _side_by_side(device, threads)
-            new.run(model, lambda: tensors(sounds, batch_size, device=device), threads=count)
+            new.run(model, lambda: tensors(sounds, size, device=device), threads=count)
         if timed:
             _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
     stores.set_current(root, KIND, keys, network=network)

@@ -17,7 +17,7 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.containers import foreign_content, missing_bytes, mpeg_samples
 
 LONGEST = 4 * 3600  # s; a file that claims to last longer is damaged or is no stimulus
-_BLOCK = 1 << 20  # samples of all channels that are decoded at once
+_BLOCK = 1 << 18  # samples of all channels that are decoded at once
 _NO_LENGTH = 1 << 60  # frames; libsndfile says more than this where a FLAC file does not declare its length
 _MPEG_SLACK = 4 * 1152  # samples
 _LARGEST = 1e15  # the square of larger samples would overflow

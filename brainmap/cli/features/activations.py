@@ -41,7 +41,7 @@ def activations(
     control: Annotated[types.ControlOrNone, typer.Option(help="A control in place of the network.")] = "none",
     seed: Seed = 0,
     dtype: Annotated[types.DType, typer.Option(help="Numbers on disk.")] = "float32",
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: 32, and 8 for windows.")] = None,
     figure: Figure = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
