@@ -143,6 +143,20 @@ PatternLevel = Literal["stimulus", "class", "unit"]
 
 # What a decision rests on
 CamMethod = Literal["cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam"]
+AttributionMethod = Literal[
+    "saliency",
+    "input-x-gradient",
+    "integrated-gradients",
+    "smoothgrad",
+    "deconvolution",
+    "guided-backpropagation",
+    "guided-grad-cam",
+    "lrp",
+    "occlusion",
+    "lime",
+]
+MapMethod = Literal[CamMethod, AttributionMethod]
+VoicingMethod = Literal[CamMethod, "occlusion"]
 RuleName = Literal["epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"]
 Bands = Literal["mel", "octave"] | Sequence[float]  # [Hz]
 IntegrationRule = Literal["gauss-legendre", "trapezoid"]

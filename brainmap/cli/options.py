@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from brainmap import types
+from brainmap.checks import one_of
 from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
@@ -46,7 +47,6 @@ Missing = Annotated[
     types.Missing, typer.Option(help="What happens where a condition lacks a run: an error, or nan in its place.")
 ]
 Items = Annotated[types.Level, typer.Option(help="Items of the RDMs; the stimuli of a condition are averaged first.")]
-Normalize = Annotated[str | None, typer.Option(help="In order: demean-runs, cocktail-blank, zscore-runs, noise-runs.")]
 Noise = Annotated[
     types.NoiseFrom,
     typer.Option(help="Where crossnobis takes the noise from: 3 runs or more (each by the others), or residuals."),
@@ -84,6 +84,35 @@ def names(text: str) -> list[str]:
     if not all(found):
         raise InputError(f"found {text!r}, wanted names parted by commas, as in conv1,conv2")
     return found
+
+
+def check_names(choices: Any, option: str) -> Callable[[str], str]:
+    """Return a parser for an option of several choices, which refuses a misspelt one before anything is loaded.
+
+    Examples
+    --------
+    >>> check_names(types.Loudness, "--level")("rms,peek")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: --level: expected one of 'rms', 'peak', 'none', got 'peek'; did you mean 'peak'?
+    """
+
+    def parse(text: str) -> str:
+        for name in names(text):
+            one_of(name, get_args(choices), option)
+        return text
+
+    return parse
+
+
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        parser=check_names(types.Normalization, "--normalize"),
+        metavar="METHOD,...",
+        help="Normalizations in the order in which they are applied: demean-runs, cocktail-blank, zscore-runs, "
+        "noise-runs.",
+    ),
+]
 
 
 def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Sequence[str] = ()) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Table = Annotated[Path | None, typer.Option("--out", help="The table: .tsv, with a .json beside it.")]
-Picture = Annotated[Path | None, typer.Option("--figure", help="A picture of it: .png, .svg or .pdf.")]
+Table = Annotated[Path | None, typer.Option("--out", help="Table to write: .tsv, with a .json beside it.")]
+Picture = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
-def _context(study: Path, device: str = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any) -> Any:
+def _context(
+    study: Path, device: types.Device = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any
+) -> Any:
     """Read the study file before anything that takes seconds is imported, and return the context of a call."""
     from brainmap.study.settings.study import load_study
 

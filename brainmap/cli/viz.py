@@ -1,4 +1,4 @@
-"""Commands for the report's figures, each by itself: viz rdm, profile, brain, maximization, cam, sheet."""
+"""The commands that draw one figure of the report each: viz rdm, profile, brain, maximization, cam, sheet."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.rdm import RDMs
 
-commands = group("viz", "Every figure of the report by itself, as .png, .svg or .pdf.")
+commands = group("viz", "Draw one figure of the report, as .png, .svg or .pdf.")
 app.add_typer(commands)
 
-Out = Annotated[Path, typer.Option("--out", help="The figure: .png, .svg or .pdf.")]
-Dpi = Annotated[int, typer.Option(min=50, max=1200, help="Dots per inch of a .png.")]
+Out = Annotated[Path, typer.Option("--out", help="Figure to write: .png, .svg or .pdf.")]
+Dpi = Annotated[int, typer.Option(min=50, max=1200, help="Resolution of a .png, in dots per inch.")]
 Title = Annotated[str, typer.Option(help="Title of the figure.")]
-Columns = Annotated[int, typer.Option(min=1, help="Panels a row.")]
-StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features` writes it.")]
+Columns = Annotated[int, typer.Option(min=1, help="Number of panels in each row.")]
+StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="Store that `brainmap features` writes.")]
 
 
 def _save(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
@@ -38,20 +38,25 @@ def _save(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -
 
 @commands.command()
 def rdm(
-    rdms: Annotated[Path, typer.Argument(metavar="RDMS.h5", help="As `brainmap rsa rdm` writes them.")],
+    rdms: Annotated[Path, typer.Argument(metavar="RDMS.h5", help="RDMs that `brainmap rsa rdm` writes.")],
     out: Out,
-    layers: Annotated[str | None, typer.Option(help="Only these: conv1,conv4")] = None,
-    rois: Annotated[str | None, typer.Option(help="Only these ROIs.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers that are drawn, parted by commas; default: all.")] = None,
+    rois: Annotated[str | None, typer.Option(help="ROIs that are drawn, parted by commas; default: all.")] = None,
     brain: Annotated[
-        list[Path] | None, typer.Option(help="RDMs of the brain: one model beside their mean over participants.")
+        list[Path] | None,
+        typer.Option(
+            help="RDMs of the brain, whose mean over participants is drawn beside that of one layer; repeat the option."
+        ),
     ] = None,
-    correlations: Annotated[bool, typer.Option("--correlations", help="How alike the RDMs are to each other.")] = False,
-    rank: Annotated[bool, typer.Option(help="Ranks in place of dissimilarities.")] = False,
+    correlations: Annotated[
+        bool, typer.Option("--correlations", help="Draw the Spearman correlations between the RDMs.")
+    ] = False,
+    rank: Annotated[bool, typer.Option(help="Draw ranks in place of dissimilarities.")] = False,
     columns: Columns = 4,
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """RDMs side by side; a layer's beside a region's (--brain); how alike they are (--correlations)."""
+    """Draw RDMs side by side, one layer beside one region (--brain), or their correlations (--correlations)."""
 
     def make() -> Figure:
         from brainmap.rsa.rdm.alignment import stack_rdms
@@ -71,28 +76,28 @@ def rdm(
 
 
 def _chosen(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
-    """The RDMs whose layer or ROI is asked for, in the order asked for."""
+    """Select the RDMs whose layer or ROI is named, in that order."""
     from brainmap.checks import one_of
 
     if wanted is None:
         return rdms
     known = [str(value) for value in rdms.rdm_descriptors.get(key, [])]
     if not known:
-        raise InputError(f"{option}: the RDMs do not say their {key}")
+        raise InputError(f"{option}: expected RDMs with a {key}, got RDMs without; leave {option} out")
     asked = [one_of(name, list(dict.fromkeys(known)), option) for name in names(wanted)]
     chosen: RDMs = rdms[[at for name in asked for at, value in enumerate(known) if value == name]]
     return chosen
 
 
 def _one(rdms: RDMs, key: str, option: str) -> RDMs:
-    """The only RDM there is."""
+    """Return RDMs of which there is one; several are refused."""
     if rdms.n_rdm != 1:
         raise InputError(f"{option}: expected one RDM, got {rdms.n_rdm}; name a {key}")
     return rdms
 
 
 def _same(rdms: RDMs, key: str, option: str) -> RDMs:
-    """RDMs of one region, whoever's they are."""
+    """Return RDMs of one region, of any participants; several regions are refused."""
     known = sorted({str(value) for value in rdms.rdm_descriptors.get(key, [])})
     if len(known) > 1:
         raise InputError(f"{option}: expected RDMs of one ROI, got {len(known)} ({', '.join(known[:8])}); name one")
@@ -100,7 +105,7 @@ def _same(rdms: RDMs, key: str, option: str) -> RDMs:
 
 
 def _alike(rdms: RDMs) -> pd.DataFrame:
-    """Spearman correlations between RDMs, named by their layer or ROI."""
+    """Compute Spearman correlations between RDMs, labeled by what tells them apart."""
     import pandas as pd
 
     from brainmap.rsa.comparison.measures import compare_rdms
@@ -114,20 +119,27 @@ def _alike(rdms: RDMs) -> pd.DataFrame:
 @commands.command()
 def profile(
     scores: Annotated[
-        list[Path], typer.Argument(help="Scores, .tsv: layer, roi, participant, score; as `rsa compare` writes them.")
+        list[Path], typer.Argument(help="Scores (.tsv) that `rsa compare` writes: layer, roi, participant, score.")
     ],
     out: Out,
-    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings, .tsv: roi, lower, upper.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="Tests, .tsv: layer, roi, mean, p_corrected.")] = None,
-    as_table: Annotated[bool, typer.Option("--table", help="Layers x regions, from a table of tests.")] = False,
-    rois: Annotated[str | None, typer.Option(help="Only these ROIs, in this order.")] = None,
-    network: Annotated[str | None, typer.Option(help="Only this network, where the tables hold several.")] = None,
-    measure: Annotated[str, typer.Option(help="Name of the vertical axis.")] = "RDM correlation",
+    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings (.tsv): roi, lower, upper.")] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(help="Tests (.tsv), whose significant scores get stars: layer, roi, mean, p_corrected."),
+    ] = None,
+    as_table: Annotated[
+        bool, typer.Option("--table", help="Draw a table of layers x regions; SCORES are then tests.")
+    ] = False,
+    rois: Annotated[
+        str | None, typer.Option(help="ROIs that are drawn, in this order, parted by commas; default: all.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Network that is drawn, where the tables hold several.")] = None,
+    measure: Annotated[str, typer.Option(help="Label of the vertical axis.")] = "RDM correlation",
     columns: Columns = 4,
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """Scores over the layers in every region, with noise ceilings and stars; or as a table of both."""
+    """Draw scores over layers in each region, with noise ceilings and stars, or as a table of layers x regions."""
 
     def make() -> Figure:
         import pandas as pd
@@ -158,7 +170,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}") from None
+        raise InputError(f"table: expected tab-separated values, got {path}, which cannot be read: {error}") from None
 
 
 def _of_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
@@ -183,25 +195,35 @@ def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
 
 @commands.command()
 def brain(
-    image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space: map.nii.gz\\[conv4_mean]")],
+    image: Annotated[
+        str, typer.Argument(metavar="MAP", help="Map in MNI space, NIfTI or AFNI, as in map.nii.gz\\[conv4_mean].")
+    ],
     out: Out,
-    view: Annotated[types.BrainView, typer.Option(help="best: the best of --layers at each voxel.")] = "slices",
-    layers: Annotated[str | None, typer.Option(help="For --view best: what 1, 2, ... stand for.")] = None,
-    outline: Annotated[str | None, typer.Option(help="Encircle the voxels above 0 of this image.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Show no values below; default: a third of the top.")] = None,
-    vmax: Annotated[float | None, typer.Option(help="Top of the color scale.")] = None,
-    signed: Annotated[bool, typer.Option("--signed", help="Show both signs.")] = False,
-    label: Annotated[str, typer.Option(help="Name of the quantity.")] = "score",
+    view: Annotated[
+        types.BrainView, typer.Option(help="View of the map; best colors each voxel by the best of --layers.")
+    ] = "slices",
+    layers: Annotated[
+        str | None, typer.Option(help="Names of the layers that 1, 2, ... stand for, with --view best.")
+    ] = None,
+    outline: Annotated[str | None, typer.Option(help="Image whose voxels above 0 are outlined.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Smallest value that is shown; default: a third of the largest.")
+    ] = None,
+    vmax: Annotated[float | None, typer.Option(help="Largest value of the color scale.")] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Show negative values too.")] = False,
+    label: Annotated[str, typer.Option(help="Label of the color scale.")] = "score",
     title: Title = "",
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """A map over the MNI template: slices through its peaks, a glass brain, the inflated cortex, the best layers.
+    """Draw a map on the MNI template: slices through peaks, a glass brain, the inflated cortex, or the best layers.
 
     With --view surface, MAP may also be GIFTI data on fsaverage5: map_hemi-{hemi}.func.gii
     """
     if (layers is None and view == "best") or (layers is not None and view in ("slices", "glass")):
-        raise InputError("--view best and --layers go together: the names that 1, 2, ... stand for")
+        raise InputError(
+            "--layers: expected together with --view best or surface; name the layers that 1, 2, ... stand for"
+        )
 
     def make() -> Figure:
         from brainmap.rsa.images.files import load_image
@@ -240,7 +262,8 @@ def _one_volume(path: str) -> Nifti1Image:
     loaded = load_image(path)
     if len(loaded.shape) > 3:
         raise InputError(
-            f"{path} holds {loaded.shape[3]} maps ({some(sub_brick_labels(path))}); choose one, as in '{path}[0]'"
+            f"MAP: expected one map, got {loaded.shape[3]} in {path} ({some(sub_brick_labels(path))}); choose one, as "
+            f"in '{path}[0]'"
         )
     return loaded
 
@@ -249,13 +272,13 @@ def _one_volume(path: str) -> Nifti1Image:
 def maximization(
     store: StoreFile,
     out: Out,
-    layer: Annotated[str, typer.Option(help="A layer that was maximized.")] = "output",
+    layer: Annotated[str, typer.Option(help="Layer whose patterns are drawn.")] = "output",
     columns: Columns = 8,
     title: Title = "",
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw what each unit wants to hear: waveform and spectrogram of every maximizing pattern."""
+    """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
     def make() -> Figure:
         from brainmap.checks import one_of
@@ -272,17 +295,24 @@ def maximization(
 @commands.command()
 def cam(
     store: StoreFile,
-    sounds: Annotated[Path, typer.Option(help="The sounds that were mapped: stimuli.tsv or class folders.")],
+    sounds: Annotated[Path, typer.Option(help="Sounds of the maps: stimuli.tsv or a folder of class folders.")],
     out: Out,
-    layer: Annotated[str | None, typer.Option(help="Which layer's maps; default: the latest.")] = None,
-    view: Annotated[types.CamView, typer.Option(help="Sounds, or every class's attention to every word.")] = "sounds",
-    items: Annotated[str | None, typer.Option(help="stimulus_ids to show; default: the first of each word.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the maps; default: the one that was computed last.")
+    ] = None,
+    view: Annotated[
+        types.CamView,
+        typer.Option(help="What is drawn: maps of sounds, or the mean attention of every class to every word."),
+    ] = "sounds",
+    items: Annotated[
+        str | None, typer.Option(help="stimulus_ids of the sounds, parted by commas; default: the first of each word.")
+    ] = None,
     columns: Columns = 4,
     title: Title = "",
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """Waveforms colored by where they speak for their word; or every class's attention to every word."""
+    """Draw waveforms colored by their class activation maps, or the attention of every class to every word."""
 
     def make() -> Figure:
         from brainmap.features.representations.files import open_cams
@@ -308,30 +338,37 @@ def _rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]
     places = {name: at for at, name in enumerate(known)}
     lacking = [name for name in wanted if name not in places]
     if lacking:
-        raise InputError(f"{option}: no {some(lacking, 4)}{nearest(lacking[0], known)}; there are {some(known, 4)}")
+        raise InputError(
+            f"{option}: expected some of {some(known, 4)}, got {some(lacking, 4)}{nearest(lacking[0], known)}"
+        )
     return [places[name] for name in wanted]
 
 
 @commands.command()
 def sheet(
     store: StoreFile,
-    maps: Annotated[str, typer.Option(help="Maps whose sub-bricks are layers (conv4, or conv4_mean), in MNI space.")],
+    maps: Annotated[str, typer.Option(help="Maps in MNI space whose sub-bricks are layers (conv4, or conv4_mean).")],
     out: Out,
-    layers: Annotated[str | None, typer.Option(help="Only these, in this order.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers that are drawn, in this order, parted by commas; default: all.")
+    ] = None,
     dpi: Dpi = 192,
     overwrite: Overwrite = False,
 ) -> None:
-    """What each layer hears beside where the brain hears alike, a row a layer."""
+    """Draw the maximizing pattern and the brain map of each layer, one row for each layer."""
 
     def make() -> Figure:
-        from brainmap.checks import one_of
+        from brainmap.checks import one_of, some
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
         patterns, images = open_maximizations(store), _by_layer(maps)
         both = [layer for layer in images if layer in patterns]
         if not both:
-            raise InputError(f"{store} has patterns of {', '.join(patterns)}, {maps} has maps of {', '.join(images)}")
+            raise InputError(
+                f"sheet: expected layers with patterns and maps, got patterns of {some(patterns)} in {store} and maps "
+                f"of {some(images)} in {maps}"
+            )
         chosen = both if layers is None else [one_of(layer, both, "--layers") for layer in names(layers)]
         rows = [
             SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
@@ -343,7 +380,7 @@ def sheet(
 
 
 def _by_layer(path: str) -> dict[str, Any]:
-    """Maps by layer: the sub-bricks of a searchlight, or the means of a group's."""
+    """Read maps by layer: the sub-bricks of a searchlight, or the means of a group analysis."""
     from brainmap.cli.images import sub_bricks
 
     found = sub_bricks(path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
 from brainmap.features.attention.words import own_class
@@ -19,6 +20,7 @@ from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, list_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.voicing import find_voicing
+from brainmap.types import CamMethod, VoicingMethod
 
 COARSEST_MS = 20.0  # largest step between frames of a map that can separate a consonant from its vowel
 WIDEST_MS = 60.0  # wider windows mix consonant and vowel
@@ -29,7 +31,7 @@ def attention_to_voicing(
     sounds: Sounds,
     *,
     layer: str = "conv4",
-    method: str = "layer-cam",
+    method: VoicingMethod = "layer-cam",
     class_names: Sequence[str] | None = None,
     window_ms: float = 20.0,
     device: str = "cpu",
@@ -44,8 +46,7 @@ def attention_to_voicing(
         Waveforms whose conditions are classes of the network.
     layer : str
         Layer of class activation maps; its frames must be fine enough to separate voicing (`check_resolution`).
-    method : str
-        A method of class activation maps, or "occlusion".
+    method : {"cam", "grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "score-cam", "occlusion"}
     class_names : sequence of str, optional
         Class names, as in `class_activation_maps`.
     window_ms : float [ms]
@@ -68,6 +69,7 @@ def attention_to_voicing(
             "voiced attention: expected sounds with their words and rate, got an array; wrap it with "
             "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)"
         )
+    one_of(method, get_args(VoicingMethod), "method")
     told = find_voicing(sounds)
     if method == "occlusion":
         from brainmap.features.attribution.methods import attribute
@@ -87,7 +89,7 @@ def attention_to_voicing(
 
 
 def _said_words(
-    model: nn.Module, sounds: Sounds, method: str, layer: str, class_names: Sequence[str] | None, device: str
+    model: nn.Module, sounds: Sounds, method: CamMethod, layer: str, class_names: Sequence[str] | None, device: str
 ) -> NDArray[np.float32]:
     """Compute maps of the spoken class, one word at a time, because maps of all classes would take much more memory."""
     known = class_names or getattr(model, "class_names", None)

@@ -17,9 +17,7 @@ from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import logits_of
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
-from brainmap.types import CamMethod
-
-ALL_METHODS = (*get_args(CamMethod), *METHODS)
+from brainmap.types import MapMethod
 
 
 def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
@@ -98,7 +96,7 @@ def explain(
     InputError
         An unknown method, targets that do not fit, or input that the method refuses.
     """
-    one_of(method, ALL_METHODS, "method")
+    one_of(method, get_args(MapMethod), "method")
     items, _ = labels(sounds)
     if np.shape(targets) != (len(items),):
         raise InputError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Figure, SoundsAt, Store, commands, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, check_names, free, names, said, save_figure
 from brainmap.progress import log
 
 
@@ -18,20 +18,32 @@ def acoustics(
     sounds: SoundsAt,
     out: Store,
     models: Annotated[
-        str, typer.Option(help="all, or of waveform-envelope,mel-spectrogram,mfcc,cochleagram,modulation.")
+        str,
+        typer.Option(
+            parser=check_names(Literal["all", types.AcousticModel], "--models"),
+            metavar="MODEL,...",
+            help="all, or models parted by commas: waveform-envelope, mel-spectrogram, mfcc, cochleagram, modulation.",
+        ),
     ] = "all",
     pooling: Annotated[
-        types.AcousticPooling, typer.Option(help="flatten keeps time, mean averages it, none keeps bands.")
+        types.AcousticPooling,
+        typer.Option(
+            help="flatten gives one vector for each sound, mean averages over time, none keeps bands and time."
+        ),
     ] = "flatten",
-    rate: Annotated[int, typer.Option(min=1000, help="In Hz; sounds are resampled.")] = 16_000,
-    seconds: Annotated[float, typer.Option(help="Sounds are padded or trimmed to this length.")] = 1.0,
-    level: Annotated[types.Loudness, typer.Option(help="To what level sounds are scaled.")] = "rms",
+    rate: Annotated[int, typer.Option(min=1000, help="Rate to which sounds are resampled, in Hz.")] = 16_000,
+    seconds: Annotated[float, typer.Option(help="Length to which sounds are padded or trimmed, in seconds.")] = 1.0,
+    level: Annotated[
+        types.Loudness, typer.Option(help="Level to which sounds are scaled: equal rms, equal peak, or none.")
+    ] = "rms",
     figure: Figure = None,
-    item: Annotated[str | None, typer.Option(help="The sound of the picture; default: the first.")] = None,
+    item: Annotated[
+        str | None, typer.Option(help="stimulus_id of the sound in the figure; default: the first.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Acoustic models of a set of sounds, which a claim about a network has to beat, as .zarr."""
+    """Compute acoustic models of sounds, as baselines for a network, and keep them as .zarr."""
     from brainmap.checks import one_of
     from brainmap.features.activations.acoustics import NAME, acoustic_features
     from brainmap.features.sounds.files import load_sounds

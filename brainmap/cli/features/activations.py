@@ -20,33 +20,52 @@ def activations(
     hear: Hear,
     out: Store,
     layers: Annotated[
-        str, typer.Option(help="all, last-conv, names, 'conv*', conv, Conv1d, 1:4, depth:0.5; parted by commas.")
+        str,
+        typer.Option(
+            help="Layers parted by commas: all, last-conv, names, patterns ('conv*'), types (Conv1d), a range (1:4), "
+            "or a relative depth (depth:0.5)."
+        ),
     ] = "all",
-    pooling: Annotated[types.Pooling, typer.Option(help="How time is pooled; units stay.")] = "mean",
+    pooling: Annotated[types.Pooling, typer.Option(help="How time is pooled; none and flatten keep it.")] = "mean",
     window: Annotated[
         float | None,
-        typer.Option(help="Cut long sounds into windows of so many s, items with onsets, and stream them."),
+        typer.Option(
+            help="Length of windows into which long sounds are cut, in s; each window is an item with an onset."
+        ),
     ] = None,
-    hop: Annotated[float | None, typer.Option(help="From one window to the next, in s; default: a window.")] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Step from one window to the next, in s; default: the length of a window.")
+    ] = None,
     last: Annotated[
-        types.LastWindow, typer.Option(help="A window that reaches behind the end is left out, or padded with zeros.")
+        types.LastWindow,
+        typer.Option(help="Whether a last window that reaches past the end is left out, or padded with zeros."),
     ] = "drop",
     units_axis: Annotated[
-        int | None, typer.Option(help="Of layers whose units lie where cannot be told: -1 is the last axis.")
+        int | None, typer.Option(help="Axis of the units, for layers where it cannot be derived; -1 is the last axis.")
     ] = None,
     stage: Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")] = "after",
-    reduce: Annotated[types.Reduce, typer.Option(help="Fewer dimensions by a method.")] = "none",
-    dimensions: Annotated[int | None, typer.Option(help="Default: 50 of pca, else by --tolerance.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Of a projection: error of squared distances.")] = 0.1,
-    control: Annotated[types.ControlOrNone, typer.Option(help="A control in place of the network.")] = "none",
+    reduce: Annotated[types.Reduce, typer.Option(help="Method that reduces the number of dimensions.")] = "none",
+    dimensions: Annotated[
+        int | None,
+        typer.Option(help="Number of dimensions; default: 50 for pca, for a projection as many as --tolerance needs."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error of squared distances that a sparse projection may make.")
+    ] = 0.1,
+    control: Annotated[
+        types.ControlOrNone,
+        typer.Option(help="Control network that takes the place of the network: untrained, or with permuted weights."),
+    ] = "none",
     seed: Seed = 0,
-    dtype: Annotated[types.DType, typer.Option(help="Numbers on disk.")] = "float32",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: 32, and 8 for windows.")] = None,
+    dtype: Annotated[types.DType, typer.Option(help="Type of the numbers on disk.")] = "float32",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Number of sounds in a batch; default: 32, and 8 for windows.")
+    ] = None,
     figure: Figure = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Activations of every layer for a set of sounds, as .zarr; a run that was killed goes on."""
+    """Extract activations of layers for a set of sounds as .zarr; a run that was killed resumes where it stopped."""
     from brainmap.features.activations.extract import extract_activations
     from brainmap.features.activations.windowed import windows_asked
     from brainmap.features.sounds.windows import Windows

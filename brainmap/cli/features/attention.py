@@ -22,19 +22,22 @@ def attention(
     method: Method = "grad-cam",
     layer: MapLayer = "last-conv",
     measure: Annotated[
-        types.CoverMeasure, typer.Option(help="Of cover: entropy, or the area above a threshold.")
+        types.CoverMeasure, typer.Option(help="Measure of cover: entropy, or area above a threshold.")
     ] = "entropy",
     scale: Annotated[
-        types.CoverScale, typer.Option(help="Of area: a share of each map's own maximum, or of the sound's.")
+        types.CoverScale,
+        typer.Option(help="area: the threshold is a share of the maximum of each map, or of all maps of the sound."),
     ] = "map",
-    threshold: Annotated[float, typer.Option(help="Of area, a share of the maximum.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="area: threshold as a share of the maximum.")] = 0.5,
     empty: Annotated[
-        types.Empty, typer.Option(help="Maps that are nowhere positive count as zero, or are left out.")
+        types.Empty, typer.Option(help="Whether maps without positive values count as zero or are left out.")
     ] = "zero",
-    alternative: Annotated[types.Alternative, typer.Option(help="greater: the own class covers more.")] = "two-sided",
+    alternative: Annotated[
+        types.Alternative, typer.Option(help="Direction of the test; greater: the own class covers more.")
+    ] = "two-sided",
     seed: Seed = 0,
 ) -> None:
-    """How much of a word the attention to its own class covers, against that to other classes, tested over words."""
+    """Test over words whether maps of the own class cover more of a word than maps of other classes."""
     import numpy as np
 
     from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover

@@ -6,22 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from brainmap import types
 from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, check_names, free, names, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from brainmap.features.attribution.methods import Attributions
     from brainmap.features.sounds.files import Sounds
 
-METHODS = (
-    "saliency, input-x-gradient, integrated-gradients, smoothgrad, deconvolution, guided-backpropagation, "
-    "guided-grad-cam, lrp, occlusion, lime; several parted by commas."
-)
+METHODS = f"Methods parted by commas: {', '.join(get_args(types.AttributionMethod))}."
 OF_METHODS = "Settings of methods"
 
 
@@ -30,38 +28,66 @@ OF_METHODS = "Settings of methods"
 def attribute(
     hear: Hear,
     out: Store,
-    method: Annotated[str, typer.Option(help=METHODS)] = "integrated-gradients",
-    classes: Annotated[str, typer.Option(help="predicted, true, all, or class names parted by commas.")] = "predicted",
+    method: Annotated[
+        str,
+        typer.Option(parser=check_names(types.AttributionMethod, "--method"), metavar="METHOD,...", help=METHODS),
+    ] = "integrated-gradients",
+    classes: Annotated[
+        str, typer.Option(help="Classes that are explained: predicted, true, all, or names parted by commas.")
+    ] = "predicted",
     layer: Annotated[
-        str | None, typer.Option(help="Of guided-grad-cam; default: last-conv.", rich_help_panel=OF_METHODS)
+        str | None,
+        typer.Option(help="guided-grad-cam: layer of the map; default: last-conv.", rich_help_panel=OF_METHODS),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of integrated-gradients.", rich_help_panel=OF_METHODS)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="integrated-gradients: steps of the integral.", rich_help_panel=OF_METHODS)
+    ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Noisy copies of smoothgrad, changed copies of lime.", rich_help_panel=OF_METHODS)
+        int | None,
+        typer.Option(
+            help="smoothgrad: noisy copies; lime: perturbed copies of each sound.", rich_help_panel=OF_METHODS
+        ),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(help="Of smoothgrad, as a share of the range.", rich_help_panel=OF_METHODS)
+        float | None,
+        typer.Option(
+            help="smoothgrad: standard deviation of the noise, as a share of the range of the sound.",
+            rich_help_panel=OF_METHODS,
+        ),
     ] = None,
     rules: Annotated[
-        str | None, typer.Option(help="Of lrp: epsilon-plus, epsilon, ...", rich_help_panel=OF_METHODS)
+        str | None, typer.Option(help="lrp: named set of rules: epsilon-plus, epsilon, ...", rich_help_panel=OF_METHODS)
     ] = None,
-    segments: Annotated[int | None, typer.Option(help="Of lime.", rich_help_panel=OF_METHODS)] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="lime: number of segments of each sound.", rich_help_panel=OF_METHODS)
+    ] = None,
     window_ms: Annotated[
-        float | None, typer.Option(help="Of occlusion; 0: whole sounds, for bands alone.", rich_help_panel=OF_METHODS)
+        float | None,
+        typer.Option(
+            help="occlusion: length of the window, in ms; 0 occludes whole sounds, one band at a time.",
+            rich_help_panel=OF_METHODS,
+        ),
     ] = None,
     step_ms: Annotated[
-        float | None, typer.Option(help="Of occlusion; default: half a window.", rich_help_panel=OF_METHODS)
+        float | None,
+        typer.Option(
+            help="occlusion: step from window to window, in ms; default: half a window.", rich_help_panel=OF_METHODS
+        ),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Of occlusion: mel, octave, or Hz: 0,500,2000.", rich_help_panel=OF_METHODS)
+        str | None,
+        typer.Option(
+            help="occlusion: frequency bands: mel, octave, or edges in Hz such as 0,500,2000.",
+            rich_help_panel=OF_METHODS,
+        ),
     ] = None,
     seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of sounds in a batch.")] = 8,
     figure: Figure = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """What each moment of each sound does to the logits of classes, by one or several methods, as .zarr."""
+    """Attribute the logits of classes to each moment of each sound, by one or several methods, as .zarr."""
     import numpy as np
 
     from brainmap.features.attribution.methods import attribute as attribute_sounds
@@ -116,14 +142,13 @@ def _bands(text: str | None) -> Any:
 
 
 def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of each method; a setting that no method takes is refused."""
-    from brainmap.checks import one_of
+    """Sort settings by the methods that take them; a setting that no method takes is refused."""
     from brainmap.features.attribution.methods import METHODS as KNOWN
 
     if given.get("window_ms") == 0:
         given["window_ms"] = None
     known: Mapping[str, Any] = KNOWN
-    taken = {m: {f.name for f in fields(known[one_of(m, list(known), "--method")])} for m in methods}
+    taken = {m: {f.name for f in fields(known[m])} for m in methods}
     for key in given:
         if not any(key in settings for settings in taken.values()):
             raise InputError(f"--{key.replace('_', '-')}: not a setting of {', '.join(methods)}; leave it out")
@@ -143,7 +168,7 @@ def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:
 
 
 def _about(found: Attributions) -> dict[str, Any]:
-    """What the command says of one method."""
+    """Summarize the attributions of one method for the terminal."""
     import numpy as np
 
     about: dict[str, Any] = {"method": found.method, "maps": list(found.maps.shape)}

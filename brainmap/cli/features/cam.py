@@ -11,8 +11,10 @@ from brainmap import types
 from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
 
-Method = Annotated[types.CamMethod, typer.Option(help="How maps are made.")]
-MapLayer = Annotated[str, typer.Option(help="A convolution, last-conv, or depth:0.5.")]
+Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
+MapLayer = Annotated[
+    str, typer.Option(help="Layer of the maps: a convolution, last-conv, or a relative depth (depth:0.5).")
+]
 
 
 @commands.command()
@@ -24,7 +26,8 @@ def cam(
     layer: MapLayer = "last-conv",
     figure: Figure = None,
     view: Annotated[
-        types.CamView, typer.Option(help="What the figure shows: sounds, or every class's attention to every word.")
+        types.CamView,
+        typer.Option(help="What the figure shows: maps of sounds, or the mean attention of every class to every word."),
     ] = "sounds",
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 @commands.command("compare-patterns")
 def compare(
-    stores: Annotated[list[Path], typer.Argument(help="Two or more .zarr stores of `brainmap features maximize`.")],
-    layer: Annotated[str, typer.Option(help="A layer whose units are the same in all networks.")] = "output",
-    called: Annotated[str | None, typer.Option("--names", help="By store; default: those of the networks.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Noise of every pattern, as .tsv.")] = None,
+    stores: Annotated[list[Path], typer.Argument(help="Two or more stores that `brainmap features maximize` writes.")],
+    layer: Annotated[str, typer.Option(help="Layer whose units are the same in all networks.")] = "output",
+    called: Annotated[
+        str | None,
+        typer.Option("--names", help="Names of the networks, one for each store; default: those in the stores."),
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="Table of the noise of every pattern: .tsv.")] = None,
     figure: Figure = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Patterns of the same classes in several networks: how alike their spectra are, and how noisy each is."""
+    """Compare patterns of the same classes in several networks: similarity of spectra, and noise of each."""
     from brainmap.checks import one_of
     from brainmap.features.maximization.comparison import compare_patterns
     from brainmap.features.representations.files import open_maximizations

@@ -22,13 +22,15 @@ def embed(
     hear: Hear,
     leave: Leave,
     layers: Layers = "all",
-    method: Annotated[types.EmbeddingMethod, typer.Option(help="How dimensions are reduced.")] = "pca",
-    components: Annotated[int, typer.Option(min=1)] = 2,
-    units: Annotated[types.EmbeddingUnits, typer.Option(help="Whether units are z-scored over sounds.")] = "zscore",
-    perplexity: Annotated[float, typer.Option(help="Of t-SNE; below the number of sounds.")] = 30.0,
+    method: Annotated[types.EmbeddingMethod, typer.Option(help="Method of the embedding.")] = "pca",
+    components: Annotated[int, typer.Option(min=1, help="Number of dimensions of the embedding.")] = 2,
+    units: Annotated[
+        types.EmbeddingUnits, typer.Option(help="zscore: units are z-scored over sounds first; raw: they are not.")
+    ] = "zscore",
+    perplexity: Annotated[float, typer.Option(help="Perplexity of t-SNE, below the number of sounds.")] = 30.0,
     seed: Seed = 0,
 ) -> None:
-    """Sounds as points, by principal components or t-SNE of layers (time averages)."""
+    """Embed sounds in few dimensions by principal components or t-SNE of each layer (averaged over time)."""
     import numpy as np
     import pandas as pd
 

@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 def exemplars(
     hear: Hear,
     leave: Leave,
-    layer: Annotated[str, typer.Option(help="A layer, last-conv, or output for the classes.")] = "last-conv",
-    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
-    k: Annotated[int, typer.Option("--k", min=1, help="Crops a unit.")] = 9,
-    per_sound: Annotated[int, typer.Option(min=1, help="At most so many of one sound.")] = 1,
-    inside: Annotated[bool, typer.Option("--inside", help="Only fields that lie within the sound.")] = False,
-    own_class: Annotated[bool, typer.Option("--own-class", help="Of the output: only sounds of that class.")] = False,
+    layer: Annotated[
+        str, typer.Option(help="Layer of the units: a name, last-conv, or output for the classes.")
+    ] = "last-conv",
+    units: Annotated[str, typer.Option(help="Units: all, numbers from 0, or class names, parted by commas.")] = "all",
+    k: Annotated[int, typer.Option("--k", min=1, help="Number of crops for each unit.")] = 9,
+    per_sound: Annotated[int, typer.Option(min=1, help="Largest number of crops from one sound.")] = 1,
+    inside: Annotated[
+        bool, typer.Option("--inside", help="Take only crops whose receptive field lies within the sound.")
+    ] = False,
+    own_class: Annotated[
+        bool, typer.Option("--own-class", help="For layer output: take only sounds of the class of the unit.")
+    ] = False,
     stage: Stage = "after",
-    wav: Annotated[Path | None, typer.Option(help="A folder for the crops as WAV.")] = None,
+    wav: Annotated[Path | None, typer.Option(help="Folder in which crops are saved as WAV.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """The stretches of sounds that drive units most, with their times, as a table and WAV."""
+    """Find the stretches of sounds that drive units most, with their times, as a table and WAV."""
     from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS, find_exemplars
     from brainmap.viz.features.exemplars import plot_exemplars
 

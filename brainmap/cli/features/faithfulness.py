@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.checks import one_of
 from brainmap.cli.features.options import Hear, Listener, commands, listening
-from brainmap.cli.options import Seed, names
+from brainmap.cli.options import Seed, check_names, names
 from brainmap.cli.outputs import Leave, leaving
 
 if TYPE_CHECKING:
@@ -21,19 +20,22 @@ if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds
 
 Methods = Annotated[
-    str, typer.Option("--method", "--methods", help="Of `cam` and `attribute`, parted by commas: grad-cam,saliency.")
+    str,
+    typer.Option(
+        "--method",
+        "--methods",
+        parser=check_names(types.MapMethod, "--method"),
+        metavar="METHOD,...",
+        help="Methods of `features cam` and `features attribute`, parted by commas, as in grad-cam,saliency.",
+    ),
 ]
 Classes = Annotated[
-    types.MapClass, typer.Option(help="Whose map: of the largest logit (predicted), or of the word said (true).")
+    types.MapClass,
+    typer.Option(
+        help="Class whose map is tested: that of the largest logit (predicted), or that of the spoken word (true)."
+    ),
 ]
-MapLayer = Annotated[str | None, typer.Option("--layer", help="Of class activation maps; default: last-conv.")]
-
-
-def read_methods(text: str) -> list[str]:
-    """Read the methods that an option names, parted by commas."""
-    from brainmap.features.evaluation.explain import ALL_METHODS
-
-    return [one_of(name, ALL_METHODS, "--method") for name in names(text)]
+MapLayer = Annotated[str | None, typer.Option("--layer", help="Layer of class activation maps; default: last-conv.")]
 
 
 def find_targets(one: Listener, classes: str) -> NDArray[np.intp]:
@@ -52,14 +54,22 @@ def faithfulness(
     method: Methods = "grad-cam,saliency,lrp",
     classes: Classes = "predicted",
     layer: MapLayer = None,
-    windows: Annotated[int, typer.Option(min=2, help="Equal spans of time that are taken away.")] = 25,
-    fill: Annotated[types.Fill, typer.Option(help="What takes the place of a span.")] = "zeros",
-    fade: Annotated[float, typer.Option(min=0, max=1, help="Ramps at the edges, as a share of a window.")] = 0.25,
-    score: Annotated[types.FaithfulnessScore, typer.Option(help="What is read from the network.")] = "probability",
-    random_orders: Annotated[int, typer.Option(min=1, help="Of the baseline, each a sound.")] = 1,
+    windows: Annotated[
+        int, typer.Option(min=2, help="Number of equal stretches of time that are removed one after the other.")
+    ] = 25,
+    fill: Annotated[types.Fill, typer.Option(help="What replaces a removed stretch.")] = "zeros",
+    fade: Annotated[
+        float, typer.Option(min=0, max=1, help="Length of the ramps at the edges, as a share of a stretch.")
+    ] = 0.25,
+    score: Annotated[
+        types.FaithfulnessScore, typer.Option(help="Score that is read from the network.")
+    ] = "probability",
+    random_orders: Annotated[
+        int, typer.Option(min=1, help="Number of random orders for each sound, the baseline.")
+    ] = 1,
     seed: Seed = 0,
 ) -> None:
-    """Deletion and insertion curves of maps, and the pointing game and IoU against voiced sound."""
+    """Measure how faithful maps are: deletion and insertion curves, pointing game and IoU against voiced sound."""
     import numpy as np
     import pandas as pd
 
@@ -67,7 +77,7 @@ def faithfulness(
     from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
     from brainmap.viz.features.faithfulness import plot_deletion
 
-    methods = read_methods(method)
+    methods = names(method)
     one = hear()
     targets = find_targets(one, classes)
     settings: dict[str, Any] = {
@@ -132,7 +142,7 @@ def _curve_means(both: list[Any]) -> dict[str, float]:
 
 
 def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
-    """Pointing game and IoU over the sounds that have voiced frames, with what a map without knowledge would get."""
+    """Compute pointing game and IoU over sounds with voiced frames, and the chance level of both."""
     from brainmap.features.evaluation.faithfulness import map_agreement
     from brainmap.features.sounds.intervals import voicing_marks
     from brainmap.features.sounds.voicing import find_voicing

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def filters(
     hear: Hear,
     leave: Leave,
-    layer: Annotated[str, typer.Option(help="first, or a layer with nothing nonlinear before it.")] = "first",
+    layer: Annotated[str, typer.Option(help="first, or a layer before which nothing is nonlinear.")] = "first",
 ) -> None:
-    """Frequency responses of the first layer's filters: best frequency and bandwidth of each, sorted."""
+    """Compute the frequency response, best frequency and bandwidth of each filter of the first layer."""
     from brainmap.features.units.filters import FILTER_COLUMNS, layer_filters
     from brainmap.viz.features.units import plot_filters
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.features.faithfulness import Classes, MapLayer, read_methods
+from brainmap import types
+from brainmap.cli.features.faithfulness import Classes, MapLayer
 from brainmap.cli.features.options import Hear, Listener, commands, listening
-from brainmap.cli.options import Seed
+from brainmap.cli.options import Seed, check_names, names
 from brainmap.cli.outputs import Leave, leaving
 from brainmap.errors import InputError
 
@@ -31,23 +32,33 @@ def localize(
     hear: Hear,
     leave: Leave,
     boundaries: Annotated[
-        Path | None, typer.Option(help="Where each sound is: a .tsv with stimulus_id, start_s, end_s.")
+        Path | None, typer.Option(help="Table of where each word lies: a .tsv with stimulus_id, start_s, end_s.")
     ] = None,
     plant: Annotated[
-        float | None, typer.Option(help="Or put each sound at a random time into so many seconds of noise.")
+        float | None,
+        typer.Option(
+            help="Plant each sound at a random time into this many seconds of noise, in place of --boundaries."
+        ),
     ] = None,
-    background_db: Annotated[float, typer.Option(help="Level of that noise against the sound's.")] = -40.0,
-    also: Annotated[list[Path] | None, typer.Option(help="Further checkpoints of ours, to be compared.")] = None,
+    background_db: Annotated[float, typer.Option(help="Level of the noise relative to the sound, in dB.")] = -40.0,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Further brainmap checkpoints to compare with; repeat the option.")
+    ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Parted by commas. Default: cam (where the head is pooled), grad-cam, saliency.")
+        str | None,
+        typer.Option(
+            parser=check_names(types.MapMethod, "--method"),
+            metavar="METHOD,...",
+            help="Methods parted by commas; default: cam (for networks with a pooled head), grad-cam, saliency.",
+        ),
     ] = None,
     classes: Classes = "true",
     layer: MapLayer = None,
-    threshold: Annotated[float, typer.Option(help="Share of a map's maximum.")] = 0.2,
-    smooth_ms: Annotated[float, typer.Option(min=0, help="Moving average over maps first.")] = 50.0,
+    threshold: Annotated[float, typer.Option(help="Threshold of a map, as a share of its maximum.")] = 0.2,
+    smooth_ms: Annotated[float, typer.Option(min=0, help="Length of the moving average over maps, in ms.")] = 50.0,
     seed: Seed = 0,
 ) -> None:
-    """Where networks that learned words place them in time, against known boundaries."""
+    """Compare where maps of networks place words in time with known boundaries."""
     from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place
     from brainmap.viz.features.faithfulness import plot_localization
 
@@ -56,7 +67,7 @@ def localize(
     one = hear()
     sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
     models = {one.name: one.model} | _others(one, also or [])
-    methods = read_methods(method) if method is not None else _fitting(models, sounds)
+    methods = names(method) if method is not None else _fitting(models, sounds)
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
@@ -73,7 +84,7 @@ def localize(
 
 
 def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
-    """CAM, Grad-CAM and saliency; without CAM, and saying so, where a network has no pooled linear head."""
+    """List CAM, Grad-CAM and saliency; CAM is left out, with a note, for networks without a pooled linear head."""
     from brainmap.features.attribution.cam import class_activation_maps
 
     try:
@@ -104,7 +115,7 @@ def _placed(
 
 
 def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
-    """Further networks, which must know the same classes and be fed alike."""
+    """Load further networks, which must have the same classes and inputs."""
     from brainmap.features.networks.checkpoints import load_checkpoint, load_network
 
     found = {}

@@ -43,9 +43,15 @@ QUALITY = {
     "seed_correlation": "highest circular cross-correlation of patterns from different noise, mean over pairs",
     "seed_spectrum_correlation": "correlation of their amplitude spectra, mean over pairs",
 }
-Words = Annotated[Path | None, typer.Option(help="A folder for the sounds as WAV and their table.")]
-Preset = Annotated[types.Preset, typer.Option(help="source: the source study's; generative goes with --decoder.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Of gradient ascent; 200.", rich_help_panel=HOW)]
+Words = Annotated[
+    Path | None, typer.Option(help="Folder in which sounds are saved as WAV, with a table of their quality.")
+]
+Preset = Annotated[
+    types.Preset, typer.Option(help="Set of defaults: source is that of the source study; generative needs --decoder.")
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Number of steps of gradient ascent; default: 200.", rich_help_panel=HOW)
+]
 Real = float | None
 
 
@@ -59,41 +65,63 @@ def number_option(help: str, panel: str, **more: Any) -> Any:
 def maximize(
     hear: Hear,
     out: Store,
-    layer: Annotated[str, typer.Option(help="A layer, or output for the classes.")] = "output",
-    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
+    layer: Annotated[str, typer.Option(help="Layer of the units: a name, or output for the classes.")] = "output",
+    units: Annotated[str, typer.Option(help="Units: all, numbers from 0, or class names, parted by commas.")] = "all",
     wav: Words = None,
     figure: Figure = None,
     preset: Preset = "audio",
-    toward: Annotated[str | None, number_option("Conditions whose mean it leads to.", DIRECTION)] = None,
+    toward: Annotated[str | None, number_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
     away: Annotated[str | None, number_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
-    cosine_power: Annotated[Real, number_option("How much the direction alone counts.", DIRECTION, min=0)] = None,
-    decoder: Annotated[str | None, number_option("words (the one that is shipped), or its .safetensors.", HOW)] = None,
-    steps: Steps = None,
-    step_size: Annotated[Real, number_option("In units of the free parameters; 2.", HOW)] = None,
-    objective: Annotated[types.Objective | None, number_option("auto: logit or channel.", HOW)] = None,
-    stage: Annotated[types.Stage | None, number_option("Side of the nonlinearity; default: after.", HOW)] = None,
-    optimizer: Annotated[types.Optimizer | None, number_option("gradient-rms (default) or adam.", HOW)] = None,
-    parameterization: Annotated[
-        types.Parameterization | None, number_option("What is free; default: spectrum (of the sounds).", HOW)
+    cosine_power: Annotated[
+        Real,
+        number_option(
+            "Power of the cosine with the direction by which the objective is multiplied; default: 0.", DIRECTION, min=0
+        ),
     ] = None,
-    jitter_ms: Annotated[Real, number_option("Largest shift in each step, in ms; 25.", HOW, min=0)] = None,
-    diversity: Annotated[Real, number_option("Pushes the seeds of a unit apart.", HOW, min=0)] = None,
-    seeds: Annotated[int | None, number_option("Starts from different noise, the best is kept; 1.", HOW, min=1)] = None,
+    decoder: Annotated[
+        str | None, number_option("Decoder as prior: words (the one that is shipped), or a .safetensors file.", HOW)
+    ] = None,
+    steps: Steps = None,
+    step_size: Annotated[Real, number_option("Step in units of the free parameters; default: 2.", HOW)] = None,
+    objective: Annotated[
+        types.Objective | None,
+        number_option("What is maximized; auto takes logit for the output and channel for other layers.", HOW),
+    ] = None,
+    stage: Annotated[
+        types.Stage | None, number_option("Side of the nonlinearity that is maximized; default: after.", HOW)
+    ] = None,
+    optimizer: Annotated[types.Optimizer | None, number_option("Optimizer; default: gradient-rms.", HOW)] = None,
+    parameterization: Annotated[
+        types.Parameterization | None,
+        number_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
+    ] = None,
+    jitter_ms: Annotated[
+        Real, number_option("Largest random shift in each step, in ms; default: 25.", HOW, min=0)
+    ] = None,
+    diversity: Annotated[
+        Real, number_option("Weight of the term that pushes patterns of one unit apart.", HOW, min=0)
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        number_option("Number of starts from different noise, of which the best is kept; default: 1.", HOW, min=1),
+    ] = None,
     seed: Seed = 0,
-    l1: Annotated[Real, number_option("Weight of mean |x|.", BOUNDS, min=0)] = None,
-    l2: Annotated[Real, number_option("Weight of mean x^2.", BOUNDS, min=0)] = None,
-    lp: Annotated[Real, number_option("Weight of the p-norm.", BOUNDS, min=0)] = None,
-    lp_power: Annotated[Real, number_option("Its p, 1 or more; 6.", BOUNDS)] = None,
-    total_variation: Annotated[Real, number_option("Weight of mean |x\\[t+1] - x\\[t]|.", BOUNDS, min=0)] = None,
-    latent_l2: Annotated[Real, number_option("Pull of a decoder's latent to 0.", BOUNDS, min=0)] = None,
-    low_hz: Annotated[Real, number_option("Lowest frequency, in Hz.", BOUNDS, min=0)] = None,
-    high_hz: Annotated[Real, number_option("Highest frequency, in Hz.", BOUNDS, min=0)] = None,
-    peak: Annotated[Real, number_option("Largest sample, patterns beyond are scaled down; 1.", BOUNDS)] = None,
+    l1: Annotated[Real, number_option("Weight of the mean of |x|.", BOUNDS, min=0)] = None,
+    l2: Annotated[Real, number_option("Weight of the mean of x^2.", BOUNDS, min=0)] = None,
+    lp: Annotated[Real, number_option("Weight of the p-norm of x.", BOUNDS, min=0)] = None,
+    lp_power: Annotated[Real, number_option("Power p of the p-norm, 1 or more; default: 6.", BOUNDS)] = None,
+    total_variation: Annotated[Real, number_option("Weight of the mean of |x\\[t+1] - x\\[t]|.", BOUNDS, min=0)] = None,
+    latent_l2: Annotated[Real, number_option("Weight that pulls the latent of a decoder to 0.", BOUNDS, min=0)] = None,
+    low_hz: Annotated[Real, number_option("Lowest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
+    high_hz: Annotated[Real, number_option("Highest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
+    peak: Annotated[
+        Real, number_option("Largest sample; patterns above it are scaled down; default: 1.", BOUNDS)
+    ] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a picture."""
+    """Synthesize sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a figure."""
     settings = make_settings("generative" if decoder and preset == "audio" else preset, locals())
     store_free(out, "am", layer, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
@@ -117,7 +145,7 @@ def maximize(
 
 
 def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:
-    """A preset with what was said beside it."""
+    """Combine a preset with the options that are given."""
     from dataclasses import fields
 
     from brainmap.features.maximization.maximize import MaximizationSettings

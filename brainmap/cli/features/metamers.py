@@ -30,22 +30,25 @@ if TYPE_CHECKING:
 def metamers(
     hear: Hear,
     out: Store,
-    layer: Annotated[str, typer.Option(help="The layer that shall not tell them apart.")],
-    items: Annotated[str | None, typer.Option(help="stimulus_ids to match; default: the first of each word.")] = None,
+    layer: Annotated[str, typer.Option(help="Layer that cannot distinguish a metamer from its sound.")],
+    items: Annotated[
+        str | None, typer.Option(help="stimulus_ids of the sounds to match; default: the first of each word.")
+    ] = None,
     wav: Words = None,
     figure: Figure = None,
     steps: Steps = None,
-    step_size: Annotated[Real, number_option("In units of the free parameters; 0.1.", HOW)] = None,
-    optimizer: Annotated[types.Optimizer | None, number_option("gradient-rms or adam (default).", HOW)] = None,
+    step_size: Annotated[Real, number_option("Step in units of the free parameters; default: 0.1.", HOW)] = None,
+    optimizer: Annotated[types.Optimizer | None, number_option("Optimizer; default: adam.", HOW)] = None,
     parameterization: Annotated[
-        types.Parameterization | None, number_option("What is free; default: spectrum (of the sounds).", HOW)
+        types.Parameterization | None,
+        number_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
     ] = None,
     seed: Seed = 0,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Noise changed until a layer hears it as a given sound (model metamers), as .zarr, WAV and a picture."""
+    """Change noise until a layer responds to it as to a given sound (model metamers), as .zarr, WAV and a figure."""
     import numpy as np
 
     from brainmap.features.activations import store as stores

@@ -21,10 +21,10 @@ def neighbors(
     hear: Hear,
     leave: Leave,
     layers: Layers = "all",
-    k: Annotated[int, typer.Option("--k", min=1, help="Neighbors of a sound.")] = 5,
-    metric: Annotated[types.SoundMetric, typer.Option(help="Distance of two sounds.")] = "correlation",
+    k: Annotated[int, typer.Option("--k", min=1, help="Number of neighbors of each sound.")] = 5,
+    metric: Annotated[types.SoundMetric, typer.Option(help="Distance between two sounds.")] = "correlation",
 ) -> None:
-    """Nearest neighbors of every sound in layers (time averages) and as waveforms, and how many share its word."""
+    """Find the nearest sounds of each sound in layers (averaged over time) and as waveforms, and count shared words."""
     from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.features.exemplars import plot_neighbors
 

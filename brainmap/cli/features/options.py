@@ -24,18 +24,25 @@ if TYPE_CHECKING:
     from brainmap.features.networks.checkpoints import Checkpoint
     from brainmap.features.sounds.files import Sounds
 
-commands = group("features", "What a network hears: activations, maximizing sounds, class activation maps.")
+commands = group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
 app.add_typer(commands)
 
 OTHERS = "Networks trained elsewhere"
-Layers = Annotated[str, typer.Option(help="all, last-conv, or names and patterns: conv1,conv4 or 'conv*'.")]
-Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
-CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="A trained network: .safetensors, .pt or .pt2.")]
-SoundsAt = Annotated[
-    Path, typer.Option("--sounds", help="stimuli.tsv (stimulus_id, condition, path), class folders, or one audio file.")
+Layers = Annotated[
+    str,
+    typer.Option(help="Layers: all, last-conv, or names and patterns parted by commas, as in conv1,conv4 or 'conv*'."),
 ]
-Store = Annotated[Path, typer.Option("--out", help="A .zarr folder, made or added to.")]
-Figure = Annotated[Path | None, typer.Option("--figure", help="A picture of it: .png, .svg or .pdf.")]
+Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
+CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="Trained network: .safetensors, .pt or .pt2.")]
+SoundsAt = Annotated[
+    Path,
+    typer.Option(
+        "--sounds",
+        help="Sounds: stimuli.tsv (stimulus_id, condition, path), a folder of class folders, or one audio file.",
+    ),
+]
+Store = Annotated[Path, typer.Option("--out", help="Store (.zarr) that is made or added to.")]
+Figure = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
 
 
 @dataclass(frozen=True)
@@ -78,29 +85,31 @@ Hear: TypeAlias = Callable[..., Listener]
 def _options(
     checkpoint: CheckpointFile,
     sounds: SoundsAt,
-    name: Annotated[str | None, typer.Option(help="What the network is called; default: as its file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network; default: that of its file.")] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="A name of `brainmap networks`, or module:function.", rich_help_panel=OTHERS)
+        str | None,
+        typer.Option(
+            help="Architecture: a name that `brainmap networks` lists, or module:function.", rich_help_panel=OTHERS
+        ),
     ] = None,
     variant: Annotated[
         types.Variant | None,
-        typer.Option(help="With dropout (do), batch normalization (bn), or both.", rich_help_panel=OTHERS),
+        typer.Option(
+            help="Variant: plain, with dropout (do), batch normalization (bn), or both.", rich_help_panel=OTHERS
+        ),
     ] = None,
     class_names: Annotated[
-        str | None, typer.Option(help="In the order of outputs: one,two,...", rich_help_panel=OTHERS)
+        str | None,
+        typer.Option(help="Names of the classes in the order of the outputs, as in one,two.", rich_help_panel=OTHERS),
     ] = None,
-    rate: Annotated[
-        int | None, typer.Option(min=1, help="Of the sounds it takes, in Hz.", rich_help_panel=OTHERS)
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Length of the sounds it takes, in s.", rich_help_panel=OTHERS)
-    ] = None,
+    rate: Annotated[int | None, typer.Option(min=1, help="Rate of its input, in Hz.", rich_help_panel=OTHERS)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of its input, in s.", rich_help_panel=OTHERS)] = None,
     level: Annotated[
-        types.Loudness | None, typer.Option(help="To what level sounds were scaled.", rich_help_panel=OTHERS)
+        types.Loudness | None, typer.Option(help="Level to which its input is scaled.", rich_help_panel=OTHERS)
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """The options themselves: their wording and defaults, in one place."""
+    """Declare the options, their wording and their defaults."""
 
 
 def listening(command: Callable[..., None]) -> Callable[..., None]:

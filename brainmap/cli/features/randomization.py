@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets, read_methods
+from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets
 from brainmap.cli.features.options import Hear, commands, listening
-from brainmap.cli.options import Seed
+from brainmap.cli.options import Seed, names
 from brainmap.cli.outputs import Leave, leaving
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ def randomization(
     method: Methods = "layer-cam,saliency",
     classes: Classes = "predicted",
     layer: MapLayer = None,
-    absolute: Annotated[bool, typer.Option("--absolute", help="Sizes of the maps, without their signs.")] = False,
+    absolute: Annotated[bool, typer.Option("--absolute", help="Compare absolute values of maps.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """How alike maps stay while layers, from the top to the bottom, are drawn anew (a sanity check)."""
+    """Compare maps with those of networks whose layers, from the top down, are drawn anew (a sanity check)."""
     import numpy as np
 
     from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, randomization_table
     from brainmap.viz.features.faithfulness import plot_randomization
 
-    methods = read_methods(method)
+    methods = names(method)
     one = hear()
     targets = find_targets(one, classes)
     found = [

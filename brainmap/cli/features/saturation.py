@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @listening
 def saturation(
     hear: Hear,
-    figure: Annotated[Path, typer.Option("--figure", help="The picture: .png, .svg or .pdf.")],
-    units: Annotated[str, typer.Option(help="all, numbers from 0, or class names, parted by commas.")] = "all",
+    figure: Annotated[Path, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")],
+    units: Annotated[str, typer.Option(help="Classes: all, numbers from 0, or names, parted by commas.")] = "all",
     preset: Preset = "source",
     steps: Steps = None,
     seed: Seed = 0,
@@ -28,7 +28,7 @@ def saturation(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Why logits are maximized: classes climbed by softmax and by logit, step by step, as a picture."""
+    """Show why logits are maximized: follow the ascent of classes by softmax and by logit, as a figure."""
     import numpy as np
 
     from brainmap.features.maximization.saturation import softmax_saturation

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 @commands.command()
 @leaving
 def spectra(
-    store: Annotated[Path, typer.Argument(metavar="STORE.zarr", help="As `brainmap features maximize` writes it.")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE.zarr", help="Store that `brainmap features maximize` writes.")
+    ],
     leave: Leave,
-    layer: Annotated[str, typer.Option(help="Whose maximizing patterns.")] = "output",
+    layer: Annotated[str, typer.Option(help="Layer whose maximizing patterns are read.")] = "output",
 ) -> None:
-    """Spectra of maximizing patterns, sorted by their peak frequency."""
+    """Compute spectra of maximizing patterns, sorted by their peak frequency."""
     from brainmap.checks import one_of
     from brainmap.features.representations.files import open_maximizations
     from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra

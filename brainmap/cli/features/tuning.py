@@ -24,23 +24,33 @@ def tuning(
     hear: Hear,
     leave: Leave,
     layers: Layers = "all",
-    stimulus: Annotated[types.Stimulus, typer.Option(help="What units hear.")] = "tone",
+    stimulus: Annotated[types.Stimulus, typer.Option(help="Kind of the test sounds.")] = "tone",
     lowest: Annotated[float, typer.Option(help="Lowest frequency, in Hz.")] = 60.0,
     highest: Annotated[float, typer.Option(help="Highest frequency, in Hz.")] = 7_600.0,
-    spacing: Annotated[types.Spacing, typer.Option(help="Between frequencies.")] = "octave",
-    per_step: Annotated[int, typer.Option(min=1, help="Frequencies an octave, or an ERB.")] = 12,
-    levels: Annotated[str, typer.Option(help="Against the sounds' level, in dB: -20,-10,0")] = "-20,-10,0",
-    duration: Annotated[float | None, typer.Option(help="Of a stimulus, in s; default: half of the sound.")] = None,
-    ramp_ms: Annotated[float, typer.Option(min=0)] = 10.0,
-    noise_octaves: Annotated[float, typer.Option(help="Width of the noise.")] = 1 / 3,
-    repeats: Annotated[int, typer.Option(min=1, help="Phases of tones, samples of noise.")] = 2,
-    measure: Annotated[types.TuningMeasure, typer.Option(help="How frames are pooled.")] = "mean",
-    height: Annotated[float, typer.Option(help="Of the peak, where a band ends: 0.707 is 3 dB.")] = 0.7071,
+    spacing: Annotated[types.Spacing, typer.Option(help="Unit of the spacing between frequencies.")] = "octave",
+    per_step: Annotated[int, typer.Option(min=1, help="Number of frequencies in each octave or ERB.")] = 12,
+    levels: Annotated[
+        str, typer.Option(help="Levels relative to that of the sounds, in dB, as in -20,-10,0.")
+    ] = "-20,-10,0",
+    duration: Annotated[
+        float | None, typer.Option(help="Duration of a test sound, in s; default: half of a sound.")
+    ] = None,
+    ramp_ms: Annotated[
+        float, typer.Option(min=0, help="Length of the ramps at both ends of a test sound, in ms.")
+    ] = 10.0,
+    noise_octaves: Annotated[float, typer.Option(help="Bandwidth of noise, in octaves.")] = 1 / 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of repeats, each with another phase or another sample of noise.")
+    ] = 2,
+    measure: Annotated[types.TuningMeasure, typer.Option(help="How frames of a response are pooled.")] = "mean",
+    height: Annotated[
+        float, typer.Option(help="Share of the peak response at which a band ends; 0.7071 is 3 dB.")
+    ] = 0.7071,
     stage: Stage = "after",
-    curves: Annotated[str | None, typer.Option(help="A layer: the figure shows its units' tuning curves.")] = None,
+    curves: Annotated[str | None, typer.Option(help="Layer whose tuning curves the figure shows.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Best frequency and bandwidth of every unit of any layer, by tones or bands of noise."""
+    """Measure the best frequency and bandwidth of every unit of layers with tones or bands of noise."""
     import numpy as np
 
     from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
@@ -95,7 +105,7 @@ def _numbers(text: str, option: str) -> list[float]:
 
 
 def _by_layer(found: Any) -> pd.DataFrame:
-    """Summarize what the units of each layer do at the highest level."""
+    """Summarize the tuning of the units of each layer at the highest level."""
     import pandas as pd
 
     loudest = found.table[found.table["level_db"] == max(found.settings.levels_db)]

@@ -20,18 +20,22 @@ SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corr
 def voicing(
     hear: Hear,
     leave: Leave,
-    layer: Annotated[str, typer.Option(help="Of the maps; fine enough in time, so an early one.")] = "conv4",
-    method: Annotated[str, typer.Option(help="layer-cam, another kind of map, or occlusion.")] = "layer-cam",
+    layer: Annotated[str, typer.Option(help="Layer of the maps; its frames must be at most 20 ms apart.")] = "conv4",
+    method: Annotated[types.VoicingMethod, typer.Option(help="Method of the maps.")] = "layer-cam",
     kind: Annotated[
-        types.VoicingKind, typer.Option(help="The kind of sound that attention is measured on.")
+        types.VoicingKind, typer.Option(help="Kind of sound whose share of attention is tested.")
     ] = "unvoiced",
-    energy: Annotated[bool, typer.Option(help="Expect what the frames' energy predicts.")] = True,
+    energy: Annotated[
+        bool, typer.Option(help="Take the energy of frames into the expected share, as a covariate.")
+    ] = True,
     alternative: Annotated[types.Alternative, typer.Option(help="Direction of the test.")] = "two-sided",
-    correction: Annotated[types.WordCorrection, typer.Option(help="Correction over words.")] = "fdr",
-    permutations: Annotated[int, typer.Option(min=99, help="Circular shifts.")] = 4999,
+    correction: Annotated[types.WordCorrection, typer.Option(help="Correction for multiple tests over words.")] = "fdr",
+    permutations: Annotated[
+        int, typer.Option(min=99, help="Number of circular shifts of the null distribution.")
+    ] = 4999,
     seed: Seed = 0,
 ) -> None:
-    """Whether the network attends more to unvoiced than to voiced sound, word by word, by circular shifts."""
+    """Test by circular shifts whether a network attends more to unvoiced than to voiced sound, word by word."""
     import numpy as np
 
     from brainmap.features.attention.voiced import attention_to_voicing

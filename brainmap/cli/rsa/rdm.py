@@ -150,11 +150,9 @@ def _say(rdms: RDMs, out: Path) -> None:
 
 
 def _steps(text: str | None) -> list[types.Normalization]:
-    """The normalizations that are named, in their order."""
-    from brainmap.checks import one_of
-
+    """List the normalizations that are named, in their order."""
     known = get_args(types.Normalization)
-    return [known[known.index(one_of(name, known, "--normalize"))] for name in (names(text) if text else ())]
+    return [known[known.index(name)] for name in (names(text) if text else ())]
 
 
 def _prepared(
