@@ -64,6 +64,7 @@ from .representations.features import (
     pattern_reliability as pattern_reliability,
 )
 from .sounds.files import Sounds as Sounds, load_sounds as load_sounds
+from .sounds.front_ends import FrontEnd as FrontEnd, read_front_end as read_front_end
 from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
 from .sounds.windows import Windows as Windows, cut_windows as cut_windows
 from .units.embedding import Embedding as Embedding, embed as embed

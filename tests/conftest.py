@@ -209,6 +209,14 @@ def write_rois(folder: Path) -> None:
     pd.DataFrame({"index": REGIONS.keys(), "name": REGIONS.values()}).to_csv(folder / "rois.tsv", sep="\t", index=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of settings for the session, so that tests neither read nor make the key of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_inputs(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     """The inputs of the tiny study, to be copied and never changed."""

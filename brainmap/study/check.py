@@ -17,10 +17,13 @@ import torch
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.layers.running import evaluating
+from brainmap.features.layers.running import evaluating, refusing_module
 from brainmap.features.layers.selection import select_layers
+from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.sounds.batches import tensors
 from brainmap.features.sounds.reading import read_sound
 from brainmap.places import refuse_links_out
+from brainmap.references import first_line
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import repetition_time
 from brainmap.rsa.patterns.screen import responsive_voxels
@@ -237,13 +240,15 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     where = f"[network] {network.name}"
     check_items(context, loaded)
     first = loaded.sounds.take([0])
+    given = next(tensors(first, 1))
     with evaluating(loaded.model), torch.no_grad():
         try:
-            loaded.model(torch.from_numpy(first.waveforms.copy()))
+            loaded.model(given.clone())
         except Exception as error:  # a user's network may raise anything
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            said = refusing_module(loaded.model, given) or first_line(error)
             raise InputError(
-                f"{where}: the network refuses a sound of shape {first.waveforms.shape}: {said}; check rate and seconds"
+                f"{where}: the network refuses {_told(loaded.checkpoint)} of shape {tuple(given.shape)}: {said}; "
+                "check rate, seconds and input"
             ) from None
     asked = network.layers
     try:
@@ -262,6 +267,12 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
+
+
+def _told(checkpoint: Checkpoint) -> str:
+    """Say what a network is fed."""
+    taken = checkpoint.front_end
+    return "a sound" if taken.is_waveform else f"the input {taken.describe()}"
 
 
 def _hear(context: Context, network: Network, notes: list[str]) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, TypeAlias, TypeVar, cast
@@ -175,7 +175,72 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "out of memory" in said or "allocate memory" in said:
             raise RunError(f"network: {said}; give a smaller batch_size") from error
-        raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {said}") from error
+        where = refusing_module(model, batch)
+        raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {where or said}") from error
+
+
+_SIZES = {"in_features": -1, "in_channels": 1, "num_features": 1}  # what a module wants, and along which axis
+
+
+def refusing_module(model: nn.Module, batch: Tensor) -> str:
+    """Say which module refuses its input, and what size it wants; the text is empty where this is not known.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(10, 2))
+    >>> refusing_module(net, torch.zeros(1, 1, 8))
+    "module '2' (Linear) expects 10 values along its last axis, got 12"
+    """
+    reached: list[tuple[str, nn.Module, tuple[int, ...]]] = []
+
+    def listen(name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, given: Any) -> None:
+            if given and isinstance(given[0], Tensor):
+                reached.append((name, module, tuple(given[0].shape)))
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in model.named_modules():
+            if next(module.children(), None) is None:
+                stack.callback(module.register_forward_pre_hook(listen(name)).remove)
+        with suppress(Exception):
+            model(batch)
+            reached.clear()  # it does not refuse
+    name, module, shape = reached[-1] if reached else ("", model, ())
+    for size, axis in _SIZES.items():
+        wanted = getattr(module, size, None)
+        if isinstance(wanted, int) and len(shape) > 1 and shape[axis] != wanted:
+            along = "its last axis" if axis == -1 else "its axis of channels"
+            return (
+                f"module {name!r} ({type(module).__name__}) wants {wanted} values along {along} and gets {shape[axis]}"
+            )
+    return ""
+
+
+def module_names(model: nn.Module, batch: Tensor) -> tuple[str, ...]:
+    """List the modules below a model that give a tensor for a batch, in the order in which they end.
+
+    Examples
+    --------
+    >>> module_names(nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()).eval(), torch.zeros(1, 1, 8))
+    ('0', '1')
+    """
+    ended: dict[str, None] = {}
+
+    def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor):
+                ended[name] = None
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in model.named_modules():
+            if name:
+                stack.callback(module.register_forward_hook(listen(name)).remove)
+        forward(model, batch.clone())
+    return tuple(ended)
 
 
 def broken_module(model: nn.Module, batch: Tensor) -> str | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import pickle
 import pickletools
 import re
-import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -24,9 +22,15 @@ from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, load_exported, names_in_zip
 from brainmap.features.networks.state_dicts import check_weights, state_dict_in, unwrapped
-from brainmap.features.networks.zoo import build_network, network_names
+from brainmap.features.networks.trust import is_signed, sign
+from brainmap.features.networks.zoo import build_network, network_names, zoo_front_end
+from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.record import atomic
-from brainmap.types import Align, Loudness
+from brainmap.references import find_function, first_line, is_reference
+from brainmap.types import Align, AnyPart, Loudness
+
+if TYPE_CHECKING:
+    from brainmap.features.sounds.files import Sounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,11 @@ class Checkpoint:
         Settings of `load_sounds`.
     training : dict
         Settings, seed, best epoch and history of the training, as plain values.
+    input : FrontEnd, optional
+        What the network takes; by default that of its architecture in the zoo, or else the waveform.
+    own : bool
+        Whether functions that it names may be called: the caller names them, or this user wrote the file. It is not
+        stored.
     """
 
     architecture: str
@@ -60,6 +69,47 @@ class Checkpoint:
     level: Loudness = "rms"
     align: Align = "start"
     training: Mapping[str, Any] | None = None
+    input: FrontEnd | None = None
+    own: bool = field(default=True, compare=False)
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """Return what the network takes."""
+        in_zoo = self.architecture in network_names()
+        return self.input or (zoo_front_end(self.architecture, rate=self.rate) if in_zoo else WAVEFORM)
+
+    @property
+    def names_code(self) -> bool:
+        """Tell whether a function of the user's builds the network or its input."""
+        return is_reference(self.architecture) or self.front_end.is_code
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Compute the shape of one item as the network takes it, `(c, t)` or `(c, h, w)`."""
+        self.check_own()
+        return self.front_end.shape(self.n_samples, rate=self.rate)
+
+    def check_own(self) -> None:
+        """Raise an `InputError` where the file of another names a function as its front end."""
+        if self.front_end.is_code and not self.own:
+            raise InputError(
+                f"checkpoint: names the code {self.front_end.kind!r} as its front end, and was written elsewhere; "
+                f"give input = {self.front_end.kind!r} (--input) if you want it to run"
+            )
+
+    def load_sounds(self, source: str | Path, *, part: AnyPart = "all") -> Sounds:
+        """Find sounds and describe how to read them as this network takes them, as `features.load_sounds` does."""
+        from brainmap.features.sounds.files import load_sounds
+
+        self.check_own()
+        return load_sounds(
+            source,
+            rate=self.rate,
+            seconds=self.n_samples / self.rate,
+            level=self.level,
+            align=self.align,
+            part=part,
+            front_end=self.front_end,
+        )
 
     def build(self) -> nn.Module:
         """Build the network with fresh weights."""
@@ -80,37 +130,65 @@ def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) 
     """Write weights and metadata to one safetensors file atomically."""
     path = Path(path)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
-    about = json.dumps(asdict(checkpoint), sort_keys=True)
+    about = json.dumps(_plain(checkpoint), sort_keys=True)
     metadata = {"brainmap": about, "sha256": _digest(weights, about)}
+    signature = sign(_signed_text(metadata)) if checkpoint.names_code else None
+    metadata |= {"signature": signature} if signature else {}
     with atomic(path) as beside:  # bytes, because save_file would make the file readable by its owner only
         beside.write_bytes(safetensors.torch.save(weights, metadata=metadata))
     return path
 
 
+def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return a description as plain values; the input is left out where the architecture says it."""
+    found = asdict(checkpoint)
+    del found["own"]
+    if checkpoint.input is None:
+        del found["input"]
+    else:
+        found["input"] = checkpoint.input.settings()
+    return found
+
+
+def _signed_text(metadata: Mapping[str, str]) -> str:
+    """Return what a signature is of: the description, and the digest that ties the weights to it."""
+    return f"{metadata.get('sha256', '')} {metadata.get('brainmap', '')}"
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read only the metadata of a checkpoint that brainmap wrote."""
-    found = _metadata(existing_file(path, "checkpoint"))
+    found = read_description(path)
     if found is None:
         raise InputError(f"checkpoint: {path} carries no brainmap metadata; name its architecture, classes and rate")
     return found
 
 
-def _metadata(path: Path) -> Checkpoint | None:
-    """Read the metadata in a file; return None for a file that brainmap did not write."""
+def read_description(path: str | Path) -> Checkpoint | None:
+    """Read the metadata in a file; return None for a file that brainmap did not write.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is damaged.
+    """
+    path = existing_file(path, "checkpoint")
     if path.suffix != ".safetensors":
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("brainmap")
+            held = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path, "safetensors file", error) from None
+    text = held.get("brainmap")
     if text is None:
         return None
-    known = {f.name for f in fields(Checkpoint)}
+    own = is_signed(_signed_text(held), held.get("signature", ""))
+    known = {f.name for f in fields(Checkpoint)} - {"own"}
     try:
         stored = {k: v for k, v in json.loads(text).items() if k in known}
-        return Checkpoint(**{**stored, "classes": tuple(stored.get("classes", ()))})
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        taken = read_front_end(stored["input"]) if "input" in stored else None
+        return Checkpoint(**{**stored, "classes": tuple(stored.get("classes", ())), "input": taken, "own": own})
+    except (InputError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"checkpoint: {path} carries brainmap metadata that cannot be read ({error})") from None
 
 
@@ -132,7 +210,8 @@ def load_network(
         file runs); or a `torch.export` program (`.pt2`), after all of its contents are checked.
     architecture : str, optional
         A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own, but a
-        function is called only when it is named here: a file does not choose which code runs.
+        function is called only when it is named here or in a file that this user wrote: the file of another does not
+        choose which code runs.
     variant, n_classes, activation, head : optional
         For a zoo architecture without metadata, as `build_network` takes them.
 
@@ -165,33 +244,17 @@ def load_network(
 
 def call_builder(reference: str) -> nn.Module:
     """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
-    module_name, _, function_name = reference.partition(":")
-    if not module_name or not function_name:
+    if not is_reference(reference):
         raise InputError(
             f"architecture: expected one of {some(network_names())} or 'module:function', got {reference!r}"
             f"{nearest(reference, network_names())}"
         )
-    added = str(Path.cwd())
-    sys.path.insert(0, added)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise InputError(
-            f"architecture: {module_name!r} cannot be imported ({type(error).__name__}: "
-            f"{_first_line(error)}); is it installed or in this folder?"
-        ) from None
-    finally:
-        sys.path.remove(added)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(
-            f"architecture: {module_name} has no function {function_name!r}{nearest(function_name, dir(module))}"
-        )
+    function = find_function(reference, "architecture")
     try:
         model = function()
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise InputError(
-            f"architecture: {reference} failed ({type(error).__name__}: {_first_line(error)}); "
+            f"architecture: {reference} failed ({type(error).__name__}: {first_line(error)}); "
             "name a function that works without arguments"
         ) from None
     if not isinstance(model, nn.Module):
@@ -270,17 +333,13 @@ def _called_by_pickle(path: Path) -> str:
 
 def _damaged(path: Path, what: str, error: Exception) -> InputError:
     return InputError(
-        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({_first_line(error)}); copy it again"
+        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:
     """Build the network of a file from its metadata, which the caller's arguments override."""
-    stored = _metadata(path)
+    stored = read_description(path)
     if stored is None:
         if "architecture" not in given:
             raise InputError(
@@ -288,10 +347,10 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
                 "or 'module:function'"
             )
         stored = Checkpoint(architecture=given["architecture"], classes=tuple(str(i) for i in range(n_classes or 16)))
-    if "architecture" not in given and stored.architecture not in network_names():
+    if "architecture" not in given and stored.architecture not in network_names() and not stored.own:
         raise InputError(
-            f"checkpoint: {path} names the code {stored.architecture!r} as its architecture; give "
-            f"architecture={stored.architecture!r} if you want it to run"
+            f"checkpoint: {path} names the code {stored.architecture!r} as its architecture, and was written "
+            f"elsewhere; give architecture={stored.architecture!r} (--architecture) if you want it to run"
         )
     if n_classes not in (None, len(stored.classes)) and stored.classes:
         raise InputError(f"checkpoint: expected {n_classes} classes, got {len(stored.classes)} in {path}")

@@ -23,7 +23,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
-from brainmap.features.networks.zoo import ARCHITECTURES, initialize, network_names
+from brainmap.features.networks.zoo import initialize, network_names, zoo_front_end
 from brainmap.features.sounds.augmentation import Augmentation, augment
 from brainmap.features.sounds.batches import tensors
 from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
@@ -128,7 +128,9 @@ def train_network(
     if out.exists() and not overwrite:
         raise InputError(f"train: {out} exists; give --overwrite to train it again")
     _check_settings(settings)
-    parts = split_sounds(load_sounds(data, rate=settings.rate, seconds=settings.seconds), Path(data))
+    taken = zoo_front_end(settings.network, rate=settings.rate)
+    sounds = load_sounds(data, rate=settings.rate, seconds=settings.seconds, front_end=taken)
+    parts = split_sounds(sounds, Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
     if len(classes) < 2:
         raise InputError(f"train: expected two words or more in the training part, got one, {classes[0]!r}")
@@ -144,9 +146,7 @@ def train_network(
 
 
 def _check_settings(settings: TrainingSettings) -> None:
-    if ARCHITECTURES[one_of(settings.network, network_names(), "network")].dims > 1:
-        flat = [name for name, row in ARCHITECTURES.items() if row.dims == 1]
-        raise InputError(f"train: {settings.network} takes spectrograms, training reads waveforms; take {some(flat)}")
+    one_of(settings.network, network_names(), "network")
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(settings, name)
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
@@ -229,8 +229,7 @@ def evaluate_network(
     """
     stored = load_checkpoint(checkpoint)
     model = load_network(checkpoint, architecture=architecture)
-    seconds = stored.n_samples / stored.rate
-    sounds = load_sounds(data, rate=stored.rate, seconds=seconds, level=stored.level, align=stored.align)
+    sounds = stored.load_sounds(data)
     if part != "all":
         one_of(part, ("training", "validation", "testing"), "part")
         sounds = split_sounds(sounds, Path(data))[part]  # type: ignore[index]
@@ -371,7 +370,8 @@ class _Training:
         for step in range(start, self.steps_per_epoch):
             rows = order[step * size : (step + 1) * size]
             clips = [self._clip(sounds.waveforms[row, 0], int(row), epoch) for row in rows]
-            yield torch.from_numpy(np.stack(clips)[:, None]), torch.from_numpy(self.codes[rows])
+            taken = sounds.front_end.compute(np.stack(clips)[:, None], rate=sounds.rate)
+            yield torch.from_numpy(taken), torch.from_numpy(self.codes[rows])
 
     def _clip(self, sound: NDArray[np.float32], row: int, epoch: int) -> NDArray[np.float32]:
         if self.settings.augmentation is None:

@@ -23,7 +23,8 @@ from torch import nn
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.sounds.spectrogram import HOP, MELS, RATE
+from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
+from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW
 from brainmap.types import Head, Nonlinearity, Variant
 
 WORDS = (
@@ -111,6 +112,19 @@ def network_names() -> tuple[str, ...]:
     ('base', 'ch32', 'ch64', 'vgg', 'ch128', 'base-2d')
     """
     return tuple(ARCHITECTURES)
+
+
+def zoo_front_end(name: str, *, rate: int = RATE) -> FrontEnd:
+    """Return what a network of the zoo takes; `base-2d` has a frame every 125 samples at any rate [Hz].
+
+    Examples
+    --------
+    >>> zoo_front_end("ch32").kind, zoo_front_end("base-2d").kind
+    ('waveform', 'log-mel')
+    """
+    if ARCHITECTURES[name].dims == 1:
+        return WAVEFORM
+    return FrontEnd(kind="log-mel", hop_ms=1000 * HOP / rate, window_ms=1000 * WINDOW / rate)
 
 
 def build_network(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
+from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
 from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
 from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
 from brainmap.names import sound_names
@@ -48,6 +49,8 @@ class Sounds:
         Position of a sound that is shorter than `n_samples`.
     skipped, others : tuple of str
         Audio files in the class folders whose format is not read, and files there that are no audio.
+    front_end : FrontEnd
+        What the network takes of each sound; by default the waveform.
     """
 
     table: pd.DataFrame
@@ -57,6 +60,7 @@ class Sounds:
     align: Align = "start"
     skipped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    front_end: FrontEnd = WAVEFORM
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -87,10 +91,19 @@ class Sounds:
         """Read all sounds at once, float32 `(n, 1, n_samples)`."""
         if self._given is not None:
             return self._given
-        return np.concatenate(list(self.batches(256))) if len(self) else np.empty((0, 1, self.n_samples), np.float32)
+        return (
+            np.concatenate(list(self.waveform_batches(256)))
+            if len(self)
+            else np.empty((0, 1, self.n_samples), np.float32)
+        )
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """Yield the sounds in order, `size` at a time, without keeping them in memory."""
+        """Yield the sounds in order as the network takes them, `size` at a time, without keeping them in memory."""
+        for waves in self.waveform_batches(size):
+            yield self.front_end.compute(waves, rate=self.rate)
+
+    def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         for start in range(0, len(self), size):
             if known is not None:
@@ -111,9 +124,11 @@ class Sounds:
 
     @cached_property
     def digest(self) -> str:
-        """Compute the SHA-256 of ids, rate and samples, on which every result computed from these sounds depends."""
+        """Compute the SHA-256 of ids, rate, samples and front end, on which every result from these sounds depends."""
         sha = hashlib.sha256(f"{self.rate} {self.n_samples} {self.items}".encode())
-        for batch in self.batches(64):
+        if not self.front_end.is_waveform:
+            sha.update(self.front_end.key().encode())
+        for batch in self.waveform_batches(64):
             sha.update(batch.tobytes())
         return sha.hexdigest()
 
@@ -152,6 +167,7 @@ def load_sounds(
     level: Loudness = "rms",
     align: Align = "start",
     part: AnyPart = "all",
+    front_end: FrontEnd = WAVEFORM,
 ) -> Sounds:
     """Find sounds and describe how to read them.
 
@@ -167,6 +183,8 @@ def load_sounds(
     align : {"start", "center"}
     part : {"all", "training", "validation", "testing"}
         Part of a class-folder data set, as its `validation_list.txt` and `testing_list.txt` define it.
+    front_end : FrontEnd
+        What the network takes of each sound (`brainmap.features.sounds.front_ends`); by default the waveform.
 
     Returns
     -------
@@ -191,7 +209,13 @@ def load_sounds(
     for path in table["path"]:
         check_sound(Path(path))
     return Sounds(
-        table=table, rate=rate, n_samples=round(seconds * rate), level=level, align=align, **_left_out(source)
+        table=table,
+        rate=rate,
+        n_samples=round(seconds * rate),
+        level=level,
+        align=align,
+        front_end=front_end,
+        **_left_out(source),
     )
 
 

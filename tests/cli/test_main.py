@@ -215,13 +215,6 @@ def test_train_refuses_a_folder_without_sounds(tmp_path, brainmap_command):
     assert not (tmp_path / "net.safetensors").exists()
 
 
-def test_train_says_why_a_network_of_spectrograms_cannot_be_trained(tmp_path, brainmap_command):
-    answer = brainmap_command("train", tmp_path, "--network", "base-2d", "--out", tmp_path / "net.safetensors")
-    assert answer.code == 2
-    assert "base-2d takes spectrograms, training reads waveforms; take 'base', 'ch32'" in answer.err
-    assert answer.err.count("\n") == 1
-
-
 def test_the_package_is_the_command():
     done = subprocess.run([sys.executable, "-m", "brainmap", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("brainmap ")

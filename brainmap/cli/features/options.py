@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -42,6 +42,13 @@ SoundsAt = Annotated[
     ),
 ]
 Store = Annotated[Path, typer.Option("--out", help="Store (.zarr) that is made or added to.")]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Input: waveform, log-mel,mels=40,hop_ms=10,window_ms=25, cochleagram, or module:function.",
+        rich_help_panel=OTHERS,
+    ),
+]
 Figure = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
 
 
@@ -80,6 +87,7 @@ class Listener:
 
 
 Hear: TypeAlias = Callable[..., Listener]
+Describe: TypeAlias = Callable[[], "tuple[nn.Module, Checkpoint]"]
 
 
 def _options(
@@ -107,6 +115,7 @@ def _options(
     level: Annotated[
         types.Loudness | None, typer.Option(help="Level to which its input is scaled.", rich_help_panel=OTHERS)
     ] = None,
+    input: InputOption = None,
     device: Device = "cpu",
 ) -> None:
     """Declare the options, their wording and their defaults."""
@@ -118,17 +127,34 @@ def listening(command: Callable[..., None]) -> Callable[..., None]:
     `hear()` loads both and gives a `Listener`; with `hear(report=False)` the command reports on the sounds itself. A
     command checks that its outputs are free before it calls it. Only the device is looked at at once.
     """
+    return _with_options(command, inspect.signature(_options, eval_str=True).parameters, load)
+
+
+def describing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose first parameter is `describe` the options that name a network alone.
+
+    `describe()` loads it and gives the network and its `Checkpoint`.
+    """
+    common = inspect.signature(_options, eval_str=True).parameters
+    left_out = ("sounds", "name", "device")
+    return _with_options(command, {k: v for k, v in common.items() if k not in left_out}, open_checkpoint)
+
+
+def _with_options(
+    command: Callable[..., None], common: Mapping[str, inspect.Parameter], load_it: Callable[..., Any]
+) -> Callable[..., None]:
+    """Give a command the common options, and as its first parameter a function that loads what they name."""
     own = inspect.signature(command, eval_str=True)
-    common = inspect.signature(_options, eval_str=True)
     _, *rest = own.parameters.values()
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
-        options = {key: given.pop(key) for key in common.parameters}
-        options["device"] = device_named(options["device"])
-        command(functools.partial(load, **options), **given)
+        options = {key: given.pop(key) for key in common}
+        if "device" in options:
+            options["device"] = device_named(options["device"])
+        command(functools.partial(load_it, **options), **given)
 
-    parameters = sorted([*common.parameters.values(), *rest], key=lambda p: p.default is not p.empty)
+    parameters = sorted([*common.values(), *rest], key=lambda p: p.default is not p.empty)
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -136,14 +162,7 @@ def listening(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load(
-    checkpoint: Path,
-    sounds: Path,
-    *,
-    name: str | None,
-    device: str,
-    class_names: str | None,
-    report: bool = True,
-    **given: Any,
+    checkpoint: Path, sounds: Path, *, name: str | None, device: str, report: bool = True, **given: Any
 ) -> Listener:
     """Load a network and the sounds as its checkpoint says; `given` completes a checkpoint that says nothing.
 
@@ -152,56 +171,56 @@ def load(
     InputError
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
-    from brainmap.features.networks.checkpoints import load_network
-    from brainmap.features.sounds.files import load_sounds
-
-    classes = tuple(names(class_names)) if class_names else None
-    model = load_network(
-        checkpoint,
-        architecture=given["architecture"],
-        variant=given.pop("variant"),
-        n_classes=len(classes) if classes else None,
-    )
-    fed = _feeding(checkpoint, classes=classes, **given)
-    heard = load_sounds(
-        sounds,
-        rate=fed.rate,
-        seconds=fed.n_samples / fed.rate,
-        level=fed.level,
-        align=fed.align,
-    )
+    model, fed = open_checkpoint(checkpoint, **given)
+    heard = fed.load_sounds(sounds)
     for line in heard.report.lines() if report else ():
         log.warning("note: %s", line)
     return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint)
 
 
-def _feeding(path: Path, *, architecture: str | None, seconds: float | None, **given: Any) -> Checkpoint:
-    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint
+def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given: Any) -> tuple[nn.Module, Checkpoint]:
+    """Load a network, and tell how it is fed.
 
-    said = {key: value for key, value in given.items() if value is not None}
-    if path.suffix != ".safetensors" or not _ours(path):
-        if "rate" not in said or seconds is None:
-            raise InputError(f"{path} does not say how it was fed; give --rate (Hz) and --seconds")
-        return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
-    stored = load_checkpoint(path)
-    if architecture is not None:
-        said["architecture"] = architecture
-    if seconds is not None:
-        said["n_samples"] = round(seconds * stored.rate)
-    for key, value in said.items():
-        if value != getattr(stored, key):
-            raise InputError(
-                f"{key} is {value!r} on the command line and {getattr(stored, key)!r} in {path}, with which it was "
-                "trained; leave it out"
-            )
-    return stored
+    Raises
+    ------
+    InputError
+        A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
+    """
+    from brainmap.features.networks.checkpoints import load_network
+    from brainmap.features.networks.feeding import describe_feeding
+
+    classes = tuple(names(class_names)) if class_names else None
+    model = load_network(
+        checkpoint,
+        architecture=given["architecture"],
+        variant=given["variant"],
+        n_classes=len(classes) if classes else None,
+    )
+    return model, describe_feeding(checkpoint, place="on the command line", classes=classes, **given)
 
 
-def _ours(path: Path) -> bool:
-    import safetensors
+def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Describe how a network is built and fed, as plain values."""
+    return {
+        "architecture": checkpoint.architecture,
+        "input": checkpoint.front_end.describe(),
+        "input_shape": list(checkpoint.input_shape()),
+        "rate": checkpoint.rate,
+        "seconds": checkpoint.n_samples / checkpoint.rate,
+        "level": checkpoint.level,
+        "align": checkpoint.align,
+        "classes": list(checkpoint.classes),
+    }
 
-    with safetensors.safe_open(path, framework="pt") as file:
-        return "brainmap" in (file.metadata() or {})
+
+def network_line(checkpoint: Checkpoint) -> str:
+    """Describe how a network is fed in one line."""
+    about = describe_network(checkpoint)
+    called = f", {len(checkpoint.classes)} classes" if checkpoint.classes else ""
+    return (
+        f"{about['architecture'] or 'network'}: takes {about['input']}, {' x '.join(map(str, about['input_shape']))}, "
+        f"of {about['seconds']:g} s at {checkpoint.rate:,} Hz (level {checkpoint.level}){called}"
+    )
 
 
 def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None:

@@ -72,6 +72,7 @@ class Network(Section):
     seconds: float | None = Field(default=None, gt=0)
     level: Loudness | None = None
     align: Align | None = None
+    input: str | dict[str, str | int | float] | None = None  # kind and settings, as log-mel,mels=40,hop_ms=10
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Pooling = "mean"
     units_axis: int | None = None  # for layers where it is not known; -1 is the last

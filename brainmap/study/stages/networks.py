@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from brainmap.errors import InputError
 from brainmap.features.activations.acoustics import AcousticModels
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.store import current_arrays, open_store, weights_digest
-from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network
+from brainmap.features.networks.checkpoints import Checkpoint, load_network
 from brainmap.features.networks.controls import control_network
+from brainmap.features.networks.feeding import describe_feeding
+from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
@@ -46,7 +49,8 @@ def load_baselines(context: Context, baselines: Baselines) -> Loaded:
     """Load the acoustic models as a network that takes the sounds of the first network."""
     first = load(context, context.study.settings.network[0])
     model = AcousticModels(baselines.models, rate=first.sounds.rate)
-    return Loaded(baselines, model, first.checkpoint, first.sounds, weights_digest(model))
+    sounds = replace(first.sounds, front_end=WAVEFORM)
+    return Loaded(baselines, model, first.checkpoint, sounds, weights_digest(model))
 
 
 def load(context: Context, network: Network) -> Loaded:
@@ -83,27 +87,12 @@ def _code_digest(architecture: str) -> str:
 
 def feeding(network: Network, path: str) -> Checkpoint:
     """Return how a network is fed: settings of its checkpoint, which the study file can complete but not contradict."""
-    given = {k: getattr(network, k) for k in ("rate", "level", "align", "classes") if getattr(network, k) is not None}
+    said = ("architecture", "seconds", "input", "rate", "level", "align", "classes")
+    given = {key: getattr(network, key) for key in said}
     try:
-        stored = load_checkpoint(path)
-    except InputError:
-        if network.rate is None or network.seconds is None:
-            raise InputError(
-                f"[network] {network.name}: {path} does not say how it was fed; give rate (Hz) and seconds in the study"
-            ) from None
-        n_samples = round(network.seconds * network.rate)
-        return Checkpoint(architecture=network.architecture or "", n_samples=n_samples, **given)
-    seconds = stored.n_samples / stored.rate
-    trained = {"seconds": seconds, **{key: getattr(stored, key) for key in given}}
-    if network.seconds is not None and round(network.seconds * stored.rate) != stored.n_samples:
-        given["seconds"] = network.seconds
-    for key, value in given.items():
-        if value != trained[key]:
-            raise InputError(
-                f"[network] {network.name}: {key} is {value!r} in the study and {trained[key]!r} in its checkpoint, "
-                f"with which it was trained; leave {key} out of the study"
-            )
-    return stored
+        return describe_feeding(path, place="in the study", **given)
+    except InputError as error:
+        raise InputError(f"[network] {network.name}: {error}") from None
 
 
 def rdm_path(context: Context, version: Version) -> Path:

@@ -220,9 +220,26 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "t.pt", "TorchScript.*torch.export", architecture="ch32")
 
 
-def test_a_file_does_not_choose_which_code_runs(tmp_path: Path) -> None:
+def test_the_file_of_another_does_not_choose_which_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
     path = save_checkpoint(nn.Linear(2, 2), tmp_path / "a.safetensors", Checkpoint(architecture="os:getcwd"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "mine"))
     refused(path, "names the code 'os:getcwd'")
+    save_checkpoint(nn.Linear(2, 2), tmp_path / "own.safetensors", Checkpoint(architecture="os:getpid"))  # makes a key
+    refused(path, "names the code 'os:getcwd'")
+
+
+def test_a_signature_does_not_hold_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = save_checkpoint(nn.Linear(2, 2), tmp_path / "a.safetensors", Checkpoint(architecture="os:getcwd"))
+    with pytest.raises(InputError, match="os:getcwd gave a str"):  # this user's own file: the code runs
+        load_network(mine)
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
+        theirs = save_checkpoint(nn.Linear(2, 2), tmp_path / "b.safetensors", Checkpoint(architecture="os:getpid"))
+    signatures = [re.search(rb'"signature":"(\w{64})"', path.read_bytes()) for path in (mine, theirs)]
+    assert all(signatures)
+    theirs.write_bytes(theirs.read_bytes().replace(signatures[1][1], signatures[0][1]))
+    refused(theirs, "names the code 'os:getpid'")
 
 
 def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path) -> None:

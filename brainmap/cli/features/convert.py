@@ -1,0 +1,42 @@
+"""The command that makes one self-describing file of a network: features convert."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.options import Describe, commands, describing, network_line
+from brainmap.cli.options import Overwrite, free
+from brainmap.errors import InputError
+
+
+@commands.command()
+@describing
+def convert(
+    describe: Describe,
+    out: Annotated[Path, typer.Option("--out", help="File to write (.safetensors).")],
+    align: Annotated[types.Align | None, typer.Option(help="Place of sounds that are shorter than the input.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write weights and all that later commands need to know of a network into one file.
+
+    The file names the network's builder (of the zoo, or module:function), its input, rate, seconds, level and class
+    names, so that no later command repeats these options.
+    """
+    from brainmap.features.networks.checkpoints import save_checkpoint
+    from brainmap.features.networks.feeding import count_outputs
+
+    free(out, overwrite, kinds=(".safetensors",))
+    model, checkpoint = describe()
+    if not checkpoint.architecture:
+        raise InputError("--checkpoint: expected weights, got a program, which describes itself; use the file as it is")
+    outputs = count_outputs(model, checkpoint)
+    if checkpoint.classes and outputs != len(checkpoint.classes):
+        raise InputError(f"--class-names: expected {outputs} names, one an output, got {len(checkpoint.classes)}")
+    save_checkpoint(model, out, checkpoint if align is None else replace(checkpoint, align=align))
+    typer.echo(network_line(checkpoint))
+    typer.echo(f"Wrote {out}")

@@ -1,0 +1,98 @@
+"""The command that lists the layers of a network: features layers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap.cli.features.options import Describe, commands, describe_network, describing, network_line
+from brainmap.cli.options import Json
+
+if TYPE_CHECKING:
+    from brainmap.features.layers.tap import Layer
+    from brainmap.features.networks.checkpoints import Checkpoint
+
+HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
+
+
+@commands.command()
+@describing
+def layers(
+    describe: Describe,
+    every: Annotated[
+        bool, typer.Option("--every", help="List every module, not only convolutions and linear ones.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the layers of a network: name, kind, shape, receptive field, stride in ms."""
+    from brainmap.features.layers.running import evaluating, module_names
+    from brainmap.features.layers.tap import list_layers
+    from brainmap.features.networks.feeding import example_of
+
+    model, checkpoint = describe()
+    example = example_of(checkpoint)
+    with evaluating(model):
+        listed = list_layers(model, example, also=module_names(model, example) if every else ())
+    rows = [_row(layer, checkpoint) for layer in listed]
+    if as_json:
+        typer.echo(json.dumps({**describe_network(checkpoint), "layers": rows}, indent=2))
+        return
+    typer.echo(network_line(checkpoint))
+    table = [HEADS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[k]) for line in table) for k in range(len(HEADS))]
+    for line in table:
+        left = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
+        typer.echo("  ".join([*left, *right]))
+
+
+def _row(layer: Layer, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Describe a layer as plain values; along time, samples of the sound become ms."""
+    field, stride = layer.receptive_field, layer.stride
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "receptive_field": _plain(field),
+        "receptive_field_ms": _milliseconds(field, checkpoint, window=True),
+        "stride": _plain(stride),
+        "stride_ms": _milliseconds(stride, checkpoint, window=False),
+        "parameters": layer.parameters,
+    }
+
+
+def _plain(sizes: Any) -> Any:
+    return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
+def _milliseconds(sizes: Any, checkpoint: Checkpoint, *, window: bool) -> float | None:
+    """Convert a size along time [samples or frames] to ms; None where it is not known or the unit sees everything."""
+    taken, rate = checkpoint.front_end, checkpoint.rate
+    along = sizes[taken.time_axis] if isinstance(sizes, tuple) else sizes
+    if along is None or (along == 0 and not window):
+        return None
+    if taken.is_waveform:
+        return 1000 * float(along) / rate
+    hop = 1000 / taken.frame_rate(
+        rate, n_samples=checkpoint.n_samples, n_frames=checkpoint.input_shape()[taken.time_axis]
+    )
+    covered = taken.window(rate) * 1000 / rate - hop if window and taken.kind == "log-mel" else 0.0
+    return float(along * hop + covered)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    field, stride = row["receptive_field_ms"], row["stride_ms"]
+    return (
+        row["name"],
+        row["kind"],
+        " x ".join(map(str, row["shape"])),
+        "-" if field is None else f"{_sizes(row['receptive_field'])} ({field:.4g} ms)",
+        "-" if stride is None else f"{stride:.4g} ms",
+        f"{row['parameters']:,}",
+    )
+
+
+def _sizes(sizes: Any) -> str:
+    return " x ".join(f"{n:,}" for n in (sizes if isinstance(sizes, list) else [sizes]))

@@ -1,0 +1,90 @@
+"""Tell how a network is fed, from its file and from what the user says beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from brainmap.errors import InputError
+from brainmap.features.layers.running import evaluating, forward
+from brainmap.features.networks.checkpoints import Checkpoint, read_description
+from brainmap.features.sounds.front_ends import FrontEnd, read_front_end
+
+
+def describe_feeding(
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    seconds: float | None = None,
+    input: FrontEnd | str | Mapping[str, Any] | None = None,
+    place: str = "in the call",
+    **given: Any,
+) -> Checkpoint:
+    """Return how a network is fed: as its file says, which the user can complete but not contradict.
+
+    Parameters
+    ----------
+    path : path
+        The checkpoint.
+    architecture : str, optional
+    seconds : float, optional [s]
+    input : FrontEnd, str or mapping, optional
+        What the network takes, as `read_front_end` reads it.
+    place : str
+        Where the user says these things, for messages.
+    **given
+        `rate`, `level`, `align`, `classes`, and the further arguments of the architecture; None says nothing.
+
+    Raises
+    ------
+    InputError
+        The file says nothing of rate or length and the user neither, or both say different things.
+    """
+    said = {key: value for key, value in given.items() if value is not None}
+    if input is not None:
+        said["input"] = read_front_end(input)
+    stored = read_description(path)
+    if stored is None:
+        if "rate" not in said or seconds is None:
+            raise InputError(f"{path} does not say how it was fed; give rate (Hz) and seconds {place}")
+        return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
+    own = {"input": stored.front_end, "seconds": stored.n_samples / stored.rate}
+    if architecture is not None:
+        said["architecture"] = architecture
+    if seconds is not None and round(seconds * stored.rate) != stored.n_samples:
+        said["seconds"] = seconds
+    for key, value in said.items():
+        kept = own[key] if key in own else getattr(stored, key)
+        if value != kept:
+            raise InputError(
+                f"{key} is {_told(value)} {place} and {_told(kept)} in {path}, with which it was trained; leave it out"
+            )
+    named = architecture is not None or not stored.architecture.partition(":")[2]
+    return replace(stored, own=stored.own or (named and ("input" in said or not stored.front_end.is_code)))
+
+
+def example_of(checkpoint: Checkpoint) -> Tensor:
+    """Make noise in the shape of one item as a network takes it, `(1, c, t)` or `(1, c, h, w)`."""
+    return 0.05 * torch.randn(1, *checkpoint.input_shape(), generator=torch.Generator().manual_seed(0))
+
+
+def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:
+    """Count the outputs of a network that gives one value a class; None for a network that gives something else.
+
+    Raises
+    ------
+    InputError
+        The network refuses its input.
+    """
+    with evaluating(model), torch.no_grad():
+        given = forward(model, example_of(checkpoint))
+    return given.shape[1] if isinstance(given, Tensor) and given.ndim == 2 else None
+
+
+def _told(value: object) -> str:
+    return repr(value.describe() if isinstance(value, FrontEnd) else value)
