@@ -212,9 +212,7 @@ def refusing_module(model: nn.Module, batch: Tensor) -> str:
         wanted = getattr(module, size, None)
         if isinstance(wanted, int) and len(shape) > 1 and shape[axis] != wanted:
             along = "its last axis" if axis == -1 else "its axis of channels"
-            return (
-                f"module {name!r} ({type(module).__name__}) wants {wanted} values along {along} and gets {shape[axis]}"
-            )
+            return f"module {name!r} ({type(module).__name__}) expects {wanted} values along {along}, got {shape[axis]}"
     return ""
 
 

@@ -23,6 +23,7 @@ def describe_feeding(
     seconds: float | None = None,
     input: FrontEnd | str | Mapping[str, Any] | None = None,
     place: str = "in the call",
+    ask: str = "rate (Hz) and seconds",
     **given: Any,
 ) -> Checkpoint:
     """Return how a network is fed: as its file says, which the user can complete but not contradict.
@@ -37,6 +38,8 @@ def describe_feeding(
         What the network takes, as `read_front_end` reads it.
     place : str
         Where the user says these things, for messages.
+    ask : str
+        What a user gives for a file that says nothing, for messages.
     **given
         `rate`, `level`, `align`, `classes`, and the further arguments of the architecture; None says nothing.
 
@@ -51,7 +54,7 @@ def describe_feeding(
     stored = read_description(path)
     if stored is None:
         if "rate" not in said or seconds is None:
-            raise InputError(f"{path} does not say how it was fed; give rate (Hz) and seconds {place}")
+            raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
         return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
     own = {"input": stored.front_end, "seconds": stored.n_samples / stored.rate}
     if architecture is not None:

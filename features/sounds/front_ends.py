@@ -296,6 +296,5 @@ def _typed(name: str, value: Any) -> Any:
     try:
         return number(value) if isinstance(value, str) or number is float else value
     except (TypeError, ValueError):
-        raise InputError(
-            f"input: expected a {'whole ' if number is int else ''}number as {name}, got {value!r}"
-        ) from None
+        kind = "whole number" if number is int else "number"
+        raise InputError(f"input: expected a {kind} as {name}, got {value!r}") from None

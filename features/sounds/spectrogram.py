@@ -91,8 +91,8 @@ def cut_frames(found: NDArray[np.floating], frames: int) -> NDArray[np.floating]
     """
     if not 1 <= frames <= found.shape[-1]:
         raise InputError(
-            f"input: expected at most {found.shape[-1]} frames, which the sounds give, got frames {frames}; give longer "
-            "sounds (seconds) or fewer frames"
+            f"input: expected at most {found.shape[-1]} frames, which the sounds give, got frames {frames}; give "
+            "longer sounds (seconds) or fewer frames"
         )
     return found[..., :frames]
 
@@ -112,8 +112,8 @@ def mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: float | 
     highest = rate / 2 if fmax is None else fmax
     if not 0 <= fmin < highest <= rate / 2:
         raise InputError(
-            f"log-mel: expected rising frequencies from 0 to half the rate, {rate / 2:g} Hz, got fmin {fmin:g} and fmax "
-            f"{highest:g} Hz"
+            f"log-mel: expected rising frequencies from 0 to half the rate, {rate / 2:g} Hz, got fmin {fmin:g} and "
+            f"fmax {highest:g} Hz"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an error says more
@@ -121,8 +121,8 @@ def mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: float | 
     empty = int((gains.max(axis=1) == 0).sum())
     if empty:
         raise InputError(
-            f"log-mel: expected bands that hold a frequency each, got {empty} of {n_mels} that hold none of a transform "
-            f"of {fft} samples; take fewer bands, or a longer window or transform"
+            f"log-mel: expected bands that hold a frequency each, got {empty} of {n_mels} that hold none of a "
+            f"transform of {fft} samples; take fewer bands, or a longer window or transform"
         )
     return np.asarray(gains, dtype=np.float32)
 

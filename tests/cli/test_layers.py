@@ -95,7 +95,7 @@ def test_what_contradicts_or_does_not_fit_is_refused_in_one_line(theirs, tiny_in
     told = ("--checkpoint", "theirs.pt", "--architecture", "their_nets:build")
     silent = brainmap_command("features", "layers", *told)
     assert (silent.code, silent.err.count("\n")) == (2, 1)
-    assert "does not say how it was fed; give rate (Hz) and seconds" in silent.err
+    assert "does not say how it was fed; give --rate (Hz) and --seconds" in silent.err
     names = brainmap_command(
         "features", "convert", *told, *FED, *INPUT, "--class-names", "cat,dog", "--out", "mine.safetensors"
     )

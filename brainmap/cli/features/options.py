@@ -196,7 +196,8 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
         variant=given["variant"],
         n_classes=len(classes) if classes else None,
     )
-    return model, describe_feeding(checkpoint, place="on the command line", classes=classes, **given)
+    told = {"place": "on the command line", "ask": "--rate (Hz) and --seconds"}
+    return model, describe_feeding(checkpoint, classes=classes, **told, **given)
 
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:

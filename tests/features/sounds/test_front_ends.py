@@ -102,9 +102,9 @@ def test_senseless_front_ends_are_refused(value: object, said: str) -> None:
     ("text", "said"),
     [
         ("log-mel,fmax=5000", "half the rate, 4000 Hz"),
-        ("log-mel,mels=200,window_ms=16", "hold no frequency"),
+        ("log-mel,mels=200,window_ms=16", "that hold none of a transform"),
         ("log-mel,frames=500", "expected at most 130 frames.*got frames 500"),
-        ("log-mel,window_ms=2000", "of 16000 or more"),
+        ("log-mel,window_ms=2000", "of 16000 samples or more"),
     ],
 )
 def test_settings_that_the_sounds_do_not_allow_are_refused(text: str, said: str, waves: np.ndarray) -> None:
@@ -130,9 +130,7 @@ def test_a_users_function_is_called_with_waveforms_and_rate(
     before = given.key()
     (tmp_path / "own_ears.py").write_text("def frames(waves, rate):\n    return waves\n")
     assert given.key() != before  # results depend on the code
-    with pytest.raises(
-        InputError, match=r"expected own_ears:one to return \(2, c, h, w\) or \(2, c, t\), got shape \(1, 1, 8000\)"
-    ):
+    with pytest.raises(InputError, match=r"expected own_ears:one to return \(2, c, h, w\) .* got shape \(1, 1, 8000\)"):
         read_front_end("own_ears:one").compute(waves, rate=RATE)
     with pytest.raises(InputError, match="own_ears:broken failed \\(SystemExit: no\\)"):
         read_front_end("own_ears:broken").compute(waves, rate=RATE)
