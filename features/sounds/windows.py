@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
+from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, RecordingLook, SoundReport, report_of
 from brainmap.types import LastWindow, Loudness
@@ -147,10 +148,20 @@ class Windows:
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
         """Read all windows at once, float32 `(n, 1, n_samples)`."""
-        return np.concatenate(list(self.batches(256)))
+        return np.concatenate(list(self.waveform_batches(256)))
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """Return what the network takes of each window."""
+        return self._sounds.front_end
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """Yield the windows in order, `size` at a time, without keeping them in memory."""
+        """Yield the windows in order as the network takes them, `size` at a time, without keeping them in memory."""
+        for waves in self.waveform_batches(size):
+            yield self.front_end.compute(waves, rate=self.rate)
+
+    def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         held: list[NDArray[np.float32]] = []
         for window in self._windows():
             held.append(window)
@@ -169,8 +180,10 @@ class Windows:
 
     @cached_property
     def digest(self) -> str:
-        """Compute the SHA-256 of ids, rate, level and samples."""
+        """Compute the SHA-256 of ids, rate, level, samples and front end."""
         sha = hashlib.sha256(f"{self._cut} {self.level} {self.items} {self._places.tolist()}".encode())
+        if not self.front_end.is_waveform:
+            sha.update(self.front_end.key().encode())
         for recording in self._recordings:
             sha.update(recording.digest.encode())
         return sha.hexdigest()

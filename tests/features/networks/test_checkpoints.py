@@ -231,9 +231,7 @@ def test_the_file_of_another_does_not_choose_which_code_runs(tmp_path: Path, mon
 
 def test_a_signature_does_not_hold_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = save_checkpoint(nn.Linear(2, 2), tmp_path / "a.safetensors", Checkpoint(architecture="os:getcwd"))
-    with pytest.raises(
-        InputError, match="expected os:getcwd to return a torch.nn.Module"
-    ):  # this user's own file: the code runs
+    with pytest.raises(InputError, match="expected os:getcwd to return a"):  # this user's own file: the code runs
         load_network(mine)
     with monkeypatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
