@@ -173,17 +173,25 @@ class ArrayWriter:
                 compressors=None if self._folder is None else COMPRESSORS,
                 config={"write_empty_chunks": True},  # so that a missing chunk always means that it was lost
             )
-        self._pending: list[NDArray[Any]] = []
-        self._done = 0
+        self._buffer: NDArray[Any] | None = None  # many small arrays would scatter the heap, which then grows
+        self._held = self._done = 0
 
     def write(self, rows: NDArray[Any]) -> None:
         """Take the next rows."""
-        self._pending.append(rows)
-        while (held := sum(map(len, self._pending))) >= self._rows:
-            joined = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
-            whole = held // self._rows * self._rows
-            self._flush(joined[:whole])
-            self._pending = [joined[whole:]] if whole < held else []
+        while len(rows):
+            if not self._held and len(rows) >= self._rows:
+                whole = len(rows) // self._rows * self._rows
+                self._flush(rows[:whole])
+                rows = rows[whole:]
+                continue
+            if self._buffer is None:
+                self._buffer = np.empty((self._rows, *self.array.shape[1:]), self.array.dtype)
+            taken = rows[: self._rows - self._held]
+            self._buffer[self._held : self._held + len(taken)] = taken
+            self._held += len(taken)
+            rows = rows[len(taken) :]
+            if self._held == self._rows:
+                self._flush_buffer()
 
     def finish(self) -> zarr.Array[Any]:
         """Write what is left and mark the array complete.
@@ -193,9 +201,7 @@ class ArrayWriter:
         RunError
             Fewer or more rows came than there are items.
         """
-        for rows in self._pending:
-            self._flush(rows)
-        self._pending = []
+        self._flush_buffer()
         if self._done != self.array.shape[0]:
             wanted = self.array.shape[0]
             raise RunError(f"store: {self._done} rows came for {wanted} items; the sounds changed meanwhile")
@@ -205,6 +211,11 @@ class ArrayWriter:
             else:
                 seal(self.array, self._folder, {})
         return self.array
+
+    def _flush_buffer(self) -> None:
+        if self._buffer is not None:
+            self._flush(self._buffer[: self._held])
+        self._buffer, self._held = None, 0  # a store in memory may hold the buffer itself
 
     def _flush(self, rows: NDArray[Any]) -> None:
         with self._room():
