@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.lengths import shortest_accepted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -175,8 +176,20 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "out of memory" in said or "allocate memory" in said:
             raise RunError(f"network: {said}; give a smaller batch_size") from error
-        where = refusing_module(model, batch)
-        raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {where or said}") from error
+        why = refusing_module(model, batch) or f"{said}{_too_short(model, batch)}"
+        raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {why}") from error
+
+
+def _too_short(model: nn.Module, batch: Tensor) -> str:
+    """Say which module needs longer sounds than a batch that was refused, and how long they must be, if that is why."""
+    found = shortest_accepted(model, batch)
+    if found is None:
+        return ""
+    name, length = found
+    return (
+        f"; {f'layer {name!r}' if name else 'the network'} needs more: expected at least {length} samples, got "
+        f"{batch.shape[-1]}; give longer sounds or a longer window"
+    )
 
 
 _SIZES = {"in_features": -1, "in_channels": 1, "num_features": 1}  # what a module wants, and along which axis
