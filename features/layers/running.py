@@ -186,8 +186,9 @@ def _too_short(model: nn.Module, batch: Tensor) -> str:
     if found is None:
         return ""
     name, length = found
+    unit = "samples" if batch.ndim == 3 else "frames"
     return (
-        f"; {f'layer {name!r}' if name else 'the network'} needs more: expected at least {length} samples, got "
+        f"; {f'layer {name!r}' if name else 'the network'} needs more: expected at least {length} {unit}, got "
         f"{batch.shape[-1]}; give longer sounds or a longer window"
     )
 
