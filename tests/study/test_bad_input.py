@@ -269,13 +269,13 @@ ONE_EACH = [
     (mask_without_voxels, ["participant 03", "mask.nii.gz", "no voxel is in it"]),
     (missing_mask, ["participant 03", "no file", "mask.nii.gz"]),
     (condition_missing_in_a_run, ["participant 03", "is missing in run 2", 'missing="nan"']),
-    (misspelt_key, ["[searchlight] unknown key 'radius_m'", "keys here are", "did you mean 'radius_mm'"]),
-    (misspelt_value, ["[rsa] measure: wanted", "found 'rhoa'", "did you mean 'rho-a'"]),
+    (misspelt_key, ["[searchlight] unknown key 'radius_m'", "expected one of", "did you mean 'radius_mm'"]),
+    (misspelt_value, ["[rsa] measure: expected", "got 'rhoa'", "did you mean 'rho-a'"]),
     (misspelt_section, ["unknown key 'searchligth'", "did you mean 'searchlight'"]),
     (no_toml, ["no valid TOML", "line 1"]),
     (not_text, ["no valid TOML"]),
     (files_without_participant, ["each of 2 participants", "write {participant}"]),
-    (maximum_without_flips, ["correction = 'max-t' flips signs", "wanted 'sign-flip'"]),
+    (maximum_without_flips, ["correction = 'max-t' flips signs", "expected test = 'sign-flip'"]),
     (participant_twice, ["participant '02'", "more than once"]),
     (missing_run_files, ["participant 03: no file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
     (output_of_another_study, ["holds the results of another study ('other', this one is 'tiny')"]),
@@ -401,3 +401,37 @@ def test_a_misspelt_study_file_is_refused_before_anything_slow_is_imported(tiny_
     )
     assert done.stdout == "2 []\n"
     assert "did you mean 'spearman'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "said"),
+    [
+        (("splits = 4", "tset = 't'"), "tset", "[rsa.inference] unknown key 'tset'"),
+        (('files = "sub-{participant}/betas_run-{run}.nii.gz"', 'fiels = "x"'), "fiels", "[brain] unknown key 'fiels'"),
+        (("[explain]", "[explian]"), "[explian]", "unknown key 'explian'"),
+        (("seed = 0", "question = '''\nseed = -1\n'''\nseed = -2"), "seed = -2", "a number of 0 or more, got -2"),
+        (
+            ("steps = 2,", "steps = 2, classes = 'al',", "classes = 2, ", ""),
+            "steps",
+            "a whole number or 'all', got 'al'",
+        ),
+        (('layers = ["conv1", "conv3", "output"]', "layers = 3"), "layers", "expected 'all' or a list, got 3"),
+        (
+            ("simulated = true", "simulated = 'perhaps'"),
+            "simulated",
+            "simulated: expected true or false, got 'perhaps'",
+        ),
+        (('participants = ["03"]', "participants = '03'"), "'03'", "[brain] participants: expected a list, got '03'"),
+        (('participants = ["03"]', "participants = []"), "= []", "a list of 1 or more entries, got a list of 0"),
+        (('participants = ["03"]', "participants = ['0 3']"), "'0 3'", "a letter or digit first, got '0 3'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_line(
+    tiny_study: Any, lines_of: Callable[..., Any], change: tuple[str, ...], key: str, said: str
+) -> None:
+    tiny_study.edit(*zip(change[::2], change[1::2], strict=True))
+    number = next(k for k, line in enumerate(tiny_study.file.read_text().splitlines(), start=1) if key in line)
+    code, _, lines = lines_of("check", tiny_study.file)
+    assert (code, len(lines)) == (2, 1), lines
+    assert lines[0].startswith(f"brainmap: {tiny_study.file}, line {number}: ")
+    assert said in lines[0]

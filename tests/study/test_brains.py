@@ -84,10 +84,10 @@ def test_the_auditory_centers_are_those_of_the_table(tiny_study: Any) -> None:
 @pytest.mark.parametrize(
     ("rois", "message"),
     [
-        ('rois = { image = "rois.nii.gz", centers = "auditory" }', "found image and centers, wanted one of"),
-        ("rois = { }", "found none of them, wanted one of image, masks, centers"),
-        ('rois = { centers = "auditory" }', "lack the key 'radius_mm'"),
-        ("rois = { centers = { a = [1, 2, 3] }, radius_mm = 3 }", "lack the key 'coordinates'"),
+        ('rois = { image = "rois.nii.gz", centers = "auditory" }', "got image and centers; give exactly one"),
+        ("rois = { }", "expected one of image, masks and centers, got none of them"),
+        ('rois = { centers = "auditory" }', "lacks the key 'radius_mm'"),
+        ("rois = { centers = { a = [1, 2, 3] }, radius_mm = 3 }", "lacks the key 'coordinates'"),
     ],
 )
 def test_regions_of_no_kind_or_of_two_are_refused(tiny_study: Any, rois: str, message: str) -> None:

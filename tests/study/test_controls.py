@@ -163,5 +163,7 @@ def test_three_controls_with_items_enough_are_noted_as_a_switch(tiny_study: Any,
 @pytest.mark.parametrize("measure", ["tau-a", "cosine", "corr_cov"])
 def test_measures_without_a_partial_form_are_refused(tiny_study: Any, measure: str) -> None:
     tiny_study.edit(("\n[rsa]\n", BASELINES + 'control_for = ["mfcc"]\n'), (PEARSON[0], f'measure = "{measure}"'))
-    with pytest.raises(InputError, match=r"has no partial form that is 0 .* choose 'rho-a', 'spearman', 'pearson'"):
+    with pytest.raises(
+        InputError, match=r"expected measure 'rho-a', 'spearman', 'pearson', got .* no partial form that is 0"
+    ):
         load_study(tiny_study.file)

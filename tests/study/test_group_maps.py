@@ -75,11 +75,11 @@ def test_few_participants_are_told_that_nothing_can_be_significant(
     ("group", "said"),
     [
         ('{ differences = [["conv3", "conv11"]] }', "'conv11' is no layer of a network"),
-        ('{ differences = [["conv3", "conv3"]] }', "wanted pairs of two layers"),
+        ('{ differences = [["conv3", "conv3"]] }', "expected pairs of two layers"),
         ('{ differences = [["conv3", "conv1"], ["conv1", "conv3"]] }', "each pair once"),
         ('{ correction = "tcfe" }', "did you mean 'tfce'"),
-        ("{ neighbors = 8 }", "wanted 6, 18 or 26"),
-        ("{ cluster_p = 0.7 }", "cluster_p: wanted less than 0.5"),
+        ("{ neighbors = 8 }", "expected 6, 18 or 26"),
+        ("{ cluster_p = 0.7 }", "cluster_p: expected a number below 0.5"),
     ],
 )
 def test_a_group_test_that_cannot_be_is_refused_by_check(

@@ -244,16 +244,19 @@ def test_one_participant_is_tested_by_relabeling_conditions(tiny_study: Any) -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ([with_inference("bootstrap = 5")], "bootstrap = 5: wanted at least 100"),
-        ([with_inference('over = "subjects"')], "over: wanted 'participants', 'conditions' or 'both'"),
+        ([with_inference("bootstrap = 5")], "bootstrap: expected at least 100, or 0 for none, got 5"),
+        ([with_inference('over = "subjects"')], "over: expected 'participants', 'conditions' or 'both'"),
         ([with_inference("bootstrap = 100"), CONTROLLED], "not by bootstrap"),
         ([with_inference('zero = "relabeling"'), CONTROLLED], "not by relabeling"),
         (
             [with_inference('zero = "bootstrap", bootstrap = 0')],
-            "bootstrap = 0: found a test that asks for a bootstrap",
+            "bootstrap: expected at least 100 resamples for a test by bootstrap, got 0",
         ),
-        ([with_inference('zero = "relabeling", permutations = 0')], "permutations = 0: found zero = 'relabeling'"),
-        ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "'corr_cov' has no partial form"),
+        (
+            [with_inference('zero = "relabeling", permutations = 0')],
+            "permutations: expected at least 100 for zero = 'relabeling', got 0",
+        ),
+        ([('measure = "rho-a"', 'measure = "corr_cov"'), CONTROLLED], "got 'corr_cov', which has no partial form"),
     ],
 )
 def test_what_cannot_be_tested_is_said(tiny_study: Any, changes: Any, words: str) -> None:
@@ -265,5 +268,5 @@ def test_what_cannot_be_tested_is_said(tiny_study: Any, changes: Any, words: str
 def test_one_participant_cannot_be_resampled(tiny_study: Any) -> None:
     alone(tiny_study)
     tiny_study.edit(with_inference("bootstrap = 100"))
-    with pytest.raises(InputError, match="over both wants several participants, found one; set over = 'conditions'"):
+    with pytest.raises(InputError, match="over both expects several participants, got one; set over = 'conditions'"):
         load_study(tiny_study.file)

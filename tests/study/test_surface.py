@@ -122,7 +122,11 @@ def test_a_study_on_the_surface_runs_to_its_page(surface_study: Any) -> None:
         ('mesh = "{hemi}.mid.surf.gii"', "", "a searchlight needs its mesh"),
         ("radius_mm = 18.0", "radius_mm = 1.0", "smaller than the mean edge"),
         ("radius_mm = 18.0", "radius_mm = 9.0", "minimum_voxels = 10"),
-        ('space = "small"', 'space = "small"\nnoise = "residuals"', "noise = 'residuals': not for files on the"),
+        (
+            'space = "small"',
+            'space = "small"\nnoise = "residuals"',
+            "noise = 'residuals' does not go with files on the",
+        ),
         ("_hemi-{hemi}.func", "_hemi-L.func", "write {hemi} for L and R"),
         ("aparc_{hemi}.label.gii", "aparc_{hemi}.func.gii", "no file"),
         ('metric = "geodesic"', 'metric = "geodesics"', "did you mean 'geodesic'"),
@@ -145,5 +149,5 @@ def test_the_check_tells_vertices_and_refuses_a_study_of_both_kinds(surface_stud
     assert findings.table.loc[0, ["grid", "voxels", "ROIs", "patterns"]].tolist() == ["90+90", "180", 4, 24]
     volume = BRAIN.replace('"01", "02", "03"', '"04"').replace("_hemi-{hemi}.func.gii", ".nii.gz")
     surface_study.edit(("[rsa]", volume.replace("space =", 'mask = "m.nii"\nspace =')))
-    with pytest.raises(InputError, match="found both, wanted a study of each"):
+    with pytest.raises(InputError, match="got both; make a study of each"):
         load_study(surface_study.file)

@@ -55,11 +55,14 @@ class Regions(Section):
     def _one_kind(self) -> Regions:
         given = [key for key in ("image", "masks", "centers") if getattr(self, key)]
         if len(given) != 1:
-            raise ValueError(f"found {' and '.join(given) or 'none of them'}, wanted one of image, masks, centers")
+            got = " and ".join(given) or "none of them"
+            raise ValueError(f"expected one of image, masks and centers, got {got}; give exactly one")
         if self.centers and self.radius_mm is None:
-            raise ValueError("centers lack the key 'radius_mm'")
+            raise ValueError("lacks the key 'radius_mm', which centers need; add it")
         if isinstance(self.centers, dict) and self.coordinates is None:
-            raise ValueError("centers lack the key 'coordinates', their space: 'MNI', 'TLRC', 'TT_N27' or 'ORIG'")
+            raise ValueError(
+                "lacks the key 'coordinates', which centers need; add their space: 'MNI', 'TLRC', 'TT_N27' or 'ORIG'"
+            )
         return self
 
 
@@ -118,22 +121,28 @@ class Inference(Section):
         said = self.model_fields_set
         asks = self.zero == "bootstrap" or ("differences" in said and self.differences == "bootstrap")
         if asks and not self.bootstrap:
-            raise ValueError("bootstrap = 0: found a test that asks for a bootstrap, wanted at least 100 resamples")
+            raise ValueError(
+                "bootstrap: expected at least 100 resamples for a test by bootstrap, got 0; set bootstrap = 1000"
+            )
         if not self.permutations and "zero" in said and self.zero == "relabeling":
-            raise ValueError("permutations = 0: found zero = 'relabeling', wanted at least 100 relabelings")
+            raise ValueError(
+                "permutations: expected at least 100 for zero = 'relabeling', got 0; set permutations = 2000"
+            )
         return self
 
     @model_validator(mode="after")
     def _enough_resamples(self) -> Inference:
         for what, n in (("bootstrap", self.bootstrap), ("permutations", self.permutations)):
             if 0 < n < 100:
-                raise ValueError(f"{what} = {n}: wanted at least 100, or 0 for none")
+                raise ValueError(f"{what}: expected at least 100, or 0 for none, got {n}; set one of these")
         return self
 
     @model_validator(mode="after")
     def _flips_for_the_maximum(self) -> Inference:
         if self.correction == "max-t" and self.test != "sign-flip":
-            raise ValueError(f"correction = 'max-t' flips signs: found test = {self.test!r}, wanted 'sign-flip'")
+            raise ValueError(
+                f"correction = 'max-t' flips signs: expected test = 'sign-flip', got {self.test!r}; change one of them"
+            )
         return self
 
 
@@ -174,7 +183,10 @@ class Brain(Section):
         if not self.on_surface:
             return self
         if "{hemi}" not in str(self.files):
-            raise ValueError(f"files = {self.files!r} are one hemisphere's; write {{hemi}} for L and R, lh and rh")
+            raise ValueError(
+                f"files: expected a name with {{hemi}}, which stands for L and R, or lh and rh; got {self.files!r}; "
+                "write {hemi} in their place"
+            )
         wrong = {
             "kind = 'bold'": self.kind == "bold",
             "noise = 'residuals'": self.noise == "residuals",
@@ -185,7 +197,10 @@ class Brain(Section):
         }
         if any(wrong.values()):
             found = next(key for key, is_there in wrong.items() if is_there)
-            raise ValueError(f"{found}: not for files on the surface (betas in .func.gii, rois.image in .label.gii)")
+            raise ValueError(
+                f"{found} does not go with files on the surface, whose betas are .func.gii and whose rois.image is "
+                ".label.gii; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -193,17 +208,20 @@ class Brain(Section):
         needs = ("files", *(() if self.on_surface else ("mask",))) if self.layout == "files" else ("folder",)
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
-            raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs")
+            raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs; add it")
         if self.kind == "bold" and self.layout == "files" and self.events is None:
-            raise ValueError("lacks the key 'events', which kind = 'bold' needs: events.tsv or stim_times")
+            raise ValueError(
+                "lacks the key 'events', which kind = 'bold' needs; add the events.tsv, or stim_times by condition"
+            )
         of_bold = [key for key in ("events", "confounds", "raw", "glm") if key in self.model_fields_set]
         of_betas = [key for key in ("labels", "residuals") if key in self.model_fields_set]
         wrong = of_betas if self.kind == "bold" else of_bold
         if wrong:
-            raise ValueError(f"{wrong[0]!r} goes with kind = {'betas' if self.kind == 'bold' else 'bold'!r}")
+            other = "betas" if self.kind == "bold" else "bold"
+            raise ValueError(f"{wrong[0]}: expected kind = {other!r} beside it, got {self.kind!r}; change one of them")
         if self.files is not None and len(self.participants) > 1 and "{participant}" not in self.files:
             raise ValueError(
-                f"files = {self.files!r} would be read as the data of each of {len(self.participants)} participants; "
-                "write {participant} where their labels stand"
+                f"files: expected a name with {{participant}} for {len(self.participants)} participants, got "
+                f"{self.files!r}; write {{participant}} where their labels stand"
             )
         return self

@@ -128,14 +128,15 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
     if not isinstance(brain.labels, str):
         if len(brain.labels) != len(found):
             raise InputError(
-                f"participant {label}: {len(brain.labels)} files of labels for {len(found)} images; wanted one for all,"
-                " one for each (a run), or a name with {run}"
+                f"participant {label}: expected one file of labels for each of {len(found)} images, got "
+                f"{len(brain.labels)}; name one for each, one for all, or a name with {{run}}"
             )
         named = [person.fill(name, one) for one, name in zip(found, brain.labels, strict=True)]
         found = [replace(one, labels=name, volumes=()) for one, name in zip(found, named, strict=True)]
         person = replace(person, found=tuple(found))
     if not (person.masks or brain.on_surface):
         raise InputError(
-            f"participant {label}: no brain mask beside {Path(found[0].image).name}; name one in [brain] mask"
+            f"participant {label}: expected a brain mask beside {Path(found[0].image).name}, got none; name it in "
+            "[brain] mask"
         )
     return person

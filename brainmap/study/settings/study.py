@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.participant import Participant as Participant, find_participant
+from brainmap.study.settings.problems import describe_problems
 from brainmap.study.settings.renamed import with_new_keys
 from brainmap.types import (
     AcousticModel,
@@ -103,7 +101,7 @@ class Baselines(Section):
     def _models_once(self) -> Baselines:
         twice = sorted({m for m in self.models if self.models.count(m) > 1})
         if twice:
-            raise ValueError(f"models {some(twice)}: named more than once")
+            raise ValueError(f"models: expected each model once, got {some(twice)} more than once; name each once")
         return self
 
 
@@ -114,7 +112,7 @@ OF_DESIGN = ("noise-only", "elapsed-time")
 
 
 class Rsa(Section):
-    """Describe the level of the items, the geometry of the brain, and the comparison of RDMs."""
+    """Describe the items of the RDMs, the geometry of the brain, and the comparison of RDMs."""
 
     items: Level = "stimulus"
     dissimilarity: RegionDissimilarity = "crossnobis"
@@ -127,16 +125,16 @@ class Rsa(Section):
     def _partial_scores_of_what_has_parts(self) -> Rsa:
         if self.control_for and self.measure not in PARTIAL:
             raise ValueError(
-                f"control_for: measure {self.measure!r} has no partial form that is 0 where layer and "
-                f"brain share the controls only; choose {some(PARTIAL)}"
+                f"control_for: expected measure {some(PARTIAL)}, got {self.measure!r}, which has no partial form that "
+                "is 0 where layer and brain share the controls only; choose one of these"
             )
         asked = self.inference.asks_for_bootstrap and "bootstrap"
         asked = asked or ("zero" in self.inference.model_fields_set and self.inference.zero == "relabeling" and "zero")
         if self.control_for and asked:
             how = "by bootstrap" if asked == "bootstrap" else "by relabeling"
             raise ValueError(
-                f"control_for: partial scores are tested over participants, not {how}; leave out "
-                f"control_for, or {asked}"
+                f"control_for: partial scores are tested over participants, not {how}; leave out either control_for or "
+                f"{asked}"
             )
         return self
 
@@ -164,7 +162,9 @@ class GroupTest(Section):
     def _two_layers_once(self) -> GroupTest:
         pairs = [] if isinstance(self.differences, str) else [frozenset(pair) for pair in self.differences]
         if any(len(pair) < 2 for pair in pairs) or len(set(pairs)) < len(pairs):
-            raise ValueError("differences: wanted pairs of two layers, each pair once, as [['conv4', 'conv2']]")
+            raise ValueError(
+                "differences: expected pairs of two layers, each pair once; write them as in [['conv4', 'conv2']]"
+            )
         return self
 
 
@@ -187,11 +187,15 @@ class Searchlight(Section):
     @model_validator(mode="after")
     def _a_warped_map_each(self) -> Searchlight:
         if (self.warped is None) != (self.warped_space is None):
-            raise ValueError("warped and warped_space go together: a pattern of files, and the template they are in")
+            raise ValueError(
+                "warped and warped_space go together: the names of files, and the template they are in; give both"
+            )
         if self.warped is not None and "{name}" not in self.warped:
             lacking = [place for place in ("{participant}", "{layer}") if place not in self.warped]
             if lacking:
-                raise ValueError(f"warped = {self.warped!r} lacks {lacking[0]}; a file for each participant and layer")
+                raise ValueError(
+                    f"warped: expected a name with {lacking[0]}, got {self.warped!r}; name a file for each of them"
+                )
         return self
 
 
@@ -249,24 +253,29 @@ class StudySettings(Section):
             in_files = [slug(n) for n in names]  # file names hold letters and digits only
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
-                raise ValueError(f"{what} {some(twice)}: named more than once (in file names, by letters and digits)")
+                raise ValueError(
+                    f"{what} {some(twice)}: named more than once; choose names whose letters and digits differ"
+                )
         if len(people) == 1 and self.rsa.inference.asks_for_bootstrap and self.rsa.inference.over != "conditions":
             raise ValueError(
-                f"[rsa] inference: a bootstrap over {self.rsa.inference.over} wants several participants, "
-                "found one; set over = 'conditions'"
+                f"[rsa] inference: a bootstrap over {self.rsa.inference.over} expects several participants, "
+                "got one; set over = 'conditions'"
             )
         if len({brain.on_surface for brain in self.brain}) > 1:
-            raise ValueError("[[brain]] files on the surface (.gii) and volumes: found both, wanted a study of each")
+            raise ValueError(
+                "[[brain]] expected files on the surface (.gii) or volumes, got both; make a study of each"
+            )
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:
                 raise ValueError(
-                    f"[rsa] control_for: {name!r} is none of the models of [baselines] "
-                    f"({some(known) or 'there are none'}), nor of the design ({some(OF_DESIGN)})"
-                    f"{nearest(name, (*known, *OF_DESIGN))}"
+                    f"[rsa] control_for: expected a model of [baselines] ({some(known) or 'there are none'}) or of "
+                    f"the design ({some(OF_DESIGN)}), got {name!r}{nearest(name, (*known, *OF_DESIGN))}"
                 )
-        if self.explain and self.explain.network is not None and self.explain.network not in networks:
-            raise ValueError(f"[explain] network {self.explain.network!r} is none of {some(networks)}")
+        chosen = self.explain.network if self.explain else None
+        if chosen is not None and chosen not in networks:
+            hint = nearest(chosen, networks)
+            raise ValueError(f"[explain] network: expected one of {some(networks)}, got {chosen!r}{hint}")
         return self
 
 
@@ -318,9 +327,10 @@ def load_study(path: str | Path) -> Study:
     """
     path = existing_file(path, "study")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid TOML: {error}") from None
+        raise InputError(f"{path}: no valid TOML: {error}; correct it there") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
@@ -332,11 +342,8 @@ def load_study(path: str | Path) -> Study:
     try:
         return Study(StudySettings.model_validate(content), path.resolve())
     except ValidationError as error:
-        problems = error.errors()
-        # An entry that fails also makes its whole list "too short", which is no further problem.
-        within = [p["loc"][:k] for p in problems for k in range(1, len(p["loc"]))]
-        lines = [_line(p) for p in problems if not (p["type"] == "too_short" and p["loc"] in within)]
-        raise InputError("\n".join(f"{path}: {line}" for line in lines)) from None
+        lines = describe_problems(error.errors(), text, content, StudySettings)
+        raise InputError("\n".join(f"{path}{line}" for line in lines)) from None
 
 
 def study_of(folder: Path) -> Path:
@@ -354,44 +361,6 @@ def study_of(folder: Path) -> Path:
     except (OSError, ValueError, KeyError, TypeError):
         if (folder / "study.toml").is_file():
             return folder / "study.toml"
-        raise InputError(f"{folder} holds no results of brainmap; give the study file instead") from None
-
-
-def _line(problem: ErrorDetails) -> str:
-    """Describe one problem found by pydantic in one line."""
-    location = [str(part) for part in problem["loc"]]
-    where = f"[{'.'.join(p for p in location[:-1] if not p.isdigit())}] " if len(location) > 1 else ""
-    key = location[-1] if location else ""
-    if problem["type"] == "extra_forbidden":
-        keys = sorted(_keys(location[:-1]))
-        return f"{where}unknown key {key!r}; keys here are {', '.join(keys)}{nearest(key, keys)}"
-    if problem["type"] == "missing":
-        return f"{where}lacks the key {key!r}"
-    if problem["type"] == "too_short":
-        limits = problem["ctx"]
-        return f"{where}{key}: found {limits['actual_length']} entries, wanted {limits['min_length']} or more"
-    found = "" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem["type"] == "value_error":
-        return f"{where}{key + ': ' if key else ''}{message}"
-    hint = ""
-    if isinstance(problem["input"], str):
-        hint = nearest(problem["input"], re.findall(r"'([^']+)'", message))
-    return f"{where}{key}: wanted {message}{found}{hint}"
-
-
-def _keys(location: list[str]) -> list[str]:
-    """List the keys that exist at a place of the study file."""
-    model: Any = StudySettings
-    for part in location:
-        fields = getattr(model, "model_fields", {})
-        if part in fields:  # other parts are indices of a list
-            model = _model_in(fields[part].annotation)
-    fields = getattr(model, "model_fields", {})
-    return [f.alias or name for name, f in fields.items()]
-
-
-def _model_in(annotation: Any) -> Any:
-    if get_origin(annotation) in (tuple, Union, UnionType):
-        return next((_model_in(a) for a in get_args(annotation) if a is not type(None)), None)
-    return annotation
+        raise InputError(
+            f"expected a folder with results of brainmap, got {folder}; give the study file instead"
+        ) from None
