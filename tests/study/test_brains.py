@@ -293,8 +293,8 @@ def test_group_maps_wait_for_warped_ones_and_say_which(native: Any, caplog: pyte
 @pytest.mark.parametrize(
     ("warped", "message"),
     [
-        ('warped = "w/{layer}.nii"\nwarped_space = "MNI"', "lacks {participant}"),
-        ('warped = "w/{participant}.nii"\nwarped_space = "MNI"', "lacks {layer}"),
+        ('warped = "w/{layer}.nii"\nwarped_space = "MNI"', "expected a name with {participant}"),
+        ('warped = "w/{participant}.nii"\nwarped_space = "MNI"', "expected a name with {layer}"),
         ('warped = "w/{name}.nii"', "warped and warped_space go together"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_study_on_the_surface_runs_to_its_page(surface_study: Any) -> None:
             'space = "small"\nnoise = "residuals"',
             "noise = 'residuals' does not go with files on the",
         ),
-        ("_hemi-{hemi}.func", "_hemi-L.func", "write {hemi} for L and R"),
+        ("_hemi-{hemi}.func", "_hemi-L.func", "write {hemi} in their place"),
         ("aparc_{hemi}.label.gii", "aparc_{hemi}.func.gii", "no file"),
         ('metric = "geodesic"', 'metric = "geodesics"', "did you mean 'geodesic'"),
     ],
