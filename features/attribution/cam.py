@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import evaluating, forward
@@ -87,7 +88,7 @@ def class_activation_maps(
     *,
     method: CamMethod = "grad-cam",
     layer: str = "last-conv",
-    classes: str | Sequence[str | int] = "all",
+    classes: str | int | Sequence[str | int] = "all",
     class_names: Sequence[str] | None = None,
     batch_size: int = 8,
     upsample: bool = True,
@@ -108,7 +109,7 @@ def class_activation_maps(
         A convolution by its name, "last-conv", or place or depth among the convolutions ("depth:0.5"), with its
         activations after the nonlinearity; or another module by its name. Where a pooling lies between the last
         convolution and the global pooling, CAM is exact at the former.
-    classes : "all" or sequence of names or positions
+    classes : "all", a name or position, or a sequence of names and positions
     class_names : sequence of str, optional
         Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
     batch_size : int
@@ -192,14 +193,6 @@ def class_activation_maps(
     return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores)
 
 
-@dataclass(frozen=True)
-class Classes:
-    """Hold classes by name, and their columns among the logits."""
-
-    names: tuple[str, ...]
-    columns: list[int]
-
-
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:
     """Find the one convolution or module that a name, kind, place or depth selects.
 
@@ -222,38 +215,6 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
             f"layer: expected one layer for class activation maps, got {layer!r}, which means {some(found)}; name one"
         )
     return listed[names.index(found[0])]
-
-
-def choose_classes(logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str] | None) -> Classes:
-    """Resolve the classes asked for to names and positions, given logits (n_items, n_classes).
-
-    Raises
-    ------
-    InputError
-        Probabilities instead of logits, a number of names that differs from that of the outputs, or an unknown class.
-    """
-    if logits.ndim != 2:
-        raise InputError(
-            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
-        )
-    n = logits.shape[1]
-    if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
-        raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
-    if n > 1 and bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(len(logits))):
-        raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
-    known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
-    if len(known) != n:
-        raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
-    if isinstance(classes, str):
-        classes = known if classes == "all" else [classes]
-    columns = []
-    for wanted in classes:
-        if isinstance(wanted, str) and wanted not in known:
-            raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")
-        if not isinstance(wanted, str) and not 0 <= wanted < n:
-            raise InputError(f"classes: expected numbers from 0 to {n - 1}, got {wanted}")
-        columns.append(known.index(wanted) if isinstance(wanted, str) else int(wanted))
-    return Classes(tuple(known[c] for c in columns), columns)
 
 
 def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
-from brainmap.features.layers.ends import SAME
+from brainmap.features.layers.ends import ENDS, SAME, Ends
 from brainmap.features.layers.running import forward
 from brainmap.features.layers.tap import list_layers
 from brainmap.types import Backward, IntegrationRule
@@ -287,6 +287,7 @@ class _ReLUs(TorchFunctionMode):
         self.backward = backward
         self.relus = 0
         self.others: list[tuple[str, Any]] = []
+        self.ends = Ends()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -303,15 +304,16 @@ class _ReLUs(TorchFunctionMode):
                 return _Rectified.apply(x, self.backward)  # type: ignore[no-untyped-call]
             return x.copy_(_Rectified.apply(x.clone(), self.backward))  # type: ignore[no-untyped-call]
         out = func(*args, **given)
+        self.ends.follow(func, name, args, given, out)
         if name in _BENT or name in SOFTMAXES:
             self.others.append((name, out))
         return out
 
     def check(self, out: Tensor) -> None:
-        """Refuse a network with another nonlinearity than ReLUs and a final softmax, or without any ReLU."""
+        """Refuse a network with another nonlinearity than ReLUs, or without any; the end that is taken off is none."""
         name = "guided backpropagation" if self.backward == "guided" else "deconvolution"
         for other, given in self.others:
-            if not (other in SOFTMAXES and given is out):
+            if not (other in ENDS and given is self.ends.find(out).first):
                 raise InputError(
                     f"{name}: the network uses {other}, and the method says only what a ReLU does on the way back; "
                     "elsewhere it would silently be the plain gradient: use 'integrated-gradients' or 'lrp'"

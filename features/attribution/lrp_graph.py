@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.errors import InputError
 from brainmap.features.attribution.lrp_rules import Composite, Rule, parts_of
+from brainmap.features.layers.ends import ENDS, SAME, Ends, passes_end_on
 
 Linear = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +31,6 @@ _MOVES = frozenset({
     "broadcast_to", "repeat", "flip", "roll", "contiguous", "clone", "to", "float", "double", "type_as",
 })  # fmt: skip
 _DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"})
-_SOFTMAXES = frozenset({"softmax", "log_softmax"})
 _ARITHMETIC = {
     "iadd": "add",
     "radd": "add",
@@ -191,7 +191,8 @@ class Follow(TorchFunctionMode):
         self.path: list[tuple[str, nn.Module]] = []
         self._known: dict[int, _Known] = {}
         self._now: dict[int, tuple[Tensor, Tensor]] = {}  # the result of an in-place operation, by the id of its tensor
-        self._softmax: dict[int, tuple[Tensor, Tensor]] = {}
+        self._ends = Ends()
+        self._late: dict[int, InputError] = {}  # the error if a softmax or sigmoid turns out not to be the end
         self.input = batch.detach().clone().requires_grad_()
         self.know(self.input, raw=True)
 
@@ -219,28 +220,57 @@ class Follow(TorchFunctionMode):
         if raw == "__get__":
             raw = getattr(getattr(func, "__self__", None), "__name__", raw)
         plain = raw.strip("_")
+        plain = SAME.get(plain, plain)
         call = Call(func, _ARITHMETIC.get(plain, plain), self._renewed(tuple(args)), self._renewed(kwargs or {}))
         inside = list(tensors_in((call.args, call.kwargs)))
-        if any(id(t) in self._softmax for t in inside):
-            raise self.refusal("softmax before the end")
+        in_place = (raw.endswith("_") and not raw.endswith("__")) or (raw.startswith("__i") and plain in _ARITHMETIC)
+        in_place = in_place or bool(call.kwargs.get("inplace"))
+        behind = [t for t in inside if self._ends.find(t).kind]
+        if behind:
+            return self._behind_end(raw, call, behind[0], in_place=in_place)
         if not any(self.carries(t) for t in inside):
             return func(*call.args, **call.kwargs)
         if raw in _TAKES_OUT:
             raise self.refusal(plain)
         with torch.enable_grad():
             out = self._followed(call, [t for t in inside if self.carries(t)])
-        in_place = (raw.endswith("_") and not raw.endswith("__")) or (raw.startswith("__i") and plain in _ARITHMETIC)
-        if in_place or call.kwargs.get("inplace"):
-            self._rename(call.args[0], out)
+        if in_place:
+            self._rename(call.given("input")["input"], out)
         return out
 
+    def _behind_end(self, raw: str, call: Call, end: Tensor, *, in_place: bool) -> Any:
+        """Follow an operation on the values of a softmax or sigmoid, which may only move them or take their log."""
+        found = self._ends.find(end)
+        on = call.given("input").get("input") is end and call.name not in ENDS
+        if not (on and passes_end_on(call.name, found.kind, call.args, call.kwargs)):
+            with torch.no_grad():
+                out = call.func(*call.args, **call.kwargs)
+            if raw in _TAKES_OUT or any(True for _ in tensors_in(out)):
+                raise self._late[id(found.first)]
+            return out  # a shape or a type
+        with torch.no_grad():
+            out = call.on(end.detach().clone())
+        self._moved(call, (end, *call.args[1:]), out)
+        if in_place:
+            self._rename(end, out)
+        return out
+
+    def _moved(self, call: Call, args: Sequence[Any], out: Any) -> None:
+        """Move the logits behind an end, or those of one item without its axis, as an operation moved its values."""
+        self._ends.follow(call.func, call.name, args, call.kwargs, out)
+        if isinstance(out, Tensor):
+            self.know(self._ends.find(out).logits)
+
     def _followed(self, call: Call, carried: Sequence[Tensor]) -> Any:
-        if call.name in _SOFTMAXES:
-            out = call.func(*call.args, **call.kwargs)
-            self._softmax[id(out)] = (out, carried[0])
+        if call.name in ENDS:
+            with torch.no_grad():
+                out = call.on(carried[0].detach().clone())  # it may work in place
+            self._ends.follow(call.func, call.name, (carried[0],), {}, out)
+            self._late[id(out)] = self.refusal(f"{call.name} before the end")
             return out
         if call.name in _MOVES:
             out = call.func(*call.args, **call.kwargs)
+            self._moved(call, call.args, out)
             return self.know(out, raw=all(self.is_raw(t) for t in carried))
         if call.name in _DROPOUTS:
             given = call.given("input", "p", "training", "inplace")
@@ -344,7 +374,7 @@ class Follow(TorchFunctionMode):
         )
 
     def logits(self, out: Any) -> Tensor:
-        """Return the output of the network without its softmax.
+        """Return the output of the network without its softmax or sigmoid.
 
         Raises
         ------
@@ -355,8 +385,7 @@ class Follow(TorchFunctionMode):
             raise InputError(
                 f"lrp: expected a network that returns one tensor of logits, got {type(out).__name__}; wrap it"
             )
-        out = self._renewed(out)
-        out = self._softmax.get(id(out), (out, out))[1]
+        out = self._ends.find(self._renewed(out)).logits
         if not self.carries(out):
             raise InputError(
                 "lrp: the logits could not be followed back to the input (a compiled or detached part?); "

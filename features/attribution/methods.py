@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.attribution.cam import choose_classes
+from brainmap.features.attribution.classes import choose_classes
 from brainmap.features.attribution.gradients import (
     Deconvolution,
     GuidedBackpropagation,
@@ -173,7 +173,7 @@ def attribute(
     sounds: Sounds,
     *,
     method: str,
-    classes: str | Sequence[str | int] = "predicted",
+    classes: str | int | Sequence[str | int] = "predicted",
     class_names: Sequence[str] | None = None,
     layer: str | None = None,
     rate: float | None = None,
@@ -193,7 +193,7 @@ def attribute(
     sounds : Sounds, array or Tensor (n_items, c, t) or (n_items, c, h, w)
     method : str
         A key of `METHODS`; the docstring of the module lists them.
-    classes : "predicted", "true", "all", or a name, or a sequence of names and positions
+    classes : "predicted", "true", "all", a name or position, or a sequence of names and positions
         "predicted" is the class of the largest logit of each item, "true" the class named like its condition.
     class_names : sequence of str, optional
         Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
@@ -288,7 +288,7 @@ def _settings(method: str, given: dict[str, Any]) -> Method:
 
 
 def _targets(
-    logits: Tensor, classes: str | Sequence[str | int], names: Sequence[str], conditions: Sequence[str] | None
+    logits: Tensor, classes: str | int | Sequence[str | int], names: Sequence[str], conditions: Sequence[str] | None
 ) -> Tensor:
     """Return the positions (n_items, n_chosen) of the classes to explain."""
     if isinstance(classes, str) and classes == "predicted":
@@ -304,8 +304,6 @@ def _targets(
                     f"{some(names, 24)}; use classes='predicted'"
                 )
         return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
-    if not isinstance(classes, str) and not len(classes):
-        raise InputError("classes: expected 'predicted', 'true', 'all', or at least one class, got none")
     columns = choose_classes(logits, classes, names).columns
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 
@@ -357,7 +355,7 @@ def _warn_of_zeros(found: Attributions) -> None:
     zero = np.argwhere(~found.maps.reshape(*found.maps.shape[:2], -1).any(axis=2))
     if len(zero):
         item, place = zero[0]
-        why = "Grad-CAM is nowhere positive" if found.layer else "the network may be dead"
+        why = "Grad-CAM is nowhere positive" if found.layer else "the network may be dead, or saturated at its end"
         warnings.warn(
             f"{found.method}: {len(zero)} of {found.targets.size} maps are zero everywhere, the first for item "
             f"{found.items[item]!r}, class {found.names(item)[place]!r}; {why} for them",

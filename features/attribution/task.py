@@ -192,9 +192,10 @@ def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
     if broken is not None:
         return f"activations of {broken!r}"
     names = [layer.name for layer in list_layers(model, sound) if layer.name != OUTPUT]
-    with torch.enable_grad(), tap(model, names, gradient=True) as heard:
+    with torch.enable_grad(), tap(model, [*names, OUTPUT], gradient=True) as heard:
         x = sound.detach().clone().requires_grad_()
-        logit = forward(model, x.clone())[0, target]
+        forward(model, x.clone())
+        logit = heard[OUTPUT][0, target]
         kept = [heard[name] for name in names]
         found = torch.autograd.grad(logit, kept, allow_unused=True) if kept else ()
     for name, gradient in zip(reversed(names), reversed(found), strict=True):

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
-from brainmap.features.layers.ends import SAME, Ends
+from brainmap.features.layers.ends import MOVES, SAME, Ends
 from brainmap.features.layers.receptive_fields import Geometry
 from brainmap.types import Stage
 
@@ -101,24 +101,22 @@ class Ear:
         name = SAME.get(name, name)
         first = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
         mine = [h for h in self.heard if h.passed is first] if first is not None else []
-        changes = raw == f"{name}_" or raw.startswith("__i") or kwargs.get("inplace")
+        changes = raw == f"{name}_" or raw == "__setitem__" or raw.startswith("__i") or bool(kwargs.get("inplace"))
+        changes = changes and name not in ("requires_grad", "detach")
         moving = [h for h in mine if h.moving and self._carries(name)]
-        for h in mine if changes else ():
-            if h not in moving:
-                h.moving = False
-                if not self.gradient:  # with gradient the network already continues with a copy
-                    kept = h.tensor.clone()
-                    if self.geometry is not None:
-                        self.geometry.set(kept, self.geometry.of(h.tensor))
-                    if self.axes is not None:
-                        self.axes.set(kept, self.axes.of(h.tensor))
-                    h.tensor = kept
+        seen = args
+        overwritten = None
+        if changes and isinstance(first, Tensor):
+            self._save_from(first, moving)
+            overwritten = self._ends.keep(name, first)
+            if name in MOVES and args:  # the operation changes the shape of its argument
+                seen = (self._alike(first, first.view_as(first)), *args[1:])
         out = func(*args, **kwargs)
         if self.axes is not None:
-            self.axes.follow(name, args, kwargs, out)
+            self.axes.follow(name, seen, kwargs, out)
         if self.geometry is not None:
-            self.geometry.follow(name, args, kwargs, out)
-        self._ends.follow(func, name, args, kwargs, out)
+            self.geometry.follow(name, seen, kwargs, out)
+        self._ends.follow(func, name, args, kwargs, out, overwritten)
         for h in moving:
             h.tensor = h.passed = out
             h.moving = name in NORMS
@@ -128,6 +126,24 @@ class Ear:
             self._ends.rename(out, passed)
             out = passed
         return out
+
+    def _save_from(self, changed: Tensor, moving: Sequence[Heard]) -> None:
+        """Keep layers as they are before a change in place, whether of their own tensor or of another view of it."""
+        for h in self.heard:
+            if h in moving or not (h.passed is changed or _share_memory(h.tensor, changed)):
+                continue
+            h.moving = False
+            if not self.gradient:  # with gradient the network already continues with a copy
+                h.tensor = self._alike(h.tensor, h.tensor.clone())
+
+    def _alike(self, old: Tensor, new: Tensor) -> Tensor:
+        """Give a copy the axes, the places and the logits of its original."""
+        self._ends.rename(old, new)
+        if self.geometry is not None:
+            self.geometry.set(new, self.geometry.of(old))
+        if self.axes is not None:
+            self.axes.set(new, self.axes.of(old))
+        return new
 
     def _carries(self, name: str) -> bool:
         return name in NORMS or (name in NONLINEARITIES and self.stage == "after")
@@ -161,16 +177,25 @@ class Ear:
     def finish(self, _: nn.Module, __: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise InputError(f"network: expected one tensor of logits, got {type(out).__name__}; wrap it")
-        self.logits, self.taken_off = self._ends.of(out)
-        for h in self.heard if self.taken_off in ("sigmoid", "logsigmoid") else ():
-            if self._ends.of(h.tensor)[0] is self.logits:  # this softmax belongs to no layer
-                h.tensor = self.logits
+        end = self._ends.find(out)
+        self.logits, self.taken_off = end.logits, end.kind
+        for h in self.heard if end.kind else ():
+            own = self._ends.find(h.tensor)
+            if isinstance(h.module, WEIGHTED) and own.first is end.first:  # it would hold its nonlinearity, the end
+                h.tensor = own.logits
         self.values.update({h.name: h.tensor for h in self.heard})
         if OUTPUT in self.names:
             self.values[OUTPUT] = self.logits
         missing = [name for name in self.names if name not in self.values]
         if missing:
             raise RunError(f"layers {some(missing)} took no part in this forward pass; leave them out")
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    try:
+        return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() != 0
+    except (NotImplementedError, RuntimeError):  # a sparse tensor has no storage
+        return False
 
 
 def _activation(name: str, module: nn.Module, out: Any) -> Tensor:

@@ -85,7 +85,7 @@ def maximize_activation(
     model: nn.Module,
     *,
     layer: str = "output",
-    units: Sequence[int] | Literal["all"] = "all",
+    units: int | Sequence[int] | Literal["all"] = "all",
     settings: MaximizationSettings | None = None,
     sounds: Sounds | NDArray[np.floating] | Tensor | None = None,
     rate: int | None = None,
@@ -109,7 +109,7 @@ def maximize_activation(
         It takes (n, c, t) or (n, c, h, w). Its mode, `requires_grad` and device are restored; weights are not changed.
     layer : str
         A module's name; "output" is the model's output, whose units are classes. A final softmax is taken off.
-    units : sequence of int or "all"
+    units : int, sequence of int, or "all"
     settings : MaximizationSettings, optional
     sounds : Sounds, array or tensor (n, c, t) or (n, c, h, w), optional
         They give the mean spectrum, the level and the best real clips with which `quality` compares.

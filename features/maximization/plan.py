@@ -32,7 +32,7 @@ class Wish:
 
     waveforms: NDArray[np.float32] | None
     rate: int | None
-    units: Sequence[int] | Literal["all"] = "all"
+    units: int | Sequence[int] | Literal["all"] = "all"
     length: int | tuple[int, ...] | None = None
     directions: Directions | None = None
     decoder: nn.Module | None = None
@@ -164,7 +164,7 @@ def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tup
 
 
 def _units(
-    site: Site, objective: str, units: Sequence[int] | Literal["all"], directions: tuple[str, ...]
+    site: Site, objective: str, units: int | Sequence[int] | Literal["all"], directions: tuple[str, ...]
 ) -> tuple[int, ...]:
     if objective in ("layer", "direction"):
         if not (isinstance(units, str) and units == "all"):
@@ -174,7 +174,10 @@ def _units(
     if isinstance(units, str):
         one_of(units, ("all",), "units")
         return tuple(range(site.shape[0]))
-    chosen = tuple(int(u) for u in units)
+    given = np.atleast_1d(units)
+    if given.size and given.dtype.kind not in "iu":
+        raise InputError(f"units: expected 'all', or numbers from 0 to {site.shape[0] - 1}, got {units!r:.80}")
+    chosen = tuple(int(u) for u in given)
     wrong = [u for u in chosen if not 0 <= u < site.shape[0]]
     if wrong or not chosen or len(set(chosen)) < len(chosen):
         raise InputError(

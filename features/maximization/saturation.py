@@ -57,7 +57,7 @@ class SoftmaxSaturation:
 def softmax_saturation(
     model: nn.Module,
     *,
-    units: Sequence[int] | Literal["all"] = "all",
+    units: int | Sequence[int] | Literal["all"] = "all",
     settings: MaximizationSettings | None = None,
     sounds: Sounds | NDArray[np.floating] | Tensor | None = None,
     rate: int | None = None,

@@ -6,7 +6,7 @@ and reading it ends the pass there: only layers below the place run, so that sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
-from brainmap.features.layers.ends import ENDS, RESHAPES, SAME
+from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import layers_named
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, shortcuts
@@ -114,6 +114,7 @@ class _Record(TorchFunctionMode):
     """Record every operation of a forward pass, and the operations between which the wanted module lies."""
 
     operations: list[Operation] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)  # of results, which later operations may change
     given: list[tuple[int, Any]] = field(default_factory=list)  # number of operations done, value
 
     def __post_init__(self) -> None:
@@ -131,6 +132,7 @@ class _Record(TorchFunctionMode):
         first = args[0] if args else kwargs.get("input")
         first = first if isinstance(first, Tensor) else None
         self.operations.append(Operation(_name(func), first, out, args, kwargs))
+        self.shapes.append(tuple(out.shape) if isinstance(out, Tensor) else ())
         return out
 
     def hook(self, _: nn.Module, __: Any, out: Any) -> None:
@@ -245,35 +247,57 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
             f"layer {layer!r}: its operations cannot be followed (compiled, scripted?); give the plain module"
         )
     notes: tuple[str, ...] = ()
-    end: int | None = place
-    while end is not None and record.operations[end].name in RESHAPES:
-        end = record.producer(record.operations[end].first, end)
     ends = ENDS if layer == OUTPUT else SOFTMAXES
-    end = place if end is None or record.operations[end].name not in ends else end
+    end = _end_behind(record, place, ends)
     operation = record.operations[end]
     logits = record.producer(operation.first, end) if operation.name in ends else None
-    if logits is None and squeezed and record.operations[place].name == "squeeze":
-        place = cast(int, record.producer(record.operations[place].first, place))
-    elif logits is None:
-        _refuse_softmax(layer, value)
-    else:
+    _refuse_softmax(layer, value if logits is None else record.operations[logits].out)
+    if logits is not None:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
-    order = _order(model, layer, example, record.operations[place].out)
+    if squeezed and record.operations[place].name == "squeeze":
+        place = cast(int, record.producer(record.operations[place].first, place))
+    order = _order(model, layer, example, record.operations[place].out, record.shapes[place])
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
     before, after = (place, place) if head else _around(record, place, follows=isinstance(target, WEIGHTED))
     texture = record.last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
     fast = shortcuts(record.operations[: max(kept) + 1], kept)
-    shape = tuple(record.operations[place].out.shape[k] for k in order[1:])
+    shape = tuple(record.shapes[place][k] for k in order[1:])
     return Site(layer, before, after, shape, head, order, texture, fast, notes)
 
 
-def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor) -> tuple[int, ...]:
+def _end_behind(record: _Record, place: int, ends: Collection[str]) -> int:
+    """Find the number of the softmax or sigmoid whose values, at most moved or logarithms, are those of `place`.
+
+    Raises
+    ------
+    InputError
+        The probabilities are chosen from or reordered, so that units of the logits are other units than those of the
+        output.
+    """
+    steps: list[Operation] = []
+    end: int | None = place
+    while end is not None and record.operations[end].name not in ends:
+        steps.append(record.operations[end])
+        end = record.producer(steps[-1].first, end)
+    kind = "" if end is None else record.operations[end].name
+    if end is None or not all(passes_end_on(op.name, kind, op.args, op.kwargs) for op in steps):
+        return place
+    for op in steps:
+        if op.name in MOVES and not torch.equal(cast(Tensor, op.first).flatten(), op.out.flatten()):
+            raise InputError(
+                f"activation maximization: the network ends with {kind}, of which {op.name} then chooses or reorders "
+                "values, so that it cannot be taken off; let the network return logits"
+            )
+    return end
+
+
+def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Find the axes of a layer's tensor that are items, units and positions; raise an error if they are unknown."""
     found = layers_named(model, example, [layer])[layer]
-    if len(found.shape) == 1 and value.ndim > 2:  # logits that are squeezed only after a softmax
-        units = [k for k in range(1, value.ndim) if value.shape[k] == found.shape[0]][:1]
-        return (0, *units, *(k for k in range(1, value.ndim) if k not in units))
+    if len(found.shape) == 1 and len(shape) > 2:  # logits that are squeezed only after a softmax
+        units = [k for k in range(1, len(shape)) if shape[k] == found.shape[0]][:1]
+        return (0, *units, *(k for k in range(1, len(shape)) if k not in units))
     found.arranged(value, len(example))
     return found.order
 
@@ -313,8 +337,8 @@ def _around(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
     return place, place
 
 
-def _refuse_softmax(layer: str, value: Tensor) -> None:
-    if value.ndim != 2 or value.shape[1] < 2 or not value.isfinite().all():
+def _refuse_softmax(layer: str, value: Any) -> None:
+    if not isinstance(value, Tensor) or value.ndim != 2 or value.shape[1] < 2 or not value.isfinite().all():
         return
     one = torch.ones(len(value), device=value.device, dtype=value.dtype)
     soft = bool((value >= 0).all()) and torch.allclose(value.sum(1), one, atol=1e-4)

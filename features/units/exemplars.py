@@ -135,7 +135,7 @@ def find_exemplars(
     sounds: Sounds,
     *,
     layer: str,
-    units: Sequence[int] | Literal["all"] = "all",
+    units: int | Sequence[int] | Literal["all"] = "all",
     k: int = 9,
     per_sound: int = 1,
     inside: bool = False,
@@ -286,12 +286,12 @@ def _layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
     return named_layer(listed, select_layers(model, sounds, name)[0], "exemplars")
 
 
-def _units(units: Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
+def _units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
     n = layer.shape[0]
     if isinstance(units, str):
         one_of(units, ["all"], "exemplars: units")
         return tuple(range(n))
-    chosen = tuple(dict.fromkeys(int(u) for u in units))
+    chosen = tuple(dict.fromkeys(int(u) for u in np.atleast_1d(units)))
     outside = [u for u in chosen if not 0 <= u < n]
     if outside or not chosen:
         raise InputError(

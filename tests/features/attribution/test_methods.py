@@ -15,6 +15,7 @@ from torch.nn import functional
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution import lrp
+from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lime import fit_linear
 from brainmap.features.attribution.methods import METHODS, Attributions, attribute
 from brainmap.features.representations.files import open_attributions, save_attributions, stored_layers
@@ -455,6 +456,29 @@ def test_it_works_within_no_grad_and_on_a_network_that_changes_its_input(sounds:
     np.testing.assert_array_equal(sounds, before)
 
 
+@pytest.mark.parametrize("one", [2, np.int64(2), "2", torch.tensor(2)])
+def test_one_class_may_stand_by_itself(sounds: Array, one: Any) -> None:
+    net = network()
+    listed = attribute(net, sounds, method="saliency", classes=[2])
+    alone = attribute(net, sounds, method="saliency", classes=one)
+    assert alone.targets.tolist() == [[2]] * len(sounds)
+    close(alone.maps, listed.maps)
+    cams = class_activation_maps(net, sounds, layer="0", classes=one)
+    assert cams.class_names == ("2",)
+    close(cams.maps, class_activation_maps(net, sounds, layer="0", classes=[2]).maps)
+
+
+@pytest.mark.parametrize("wrong", [1.5, [1.5], None, True, [[1]], 4, -1, [None], np.array(0.5), ()])
+def test_what_is_no_class_is_refused_in_one_line(sounds: Array, wrong: Any) -> None:
+    for ask in (
+        lambda: attribute(network(), sounds, method="saliency", classes=wrong),
+        lambda: class_activation_maps(network(), sounds, layer="0", classes=wrong),
+    ):
+        with pytest.raises(InputError, match="classes: expected") as said:
+            ask()
+        assert "\n" not in str(said.value)
+
+
 def test_a_softmax_head_is_taken_off_and_probabilities_are_refused(sounds: Array) -> None:
     net = network()
     for method in ("saliency", "occlusion", "guided-backpropagation"):
@@ -573,8 +597,8 @@ def test_a_map_of_zeros_is_told(sounds: Array) -> None:
         ({"method": "lime", "kernel_width": 0}, "kernel_width: expected more than 0, got 0"),
         ({"method": "lime", "alpha": -1}, "alpha: expected 0 or more, got -1"),
         ({"method": "saliency", "classes": "zero"}, "classes: no 'zero'"),
-        ({"method": "saliency", "classes": [4]}, "expected numbers from 0 to 3, got 4"),
-        ({"method": "saliency", "classes": []}, "or at least one class, got none"),
+        ({"method": "saliency", "classes": [4]}, "expected names, or numbers from 0 to 3, got 4"),
+        ({"method": "saliency", "classes": []}, "classes: expected 'all' or at least one class, got none"),
         ({"method": "saliency", "classes": "true"}, "'true' needs sounds that say their conditions"),
         ({"method": "saliency", "class_names": ["a"]}, "expected a name for each of the 4 outputs, got 1"),
         ({"method": "saliency", "device": "cdua"}, "device: 'cdua' cannot be used here"),

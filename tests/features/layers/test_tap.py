@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,34 @@ def test_anybodys_network_is_followed_through_functions_shared_modules_and_skips
             residual(x)
         torch.testing.assert_close(heard["conv1"], normed)
         torch.testing.assert_close(heard["conv2"], conv2)
+
+
+def test_a_layer_is_what_it_was_before_another_view_of_it_changes_in_place() -> None:
+    class Viewed(nn.Module):
+        def __init__(self, change: Callable[[Tensor], None]) -> None:
+            super().__init__()
+            self.conv, self.change = nn.Conv1d(1, 2, 3), change
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            self.change(y)
+            return y.mean(2)
+
+    def set_items(y: Tensor) -> None:
+        y[:, 0] = 0
+
+    def turn(y: Tensor) -> None:
+        y.unsqueeze_(0).squeeze_(0)
+
+    x = torch.randn(1, 1, 9)
+    for change in (set_items, turn, lambda y: y.flatten(1).mul_(3), lambda y: y[0].zero_()):
+        net = Viewed(change)
+        wanted = net.conv(x).detach()
+        for gradient in (False, True):
+            with torch.set_grad_enabled(gradient), features.tap(net, ["conv"], gradient=gradient) as heard:
+                net(x)
+            torch.testing.assert_close(heard["conv"].detach(), wanted)
+        assert [found.name for found in features.list_layers(net, x)] == ["conv", "output"]
 
 
 def test_a_module_called_twice_has_two_layers() -> None:

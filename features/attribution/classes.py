@@ -1,0 +1,77 @@
+"""Choose the classes whose logits are explained."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import SupportsIndex, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainmap.checks import nearest, some
+from brainmap.errors import InputError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Hold classes by name, and their columns among the logits."""
+
+    names: tuple[str, ...]
+    columns: list[int]
+
+
+def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], names: Sequence[str] | None) -> Classes:
+    """Resolve the classes asked for to names and positions, given logits (n_items, n_classes).
+
+    Raises
+    ------
+    InputError
+        Probabilities instead of logits, a number of names that differs from that of the outputs, or an unknown class.
+    """
+    if logits.ndim != 2:
+        raise InputError(
+            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
+        )
+    n = logits.shape[1]
+    if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
+        raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
+    if n > 1 and bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(len(logits))):
+        raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
+    known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
+    if len(known) != n:
+        raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
+    columns = [_column(wanted, known) for wanted in _listed(classes, known)]
+    return Classes(tuple(known[c] for c in columns), columns)
+
+
+def _listed(classes: str | int | Sequence[str | int], known: Sequence[str]) -> Sequence[str | int]:
+    """Return the classes as a sequence; one name or position stands for itself."""
+    if isinstance(classes, str):
+        return known if classes == "all" else [classes]
+    try:
+        wanted = list(cast("Sequence[str | int]", classes))
+    except TypeError:
+        return [cast(int, classes)]
+    if not wanted:
+        raise InputError("classes: expected 'all' or at least one class, got none")
+    return wanted
+
+
+def _column(wanted: object, known: Sequence[str]) -> int:
+    if isinstance(wanted, str):
+        if wanted not in known:
+            raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")
+        return known.index(wanted)
+    try:
+        column = -1 if isinstance(wanted, bool | np.bool_) else operator.index(cast(SupportsIndex, wanted))
+    except TypeError:
+        column = -1
+    if not 0 <= column < len(known):
+        raise InputError(
+            f"classes: expected names, or numbers from 0 to {len(known) - 1}, got {wanted!r:.80}; there are "
+            f"{some(known, 24)}"
+        )
+    return column
