@@ -32,7 +32,7 @@ from brainmap.places import inside, room_for
 HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
 _STALE = 86_400.0  # seconds after which an unfinished file of another machine is taken for abandoned
-_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")  # what zarr calls a chunk while it writes it
+PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")  # what zarr calls a chunk while it writes it
 _WRITING = 60.0  # seconds after which such a chunk, which takes milliseconds to write, is taken for abandoned
 PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
 
@@ -51,7 +51,7 @@ def clear_unfinished(folder: Path) -> int:
     removed = 0
     for path in folder.rglob("*.partial"):
         with contextlib.suppress(FileNotFoundError):
-            if _PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > _WRITING:
+            if PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > _WRITING:
                 path.unlink()
                 removed += 1
     for path in folder.rglob(".*-*.*"):
@@ -296,7 +296,7 @@ def content_digest(path: Path) -> str:
     if not path.is_dir():
         return file_digest(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and not _PARTIAL.fullmatch(p.name)):
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and not PARTIAL.fullmatch(p.name)):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -317,5 +317,5 @@ def _touched(path: Path, closed: int) -> bool:
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files of a folder (a zarr array)."""
     if path.is_dir():
-        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not _PARTIAL.fullmatch(p.name))
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not PARTIAL.fullmatch(p.name))
     return path.stat().st_size

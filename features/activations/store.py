@@ -36,7 +36,7 @@ from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.names import file_name
 from brainmap.places import room_for
 from brainmap.progress import log
-from brainmap.record import content_key
+from brainmap.record import PARTIAL, clear_unfinished, content_key
 
 _CHUNK_BYTES = 1 << 20
 
@@ -83,7 +83,11 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
     path = Path(path)
     if path.is_file():
         raise InputError(f"store: expected a folder for zarr arrays, got the file {path}; give another name")
-    if path.is_dir() and any(path.iterdir()) and not (path / "zarr.json").is_file():
+    if create and path.is_dir():
+        clear_unfinished(path)
+    # a process that was killed while it created the store leaves a partial file and no metadata
+    held = path.is_dir() and any(PARTIAL.fullmatch(file.name) is None for file in path.iterdir())
+    if held and not (path / "zarr.json").is_file():
         raise InputError(f"store: the folder {path} holds something else than zarr arrays; give another name")
     if not create and not (path / "zarr.json").is_file():
         raise InputError(f"store: no zarr arrays at {path}; extract them first")
