@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some, threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
+from brainmap.features.activations.pooling import pool
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
 from brainmap.features.activations.windowed import columns_of, say_wide_layers, table_of, windows_asked
+from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
@@ -32,7 +35,7 @@ from brainmap.types import DType, LastWindow, Pooling, ReductionKind, Stage
 
 KIND = "activations"
 _MOST_BATCHES = 4  # batches that run side by side
-_VERSION = 2  # raised when the meaning of the numbers changes
+_VERSION = 3  # raised when the meaning of the numbers changes
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,26 @@ class Activations:
         times: NDArray[np.float64] = when["first"] + when["step"] * np.arange(array.shape[-1])
         return times
 
+    def to_xarray(self, layer: str) -> Any:
+        """Return a layer as an `xarray.DataArray` with named axes, items, conditions and frame times [s].
+
+        Raises
+        ------
+        InputError
+            No such layer, or xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise InputError("activations: xarray is not installed; pip install xarray") from None
+        array = cast("StoredArray", self[layer])
+        dims = tuple(array.metadata.dimension_names)
+        coords: dict[str, Any] = {"item": list(self.items), "condition": ("item", list(self.conditions))}
+        times = self.frame_times(layer)
+        if times is not None and "time" in dims:
+            coords["time"] = ("time", times, {"units": "s"})
+        return xarray.DataArray(np.asarray(array), dims=dims, coords=coords, name=layer)
+
     def __enter__(self) -> Activations:
         return self
 
@@ -121,6 +144,7 @@ def extract_activations(
     window: float | None = None,
     hop: float | None = None,
     last: LastWindow = "drop",
+    pool_frequency: bool = False,
 ) -> Activations:
     """Run sounds through a model and store the activations of its layers.
 
@@ -133,8 +157,9 @@ def extract_activations(
         "all" (every convolution and linear layer; the logits are called "output"), or names, globs, kinds, places and
         depths, as `brainmap.features.layers.selection` describes.
     pooling : {"mean", "max", "rms", "none", "flatten"}
-        Pool over time, or over height and width, and never over units, whichever axes of the network's own tensors
-        these are; "none" keeps `(channels, frames)`, "flatten" gives one row for each item.
+        Pool over time, never over units or frequency bands, whichever axes of the network's own tensors these are, nor
+        over padding that the network adds itself; a layer with bands gives one row of channels x bands. "none" keeps
+        `(channels, frames)`, "flatten" gives one row for each item.
     stage : {"after", "before"}
         Record before or after the nonlinearity; "after" is what the next layer receives, before pooling.
     reduce : {"sparse-projection", "pca"} or Reduction, optional
@@ -168,6 +193,8 @@ def extract_activations(
         set once for each recording.
     last : {"drop", "pad"}
         Whether a window that reaches behind the end of a sound is left out or filled with zeros.
+    pool_frequency : bool
+        Pool over frequency as over time, where layers have bands.
 
     Returns
     -------
@@ -192,7 +219,9 @@ def extract_activations(
     one_of(stage, get_args(Stage), "stage")
     one_of(dtype, get_args(DType), "dtype")
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
-    sounds = windows_asked(sounds, window=window, hop=hop, last=last, rate=rate)
+    if last == "pad" and getattr(model, "own_lengths", False):
+        raise InputError("last: expected 'drop', as the network takes no padding, got 'pad'; leave out last")
+    sounds = windows_asked(fit_sounds(model, sounds), window=window, hop=hop, last=last, rate=rate)
     size = (8 if isinstance(sounds, Windows) else 32) if batch_size is None else batch_size
     items, conditions = labels(sounds)
     root = stores.open_store(store)
@@ -212,6 +241,7 @@ def extract_activations(
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         about |= {} if units_axis is None else {"units_axis": units_axis}
         about |= {"windows": windows} if (windows := columns_of(sounds)) else {}
+        about |= {"pool_frequency": True} if pool_frequency else {}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
@@ -279,7 +309,7 @@ def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, 
     if rate is None:
         return
     for name, layer in layers.items():
-        if layer.stride is None or layer.center is None:
+        if layer.stride is None or layer.center is None or layer.positions[-1:] not in ((TIME,), (PLACES,)):
             continue
         step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
         first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
@@ -308,8 +338,9 @@ class _Extraction:
     def run(self, model: nn.Module, batches: Callable[[], Iterator[Tensor]], *, threads: int) -> None:
         if self.reduction is not None:
             with tap(model, list(self.keys), stage=self.about["stage"]) as heard:
-                forward(model, next(batches())[:1])
-                self._prepare(self.reduction, heard)
+                first = next(batches())[:1]
+                forward(model, first)
+                self._prepare(self.reduction, model, heard, first)
         fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
         with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
             if fitted:
@@ -335,16 +366,16 @@ class _Extraction:
             done, batch = item
             with torch.no_grad(), tap(own, layers, stage=self.about["stage"]) as heard:
                 forward(own, batch)
-                rows = {layer: self._rows(layer, heard[layer], done, len(batch)) for layer in layers}
+                rows = {layer: self._rows(own, layer, heard[layer], done, batch) for layer in layers}
             advance(len(batch))
             return rows
 
         return side_by_side(hear, model, _numbered(batches), modules=[model], threads=threads, advance=step.advance)
 
-    def _prepare(self, reduction: Reduction, heard: Mapping[str, Tensor]) -> None:
+    def _prepare(self, reduction: Reduction, model: nn.Module, heard: Mapping[str, Tensor], first: Tensor) -> None:
         whole = []
         for layer in self.keys:
-            self.units[layer] = self._pooled(layer, heard[layer], 1).flatten(1).shape[1]
+            self.units[layer] = self._pooled(model, layer, heard[layer], first).flatten(1).shape[1]
             reducer = make_reducer(reduction, layer, n_items=len(self.items), n_units=self.units[layer])
             if reducer is None:
                 whole.append(layer)
@@ -354,14 +385,19 @@ class _Extraction:
             asked = reduction.wanted(len(self.items))
             log.info("activations: %s kept as they are, with no more than %d units", some(whole), asked)
 
-    def _pooled(self, layer: str, activation: Tensor, n: int) -> Tensor:
+    def _pooled(self, model: nn.Module, layer: str, activation: Tensor, batch: Tensor) -> Tensor:
         pooling = self.about["pooling"]
-        if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == n:
+        if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == len(batch):
             return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
-        return pool(self.layers[layer].arranged(activation, n), pooling)
+        found = self.layers[layer]
+        arranged = keep_real(model, found.arranged(activation, len(batch)), batch.shape[2:])
+        frequency = bool(self.about.get("pool_frequency"))
+        return pool(arranged, pooling, positions=found.positions, pool_frequency=frequency)
 
-    def _rows(self, layer: str, activation: Tensor, done: int, n: int) -> NDArray[Any]:
-        rows: NDArray[Any] = self._pooled(layer, activation, n).cpu().numpy()
+    def _rows(self, model: nn.Module, layer: str, activation: Tensor, done: int, batch: Tensor) -> NDArray[Any]:
+        pooled = self._pooled(model, layer, activation, batch)
+        pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled  # numpy has no bfloat16
+        rows: NDArray[Any] = pooled.cpu().numpy()
         if layer in self.reducers:
             rows = rows.reshape(len(rows), -1)
         return self._finite(rows, layer, done)
@@ -398,8 +434,25 @@ class _Extraction:
                 shape=(len(self.items), *kept.shape[1:]),
                 dtype=self.about["dtype"],
                 attributes={**self.about, "layer": layer, "key": self.keys[layer], "reduced": reduced},
+                dimensions=self._dimensions(layer, kept.ndim, reduced=bool(reduced)),
+            )
+        wanted = self.writers[layer].array.shape[1:]
+        if kept.shape[1:] != wanted:
+            raise InputError(
+                f"activations: layer {layer!r} has shape {kept.shape[1:]} for item {self.items[done]!r} and {wanted} "
+                "for those before it, because the sounds have several lengths; pool over time, or give seconds to "
+                "which all sounds are cut"
             )
         self.writers[layer].write(kept)
+
+    def _dimensions(self, layer: str, n_axes: int, *, reduced: bool) -> tuple[str, ...]:
+        """Name the axes of the stored array after the items."""
+        if n_axes == 2:
+            return ("dimension",) if reduced else ("unit",)
+        positions = self.layers[layer].positions
+        if len(positions) > n_axes - 2:  # those that hold sound came in one row
+            positions = (TOKEN,)
+        return ("unit", *positions)
 
 
 def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
@@ -414,25 +467,3 @@ def _side_by_side(device: str, threads: int | None) -> int:
     """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
     wanted = min(threads_of(threads, "activations"), _MOST_BATCHES)
     return wanted if torch.device(device).type == "cpu" else 1
-
-
-def pool(activation: Tensor, pooling: Pooling) -> Tensor:
-    """Pool `(n, c, t)` or `(n, c, h, w)` over its positions; `(n, units)` has no positions and stays unchanged.
-
-    Examples
-    --------
-    >>> pool(torch.tensor([[[3.0, -4.0]]]), "rms").tolist()
-    [[3.535533905029297]]
-    """
-    if activation.ndim == 2 or pooling == "none":
-        return activation
-    flat = activation.flatten(2)
-    match pooling:
-        case "mean":
-            return flat.mean(2)
-        case "max":
-            return flat.amax(2)
-        case "rms":
-            return flat.square().mean(2).sqrt()
-        case "flatten":
-            return flat.flatten(1)

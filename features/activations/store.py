@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,8 @@ class ArrayWriter:
     dtype : str
     attributes : mapping
         JSON values: the ids of the items and the attributes that explain the numbers.
+    dimensions : sequence of str, optional
+        Names of the axes after the items, for programs that read zarr (xarray does).
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class ArrayWriter:
         shape: tuple[int, ...],
         dtype: str,
         attributes: Mapping[str, Any],
+        dimensions: Sequence[str] = (),
     ) -> None:
         row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
         self._rows = max(1, min(shape[0], _CHUNK_BYTES // max(row_bytes, 1)))
@@ -172,6 +175,7 @@ class ArrayWriter:
                 chunks=(self._rows, *shape[1:]),
                 dtype=dtype,
                 fill_value=np.nan,
+                dimension_names=("item", *_different(dimensions, len(shape) - 1)),
                 attributes=dict(attributes),
                 overwrite=True,
                 compressors=None if self._folder is None else COMPRESSORS,
@@ -228,6 +232,19 @@ class ArrayWriter:
 
     def _room(self) -> AbstractContextManager[None]:
         return nullcontext() if self._folder is None else room_for(self._path, self._folder)
+
+
+def _different(names: Sequence[str], n: int) -> tuple[str, ...]:
+    """Return n names of axes that differ from one another.
+
+    Examples
+    --------
+    >>> _different(["unit", "token", "token"], 3), _different([], 1)
+    (('unit', 'token_1', 'token_2'), ('axis_0',))
+    """
+    given = list(names) if len(names) == n else ["axis"] * n
+    plain = [name if given.count(name) == 1 and name != "axis" else "" for name in given]
+    return tuple(name or f"{given[k]}_{k}" for k, name in enumerate(plain))
 
 
 def set_current(root: zarr.Group, kind: str, keys: Mapping[str, str], *, network: str) -> None:
@@ -289,6 +306,7 @@ def keep_array(
     attributes: Mapping[str, Any],
     *,
     network: str,
+    dimensions: Sequence[str] = (),
 ) -> None:
     """Write an array that is there as a whole, under its content's key, and make it the latest of its layer.
 
@@ -301,11 +319,15 @@ def keep_array(
     attributes : mapping
         JSON values that explain it.
     network : str
+    dimensions : sequence of str, optional
+        Names of the axes after the items.
     """
     kind, layer = where
     key = content_key(kind, layer, attributes, values)
     if not is_kept(root, kind, layer, key):
-        writer = ArrayWriter(root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes)
+        writer = ArrayWriter(
+            root, (kind, layer, key), shape=values.shape, dtype="float32", attributes=attributes, dimensions=dimensions
+        )
         writer.write(values)
         writer.finish()
     current = {name: kept for name, kept in listed_arrays(root, kind).items() if name != layer}  # the latest comes last

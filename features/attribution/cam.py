@@ -33,7 +33,9 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
+from brainmap.features.layers.axes import TOKEN
 from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.inputs import fit_sounds, keep_real, longest_lengths
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose
@@ -151,6 +153,7 @@ def class_activation_maps(
     (2, 3, 40)
     """
     one_of(method, get_args(CamMethod), "method")
+    sounds = fit_sounds(model, sounds)
     items, conditions = labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
     zero: list[NDArray[np.bool_]] = []
@@ -169,11 +172,11 @@ def class_activation_maps(
 
         for batch in tensors(sounds, batch_size, device=device):
             logits = logits_of(batch)
-            activation = target.arranged(heard[target.name], len(batch))
+            activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
             if not done:
                 chosen = choose_classes(logits, classes, class_names or getattr(model, "class_names", None))
-                shape = tuple(batch.shape[2:]) if upsample else target.shape[1:]
-                maps = np.empty((len(items), len(chosen.names), *shape), np.float32)
+                shape = longest_lengths(sounds, batch) if upsample else tuple(activation.shape[2:])
+                maps = np.zeros((len(items), len(chosen.names), *shape), np.float32)
                 scores = np.empty((len(items), len(chosen.names)), np.float32)
             rows = slice(done, done + len(batch))
             scores[rows] = logits.detach()[:, chosen.columns].cpu()
@@ -183,10 +186,16 @@ def class_activation_maps(
             elif method == "score-cam":
                 found = _score_cam(logits_of, batch, activation, target, chosen)
             else:
-                found = _by_gradient(method, heard[target.name], logits, chosen, target)
+                found = _by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
-            maps[rows] = upsample_maps(found, batch.shape[2:], target) if upsample else found
+            if not upsample and found.shape[2:] != maps.shape[2:]:
+                raise InputError(
+                    "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
+                    "maps be upsampled, or give seconds to which all sounds are cut"
+                )
+            whole = upsample_maps(found, batch.shape[2:], target) if upsample else found
+            maps[rows, ..., : whole.shape[-1]] = whole  # after the end of a shorter sound maps are zero
             done += len(batch)
             step.advance(len(batch))
     _warn_of_zeros(np.concatenate(zero), items, chosen.names)
@@ -243,8 +252,16 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
     )
 
 
-def _by_gradient(method: str, tensor: Tensor, logits: Tensor, chosen: Classes, target: Layer) -> NDArray[np.float32]:
-    activation = target.arranged(tensor.detach(), len(logits))
+def _by_gradient(
+    model: nn.Module,
+    method: str,
+    tensor: Tensor,
+    logits: Tensor,
+    chosen: Classes,
+    target: Layer,
+    lengths: Sequence[int],
+) -> NDArray[np.float32]:
+    activation = keep_real(model, target.arranged(tensor.detach(), len(logits)), lengths)
     combine, kept = _BY_GRADIENT[method], activation.flatten(2)
     maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
     for i, column in enumerate(chosen.columns):
@@ -256,7 +273,8 @@ def _by_gradient(method: str, tensor: Tensor, logits: Tensor, chosen: Classes, t
             (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
         if gradient is None:
             raise RunError("class activation maps: the layer does not influence the logits; name another")
-        maps[:, i] = combine(kept, target.arranged(gradient, len(logits)).flatten(2))
+        own = keep_real(model, target.arranged(gradient, len(logits)), lengths)
+        maps[:, i] = combine(kept, own.flatten(2))
     return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).cpu())
 
 
@@ -316,6 +334,11 @@ def _score_cam(
 def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
     """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis."""
     n = len(lengths)
+    if TOKEN in target.positions:
+        raise InputError(
+            f"class activation maps: the positions of layer {target.name!r} are tokens, of which none is a place in "
+            "time; ask for maps over the tokens (upsample=False)"
+        )
     centers, strides = _each(target.center, n), _each(target.stride, n)
     if maps.ndim - 2 != n:
         raise InputError(
@@ -326,7 +349,7 @@ def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Lay
         frames = maps.shape[2 + axis]
         # where the receptive field is not known, frames are taken to divide the sound evenly
         stride = strides[axis] or length / frames
-        center = (length / frames - 1) / 2 if strides[axis] is None else centers[axis]
+        center = centers[axis] if strides[axis] else (length / frames - 1) / 2
         moved = np.moveaxis(maps, 2 + axis, -1)
         maps = np.moveaxis(upsample_courses(moved, length, center=center or 0.0, stride=stride), -1, 2 + axis)
     return maps

@@ -39,6 +39,7 @@ from brainmap.features.attribution.gradients import (
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
 from brainmap.features.attribution.task import Explainer, Found, Method, Task, logits_of, where_not_finite
+from brainmap.features.layers.inputs import differentiable_sounds, longest_lengths, zero_padding
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import list_layers, say_taken_off
 from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
@@ -239,6 +240,7 @@ def attribute(
     chosen = _settings(one_of(method, tuple(METHODS), "method"), settings)
     if layer is not None and method != "guided-grad-cam":
         raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
+    sounds = differentiable_sounds(model, sounds)
     items, conditions = labels(sounds)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
@@ -316,16 +318,26 @@ def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dic
         done = 0
         for batch in tensors(task.sounds, task.batch_size, device=task.device):
             rows = slice(done, done + len(batch))
+            fixed = ready.windows is not None or ready.layer is not None
+            if fixed and batch.shape[2:] != task.example.shape[2:]:
+                raise InputError(
+                    f"{method}: expected sounds of one length, got several; give seconds to which all sounds are cut, "
+                    "or use a method of gradients ('integrated-gradients')"
+                )
             found = ready.run(batch, task.targets[rows], rows)
             if not bool(found.maps.isfinite().all()):
                 _blame(task, found, batch, rows, method, items)
             for name in ("maps", "delta", "fidelity", "effects"):
                 part = getattr(found, name)
-                if part is not None:
-                    if name not in arrays:
-                        arrays[name] = np.empty((len(items), *part.shape[1:]), np.float32)
-                    arrays[name][rows] = _numpy(part)
+                if part is None:
+                    continue
+                if name not in arrays:
+                    lengths = longest_lengths(task.sounds, batch)
+                    shape = (*part.shape[1 : -len(lengths)], *lengths) if name == "maps" else part.shape[1:]
+                    arrays[name] = np.zeros((len(items), *shape), np.float32)
+                arrays[name][rows, ..., : part.shape[-1]] = _numpy(part)  # after the end of a sound maps are zero
             done += len(batch)
+    zero_padding(task.sounds, arrays["maps"])
     return arrays
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 Names = tuple[str, ...]
 ITEMS, UNITS, PLACES, UNKNOWN = "items", "units", "positions", "?"
+TIME, FREQUENCY, TOKEN, OTHER = "time", "frequency", "token", "other"  # what positions are; OTHER is, say, heads
 
 _UNITS_SECOND = frozenset(
     {
@@ -67,7 +68,7 @@ class AxisNames:
     def __init__(self, example: Tensor) -> None:
         # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Names]] = {}
-        self.set(example, (ITEMS, UNITS, *(PLACES,) * (example.ndim - 2)))
+        self.set(example, (ITEMS, UNITS, *(FREQUENCY, TIME)[4 - example.ndim :]))
 
     def set(self, tensor: Tensor, names: Names | None) -> None:
         if names is not None and len(names) == tensor.ndim:
@@ -94,7 +95,8 @@ class AxisNames:
     ) -> Names | None:
         known = self._known.get(id(given), (given, None))[1]
         if name in _UNITS_SECOND and out.ndim > 2:
-            return (known[0] if known else UNKNOWN, UNITS, *(PLACES,) * (out.ndim - 2))
+            before = known[2:] if known and len(known) == out.ndim else (PLACES,) * (out.ndim - 2)
+            return (known[0] if known else UNKNOWN, UNITS, *(PLACES if k in (ITEMS, UNITS) else k for k in before))
         if name in _UNITS_LAST or (known is None and name == "layer_norm"):
             before = known[:-1] if known else (UNKNOWN,) * (out.ndim - 1)
             return (*(PLACES if one == UNITS else one for one in before), UNITS)
@@ -114,8 +116,28 @@ class AxisNames:
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         same = {self.of(one) for one in inputs if one.shape == out.shape}
         found = same or {self.of(one) for one in inputs if one.ndim == out.ndim}
-        found.discard(None)
-        return found.pop() if len(found) == 1 else None
+        return _merged([one for one in found if one is not None])
+
+
+def _merged(found: Sequence[Names]) -> Names | None:
+    """Merge the roles of several inputs of one operation; None where they contradict one another.
+
+    Examples
+    --------
+    >>> _merged([("items", "time", "units"), ("?", "positions", "units")])
+    ('items', 'time', 'units')
+    """
+    if not found or len({len(names) for names in found}) > 1:
+        return None
+    merged = []
+    for roles in zip(*found, strict=True):
+        left = set(roles) - {UNKNOWN}
+        if left & {TIME, FREQUENCY}:
+            left.discard(PLACES)
+        if len(left) > 1:
+            return None
+        merged.append(left.pop() if left else UNKNOWN)
+    return tuple(merged)
 
 
 def _moved(
@@ -149,11 +171,86 @@ def _moved(
         gone = [int(k) % n for k in (dim if isinstance(dim, tuple | list) else (dim,))] if dim is not None else []
         return tuple(one for k, one in enumerate(known) if k not in gone)
     if name == "getitem" and rest:
-        index = rest[0] if isinstance(rest[0], tuple) else (rest[0],)
-        if not all(isinstance(one, slice | int) for one in index):
-            return ()
-        return tuple(one for k, one in enumerate(known) if k >= len(index) or not isinstance(index[k], int))
+        return _indexed(known, rest[0] if isinstance(rest[0], tuple) else (rest[0],))
     return None
+
+
+def _indexed(known: Names, index: Sequence[Any]) -> Names:
+    """Return the roles after indexing by slices, numbers, None and `...`; they are empty for any other index.
+
+    Examples
+    --------
+    >>> _indexed(("items", "time"), (slice(None), None))
+    ('items', '?', 'time')
+    """
+    if not all(one is None or one is ... or (isinstance(one, slice | int) and one is not True) for one in index):
+        return ()
+    n_taken = sum(one is not None and one is not ... for one in index)
+    left, roles = list(known), []
+    for one in index:
+        if one is None:
+            roles.append(UNKNOWN)
+        elif one is ...:
+            roles += [left.pop(0) for _ in range(len(known) - n_taken)]
+        elif left:
+            role = left.pop(0)
+            roles += [] if isinstance(one, int) else [role]
+    return (*roles, *left)
+
+
+def name_positions(
+    shape: Sequence[int],
+    order: Sequence[int],
+    names: Names | None,
+    probes: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    n_axes: int,
+) -> tuple[str, ...]:
+    """Name the axes of positions of an activation: time, frequency, token, other, or merely positions.
+
+    An axis that follows one axis of the input is named like it; an axis that follows both, time and frequency, holds
+    tokens. An axis that follows none while another one does, heads of an attention for example, is another one; beside
+    a convolution over time of a network on waveforms it is the frequency of a spectrogram inside the network.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the activation of one item.
+    order : sequence of int
+        Axes that hold the items, the units and the positions.
+    names : tuple of str, optional
+        Roles of the axes, where they could be followed.
+    probes : sequence of (sequence of int, sequence of int)
+        Axes of positions of the input that had another length, and the shape of the activation in that run.
+    n_axes : int
+        Number of axes of positions of the input.
+
+    Examples
+    --------
+    >>> name_positions((1, 12, 79), (0, 1, 2), ("items", "units", "time"), [], n_axes=1)
+    ('time',)
+    >>> name_positions((1, 40, 8), (0, 2, 1), None, [([0], (3, 20, 8)), ([1], (3, 20, 8))], n_axes=2)
+    ('token',)
+    """
+    probes = [(axes, other) for axes, other in probes if len(other) == len(shape)]
+    input_names = (FREQUENCY, TIME)[2 - n_axes :]
+    probed = {axes[0] for axes, _ in probes if len(axes) == 1}
+    follows = {k: {a for axes, other in probes if len(axes) == 1 and other[k] != shape[k] for a in axes} for k in order}
+    found = []
+    for k in order[2:]:
+        role = names[k] if names is not None else UNKNOWN
+        if len(follows[k]) == 1 and len(probed) == n_axes:
+            found.append(input_names[next(iter(follows[k]))])
+        elif len(follows[k]) > 1:
+            found.append(TOKEN)
+        elif role in (TIME, FREQUENCY):
+            found.append(role)
+        elif any(follows[j] for j in order[2:]):
+            spectrogram = n_axes == 1 and len(order) == 4 and k == order[2] and role == PLACES
+            found.append(FREQUENCY if spectrogram else OTHER)
+        else:
+            found.append(TIME if n_axes == 1 and len(order) == 3 and role == PLACES else PLACES)
+    return tuple(found)
 
 
 def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[int, Sequence[int]]]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ OUTPUT = "output"
 
 _FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they return their activations and something else
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 NORMS = frozenset(
     {
         "batch_norm",
@@ -38,6 +39,20 @@ NONLINEARITIES = frozenset({
     "tanhshrink", "softshrink", "hardshrink", "threshold",
 })  # fmt: skip
 SOFTMAXES = frozenset({"softmax", "log_softmax"})
+
+
+class HiddenState(nn.Identity):
+    """Mark a hidden state of a network as a layer; it passes the state on unchanged.
+
+    Parameters
+    ----------
+    units_axis : int, optional
+        The axis that holds the units, where it is known.
+    """
+
+    def __init__(self, units_axis: int | None = None) -> None:
+        super().__init__()
+        self.units_axis = units_axis
 
 
 @dataclass

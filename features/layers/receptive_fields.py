@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames
+from brainmap.features.layers.axes import ITEMS, UNITS, UNKNOWN, AxisNames
 
 # argument names in the order of torch's positional arguments
 _WINDOWS: dict[str, tuple[str, ...]] = {
@@ -120,21 +120,45 @@ class Geometry:
         if name in _WINDOWS and place is not None and len(spatial) == len(place) and along:
             return _windowed(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
         if name == "pad" and place is not None and along:
-            return _padded(place, args[1] if len(args) > 1 else kwargs["pad"])
+            return _padded(place, [int(n) for n in (args[1] if len(args) > 1 else kwargs["pad"])])
         if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
             return self.whole
+        if name == "getitem" and place is not None and len(spatial) == len(place) and len(args) > 1:
+            return self._sliced(place, inputs[0], args[1])
         mixing = name in _MIXING or (name == "linear" and self._positions_last(inputs[0]))
         if mixing or len(spatial) != len(self.lengths):
             return None
         same = [self.of(i) for i in inputs if self._spatial(i) in (spatial, (1,) * len(spatial))]
-        return _joined(same) if len(same) == len(inputs) else None
+        return _joined(same, self.lengths) if len(same) == len(inputs) else None
+
+    def _sliced(self, place: tuple[Axis, ...], tensor: Tensor, index: Any) -> Place:
+        """Compute the fields after slices along axes of positions, which may leave out frames at either end."""
+        names = self.axes.of(tensor)
+        parts = [one for one in (index if isinstance(index, tuple) else (index,)) if one is not None]
+        if names is None or not all(one is ... or isinstance(one, slice | int) for one in parts):
+            return None
+        if ... in parts:
+            at = parts.index(...)
+            parts[at : at + 1] = [slice(None)] * (tensor.ndim - len(parts) + 1)
+        parts += [slice(None)] * (tensor.ndim - len(parts))
+        moved, axes = [], iter(place)
+        for one, n, role in zip(parts, tensor.shape, names, strict=True):
+            if role in (ITEMS, UNITS) or (role == UNKNOWN and n == 1):
+                continue
+            axis = next(axes, None)
+            if axis is None or isinstance(one, int):
+                return None
+            start, _, step = one.indices(n)
+            moved.append(Axis(axis.size, axis.stride * step, axis.center + start * axis.stride))
+        return tuple(moved) if len(moved) == len(place) else None
 
     def _spatial(self, tensor: Tensor) -> tuple[int, ...]:
         """Return the lengths of the axes that hold positions; if the roles are unknown, all axes after the second."""
         names = self.axes.of(tensor)
         if names is None:
             return tuple(tensor.shape[2:])
-        return tuple(n for n, role in zip(tensor.shape, names, strict=True) if role not in (ITEMS, UNITS))
+        roles = zip(tensor.shape, names, strict=True)
+        return tuple(n for n, role in roles if role not in (ITEMS, UNITS) and (n > 1 or role != UNKNOWN))
 
     def _positions_last(self, tensor: Tensor) -> bool:
         names = self.axes.of(tensor)
@@ -172,13 +196,21 @@ def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
     return tuple(axis.window(1, stride=1, left=p) for axis, p in zip(place, reversed(lefts), strict=True))
 
 
-def _joined(places: Sequence[Place]) -> Place:
-    """Compute the receptive fields of a sum of branches: the union of their windows, if their strides agree."""
+def _joined(places: Sequence[Place], lengths: Sequence[int]) -> Place:
+    """Compute the receptive fields of a sum of branches: the union of their windows, if their strides agree.
+
+    A branch that mixes positions sees the whole input; beside one whose frames have positions, as in a residual block
+    around an attention, the frames of the sum keep these positions.
+    """
+    known = [p for p in places if p is not None]
     joined = []
-    for axes in zip(*(p for p in places if p is not None), strict=True):
+    for k, axes in enumerate(zip(*known, strict=True)):
         moving = [a for a in axes if a.stride]
-        if any(p is None for p in places) or len({a.stride for a in moving}) > 1:
+        if len({a.stride for a in moving}) > 1 or (len(known) < len(places) and not moving):
             return None
+        if len(known) < len(places):
+            joined.append(Axis(lengths[k], moving[0].stride, moving[0].center))
+            continue
         if len(moving) < len(axes):
             whole = next(a for a in axes if not a.stride)
             joined.append(Axis(whole.size, moving[0].stride, moving[0].center) if moving else whole)

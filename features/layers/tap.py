@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast, get_args
+from typing import Protocol, TypeAlias, TypeVar, cast, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from torch.nn.utils import parametrize
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.axes import ITEMS, UNITS, AxisNames, order_of
-from brainmap.features.layers.ear import OUTPUT, WEIGHTED, Ear, Heard, listening
+from brainmap.features.layers.axes import FREQUENCY, ITEMS, PLACES, TIME, UNITS, AxisNames, name_positions, order_of
+from brainmap.features.layers.ear import OUTPUT, RECURRENT, WEIGHTED, Ear, Heard, HiddenState, listening
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.sounds.batches import Sounds, tensors
@@ -28,6 +28,20 @@ from brainmap.progress import log
 from brainmap.types import Stage
 
 T = TypeVar("T")
+LISTED = (*WEIGHTED, *RECURRENT, HiddenState)
+"""Kinds of modules that are listed without being asked for."""
+_UNITS_LAST = (nn.Linear, nn.LayerNorm, nn.TransformerEncoderLayer, HiddenState)
+_Probed: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...]]  # items, axes of other lengths, shape
+
+
+@runtime_checkable
+class KnowsFrames(Protocol):
+    """Describe a network that knows the frames of its layers, because its front end is no operation of torch."""
+
+    def frames_of(
+        self, lengths: tuple[int, ...], positions: tuple[int, ...]
+    ) -> tuple[tuple[str, ...], int | None, float | None] | None:
+        """Return the names of axes of positions, and the step and first center of frames [samples], where known."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,9 @@ class Layer:
         Names of the class of the module and of its base classes.
     without : str
         For the output, the name of the softmax, log_softmax or sigmoid that is taken off; otherwise empty.
+    positions : tuple of str
+        What the axes after the units are: "time", "frequency", "token" (positions in time and frequency in one row),
+        "other" (heads of an attention, say), or merely "positions" where that is not known.
     """
 
     name: str
@@ -71,6 +88,7 @@ class Layer:
     order: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     without: str = ""
+    positions: tuple[str, ...] = ()
 
     @property
     def is_convolution(self) -> bool:
@@ -107,7 +125,11 @@ class Layer:
                 f"units_axis: expected 1 to {n - 1}, or -1 for the last axis, got {axis}; the activations of layer "
                 f"{self.name!r} have {n} axes, and axis 0 holds the items"
             )
-        return replace(self, order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)))
+        return replace(
+            self,
+            order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)),
+            positions=(TIME,) if n == 3 else (PLACES,) * (n - 2),
+        )
 
 
 @contextmanager
@@ -195,18 +217,17 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     [('0', (2, 36), 5), ('output', (4, 8), 19)]
     """
     example = next(tensors(sounds, 1, device=device_of(model)))
-    weighted = [n for n, module in model.named_modules() if n and (isinstance(module, WEIGHTED) or n in also)]
+    weighted = [n for n, module in model.named_modules() if n and (isinstance(module, LISTED) or n in also)]
     ear = _heard_by(model, example, weighted, followed=True)
     _name_output(model, ear)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
-    shapes: dict[str, list[tuple[int, tuple[int, ...]]]] = {heard.name: [] for heard in ear.heard}
+    probed: dict[str, list[_Probed]] = {heard.name: [] for heard in ear.heard}
     if not all(_plain(heard, axes) for heard in ear.heard):
-        for probe in _probes(example, axes=len(example.shape) - 2):
-            _probe(model, probe, weighted, shapes)
-    orders = {
-        heard.name: order_of(heard.tensor.shape, axes.of(heard.tensor), shapes[heard.name]) for heard in ear.heard
-    }
-    listed = [_layer(heard, geometry, orders[heard.name]) for heard in ear.heard]
+        for changed, probe in _probes(example, axes=len(example.shape) - 2):
+            _probe(model, probe, changed, weighted, probed)
+    listed = [_layer(heard, axes, geometry, probed[heard.name], tuple(example.shape[2:])) for heard in ear.heard]
+    if isinstance(model, KnowsFrames):
+        listed = [_with_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
     return (*listed[:-1], replace(listed[-1], without=ear.taken_off))
 
 
@@ -233,46 +254,64 @@ def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed
 def _name_output(model: nn.Module, ear: Ear) -> None:
     """Rename the layer that gives the logits to "output", or add the output as another layer."""
     logits = cast(Tensor, ear.logits)
-    if ear.heard and ear.heard[-1].tensor is logits:
+    if ear.heard and ear.heard[-1].tensor is logits and not isinstance(ear.heard[-1].module, HiddenState):
         ear.heard[-1].name = OUTPUT
     else:
         ear.heard.append(Heard(OUTPUT, model, logits, logits, False))
 
 
 def _plain(heard: Heard, axes: AxisNames) -> bool:
-    """Tell whether the axes of a layer are already clear: items and units, or a convolution over the input's items."""
+    """Tell whether the axes of a layer are clear without other lengths: from its module and what came before it."""
     names = axes.of(heard.tensor)
     if heard.tensor.ndim == 2:
         return heard.tensor.shape[0] == 1
-    return isinstance(heard.module, nn.modules.conv._ConvNd) and names is not None and names[:2] == (ITEMS, UNITS)
+    if isinstance(heard.module, HiddenState) and heard.module.units_axis is not None:
+        return True
+    if names is None or names[0] != ITEMS:
+        return False
+    if isinstance(heard.module, nn.modules.conv._ConvNd):
+        return names[1] == UNITS
+    followed = {ITEMS, TIME, FREQUENCY}.issuperset(names[:-1]) and names[-1] == UNITS
+    return followed and isinstance(heard.module, _UNITS_LAST)
 
 
-def _probes(example: Tensor, *, axes: int) -> Iterator[Tensor]:
+def _probes(example: Tensor, *, axes: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Yield three copies of the example with each of its axes half as long, and then with all of them twice as long."""
     several = example.expand(3, *example.shape[1:])
-    for axis in range(2, 2 + axes):
-        yield several.narrow(axis, 0, max(1, example.shape[axis] // 2)).clone()
-    yield several.repeat(1, 1, *(2,) * axes)
+    for axis in range(axes):
+        yield (axis,), several.narrow(2 + axis, 0, max(1, example.shape[2 + axis] // 2)).clone()
+    yield tuple(range(axes)), several.repeat(1, 1, *(2,) * axes)
 
 
 def _probe(
-    model: nn.Module, batch: Tensor, names: Sequence[str], shapes: dict[str, list[tuple[int, tuple[int, ...]]]]
+    model: nn.Module,
+    batch: Tensor,
+    changed: tuple[int, ...],
+    names: Sequence[str],
+    probed: dict[str, list[_Probed]],
 ) -> None:
     """Record the shapes of those layers that the network reaches at another length of the input."""
-    if all(len(found) >= batch.ndim - 2 for found in shapes.values()):
+    if all(len(found) >= batch.ndim - 2 for found in probed.values()):
         return  # every layer accepts the shorter lengths
     ear = _heard_by(model, batch, names, followed=False)
     if ear.logits is not None:
         _name_output(model, ear)
     for heard in ear.heard:
-        if heard.name in shapes:
-            shapes[heard.name].append((len(batch), tuple(heard.tensor.shape)))
+        if heard.name in probed:
+            probed[heard.name].append((len(batch), changed, tuple(heard.tensor.shape)))
 
 
-def _layer(heard: Heard, geometry: Geometry, order: tuple[int, ...]) -> Layer:
+def _layer(
+    heard: Heard, axes: AxisNames, geometry: Geometry, probed: Sequence[_Probed], lengths: tuple[int, ...]
+) -> Layer:
     place: Place = geometry.of(heard.tensor)
+    names, whole = axes.of(heard.tensor), tuple(heard.tensor.shape)
+    order = order_of(whole, names, [(n, shape) for n, _, shape in probed])
+    if isinstance(heard.module, HiddenState) and heard.module.units_axis is not None:
+        units = heard.module.units_axis
+        order = (0, units, *(k for k in range(1, len(whole)) if k != units))
     classes = tuple(one.__name__ for one in type(heard.module).__mro__ if issubclass(one, nn.Module))
-    shape = [heard.tensor.shape[k] for k in order] if order else list(heard.tensor.shape)
+    shape = [whole[k] for k in order] if order else list(whole)
     return Layer(
         name=heard.name,
         kind=classes[1] if parametrize.is_parametrized(heard.module) else classes[0],
@@ -283,7 +322,18 @@ def _layer(heard: Heard, geometry: Geometry, order: tuple[int, ...]) -> Layer:
         parameters=sum(p.numel() for p in heard.parameters if p.requires_grad),
         order=order,
         classes=classes,
+        positions=name_positions(
+            whole, order, names, [(changed, other) for _, changed, other in probed], n_axes=len(lengths)
+        ),
     )
+
+
+def _with_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float | None] | None) -> Layer:
+    """Apply what a network knows of its frames to a layer."""
+    if known is None or not layer.order:
+        return layer
+    names, stride, center = known
+    return replace(layer, positions=names, receptive_field=None, stride=stride, center=center)
 
 
 def _one_or_all(values: list[T]) -> T | tuple[T, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.inputs import differentiable_sounds
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
 from brainmap.features.maximization.plan import Directions, Wish, find_input, plain_waveforms, plan
@@ -160,6 +161,7 @@ def maximize_activation(
     ((2, 1, 805), (3, 2), ('conv1-0', 'conv1-3'))
     """
     settings = settings or (MaximizationSettings() if decoder is None else MaximizationSettings.of("generative"))
+    sounds = None if sounds is None else differentiable_sounds(model, sounds)
     known = getattr(sounds, "rate", None) if rate is None else rate
     wish = Wish(
         waveforms=plain_waveforms(sounds),

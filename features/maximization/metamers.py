@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.inputs import differentiable_sounds
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import ascend, ascents, not_finite
 from brainmap.features.maximization.plan import plain_waveforms
@@ -140,6 +141,7 @@ def match_activation(
         raise InputError(
             "match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', 'pixels' or '1/f'"
         )
+    sounds = differentiable_sounds(model, sounds)
     waveforms = plain_waveforms(sounds)
     assert waveforms is not None
     if rate is None:

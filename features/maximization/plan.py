@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
+from brainmap.features.layers.inputs import longest_input
 from brainmap.features.layers.tap import list_layers
 from brainmap.features.maximization.priors import LatentPrior, Prior, band_mask, fourier_scale
 from brainmap.features.maximization.settings import MaximizationSettings
@@ -62,7 +63,7 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    second = (1, wish.rate or 16_000)
+    second = longest_input(model) or (1, wish.rate or int(getattr(model, "rate", 16_000)))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
         try:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.inputs import differentiable_sounds
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
 from brainmap.features.maximization.plan import Wish, find_input, plain_waveforms, plan
@@ -96,6 +97,7 @@ def softmax_saturation(
     """
     settings = settings or MaximizationSettings.source_study()
     rng = rng or np.random.default_rng(0)
+    sounds = None if sounds is None else differentiable_sounds(model, sounds)
     known = getattr(sounds, "rate", None) if rate is None else rate
     wish = Wish(
         waveforms=plain_waveforms(sounds),

@@ -21,6 +21,7 @@ from torch import nn
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, load_exported, names_in_zip
+from brainmap.features.networks.huggingface import describe_folder, load_folder
 from brainmap.features.networks.state_dicts import check_weights, state_dict_in, unwrapped
 from brainmap.features.networks.trust import is_signed, sign
 from brainmap.features.networks.zoo import build_network, network_names, zoo_front_end
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds
 
 
+_TRANSFORMERS = "transformers:"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Describe how to build a network and how to feed it, as stored beside the weights.
@@ -40,7 +44,8 @@ class Checkpoint:
     Attributes
     ----------
     architecture, variant, activation, head : str
-        Arguments of `build_network`, or `module:function`, which builds the network alone.
+        Arguments of `build_network`, or `module:function`, which builds the network alone; for a Hugging Face folder
+        "transformers:" and its class.
     kernel : int, optional [samples]
         Filter length, where it differs from the architecture's own.
     classes : tuple of str
@@ -49,6 +54,9 @@ class Checkpoint:
     n_samples : int [samples]
     level, align : str
         Settings of `load_sounds`.
+    own_lengths : bool
+        Sounds keep their own lengths, because the network takes no padding; `n_samples` is then the longest one that it
+        takes, or 0 for any length.
     training : dict
         Settings, seed, best epoch and history of the training, as plain values.
     input : FrontEnd, optional
@@ -68,6 +76,7 @@ class Checkpoint:
     n_samples: int = 16_000
     level: Loudness = "rms"
     align: Align = "start"
+    own_lengths: bool = False
     training: Mapping[str, Any] | None = None
     input: FrontEnd | None = None
     own: bool = field(default=True, compare=False)
@@ -81,7 +90,12 @@ class Checkpoint:
     @property
     def names_code(self) -> bool:
         """Tell whether a function of the user's builds the network or its input."""
-        return is_reference(self.architecture) or self.front_end.is_code
+        return (is_reference(self.architecture) and not self.in_transformers) or self.front_end.is_code
+
+    @property
+    def in_transformers(self) -> bool:
+        """Tell whether the network is a class of transformers, loaded from a Hugging Face folder."""
+        return self.own_lengths and self.architecture.startswith(_TRANSFORMERS)
 
     def input_shape(self) -> tuple[int, ...]:
         """Compute the shape of one item as the network takes it, `(c, t)` or `(c, h, w)`."""
@@ -104,12 +118,30 @@ class Checkpoint:
         return load_sounds(
             source,
             rate=self.rate,
-            seconds=self.n_samples / self.rate,
+            seconds=self.n_samples / self.rate if self.n_samples else None,
             level=self.level,
             align=self.align,
             part=part,
             front_end=self.front_end,
+            own_lengths=self.own_lengths,
         )
+
+    def cut_to(self, seconds: float) -> Checkpoint:
+        """Return the description with sounds cut to `seconds`, for a network that takes sounds of any length.
+
+        Raises
+        ------
+        InputError
+            The network takes sounds of one length, or no sounds as long as that.
+        """
+        n_samples = round(seconds * self.rate)
+        if not self.own_lengths or (self.n_samples and n_samples > self.n_samples):
+            most = "at most " if self.own_lengths else ""
+            raise InputError(
+                f"seconds: expected {most}{self.n_samples / self.rate:g}, as the network takes them, got {seconds:g}; "
+                "leave it out"
+            )
+        return replace(self, n_samples=n_samples)
 
     def build(self) -> nn.Module:
         """Build the network with fresh weights."""
@@ -156,7 +188,7 @@ def _signed_text(metadata: Mapping[str, str]) -> str:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read only the metadata of a checkpoint that brainmap wrote."""
+    """Read only the metadata of a checkpoint that brainmap wrote, or of a Hugging Face folder."""
     found = read_description(path)
     if found is None:
         raise InputError(f"checkpoint: {path} carries no brainmap metadata; name its architecture, classes and rate")
@@ -164,13 +196,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_description(path: str | Path) -> Checkpoint | None:
-    """Read the metadata in a file; return None for a file that brainmap did not write.
+    """Read the metadata in a file or a Hugging Face folder; return None for a file that brainmap did not write.
 
     Raises
     ------
     InputError
         There is no such file, or it is damaged.
     """
+    if Path(path).is_dir():
+        folder = describe_folder(path)
+        return Checkpoint(
+            architecture=f"{_TRANSFORMERS}{folder.architecture}",
+            classes=folder.classes,
+            rate=folder.rate,
+            n_samples=folder.longest,
+            level="none",
+            own_lengths=True,
+        )
     path = existing_file(path, "checkpoint")
     if path.suffix != ".safetensors":
         return None
@@ -206,8 +248,9 @@ def load_network(
     Parameters
     ----------
     path : path
-        `.safetensors`; a `state_dict` saved with `torch.save` (loaded with `weights_only=True`, so that no code of the
-        file runs); or a `torch.export` program (`.pt2`), after all of its contents are checked.
+        `.safetensors`; a local Hugging Face folder (`config.json` and `model.safetensors`); a `state_dict` saved with
+        `torch.save` (loaded with `weights_only=True`, so that no code of the file runs); or a `torch.export` program
+        (`.pt2`), after all of its contents are checked.
     architecture : str, optional
         A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own, but a
         function is called only when it is named here or in a file that this user wrote: the file of another does not
@@ -229,6 +272,10 @@ def load_network(
     BrainmapWarning
         A prefix that all names of the weights share (`model.`, `module.model.`) was taken off to make them fit.
     """
+    if Path(path).is_dir():
+        given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
+        _check_folder_options(Path(path), given, n_classes)
+        return load_folder(path)
     path = existing_file(path, "checkpoint")
     if path.suffix == ".pt2" or is_exported(path):
         return load_exported(path)
@@ -240,6 +287,19 @@ def load_network(
     check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _check_folder_options(path: Path, given: Mapping[str, str | None], n_classes: int | None) -> None:
+    """Refuse options that a Hugging Face folder, which describes its network itself, contradicts or does not have."""
+    named = describe_folder(path)
+    for name, value in given.items():
+        if value is not None and not (name == "architecture" and value.endswith(named.architecture)):
+            raise InputError(
+                f"checkpoint: the folder {path} holds {named.architecture}, as its configuration says, and takes no "
+                f"{name}; leave {name} out"
+            )
+    if n_classes not in (None, len(named.classes)):
+        raise InputError(f"checkpoint: {path} has {len(named.classes)} classes, wanted {n_classes}")
 
 
 def call_builder(reference: str) -> nn.Module:

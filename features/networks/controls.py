@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import get_args
+from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,14 @@ from brainmap.errors import InputError
 from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.sounds.batches import Sounds, tensors
 from brainmap.types import Control
+
+
+@runtime_checkable
+class RedrawsItself(Protocol):
+    """Describe a network that draws its weights again itself, because its modules cannot do so one by one."""
+
+    def redraw(self) -> None:
+        """Draw all weights again from torch's random numbers, as a new network of its class does."""
 
 
 def control_network(
@@ -108,6 +116,9 @@ def _redraw(model: nn.Module, rng: np.random.Generator) -> None:
     devices = [device_of(model)] if device_of(model).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, which is restored afterwards
         torch.manual_seed(int(rng.integers(2**63)))
+        if isinstance(model, RedrawsItself):
+            model.redraw()
+            return
         stuck = []
         for name, module in model.named_modules():
             reset = getattr(module, "reset_parameters", None)

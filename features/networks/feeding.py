@@ -56,6 +56,8 @@ def describe_feeding(
         if "rate" not in said or seconds is None:
             raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
         return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
+    if seconds is not None and stored.own_lengths:
+        stored = stored.cut_to(seconds)
     own = {"input": stored.front_end, "seconds": stored.n_samples / stored.rate}
     if architecture is not None:
         said["architecture"] = architecture
@@ -72,7 +74,12 @@ def describe_feeding(
 
 
 def example_of(checkpoint: Checkpoint) -> Tensor:
-    """Make noise in the shape of one item as a network takes it, `(1, c, t)` or `(1, c, h, w)`."""
+    """Make noise in the shape of one item as a network takes it, `(1, c, t)` or `(1, c, h, w)`.
+
+    For a network that takes sounds of any length it lasts at most one second.
+    """
+    if checkpoint.own_lengths:
+        checkpoint = replace(checkpoint, n_samples=min(checkpoint.n_samples or checkpoint.rate, checkpoint.rate))
     return 0.05 * torch.randn(1, *checkpoint.input_shape(), generator=torch.Generator().manual_seed(0))
 
 

@@ -93,7 +93,10 @@ def save_maximization(
         "quality": json.loads(am.quality.to_json(orient="split")),
         "wavs": list(wavs),
     }
-    stores.keep_array(stores.open_store(path), ("am", am.layer), am.patterns, attributes, network=network)
+    axes = _axes(am.patterns, "channel")
+    stores.keep_array(
+        stores.open_store(path), ("am", am.layer), am.patterns, attributes, network=network, dimensions=axes
+    )
 
 
 def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
@@ -135,8 +138,16 @@ def save_cams(
         "align": align,
     }
     root = stores.open_store(path)
-    stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network)
-    stores.keep_array(root, ("cam_logits", cams.layer), cams.logits, attributes, network=network)
+    axes = _axes(cams.maps, "class")
+    stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network, dimensions=axes)
+    about = ("cam_logits", cams.layer)
+    stores.keep_array(root, about, cams.logits, attributes, network=network, dimensions=("class",))
+
+
+def _axes(values: NDArray[Any], *before: str) -> tuple[str, ...]:
+    """Name the axes of maps or patterns after the items; frequency and time, or time alone, come last."""
+    n_left = values.ndim - 1 - len(before)
+    return (*before, *("frequency", "time")[2 - n_left :])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +214,8 @@ def save_attributions(found: Attributions, path: str | Path, *, align: str = "st
         "bands": None if found.bands is None else found.bands.tolist(),
         "parts": keys,  # the arrays that belong to these maps, whatever is written later
     }
-    stores.keep_array(root, ("attribution", found.method), found.maps, attributes, network=network)
+    about, axes = ("attribution", found.method), _axes(found.maps, "class", "channel")
+    stores.keep_array(root, about, found.maps, attributes, network=network, dimensions=axes)
 
 
 @dataclass(frozen=True, kw_only=True)

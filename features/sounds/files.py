@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,8 @@ class Sounds:
         Audio files in the class folders whose format is not read, and files there that are no audio.
     front_end : FrontEnd
         What the network takes of each sound; by default the waveform.
+    own_lengths : bool
+        True: sounds shorter than `n_samples` are not padded, and a batch holds sounds of one length only.
     """
 
     table: pd.DataFrame
@@ -61,6 +63,7 @@ class Sounds:
     skipped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     front_end: FrontEnd = WAVEFORM
+    own_lengths: bool = False
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -88,14 +91,23 @@ class Sounds:
 
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
-        """Read all sounds at once, float32 `(n, 1, n_samples)`."""
+        """Read all sounds at once, float32 `(n, 1, n_samples)`.
+
+        Raises
+        ------
+        InputError
+            Sounds that keep their own lengths have several.
+        """
         if self._given is not None:
             return self._given
-        return (
-            np.concatenate(list(self.waveform_batches(256)))
-            if len(self)
-            else np.empty((0, 1, self.n_samples), np.float32)
-        )
+        parts = list(self.waveform_batches(256))
+        lengths = sorted({part.shape[2] / self.rate for part in parts})
+        if len(lengths) > 1:
+            raise InputError(
+                f"sounds: expected one length, got {lengths[0]:.4g} to {lengths[-1]:.4g} s, and the network takes no "
+                f"padding; give at most {lengths[0]:.4g} seconds, to which all are cut"
+            )
+        return np.concatenate(parts) if parts else np.empty((0, 1, self.n_samples), np.float32)
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the sounds in order as the network takes them, `size` at a time, without keeping them in memory."""
@@ -105,12 +117,19 @@ class Sounds:
     def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
+        if known is None and self.own_lengths:
+            yield from _of_one_length((self._prepare(Path(p)) for p in self.table["path"]), size)
+            return
         for start in range(0, len(self), size):
             if known is not None:
                 yield known[start : start + size]
             else:
                 paths = self.table["path"].iloc[start : start + size]
                 yield np.stack([self._prepare(Path(p)) for p in paths])[:, None]
+
+    def without_padding(self) -> Sounds:
+        """Return the sounds with their own lengths, for a network that takes no padding."""
+        return self if self.own_lengths or self._given is not None else replace(self, own_lengths=True)
 
     def take(self, rows: Sequence[int] | NDArray[np.intp] | NDArray[np.bool_]) -> Sounds:
         """Select some of the sounds, in the order asked for, or those where a mask `(n,)` is true."""
@@ -146,28 +165,43 @@ class Sounds:
                 kept = trimmed(channels.mean(axis=1), wanted, align=self.align)
                 yield item, len(channels) / rate, look_at(channels, kept)
 
-        return report_of(
+        found = report_of(
             looks(),
             seconds=self.n_samples / self.rate,
             tolerance=1 / self.rate,
             skipped=self.skipped,
             others=self.others,
         )
+        return replace(found, padded=()) if self.own_lengths else found
 
     def _prepare(self, path: Path) -> NDArray[np.float32]:
         kept = trimmed(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
-        return fit_length(set_level(kept, self.level), self.n_samples, align=self.align)
+        leveled = set_level(kept, self.level)
+        return leveled if self.own_lengths else fit_length(leveled, self.n_samples, align=self.align)
+
+
+def _of_one_length(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+    """Join consecutive sounds of one length to batches `(n, 1, n_samples)` of at most `size`."""
+    held: list[NDArray[np.float32]] = []
+    for sound in sounds:
+        if held and (len(held) == size or len(sound) != len(held[0])):
+            yield np.stack(held)[:, None]
+            held = []
+        held.append(sound)
+    if held:
+        yield np.stack(held)[:, None]
 
 
 def load_sounds(
     source: str | Path | Sequence[str | Path] | pd.DataFrame,
     *,
     rate: int = 16_000,
-    seconds: float = 1.0,
+    seconds: float | None = 1.0,
     level: Loudness = "rms",
     align: Align = "start",
     part: AnyPart = "all",
     front_end: FrontEnd = WAVEFORM,
+    own_lengths: bool = False,
 ) -> Sounds:
     """Find sounds and describe how to read them.
 
@@ -177,14 +211,16 @@ def load_sounds(
         A table (`stimuli.tsv` or a DataFrame: `stimulus_id`, `condition`, `path` relative to the table), a folder with
         one folder per class (as in Speech Commands), or audio files.
     rate : int [Hz]
-    seconds : float [s]
-        Sounds are padded with zeros or trimmed to this length.
+    seconds : float [s], optional
+        Sounds are padded with zeros or trimmed to this length; None means the length of the longest one.
     level : {"rms", "peak", "none"}
     align : {"start", "center"}
     part : {"all", "training", "validation", "testing"}
         Part of a class-folder data set, as its `validation_list.txt` and `testing_list.txt` define it.
     front_end : FrontEnd
         What the network takes of each sound (`brainmap.features.sounds.front_ends`); by default the waveform.
+    own_lengths : bool
+        True for networks that take no padding: shorter sounds keep their own lengths.
 
     Returns
     -------
@@ -203,20 +239,35 @@ def load_sounds(
         raise InputError(
             f"sounds: expected a rate from 1,000 to 192,000 Hz, got {rate}; the zoo was trained at 16,000 Hz"
         )
-    if not 1 / rate <= seconds <= 600:
+    if seconds is not None and not 1 / rate <= seconds <= 600:
         raise InputError(f"sounds: expected a length of at least one sample and at most 600 s, got {seconds} s")
     table = _find(source, part)
-    for path in table["path"]:
-        check_sound(Path(path))
+    lengths = [check_sound(Path(path)) for path in table["path"]]
     return Sounds(
         table=table,
         rate=rate,
-        n_samples=round(seconds * rate),
+        n_samples=_common_length(lengths, rate, seconds, own_lengths),
         level=level,
         align=align,
         front_end=front_end,
+        own_lengths=own_lengths,
         **_left_out(source),
     )
+
+
+def _common_length(lengths: Sequence[tuple[int, int]], rate: int, seconds: float | None, own_lengths: bool) -> int:
+    """Find the length of sounds [samples] at a rate, given the rate and frames of each file.
+
+    Without `seconds` it is that of the longest sound; a sound that keeps its own length is never longer than that.
+    """
+    longest = max(-(-n_frames * rate // own) for own, n_frames in lengths)
+    if seconds is None:
+        if longest > 600 * rate:
+            raise InputError(
+                f"sounds: expected at most 600 s, got {longest / rate:.4g} s; give the seconds to keep, or cut the file"
+            )
+        return longest
+    return min(longest, round(seconds * rate)) if own_lengths else round(seconds * rate)
 
 
 def sounds_from_array(

@@ -27,6 +27,9 @@ def activations(
         ),
     ] = "all",
     pooling: Annotated[types.Pooling, typer.Option(help="How time is pooled; none and flatten keep it.")] = "mean",
+    pool_frequency: Annotated[
+        bool, typer.Option("--pool-frequency", help="Pool over frequency too, in layers of spectrograms.")
+    ] = False,
     window: Annotated[
         float | None,
         typer.Option(
@@ -92,6 +95,7 @@ def activations(
         device=one.device,
         network=name,
         units_axis=units_axis,
+        pool_frequency=pool_frequency,
     )
     if figure is not None:
         from brainmap.viz.features.activations import plot_activations

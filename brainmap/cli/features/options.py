@@ -33,7 +33,9 @@ Layers = Annotated[
     typer.Option(help="Layers: all, last-conv, or names and patterns parted by commas, as in conv1,conv4 or 'conv*'."),
 ]
 Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
-CheckpointFile = Annotated[Path, typer.Option("--checkpoint", help="Trained network: .safetensors, .pt or .pt2.")]
+CheckpointFile = Annotated[
+    Path, typer.Option("--checkpoint", help="Trained network: .safetensors, .pt, .pt2, or a Hugging Face folder.")
+]
 SoundsAt = Annotated[
     Path,
     typer.Option(
@@ -201,13 +203,13 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
 
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Describe how a network is built and fed, as plain values."""
+    """Describe how a network is built and fed, as plain values; a length is None where any is taken."""
     return {
         "architecture": checkpoint.architecture,
         "input": checkpoint.front_end.describe(),
-        "input_shape": list(checkpoint.input_shape()),
+        "input_shape": [n or None for n in checkpoint.input_shape()],
         "rate": checkpoint.rate,
-        "seconds": checkpoint.n_samples / checkpoint.rate,
+        "seconds": checkpoint.n_samples / checkpoint.rate or None,
         "level": checkpoint.level,
         "align": checkpoint.align,
         "classes": list(checkpoint.classes),
@@ -218,9 +220,12 @@ def network_line(checkpoint: Checkpoint) -> str:
     """Describe how a network is fed in one line."""
     about = describe_network(checkpoint)
     called = f", {len(checkpoint.classes)} classes" if checkpoint.classes else ""
+    length = "any length" if about["seconds"] is None else f"{about['seconds']:g} s"
+    length = f"up to {length}" if checkpoint.own_lengths and checkpoint.n_samples else length
+    shape = " x ".join("any" if n is None else str(n) for n in about["input_shape"])
     return (
-        f"{about['architecture'] or 'network'}: takes {about['input']}, {' x '.join(map(str, about['input_shape']))}, "
-        f"of {about['seconds']:g} s at {checkpoint.rate:,} Hz (level {checkpoint.level}){called}"
+        f"{about['architecture'] or 'network'}: takes {about['input']}, {shape}, "
+        f"of {length} at {checkpoint.rate:,} Hz (level {checkpoint.level}){called}"
     )
 
 

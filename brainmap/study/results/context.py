@@ -178,15 +178,9 @@ class Context:
         return task if space is None else f"{task}_space-{slug(space)}"
 
     def sounds_for(self, like: Any) -> Sounds:
-        """Load the study's sounds as a network takes them; `like` has rate, n_samples, level, align and front end."""
-        return load_sounds(
-            self.study.resolve(self.study.settings.stimuli.table),
-            rate=like.rate,
-            seconds=like.n_samples / like.rate,
-            level=like.level,
-            align=like.align,
-            front_end=like.front_end,
-        )
+        """Load the study's sounds as the network takes them that a `Checkpoint` describes."""
+        found: Sounds = like.load_sounds(self.study.resolve(self.study.settings.stimuli.table))
+        return found
 
     @cached_property
     def stimuli(self) -> dict[str, str]:

@@ -73,6 +73,7 @@ class Network(Section):
     input: str | dict[str, str | int | float] | None = None  # kind and settings, as log-mel,mels=40,hop_ms=10
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Pooling = "mean"
+    pool_frequency: bool = False  # of layers of spectrograms; time is always pooled
     units_axis: int | None = None  # for layers where it is not known; -1 is the last
     dissimilarity: LayerDissimilarity = "correlation"
     units: Scaling = "zscore"

@@ -32,6 +32,7 @@ checkpoint = "ch32.safetensors"  # .safetensors, a state_dict (.pt), or a torch.
 # align = "start"                # or center
 layers = "all"                   # or a list of names; see `brainmap networks ch32`
 pooling = "mean"                 # over time, never over units: mean, max, rms; or flatten, which keeps time
+# pool_frequency = true          # average layers of spectrograms over frequency as over time
 # units_axis = -1                # of layers of which it cannot be told which axis holds the units; -1 is the last
 dissimilarity = "correlation"    # the network's own geometry: correlation, euclidean or cosine
 units = "zscore"                 # over items; or none

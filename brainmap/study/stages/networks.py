@@ -33,7 +33,7 @@ from brainmap.study.stages.versions import Loaded, Version
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-VERSION = 2  # 2: units are never averaged, and the level is set after sounds are cut
+VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
 
 
 def versions_of(context: Context) -> Iterator[Version]:
@@ -127,7 +127,8 @@ def heard_key(context: Context, loaded: Loaded, version: Version) -> str:
 
 def network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """Return the key of everything that the RDMs of a network depend on."""
-    settings = version.network.model_dump(include={"name", "layers", "pooling", "units_axis", "dissimilarity", "units"})
+    read = {"name", "layers", "pooling", "pool_frequency", "units_axis", "dissimilarity", "units"}
+    settings = version.network.model_dump(include=read)
     items = context.study.settings.rsa.items
     heard = heard_key(context, loaded, version)
     return content_key(VERSION, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
@@ -162,6 +163,7 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         key=heard_key(context, loaded, version),
         threads=context.threads,
         units_axis=network.units_axis if isinstance(network, Network) else None,
+        pool_frequency=isinstance(network, Network) and network.pool_frequency,
     )
     rdms = compute_rdms(
         activations,

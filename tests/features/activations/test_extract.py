@@ -101,11 +101,13 @@ def test_pooling_over_time(sounds: Array, pooling: Pooling, oracle: Callable[[Ar
     np.testing.assert_allclose(acts["0"][:], oracle(by_hand(net, sounds)["2"]), rtol=1e-5, atol=1e-6)
 
 
-def test_two_dimensional_networks_are_pooled_over_height_and_width() -> None:
+def test_two_dimensional_networks_are_pooled_over_time_and_over_frequency_when_asked() -> None:
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     x = np.random.default_rng(0).standard_normal((4, 2, 6, 5), np.float32)
-    acts = features.extract_activations(net, x)
+    acts = features.extract_activations(net, x, pool_frequency=True)
     np.testing.assert_allclose(acts["0"][:], by_hand(net, x)["1"].mean((2, 3)), rtol=1e-5, atol=1e-6)
+    in_bands = features.extract_activations(net, x)["0"][:]
+    np.testing.assert_allclose(in_bands, by_hand(net, x)["1"].mean(3).reshape(4, -1), rtol=1e-5, atol=1e-6)
 
 
 def test_items_keep_their_labels_on_disk(tmp_path: Path) -> None:
