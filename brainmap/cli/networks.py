@@ -1,4 +1,4 @@
-"""Commands for networks: networks, train, evaluate."""
+"""Define the commands for networks: networks, train, evaluate."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from brainmap.cli.options import Json, Seed
 
 @app.command()
 def networks(
-    name: Annotated[str | None, typer.Argument(help="One network, with its layers.")] = None, as_json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(help="Network whose layers are listed; default: all networks, without layers.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the zoo: parameters, input, layers, receptive fields."""
+    """List the networks of the zoo with their parameters, inputs, layers and receptive fields."""
     from brainmap.checks import one_of
     from brainmap.features.networks.zoo import describe_network, network_names
 
@@ -49,7 +52,7 @@ def networks(
 
 
 def _sizes(sizes: object) -> str:
-    """A size, or one for each axis; nothing is known of None."""
+    """Write a size, or one for each axis; None is unknown and becomes '-'."""
     if sizes is None:
         return "-"
     return " x ".join(f"{n:,}" for n in (sizes if isinstance(sizes, tuple) else (sizes,)))
@@ -57,28 +60,40 @@ def _sizes(sizes: object) -> str:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, as Speech Commands.")],
-    out: Annotated[Path, typer.Option("--out", help="The checkpoint, .safetensors.")],
-    network: Annotated[str, typer.Option(help="base, ch32, ch64, vgg or ch128.")] = "ch32",
+    data: Annotated[
+        Path, typer.Argument(help="Folder with one folder of sounds for each class, as in Speech Commands.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write (.safetensors).")],
+    network: Annotated[str, typer.Option(help="Architecture: base, ch32, ch64, vgg or ch128.")] = "ch32",
     variant: Annotated[
-        types.Variant, typer.Option(help="With dropout (do), batch normalization (bn), or both.")
+        types.Variant,
+        typer.Option(help="Regularization: dropout (do), batch normalization (bn), both, or none (plain)."),
     ] = "do+bn",
-    activation: Annotated[types.Nonlinearity, typer.Option(help="The nonlinearity.")] = "relu",
-    head: Annotated[types.Head, typer.Option(help="What lies between the convolutions and the classes.")] = "flatten",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=2)] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-7)] = 2e-3,
+    activation: Annotated[types.Nonlinearity, typer.Option(help="Nonlinearity after each layer.")] = "relu",
+    head: Annotated[
+        types.Head,
+        typer.Option(
+            help="What the classes see of the last convolution: all values (flatten), mean (gap) or maximum (gmp)."
+        ),
+    ] = "flatten",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training sounds.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=2, help="Sounds in each step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, help="Largest learning rate.")] = 2e-3,
     seed: Seed = 0,
-    augmentation: Annotated[bool, typer.Option(help="Speed, room, equalizer, band, noise, gain and shift.")] = True,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    augmentation: Annotated[
+        bool, typer.Option(help="Vary speed, room, equalizer, band, noise, gain and shift of the sounds.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or mps.")] = "cpu",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of torch; default: its own choice. They change weights by rounding."),
+        typer.Option(min=1, help="Threads of torch, which change weights by rounding; default: torch's choice."),
     ] = None,
-    compile_steps: Annotated[bool, typer.Option("--compile", help="Fuse the steps; needs a C++ compiler.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again where OUT exists.")] = False,
+    compile_steps: Annotated[
+        bool, typer.Option("--compile", help="Compile the steps, which is faster and needs a C++ compiler.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again if OUT exists.")] = False,
 ) -> None:
-    """Train a network; a training that was stopped goes on when the same command is given again."""
+    """Train a network. The same command continues a training that was stopped."""
     import torch
 
     from brainmap.features.networks.training import TrainingSettings, train_network
@@ -100,18 +115,18 @@ def train(
         compile=compile_steps,
     )
     test = train_network(data, out, settings=settings, overwrite=overwrite)
-    typer.echo(f"{out}: {test.accuracy:.1%} of {test.n} test sounds right")
+    typer.echo(f"{out}: {test.accuracy:.1%} of {test.n} test sounds are classified correctly")
 
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Class folders, or a stimuli.tsv.")],
-    checkpoint: Annotated[Path, typer.Option(help="What to evaluate.")],
-    part: Annotated[types.AnyPart, typer.Option(help="Part of the sounds.")] = "all",
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    data: Annotated[Path, typer.Argument(help="Folder with one folder of sounds for each class, or a stimuli.tsv.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint to evaluate.")],
+    part: Annotated[types.AnyPart, typer.Option(help="Part of the sounds on which accuracy is measured.")] = "all",
+    device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Accuracy and confusion table of a checkpoint."""
+    """Measure the accuracy and the confusion table of a checkpoint."""
     from brainmap.features.networks.training import evaluate_network
 
     found = evaluate_network(data, checkpoint, part=part, device=device)
@@ -120,4 +135,4 @@ def evaluate(
         confusion = {str(word): {str(c): int(n) for c, n in row.items() if n} for word, row in table.items()}
         typer.echo(json.dumps({"accuracy": found.accuracy, "n": found.n, "confusion": confusion}, indent=2))
         return
-    typer.echo(f"{found.accuracy:.1%} of {found.n} sounds right\n\n{found.confusion.to_string()}")
+    typer.echo(f"{found.accuracy:.1%} of {found.n} sounds are classified correctly\n\n{found.confusion.to_string()}")

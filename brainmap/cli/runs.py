@@ -1,4 +1,4 @@
-"""Images of a participant's runs as a command line names them: by patterns, with their runs and tables of labels."""
+"""Read names of images on the command line: quoted patterns, runs, tables of labels and participants."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SUB = re.compile(r"(?:^|[/_.+-])sub(?:-([A-Za-z0-9]+)|(\d+))(?=[/_.+\[-]|$)")
 
 
 def expanded(names: Sequence[str], option: str) -> list[str]:
-    """The files that quoted patterns (`*`, `?`) stand for, in the order of their numbers; other names as they are.
+    """List the files that quoted patterns (`*`, `?`) stand for, in the order of their numbers; keep other names.
 
     Raises
     ------
     InputError
-        A pattern that no file fits, or a file named twice.
+        No file fits a pattern, or a file is named twice.
     """
     from brainmap.rsa.inputs.runs import natural
 
@@ -39,16 +39,16 @@ def expanded(names: Sequence[str], option: str) -> list[str]:
         beside = r"\.BRIK(\.\w+)?$" if pattern.suffix == ".json" else r"\.(BRIK(\.\w+)?|json)$"
         images = [file for file in fits if not re.search(beside, file)]
         if not images:
-            raise InputError(f"{option}: no file fits {name}")
+            raise InputError(f"{option}: expected files that fit {name}, got none; check the pattern")
         found += sorted(images, key=natural)
     twice = [name for k, name in enumerate(found) if name in found[:k]]
     if twice:
-        raise InputError(f"{option}: {some(twice, 2)} is named more than once")
+        raise InputError(f"{option}: expected each file once, got {some(twice, 2)} more than once; name it once")
     return found
 
 
 def runs_named(images: Sequence[str]) -> list[str] | None:
-    """The run that each name tells (`..._run-2_...`); None where one is silent, or two tell the same.
+    """Read the run in each name (`..._run-2_...`); return None if a name has no run, or two names have the same.
 
     Examples
     --------
@@ -60,12 +60,13 @@ def runs_named(images: Sequence[str]) -> list[str] | None:
 
 
 def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
-    """What `--labels` says of the images: one word or table for all, or one for each run.
+    """Return what `--labels` says about the images: one word or table for all of them, or one for each run.
 
     Raises
     ------
     InputError
-        Not one table a run, tables in another order than the runs, a place other than `{run}`.
+        There is not one table for each run, the tables are in another order than the runs, or a name has a place other
+        than `{run}`.
     """
     given = list(labels or ["sub-brick"])
     runs = runs_named(images)
@@ -75,17 +76,19 @@ def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
         return given[0]
     if len(given) != len(images) or any("{" in name for name in given):
         raise InputError(
-            f"--labels: {len(given)} files for {len(images)} images, wanted one for all, one for each (a run), or one "
-            "name with {run}"
+            f"--labels: expected one file for each of {len(images)} images, got {len(given)}; give one for each, one "
+            "for all, or one name with {run}"
         )
     for table, image, one, other in zip(given, images, runs_named(given) or (), runs or (), strict=False):
         if one.lstrip("0") != other.lstrip("0"):
-            raise InputError(f"--labels: {table} would be of {image}, and names another run; give both in one order")
+            raise InputError(
+                f"--labels: expected a table of the run of {image}, got {table}; give tables and images in one order"
+            )
     return given
 
 
 def participant_of(name: str) -> str:
-    """The participant that a file's name tells, else the folders around it; empty where none does.
+    """Read the participant in the name of a file, or else in the folders around it; empty if none of them has one.
 
     Examples
     --------
@@ -100,7 +103,7 @@ def participant_of(name: str) -> str:
 
 
 def refuse_repeated(maps: Sequence[str], command: str) -> None:
-    """Refuse two files of one participant, who would count as two people.
+    """Refuse two files of one participant, who would count as two participants.
 
     Raises
     ------
@@ -112,19 +115,19 @@ def refuse_repeated(maps: Sequence[str], command: str) -> None:
         for who in filter(None, (f"sub-{label}" if label else "", str(Path(name).resolve()))):
             if who in first:
                 raise InputError(
-                    f"{command}: {first[who]} and {name} are both of {who if label else 'one person'}, who would count "
-                    "twice; give one map a participant"
+                    f"{command}: expected one map of each participant, got {first[who]} and {name} of "
+                    f"{who if label else 'one participant'}, who would count twice; leave one out"
                 )
             first[who] = name
 
 
 def load_data_rdms(files: Sequence[Path]) -> RDMs:
-    """The RDMs of participants, as one object; a file or an RDM that comes twice would count as two people.
+    """Load the RDMs of participants into one object; refuse a file or an RDM that occurs twice.
 
     Raises
     ------
     InputError
-        A file given twice, or two RDMs of which everything that describes them is the same.
+        A file is given twice, or two RDMs have the same descriptors; their participant would count twice.
     """
     from brainmap.rsa.rdm.alignment import stack_rdms
     from brainmap.rsa.rdm.files import load_rdms
@@ -132,7 +135,9 @@ def load_data_rdms(files: Sequence[Path]) -> RDMs:
     seen: dict[Path, Path] = {}
     for file in files:
         if file.resolve() in seen:
-            raise InputError(f"RDMs: {file} is given twice, and its participant would count as two; give it once")
+            raise InputError(
+                f"RDMs: expected each file once, got {file} twice, whose participant would count twice; give it once"
+            )
         seen[file.resolve()] = file
     found = stack_rdms([load_rdms(file) for file in files])
     about = {key: [str(v) for v in values] for key, values in found.rdm_descriptors.items() if key != "index"}
@@ -141,5 +146,7 @@ def load_data_rdms(files: Sequence[Path]) -> RDMs:
         twice = next((k for k, one in enumerate(each) if one in each[:k]), None)
         if twice is not None:
             told = ", ".join(f"{key} {values[twice]}" for key, values in about.items())
-            raise InputError(f"RDMs: two are of {told}, who would count twice; give one of them")
+            raise InputError(
+                f"RDMs: expected one of each participant, got two of {told}, who would count twice; give one of them"
+            )
     return found

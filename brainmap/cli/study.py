@@ -1,4 +1,4 @@
-"""Commands for whole studies: demo, init, check, run, merge, report."""
+"""Define the commands for whole studies: demo, init, check, run, merge, report."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ def _context(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("brainmap-demo"),
+    out: Annotated[Path, typer.Argument(help="A new folder for the study and its results.")] = Path("brainmap-demo"),
     seed: Seed = 0,
     participants: Annotated[
-        int | None, typer.Option(min=4, help="How many to simulate; default 8, with --quick 6.", show_default=False)
+        int | None,
+        typer.Option(
+            min=4, help="Number of participants to simulate; default: 8, or 6 with --quick.", show_default=False
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="6 participants, 4 classes x 50 steps: a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Take a minute: 6 participants, and sounds for 4 classes in 50 steps.")
+    ] = False,
     jobs: Jobs = None,
 ) -> None:
     """Simulate a study with a known answer, run it, and make its page."""
@@ -56,7 +61,7 @@ def demo(
 
 
 def _print_recovery(study: Path) -> None:
-    """Planted against recovered, with the ceilings, as a table."""
+    """Print planted and recovered layers with the noise ceilings as a table."""
     import pandas as pd
 
     from brainmap.study.settings.study import load_study
@@ -73,12 +78,12 @@ def _print_recovery(study: Path) -> None:
 
 @app.command()
 def init(study: StudyFile = Path("study.toml")) -> None:
-    """Write a commented study file to fill in."""
+    """Write a study file with comments, which you fill in."""
     from brainmap.record import atomic
     from brainmap.study.settings.template import TEMPLATE
 
     if study.exists():
-        raise InputError(f"init: {study} exists; name another file")
+        raise InputError(f"init: expected a new file, got {study}, which exists; name another file")
     with atomic(study) as beside:
         beside.write_text(TEMPLATE, encoding="utf-8")
     typer.echo(f"Wrote {study}. Fill it in, then: brainmap check {study}")
@@ -88,7 +93,8 @@ def init(study: StudyFile = Path("study.toml")) -> None:
 def check(
     study: StudyFile,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all results too: does each hold what brainmap wrote?")
+        bool,
+        typer.Option("--verify", help="Also read all results, and name those that changed since brainmap wrote them."),
     ] = False,
 ) -> None:
     """Check every input of a study before anything is computed."""
@@ -110,28 +116,37 @@ def check(
 def run(
     study: StudyFile,
     participant: Annotated[
-        list[str] | None, typer.Option("--participant", "--participant-label", help="Only this one; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--participant", "--participant-label", help="Run only this participant; repeat the option for several."
+        ),
     ] = None,
     jobs: Jobs = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     backend: Annotated[
-        types.Backend, typer.Option(help="What computes the searchlight: threads of this process, or dask workers.")
+        types.Backend, typer.Option(help="Compute the searchlight in threads of this process, or on Dask workers.")
     ] = "threads",
     dask_scheduler: Annotated[
         str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="With --backend dask; without it, --jobs workers start here."),
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Address of the scheduler of --backend dask; default: start --jobs workers here.",
+        ),
     ] = None,
     chunk: Annotated[
         str | None,
-        typer.Option(metavar="i/N", help="Only the i-th of N shares, for job arrays; then: brainmap merge STUDY."),
+        typer.Option(
+            metavar="i/N",
+            help="Compute only the i-th of N shares, for job arrays; afterwards run: brainmap merge STUDY.",
+        ),
     ] = None,
 ) -> None:
-    """Run a study to its page; only what has changed is computed again."""
+    """Run a study and make its page; brainmap computes only what has changed."""
     if dask_scheduler is not None and backend != "dask":
-        raise InputError("--dask-scheduler goes with --backend dask")
+        raise InputError("--dask-scheduler: expected --backend dask beside it, got threads; add --backend dask")
     if chunk is not None and participant:
-        raise InputError("--chunk shares out all participants; leave --participant out")
+        raise InputError("--chunk divides all participants into shares; leave --participant out")
     context = _context(study, device, jobs, overwrite, backend=backend, scheduler=dask_scheduler)
     from brainmap.study.run import run_chunk, run_study
 
@@ -146,7 +161,7 @@ def run(
 
 @app.command()
 def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
-    """Put together what `run --chunk` has computed, and go on to the group and the page."""
+    """Merge the shares of `run --chunk`, and go on to the group and the page."""
     context = _context(study, device, jobs)
     from brainmap.study.run import merge_study
 
@@ -155,7 +170,7 @@ def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
 
 @app.command()
 def report(
-    study: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the results, or the study file.")],
+    study: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the results, or the study file.")],
 ) -> None:
     """Make the page of a study again."""
     from brainmap.study.settings.study import study_of

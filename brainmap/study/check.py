@@ -48,8 +48,8 @@ from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
 COSTLY = (
-    f"noise = 'runs' of {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "
-    "with the truth in simulations, .945 with 4 runs); residuals of the GLM cost none"
+    f"noise = 'runs' with {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "
+    "with the truth in simulations, .945 with 4 runs); residuals of the GLM avoid this cost"
 )
 
 
@@ -198,7 +198,7 @@ def check_output(context: Context) -> None:
     """Refuse an output folder that holds another study, or other files."""
     out, name = context.study.out, context.study.settings.study.name
     if out.is_file():
-        raise InputError(f"[study] out: {out} is a file, wanted a folder")
+        raise InputError(f"[study] out: expected a folder, got the file {out}; name a folder")
     if not out.is_dir() or not any(out.iterdir()):
         return
     refuse_links_out(out)
@@ -208,7 +208,7 @@ def check_output(context: Context) -> None:
         if (out / ".brainmap").is_dir():
             return  # it belongs to brainmap; the description is written again
         raise InputError(
-            f"[study] out: {out} holds files that are no results of brainmap; name an empty or new folder"
+            f"[study] out: expected an empty or new folder, got {out}, whose files are not brainmap's; name another"
         ) from None
     if found != name:
         raise InputError(
@@ -368,13 +368,13 @@ def _check_design(
         conditions = set(stimuli.values())
         if not have & want and {row.condition for row in there} <= conditions:
             yield (
-                f"RDMs of different levels: the networks' over {len(want)} stimuli, the brain's over {len(have)} "
+                f"RDMs over different items: the networks' over {len(want)} stimuli, the brain's over {len(have)} "
                 f"conditions ({some(sorted(have), 4)}); set [rsa] items = 'condition', or label volumes by stimulus"
             )
         elif have != want:
             lacking, extra = sorted(want - have), sorted(have - want)
             said = f"no pattern of {some(lacking, 4)}" if lacking else f"no sound of the patterns {some(extra, 4)}"
-            yield f"RDMs of different items: {said}; the table of sounds and the patterns must hold the same"
+            yield f"RDMs over different items: {said}; list the same items in the table of sounds and in the patterns"
     needs = [
         f"{section} dissimilarity = {chosen!r}"
         for section, chosen in (("[rsa]", rsa.dissimilarity), ("[searchlight]", light.dissimilarity if light else ""))
@@ -384,7 +384,7 @@ def _check_design(
         needs.append("[searchlight] noise_per = 'sphere'")
     if needs and len({row.run for row in there}) < 2:
         yield (
-            f"{' and '.join(needs)} needs two or more runs, found one in {Path(person.files[0]).name}; give betas a "
+            f"{' and '.join(needs)} needs two or more runs, got one in {Path(person.files[0]).name}; give betas a "
             "run ({run} in files; AFNI: -stim_times_IM, or a fit per run), or choose 'correlation' or 'euclidean'"
         )
     yield from _check_run_noise(person, needs, len({row.run for row in there}))
@@ -398,8 +398,8 @@ def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> 
     """Check that products of different runs are free of the noise of these runs."""
     if needs and 1 < n_runs < FEWEST_RUNS and person.brain.noise == "runs":
         yield (
-            f"[brain] noise = 'runs' needs {FEWEST_RUNS} or more runs, found {n_runs}: what weights a run must come "
-            "from others; take noise = 'residuals' (of the GLM), or noise = 'none'"
+            f"[brain] noise = 'runs' needs {FEWEST_RUNS} or more runs, got {n_runs}, because each run is weighted by "
+            "the noise of others; take noise = 'residuals' (of the GLM), or noise = 'none'"
         )
     if n_runs > 1 and "noise-runs" in person.brain.normalize:
         yield (
@@ -415,8 +415,8 @@ def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[
         for name, size in rois.sizes.items():
             if size > MOST_CHANNELS:
                 yield (
-                    f"ROI {name!r}: {size} voxels, of which a noise precision would take {size**2 * 8e-9:.1f} GB; "
-                    f"wanted at most {MOST_CHANNELS}: take smaller regions, or [brain] noise = 'none'"
+                    f"ROI {name!r}: expected at most {MOST_CHANNELS} voxels, got {size}, whose noise precision would "
+                    f"take {size**2 * 8e-9:.1f} GB; take smaller regions, or [brain] noise = 'none'"
                 )
 
 
@@ -468,7 +468,9 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
     table = read_table(context.study.resolve(truth.table), "[truth] table")
     for column in ("region", "layer"):
         if column not in table:
-            raise InputError(f"[truth] table: no column {column!r}; found {some(map(str, table.columns))}")
+            raise InputError(
+                f"[truth] table: expected a column {column!r}, got {some(map(str, table.columns))}; add it"
+            )
     try:
         known = regions_of(person, whole=True).names
     except InputError:

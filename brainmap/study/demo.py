@@ -95,7 +95,8 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     if not _holds(beside / "study.toml", text):  # the demo was interrupted while it moved the complete study
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(
-                f"demo: {out} is not empty; name a new folder, or run the study in it: brainmap run {out}/study.toml"
+                f"demo: expected an empty or new folder, got {out}, which is not empty; name another, or run the study "
+                f"in it: brainmap run {out}/study.toml"
             )
         shutil.rmtree(beside, ignore_errors=True)
         _write_into(beside, settings)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from brainmap.checks import some
+from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
@@ -51,18 +51,20 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     known = [label for brain in context.study.settings.brain for label in brain.participants]
     unknown = [p for p in participants if p not in known]
     if unknown:
-        raise InputError(f"--participant: the study has no {some(unknown)}; it has {some(known, 20)}")
+        raise InputError(
+            f"--participant: expected some of {some(known, 20)}, got {some(unknown)}{nearest(unknown[0], known)}"
+        )
     loaded = _begin(context, participants)
     if context.backend == "dask":
         compute_on_dask(context, [(one, one.pieces) for one in people_of(context, participants) if not one.mapped])
     run_participants(context, participants)
     if participants and set(participants) != set(known):
-        log.info("participants %s done; run without --participant for the group and the page", some(participants))
+        log.info("participants %s are done; run without --participant for the group and the page", some(participants))
         page = None
     else:
         page = _finish(context, loaded)
     if context.idle:
-        log.info("nothing to do for %d stages, computed before from the same inputs", len(context.idle))
+        log.info("%d stages need nothing, because they were computed before from the same inputs", len(context.idle))
     return page
 
 
@@ -87,8 +89,8 @@ def run_chunk(context: Context, share: str) -> None:
     mine = Share.parse(share)
     if context.overwrite:
         raise InputError(
-            "--chunk: computes what is not there; with --overwrite others' chunks would be lost. Remove "
-            f"{context.study.out / '.brainmap'} to compute everything again"
+            "--chunk computes what is missing, and --overwrite would delete the chunks of others; leave --overwrite "
+            f"out, or remove {context.study.out / '.brainmap'} to compute everything again"
         )
     context = replace(context, shared=True)
     units = mine.take(units_of(context))
@@ -111,7 +113,7 @@ def merge_study(context: Context) -> Path:
     """
     if not any(stage.startswith("network-") for stage in context.ledger.stages()):
         raise InputError(
-            f"merge: {context.study.out} holds no chunks; make them: brainmap run "
+            f"merge: expected chunks in {context.study.out}, got none; compute them: brainmap run "
             f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N"
         )
     context = replace(context, shared=True)
@@ -129,7 +131,7 @@ def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Load
     for note in findings.notes:
         log.warning("note: %s", note)
     if left := clear_unfinished(context.study.out):
-        log.info("removed %d files that a run which was killed left half written", left)
+        log.info("removed %d unfinished files of a run that was killed", left)
     if context.overwrite:
         clear_pieces(chunk_folder(context))
     run_description(context)
@@ -158,7 +160,7 @@ def make_report(context: Context) -> Path:
     """
     check_output(context)
     if context.ledger.read("group_rois")["key"] is None:
-        raise InputError(f"report: {context.study.out} holds no results of the group; run the study first")
+        raise InputError(f"report: expected results of the group in {context.study.out}, got none; run the study first")
     missing = [p for stage in context.ledger.stages() for p in context.ledger.damaged(stage)]
     missing = [p for p in missing if p not in context.ledger.files("report")]
     if missing:

@@ -134,8 +134,12 @@ def test_a_table_of_labels_for_each_run_belongs_to_its_run(runs: Path, brainmap_
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ([1, 2], "--labels: 2 files for 3 images, wanted one for all, one for each (a run), or one name with {run}"),
-        ([2, 1, 3], "names another run; give both in one order"),
+        (
+            [1, 2],
+            "--labels: expected one file for each of 3 images, got 2; give one for each, one for all, or one name "
+            "with {run}",
+        ),
+        ([2, 1, 3], "give tables and images in one order"),
     ],
 )
 def test_other_numbers_or_orders_of_tables_are_refused(
@@ -221,7 +225,10 @@ def test_a_pattern_that_no_file_fits_is_refused(runs: Path, lines_of: Any) -> No
     code, _, said = lines_of(
         "rsa", "rdm", "--betas", runs / "ron-*.nii", "--mask", runs / "mask.nii.gz", "--out", runs / "x.h5"
     )
-    assert (code, said) == (2, [f"brainmap: --betas: no file fits {runs / 'ron-*.nii'}"])
+    assert (code, said) == (
+        2,
+        [f"brainmap: --betas: expected files that fit {runs / 'ron-*.nii'}, got none; check the pattern"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,6 +253,6 @@ def test_group_maps_refuse_two_maps_of_one_participant(
     assert code == (2 if refused else 0)
     if refused:
         assert len(said) == 1
-        assert "are both of sub-01, who would count twice" in said[0]
+        assert "of sub-01, who would count twice; leave one out" in said[0]
     else:
         assert out[0].startswith("6 participants")

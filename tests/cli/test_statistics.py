@@ -219,7 +219,7 @@ def test_a_table_that_holds_no_scores_is_said(tmp_path, files, brainmap_command)
 def test_a_participant_who_comes_twice_is_refused(files, brainmap_command, command):
     again = files[1].with_name("copy.h5")
     again.write_bytes(files[1].read_bytes())
-    for extra, said in ((files[1], "is given twice"), (again, "two are of")):
+    for extra, said in ((files[1], "twice, whose participant would count"), (again, "got two of")):
         answer = brainmap_command(*command, *files, extra)
         assert answer.code == 2
         assert said in answer.err

@@ -279,7 +279,7 @@ ONE_EACH = [
     (participant_twice, ["participant '02'", "more than once"]),
     (missing_run_files, ["participant 03: no file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
     (output_of_another_study, ["holds the results of another study ('other', this one is 'tiny')"]),
-    (output_of_something_else, ["no results of brainmap", "name an empty or new folder"]),
+    (output_of_something_else, ["expected an empty or new folder", "not brainmap's"]),
     (two_conditions, ["has 2 of them ('cat', 'dog')", "at least 3"]),
     (one_space_two_grids, ["participant 03: mask (space = 'MNI152Lin')", "participant 01"]),
     (unknown_planted_region, ["[truth] table: no region 'left-b'", "did you mean 'left-a'"]),
@@ -291,8 +291,8 @@ SEVERAL = [
     (shifted_rois, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
     (label_absent_from_table, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
     (missing_roi_table, [f"participant 0{k}: ROI table: no file" for k in (1, 2, 3)]),
-    (different_levels, [f"participant 0{k}: RDMs of different levels" for k in (1, 2, 3)]),
-    (patterns_of_other_items, [f"participant 0{k}: RDMs of different items: no pattern of" for k in (1, 2, 3)]),
+    (different_levels, [f"participant 0{k}: RDMs over different items: the networks' over" for k in (1, 2, 3)]),
+    (patterns_of_other_items, [f"participant 0{k}: RDMs over different items: no pattern of" for k in (1, 2, 3)]),
     (crossnobis_without_runs, [f"participant 0{k}: [rsa] dissimilarity = 'crossnobis' needs two" for k in (1, 2, 3)]),
     (sphere_below_a_voxel, [f"participant 0{k}: searchlight: radius 2 mm" for k in (1, 2, 3)]),
     (sphere_too_small, [f"participant 0{k}: searchlight: a sphere of 3 mm holds 7 voxels" for k in (1, 2, 3)]),
@@ -350,7 +350,7 @@ def test_an_unknown_participant_is_refused(tiny_study: Any, lines_of: Callable[.
     code, _, said = lines_of("run", tiny_study.file, "--participant", "04")
     assert code == 2
     assert len(said) == 1
-    assert "no '04'; it has '01', '02', '03'" in said[0]
+    assert "expected some of '01', '02', '03', got '04'" in said[0]
     assert not tiny_study.out.exists()
 
 

@@ -225,7 +225,7 @@ def test_a_region_too_large_for_its_noise_precision_is_found_by_check(
 ) -> None:
     monkeypatch.setattr("brainmap.study.check.MOST_CHANNELS", 50)
     found = check_study(Context(load_study(tiny_study.file))).problems
-    assert any("ROI 'left-a': 56 voxels, of which a noise precision" in problem for problem in found)
+    assert any("voxels, got 56, whose noise precision would take" in problem for problem in found)
 
 
 def test_a_region_without_a_score_is_left_out_and_said(

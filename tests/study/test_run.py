@@ -130,11 +130,11 @@ def test_each_stage_is_one_line_and_a_run_with_nothing_to_do_is_one(
         finished.run()
         lines = [r.getMessage() for r in caplog.records]
         assert sum("sub-02: rois: done in" in line for line in lines) == 1
-        assert lines[-1].startswith("nothing to do for ")
+        assert lines[-1].endswith("computed before from the same inputs")
         caplog.clear()
         finished.run()
     (line,) = [r.getMessage() for r in caplog.records if not r.getMessage().startswith("note: ")]
-    assert line == "nothing to do for 15 stages, computed before from the same inputs"
+    assert line == "15 stages need nothing, because they were computed before from the same inputs"
 
 
 def test_long_silence_is_broken(caplog: pytest.LogCaptureFixture) -> None:

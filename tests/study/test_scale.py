@@ -119,13 +119,13 @@ def test_a_file_of_another_study_is_refused_by_name(chunked: Any) -> None:
         merge(chunked)
     name = files[5].relative_to(chunked.folder).as_posix()
     assert str(told.value) == (
-        f"merge: {name} is of another study, or of this one before its inputs changed; remove it, and: "
+        f"merge: {name} belongs to another study, or to this one before its inputs changed; remove it, and: "
         "brainmap run study.toml --chunk 2/2"
     )
     files[5].unlink()
     stranger = files[0].with_name("00009999-00010000.npz")
     shutil.copyfile(files[0], stranger)
-    with pytest.raises(InputError, match=r"merge: .*00009999-00010000\.npz is no chunk of this study; remove it$"):
+    with pytest.raises(InputError, match=r"merge: .*00009999-00010000\.npz does not belong to this study; remove it$"):
         merge(chunked)
     stranger.unlink()
     with pytest.raises(InputError, match="1 of 12 chunks are missing"):
@@ -157,15 +157,15 @@ def test_every_unit_is_in_one_share(of: int) -> None:
 def test_a_share_that_is_none_is_one_line(chunked: Any, lines_of: Lines, words: str) -> None:
     code, _, said = lines_of("run", "study.toml", "--chunk", words)
     assert code == 2
-    assert said == [f"brainmap: --chunk: found {words!r}, wanted i/N with i from 1 to N, as in 3/20"]
+    assert said == [f"brainmap: --chunk: expected i/N with i from 1 to N, got {words!r}; write it as in 3/20"]
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("run", "--chunk", "1/2", "--participant", "01"), "--chunk shares out all participants"),
-        (("run", "--chunk", "1/2", "--overwrite"), "--chunk: computes what is not there"),
-        (("run", "--dask-scheduler", "tcp://127.0.0.1:1"), "--dask-scheduler goes with --backend dask"),
+        (("run", "--chunk", "1/2", "--participant", "01"), "--chunk divides all participants into shares"),
+        (("run", "--chunk", "1/2", "--overwrite"), "--chunk computes what is missing"),
+        (("run", "--dask-scheduler", "tcp://127.0.0.1:1"), "--dask-scheduler: expected --backend dask"),
         (("run", "--backend", "dusk"), "expected one of 'threads', 'dask', got 'dusk'; did you mean 'dask'?"),
         (("merge",), "merge: "),
     ],
@@ -329,7 +329,9 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
     killed = distributed.KilledWorker("a task", SimpleNamespace(address="tcp://127.0.0.1:1"), 3)
     with pytest.raises(RunError, match=r"^searchlight: sub-02 spheres 1025-2048 killed the 4 workers that tried"):
         _result(SimpleNamespace(status="error", exception=lambda: killed), piece)
-    with pytest.raises(RunError, match=r"^searchlight: the Dask scheduler is gone \(lost\); .* are kept, .*$"):
+    with pytest.raises(
+        RunError, match=r"^searchlight: the Dask scheduler does not answer any more \(lost\); .* are kept, .*$"
+    ):
         _result(SimpleNamespace(status="lost"), piece)
     with pytest.raises(InputError, match=r"^no such mask$"):
         _result(SimpleNamespace(status="error", exception=lambda: InputError("no such mask")), piece)

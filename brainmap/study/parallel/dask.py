@@ -91,9 +91,9 @@ def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
     """Return a piece's scores, or raise an error that says in one line why there are none."""
     from distributed import KilledWorker
 
-    kept = "pieces that were done are kept, the same command goes on with the others"
+    kept = "finished pieces are kept, and the same command computes the others"
     if future.status not in ("finished", "error"):
-        raise RunError(f"searchlight: the Dask scheduler is gone ({future.status}); {kept}")
+        raise RunError(f"searchlight: the Dask scheduler does not answer any more ({future.status}); {kept}")
     if future.status == "finished":
         found: tuple[Scored, list[str]] = future.result()
         return found
@@ -102,8 +102,8 @@ def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
         raise error
     if isinstance(error, KilledWorker):
         raise RunError(
-            f"searchlight: {piece} killed the {error.allowed_failures + 1} workers that tried it; was there memory "
-            f"enough? Start workers with more (dask worker --memory-limit), or fewer at a time; {kept}"
+            f"searchlight: {piece} killed the {error.allowed_failures + 1} workers that tried it, perhaps for lack of "
+            f"memory; start workers with more (dask worker --memory-limit), or fewer at a time; {kept}"
         )
     said = next(iter(str(error).splitlines()), "")
     raise RunError(f"searchlight: {piece} failed on a worker: {type(error).__name__}: {said}; {kept}")
@@ -173,7 +173,7 @@ def _client(address: str) -> Any:
         raise InputError(_unanswered(address)) from None
     except Exception as error:  # another kind of server may answer anything
         raise InputError(
-            f"--dask-scheduler: what answers at {address} is no Dask scheduler ({type(error).__name__})"
+            f"--dask-scheduler: expected a Dask scheduler at {address}, got another program ({type(error).__name__})"
         ) from None
     return distributed.Client(address, set_as_default=False)
 
@@ -196,7 +196,7 @@ async def _identity(address: str) -> None:
     async with rpc(address, connection_args=Security().get_connection_args("client")) as other:
         found = await other.identity()
         if found.get("type") != "Scheduler":
-            raise ValueError(f"a Dask {str(found.get('type')).lower()} answers, wanted the scheduler")
+            raise ValueError(f"expected the scheduler, got a Dask {str(found.get('type')).lower()}")
 
 
 def _wait_for_workers(client: Any, address: str) -> None:

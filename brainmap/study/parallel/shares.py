@@ -58,7 +58,7 @@ class Share:
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise InputError(f"--chunk: found {text!r}, wanted i/N with i from 1 to N, as in 3/20")
+            raise InputError(f"--chunk: expected i/N with i from 1 to N, got {text!r}; write it as in 3/20")
         return cls(int(found[1]), int(found[2]))
 
     def take(self, things: Sequence[T]) -> Sequence[T]:
@@ -146,10 +146,10 @@ def _found(
         if file.name.startswith(".") or file.parent in mapped:
             continue
         if piece is None:
-            foreign.append((file, "is no chunk of this study", None))
+            foreign.append((file, "does not belong to this study", None))
         elif held is not None and held.key != piece.key:
             unit = Unit(piece.participant, piece.start)
-            foreign.append((file, "is of another study, or of this one before its inputs changed", unit))
+            foreign.append((file, "belongs to another study, or to this one before its inputs changed", unit))
         elif held is not None:
             done.add(Unit(piece.participant, piece.start))
             shares.update([int(held.share.split("/")[1])] if held.share else [])

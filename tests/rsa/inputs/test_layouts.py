@@ -496,7 +496,7 @@ def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)
         (problem,) = check_study(context).problems
-    assert "noise = 'runs' needs 3 or more runs, found 2" in problem
+    assert "noise = 'runs' needs 3 or more runs, got 2" in problem
     assert "noise = 'residuals' (of the GLM), or noise = 'none'" in problem
     tiny_study.edit(('folder = "afni"', 'folder = "afni"\nnoise = "none"'))
     assert check_study(Context(load_study(tiny_study.file))).problems == ()
