@@ -35,6 +35,27 @@ _MOTION = re.compile(
 )
 _SHIFTS = re.compile(r"(dS|dL|dP)\b|(trans|rot)_[xyz]|mot(ion)?[-._]?(demean|deriv|\d)")  # names that no stimulus has
 _CONTRASTED = re.compile(r"[-+<>*/&]|(?<![A-Za-z])(vs|minus|mean|avg|average|diff|contrast)(?![A-Za-z])|[a-z]VS?[A-Z]")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # a part of a name, as in happyVsSad or happy_vs_sad
+# words and signs that the name of a contrast has, and that of a stimulus seldom
+_OF_CONTRASTS = frozenset((
+    "vs", "versus", "minus", "diff", "difference", "contrast", "glt", "main", "effect", "interaction", "avg", "average",
+    "mean",
+))  # fmt: skip
+_SIGNS = re.compile(r"[<>*]")
+_DIFFERENCE = re.compile(r"([^-]+)-([^-]+)")
+_OF_NUISANCES = frozenset((  # words that only the name of a regressor of no interest has
+    "csf", "wm", "gm", "gsr", "dvars", "fd", "rmsd", "ventricle", "ventricles", "vent", "fvent", "acompcor", "tcompcor",
+    "compcor", "anaticor", "nuisance", "nuis", "confound", "confounds", "outlier", "outliers", "censor", "retroicor",
+    "ricor", "physio", "cosine", "regressor", "motion",
+))  # fmt: skip
+_NUISANCE = re.compile(  # whole names that stimuli may have too
+    r"(global|wme|fs[-_. ]?(vent|wm)|[at]?[-_. ]?comp[-_. ]?cor|roi[-_. ]?pc|white[-_. ]?matter|"
+    r"framewise[-_. ]?displacement|constant|baseline|drift|trend|linear|quadratic|cubic|mot|"
+    r"resp(iration)?|card(iac)?|heart|pulse|gs|[xyz][-_. ]?(trans(lation)?|rot(ation)?)|rp[-_. ]?[1-6]|"
+    r"[rtd][-_. ]?[xyz]|(trans(lation)?|rot(ation)?)([-_. ]?[xyz])?)"
+    r"([-_. ]?(signal|mean|avg|rate|run|pc|roi|deriv(ative)?s?|demean(ed)?|power|rvt|r|\d))*",
+    re.IGNORECASE,
+)
 _JOINT = r"[^A-Za-z0-9]*(?:vs?|V|VS|minus|m|and|plus)?[^A-Za-z0-9]*"  # joins the names in cat_vs_dog, catVdog, cat-dog
 _SEVERAL = re.compile(r"(TENT|CSPLIN|POLY|SIN|I?SPMG(?!1)|EXPR\(.*\)\s+\S+\s+\S)")  # models with several parameters
 
@@ -212,24 +233,72 @@ def _may_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> 
     return not (contrast or _DRIFT.fullmatch(name) or (moved and _MOTION.fullmatch(name)))
 
 
+def refuse_unsure_labels(labels: Sequence[str], regressors: Sequence[Regressor], what: str) -> None:
+    """Refuse an image whose labels are plain names, some of which could be those of contrasts or nuisances.
+
+    Raises
+    ------
+    InputError
+        Only the user can say which labels are stimuli.
+    """
+    if _OTHERS in {one.name for one in regressors}:  # betas of this package, or a design that tells all its stimuli
+        return
+    names = [Coefficient(volume, label, -1) for volume, label in enumerate(labels)]
+    others = {one.name for one in regressors}
+    why = {name: reason for name in labels if name not in others and (reason := _doubt(name, labels, plain=True))}
+    _refuse(why, names, what, told="no history tells which")
+
+
 def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool) -> None:
     """Refuse names that only the user can identify."""
     counts = _counted(kept)
     some_separated = 0 < sum(bool(_CONTRASTED.search(name)) for name in counts) < len(counts)
     why: dict[str, str] = {}
     for name in (name for name in counts if name not in known):
-        if _MOTION.fullmatch(name):
-            why[name] = "motion"
-        elif complete or (some_separated and _CONTRASTED.search(name)) or _is_joined(name, counts):
+        doubt = _doubt(name, counts)
+        if doubt:
+            why[name] = doubt
+        elif complete or (some_separated and _CONTRASTED.search(name)):
             why[name] = "a contrast"
         elif counts[name] > 1:
             why[name] = "single trials (-stim_times_IM) or basis functions (SPMG2, TENT)"
+    _refuse(why, kept, what, told="its history does not name it" if complete else "no history tells which")
+
+
+def _doubt(name: str, names: Iterable[str], *, plain: bool = False) -> str:
+    """Say what else than a stimulus a name could be, by its words and by the names beside it; empty if nothing.
+
+    Plain labels are no coefficients of a design, so that a `pitch` among them is taken for the sound that it says.
+
+    Examples
+    --------
+    >>> [_doubt(name, ("V-A", "A-B", "cat")) for name in ("happyVsSad", "WM_mean", "roll", "A-B", "cat")]
+    ['a contrast', 'a regressor of no interest', 'motion', 'a contrast', '']
+    """
+    words = {word.lower() for word in _WORD.findall(name)}
+    if not plain and _MOTION.fullmatch(name):
+        return "motion"
+    if words & _OF_NUISANCES or (not plain and _NUISANCE.fullmatch(name)):
+        return "a regressor of no interest"
+    contrast = words & _OF_CONTRASTS or _SIGNS.search(name) or _is_joined(name, names) or _is_difference(name, names)
+    return "a contrast" if contrast else ""
+
+
+def _is_difference(name: str, names: Iterable[str]) -> bool:
+    """Return whether a name subtracts what another one adds, as A-B does beside V-A."""
+    parts = [found.groups() for other in names if (found := _DIFFERENCE.fullmatch(other))]
+    both = {left for left, _ in parts} & {right for _, right in parts}
+    found = _DIFFERENCE.fullmatch(name)
+    return found is not None and bool(both & set(found.groups()))
+
+
+def _refuse(why: Mapping[str, str], kept: Sequence[Coefficient], what: str, *, told: str) -> None:
     if not why:
         return
+    counts = _counted(kept)
     name, reason = next(iter(why.items()))
     several = counts[name] > 1
     could = f"{'' if several else 'a stimulus or '}{reason}"
-    told = "its history does not name it" if complete else "no history tells which"
     raise InputError(
         f"patterns: {what}: {name!r} ({counts[name]} coefficient{'s' if several else ''}) could be {could}, and "
         f"{told}; in question: {some(why)}; say which sub-bricks are stimuli in a table (labels: columns volume, "
@@ -287,4 +356,8 @@ def _selection(kept: Sequence[Coefficient], unsure: Iterable[str], what: str) ->
     if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM needs at least three items
         return ""
     volumes = ",".join(str(one.volume) for one in chosen)
-    return f", or select them: '{what}[{volumes}]' takes {some([f'{one.name}#{one.n}' for one in chosen], 3)}"
+    return f", or select them: '{what}[{volumes}]' takes {some([_called(one) for one in chosen], 3)}"
+
+
+def _called(one: Coefficient) -> str:
+    return one.name if one.n < 0 else f"{one.name}#{one.n}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_buckets import Regressor, stimuli_in
+from brainmap.rsa.glm.afni_buckets import Regressor, refuse_unsure_labels, stimuli_in
 from brainmap.tables import by_folders, cells, one_condition, read_table
 
 VOXEL_COLUMNS = {
@@ -140,7 +140,9 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
         )
     # A file with only t values is accepted, because t values can be the patterns.
     skip = source.statistics if len(source.statistics) < source.n_volumes else ()
-    return [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels) if volume not in skip]
+    found = [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels) if volume not in skip]
+    refuse_unsure_labels([label for _, label, _ in found], source.regressors, source.name)
+    return found
 
 
 def _table_patterns(

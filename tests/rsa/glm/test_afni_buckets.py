@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,66 @@ def test_what_could_be_a_contrast_is_listed_and_a_choice_is_asked_for(name: str,
     assert f"{name!r} (1 coefficient) could be a stimulus or a contrast" in said
     assert "table (labels: columns volume, stimulus_id, condition)" in said
     assert "'stats[0,1,2]'" in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "happy_vs_sad",
+        "happyVsSad",
+        "happy-minus-sad",
+        "HAPPY.VS.SAD",
+        "main effect",
+        "avgAll",
+        "x>y",
+        "0.5*x",
+        "faces diff",
+    ],
+)
+def test_a_contrast_is_asked_for_even_where_no_name_beside_it_is_plain(name: str) -> None:
+    others = ["left_vs_right", "cat-anna", "dog-anna"]
+    with pytest.raises(
+        InputError, match=rf"{re.escape(repr(name))} \(1 coefficient\) could be a stimulus or a contrast"
+    ):
+        chosen([f"{each}#0_Coef" for each in (name, *others)])
+    with pytest.raises(InputError, match="in question: 'V-A', 'A-B'"):
+        chosen([f"{each}#0_Coef" for each in ("V-A", "A-B", "cat-anna")])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["csf", "WMe", "WM", "global", "GSR", "global_signal", "Motion", "rot.y", "x_rotation", "framewise_displacement",
+     "csf_mean", "a_comp_cor_00", "aCompCor1", "FD", "vent", "drift", "white_matter", "std_dvars", "rp1", "resp",
+     "cosine00", "FSvent"],
+)  # fmt: skip
+def test_a_regressor_of_no_interest_is_asked_for_without_a_history(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        chosen([*PLAIN, f"{name}#0_Coef"])
+    said = str(error.value)
+    assert f"{name!r} (1 coefficient) could be a stimulus or " in said
+    assert f"in question: {name!r}; say which sub-bricks are stimuli in a table" in said
+    assert "'stats[0,1,2]' takes 'cat#0'" in said
+    assert chosen([*PLAIN, f"{name}#0_Coef"], timed(names=[*WORDS, name])) == [*WORDS, name]  # it was timed as a sound
+
+
+def test_plain_labels_of_contrasts_are_asked_for_and_words_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "plain.nii.gz", [*WORDS, "cat_vs_dog", "csf"])
+    with pytest.raises(InputError, match=r"in question: 'cat_vs_dog', 'csf'.*\[0,1,2\]' takes 'cat', 'dog', 'tree'"):
+        read(tmp_path / "plain.nii.gz")
+    assert read(f"{tmp_path / 'plain.nii.gz'}[0..2]")[0] == WORDS
+    table = pd.DataFrame({"volume": [0, 1, 3], "stimulus_id": ["cat", "dog", "cat_vs_dog"]})
+    assert read(tmp_path / "plain.nii.gz", conditions=table)[0] == ["cat", "dog", "cat_vs_dog"]
+    names = ["pitch", "ice-cream", "r1", "t1", "cat_1", "heart", "meaning"]
+    write(tmp_path / "words.nii.gz", names)
+    assert read(tmp_path / "words.nii.gz")[0] == names
+
+
+def test_long_names_are_read_quickly() -> None:
+    began = time.monotonic()
+    for name in ("global" + "_1" * 5000 + "!", "rot" + "1" * 20000 + "!", "transmean" * 3000, "-" * 20000):
+        with contextlib.suppress(InputError):
+            chosen([*PLAIN, f"{name}#0_Coef"])
+    assert time.monotonic() - began < 5
 
 
 def test_names_that_all_carry_a_sign_are_names_and_one_that_a_whole_history_lacks_is_asked_for() -> None:
