@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
 from brainmap.checks import some
@@ -30,6 +31,8 @@ class Calls:
         One-sided binomial test of `right` against chance; NaN without sounds.
     strange : tuple of str
         Conditions that are not classes of the network.
+    causes : tuple of str
+        What is likely wrong, each as a clause.
     """
 
     network: str
@@ -38,6 +41,7 @@ class Calls:
     chance: float
     p: float
     strange: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
 
     @property
     def near_chance(self) -> bool:
@@ -56,10 +60,12 @@ class Calls:
         if self.strange:
             said += f"; {len(self.strange)} conditions are no classes of it ({some(self.strange, 4)})"
         if self.near_chance:
-            said += (
-                f"; that is near chance (binomial test, p = {self.p:.2f}): check the rate and level of the sounds "
-                "and the order of its class names"
+            likely = "; ".join(self.causes) or (
+                "check the rate and level of the sounds and the order of its class names"
             )
+            said += f"; that is near chance (binomial test, p = {self.p:.2f}): {likely}"
+        elif self.causes:
+            said += f"; {'; '.join(self.causes)}"
         return said
 
 
@@ -95,3 +101,75 @@ def count_calls(
     right = int((true == called).sum())
     p = float(binomtest(right, n, chance, alternative="greater").pvalue)
     return Calls(network=network, right=right, n=n, chance=chance * n, p=p, strange=strange)
+
+
+def is_better(before: NDArray[np.bool_], after: NDArray[np.bool_], *, trials: int = 1) -> bool:
+    """Tell whether more sounds are correct after a change than before, by a sign test corrected for several trials.
+
+    Examples
+    --------
+    >>> is_better(np.zeros(8, bool), np.ones(8, bool)), is_better(np.zeros(8, bool), np.arange(8) < 2)
+    (True, False)
+    """
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    if not gained:
+        return False
+    return bool(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue * trials <= _LIMIT)
+
+
+def other_order(
+    logits: NDArray[np.floating],
+    conditions: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    rng: np.random.Generator,
+    shuffles: int = 499,
+) -> str:
+    """Describe the order of class names by which a network would know the sounds; empty where there is none.
+
+    The assignment of names to outputs with the most correct sounds is compared with that of shuffled conditions, so
+    that a network that guesses is given an order in at most 5 % of cases, and with the order as it is, by a sign test
+    that is corrected for every pair of names.
+
+    Parameters
+    ----------
+    logits : ndarray (n_items, n_classes)
+    conditions : sequence of str
+    class_names : sequence of str
+    rng : numpy.random.Generator
+    shuffles : int
+
+    Examples
+    --------
+    >>> calls = np.eye(3)[[1, 2, 0] * 6]
+    >>> other_order(calls, ["a", "b", "c"] * 6, ["a", "b", "c"], rng=np.random.default_rng(0))
+    'with its class names in another order (c, a, b) it would call 18 of 18: the order of class names is likely wrong'
+    """
+    names = [str(name) for name in class_names]
+    rows = np.array([k for k, one in enumerate(conditions) if one in names], dtype=np.intp)
+    if not len(rows):
+        return ""
+    true = np.array([names.index(conditions[k]) for k in rows])
+    called = np.asarray(logits)[rows].argmax(axis=1)
+    order = _best_order(called, true, len(names))
+    right = order[called] == true
+    if not is_better(called == true, right, trials=len(names) * (len(names) - 1) // 2):
+        return ""
+    null = []
+    for _ in range(shuffles):
+        shuffled = rng.permutation(true)
+        null.append(np.sum(_best_order(called, shuffled, len(names))[called] == shuffled))
+    if (1 + np.sum(np.array(null) >= right.sum())) / (1 + shuffles) > _LIMIT:
+        return ""
+    shown = ", ".join(names[k] for k in order[:8]) + (", ..." if len(names) > 8 else "")
+    return (
+        f"with its class names in another order ({shown}) it would call {right.sum()} of {len(rows)}: the order of "
+        "class names is likely wrong"
+    )
+
+
+def _best_order(called: NDArray[np.intp], true: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
+    """Find the class that each output stands for so that the most sounds are correct."""
+    counts = np.bincount(called * n_classes + true, minlength=n_classes**2).reshape(n_classes, n_classes)
+    _, classes = linear_sum_assignment(counts, maximize=True)
+    return np.asarray(classes, dtype=np.intp)

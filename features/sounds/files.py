@@ -141,6 +141,12 @@ class Sounds:
             self, table=self.table.iloc[index].reset_index(drop=True), _given=None if known is None else known[index]
         )
 
+    def fed(self, *, rate: int | None = None, n_samples: int | None = None, level: Loudness | None = None) -> Sounds:
+        """Return the same files as a network of another rate, length or level takes them."""
+        return replace(
+            self, rate=rate or self.rate, n_samples=n_samples or self.n_samples, level=level or self.level, _given=None
+        )
+
     @cached_property
     def digest(self) -> str:
         """Compute the SHA-256 of ids, rate, samples and front end, on which every result from these sounds depends."""

@@ -53,6 +53,7 @@ def attention(
     }
     chosen = CoverSettings(**settings)
     one = hear()
+    one.say_understanding()
     cams = class_activation_maps(
         one.model,
         one.sounds,

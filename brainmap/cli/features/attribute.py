@@ -110,6 +110,7 @@ def attribute(
         store_free(out, "attribution", one, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = hear()
+    heard.say_understanding()
     wanted: Any = classes if classes in ("predicted", "true", "all") else names(classes)
     results = []
     for one, settings in chosen.items():

@@ -50,6 +50,7 @@ def cam(
     )
     save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
     heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
+    calls = one.understanding(cams.logits)
     if figure is not None:
         from brainmap.viz.features.attention import plot_target_attention
         from brainmap.viz.features.sounds import plot_cam
@@ -65,13 +66,14 @@ def cam(
             "layer": cams.layer,
             "classes": list(cams.class_names),
             "items": dict(zip(cams.items, heard, strict=True)),
+            "calls": calls,
         }
         typer.echo(json.dumps(about, indent=2))
         return
-    answers = zip(cams.items, cams.conditions, heard, strict=True)
-    wrong = [(item, word) for item, condition, word in answers if word != condition]
-    for item, word in wrong:
-        typer.echo(f"{item:<24} heard as {word}")
-    typer.echo(f"{len(heard) - len(wrong)} of {len(heard)} sounds heard as their condition")
+    for item, condition, word in zip(cams.items, cams.conditions, heard, strict=True):
+        if word != condition:
+            typer.echo(f"{item:<24} heard as {word}")
+    if calls is not None:
+        typer.echo(calls)
     typer.echo(f"{out}: {cams.method} of {len(cams.items)} sounds x {len(cams.class_names)} classes at {cams.layer}")
     said(figure)

@@ -79,6 +79,7 @@ def faithfulness(
 
     methods = names(method)
     one = hear()
+    one.say_understanding()
     targets = find_targets(one, classes)
     settings: dict[str, Any] = {
         "windows": windows,

@@ -65,6 +65,7 @@ def localize(
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
     one = hear()
+    one.say_understanding()
     sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
     models = {one.name: one.model} | _others(one, also or [])
     methods = names(method) if method is not None else _fitting(models, sounds)

@@ -19,6 +19,8 @@ from brainmap.errors import InputError
 from brainmap.progress import log
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from brainmap.features.networks.checkpoints import Checkpoint
@@ -69,6 +71,28 @@ class Listener:
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes, where the checkpoint or the command line says them."""
         return self.checkpoint.classes or None
+
+    def understanding(self, logits: NDArray[np.floating] | None = None) -> str | None:
+        """Count the sounds that the network calls by their condition; None where its class names are not known.
+
+        Raises
+        ------
+        InputError
+            The network does not have one output for each class name.
+        """
+        from brainmap.features.evaluation.understanding import check_understanding
+
+        if self.classes is None:
+            return None
+        calls, _ = check_understanding(
+            self.name, self.model, self.sounds, self.classes, logits=logits, device=self.device
+        )
+        return calls.line()
+
+    def say_understanding(self) -> None:
+        """Say how many sounds the network calls by their condition, where its class names are known."""
+        if (line := self.understanding()) is not None:
+            log.warning("note: %s", line)
 
     def units(self, layer: str, text: str) -> Any:
         """Units of a layer as people type them: all, numbers, or class names; "all" or a list of positions.

@@ -35,6 +35,7 @@ def randomization(
 
     methods = names(method)
     one = hear()
+    one.say_understanding()
     targets = find_targets(one, classes)
     found = [
         cascading_randomization(

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.errors import InputError
-from brainmap.features.evaluation.explain import all_logits
-from brainmap.features.networks.calls import count_calls
+from brainmap.features.evaluation.understanding import check_understanding
 from brainmap.names import slug
 from brainmap.study.results.context import Context, ready
 
@@ -56,12 +54,6 @@ def _called(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[l
     """Predict the class of every sound, and describe the count; computed once per call of brainmap."""
     name = loaded.settings.name
     if name not in context.calls:
-        logits = all_logits(loaded.model, loaded.sounds, device=context.device)
-        if logits.ndim != 2 or logits.shape[1] != len(names):
-            raise InputError(
-                f"[network] {name}: {len(names)} class names, and the network gives {logits.shape[1:]} "
-                "for a sound; wanted one output a class"
-            )
-        called = [names[k] for k in np.asarray(logits).argmax(axis=1)]
-        context.calls[name] = called, count_calls(name, logits, loaded.sounds.conditions, names).line()
+        calls, logits = check_understanding(name, loaded.model, loaded.sounds, names, device=context.device)
+        context.calls[name] = [names[k] for k in np.asarray(logits).argmax(axis=1)], calls.line()
     return context.calls[name]
