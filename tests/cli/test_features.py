@@ -148,3 +148,42 @@ def test_missing_files_are_named_with_the_nearest(given, tiny_inputs, tmp_path, 
     answer = brainmap_command("features", "activations", "--checkpoint", near, *given[2:], "--out", tmp_path / "a.zarr")
     assert answer.code == 2
     assert "did you mean 'net.safetensors'" in answer.err
+
+
+def test_a_long_recording_is_cut_into_windows_with_onsets_and_nothing_is_left_out_silently(
+    given, tmp_path, brainmap_command
+):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "story.mp3", 0.1 * rng.standard_normal(32_000), 16_000, format="MP3")
+    words = ("features", "activations", *given[:2], "--sounds", tmp_path / "story.mp3", "--layers", "conv1,output")
+    out = tmp_path / "story.zarr"
+    answer = brainmap_command(*words, "--window", 0.15, "--hop", 0.1, "--out", out)
+    assert answer.code == 0, answer.err
+    assert "1 recording of 2 s gives 19 windows of 0.15 s, one every 0.1 s" in answer.err
+    assert "the end of 1 of 1 recording lies in no whole window and is left out: 'story (0.05 s)'" in answer.err
+    assert "cut to it" not in answer.err
+    assert f"{out}: activations of 19 windows in 2 layers" in answer.out
+    with features.open_activations(out) as found:
+        np.testing.assert_allclose(found.table["onset"], np.arange(19) / 10)
+        assert found.items[12] == "story@1.2"
+    rdms = brainmap_command("rsa", "rdm", "--activations", out, "--out", tmp_path / "rdms.h5")
+    assert rdms.code == 0, rdms.err
+    for options, said in (
+        (("--hop", 0.1), "window: expected one with hop"),
+        (("--window", 3.0), "window: expected at most the length of every sound, got 3 s for 'story (2 s)'"),
+        (("--window", 0.15, "--hop", 0.0), "hop: expected 1 sample to 600 s"),
+    ):
+        refused = brainmap_command(*words, *options, "--out", tmp_path / "no.zarr")
+        assert refused.code == 2
+        assert said in refused.err
+        assert not (tmp_path / "no.zarr").exists()
+
+
+@pytest.mark.parametrize(("command", "out"), [("cam", "a.zarr"), ("attribute", "a.zarr"), ("faithfulness", "a.tsv")])
+def test_what_the_network_calls_the_sounds_is_said_with_their_maps(command, out, given, tmp_path, brainmap_command):
+    answer = brainmap_command("features", command, *given, "--out", tmp_path / out)
+    assert answer.code == 0, answer.err
+    said = answer.out + answer.err
+    assert "network net calls " in said
+    assert " of 8 sounds by their condition (chance " in said
+    assert "near chance" in said  # it is not trained

@@ -53,7 +53,6 @@ def attention(
     }
     chosen = CoverSettings(**settings)
     one = hear()
-    one.say_understanding()
     cams = class_activation_maps(
         one.model,
         one.sounds,
@@ -75,6 +74,7 @@ def attention(
         f"{cams.method} at {cams.layer}: the own class covers {found.own:.2f} of the input, others "
         f"{found.others:.2f} (p = {found.p:.2g}, sign flips over {found.n_words} words)"
     )
+    one.say_understanding(cams.logits)
     leave(
         found.table,
         COVER_COLUMNS,

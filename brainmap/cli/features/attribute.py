@@ -110,7 +110,6 @@ def attribute(
         store_free(out, "attribution", one, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = hear()
-    heard.say_understanding()
     wanted: Any = classes if classes in ("predicted", "true", "all") else names(classes)
     results = []
     for one, settings in chosen.items():
@@ -128,6 +127,7 @@ def attribute(
         )
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
         results.append(found)
+    heard.say_understanding()
     if figure is not None:
         _draw(heard.sounds, results, figure)
     _say([_about(found) for found in results], out, figure, as_json)

@@ -79,7 +79,6 @@ def faithfulness(
 
     methods = names(method)
     one = hear()
-    one.say_understanding()
     targets = find_targets(one, classes)
     settings: dict[str, Any] = {
         "windows": windows,
@@ -117,6 +116,7 @@ def faithfulness(
         rows.append({"method": name, **_curve_means(curves[name]), **_voiced(one.sounds, maps[:, [place]])})
     columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
     table = pd.concat(tables, ignore_index=True)[list(columns)]
+    one.say_understanding()
     leave(
         table,
         columns,

@@ -65,7 +65,6 @@ def localize(
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
     one = hear()
-    one.say_understanding()
     sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
     models = {one.name: one.model} | _others(one, also or [])
     methods = names(method) if method is not None else _fitting(models, sounds)
@@ -73,6 +72,7 @@ def localize(
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
     read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
+    one.say_understanding()
     leave(
         table,
         COLUMNS,

@@ -89,9 +89,9 @@ class Listener:
         )
         return calls.line()
 
-    def say_understanding(self) -> None:
+    def say_understanding(self, logits: NDArray[np.floating] | None = None) -> None:
         """Say how many sounds the network calls by their condition, where its class names are known."""
-        if (line := self.understanding()) is not None:
+        if (line := self.understanding(logits)) is not None:
             log.warning("note: %s", line)
 
     def units(self, layer: str, text: str) -> Any:

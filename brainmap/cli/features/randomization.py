@@ -35,7 +35,6 @@ def randomization(
 
     methods = names(method)
     one = hear()
-    one.say_understanding()
     targets = find_targets(one, classes)
     found = [
         cascading_randomization(
@@ -52,6 +51,7 @@ def randomization(
     ]
     columns = {"method": "method of the map"} | COLUMNS
     table = randomization_table(found)[list(columns)]
+    one.say_understanding()
     leave(
         table,
         columns,
