@@ -34,6 +34,7 @@ from .images.files import (
     sub_brick_labels as sub_brick_labels,
 )
 from .images.volumes import ImageInfo as ImageInfo, Stat as Stat
+from .inference.best_layers import best_layer_differences as best_layer_differences
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from .inference.crossvalidation import bootstrap_models as bootstrap_models
 from .inference.differences import score_differences as score_differences

@@ -13,6 +13,7 @@ import pandas as pd
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
 from brainmap.rsa.inference.exchange import units_of
 from brainmap.rsa.inference.resampling import Draw, check_varied, resample, sampler
 from brainmap.rsa.inference.scores import corrected
@@ -144,7 +145,8 @@ def bootstrap(
         One RDM per model, named by the RDM descriptor layer (with network where layers repeat) or name.
     data_rdms : rsatoolbox RDMs
         One RDM per participant, of one ROI; conditions are matched by label. Where several stimuli share a condition,
-        conditions are drawn with all of their stimuli.
+        conditions are drawn with all of their stimuli. Participants without an RDM (all pairs are missing) are left
+        out, and a `BrainmapWarning` names them.
     over : {"both", "participants", "conditions"}
         The units that are drawn with replacement, to which the result generalizes.
     n : int
@@ -161,8 +163,9 @@ def bootstrap(
     Raises
     ------
     InputError
-        Fewer than two participants or fewer than four conditions are to be resampled (three conditions leave only one
-        valid resample), RDMs belong to several ROIs or have different items, an RDM has no variance, or n is below 2.
+        Fewer than two participants (with an RDM) or fewer than four conditions are to be resampled (three conditions
+        leave only one valid resample), RDMs belong to several ROIs or have different items, an RDM has no variance, or
+        n is below 2.
 
     Notes
     -----
@@ -201,6 +204,8 @@ def bootstrap(
             f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
             "its own copy; choose over='participants' or another measure"
         )
+    data_rdms, absent = present_rdms(data_rdms)
+    warn_of_absent(absent)
     models, data = checked(model_rdms, data_rdms, over)
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
@@ -329,8 +334,8 @@ def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floa
         )
     if over != "conditions" and len(data) < 2:
         raise InputError(
-            f"bootstrap over {over}: found {len(data)} participant, wanted at least 2; choose "
-            "over='conditions', or brainmap.rsa.permutation_test"
+            f"bootstrap over {over}: found {len(data)} participant{f' with an RDM of {rois[0]!r}' if rois else ''}, "
+            "wanted at least 2; choose over='conditions', or brainmap.rsa.permutation_test"
         )
     n_conditions = data_rdms.n_cond if over == "participants" else int(units_of(data_rdms).max()) + 1
     if n_conditions < (3 if over == "participants" else 4):

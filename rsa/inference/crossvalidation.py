@@ -15,6 +15,7 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pools
 from brainmap.rsa.comparison.fits import KINDS, check_family, fit_weights, root_mean_square
 from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
 from brainmap.rsa.inference.bootstrap import Bootstrap, checked, covariances, variances_of
 from brainmap.rsa.inference.resampling import Draw, ceiling_of_any, check_varied, compared, written_out
 from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors
@@ -58,7 +59,8 @@ def bootstrap_models(
         One family of RDMs per model, such as the layers of a network; a fixed model is a family of one.
     data_rdms : rsatoolbox RDMs
         One RDM per participant, of one ROI. Where items are stimuli with a condition, conditions are drawn and split
-        with all their stimuli, so that no model is fit and scored on tokens of the same word.
+        with all their stimuli, so that no model is fit and scored on tokens of the same word. Participants without an
+        RDM are left out, and a `BrainmapWarning` names them.
     kind : {"weighted", "selected", "interpolated", "fixed"}, or a mapping name -> such a word
         As in `brainmap.rsa.fit_weights`.
     over, n, measure
@@ -119,6 +121,8 @@ def bootstrap_models(
     kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
     for one in kinds.values():
         one_of(one, KINDS, "kind")
+    data_rdms, absent = present_rdms(data_rdms)
+    warn_of_absent(absent)
     families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
     for name, family in families.items():
         check_family(len(family), kinds[name])

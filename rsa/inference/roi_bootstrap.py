@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import one_of
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import measure_named
+from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
+from brainmap.rsa.inference.best_layers import layers_of_networks, pairs_of_best_layers
 from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap, checked, draws_of
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
 from brainmap.rsa.inference.exchange import units_of
@@ -37,6 +40,7 @@ BOOTSTRAP_COLUMNS = {
     "p": "one-sided, uncorrected",
     "p_corrected": "corrected over all rows of the table: models x regions",
     "below_ceiling": "how far the score lies below the lower noise ceiling, a band to look at: not tested",
+    "n": "participants with an RDM of the region; the others are left out",
 }
 
 
@@ -50,10 +54,18 @@ class RoiBootstrap:
         One row per model and ROI: model, roi, then the columns of `brainmap.rsa.Bootstrap.table`.
     pairs : DataFrame
         One row per pair of models and ROI: model, other, roi, then the columns of `brainmap.rsa.Bootstrap.pairs`.
+    best_layers : DataFrame
+        The same for pairs of networks (controls included), each with its best layer, which is chosen again in every
+        resample; model and other are "<network> best layer". Its p are a family of their own in the correction. It is
+        empty for families that are fit, and if the models are not layers of several networks.
+    left_out : mapping roi -> participants without an RDM of it
+        The participants who are left out. All tables count the others in the column n.
     """
 
     models: pd.DataFrame
     pairs: pd.DataFrame
+    best_layers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def bootstrap_rois(
@@ -72,12 +84,14 @@ def bootstrap_rois(
     Parameters
     ----------
     models : rsatoolbox RDMs, or mapping name -> RDMs
-        One RDM per model, as in `brainmap.rsa.bootstrap`; or families of RDMs that are fit in every resample, as in
+        One RDM per model, as in `brainmap.rsa.bootstrap`, with an RDM descriptor `network` where the best layers of
+        networks are to be compared; or families of RDMs that are fit in every resample, as in
         `brainmap.rsa.bootstrap_models`.
+    data_rdms : rsatoolbox RDMs
+        One RDM per participant and ROI (RDM descriptor `roi`; without it all belong to one ROI). A participant without
+        an RDM of an ROI (all pairs are missing) is left out of it, and a `BrainmapWarning` names who is.
     over, n, measure, rng
         As in `brainmap.rsa.bootstrap`.
-    data_rdms : rsatoolbox RDMs
-        One RDM per participant and ROI (RDM descriptor `roi`; without it all belong to one ROI).
     correction : {"fdr", "bonferroni", "none"}
     **fitted
         Settings for families: kind, condition_folds, participant_folds and repeats.
@@ -105,38 +119,76 @@ def bootstrap_rois(
     [['conv1', 'HG'], ['conv1', 'V1']]
     """
     one_of(correction, OF_P, "correction")  # report a mistake before the long computation
-    data: Any = data_rdms
-    known = "roi" in data.rdm_descriptors
+    data: Any
+    data, absent = present_rdms(data_rdms)
+    warn_of_absent(absent)
     seed = int(rng.integers(2**63))
-    rois = list(dict.fromkeys(data.rdm_descriptors["roi"] if known else ["all voxels"]))
-    parts = [data.subset("roi", roi) if known else data for roi in rois]
+    rois = list(dict.fromkeys(data_rdms.rdm_descriptors["roi"])) if "roi" in data_rdms.rdm_descriptors else []
+    _refuse_regions_of_nobody(rois, data)
+    parts = {str(roi): data.subset("roi", roi) for roi in rois} or {"all voxels": data}
     given: Any = {"over": over, "n": n, "measure": measure}
-    shared = None if isinstance(models, Mapping) else _shared(models, parts, seed=seed, **given)
-    tables: list[pd.DataFrame] = []
-    pairs: list[pd.DataFrame] = []
-    for k, (roi, mine) in enumerate(zip(rois, parts, strict=True)):
-        if shared is not None:
-            found = shared[k]
-        elif isinstance(models, Mapping):
-            found = bootstrap_models(models, mine, **given, rng=np.random.default_rng(seed), **fitted)
-        else:
-            found = bootstrap(models, mine, **given, rng=np.random.default_rng(seed))
-        for kept, one in ((tables, found.table("none")), (pairs, found.pairs("none"))):
-            one.insert(1 + ("other" in one), "roi", str(roi))
-            kept.append(one)
-    every, differences = pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True)
-    for table in (every, differences):
-        table["p_corrected"] = corrected(table["p"], correction)
-    return RoiBootstrap(models=every, pairs=differences)
+    if isinstance(models, Mapping):
+        found = {
+            roi: bootstrap_models(models, part, **given, rng=np.random.default_rng(seed), **fitted)
+            for roi, part in parts.items()
+        }
+    else:
+        found = _of_models(models, parts, seed=seed, **given)
+    networks = {} if isinstance(models, Mapping) else layers_of_networks(models)
+    every = _joined({roi: one.table("none") for roi, one in found.items()}, found, correction)
+    pairs = _joined({roi: one.pairs("none") for roi, one in found.items()}, found, correction)
+    best = {roi: pairs_of_best_layers(one, networks) for roi, one in found.items()} if networks else {}
+    return RoiBootstrap(
+        models=every,
+        pairs=pairs,
+        best_layers=_joined(best, found, correction) if best else pairs.iloc[:0].copy(),
+        left_out=absent,
+    )
+
+
+def _refuse_regions_of_nobody(rois: Sequence[str], data: RDMs) -> None:
+    """Refuse ROIs of which no participant has an RDM."""
+    known = {str(roi) for roi in data.rdm_descriptors.get("roi", ())}
+    lacking = [str(roi) for roi in rois if str(roi) not in known]
+    if lacking:
+        raise InputError(f"bootstrap: no participant has an RDM of {some(lacking)}; leave it out")
+
+
+def _joined(tables: Mapping[str, pd.DataFrame], found: Mapping[str, Bootstrap], correction: Correction) -> pd.DataFrame:
+    """Join the tables of all ROIs, count their participants, and correct p over all rows."""
+    for roi, one in tables.items():
+        one.insert(1 + ("other" in one), "roi", roi)
+        one["n"] = found[roi].n_participants
+    table = pd.concat(list(tables.values()), ignore_index=True)
+    table["p_corrected"] = corrected(table["p"], correction)
+    return table
+
+
+def _of_models(
+    models: RDMs, parts: Mapping[str, RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
+) -> dict[str, Bootstrap]:
+    """Bootstrap every ROI; those with the same participants share their resamples where they can."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for roi, part in parts.items():
+        people = part.rdm_descriptors.get("participant", range(part.n_rdm))
+        groups.setdefault(tuple(str(p) for p in people), []).append(roi)
+    found: dict[str, Bootstrap] = {}
+    given: Any = {"over": over, "n": n, "measure": measure}
+    for rois in groups.values():
+        mine = [parts[roi] for roi in rois]
+        shared = _shared(models, mine, seed=seed, **given)
+        if shared is None:
+            shared = [bootstrap(models, part, **given, rng=np.random.default_rng(seed)) for part in mine]
+        found |= dict(zip(rois, shared, strict=True))
+    return {roi: found[roi] for roi in parts}
 
 
 def _shared(
     models: RDMs, parts: list[RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
 ) -> list[Bootstrap] | None:
-    """Bootstrap all regions with shared resamples; return None if they cannot share them."""
+    """Bootstrap ROIs of the same participants with shared resamples; return None if they cannot share them."""
     named = measure_named(measure)
-    people = [[str(p) for p in part.rdm_descriptors.get("participant", range(part.n_rdm))] for part in parts]
-    if n < 2 or named == "bures" or any(one != people[0] for one in people):
+    if n < 2 or named == "bures":
         return None
     both = [checked(models, part, over) for part in parts]
     vectors, data = both[0][0], np.stack([one for _, one in both])

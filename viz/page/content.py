@@ -86,6 +86,8 @@ class ReportContent:
         Sentences below these tables about their tests and the population to which they generalize.
     bootstrap, differences : DataFrame
         Tables of `brainmap.rsa.bootstrap_rois` and `brainmap.rsa.score_differences`, with `network` and `layer`.
+    network_differences : DataFrame
+        The rows of such a table that compare the best layers of two networks.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
     residual_structure : DataFrame
@@ -144,6 +146,7 @@ class ReportContent:
     notes: Mapping[str, str] = field(default_factory=dict)
     bootstrap: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
+    network_differences: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
     residual_structure: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None

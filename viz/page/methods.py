@@ -103,7 +103,8 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         `networks` (mapping name -> {"parameters", "layers", "accuracy"}), `simulated` (bool), `planted` (mapping
         roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
         (bool: best layers were chosen on one half of the items), `tests` (mapping "scores" and "differences" -> which
-        test came first: "relabeling", "bootstrap" or "participants"), `exchanged` (what relabeling exchanged, in
+        test came first: "relabeling", "bootstrap" or "participants"), `best_layers` (bool: best layers of networks were
+        compared), `exchanged` (what relabeling exchanged, in
         words), `version` (str).
 
     Returns

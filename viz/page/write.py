@@ -43,7 +43,7 @@ _PEAKS = (
     "rois",
 )
 _COLUMNS = {  # columns on the page; the file has all columns
-    "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling"),
+    "bootstrap": ("network", "layer", "roi", "mean", "ci_low", "ci_high", "p_corrected", "below_ceiling", "n"),
     "statistics": (
         "network",
         "layer",
@@ -69,6 +69,17 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "p_corrected",
         "p_these_sounds_corrected",
         "test",
+    ),
+    "network_differences": (
+        "network",
+        "other_network",
+        "roi",
+        "difference",
+        "standard_error",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "test",
+        "n",
     ),
     "best_layers": (
         "network",
@@ -200,6 +211,7 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
             "statistics",
             "bootstrap",
             "differences",
+            "network_differences",
             "ceilings",
             "residual_structure",
             "reliability",

@@ -30,7 +30,8 @@ _HELP = {
     "fit": "Of bootstrap: the RDMs of each network are one model, fit in every resample to other participants and "
     "conditions than it is scored on: selected (the best layer), weighted, or interpolated.",
     "correction": "Of participants and bootstrap: fdr, bonferroni, max-t (of --test sign-flip) or none; over all rows.",
-    "differences": "Model against model, two-sided, .tsv; of participants and bootstrap.",
+    "differences": "Model against model, and network against network by best layers, two-sided, .tsv; of participants "
+    "and bootstrap.",
 }
 
 
@@ -134,10 +135,11 @@ def _over_participants(
     correction: Any,
     n: int,
 ) -> Tables:
+    from brainmap.rsa.inference.best_layers import best_layer_differences, with_best_layers
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
-    cube, labels = _cube(files, measure, against == "ceiling")
+    cube, labels, networks = _cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
         "test": test,
         "correction": correction,
@@ -155,15 +157,18 @@ def _over_participants(
     else:
         tables = [(score_statistics(cube, **given), {"model": "model", **STATISTICS_COLUMNS})]
     if wanted:
-        tables.append((score_differences(cube, **given), DIFFERENCE_COLUMNS))
+        pairs = score_differences(cube, **given)
+        best = best_layer_differences(cube, networks, **given) if networks else pairs[:0]
+        tables.append((with_best_layers(pairs, best), DIFFERENCE_COLUMNS))
     return tables
 
 
-def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]]]:
-    """Scores `(n_models, n_rois, n_participants)` and their labels."""
+def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
+    """Scores `(n_models, n_rois, n_participants)`, their labels, and the layers of each network where several are."""
     import numpy as np
 
     from brainmap.rsa.comparison.measures import compare_rdms
+    from brainmap.rsa.inference.best_layers import layers_of_networks
     from brainmap.rsa.rdm.alignment import rdm_names
 
     if files[0].suffix == ".tsv":
@@ -184,15 +189,16 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
     cube = np.full((models.n_rdm, len(names), len(columns)), np.nan)
     for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
         cube[:, names.index(roi), columns.index(who)] = scores[:, k]
-    return cube, {"model": list(rdm_names(models)), "roi": names}
+    return cube, {"model": list(rdm_names(models)), "roi": names}, layers_of_networks(models)
 
 
-def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
+def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """A table of scores as `brainmap rsa compare` and studies write it."""
     import numpy as np
     import pandas as pd
 
     from brainmap.checks import existing_file, some
+    from brainmap.rsa.inference.best_layers import layers_by_owner
 
     existing_file(path, "scores")
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
@@ -213,7 +219,8 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]]]:
     cube = np.full(tuple(len(side) for side in axes), np.nan)
     at = [[axis.index(value) for value in side] for axis, side in zip(axes, (model, roi, who), strict=True)]
     cube[tuple(at)] = table["score"].astype(float)
-    return cube, {"model": axes[0], "roi": axes[1]}
+    owner = dict(zip(model, table["network"].astype(str), strict=True)) if "network" in table else {}
+    return cube, {"model": axes[0], "roi": axes[1]}, layers_by_owner([owner[name] for name in axes[0] if owner])
 
 
 def _bootstrapped(
@@ -227,6 +234,7 @@ def _bootstrapped(
     correction: Any,
     n: int,
 ) -> Tables:
+    from brainmap.rsa.inference.best_layers import with_best_layers
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
     from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
@@ -236,7 +244,8 @@ def _bootstrapped(
         found = bootstrap_rois(models, data, **given)
     else:
         found = bootstrap_rois(_families(models), data, kind=fit, **given)
-    return [(found.models, BOOTSTRAP_COLUMNS), *([(found.pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
+    pairs = with_best_layers(found.pairs, found.best_layers)
+    return [(found.models, BOOTSTRAP_COLUMNS), *([(pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
 
 
 def _families(models: Any) -> dict[str, RDMs]:

@@ -11,6 +11,14 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
+from brainmap.rsa.inference.absent import absent_in_words
+from brainmap.rsa.inference.best_layers import (
+    BEST,
+    BEST_NOTE,
+    best_layer_differences,
+    layers_of_networks,
+    with_best_layers,
+)
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import fdr_reach
@@ -39,9 +47,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 _PAIR = {
     "network": "network, or a control of it",
-    "layer": "layer",
+    "layer": f"layer, or {BEST!r} of the network, which is chosen by other data than it is compared on",
     "other_network": "network that it is compared with",
     "other_layer": "layer that it is compared with",
+    "p_corrected": "corrected over all rows of its kind: pairs of layers x regions, or pairs of best layers x regions",
 }
 _ONE = {"mean": "score", "standard_error": "n/a: one participant"}
 _RELABELED = {
@@ -85,14 +94,16 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
     elif zero.kind == "relabeling":
         yield _relabeled(context, models, brains, scores)
     if found is not None:
-        names = dict(zip(rdm_names(models), layer_names(models), strict=True))
-        yield Inferred("bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context)})
+        names, left_out = _names(models), _left_out(found)
+        yield Inferred(
+            "bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context), **left_out}
+        )
         if not several and len(found.pairs):
             yield Inferred(
                 "differences",
-                _named(found.pairs, names),
+                _named(with_best_layers(found.pairs, found.best_layers), names),
                 DIFFERENCE_COLUMNS | _PAIR,
-                {"Test": f"{_resampled(context)} (two-sided)"},
+                {"Test": f"{_resampled(context)} (two-sided)", **_of_best(found.best_layers), **left_out},
             )
 
 
@@ -120,10 +131,10 @@ def _over_participants(
         "labels": labels,
         "measure": context.study.settings.rsa.measure,
     }
-    names = dict(zip(labels["model"], layer_names(models), strict=True))
+    names = _names(models)
     selected = context.study.settings.stimuli.selected
     table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
-    note, first = table.attrs["note"], table
+    note, first, left_out = table.attrs["note"], table, {}
     if zero.kind == "relabeling":
         first = _relabeled_table(context, models, brains)
         note = first.attrs["note"]
@@ -146,26 +157,58 @@ def _over_participants(
             smallest_p=0.0,
         )
         note = f"{_resampled(context)} (one-sided)"
+        left_out = _left_out(found)
     _say_reach("scores", table, settings.correction)
     about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
         about |= _exchanged(context, brains)
-    columns = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS
+    columns, about = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS, {**about, **left_out}
     yield Inferred("statistics", _named(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
-    if len(scores) < 2:
-        return
+    if len(scores) > 1:
+        yield _differences(context, models, cube, between, found, given)
+
+
+def _differences(
+    context: Context,
+    models: RDMs,
+    cube: Any,
+    between: Choice,
+    found: RoiBootstrap | None,
+    given: dict[str, Any],
+) -> Inferred:
+    """Test every pair of layers, and the best layers of every pair of networks, in every region."""
     table = score_differences(cube, **given, rng=rng_of(context, "differences"))
-    note, first = table.attrs["note"], table
-    about = said_of_participants(note, between, of="differences", selected=selected)
+    note, networks = table.attrs["note"], layers_of_networks(models)
+    best = best_layer_differences(cube, networks, **given, rng=rng_of(context, "networks")) if networks else table[:0]
+    table = with_best_layers(table, best)
+    selected = context.study.settings.stimuli.selected
+    about = said_of_participants(note, between, of="differences", selected=selected) | _of_best(best)
+    first = table
     if between.kind == "bootstrap":
         assert found is not None
-        first, note = found.pairs, f"{_resampled(context)} (two-sided)"
+        first, note = with_best_layers(found.pairs, found.best_layers), f"{_resampled(context)} (two-sided)"
+        about |= _left_out(found)
         where = table.set_index(["model", "other", "roi"])
         table = where.loc[list(zip(first["model"], first["other"], first["roi"], strict=True))].reset_index()
     elif between.why:
         log.info("group: differences: %s, so that they are tested over participants: %s", between.why, THESE_SOUNDS)
     columns = DIFFERENCE_COLUMNS | _PAIR | TEST_COLUMNS
-    yield Inferred("differences", _named(beside(first, table, between.kind), names), columns, {"Test": note, **about})
+    shown = _named(beside(first, table, between.kind), _names(models))
+    return Inferred("differences", shown, columns, {"Test": note, **about})
+
+
+def _names(models: RDMs) -> dict[str, tuple[str, str]]:
+    """Return the network and layer of each name in the tables, those of best layers included."""
+    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+    return names | {f"{network} {BEST}": (network, BEST) for network in layers_of_networks(models)}
+
+
+def _of_best(best: pd.DataFrame) -> dict[str, str]:
+    return {"BestLayers": BEST_NOTE} if len(best) else {}
+
+
+def _left_out(found: RoiBootstrap) -> dict[str, str]:
+    return {"LeftOut": absent_in_words(found.left_out)} if found.left_out else {}
 
 
 def _cube(brains: RDMs, scores: Any) -> tuple[Any, list[str]]:
@@ -200,7 +243,7 @@ def _exchanged(context: Context, brains: RDMs) -> dict[str, str]:
 def _relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabeled_table(context, models, brains)
-    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+    names = _names(models)
     mean = _cube(brains, scores)[0][:, :, 0].ravel()  # by the measure of the study, where relabelings take a substitute
     table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
@@ -255,7 +298,7 @@ def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
     table = residual_structure(
         models, brains, measure=settings.measure, correction=_correction(context), rng=rng_of(context, "residuals")
     )
-    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+    names = _names(models)
     return Inferred("residual_structure", _named(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
 
 

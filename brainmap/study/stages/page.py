@@ -14,6 +14,7 @@ from brainmap.features.representations.files import open_maximizations
 from brainmap.places import inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
@@ -99,6 +100,7 @@ def page_content(context: Context) -> ReportContent:
         notes=notes_of_tests(context),
         bootstrap=tables["bootstrap"],
         differences=_clearest_first(tables["differences"]),
+        network_differences=_clearest_first(tables["differences"], of_best=True),
         ceilings=tables["ceilings"],
         residual_structure=tables["residual_structure"],
         reliability=tables["reliability"],
@@ -147,9 +149,12 @@ def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame
     return pd.concat([scores[~is_baseline], shown])
 
 
-def _clearest_first(differences: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Sort pairs of layers by p, since the page shows only some of them."""
-    return None if differences is None else differences.sort_values("p", kind="stable")
+def _clearest_first(differences: pd.DataFrame | None, *, of_best: bool = False) -> pd.DataFrame | None:
+    """Sort pairs of layers, or pairs of best layers, by p, since the page shows only some of them."""
+    if differences is None:
+        return None
+    mine = (differences["layer"] == BEST) == of_best
+    return differences[mine].sort_values("p", kind="stable")
 
 
 def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:

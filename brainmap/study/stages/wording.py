@@ -29,7 +29,7 @@ def notes_of_tests(context: Context) -> dict[str, str]:
         parts = [about.get("Test", "")]
         if about.get("FirstTest") != "participants" and "TheseSoundsOnly" in about:
             parts.append(f"beside it, {about['TheseSoundsOnly']}")
-        parts.append(about.get("Generalizes", ""))
+        parts += [about.get(key, "") for key in ("BestLayers", "LeftOut", "Generalizes")]
         said = ". ".join(part[0].upper() + part[1:] for part in parts if part)
         if said:
             notes[name] = f"{said}."
@@ -42,5 +42,6 @@ def facts_of_tests(context: Context) -> dict[str, Any]:
     return {
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
         "exchanged": "; ".join(about["scores"][key] for key in ("Exchanged", "Substitute") if key in about["scores"]),
+        "best_layers": "BestLayers" in about["differences"],
         "bootstrapped": context.table_file("bootstrap").exists(),
     }

@@ -282,7 +282,7 @@ def test_too_few_different_conditions_are_no_resample() -> None:
         ({"names": list("abcdefgh")}, "different items"),
         ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
         ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
-        ({"missing": True}, "data RDMs 1: all dissimilarities are equal or missing"),
+        ({"missing": True}, "no participant has an RDM of 'all voxels'"),
         ({"layer": ["conv1", "conv1"]}, "models 'conv1' occur twice"),
         ({"roi": ["a", "a", "b", "b"]}, "2 ROIs"),
         ({"participant": ["01", "01", "02", "03"]}, "'01' have more than one RDM"),
@@ -293,7 +293,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     if "constant" in change:
         {"models": models, "data": data}[change["constant"]][0] = 0.5
     if "missing" in change:
-        data[0] = np.nan
+        data[:] = np.nan
     model_rdms = labelled(models, change.get("names"), **{k: v for k, v in change.items() if k == "layer"})
     data_rdms = labelled(data, **{k: v for k, v in change.items() if k in ("roi", "participant")})
     options = {k: v for k, v in change.items() if k in ("over", "measure", "n")}
