@@ -1,15 +1,16 @@
-"""Compare networks by their best layers, which are chosen by other data than those they are compared on.
+"""Compare networks by their best layers, without choosing and testing layers on the same data.
 
 The best of a network's layers is the best on the data at hand, partly by chance. A test that first chooses the two best
-layers and then compares them on the same data treats that chance as evidence. Here the choice is a part of what is
-repeated: a bootstrap chooses the best layer of each network again in every resample, and a test over participants
-chooses it for each participant by the scores of the others.
+layers and then compares them on the same data treats that chance as evidence. Here a bootstrap chooses the best layer
+of each network again in every resample, and a test over participants compares every layer of one network with every
+layer of the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap_of_samples
-from brainmap.rsa.inference.differences import score_differences
-from brainmap.types import Floats
+from brainmap.rsa.inference.scores import corrected, score_statistics
+from brainmap.types import Correction, Floats
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 BEST = "best layer"
 """The layer in the names of rows that compare best layers."""
 BEST_NOTE = (
-    "rows of best layers are a family of their own in the correction; the best layer of each network is chosen again "
-    "in every resample, and of a test over participants for each participant by the scores of the others"
+    "rows of best layers are a family of their own in the correction; a bootstrap chooses the best layer of each "
+    "network again in every resample; over participants, a network is ahead where one of its layers is ahead of every "
+    "layer of the other, corrected over its layers"
 )
 
 
@@ -110,77 +112,59 @@ def pairs_of_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]]
     return replace(whole, means=np.concatenate([without_bias, whole.means[-2:]])).pairs("none")
 
 
-def best_layer_scores(scores: NDArray[np.floating], networks: Mapping[str, Sequence[int]]) -> Floats:
-    """Compute each participant's score of the layer that is best in the other participants.
-
-    Parameters
-    ----------
-    scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
-    networks : mapping name -> positions of its layers along the first axis
-
-    Returns
-    -------
-    array (n_networks, n_participants) or (n_networks, n_rois, n_participants)
-        NaN where no other participant has a score.
-
-    Examples
-    --------
-    >>> best_layer_scores(np.array([[0.1, 0.2, 0.9], [0.3, 0.4, 0.2]]), {"net": [0, 1]})
-    array([[0.1, 0.2, 0.2]])
-    """
-    x = np.asarray(scores, dtype=np.float64)
-    there = np.isfinite(x)
-    total, count = np.nansum(x, axis=-1, keepdims=True), there.sum(axis=-1, keepdims=True)
-    n_others = count - there
-    others = (total - np.where(there, x, 0.0)) / np.where(n_others > 0, n_others, np.nan)
-    found = []
-    for rows in networks.values():
-        mean = others[list(rows)]
-        chosen = np.where(np.isnan(mean), -np.inf, mean).argmax(axis=0)[None]
-        own = np.take_along_axis(x[list(rows)], chosen, axis=0)[0]
-        found.append(np.where(np.isnan(mean).all(axis=0), np.nan, own))
-    return np.array(found)
-
-
 def best_layer_differences(
     scores: NDArray[np.floating],
     networks: Mapping[str, Sequence[int]],
     *,
+    correction: Correction = "fdr",
     labels: Mapping[str, Sequence[str]] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Test the difference between the best layers of each pair of networks over participants (two-sided).
 
-    Each participant's scores are those of the layers that are best in the other participants, so that no layer is
-    chosen by the data that it is tested on. Like every test over participants it treats the sounds as fixed, and so
-    makes no claim about networks (`brainmap.rsa.bootstrap_rois` does).
-
     Parameters
     ----------
     scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
     networks : mapping name -> positions of its layers along the first axis
+    correction : {"fdr", "bonferroni", "max-t", "none"}
+        Correction over all rows; "max-t" becomes "bonferroni", which controls the same error rate.
     labels : mapping
         Names along the axes of `scores`, as in `brainmap.rsa.score_differences`; those of the models are not used.
     **settings
-        test, correction, measure, permutations and rng of `brainmap.rsa.score_differences`.
+        test, measure, permutations and rng of `brainmap.rsa.score_statistics`.
 
     Returns
     -------
     DataFrame
-        As `brainmap.rsa.score_differences`; model and other are "<network> best layer".
+        One row per pair of networks (and ROI): model and other ("<network> best layer"), roi (for scores with ROIs),
+        difference (of the highest mean scores), p, p_corrected, n, smallest_p. There is no standard error: that of two
+        layers chosen by the same data would be too small.
 
     Raises
     ------
     InputError
-        There are fewer than two networks, a network has no layer, or `score_differences` refuses the scores.
+        There are fewer than two networks, a network has no layer, or `score_statistics` refuses the scores.
+
+    Notes
+    -----
+    No layer is chosen and then tested on the same data. The best layer of a network is ahead of that of another network
+    if one of its layers is ahead of every layer of the other. So p is the largest p of a layer against all layers of
+    the other network, the smallest of these over the layers, times their number (Bonferroni), and twice the smaller one
+    of both directions (Berger 1982). Unlike a test of the differences between maxima, or between layers chosen by other
+    participants, this keeps its level for networks of any number of layers. Like every test over participants it treats
+    the sounds as fixed, and so makes no claim about networks (`brainmap.rsa.bootstrap_rois` does).
+
+    References
+    ----------
+    Berger 1982, doi:10.1080/00401706.1982.10487790 (intersection-union tests)
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> scores = rng.normal([[0.0], [0.5], [0.1]], 0.1, size=(3, 8))
     >>> table = best_layer_differences(scores, {"trained": [0, 1], "control": [2]})
-    >>> table[["model", "other", "p"]].values.tolist()
-    [['trained best layer', 'control best layer', 0.0078125]]
+    >>> table[["model", "other", "p", "smallest_p"]].values.tolist()
+    [['trained best layer', 'control best layer', 0.015625, 0.0078125]]
     """
     empty = [name for name, rows in networks.items() if not len(rows)]
     if len(networks) < 2 or empty:
@@ -188,6 +172,39 @@ def best_layer_differences(
             f"best_layer_differences: found {len(networks)} networks, of which {some(empty) or 'none'} have no layer; "
             "give at least 2 networks with at least 1 layer each"
         )
-    x = best_layer_scores(scores, networks)
-    rest = list(labels.items())[1:] if labels else [("roi", [str(k) for k in range(n)]) for n in x.shape[1:-1]]
-    return score_differences(x, labels={"model": [f"{name} {BEST}" for name in networks], **dict(rest)}, **settings)
+    x = np.asarray(scores, dtype=np.float64)
+    rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]
+    rows = []
+    for one, other in combinations(networks, 2):
+        pair = _pair_over_participants(x, list(networks[one]), list(networks[other]), settings)
+        for k, found in enumerate(pair):
+            roi = {"roi": rois[k]} if x.ndim == 3 else {}
+            rows.append({"model": f"{one} {BEST}", "other": f"{other} {BEST}", **roi, **found})
+    table = pd.DataFrame(rows)
+    chosen = "bonferroni" if correction == "max-t" else correction
+    table.insert(list(table).index("p") + 1, "p_corrected", corrected(table["p"], chosen))
+    return table
+
+
+def _pair_over_participants(
+    scores: Floats, one: list[int], other: list[int], settings: Mapping[str, Any]
+) -> list[dict[str, float]]:
+    """Compute the row of each region for a pair of networks, by tests of all layers of one against all of the other."""
+    a, b = (side.ravel() for side in np.meshgrid(one, other, indexing="ij"))
+    shape = (len(one), len(other), -1)
+    x, y = scores[a], scores[b]
+    ahead, behind = (
+        score_statistics(x, against=y, alternative=side, correction="none", **settings) for side in ("greater", "less")
+    )
+    # a layer is ahead of the best layer of the other network if it is ahead of all of them
+    for_one = len(one) * ahead["p"].to_numpy().reshape(shape).max(axis=1).min(axis=0)
+    for_other = len(other) * behind["p"].to_numpy().reshape(shape).max(axis=0).min(axis=0)
+    reach = 2 * min(len(one), len(other)) * ahead["smallest_p"].to_numpy().reshape(shape).max(axis=(0, 1))
+    mean = ahead["mean"].to_numpy().reshape(shape)[:, 0].max(axis=0)
+    there = np.isfinite(y).sum(axis=-1)
+    total = np.nansum(y, axis=-1) / np.where(there > 0, there, np.nan)
+    difference = mean - total.reshape(shape)[0].max(axis=0)
+    p = np.minimum(1.0, 2 * np.minimum(for_one, for_other))
+    n = ahead["n"].to_numpy().reshape(shape).min(axis=(0, 1))
+    columns = {"difference": difference, "p": p, "n": n, "smallest_p": np.minimum(1.0, reach)}
+    return [{key: values[k].item() for key, values in columns.items()} for k in range(len(p))]

@@ -380,13 +380,15 @@ def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
     n_tests = len(difference)
     statistic, p, smallest = np.full(n_tests, np.nan), np.full(n_tests, np.nan), np.full(n_tests, np.nan)
     null: dict[tuple[int, ...], Floats] = {}
+    plain = np.flatnonzero(np.isfinite(difference).all(axis=1) & (difference != 0).all(axis=1))
+    ranked = dict(zip(plain.tolist(), _doubled_ranks(difference[plain]), strict=True))  # all at once, which is faster
     for k, row in enumerate(difference):
         row = row[np.isfinite(row)]
         if len(row) < 2:
             continue
         smallest[k] = 2.0 ** -len(row) * (2 if alternative == "two-sided" else 1)
         row = row[row != 0]
-        doubled = np.rint(2 * rank_rows(np.abs(row)[None])[0]).astype(int)  # midranks are halves
+        doubled = ranked[k] if k in ranked else _doubled_ranks(row[None])[0]
         key = tuple(sorted(doubled))
         if key not in null:
             null[key] = _sums_of_signed_ranks(key)
@@ -395,6 +397,13 @@ def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
         sides = {"greater": upper, "less": lower, "two-sided": 2 * min(upper, lower)}
         statistic[k], p[k] = seen / 2, min(1.0, sides[alternative])
     return pd.DataFrame({"statistic": statistic, "p": p, "smallest_p": smallest})
+
+
+def _doubled_ranks(differences: Floats) -> NDArray[np.intp]:
+    """Compute twice the ranks of the sizes of `(n_tests, n)` differences, which are integers (midranks are halves)."""
+    if not differences.size:
+        return np.empty(differences.shape, dtype=np.intp)
+    return np.rint(2 * rank_rows(np.abs(differences))).astype(np.intp)
 
 
 def _sums_of_signed_ranks(ranks: tuple[int, ...]) -> Floats:

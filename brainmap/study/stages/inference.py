@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 _PAIR = {
     "network": "network, or a control of it",
-    "layer": f"layer, or {BEST!r} of the network, which is chosen by other data than it is compared on",
+    "layer": f"layer, or {BEST!r} of the network, as the test says below",
     "other_network": "network that it is compared with",
     "other_layer": "layer that it is compared with",
     "p_corrected": "corrected over all rows of its kind: pairs of layers x regions, or pairs of best layers x regions",

@@ -12,7 +12,7 @@ from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.inference.best_layers import best_layer_scores, layers_of_networks, pairs_of_best_layers
+from brainmap.rsa.inference.best_layers import layers_of_networks, pairs_of_best_layers
 from brainmap.rsa.inference.bootstrap import bootstrap_of_draws
 from brainmap.rsa.inference.scores import corrected
 
@@ -100,27 +100,30 @@ def test_layers_belong_to_networks_where_there_is_something_to_choose(descriptor
     assert layers_of_networks(described(np.ones((3, 3)), **descriptors)) == wanted
 
 
-def test_each_participant_has_the_score_of_the_layer_that_is_best_in_the_others() -> None:
+def test_a_network_is_ahead_over_participants_where_a_layer_is_ahead_of_all_of_the_other() -> None:
     rng = np.random.default_rng(4)
-    scores = rng.normal(size=(5, 2, 6))
-    scores[:, 0, 2] = scores[1, 1, 3] = scores[3:, 1, 4:] = np.nan
-    found = best_layer_scores(scores, NETWORKS)
-    for roi, who in np.ndindex(2, 6):
-        others = [k for k in range(6) if k != who]
-        for at, rows in enumerate(NETWORKS.values()):
-            means = [np.nanmean(scores[row, roi, others]) for row in rows]
-            np.testing.assert_equal(found[at, roi, who], scores[rows[int(np.argmax(means))], roi, who])
-    assert np.isnan(best_layer_scores(scores[:, :, :1], NETWORKS)).all(), "nobody else"
-
-
-def test_networks_are_compared_over_participants_by_best_layers() -> None:
-    rng = np.random.default_rng(5)
     scores = rng.normal(0.2, 0.1, size=(5, 2, 8))
+    scores[1, 0] += 0.1
+    scores[:, 1, 3] = np.nan
     labels = {"model": list("vwxyz"), "roi": ["A1", "belt"]}
     found = rsa.best_layer_differences(scores, NETWORKS, labels=labels, test="t")
-    own = best_layer_scores(scores, NETWORKS)
-    np.testing.assert_allclose(found["p"], stats.ttest_rel(own[0], own[1], axis=-1).pvalue)
+    for k in range(2):
+        there = ~np.isnan(scores[0, k])
+        x = scores[:, k, there]
+
+        def ahead(ours: list[int], others: list[int], x: Any = x) -> float:
+            each = [[stats.ttest_rel(x[a], x[b], alternative="greater").pvalue for b in others] for a in ours]
+            return len(ours) * min(max(row) for row in each)
+
+        wanted = min(1.0, 2 * min(ahead([0, 1, 2], [3, 4]), ahead([3, 4], [0, 1, 2])))
+        assert found["p"][k] == pytest.approx(wanted)
+        means = x.mean(axis=1)
+        assert found["difference"][k] == pytest.approx(means[:3].max() - means[3:].max())
+    assert found["n"].tolist() == [8, 7]
     assert found["roi"].tolist() == ["A1", "belt"]
+    np.testing.assert_allclose(found["p_corrected"], corrected(found["p"], "fdr"))
+    exact = rsa.best_layer_differences(scores, NETWORKS, labels=labels)
+    np.testing.assert_allclose(exact["smallest_p"], [2 * 2 / 2**8, 2 * 2 / 2**7])
     for networks in ({"trained": [0]}, {"trained": [0], "control": []}):
         with pytest.raises(InputError, match="give at least 2 networks with at least 1 layer"):
             rsa.best_layer_differences(scores, networks)
@@ -216,12 +219,16 @@ def test_a_true_difference_is_found(other: float, n_sounds: int, wanted: float) 
 
 
 @pytest.mark.slow
-def test_layers_chosen_by_the_others_keep_the_level_over_participants() -> None:
-    """Null: noise of each participant; a network of nine layers against one of a single layer."""
-    rng, n = np.random.default_rng(0), 1000
-    scores = rng.normal(size=(10, n, 12))
-    networks = {"many": list(range(9)), "one": [9]}
-    p = rsa.best_layer_differences(scores, networks, correction="none")["p"]
+@pytest.mark.parametrize("sizes", [(9, 9), (9, 1)])
+def test_best_layers_keep_the_level_over_participants(sizes: tuple[int, int]) -> None:
+    """Null: noise of each participant. Planted: a layer of 2.5 standard deviations above all of the other network."""
+    rng, n, split = np.random.default_rng(0), 400, sizes[0]
+    scores = rng.normal(size=(sum(sizes), n, 12))
+    networks = {"one": list(range(split)), "other": list(range(split, sum(sizes)))}
+    p = rsa.best_layer_differences(scores, networks, correction="none", test="t")["p"]
     assert (p <= 0.05).mean() <= limit(n)
-    flattered = scores[:9].max(axis=0) - scores[9]
-    assert (stats.ttest_1samp(flattered, 0, axis=-1).pvalue <= 0.05).mean() > 0.5, "each one's own best layer"
+    planted = scores.copy()
+    planted[0] += 2.0
+    planted[split:] -= 0.5
+    found = rsa.best_layer_differences(planted, networks, correction="none", test="t")["p"]
+    assert (found <= 0.05).mean() > 0.8
