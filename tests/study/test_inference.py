@@ -84,6 +84,38 @@ def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, ov
     assert not (tiny_study.out / "group" / "bootstrap.tsv").exists(), "what lies on disk is what the study says"
 
 
+def test_networks_are_compared_by_their_best_layers(tiny_study: Any) -> None:
+    """A network and its control have rows of their own in the table of differences, and a table on the page."""
+    tiny_study.edit(
+        ("[[network]]\n", '[[network]]\ncontrols = ["untrained"]\n'), with_inference("bootstrap = 100"), *QUICK
+    )
+    tiny_study.run(page=True)
+    paths = sorted(tiny_study.out.glob("rdms/*rdms.h5"), key=lambda path: "untrained" in path.name)
+    models, brains = rsa.stack_rdms([rsa.load_rdms(path) for path in paths]), rdms_of(tiny_study)[1]
+    seed = load_study(tiny_study.file).settings.study.seed
+    rng = np.random.default_rng(np.random.SeedSequence([seed, *b"bootstrap"]))
+    wanted = rsa.bootstrap_rois(models, brains, n=100, rng=rng)
+    found = table(tiny_study, "differences")
+    best = found[found["layer"] == "best layer"]
+    assert best["other_layer"].eq("best layer").all()
+    np.testing.assert_allclose(best[["p", "p_corrected"]], wanted.best_layers[["p", "p_corrected"]])
+    np.testing.assert_allclose(found.loc[found["layer"] != "best layer", "p_corrected"], wanted.pairs["p_corrected"])
+    n = models.n_rdm // 2
+    networks = {"one": list(range(n)), "control": list(range(n, 2 * n))}
+    belt = rsa.compare_rdms(models, brains.subset("roi", "belt"))
+    here = best[best["roi"] == "belt"]
+    np.testing.assert_allclose(here["p_these_sounds"], rsa.best_layer_differences(belt, networks)["p"])
+    assert (
+        "chooses the best layer of each network again in every resample"
+        in sidecar(tiny_study, "differences")["BestLayers"]
+    )
+    page = (tiny_study.out / "report.html").read_text()
+    assert "Network against network, each by its best layer" in page
+    assert (
+        "Networks were compared by their best layers: the best layer of each was chosen again in every resample" in page
+    )
+
+
 def test_scores_are_tested_by_relabeling_the_sounds_of_whole_words(tiny_results: Any) -> None:
     models, brains = rdms_of(tiny_results)
     study = load_study(tiny_results.file).settings
