@@ -23,12 +23,13 @@ def present_rdms(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
     InputError
         No participant has an RDM.
     """
-    absent = np.isnan(np.asarray(data_rdms.dissimilarities, dtype=np.float64)).all(axis=1)
+    absent = np.asarray(np.isnan(np.asarray(data_rdms.dissimilarities, dtype=np.float64)).all(axis=1))
+    size = data_rdms.n_rdm
     if not absent.any():
         return data_rdms, {}
     described = data_rdms.rdm_descriptors
-    people = [str(p) for p in described.get("participant", range(1, len(absent) + 1))]
-    rois = [str(roi) for roi in described.get("roi", ["all voxels"] * len(absent))]
+    people = [str(p) for p in described.get("participant", range(1, size + 1))]
+    rois = [str(roi) for roi in described.get("roi", ["all voxels"] * size)]
     if absent.all():
         raise InputError(f"bootstrap: no participant has an RDM of {some(dict.fromkeys(rois), 3)}; leave it out")
     left_out: dict[str, list[str]] = {}

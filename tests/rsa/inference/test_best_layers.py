@@ -113,7 +113,7 @@ def test_a_network_is_ahead_over_participants_where_a_layer_is_ahead_of_all_of_t
 
         def ahead(ours: list[int], others: list[int], x: Any = x) -> float:
             each = [[stats.ttest_rel(x[a], x[b], alternative="greater").pvalue for b in others] for a in ours]
-            return len(ours) * min(max(row) for row in each)
+            return float(len(ours) * min(max(row) for row in each))
 
         wanted = min(1.0, 2 * min(ahead([0, 1, 2], [3, 4]), ahead([3, 4], [0, 1, 2])))
         assert found["p"][k] == pytest.approx(wanted)
