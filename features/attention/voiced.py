@@ -101,7 +101,7 @@ def _said_words(
         courses[rows] = class_activation_maps(
             model,
             sounds.take(rows),
-            method=method,  # type: ignore[arg-type]
+            method=method,
             layer=layer,
             classes=[word],
             class_names=class_names,

@@ -249,6 +249,7 @@ def load_sounds(
         raise InputError(f"sounds: expected a length of at least one sample and at most 600 s, got {seconds} s")
     table = _find(source, part)
     lengths = [check_sound(Path(path)) for path in table["path"]]
+    skipped, others = _list_unread_files(source)
     return Sounds(
         table=table,
         rate=rate,
@@ -257,7 +258,8 @@ def load_sounds(
         align=align,
         front_end=front_end,
         own_lengths=own_lengths,
-        **_left_out(source),
+        skipped=skipped,
+        others=others,
     )
 
 
@@ -437,15 +439,14 @@ def _in_class_folders(folder: Path) -> Iterator[tuple[Path, Literal["sound", "un
             yield path, "unread" if ending in NOT_READ else "other"
 
 
-def _left_out(source: object) -> dict[str, tuple[str, ...]]:
-    """List the files in the class folders of a data set that are not read, as `<class>/<file>`."""
+def _list_unread_files(source: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List, as `<class>/<file>`, the unread sounds and the other files in the class folders of a data set."""
     if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
-        return {}
+        return (), ()
     found = [(path.relative_to(source).as_posix(), kind) for path, kind in _in_class_folders(Path(source))]
-    return {
-        name: tuple(path for path, one in found if one == kind)
-        for name, kind in (("skipped", "unread"), ("others", "other"))
-    }
+    return tuple(path for path, kind in found if kind == "unread"), tuple(
+        path for path, kind in found if kind == "other"
+    )
 
 
 def read_lists(folder: Path) -> dict[str, str]:

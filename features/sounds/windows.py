@@ -407,7 +407,8 @@ def _survey(sounds: Sounds, row: int, cut: Cut) -> Recording:
 
 def _report_of(cut: Cut, sounds: Sounds, recordings: Sequence[Recording]) -> WindowReport:
     ids = sounds.items
-    unheard, padded = [], []
+    unheard: list[tuple[str, float]] = []
+    padded: list[tuple[str, float]] = []
     for one in recordings:
         end = one.starts[-1] + cut.n_samples
         if end != one.n_samples:

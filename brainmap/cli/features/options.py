@@ -222,8 +222,8 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
         variant=given["variant"],
         n_classes=len(classes) if classes else None,
     )
-    told = {"place": "on the command line", "ask": "--rate (Hz) and --seconds"}
-    return model, describe_feeding(checkpoint, classes=classes, **told, **given)
+    place, ask = "on the command line", "--rate (Hz) and --seconds"
+    return model, describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
 
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:

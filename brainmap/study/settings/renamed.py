@@ -55,7 +55,8 @@ def with_first_keys(settings: Mapping[str, Any], section: str = "") -> dict[str,
     {'precision': 'voxel'}
     """
     backward = {place: {new: old for old, new in names.items()} for place, names in RENAMED.items()}
-    return _rename(settings, section, backward)
+    first: dict[str, Any] = _rename(settings, section, backward)
+    return first
 
 
 def _rename(content: Any, section: str, names: Renaming, notes: list[str] | None = None) -> Any:

@@ -118,8 +118,9 @@ def without_its_header(path: Path, *, mode: str, **how: float) -> Path:
         file.write(np.tile(NOISE, 4) * np.repeat(np.linspace(0.01, 1, 16), 10_000))
     content = path.read_bytes()
     assert b"Xing" in content[:64] or b"Info" in content[:64]
-    size, _ = containers._mpeg_frame(content[:4])
-    path.write_bytes(content[size:] + b"TAG" + bytes(125))
+    frame = containers._mpeg_frame(content[:4])
+    assert frame is not None
+    path.write_bytes(content[frame[0] :] + b"TAG" + bytes(125))
     return path
 
 
