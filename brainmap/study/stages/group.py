@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 5
+VERSION = 6  # 6: best layers of networks are compared, and splines of two controls take more knots
 
 
 def run_group(context: Context) -> None:
