@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel import Nifti1Image
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_matrix import read_design
 from brainmap.rsa.images.files import check_same_grid, load_image
+from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
+from brainmap.rsa.rdm.sources import select_roi
 from brainmap.rsa.regions.rois import grid_of
+from brainmap.types import Floats, NoiseMethod
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,13 @@ class Residuals:
         One array per file, with the voxels of the mask in C order.
     dof : int or None
         Number of volumes less number of regressors over all files, if their sidecars give it; None otherwise.
+    files : tuple of str
+        Names of the files.
     """
 
     parts: list[NDArray[np.float64]] = field(repr=False)
     dof: int | None
+    files: tuple[str, ...] = ()
 
     def deviations(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
         """Compute the noise standard deviation of each of these voxels, `(n_voxels,)`; 0 if residuals do not vary."""
@@ -70,7 +80,21 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
         parts.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
     freedoms = [_freedom(name, (designs or {}).get(name)) for name in files]
     known = [freedom for freedom in freedoms if freedom is not None]
-    return Residuals(parts, sum(known) if known and len(known) == len(files) else None)
+    return Residuals(parts, sum(known) if known and len(known) == len(files) else None, tuple(files))
+
+
+def estimate_precisions(
+    data: Dataset, names: Sequence[str], *, method: NoiseMethod = "shrinkage", residuals: Residuals | None = None
+) -> dict[str, Floats | RunNoise]:
+    """Estimate the noise precision of each region, from residuals or else from runs, for each run by the others.
+
+    Raises
+    ------
+    InputError
+        As in `noise_precision`.
+    """
+    source: Any = {} if residuals is None else {"source": residuals.parts, "dof": residuals.dof}
+    return {name: noise_precision(select_roi(data, name), method=method, **source) for name in names}
 
 
 def _freedom(name: str, design: str | None) -> int | None:

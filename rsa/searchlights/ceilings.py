@@ -26,14 +26,12 @@ from brainmap.rsa.searchlights.scoring import (
     SHARE,
     Scoring,
     neighbors_of,
-    noise_of,
     on_threads,
-    prepare,
-    searched,
     warn_of_singular,
 )
+from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.shared_mask import on_shared_mask
-from brainmap.rsa.searchlights.volume import spheres_of
+from brainmap.rsa.searchlights.volume import score_spheres
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
@@ -41,6 +39,10 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
     from brainmap.rsa.searchlights.noise import NoiseSource
+
+    Patterns = Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]]
+    Masks = nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path]
+    Noises = Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None
 
 _MOST_NUMBERS = 4_000_000  # number of RDM values per thread: 32 MB
 
@@ -93,16 +95,16 @@ class CeilingMaps:
 
 
 def ceiling_maps(
-    data: Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]],
+    data: Patterns,
     *,
-    mask: nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path],
+    mask: Masks,
     radius_mm: float = 9.0,
     dissimilarity: SearchlightDissimilarity = "correlation",
     measure: Measure | str = "spearman",
     items: Level | None = None,
     runs: RunPairing = "between",
     labels: Sequence[str] | None = None,
-    noise: Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None = None,
+    noise: Noises = None,
     shrinkage: Shrinkage = "diag",
     minimum_voxels: int = 10,
     threads: int | None = None,
@@ -148,37 +150,40 @@ def ceiling_maps(
     >>> bool((maps.lower_array <= maps.upper_array + 1e-12).all()), maps.upper.shape
     (True, (5, 5, 5))
     """
+    settings = SearchlightSettings(
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        runs=runs,
+        labels=labels,
+        shrinkage=shrinkage,
+        minimum=minimum_voxels,
+    )
+    return map_ceilings(data, settings, mask=mask, radius_mm=radius_mm, noise=noise, threads=threads)
+
+
+def map_ceilings(
+    data: Patterns, settings: SearchlightSettings, *, mask: Masks, radius_mm: float, noise: Noises, threads: int | None
+) -> CeilingMaps:
+    """Compute `ceiling_maps` with the settings of the searchlight.
+
+    Raises
+    ------
+    InputError
+        The same cases as in `ceiling_maps`.
+    """
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
-    noises = _noise_of_each(noise, list(named))
-    chosen, n_threads = searched(measure), threads_of(threads, "ceiling maps")
+    noises, n_threads = _noise_of_each(noise, list(named)), threads_of(threads, "ceiling maps")
     if len(named) < 2:
         raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
-    reference = _reference(named, items, labels)
+    reference = _reference(named, settings.items, settings.labels)
     if isinstance(mask, Mapping):
         named, noises, mask = on_shared_mask(named, noises, mask)
     mask_image = load_mask(mask)
-    inside = np.asarray(mask_image.dataobj) != 0
-    people: list[Scoring] = []
-    for who, one in named.items():
-        prepared, models = prepare(
-            one,
-            reference,
-            n_voxels=int(inside.sum()),
-            dissimilarity=dissimilarity,
-            measure=chosen,
-            items=items,
-            runs=runs,
-            labels=labels,
-        )
-        prepared, own = noise_of(
-            noises[who], one, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=True
-        )
-        usable = np.zeros(inside.shape, dtype=bool)
-        usable[inside] = prepared.usable
-        spheres = spheres_of(usable, mask_image, radius_mm=radius_mm, minimum_voxels=minimum_voxels)
-        if own is not None:
-            own.check_size(spheres.n_most)
-        people.append(Scoring(prepared, models, spheres, dissimilarity, chosen, minimum_voxels, own))
+    people = [
+        score_spheres(one, reference, settings, mask=mask_image, radius_mm=radius_mm, noise=noises[who])
+        for who, one in named.items()
+    ]
     return _mapped(people, mask_image, n_threads, radius_mm)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -21,8 +21,44 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 
+_Image = TypeVar("_Image")
+
+
+class ScoreMaps(Mapping[str, _Image]):
+    """Map each model name to a map of its scores, as maps of volumes and of surfaces do alike."""
+
+    names: tuple[str, ...]
+    array: Floats
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def row_of(self, name: str) -> Floats:
+        """Return the scores of a model.
+
+        Raises
+        ------
+        KeyError
+            There is no such model.
+        """
+        if name not in self.names:
+            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
+        return np.asarray(self.array[self.names.index(name)])
+
+    @property
+    def _scored(self) -> NDArray[np.bool_]:
+        return np.asarray(~np.isnan(self.array).all(axis=0))
+
+    @property
+    def _filled(self) -> Floats:
+        return np.where(np.isnan(self.array), -np.inf, self.array)
+
+
 @dataclass(frozen=True, eq=False)
-class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
+class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
     """Map each model name to the float32 image of its searchlight scores, NaN where there is no score.
 
     Attributes
@@ -51,15 +87,7 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     times: tuple[float, ...] | None = None
 
     def __getitem__(self, name: str) -> nib.Nifti1Image:
-        if name not in self.names:
-            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
-        return self.image(self.array[self.names.index(name)])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
+        return self.image(self.row_of(name))
 
     def image(self, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
         """Convert values of the mask voxels `(n_mask_voxels,)` to a float32 image."""
@@ -138,14 +166,6 @@ class SearchlightMaps(Mapping[str, nib.Nifti1Image]):
     def voxel_count(self) -> nib.Nifti1Image:
         """Return the number of voxels in the sphere around each voxel; 0 outside the mask."""
         return self.image(self.counts, outside=0.0)
-
-    @property
-    def _scored(self) -> NDArray[np.bool_]:
-        return np.asarray(~np.isnan(self.array).all(axis=0))
-
-    @property
-    def _filled(self) -> Floats:
-        return np.where(np.isnan(self.array), -np.inf, self.array)
 
 
 def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, threads_of
+from brainmap.checks import threads_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import ALIASES, RANKED, _compare
-from brainmap.rsa.rdm.alignment import LABEL_OF
+from brainmap.rsa.comparison.measures import RANKED, _compare
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
 from brainmap.rsa.searchlights.kernels import (
@@ -37,7 +36,8 @@ from brainmap.rsa.searchlights.kernels import (
     score_patches,
 )
 from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
-from brainmap.types import Floats, Level, Measure, SearchlightDissimilarity, Shrinkage
+from brainmap.rsa.searchlights.settings import SearchlightSettings
+from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int32]
 
-MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
 GEOMETRY: dict[str, int] = {
     "correlation": CORRELATION,
     "cosine": COSINE,
@@ -80,6 +79,9 @@ class Neighborhoods(Protocol):
     def n_most(self) -> int:
         """Return the number of voxels of the largest neighborhood."""
 
+    def sizes(self) -> Ints:
+        """Return the number of voxels of each neighborhood, `(n_voxels,)`."""
+
     def patches(self, start: int, stop: int) -> Ints:
         """Return the neighbors `(stop - start, n_most)` of the voxels start .. stop - 1, padded with -1."""
 
@@ -87,78 +89,58 @@ class Neighborhoods(Protocol):
 def prepare(
     data: Dataset | NDArray[np.floating],
     model_rdms: RDMs,
+    settings: SearchlightSettings,
     *,
     n_voxels: int,
-    dissimilarity: str,
-    measure: str,
-    items: Level | None,
-    runs: str,
-    labels: Sequence[str] | None,
-) -> tuple[Prepared, Models]:
+    noise: NoiseSource | None,
+) -> tuple[Prepared, Models, SphereNoise | None]:
     """Check the inputs of a searchlight, and align the items of patterns and models.
+
+    Patterns are divided by each voxel's noise; noise from which each neighborhood gets a covariance is returned.
 
     Parameters
     ----------
-    data, model_rdms, dissimilarity, measure, items, runs, labels
+    data, model_rdms, noise
         As in `brainmap.rsa.searchlight`.
+    settings : SearchlightSettings
     n_voxels : int
         Number of voxels of the mask, or of vertices of the mesh.
 
     Raises
     ------
     InputError
-        Settings are unknown, labels, levels or voxels do not fit, or crossnobis has only one run.
+        Labels, levels or voxels do not fit, crossnobis has only one run, or the noise has other voxels, comes from
+        fewer than three runs, or is not used by the dissimilarity.
     """
-    one_of(dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
-    searched(measure)
-    one_of(runs, ("between", "average"), "searchlight runs")
-    if items is not None:
-        one_of(items, tuple(LABEL_OF), "searchlight items")
-    if runs == "between" and len(run_names(data)) > 1:
+    if settings.runs == "between" and len(run_names(data)) > 1:
         refuse_own_noise(data)
     prepared = prepare_patterns(
-        data, model_rdms, n_mask_voxels=n_voxels, items=items, average=runs == "average", labels=labels
+        data,
+        model_rdms,
+        n_mask_voxels=n_voxels,
+        items=settings.items,
+        average=settings.runs == "average",
+        labels=settings.labels,
     )
+    dissimilarity = settings.dissimilarity
     if dissimilarity == "crossnobis" and len(prepared.rows) < 2:
         raise InputError(
             "searchlight: crossnobis needs two or more runs, found one; fit one beta a run "
             "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
         )
-    return prepared, prepare_models(model_rdms, prepared.pairs, searched(measure))
-
-
-def searched(measure: str) -> Measure:
-    """Return the measure with that name or alias, if a searchlight supports it (bures would be too slow).
-
-    Raises
-    ------
-    InputError
-        A searchlight does not support the measure.
-    """
-    return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "searchlight measure"))
-
-
-def noise_of(
-    noise: NoiseSource | None, data: Any, prepared: Prepared, *, dissimilarity: str, shrinkage: Shrinkage, pooled: bool
-) -> tuple[Prepared, SphereNoise | None]:
-    """Divide patterns by each voxel's noise, or return the noise from which each neighborhood gets a covariance.
-
-    Raises
-    ------
-    InputError
-        The noise has other voxels, the dissimilarity does not use noise, or noise comes from fewer than three runs.
-    """
+    models = prepare_models(model_rdms, prepared.pairs, settings.scale)
     if noise is None:
-        return prepared, None
+        return prepared, models, None
     if isinstance(noise, RunNoise) and noise.method == "diag":
-        return prepared.with_weights(noise, run_names(data), dissimilarity), None
+        return prepared.with_weights(noise, run_names(data), dissimilarity), models, None
     if isinstance(noise, np.ndarray) and noise.ndim < 2:
-        return prepared.with_noise(noise, dissimilarity), None
-    if GEOMETRY[dissimilarity] != EUCLIDEAN and not pooled:
+        return prepared.with_noise(noise, dissimilarity), models, None
+    if GEOMETRY[dissimilarity] != EUCLIDEAN and not settings.pooled:
         raise InputError(f"searchlight: one precision a run is for crossnobis, not {dissimilarity}; pool the runs")
     from brainmap.rsa.searchlights.noise import sphere_noise  # imported only when needed, as it is slow
 
-    return prepared, sphere_noise(noise, data, prepared, shrinkage=shrinkage, pooled=pooled)
+    own = sphere_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)
+    return prepared, models, own
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa.searchlights.scoring import Scoring, noise_of, prepare, score_neighborhoods, searched
+from brainmap.rsa.searchlights.maps import ScoreMaps
+from brainmap.rsa.searchlights.scoring import Scoring, prepare, score_neighborhoods
+from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
@@ -29,7 +30,7 @@ RADIUS_MM = 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class SurfaceMaps(Mapping[str, SurfaceData]):
+class SurfaceMaps(ScoreMaps[SurfaceData]):
     """Map each model name to surface data of its searchlight scores, NaN where there is no score.
 
     Attributes
@@ -55,15 +56,7 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     n_unscored: int
 
     def __getitem__(self, name: str) -> SurfaceData:
-        if name not in self.names:
-            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
-        return self.image(self.array[self.names.index(name)], (name,))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
+        return self.image(self.row_of(name), (name,))
 
     def image(self, values: NDArray[Any], labels: Sequence[str] = ()) -> SurfaceData:
         """Convert values `(n_maps, n_vertices)` or `(n_vertices,)` to data of both hemispheres."""
@@ -94,14 +87,6 @@ class SurfaceMaps(Mapping[str, SurfaceData]):
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write the maps of all models, one array per model, as `save_surface` does: `x_hemi-{hemi}.func.gii`."""
         return save_surface(self.data, path, overwrite=overwrite)
-
-    @property
-    def _scored(self) -> NDArray[np.bool_]:
-        return np.asarray(~np.isnan(self.array).all(axis=0))
-
-    @property
-    def _filled(self) -> Floats:
-        return np.where(np.isnan(self.array), -np.inf, self.array)
 
 
 def check_mesh(data: Dataset, mesh: Mesh) -> Mesh:
@@ -228,20 +213,52 @@ def surface_searchlight(
     >>> list(maps), maps["conv1"].sizes, int(maps.counts.max())
     (['conv1'], (25, 0), 23)
     """
-    cortex, placed, asked = _placed(data, load_mesh(mesh), mask)
-    prepared, models = prepare(
-        placed,
-        model_rdms,
-        n_voxels=len(cortex.points),
+    settings = SearchlightSettings(
         dissimilarity=dissimilarity,
         measure=measure,
         items=items,
         runs=runs,
         labels=labels,
+        shrinkage=shrinkage,
+        pooled=pooled,
+        minimum=minimum_vertices,
     )
-    prepared, spatial = noise_of(
-        noise, placed, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled
+    return search_discs(
+        data,
+        model_rdms,
+        settings,
+        mesh=load_mesh(mesh),
+        radius_mm=radius_mm,
+        n_vertices=n_vertices,
+        metric=metric,
+        mask=mask,
+        noise=noise,
+        threads=threads,
     )
+
+
+def search_discs(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    settings: SearchlightSettings,
+    *,
+    mesh: Mesh,
+    radius_mm: float | None = None,
+    n_vertices: int | None = None,
+    metric: Metric = "dijkstra",
+    mask: Surface | None = None,
+    noise: NoiseSource | None = None,
+    threads: int | None = None,
+) -> SurfaceMaps:
+    """Compute a `surface_searchlight` with settings that volumes share.
+
+    Raises
+    ------
+    InputError
+        The same cases as in `surface_searchlight`.
+    """
+    cortex, placed, asked = _placed(data, mesh, mask)
+    prepared, models, spatial = prepare(placed, model_rdms, settings, n_voxels=len(cortex.points), noise=noise)
     centers = np.flatnonzero(prepared.usable)
     order = np.argsort(_places_in_line(cortex)[centers])
     centers = centers[order]
@@ -253,12 +270,12 @@ def surface_searchlight(
     )
     radius = RADIUS_MM if radius_mm is None and n_vertices is None else radius_mm
     discs = discs_on(cortex, radius_mm=radius, n_vertices=n_vertices, metric=metric, vertices=centers, threads=threads)
-    if discs.n_most < minimum_vertices:
+    if discs.n_most < settings.minimum:
         raise InputError(
             f"surface searchlight: the largest disc holds {discs.n_most} vertices, fewer than "
-            f"minimum_vertices={minimum_vertices}; take a larger radius_mm or a smaller minimum"
+            f"minimum_vertices={settings.minimum}; take a larger radius_mm or a smaller minimum"
         )
-    scoring = Scoring(prepared, models, discs, dissimilarity, searched(measure), minimum_vertices)
+    scoring = Scoring(prepared, models, discs, settings.dissimilarity, settings.scale, settings.minimum)
     if spatial is not None:
         from brainmap.rsa.searchlights.noise import bricks  # imported only when needed, as it is slow
 

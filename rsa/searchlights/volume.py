@@ -17,16 +17,9 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
-from brainmap.rsa.searchlights.scoring import (
-    CHUNK,
-    Scoring,
-    noise_of,
-    one_blas_thread,
-    prepare,
-    searched,
-    warn_of_singular,
-)
-from brainmap.rsa.searchlights.spheres import Spheres, spheres_in
+from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, one_blas_thread, prepare, warn_of_singular
+from brainmap.rsa.searchlights.settings import SearchlightSettings
+from brainmap.rsa.searchlights.spheres import spheres_in
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
@@ -87,7 +80,7 @@ class SearchlightPlan:
             counts[used] = self.sizes[centers]
         return scores, counts
 
-    def computed(
+    def compute_pieces(
         self, pieces: Sequence[tuple[int, int]], *, threads: int | None = None, done: int = 0
     ) -> Iterator[tuple[tuple[int, int], Floats, NDArray[np.int32]]]:
         """Compute pieces on a pool of threads, and yield each with scores and counts when it is ready.
@@ -105,6 +98,14 @@ class SearchlightPlan:
                     shown.advance(stop - start)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def compute(self, *, threads: int | None = None) -> SearchlightMaps:
+        """Compute all pieces on a pool of threads, and return their maps."""
+        scores = np.full((len(self.names), len(self.order)), np.nan)
+        counts = np.zeros(len(self.order), dtype=np.int32)
+        for (start, stop), score, count in self.compute_pieces(pieces_of(len(self.order)), threads=threads):
+            scores[:, start:stop], counts[start:stop] = score, count
+        return self.maps(scores, counts)
 
     def maps(self, scores: Floats, counts: NDArray[np.int32]) -> SearchlightMaps:
         """Build the maps from the scores and counts of all pieces, concatenated in their order."""
@@ -209,44 +210,29 @@ def searchlight(
     >>> list(maps), maps["conv1"].shape, int(maps.voxel_count.get_fdata().max())
     (['conv1'], (5, 5, 5), 33)
     """
-    n_threads = threads_of(threads, "searchlight")
-    plan = plan_searchlight(
-        data,
-        model_rdms,
-        mask=mask,
-        radius_mm=radius_mm,
+    settings = SearchlightSettings(
         dissimilarity=dissimilarity,
         measure=measure,
         items=items,
         runs=runs,
         labels=labels,
-        noise=noise,
         shrinkage=shrinkage,
         pooled=pooled,
-        minimum_voxels=minimum_voxels,
+        minimum=minimum_voxels,
     )
-    scores = np.full((len(plan.names), len(plan.order)), np.nan)
-    counts = np.zeros(len(plan.order), dtype=np.int32)
-    for (start, stop), score, count in plan.computed(pieces_of(len(plan.order)), threads=n_threads):
-        scores[:, start:stop], counts[start:stop] = score, count
-    return plan.maps(scores, counts)
+    n_threads = threads_of(threads, "searchlight")
+    plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius_mm, noise=noise)
+    return plan.compute(threads=n_threads)
 
 
 def plan_searchlight(
     data: Dataset | NDArray[np.floating],
     model_rdms: RDMs,
+    settings: SearchlightSettings,
     *,
     mask: nib.Nifti1Image | str | Path,
     radius_mm: float = 9.0,
-    dissimilarity: SearchlightDissimilarity = "correlation",
-    measure: Measure | str = "spearman",
-    items: Level | None = None,
-    runs: RunPairing = "between",
-    labels: Sequence[str] | None = None,
     noise: NoiseSource | None = None,
-    shrinkage: Shrinkage = "diag",
-    pooled: bool = True,
-    minimum_voxels: int = 10,
 ) -> SearchlightPlan:
     """Check, align and prepare the inputs of a `searchlight` once for all pieces, without computing it.
 
@@ -256,48 +242,47 @@ def plan_searchlight(
         The same cases as in `searchlight`.
     """
     mask_image = load_mask(mask)
-    inside = np.asarray(mask_image.dataobj) != 0
-    prepared, models = prepare(
-        data,
-        model_rdms,
-        n_voxels=int(inside.sum()),
-        dissimilarity=dissimilarity,
-        measure=measure,
-        items=items,
-        runs=runs,
-        labels=labels,
-    )
-    prepared, spatial = noise_of(noise, data, prepared, dissimilarity=dissimilarity, shrinkage=shrinkage, pooled=pooled)
-    usable = np.zeros(inside.shape, dtype=bool)
-    usable[inside] = prepared.usable
-    spheres = spheres_of(usable, mask_image, radius_mm=radius_mm, minimum_voxels=minimum_voxels)
-    scoring = Scoring(prepared, models, spheres, dissimilarity, searched(measure), minimum_voxels, spatial)
-    if spatial is None:
-        return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.arange(len(prepared.usable)))
+    scoring = score_spheres(data, model_rdms, settings, mask=mask_image, radius_mm=radius_mm, noise=noise)
+    hoods = scoring.hoods
+    if scoring.noise is None:
+        return SearchlightPlan(mask_image, scoring, hoods.sizes(), np.arange(len(scoring.prepared.usable)))
     from brainmap.rsa.searchlights.noise import bricks
 
-    spatial.check_size(spheres.n_most)
-    where = np.argwhere(inside) @ np.asarray(mask_image.affine)[:3, :3].T
-    groups = bricks(where, n_most=spheres.n_most, radius_mm=radius_mm)
+    where = np.argwhere(np.asarray(mask_image.dataobj) != 0) @ np.asarray(mask_image.affine)[:3, :3].T
+    groups = bricks(where, n_most=hoods.n_most, radius_mm=radius_mm)
     brick = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return SearchlightPlan(mask_image, scoring, spheres.sizes(), np.concatenate(groups), brick)
+    return SearchlightPlan(mask_image, scoring, hoods.sizes(), np.concatenate(groups), brick)
 
 
-def spheres_of(usable: NDArray[np.bool_], mask: nib.Nifti1Image, *, radius_mm: float, minimum_voxels: int) -> Spheres:
-    """Build spheres around the usable voxels of a mask.
+def score_spheres(
+    data: Dataset | NDArray[np.floating],
+    model_rdms: RDMs,
+    settings: SearchlightSettings,
+    *,
+    mask: nib.Nifti1Image,
+    radius_mm: float,
+    noise: NoiseSource | None,
+) -> Scoring:
+    """Prepare the scoring of the spheres around the usable voxels of a mask.
 
     Raises
     ------
     InputError
-        The radius is below a voxel, or spheres have fewer voxels than required.
+        The same cases as in `searchlight`.
     """
+    inside = np.asarray(mask.dataobj) != 0
+    prepared, models, own = prepare(data, model_rdms, settings, n_voxels=int(inside.sum()), noise=noise)
+    usable = np.zeros(inside.shape, dtype=bool)
+    usable[inside] = prepared.usable
     spheres = spheres_in(usable, mask.affine, radius_mm)
-    if spheres.n_most < minimum_voxels:
+    if spheres.n_most < settings.minimum:
         raise InputError(
             f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
-            f"minimum_voxels={minimum_voxels}; take a larger radius_mm or a smaller minimum"
+            f"minimum_voxels={settings.minimum}; take a larger radius_mm or a smaller minimum"
         )
-    return spheres
+    if own is not None:
+        own.check_size(spheres.n_most)
+    return Scoring(prepared, models, spheres, settings.dissimilarity, settings.scale, settings.minimum, own)
 
 
 def pieces_of(n_mask_voxels: int) -> list[tuple[int, int]]:

@@ -16,8 +16,9 @@ from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.study.run import Context, check_study, run_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.brains import patterns_of, regions_of, residuals_of, roi_precision, screened, voxel_noise
+from brainmap.study.stages.brains import map_noise, patterns_of, regions_of, residuals_of, roi_precision, screened
 
+CROSSNOBIS = SearchlightSettings(dissimilarity="crossnobis")
 ROIS = 'rois = { image = "rois.nii.gz", table = "rois.tsv" }'
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
 ROIS_ONLY = ("[searchlight]\nradius_mm = 6.0\n", "")
@@ -209,12 +210,14 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
     assert precision is not None
     inside = np.asarray(data.channel_descriptors["roi"]) == "belt"
     np.testing.assert_allclose(1 / np.diag(precision["belt"]), left[:, inside].var(axis=0, ddof=1), rtol=1e-9)
-    np.testing.assert_allclose(voxel_noise(person, data), left.std(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(map_noise(person, data, CROSSNOBIS, "voxel"), left.std(axis=0, ddof=1), rtol=1e-9)
     (tiny_study.folder / "errts_01.json").write_text('{"ResidualDegreesOfFreedom": 19}')
     counted = roi_precision(person, data, ["belt"])
     assert counted is not None
     np.testing.assert_allclose(np.diag(counted["belt"]), np.diag(precision["belt"]) * 19 / 38, rtol=1e-9)
-    np.testing.assert_allclose(voxel_noise(person, data), left.std(axis=0, ddof=1) * np.sqrt(2), rtol=1e-9)
+    np.testing.assert_allclose(
+        map_noise(person, data, CROSSNOBIS, "voxel"), left.std(axis=0, ddof=1) * np.sqrt(2), rtol=1e-9
+    )
     tiny_study.edit(("errts_{participant}", "none_{participant}"))
     problems = check_study(Context(load_study(tiny_study.file))).problems
     assert any("no file" in problem and "none_01" in problem for problem in problems)

@@ -18,8 +18,15 @@ from brainmap.cli.options import (
     Stimuli,
     said,
 )
-from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of
-from brainmap.cli.rsa.searchlight import NoisePer, Shrinkage, noise_per_sphere, voxel_noise
+from brainmap.cli.rsa.options import (
+    NoisePer,
+    Shrinkage,
+    commands,
+    counted,
+    left_over,
+    patterns_of,
+    searchlight_settings,
+)
 from brainmap.errors import InputError
 
 PLACE = "{participant}"
@@ -66,7 +73,7 @@ def ceiling(
     from brainmap.checks import some
     from brainmap.cli.runs import expanded
     from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.searchlights.ceilings import ceiling_maps
+    from brainmap.rsa.searchlights.ceilings import map_ceilings
 
     for option, path in {"--out": out, "--counts": counts}.items():
         if path is not None:
@@ -77,7 +84,9 @@ def ceiling(
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:
         raise InputError(f"rsa ceiling: {bare[0]} is the same for all participants; put {PLACE} where names differ")
-    per_sphere = noise_per_sphere(noise_per, noise, shrinkage)
+    settings = searchlight_settings(
+        noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
+    )
     known: dict[str, Any] = {}
     data, masks = {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:
@@ -92,19 +101,8 @@ def ceiling(
             stimuli=stimuli,
             missing=missing,
         )
-        known[who] = (left or "runs") if per_sphere else voxel_noise(data[who], dissimilarity, noise, left)
-    maps = ceiling_maps(
-        data,
-        mask=masks,
-        radius_mm=radius,
-        dissimilarity=dissimilarity,
-        measure=measure,
-        items=items,
-        noise=known,
-        shrinkage=shrinkage or "diag",
-        minimum_voxels=minimum_voxels,
-        threads=jobs,
-    )
+        known[who] = settings.choose_noise(data[who], source=noise, place=noise_per, residuals=left)
+    maps = map_ceilings(data, settings, mask=masks, radius_mm=radius, noise=known, threads=jobs)
     where = space or image_info(masks[participant[0]]).space
     written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]
     if counts is not None:

@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
+    from brainmap.rsa.searchlights.settings import SearchlightSettings
 
 
 commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
 app.add_typer(commands)
+
+NoisePer = Annotated[
+    types.NoisePlace,
+    typer.Option(help="Noise is the variance of each voxel, or the covariance of each sphere."),
+]
+Shrinkage = Annotated[
+    types.Shrinkage | None, typer.Option(help="Target of the shrinkage of a sphere's covariance; default: diag.")
+]
 
 
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
@@ -110,3 +119,22 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
         found[name] = rdms
         files.append(file)
     return found, files
+
+
+def searchlight_settings(
+    noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None, **given: Any
+) -> SearchlightSettings:
+    """Settings of spheres and discs, and of their ceilings.
+
+    Raises
+    ------
+    InputError
+        Choices that do not go together.
+    """
+    from brainmap.rsa.searchlights.settings import SearchlightSettings
+
+    if shrinkage is not None and noise_per == "voxel":
+        raise InputError("--shrinkage is of the covariance of a sphere: give --noise-per sphere too, or leave it out")
+    if noise_per == "sphere" and noise == "none":
+        raise InputError("--noise-per sphere needs to know the noise: give --noise runs or --noise residuals")
+    return SearchlightSettings(shrinkage=shrinkage or "diag", **given)

@@ -203,23 +203,20 @@ def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals
 def _precision(
     data: Dataset,
     regions: Rois | None,
-    dissimilarity: Annotated[
-        types.Dissimilarity | None, typer.Option(help="Default: crossnobis for betas, else correlation.")
-    ],
+    dissimilarity: types.Dissimilarity,
     left: Residuals | None,
 ) -> Any:
     """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
+    from brainmap.rsa.patterns.residuals import estimate_precisions
     from brainmap.rsa.rdm.run_noise import noise_precision
-    from brainmap.rsa.rdm.sources import select_roi
 
     if dissimilarity not in ("crossnobis", "mahalanobis"):
         return None
     if left is None and len(set(data.obs_descriptors["run"])) < 2:
         return None  # compute_rdms says what is missing
-    source: Any = {} if left is None else {"source": left.parts, "dof": left.dof}
-    if regions is None:
-        return noise_precision(data, **source)
-    return {name: noise_precision(select_roi(data, name), **source) for name in regions.names}
+    if regions is not None:
+        return estimate_precisions(data, regions.names, residuals=left)
+    return noise_precision(data) if left is None else noise_precision(data, source=left.parts, dof=left.dof)
 
 
 def _described(rdms: RDMs) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
 from brainmap.cli.images import PLACE, image_free, save_bricks
 from brainmap.cli.options import (
     Betas,
@@ -26,23 +25,20 @@ from brainmap.cli.options import (
     Stimuli,
     said,
 )
-from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of
+from brainmap.cli.rsa.options import (
+    NoisePer,
+    Shrinkage,
+    commands,
+    counted,
+    left_over,
+    patterns_of,
+    searchlight_settings,
+)
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-
-    from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.searchlights.maps import SearchlightMaps
-
-NoisePer = Annotated[
-    types.NoisePlace,
-    typer.Option(help="Noise is the variance of each voxel, or the covariance of each sphere."),
-]
-Shrinkage = Annotated[
-    types.Shrinkage | None, typer.Option(help="Target of the shrinkage of a sphere's covariance; default: diag.")
-]
 
 
 @commands.command()
@@ -85,60 +81,42 @@ def searchlight(
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.maps import layers_over_time
-    from brainmap.rsa.searchlights.volume import searchlight as search
+    from brainmap.rsa.searchlights.volume import plan_searchlight
     from brainmap.rsa.surface.data import is_surface
 
     images = [*(betas or []), *(more or [])]
+    settings = searchlight_settings(
+        noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
+    )
     if any(is_surface(name) for name in images):
         if noise == "residuals" or residuals:
             raise InputError("--noise residuals: residuals are images; on the surface take --noise runs, or none")
-        per_disc = noise_per_sphere(noise_per, noise, shrinkage)
         search_surface(
             images,
             models,
+            settings,
             out=out,
             best=best,
             counts=counts,
             figure=figure,
             overwrite=overwrite,
-            noise=lambda data: "runs" if per_disc else voxel_noise(data, dissimilarity, noise, None),
+            noise={"source": noise, "place": noise_per},
             reading={"mask": mask, "conditions": labels, "stimuli": stimuli, "missing": missing},
-            searching={
-                "mesh": mesh or "fsaverage5",
-                "metric": metric or "dijkstra",
-                "radius_mm": radius,
-                "n_vertices": vertices,
-                "dissimilarity": dissimilarity,
-                "measure": measure,
-                "items": items,
-                "shrinkage": shrinkage or "diag",
-                "minimum_vertices": minimum_voxels,
-                "threads": jobs,
-            },
+            mesh=mesh or "fsaverage5",
+            discs={"metric": metric or "dijkstra", "radius_mm": radius, "n_vertices": vertices},
+            threads=jobs,
         )
         return
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
-    per_sphere = noise_per_sphere(noise_per, noise, shrinkage)
     model_rdms = load_rdms(models)
     targets = _targets(out, best, counts, layers=layers_over_time(model_rdms), overwrite=overwrite)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
-    source: Any = (left or "runs") if per_sphere else voxel_noise(data, dissimilarity, noise, left)
-    maps = search(
-        data,
-        model_rdms,
-        mask=mask,
-        radius_mm=radius or 9.0,
-        dissimilarity=dissimilarity,
-        measure=measure,
-        items=items,
-        noise=source,
-        shrinkage=shrinkage or "diag",
-        minimum_voxels=minimum_voxels,
-        threads=jobs,
-    )
+    own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
+    plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or 9.0, noise=own)
+    maps = plan.compute(threads=jobs)
     written = _written(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
@@ -187,33 +165,3 @@ def _written(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> I
             yield save_bricks([maps.over_time(layer)], path, labels=names, **how)
         else:
             yield save_bricks([maps[name] for name in maps], path, labels=list(maps), **how)
-
-
-def noise_per_sphere(noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None) -> bool:
-    """Whether each sphere gets a noise covariance of its own.
-
-    Raises
-    ------
-    InputError
-        Choices that do not go together.
-    """
-    if shrinkage is not None and noise_per == "voxel":
-        raise InputError("--shrinkage is of the covariance of a sphere: give --noise-per sphere too, or leave it out")
-    if noise_per == "sphere" and noise == "none":
-        raise InputError("--noise-per sphere needs to know the noise: give --noise runs or --noise residuals")
-    return noise_per == "sphere"
-
-
-def voxel_noise(data: Dataset, dissimilarity: str, noise: str, left: Residuals | None) -> Any:
-    """The noise of each voxel, for crossnobis: a standard deviation, or what other runs tell for each run."""
-    import numpy as np
-
-    from brainmap.rsa.rdm.run_noise import noise_precision
-
-    if dissimilarity != "crossnobis" or noise == "none":
-        return None
-    if left is not None:
-        return left.deviations(np.asarray(data.channel_descriptors["voxel"], int))
-    if len(set(data.obs_descriptors["run"])) < 2:
-        return None
-    return noise_precision(data, method="diag")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +12,7 @@ from brainmap.cli.options import FORMATS, free, said, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-
+    from brainmap.rsa.searchlights.settings import SearchlightSettings
     from brainmap.rsa.searchlights.surface import SurfaceMaps
     from brainmap.rsa.surface.data import SurfaceData
 
@@ -46,15 +44,18 @@ def refuse_surface_options(**given: object) -> None:
 def search_surface(
     betas: list[str],
     models: Path,
+    settings: SearchlightSettings,
     *,
     out: str,
     best: str | None,
     counts: str | None,
     figure: Path | None,
     overwrite: bool,
-    noise: Callable[[Dataset], Any],
+    noise: dict[str, Any],
     reading: dict[str, Any],
-    searching: dict[str, Any],
+    mesh: str,
+    discs: dict[str, Any],
+    threads: int | None,
 ) -> None:
     """Compare the disc around every vertex with every model, and leave maps and a picture.
 
@@ -64,14 +65,12 @@ def search_surface(
         GIFTI names with `{hemi}`, a run each; RDMs.
     out, best, counts, figure
         What is written; the last three only where named.
-    noise : callable
-        The noise of the patterns that were read.
-    reading, searching : dict
-        Arguments of `load_surface_patterns` and `surface_searchlight`.
+    noise, reading, discs : dict
+        Arguments of `SearchlightSettings.choose_noise`, `load_surface_patterns` and `search_discs`.
     """
     from brainmap.cli.rsa.options import counted, patterns_of
     from brainmap.rsa.rdm.files import load_rdms
-    from brainmap.rsa.searchlights.surface import surface_searchlight
+    from brainmap.rsa.searchlights.surface import search_discs
     from brainmap.rsa.surface.data import taken_surface
     from brainmap.rsa.surface.meshes import load_mesh
 
@@ -79,18 +78,19 @@ def search_surface(
         if name is not None:
             taken_surface(name, overwrite, what=option)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
-    mesh, model_rdms = load_mesh(searching["mesh"]), load_rdms(models)
+    cortex, model_rdms = load_mesh(mesh), load_rdms(models)
     data = patterns_of(betas, **reading)
-    maps = surface_searchlight(data, model_rdms, noise=noise(data), **{**searching, "mesh": mesh})
+    own = settings.choose_noise(data, **noise)
+    maps = search_discs(data, model_rdms, settings, mesh=cortex, noise=own, threads=threads, **discs)
     written = _save(maps.data, out, overwrite)
     written += _save(maps.best, best, overwrite) if best is not None else []
     written += _save(maps.vertex_count, counts, overwrite) if counts is not None else []
     if figure is not None:
-        save_figure(_drawn(maps, searching), figure)
+        save_figure(_drawn(maps, settings.measure, discs), figure)
         written.append(figure)
     centers = maps.counts[maps.counts > 0]
     typer.echo(
-        f"{counted(len(maps), 'model')} at {len(centers) - maps.n_unscored:,} vertices of {mesh.name}, discs of "
+        f"{counted(len(maps), 'model')} at {len(centers) - maps.n_unscored:,} vertices of {cortex.name}, discs of "
         f"{centers.mean():.0f} vertices on average; {maps.n_excluded:,} vertices without data, {maps.n_unscored:,} "
         "discs without a score"
     )
@@ -104,11 +104,11 @@ def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
     return save_surface(data, name, overwrite=overwrite, history=command_line())
 
 
-def _drawn(maps: SurfaceMaps, searching: dict[str, Any]) -> Any:
+def _drawn(maps: SurfaceMaps, measure: str, discs: dict[str, Any]) -> Any:
     from brainmap.rsa.searchlights.surface import RADIUS_MM
     from brainmap.viz.rsa.surface import plot_surface_maps
 
-    n, radius = searching["n_vertices"], searching["radius_mm"]
+    n, radius = discs["n_vertices"], discs["radius_mm"]
     size = f"{n} vertices" if n else f"{radius or RADIUS_MM:g} mm"
     title = f"Searchlight on {maps.mesh.name}, discs of {size}"
-    return plot_surface_maps(maps, title=title, label=searching["measure"])
+    return plot_surface_maps(maps, title=title, label=measure)

@@ -155,5 +155,5 @@ def compute_here(
         return
     ready, by_span = plan(), {(piece.start, piece.stop): piece for piece in wanted}
     done = sum(piece.size for piece in pieces) - sum(piece.size for piece in wanted)
-    for (start, stop), scores, counts in ready.computed(list(by_span), threads=threads, done=done):
+    for (start, stop), scores, counts in ready.compute_pieces(list(by_span), threads=threads, done=done):
         save_piece(by_span[start, stop], Scored(ready.order[start:stop], scores, counts), share=share)

@@ -5,27 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs.layouts import pattern_arguments as arguments_of
 from brainmap.rsa.patterns.normalize import normalize_patterns
-from brainmap.rsa.patterns.residuals import Residuals, load_residuals
+from brainmap.rsa.patterns.residuals import Residuals, estimate_precisions, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels
 from brainmap.rsa.patterns.surface import load_surface_patterns
 from brainmap.rsa.patterns.volume import load_patterns
-from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
-from brainmap.rsa.rdm.sources import select_roi
+from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
 from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.surface.rois import load_surface_rois
 from brainmap.study.settings.participant import Participant
+from brainmap.types import Floats, Level, NoisePlace
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
-    from numpy.typing import NDArray
     from rsatoolbox.data import Dataset
 
     from brainmap.rsa.regions.rois import Rois
@@ -132,36 +129,30 @@ def residuals_of(person: Participant) -> Residuals:
     return load_residuals(person.residuals, mask=mask_of(person), designs=designs)
 
 
-def roi_precision(
-    person: Participant, data: Dataset, names: list[str]
-) -> dict[str, NDArray[np.float64] | RunNoise] | None:
+def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, Floats | RunNoise] | None:
     """Estimate the noise precision of each region, from runs for each run by the others; None where it is not used."""
     brain = person.brain
     if brain.noise == "none":
         return None
     left = None if brain.noise == "runs" else residuals_of(person)
-    source: Any = {"source": "runs"} if left is None else {"source": left.parts, "dof": left.dof}
-    return {name: noise_precision(select_roi(data, name), method=brain.covariance, **source) for name in names}
+    return estimate_precisions(data, names, method=brain.covariance, residuals=left)
 
 
-def map_noise(person: Participant, data: Dataset, settings: Searchlight) -> NoiseSource | None:
+def searchlight_settings(settings: Searchlight, items: Level) -> SearchlightSettings:
+    """Return what the study file says of the RDMs of spheres, as searchlights of volumes and surfaces take it."""
+    return SearchlightSettings(
+        dissimilarity=settings.dissimilarity,
+        measure=settings.measure,
+        items=items,
+        shrinkage=settings.shrinkage,
+        minimum=settings.minimum_voxels,
+    )
+
+
+def map_noise(
+    person: Participant, data: Dataset, settings: SearchlightSettings, place: NoisePlace
+) -> NoiseSource | None:
     """Return the noise for the searchlight: that of each voxel, or the source of each sphere's covariance."""
-    if settings.noise_per == "sphere":
-        return residuals_of(person) if person.brain.noise == "residuals" else "runs"
-    return voxel_noise(person, data) if settings.dissimilarity == "crossnobis" else None
-
-
-def voxel_noise(person: Participant, data: Dataset) -> NDArray[np.float64] | RunNoise | None:
-    """Return the noise of each voxel for crossnobis in the searchlight: standard deviations, or those of other runs."""
-    if person.brain.noise == "none":
-        return None
-    if person.brain.noise == "runs":
-        return noise_precision(data, method="diag")
-    voxel = np.asarray(data.channel_descriptors["voxel"], int)
-    sd = residuals_of(person).deviations(voxel)
-    if not (sd > 0).all():
-        raise InputError(
-            f"participant {person.label}: {np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "
-            f"residuals {some(person.residuals)}; were they masked otherwise?"
-        )
-    return sd
+    used = place == "sphere" or settings.dissimilarity == "crossnobis"
+    left = residuals_of(person) if used and person.brain.noise == "residuals" else None
+    return settings.choose_noise(data, source=person.brain.noise, place=place, residuals=left)

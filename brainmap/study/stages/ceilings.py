@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brainmap.record import content_key
-from brainmap.rsa.searchlights.ceilings import ceiling_maps
+from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
-from brainmap.study.stages.brains import map_noise, mask_of
+from brainmap.study.stages.brains import map_noise, mask_of, searchlight_settings
 from brainmap.study.stages.participants import Person, people_of
 
 log = logging.getLogger("brainmap")
@@ -69,16 +69,13 @@ def run_ceiling_maps(context: Context) -> None:
 def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
-    maps = ceiling_maps(
+    chosen = searchlight_settings(settings, context.study.settings.rsa.items)
+    maps = map_ceilings(
         {one.person.label: one.data for one in people},
+        chosen,
         mask={one.person.label: mask_of(one.person) for one in people},
         radius_mm=settings.radius_mm,
-        dissimilarity=settings.dissimilarity,
-        measure=settings.measure,
-        items=context.study.settings.rsa.items,
-        noise={one.person.label: map_noise(one.person, one.data, settings) for one in people},
-        shrinkage=settings.shrinkage,
-        minimum_voxels=settings.minimum_voxels,
+        noise={one.person.label: map_noise(one.person, one.data, chosen, settings.noise_per) for one in people},
         threads=context.threads,
     )
     inputs = [name for one in people for name in one.person.inputs]

@@ -21,16 +21,25 @@ from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
+from brainmap.rsa.searchlights.surface import search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, pieces_of, plan_searchlight
 from brainmap.study.results.context import Context, ready
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.betas import with_betas
-from brainmap.study.stages.brains import map_noise, mask_of, patterns_of, regions_of, roi_precision, screened
+from brainmap.study.stages.brains import (
+    map_noise,
+    mask_of,
+    patterns_of,
+    regions_of,
+    roi_precision,
+    screened,
+    searchlight_settings,
+)
 from brainmap.study.stages.controls import compared, design_digests, scores_of
 from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
-from brainmap.study.stages.surfaces import mesh_files, surface_maps
+from brainmap.study.stages.surfaces import mesh_files, mesh_of
 from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
@@ -84,17 +93,14 @@ class Person:
         """Prepare the searchlight for computation."""
         settings = self.context.study.settings.searchlight
         assert settings is not None  # it is asked for only where there is a searchlight
+        chosen = searchlight_settings(settings, self.context.study.settings.rsa.items)
         return plan_searchlight(
             self.data,
             self.models,
+            chosen,
             mask=mask_of(self.person),
             radius_mm=settings.radius_mm,
-            measure=settings.measure,
-            dissimilarity=settings.dissimilarity,
-            items=self.context.study.settings.rsa.items,
-            noise=map_noise(self.person, self.data, settings),
-            shrinkage=settings.shrinkage,
-            minimum_voxels=settings.minimum_voxels,
+            noise=map_noise(self.person, self.data, chosen, settings.noise_per),
         )
 
     @cached_property
@@ -166,15 +172,17 @@ class Person:
 
     def surface_maps(self) -> SurfaceMaps:
         """Run the searchlight over the vertices of the participant's mesh."""
-        settings = self.context.study.settings
-        assert settings.searchlight is not None  # it is asked for only where there is a searchlight
-        return surface_maps(
-            self.person,
+        settings = self.context.study.settings.searchlight
+        assert settings is not None  # it is asked for only where there is a searchlight
+        chosen = searchlight_settings(settings, self.context.study.settings.rsa.items)
+        return search_discs(
             self.data,
             self.models,
-            settings=settings.searchlight,
-            items=settings.rsa.items,
-            noise=map_noise(self.person, self.data, settings.searchlight),
+            chosen,
+            mesh=mesh_of(self.person, settings),
+            radius_mm=settings.radius_mm,
+            metric=settings.metric,
+            noise=map_noise(self.person, self.data, chosen, settings.noise_per),
             threads=self.context.threads,
         )
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.images.names import image_files
 from brainmap.rsa.patterns.surface import load_surface_patterns
-from brainmap.rsa.searchlights.surface import SurfaceMaps, check_mesh, surface_searchlight
+from brainmap.rsa.searchlights.surface import check_mesh
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh
 from brainmap.study.settings.study import Participant, Searchlight
 from brainmap.study.stages.brains import pattern_arguments
-
-if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import RDMs
 
 
 def mesh_name(person: Participant, settings: Searchlight) -> str:
@@ -55,24 +51,6 @@ def mesh_of(person: Participant, settings: Searchlight) -> Mesh:
 def group_mesh(people: Sequence[Participant], settings: Searchlight) -> Mesh:
     """Load the mesh of the group's maps: that of the participants, or the one to which their maps were warped."""
     return load_mesh(settings.warped_space) if settings.warped_space in MESHES else mesh_of(people[0], settings)
-
-
-def surface_maps(
-    person: Participant, data: Dataset, models: RDMs, *, settings: Searchlight, **given: Any
-) -> SurfaceMaps:
-    """Run the searchlight of a participant as the study file asks for it; `given` holds further arguments."""
-    return surface_searchlight(
-        data,
-        models,
-        mesh=mesh_of(person, settings),
-        radius_mm=settings.radius_mm,
-        metric=settings.metric,
-        measure=settings.measure,
-        dissimilarity=settings.dissimilarity,
-        shrinkage=settings.shrinkage,
-        minimum_vertices=settings.minimum_voxels,
-        **given,
-    )
 
 
 def surface_problems(person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None) -> list[str]:

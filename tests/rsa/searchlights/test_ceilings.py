@@ -9,7 +9,7 @@ import rsatoolbox
 
 from brainmap.errors import InputError
 from brainmap.rsa import ceiling_maps, compute_rdms, noise_ceiling, noise_precision, stack_rdms
-from brainmap.rsa.searchlights.scoring import MEASURES
+from brainmap.rsa.searchlights.settings import MEASURES
 
 LABELS = [*"abcdefgh", "b10"]
 RUNS, PEOPLE, STEP, RADIUS = 3, 5, 7, 6.0

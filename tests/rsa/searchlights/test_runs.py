@@ -19,10 +19,12 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.dissimilarity import unit_length
 from brainmap.rsa.searchlights import shared_runs as _shared_runs
+from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.volume import plan_searchlight
 from brainmap.rsa.surface.meshes import Mesh
 
 N_RUNS, N_ITEMS, RADIUS = 5, 7, 4.5
+CROSSNOBIS = SearchlightSettings(dissimilarity="crossnobis", minimum=3)
 LABELS = [f"s{k}" for k in range(N_ITEMS)]
 MASK = nib.Nifti1Image(np.ones((4, 3, 3), np.uint8), np.diag([3.0, 3, 3, 1]))
 WHERE = np.argwhere(np.ones((4, 3, 3))) * 3.0
@@ -164,16 +166,19 @@ def test_every_sphere_is_the_loop_over_the_runs_that_two_items_share(
     noise = rsa.noise_precision(data, method="diag") if named else how.get("noise")
     centers = np.arange(0, len(WHERE), 7)
     wanted = np.array([oracle(x[..., NEAR[k]], NEAR[k]) for k in centers])
-    settings: Any = {"dissimilarity": "crossnobis", **how, "noise": noise, "minimum_voxels": 3}
+    settings: Any = {"dissimilarity": "crossnobis", **how}
+    settings.pop("noise", None)
     for row in (_shared_runs._ROW, 0.0, 1e9):  # the cheaper; item by item where possible; matrix products alone
         monkeypatch.setattr(_shared_runs, "_ROW", row)
-        plan = plan_searchlight(data, MODELS, mask=MASK, radius_mm=RADIUS, **settings)
+        chosen = SearchlightSettings(**settings, minimum=3)
+        plan = plan_searchlight(data, MODELS, chosen, mask=MASK, radius_mm=RADIUS, noise=noise)
         pairs = plan.scoring.prepared.pairs
         np.testing.assert_array_equal(np.flatnonzero(~np.isnan(wanted[0])), pairs)
         found, singular = plan.scoring.rdms(centers)
         assert singular == 0
         np.testing.assert_allclose(found, wanted[:, pairs], rtol=1e-10, atol=1e-12)
-    scores = rsa.searchlight(data, MODELS, mask=MASK, radius_mm=RADIUS, measure="pearson", threads=1, **settings).array
+    settings |= {"noise": noise, "minimum_voxels": 3, "measure": "pearson"}
+    scores = rsa.searchlight(data, MODELS, mask=MASK, radius_mm=RADIUS, threads=1, **settings).array
     rdms = RDMs(wanted, descriptors={"level": "stimulus"}, pattern_descriptors={"stimulus_id": LABELS})
     np.testing.assert_allclose(scores[:, centers], rsa.compare_rdms(MODELS, rdms, measure="pearson"), atol=1e-10)
 
@@ -186,15 +191,7 @@ def test_a_pattern_added_to_each_whole_run_changes_no_sphere(noise: str | None, 
     found = []
     for each in (x, more):
         given = rsa.noise_precision(of_runs(x), method="diag") if noise == "diag" else None
-        plan = plan_searchlight(
-            of_runs(each),
-            MODELS,
-            mask=MASK,
-            radius_mm=RADIUS,
-            dissimilarity="crossnobis",
-            noise=given,
-            minimum_voxels=3,
-        )
+        plan = plan_searchlight(of_runs(each), MODELS, CROSSNOBIS, mask=MASK, radius_mm=RADIUS, noise=given)
         found.append(plan.scoring.rdms(np.arange(len(WHERE)))[0])
     np.testing.assert_allclose(*found, atol=1e-9)
 
@@ -204,9 +201,7 @@ def test_items_that_are_the_same_in_every_run_have_no_distance_in_any_sphere() -
     x = np.array([1, 1, 1.3, 0.7, 1.1])[:, None, None] * response * np.ones((N_RUNS, N_ITEMS, 1))
     for run, item in GAPS["many sets of runs"]:
         x[run, item] = np.nan
-    plan = plan_searchlight(
-        of_runs(x), MODELS, mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis", minimum_voxels=3
-    )
+    plan = plan_searchlight(of_runs(x), MODELS, CROSSNOBIS, mask=MASK, radius_mm=RADIUS)
     np.testing.assert_allclose(plan.scoring.rdms(np.arange(len(WHERE)))[0], 0, atol=1e-12)
 
 
@@ -281,8 +276,6 @@ def test_pure_noise_has_no_distance_on_average_in_any_kind_of_sphere(n_runs: int
     for _ in range(150):
         data = of_runs(rng.normal(size=(n_runs, N_ITEMS, len(WHERE))) * rng.uniform(0.5, 2, len(WHERE)))
         own = rsa.noise_precision(data, method="diag") if noise == "diag" else noise
-        plan = plan_searchlight(
-            data, MODELS, mask=MASK, radius_mm=RADIUS, dissimilarity="crossnobis", noise=own, minimum_voxels=3
-        )
+        plan = plan_searchlight(data, MODELS, CROSSNOBIS, mask=MASK, radius_mm=RADIUS, noise=own)
         means.append(plan.scoring.rdms(np.arange(0, len(WHERE), 9))[0].mean())
     assert abs(np.mean(means)) < 4 * stats.sem(means)

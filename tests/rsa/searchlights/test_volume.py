@@ -17,7 +17,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import SearchlightMaps, compare_rdms, compute_rdms, searchlight, stack_rdms
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.searchlights import kernels as _kernels
-from brainmap.rsa.searchlights.scoring import MEASURES
+from brainmap.rsa.searchlights.settings import MEASURES
 from brainmap.rsa.searchlights.spheres import sphere_offsets, spheres_in
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])

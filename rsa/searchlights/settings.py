@@ -1,0 +1,99 @@
+"""Hold the settings that spheres, discs and noise ceilings share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast, get_args
+
+import numpy as np
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.rsa.comparison.measures import ALIASES
+from brainmap.rsa.rdm.alignment import LABEL_OF
+from brainmap.rsa.rdm.run_noise import noise_precision
+from brainmap.types import Level, Measure, NoiseFrom, NoisePlace, RunPairing, SearchlightDissimilarity, Shrinkage
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+
+    from brainmap.rsa.patterns.residuals import Residuals
+    from brainmap.rsa.searchlights.noise import NoiseSource
+
+MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchlightSettings:
+    """Hold how the RDM of a neighborhood is computed and compared with models.
+
+    Attributes
+    ----------
+    dissimilarity, measure, items, runs, labels, shrinkage, pooled
+        As in `brainmap.rsa.searchlight`; an alias of a measure is accepted, see `scale`.
+    minimum : int
+        Smallest number of voxels or vertices of a neighborhood that has a score.
+
+    Raises
+    ------
+    InputError
+        A searchlight does not support the dissimilarity, the measure, the pairing of runs or the level.
+    """
+
+    dissimilarity: SearchlightDissimilarity = "correlation"
+    measure: Measure | str = "spearman"
+    items: Level | None = None
+    runs: RunPairing = "between"
+    labels: Sequence[str] | None = None
+    shrinkage: Shrinkage = "diag"
+    pooled: bool = True
+    minimum: int = 10
+
+    def __post_init__(self) -> None:
+        one_of(self.dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
+        one_of(self.scale, MEASURES, "searchlight measure")
+        one_of(self.runs, get_args(RunPairing), "searchlight runs")
+        if self.items is not None:
+            one_of(self.items, tuple(LABEL_OF), "searchlight items")
+
+    @property
+    def scale(self) -> Measure:
+        """Return the name of the measure in place of its alias; bures would be too slow for a searchlight."""
+        return cast(Measure, ALIASES.get(self.measure, self.measure))
+
+    def choose_noise(
+        self, data: Dataset, *, source: NoiseFrom, place: NoisePlace = "voxel", residuals: Residuals | None = None
+    ) -> NoiseSource | None:
+        """Return the noise of a searchlight as `searchlight` accepts it, for patterns of one participant.
+
+        Parameters
+        ----------
+        data : rsatoolbox Dataset
+        source : {"none", "runs", "residuals"}
+        place : {"voxel", "sphere"}
+            "sphere" gives each neighborhood a noise covariance of its own. "voxel" gives crossnobis the noise of each
+            voxel: the standard deviation of residuals, or for each run what the other runs tell. Other dissimilarities
+            then use no noise, and neither does a single run.
+        residuals : Residuals, optional
+            Residuals of the GLM, for the source "residuals".
+
+        Raises
+        ------
+        InputError
+            A voxel does not vary in the residuals, or runs are too few.
+        """
+        if place == "sphere":
+            return residuals or "runs"
+        if self.dissimilarity != "crossnobis" or source == "none":
+            return None
+        if residuals is None:
+            several = len(set(data.obs_descriptors["run"])) > 1
+            return noise_precision(data, method="diag") if several else None
+        sd = residuals.deviations(np.asarray(data.channel_descriptors["voxel"], int))
+        if not (sd > 0).all():
+            raise InputError(
+                f"{np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the residuals"
+                f"{f' {some(residuals.files)}' if residuals.files else ''}; were they masked otherwise?"
+            )
+        return sd
