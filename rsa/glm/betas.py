@@ -22,7 +22,7 @@ from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import in_geometry, rdms_of_parts
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
-from brainmap.rsa.glm.plan import Plan, RunConfounds, noise_said, plan_betas
+from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, noise_said, plan_betas
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
 from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, Scale
@@ -96,8 +96,6 @@ class Betas:
 
         See `brainmap.rsa.design_rdms`.
         """
-        pass
-
         return design_rdms(self, items=items, dissimilarity=dissimilarity)
 
 
@@ -226,7 +224,6 @@ def fit_betas(
     >>> betas.image.shape, betas.labels, betas.runs
     ((2, 2, 2, 2), ('a', 'b'), ('1', '1'))
     """
-    one_of(scale, get_args(Scale), "scale")
     settings = GlmSettings(
         model=model,
         hrf=hrf,
@@ -237,11 +234,7 @@ def fit_betas(
         others=others,
         nuisance=tuple(nuisance),
     )
-    images = _listed(bold)
-    plan = plan_betas(
-        images,
-        events,
-        settings=settings,
+    known = RunSettings(
         confounds=confounds,
         strategy=strategy,
         t_r=t_r,
@@ -253,6 +246,29 @@ def fit_betas(
         missing=missing,
         run_names=run_names,
     )
+    return fit_runs(bold, events, settings=settings, runs=known, mask=mask, scale=scale, keep_residuals=keep_residuals)
+
+
+def fit_runs(
+    bold: Image | Sequence[Image],
+    events: EventSource,
+    *,
+    settings: GlmSettings,
+    runs: RunSettings,
+    mask: Image | Sequence[Image] | None = None,
+    scale: Scale = "signal",
+    keep_residuals: bool = True,
+) -> Betas:
+    """Fit the models of `fit_betas` with settings that its plan shares.
+
+    Raises
+    ------
+    InputError
+        As in `fit_betas`.
+    """
+    one_of(scale, get_args(Scale), "scale")
+    images = _listed(bold)
+    plan = plan_betas(images, events, settings=settings, runs=runs)
     for note in plan.notes:
         log.info("%s", note)
     inside_image = _common_mask(images) if mask is None else load_mask(mask)

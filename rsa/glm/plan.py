@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -49,21 +49,33 @@ class Plan:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunSettings:
+    """Hold what is known of the runs beside images and events.
+
+    Attributes
+    ----------
+    confounds, strategy, t_r, column, duration, leave_out, slice_time_ref, frame_times, missing, run_names
+        As in `fit_betas`.
+    """
+
+    confounds: RunConfounds | None = None
+    strategy: Strategy | None = None
+    t_r: float | None = None
+    column: str = "trial_type"
+    duration: float | Mapping[str, float] | None = None
+    leave_out: Sequence[str] = ()
+    slice_time_ref: float | None = None
+    frame_times: ArrayLike | Sequence[ArrayLike] | None = None
+    missing: Missing = "error"
+    run_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.missing, get_args(Missing), "missing")
+
+
 def plan_betas(
-    bold: Sequence[Image],
-    events: EventSource,
-    *,
-    settings: GlmSettings,
-    confounds: RunConfounds | None = None,
-    strategy: Strategy | None = None,
-    t_r: float | None = None,
-    column: str = "trial_type",
-    duration: float | Mapping[str, float] | None = None,
-    leave_out: Sequence[str] = (),
-    slice_time_ref: float | None = None,
-    frame_times: ArrayLike | Sequence[ArrayLike] | None = None,
-    missing: Missing = "error",
-    run_names: Sequence[str] | None = None,
+    bold: Sequence[Image], events: EventSource, *, settings: GlmSettings, runs: RunSettings | None = None
 ) -> Plan:
     """Build the designs of all runs from headers and tables alone, with all checks of `fit_betas` that need no voxels.
 
@@ -72,8 +84,8 @@ def plan_betas(
     InputError
         As in `fit_betas`.
     """
-    one_of(missing, ("error", "nan"), "missing")
-    names = tuple(run_names) if run_names is not None else tuple(str(k + 1) for k in range(len(bold)))
+    runs = runs or RunSettings()
+    names = tuple(runs.run_names or (str(k + 1) for k in range(len(bold))))
     if len(names) != len(bold) or len(set(names)) < len(names):
         raise InputError(f"run_names: found {some(names)} for {len(bold)} images, wanted a name of its own for each")
     infos = [image_info(image) for image in bold]
@@ -84,17 +96,23 @@ def plan_betas(
             what=f"BOLD {info.path or ''}".strip(),
             wanted="first run",
         )
-    times = _per_run_times(frame_times, len(bold))
+    times = _per_run_times(runs.frame_times, len(bold))
     timings = [
-        timing_of(info, name=str(info.path or f"run {k}"), t_r=t_r, slice_time_ref=slice_time_ref, frame_times=own)
+        timing_of(
+            info, name=str(info.path or f"run {k}"), t_r=runs.t_r, slice_time_ref=runs.slice_time_ref, frame_times=own
+        )
         for k, (info, own) in enumerate(zip(infos, times, strict=True), start=1)
     ]
     tables = read_events(
-        events, run_seconds=[t.seconds for t in timings], column=column, duration=duration, leave_out=leave_out
+        events,
+        run_seconds=[t.seconds for t in timings],
+        column=runs.column,
+        duration=runs.duration,
+        leave_out=runs.leave_out,
     )
-    regressors = _per_run_confounds(confounds, strategy, timings)
+    regressors = _per_run_confounds(runs.confounds, runs.strategy, timings)
     designs, drifts = make_designs(tables, timings, regressors, settings)
-    _check_missing(designs, names, missing)
+    _check_missing(designs, names, runs.missing)
     _check_noise(designs, names, settings)
     said = list(dict.fromkeys(f"timing: {timing.said}" for timing in timings))
     return Plan(designs, names, (*said, drifts, _noise_note(settings, timings)))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
-from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.patterns.volume import patterns_in
-from brainmap.rsa.regions.rois import Rois
-from brainmap.rsa.surface.data import SurfaceData, as_surface, same_mesh
+from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.patterns.volume import list_images, load_patterns, patterns_in, source_of
+from brainmap.rsa.regions.rois import Image, Rois
+from brainmap.rsa.surface.data import SurfaceData, as_surface, is_surface, same_mesh
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
 from brainmap.types import Missing
 
@@ -64,7 +66,8 @@ def load_surface_patterns(
     ((6, 9), [0, 1, 2, 3, 4, 0, 1, 2, 3])
     """
     read, sources = _read(files)
-    plan = plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    plan = plan_patterns(sources, settings)
     inside = np.ones(len(read[0].values), bool)
     if mask is not None:
         chosen = as_surface(mask)
@@ -85,22 +88,36 @@ def load_surface_patterns(
     return data
 
 
-def planned_surface_patterns(
-    files: Surface | Sequence[Surface],
-    *,
-    conditions: Conditions = "sub-brick",
-    runs: Runs | None = None,
-    stimuli: Stimuli | None = None,
-    missing: Missing = "error",
-) -> list[Pattern]:
-    """Return the rows that `load_surface_patterns` would give, without checking values.
+def load_any_patterns(files: Image | Sequence[Image], *, mask: Any, **given: Any) -> Dataset:
+    """Load patterns with `load_patterns`, or with `load_surface_patterns` where the files are GIFTI.
 
     Raises
     ------
     InputError
-        As `load_surface_patterns`, except for what only values show.
+        As in these functions.
     """
-    return plan_patterns(_read(files)[1], conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    images = list_images(files)
+    load: Any = load_surface_patterns if _on_surface(images) else load_patterns
+    data: Dataset = load(images if len(images) > 1 else images[0], mask=mask, **given)
+    return data
+
+
+def plan_any_patterns(files: Image | Sequence[Image], settings: PatternSettings) -> list[Pattern]:
+    """Return the rows that `load_any_patterns` would read, from headers and tables alone.
+
+    Raises
+    ------
+    InputError
+        As in `load_patterns`, except for what only the values of images show.
+    """
+    images = list_images(files)
+    if _on_surface(images):
+        return plan_patterns(_read([str(image) for image in images])[1], settings)
+    return plan_patterns([source_of(image) for image in images], settings)
+
+
+def _on_surface(images: Sequence[Image]) -> bool:
+    return any(is_surface(str(image)) for image in images if isinstance(image, str | Path))
 
 
 def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:

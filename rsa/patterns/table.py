@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, some
+from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_buckets import Regressor, refuse_unsure_labels, stimuli_in
 from brainmap.tables import by_folders, cells, one_condition, read_table
+from brainmap.types import Missing
 
 VOXEL_COLUMNS = {
     "roi": "region; the first row is the whole mask",
@@ -50,6 +51,25 @@ class Pattern(NamedTuple):
     stimulus_id: str
     condition: str
     run: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatternSettings:
+    """Hold what is known of the volumes of images before any is read.
+
+    Attributes
+    ----------
+    conditions, runs, stimuli, missing
+        As in `load_patterns`.
+    """
+
+    conditions: Conditions = "sub-brick"
+    runs: Runs | None = None
+    stimuli: Stimuli | None = None
+    missing: Missing = "error"
+
+    def __post_init__(self) -> None:
+        one_of(self.missing, get_args(Missing), "missing")
 
 
 @dataclass(frozen=True)
@@ -238,20 +258,14 @@ def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Sour
     return [str(label) for label in given]
 
 
-def plan_patterns(
-    sources: Sequence[Source],
-    *,
-    conditions: Conditions = "sub-brick",
-    runs: Runs | None = None,
-    stimuli: Stimuli | None = None,
-    missing: str = "error",
-) -> list[Pattern]:
+def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = None) -> list[Pattern]:
     """Plan one row per pattern, sorted by run and volume; gaps are refused or kept as rows without a volume.
 
     Parameters
     ----------
-    sources, conditions, runs, stimuli, missing
-        As in `load_patterns`, with headers in place of images.
+    sources : sequence of Source
+        Headers, in place of images.
+    settings : PatternSettings, optional
 
     Examples
     --------
@@ -265,11 +279,12 @@ def plan_patterns(
         If labels, tables, runs and volumes do not fit each other, a stimulus is unknown, occurs twice in a run or is
         missing from a run (with `missing="error"`), or there are fewer than 3 stimuli.
     """
-    known = conditions_of(stimuli)
-    file_runs, volume_runs = _runs_of_sources(sources, runs)
+    settings = settings or PatternSettings()
+    known = conditions_of(settings.stimuli)
+    file_runs, volume_runs = _runs_of_sources(sources, settings.runs)
     rows: list[Pattern] = []
     for k in range(len(sources)):
-        for volume, stimulus, condition, run in _source_rows(conditions, k, sources, file_runs[k], known):
+        for volume, stimulus, condition, run in _source_rows(settings.conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
     condition_of = one_condition(((row.stimulus_id, row.condition) for row in rows), "conditions")
@@ -282,9 +297,9 @@ def plan_patterns(
     if len(distinct) < 3:
         raise InputError(f"patterns: {len(distinct)} conditions ({some(distinct)}); an RDM wants at least 3")
     gaps = _gaps(rows)
-    if gaps and missing == "error":
+    if gaps and settings.missing == "error":
         raise InputError(_gap_message(gaps, rows, sources))
-    _say_one_for_all(conditions, sources)
+    _say_one_for_all(settings.conditions, sources)
     return rows + gaps
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -14,16 +15,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import one_of, some
+from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_buckets import regressors_of
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.patterns.table import Conditions, Pattern, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, grid_of, load_mask
 from brainmap.types import Floats, Missing
 
 Booleans = NDArray[np.bool_]
+_Found = TypeVar("_Found")
 
 
 def load_patterns(
@@ -85,11 +87,11 @@ def load_patterns(
     >>> data.measurements.shape, data.obs_descriptors["run"].tolist()
     ((6, 8), ['1', '1', '1', '2', '2', '2'])
     """
-    one_of(missing, get_args(Missing), "missing")
-    images = _listed(files)
+    settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    images = list_images(files)
     inside_image = load_mask(mask)
     sources = [source_of(image, inside_image) for image in images]
-    plan = plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    plan = plan_patterns(sources, settings)
     inside = np.asarray(inside_image.dataobj) > 0
     labels = _roi_labels(rois, inside_image)
     measured = _read(images, plan, inside)
@@ -153,54 +155,24 @@ def check_patterns(
     """
     problems: list[str] = []
     who = f"participant {participant}: " if participant else ""
-    inside_image: nib.Nifti1Image | None = None
-    try:
-        one_of(missing, get_args(Missing), "missing")
-        inside_image = load_mask(mask)
-    except InputError as error:
-        problems.append(f"{who}{error}")
-    sources = []
-    images: list[Image] = []
-    try:
-        images = _listed(files)
-    except InputError as error:
-        problems.append(f"{who}{error}")
-    for image in images:
+
+    def attempt(step: Callable[[], _Found]) -> _Found | None:
         try:
-            sources.append(source_of(image, inside_image))
+            return step()
         except InputError as error:
             problems.append(f"{who}{error}")
-    try:
-        # If a file is missing, the run count is wrong for that reason alone.
-        if sources and len(sources) == len(images):
-            plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
-    except InputError as error:
-        problems.append(f"{who}{error}")
-    try:
-        if inside_image is not None:
-            _roi_labels(rois, inside_image)
-    except InputError as error:
-        problems.append(f"{who}{error}")
+            return None
+
+    settings = attempt(lambda: PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing))
+    inside_image = attempt(lambda: load_mask(mask))
+    images = attempt(lambda: list_images(files)) or []
+    sources = [source for image in images if (source := attempt(partial(source_of, image, inside_image)))]
+    # If a file is missing, the run count is wrong for that reason alone.
+    if sources and len(sources) == len(images) and settings is not None:
+        attempt(lambda: plan_patterns(sources, settings))
+    if inside_image is not None:
+        attempt(lambda: _roi_labels(rois, inside_image))
     return problems
-
-
-def planned_patterns(
-    files: Image | Sequence[Image],
-    *,
-    conditions: Conditions = "sub-brick",
-    runs: Runs | None = None,
-    stimuli: Stimuli | None = None,
-    missing: Missing = "error",
-) -> list[Pattern]:
-    """Return the rows that `load_patterns` would read, from headers and tables alone.
-
-    Raises
-    ------
-    InputError
-        As `load_patterns`, except for what only the values of images show.
-    """
-    sources = [source_of(image, None) for image in _listed(files)]
-    return plan_patterns(sources, conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
 
 
 def voxel_report(dataset: Dataset) -> pd.DataFrame:
@@ -223,7 +195,8 @@ def voxel_report(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(json.loads(str(dataset.descriptors["voxel_counts"])))
 
 
-def _listed(files: Image | Sequence[Image]) -> list[Image]:
+def list_images(files: Image | Sequence[Image]) -> list[Image]:
+    """List one or several images; none, or a file that is named twice, is refused."""
     images = [files] if isinstance(files, (str, Path, nib.Nifti1Image)) else list(files)
     if not images:
         raise InputError("patterns: no files given")

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.design_rdms import planned_design_rdms
-from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.glm.plan import RunSettings, plan_betas
 from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
@@ -334,7 +334,7 @@ def test_a_design_says_its_rdms_before_its_fit(noise: Any, items: Any) -> None:
     events = [pd.DataFrame({"onset": 3 + 7.0 * np.arange(12), "duration": 1.0, "trial_type": run}) for run in names]
     bold = [nib.Nifti1Image(rng.normal(100, 1, (3, 3, 2, 50)).astype("f4"), np.eye(4)) for _ in range(2)]
     betas = rsa.fit_betas(bold, events, t_r=2.0, noise=noise)
-    plan = plan_betas(bold, events, settings=betas.settings, t_r=2.0)
+    plan = plan_betas(bold, events, settings=betas.settings, runs=RunSettings(t_r=2.0))
     rho = float(np.mean(np.maximum(betas.autocorrelation, 0)))
     found = planned_design_rdms(plan, betas.settings, items=items, autocorrelation=rho)
     wanted = betas.design_rdms(items=items)

@@ -37,19 +37,13 @@ Shrinkage = Annotated[
 def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
     from brainmap.cli.runs import labels_of, runs_named
-    from brainmap.rsa.patterns.volume import load_patterns
+    from brainmap.rsa.patterns.surface import load_any_patterns
     from brainmap.rsa.surface.data import is_surface
 
-    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
-    if any(is_surface(name) for name in betas):
-        from brainmap.rsa.patterns.surface import load_surface_patterns
-
-        return load_surface_patterns(list(betas), mask=mask, **given)
-    if mask is None:
+    if mask is None and not any(is_surface(name) for name in betas):
         raise InputError("--betas: give --mask too, an image of the voxels to read")
-    files = list(betas) if len(betas) > 1 else betas[0]
-    data: Dataset = load_patterns(files, mask=mask, **given)
-    return data
+    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
+    return load_any_patterns(list(betas), mask=mask, **given)
 
 
 def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:

@@ -16,16 +16,15 @@ from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.glm.afni_buckets import OWN, regressors_of
 from brainmap.rsa.glm.arma import Arma
-from brainmap.rsa.glm.betas import fit_betas
+from brainmap.rsa.glm.betas import fit_runs
 from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import in_geometry, planned_design_rdms
 from brainmap.rsa.glm.files import coefficient_labels, save_betas
-from brainmap.rsa.glm.plan import Plan, parameters_said, plan_betas
+from brainmap.rsa.glm.plan import Plan, RunSettings, parameters_said, plan_betas
 from brainmap.rsa.glm.timing import sidecars_of
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.patterns.surface import planned_surface_patterns
-from brainmap.rsa.patterns.table import Pattern, Source, plan_patterns
-from brainmap.rsa.patterns.volume import planned_patterns
+from brainmap.rsa.patterns.surface import plan_any_patterns
+from brainmap.rsa.patterns.table import Pattern, PatternSettings, Source, plan_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import grid_of
 from brainmap.study.results.context import Context, log, ready
@@ -104,21 +103,14 @@ def _compare_design(context: Context, person: Participant) -> None:
 
 def _fit(context: Context, person: Participant) -> Iterator[Path]:
     glm = person.brain.glm
-    betas = fit_betas(
+    betas = fit_runs(
         list(person.files),
         _events(person),
+        settings=glm_settings(person),
+        runs=_run_settings(person),
         mask=mask_of(person),
         scale=glm.scale,
-        model=glm.model,
-        hrf=glm.hrf,
-        noise=glm.noise_model,
-        afni_grid=glm.afni_grid,
-        high_pass=_high_pass(person),
-        polort=glm.polort,
-        others=glm.others,
-        nuisance=glm.nuisance,
         keep_residuals=person.brain.noise == "residuals",
-        **_arguments(person),
     )
     prefix = str(ready(context.subject_file(person, "x"))).removesuffix("_x")
     about = context.about({"glm": glm.model_dump(), "runs": _run_names(person)}, _inputs(person))
@@ -184,9 +176,9 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
         As for `load_patterns`, and with BOLD for `fit_betas`, except for problems that only image values reveal.
     """
     if person.brain.kind == "betas":
-        arguments = {k: v for k, v in pattern_arguments(person).items() if k not in ("mask", "participant")}
-        find = planned_surface_patterns if person.brain.on_surface else planned_patterns
-        return find(**arguments, stimuli=stimuli), ()
+        known = pattern_arguments(person)
+        said = {key: known[key] for key in ("conditions", "runs", "missing")}
+        return plan_any_patterns(known["files"], PatternSettings(**said, stimuli=stimuli)), ()
     plan = plan_bold(person)
     sources = [
         Source(name, len(design.labels), tuple(coefficient_labels(list(design.labels))), regressors=regressors_of(OWN))
@@ -194,9 +186,8 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
     ]
     several = len(sources) > 1
     try:
-        rows = plan_patterns(
-            sources, runs=plan.run_names if several else None, stimuli=stimuli, missing=person.brain.missing
-        )
+        runs = plan.run_names if several else None
+        rows = plan_patterns(sources, PatternSettings(runs=runs, stimuli=stimuli, missing=person.brain.missing))
     except InputError as error:
         raise InputError(f"{error}; glm's column, nuisance and leave_out say which events have betas") from None
     return rows, tuple(note for note in plan.notes if not note.startswith("noise: ") or ", but " in note)
@@ -214,7 +205,7 @@ def plan_bold(person: Participant) -> Plan:
     for name in person.files:
         info = image_info(name)
         check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
-    return plan_betas(list(person.files), _events(person), settings=glm_settings(person), **_arguments(person))
+    return plan_betas(list(person.files), _events(person), settings=glm_settings(person), runs=_run_settings(person))
 
 
 def glm_settings(person: Participant) -> GlmSettings:
@@ -225,31 +216,26 @@ def glm_settings(person: Participant) -> GlmSettings:
         hrf=glm.hrf,
         noise=glm.noise_model,
         afni_grid=glm.afni_grid,
-        high_pass=_high_pass(person),
+        high_pass=None if glm.high_pass == "none" else glm.high_pass,
         polort=glm.polort,
         others=glm.others,
         nuisance=glm.nuisance,
     )
 
 
-def _arguments(person: Participant) -> dict[str, Any]:
+def _run_settings(person: Participant) -> RunSettings:
     glm = person.brain.glm
-    return {
-        "confounds": _confounds(person),
-        "strategy": glm.strategy,
-        "t_r": glm.t_r,
-        "column": glm.column,
-        "duration": glm.duration,
-        "leave_out": glm.leave_out,
-        "slice_time_ref": glm.slice_time_ref,
-        "missing": person.brain.missing,
-        "run_names": _run_names(person),
-    }
-
-
-def _high_pass(person: Participant) -> Any:
-    chosen = person.brain.glm.high_pass
-    return None if chosen == "none" else chosen
+    return RunSettings(
+        confounds=_confounds(person),
+        strategy=glm.strategy,
+        t_r=glm.t_r,
+        column=glm.column,
+        duration=glm.duration,
+        leave_out=glm.leave_out,
+        slice_time_ref=glm.slice_time_ref,
+        missing=person.brain.missing,
+        run_names=_run_names(person),
+    )
 
 
 def _run_names(person: Participant) -> list[str]:

@@ -10,8 +10,7 @@ from brainmap.rsa.inputs.layouts import pattern_arguments as arguments_of
 from brainmap.rsa.patterns.normalize import normalize_patterns
 from brainmap.rsa.patterns.residuals import Residuals, estimate_precisions, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels
-from brainmap.rsa.patterns.surface import load_surface_patterns
-from brainmap.rsa.patterns.volume import load_patterns
+from brainmap.rsa.patterns.surface import load_any_patterns
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
@@ -90,8 +89,7 @@ def pattern_arguments(person: Participant) -> dict[str, Any]:
 
 def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
     """Load the patterns, normalized as the study file says."""
-    load = load_surface_patterns if person.brain.on_surface else load_patterns
-    data: Dataset = load(**pattern_arguments(person), stimuli=stimuli, rois=rois)
+    data = load_any_patterns(**pattern_arguments(person), stimuli=stimuli, rois=rois)
     for method in person.brain.normalize:
         data = normalize_patterns(data, method)
     return data

@@ -17,7 +17,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.arma import Arma, afni_grid
 from brainmap.rsa.glm.estimators import fit_run
-from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.glm.plan import RunSettings, plan_betas
 from brainmap.rsa.glm.reml import Likelihood, best_of_grid, pooled_noise, run_noise
 
 pytestmark = [
@@ -231,7 +231,7 @@ def test_noise_does_not_reach_across_gaps_nor_is_it_estimated_across_them() -> N
     events = pd.DataFrame({"onset": 60.0 * np.arange(6) + 6, "duration": 2.0, "trial_type": list("ababab")})
     found = rsa.fit_betas(image(y), events, frame_times=times)
     assert abs(found.autocorrelation[0] - 0.5) < 0.03
-    plan = plan_betas([image(y)], events, settings=found.settings, frame_times=times)
+    plan = plan_betas([image(y)], events, settings=found.settings, runs=RunSettings(frame_times=times))
     assert plan.designs[0].timing.starts.sum() == 6
     *_, fit = fit_run((1000 + y).astype("f4"), plan.designs[0], found.settings)
     assert fit.noise.pooled == Arma(*found.noise[0])

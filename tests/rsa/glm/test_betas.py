@@ -17,7 +17,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
 from brainmap.rsa.glm.design import GlmSettings, dependent_columns, event_regressors
 from brainmap.rsa.glm.drifts import cosines
-from brainmap.rsa.glm.plan import plan_betas
+from brainmap.rsa.glm.plan import RunSettings, plan_betas
 from brainmap.rsa.glm.reml import lag1_of_residuals
 from brainmap.rsa.glm.timing import Timing
 
@@ -311,7 +311,9 @@ class TestTiming:
         """nilearn's own regressors are stretched where volumes are unevenly apart."""
         events = table(n_each=2, gap=20.0)
         times = np.sort(np.concatenate([np.arange(0, 190, 10.0), np.arange(2.0, 190, 10.0)]))
-        plan = plan_betas([noise_image(len(times), t_r=None)], events, settings=GlmSettings(), frame_times=times)
+        plan = plan_betas(
+            [noise_image(len(times), t_r=None)], events, settings=GlmSettings(), runs=RunSettings(frame_times=times)
+        )
         fine = np.arange(0, 200, 0.5)
         dense = make_first_level_design_matrix(fine, events, drift_model=None, oversampling=10)
         for name in NAMES:
