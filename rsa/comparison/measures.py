@@ -292,3 +292,18 @@ def _regular(sigma: Floats) -> Floats:
             "shrink it, or leave it out"
         )
     return sigma
+
+
+def arrange_scores(scores: Floats, data: RDMs) -> tuple[Floats, list[str]]:
+    """Arrange scores `(n_models, n_rdms)` as `(n_models, n_rois, n_participants)`, and return the names of the regions.
+
+    A region that a participant lacks is NaN. RDMs that name no region are of "all voxels", and those that name no
+    participant are one participant each.
+    """
+    rois = [str(roi) for roi in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
+    people = [str(who) for who in data.rdm_descriptors.get("participant", range(data.n_rdm))]
+    names, columns = list(dict.fromkeys(rois)), list(dict.fromkeys(people))
+    cube = np.full((len(scores), len(names), len(columns)), np.nan)
+    for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
+        cube[:, names.index(roi), columns.index(who)] = scores[:, k]
+    return cube, names

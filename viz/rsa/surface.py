@@ -11,16 +11,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.labels import decimals
-from brainmap.viz.style import MUTED, bare, colormap, layer_colors, styled
+from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
+from brainmap.viz.style import MUTED, bare, layer_colors, styled
 
 Array = NDArray[np.floating]
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
@@ -84,14 +83,8 @@ def plot_surface(
         The mesh of the data, drawn unchanged; by default data on fsaverage5 and fsaverage are drawn inflated.
     layers : tuple of str, optional
         Names of the values 1, 2, ... in a map of best layers.
-    threshold : float, optional
-        Values below it are not shown; by default a third of the top, written at the lower end of the color scale.
-    vmax : float, optional
-        Top of the color scale.
-    signed : bool
-        Show both signs, in blue and orange.
-    title, label : str
-        Title of the figure, and name of the quantity.
+    threshold, vmax, signed, title, label
+        As in `plot_brain`.
 
     Returns
     -------
@@ -188,7 +181,8 @@ def plot_surface_maps(
         figure.text(0.13 + 0.218 * k, 0.05 / high, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
     if title:
         figure.text(0.008, 1 - 0.07 / high, title, fontsize=10, fontweight="bold", va="top")
-    _scale(figure, norm, label, False, at=(0.925, 1 - (head + 1.25) / high, 0.011, 0.95 / high))
+    at = (0.925, 1 - (head + 1.25) / high, 0.011, 0.95 / high)
+    draw_color_bar(figure, norm, label, False, at=at, below=0.1)
     if len(rows) > 1:
         for k, (name, color) in enumerate(layer_colors(names).items()):
             y = (foot + row_high - 0.12 - (row_high - 0.2) * k / max(len(names), 7)) / high
@@ -244,19 +238,8 @@ def _painter(finite: Array, layers: Any, threshold: float | None, vmax: float | 
 
         table = to_rgba_array(list(layer_colors(layers).values()))
         return (lambda v: _by_layer(v, table)), None
-    top = vmax if vmax is not None else float(np.max(np.abs(finite) if signed else finite))
-    top = top if top > 0 else 1.0
-    least = threshold if threshold is not None else top / 3
-    least = least if 0 <= least < top else 0.0
-    norm = Normalize(-top if signed else least, top)
-    colors = _colors(signed)
-
-    def paint(v: Array) -> Array:
-        painted: Array = colors(norm(np.nan_to_num(v)))
-        painted[:, 3] = np.isfinite(v) & ((np.abs(v) if signed else v) >= max(least, 1e-9))
-        return painted
-
-    return paint, norm
+    limits = choose_limits(finite, threshold, vmax, signed)
+    return (lambda v: paint_scores(v, limits, signed)), limits[1]
 
 
 def _by_layer(values: Array, table: Array) -> Array:
@@ -264,10 +247,6 @@ def _by_layer(values: Array, table: Array) -> Array:
     painted: Array = table[np.where(known, np.nan_to_num(values), 1).astype(int) - 1].copy()
     painted[:, 3] = known
     return painted
-
-
-def _colors(signed: bool) -> Any:
-    return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
 
 
 @functools.cache
@@ -321,15 +300,4 @@ def _legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, sig
         for k, (name, color) in enumerate(layer_colors(layers).items()):
             figure.text(0.905, 0.82 - 0.68 * k / max(len(layers), 8), f"■ {name}", color=color, fontsize=8)
         return
-    _scale(figure, norm, label, signed, at=(0.925, 0.26, 0.011, 0.5))
-
-
-def _scale(figure: Figure, norm: Normalize, label: str, signed: bool, *, at: tuple[float, float, float, float]) -> None:
-    """Draw the color bar with its ends and the name of the quantity."""
-    axes = figure.add_axes(at)
-    bar = figure.colorbar(ScalarMappable(norm, _colors(signed)), cax=axes)
-    bar.outline.set_visible(False)
-    low, top = float(norm.vmin or 0), float(norm.vmax or 1)
-    bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
-    axes.tick_params(length=0, pad=2)
-    axes.text(0.5, -0.1, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")
+    draw_color_bar(figure, norm, label, signed, at=(0.925, 0.26, 0.011, 0.5), below=0.1)

@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
-from brainmap.viz.labels import decimals
-from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, styled
+from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores, score_colors
+from brainmap.viz.style import INK, MUTED, SOFT, bare, layer_colors, styled
 
 Array = NDArray[np.floating]
 Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -172,11 +171,6 @@ def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[
     return [(float(x), float(y), float(z)) for x, y, z in found]
 
 
-def _warm(signed: bool) -> Colormap:
-    """Return the score colormap, starting where colors are visible on gray."""
-    return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
-
-
 def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
     right, up = _PLANES[view]
     limits = axes.axis()
@@ -185,29 +179,15 @@ def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
 
 
 def _color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
-    """Draw a color bar in the right margin; its lower end is the lowest value shown."""
+    """Draw a color bar in the right margin."""
     wide, high = figure.get_size_inches()
-    axes = figure.add_axes(((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high))
-    bar = figure.colorbar(ScalarMappable(norm, _warm(signed)), cax=axes)
-    bar.outline.set_visible(False)
-    low, top = float(norm.vmin or 0), float(norm.vmax or 1)
-    bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
-    axes.tick_params(length=0, pad=2)
-    axes.text(0.5, -0.12, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")
+    at = ((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high)
+    draw_color_bar(figure, norm, label, signed, at=at, below=0.12)
 
 
 def _head(figure: Figure, title: str) -> None:
     if title:
         figure.text(0.005, 1 - 0.06 / figure.get_figheight(), title, fontsize=10, fontweight="bold", va="top")
-
-
-def _limits(data: Array, threshold: float | None, vmax: float | None, signed: bool) -> tuple[float, Normalize]:
-    top = vmax if vmax is not None else float(np.nanmax(np.abs(data) if signed else data))
-    top = top if top > 0 else 1.0
-    least = threshold if threshold is not None else top / 3
-    if not 0 <= least < top:
-        least = 0.0
-    return least, Normalize(-top if signed else least, top)
 
 
 @styled
@@ -256,7 +236,7 @@ def plot_brain(
     """
     volume = _volume(image, "plot_brain")
     places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
-    least, norm = _limits(volume[0], threshold, vmax, signed)
+    least, norm = choose_limits(volume[0], threshold, vmax, signed)
     circle = _volume(outline, "plot_brain: outline") if outline is not None else None
     pairs = min(2, len(places))
     rows = -(-len(places) // pairs)
@@ -287,12 +267,9 @@ def _caption(axes: Axes, view: str, words: str, *, sides: bool = True) -> None:
 
 
 def _slice(axes: Axes, view: str, cut: float, volume: Volume, limits: tuple[float, Normalize], *, signed: bool) -> None:
-    least, norm = limits
     _show(axes, view, _paper(view, cut))
     value = _sample(volume, _plane(view, cut))
-    colored = _warm(signed)(norm(np.nan_to_num(value)))
-    colored[..., 3] = np.isfinite(value) & ((np.abs(value) if signed else value) >= max(least, 1e-9))
-    _show(axes, view, colored.astype(np.float32))
+    _show(axes, view, paint_scores(value, limits, signed).astype(np.float32))
 
 
 def _encircle(axes: Axes, view: str, cut: float, circle: Volume) -> None:
@@ -331,7 +308,7 @@ def plot_glass_brain(
         If the image is not one volume, or no value is finite.
     """
     volume = _volume(image, "plot_glass_brain")
-    limits = _limits(volume[0], threshold, vmax, False)
+    limits = choose_limits(volume[0], threshold, vmax, False)
     figure = Figure(figsize=(10, 1))
     grid = _panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
     draw_glass(grid, volume, limits)
@@ -348,7 +325,7 @@ def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normal
         _frame(axes, view)
         _show(axes, view, _xray(view, side))
         value = _hemisphere(box, side, 2).max(axis="xyz".index(view)).T[::-1]
-        colored = _warm(False)(norm(value))
+        colored = score_colors(False)(norm(value))
         colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
         _show(axes, view, colored.astype(np.float32))
         _caption(axes, view, side or {"y": "from behind", "z": "from above"}[view], sides=False)

@@ -165,9 +165,7 @@ def _over_participants(
 
 def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Scores `(n_models, n_rois, n_participants)`, their labels, and the layers of each network where several are."""
-    import numpy as np
-
-    from brainmap.rsa.comparison.measures import compare_rdms
+    from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
     from brainmap.rsa.inference.best_layers import layers_of_networks
     from brainmap.rsa.rdm.alignment import rdm_names
 
@@ -179,16 +177,11 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
         return _of_table(files[0])
     models, data = _rdms(files)
     scores = compare_rdms(models, data, measure=measure)
-    rois = [str(r) for r in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
-    people = [str(p) for p in data.rdm_descriptors.get("participant", range(data.n_rdm))]
-    names, columns = list(dict.fromkeys(rois)), list(dict.fromkeys(people))
-    if len(columns) < 2:
+    cube, names = arrange_scores(scores, data)
+    if cube.shape[-1] < 2:
         raise InputError(
             "rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over conditions"
         )
-    cube = np.full((models.n_rdm, len(names), len(columns)), np.nan)
-    for k, (roi, who) in enumerate(zip(rois, people, strict=True)):
-        cube[:, names.index(roi), columns.index(who)] = scores[:, k]
     return cube, {"model": list(rdm_names(models)), "roi": names}, layers_of_networks(models)
 
 

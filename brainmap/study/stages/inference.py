@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
+from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.inference.absent import absent_in_words
 from brainmap.rsa.inference.best_layers import (
@@ -123,7 +124,7 @@ def _over_participants(
     """Test every layer in every region, and every pair; controls are tested like the networks."""
     settings = context.study.settings.rsa.inference
     zero, between = choices
-    cube, rois = _cube(brains, scores)
+    cube, rois = arrange_scores(scores, brains)
     labels = {"model": list(rdm_names(models)), "roi": rois}
     given: dict[str, Any] = {
         "test": settings.test,
@@ -211,16 +212,6 @@ def _left_out(found: RoiBootstrap) -> dict[str, str]:
     return {"LeftOut": absent_in_words(found.left_out)} if found.left_out else {}
 
 
-def _cube(brains: RDMs, scores: Any) -> tuple[Any, list[str]]:
-    """Arrange scores as `(n_models, n_rois, n_participants)`, and return the regions."""
-    people, regions = ([str(v) for v in brains.rdm_descriptors[key]] for key in ("participant", "roi"))
-    rois, columns = list(dict.fromkeys(regions)), list(dict.fromkeys(people))
-    cube = np.full((len(scores), len(rois), len(columns)), np.nan)
-    for k, (who, roi) in enumerate(zip(people, regions, strict=True)):
-        cube[:, rois.index(roi), columns.index(who)] = scores[:, k]
-    return cube, rois
-
-
 def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
     settings = context.study.settings.rsa
     return relabeling_test(
@@ -244,7 +235,8 @@ def _relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inf
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabeled_table(context, models, brains)
     names = _names(models)
-    mean = _cube(brains, scores)[0][:, :, 0].ravel()  # by the measure of the study, where relabelings take a substitute
+    # by the measure of the study, where relabelings take a substitute
+    mean = arrange_scores(scores, brains)[0][:, :, 0].ravel()
     table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
         "statistics",
