@@ -6,13 +6,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 log = logging.getLogger("brainmap")
-T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -159,11 +158,3 @@ class _Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.last = time.monotonic()
-
-
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Go through `items` and show how far it is."""
-    with progress(description, total) as step:
-        for item in items:
-            yield item
-            step.advance()

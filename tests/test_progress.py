@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from brainmap import progress as progress_module
-from brainmap.progress import progress, track
+from brainmap.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -31,7 +31,7 @@ def test_work_inside_work_takes_a_row_of_the_same_display(monkeypatch: pytest.Mo
     with progress("outer", total=2) as outer:
         display = progress_module._shown.get()
         for _ in range(2):
-            for _ in track(range(3), "inner", total=3):
+            with progress("inner", total=3):
                 assert [task.description for task in display.tasks] == ["outer", "inner"]
             outer.advance()
         assert [(task.description, task.completed) for task in display.tasks] == [("outer", 2)]

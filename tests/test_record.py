@@ -18,7 +18,7 @@ import pytest
 from brainmap import progress as progress_module, record
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.progress import progress, track
+from brainmap.progress import progress
 from brainmap.record import Ledger, atomic, content_key, file_digest, write_json, write_table
 
 
@@ -171,8 +171,6 @@ def test_a_log_says_the_time_left_by_the_speed_of_this_run(
     with caplog.at_level(logging.INFO, "brainmap"), progress("training", total=100, every=0.5, done=90) as step:
         step.advance(note="loss 1")
     assert caplog.messages == ["training: 91 of 100, about 9 s left (loss 1)"]
-    monkeypatch.undo()
-    assert list(track("abc", "going", total=3)) == ["a", "b", "c"]
 
 
 def test_what_a_dead_process_left_is_cleared_and_what_others_write_is_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -65,6 +66,28 @@ Correction = Annotated[
     types.Correction,
     typer.Option(help="Correction over all rows of the table; max-t goes with the test sign-flip."),
 ]
+
+
+def join_options(
+    wrapper: Callable[..., None],
+    command: Callable[..., None],
+    shared: Mapping[str, inspect.Parameter],
+    *,
+    leaves_out: str,
+    first: bool = False,
+) -> Callable[..., None]:
+    """Give the wrapper of a command its options and shared ones, except for the parameter that the wrapper fills in.
+
+    Options without a default come first, as typer wants them. Shared options stand after the command's own, or `first`.
+    """
+    own = inspect.signature(command, eval_str=True)
+    rest = [p for p in own.parameters.values() if p.name not in {*shared, leaves_out}]
+    parameters = [*shared.values(), *rest] if first else [*rest, *shared.values()]
+    parameters.sort(key=lambda p: p.default is not p.empty)
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
 
 
 def group(name: str, words: str) -> Commands:

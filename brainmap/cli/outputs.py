@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, provenance, save_figure, show
+from brainmap.cli.options import FORMATS, Json, Overwrite, free, join_options, provenance, save_figure, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,20 +95,14 @@ def leaving(command: Callable[..., None]) -> Callable[..., None]:
     Outputs that could not be left are refused before the command runs; a command that has more of them takes
     `overwrite` too.
     """
-    own = inspect.signature(command, eval_str=True)
-    common = inspect.signature(_options, eval_str=True)
-    rest = [p for p in own.parameters.values() if p.name != "leave"]
+    common = inspect.signature(_options, eval_str=True).parameters
+    more = "overwrite" in inspect.signature(command).parameters
 
     @functools.wraps(command)
     def wrapper(*args: Any, **given: Any) -> None:
-        out, figure, overwrite, as_json = (given.pop(name) for name in common.parameters)
+        out, figure, overwrite, as_json = (given.pop(name) for name in common)
         free(out, overwrite, kinds=(".tsv",))
         free(figure, overwrite, option="--figure", kinds=FORMATS)
-        asks = {"overwrite": overwrite} if "overwrite" in own.parameters else {}
-        command(*args, leave=Leave(out, figure, as_json), **asks, **given)
+        command(*args, leave=Leave(out, figure, as_json), **({"overwrite": overwrite} if more else {}), **given)
 
-    rest = [p for p in rest if p.name not in common.parameters]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in common.parameters.values()]
-    wrapper.__signature__ = own.replace(parameters=[*rest, *parameters])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in [*rest, *parameters]}
-    return wrapper
+    return join_options(wrapper, command, common, leaves_out="leave")

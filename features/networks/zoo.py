@@ -309,8 +309,3 @@ def initialize(model: nn.Module, rng: torch.Generator) -> None:
                 module.weight.uniform_(-bound, bound, generator=rng)
                 if module.bias is not None:
                     module.bias.uniform_(-bound, bound, generator=rng)
-
-
-def stage_names(model: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Conv1d, nn.Conv2d, nn.Linear)) -> list[str]:
-    """List the names of the weighted stages in the order in which they were registered."""
-    return [name for name, module in model.named_modules() if isinstance(module, tuple(kinds))]

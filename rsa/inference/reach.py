@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 ALPHA = 0.05
 _SAME = 1e-9
-
-
-def fdr_needs(smallest_p: float, n_tests: int, *, alpha: float = ALPHA) -> int:
-    """Compute the smallest number of significant tests that the Benjamini-Hochberg method can find, if it finds any.
-
-    k tests are significant if their p are at most alpha k / n_tests, so k >= smallest_p n_tests / alpha.
-
-    Examples
-    --------
-    >>> fdr_needs(1 / 256, 30_000)  # 8 participants, a map of 30,000 voxels: 8 %
-    2344
-    """
-    return max(1, math.ceil(smallest_p * n_tests / alpha * (1 - _SAME)))
 
 
 def fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> str:

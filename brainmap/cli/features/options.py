@@ -14,7 +14,7 @@ import typer
 from brainmap import types
 from brainmap.checks import one_of
 from brainmap.cli import app
-from brainmap.cli.options import Device, device_named, group, names
+from brainmap.cli.options import Device, device_named, group, join_options, names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -170,8 +170,6 @@ def _with_options(
     command: Callable[..., None], common: Mapping[str, inspect.Parameter], load_it: Callable[..., Any]
 ) -> Callable[..., None]:
     """Give a command the common options, and as its first parameter a function that loads what they name."""
-    own = inspect.signature(command, eval_str=True)
-    _, *rest = own.parameters.values()
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
@@ -180,11 +178,9 @@ def _with_options(
             options["device"] = device_named(options["device"])
         command(functools.partial(load_it, **options), **given)
 
-    parameters = sorted([*common.values(), *rest], key=lambda p: p.default is not p.empty)
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapper
+    return join_options(
+        wrapper, command, common, leaves_out=next(iter(inspect.signature(command).parameters)), first=True
+    )
 
 
 def load(

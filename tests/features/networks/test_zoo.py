@@ -20,7 +20,6 @@ from brainmap.features.networks.zoo import (
     describe_network,
     initialize,
     network_names,
-    stage_names,
 )
 
 COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184, "base-2d": 1_855_056}
@@ -166,10 +165,6 @@ def test_log_mel_spectrograms_have_tones_in_their_band_and_clicks_in_their_frame
     np.testing.assert_allclose(log_mel(click)[0, 0], np.log(theirs[:, :128] + 1e-6), atol=1e-3)
     with pytest.raises(InputError, match=r"shape \(1, 16000\), wanted"):
         log_mel(np.zeros((1, 16_000)))
-
-
-def test_stage_names_are_in_the_order_of_the_network() -> None:
-    assert stage_names(build_network("base")) == [*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2", "output"]
 
 
 @pytest.mark.parametrize(
