@@ -23,6 +23,7 @@ from brainmap.rsa.glm.design_rdms import in_geometry, rdms_of_parts
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, noise_said, plan_betas
+from brainmap.rsa.glm.scaling import scale_factors
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
 from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, Scale
@@ -324,7 +325,7 @@ def _fit(
                     f"run {name}: {int((~there).sum())} of {there.size} voxels are constant or not finite in time and "
                     "have no betas (NaN)",
                     BrainmapWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
             for step in fit_run(data if there.all() else data[there], design, settings):
                 if isinstance(step, RunFit):
@@ -345,7 +346,7 @@ def _gathered(
     scale: Scale,
     keep_residuals: bool,
 ) -> Betas:
-    factors = _factors(fits, baselines, scale)
+    factors = scale_factors(fits, baselines, scale)
     betas, variances, residuals = [], [], []
     for (fit, there), factor in zip(fits, factors, strict=True):
         betas.append(_spread(fit.betas, there) * factor)
@@ -396,39 +397,6 @@ def _gathered(
         settings=settings,
         notes=(*plan.notes, *said),
     )
-
-
-def _factors(
-    fits: Sequence[tuple[RunFit, NDArray[np.bool_]]], baselines: Sequence[Floats], scale: Scale
-) -> list[Singles]:
-    """Compute the factors that scale the betas of each run, `(n_mask_voxels,)` per run."""
-    if scale == "percent":
-        for mean, (fit, there) in zip(baselines, fits, strict=True):
-            sd = np.sqrt(fit.squares / fit.dof)
-            if np.median(mean[there] / sd) < 2:
-                raise InputError(
-                    "scale='percent': the voxels' means are no baseline (half of them below 2 standard deviations of "
-                    "the noise); were the data demeaned? use 'signal' or 'noise'"
-                )
-        low = sum(np.count_nonzero(~(mean[there] > 0)) for mean, (_, there) in zip(baselines, fits, strict=True))
-        if low:
-            warnings.warn(
-                f"scale='percent': {low} voxels (over all runs) have a mean of 0 or less and no betas (NaN)",
-                BrainmapWarning,
-                stacklevel=4,
-            )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return [np.where(mean > 0, 100 / mean, np.nan).astype(np.float32) for mean in baselines]
-    n = len(baselines[0])
-    if scale == "signal":
-        return [np.ones(n, np.float32) for _ in fits]
-    squares, dof = np.zeros(n), np.zeros(n)
-    for fit, there in fits:
-        squares[there] += fit.squares
-        dof[there] += fit.dof
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pooled = np.where(squares > 0, np.sqrt(dof / squares), np.nan)
-    return [pooled.astype(np.float32) for _ in fits]
 
 
 def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:

@@ -160,7 +160,7 @@ def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: 
         said = f"events: conditions without an event: {'; '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}"
         if missing == "error":
             raise InputError(f'{said}; missing="nan" goes on without')
-        warnings.warn(said, BrainmapWarning, stacklevel=4)
+        warnings.warn(said, BrainmapWarning, stacklevel=5)
 
 
 def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: GlmSettings) -> None:
@@ -183,7 +183,7 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
             f"noise: volumes {fastest:g} s apart are autocorrelated in ways that {NOISES[settings.noise]} does not "
             f"describe (a TR under {_FAST:g} s); variances of betas and noise-only are approximate",
             BrainmapWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -223,7 +223,7 @@ def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
             f"noise: a parameter is at the limit of its range ({LARGEST:g}) in {len(limit)} of {len(found)} runs "
             f"({told}); is there a drift that the high-pass leaves?",
             BrainmapWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     model = NOISES["arma11" if settings.noise == "ols" else settings.noise]
     return f"noise found: {model}, {told}; {used}"

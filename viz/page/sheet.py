@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import accent_of, draw_cam, draw_spectrogram, draw_wave, map_scale, waves
-from brainmap.viz.rsa.volume import _limits, _volume, draw_glass
+from brainmap.viz.rsa.color_scale import choose_limits
+from brainmap.viz.rsa.volume import _volume, draw_glass
 from brainmap.viz.style import INK, MUTED, SOFT, styled
 
 
@@ -100,4 +101,4 @@ def _row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None
         axes.text(1, 0.98, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="top", transform=axes.transAxes)
     volume = _volume(row.image, "plot_sheet")
     grid = [part.add_axes((x, 0.02, w, 0.96)) for x, w in ((0.4, 0.165), (0.565, 0.135), (0.7, 0.135), (0.835, 0.165))]
-    draw_glass(grid, volume, _limits(volume[0], None, vmax, False))
+    draw_glass(grid, volume, choose_limits(volume[0], None, vmax, False))
