@@ -293,7 +293,7 @@ def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: b
             f"design of {what}: confounds {some(idle, 4)} say nothing that drifts and other confounds do "
             "not, and are left out",
             BrainmapWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     lost = [str(matrix.columns[k]) for k in sorted(dependent & set(events))]
     if lost and not single:
@@ -332,7 +332,7 @@ def _warn_of_shares(designs: Sequence[RunDesign]) -> None:
             f"design: drift terms take more than {USUAL:.0%} of the variance of {len(high)} of {len(taken)} "
             f"regressors, up to {share:.0%} ({label!r} in run {run})",
             BrainmapWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -348,5 +348,5 @@ def _warn_of_inflation(designs: Sequence[RunDesign], settings: GlmSettings) -> N
             f"design: collinear regressors, the variance of {worst[1]!r} in run {worst[2]} is "
             f"{worst[0]:.0f} times what it would be alone{hint}",
             BrainmapWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

@@ -144,7 +144,7 @@ def _repetition_time(info: ImageInfo, beside: Mapping[str, Any], name: str, give
                 warnings.warn(
                     f"{name}: t_r = {given:g} s is taken as given, the {source} says {value:g} s",
                     BrainmapWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
         return float(given), "given"
     if slow:
@@ -172,7 +172,7 @@ def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | 
             f"{name}: slice timing was corrected, to a moment the sidecar does not give; the middle of a volume is "
             "taken (slice_time_ref=0.5)",
             BrainmapWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
         return 0.5 * t_r, "middle of a volume"
     return 0.0, "start of a volume"
