@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,12 +19,14 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
-from brainmap.features.maximization.plan import Directions, Wish, find_input, plain_waveforms, plan
+from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
 from brainmap.features.maximization.priors import penalty, shifted
 from brainmap.features.maximization.quality import measure_quality, save_waveforms, scores
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import frozen
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, batches
+from brainmap.features.sounds.inputs import InputAxes, axes_of
+from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
 from brainmap.types import Stage
 
@@ -39,7 +41,8 @@ class Maximization:
     `patterns` (n_units, c, t) is the best pattern of each unit, `trace` (n_steps, n_units) its objective at every step,
     `by_seed` (n_seeds, n_units, c, t) all starts, `quality` one row per unit. `class_names` are the names of classes or
     of directions. `dead` units were never positive on sounds and on noise and were maximized before the nonlinearity;
-    `notes` lists what else the caller should know. `rate` is 0 where the input is 2-D and no rate was given.
+    `notes` lists what else the caller should know. `rate` is that of the last axis, rounded, and 0 where the input is
+    2-D and no rate was given; `axes` say what the axes of the input mean, where sounds do.
     """
 
     layer: str
@@ -53,6 +56,7 @@ class Maximization:
     settings: MaximizationSettings
     dead: tuple[int, ...]
     notes: tuple[str, ...]
+    axes: InputAxes | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -61,6 +65,9 @@ class Maximization:
 
     def save_wav(self, folder: str | Path, *, seconds: float | None = None) -> list[Path]:
         """Write every pattern as a 16-bit WAV within full scale.
+
+        A whole log-mel spectrogram becomes a sound as `brainmap.features.sounds.inversion` describes, whose phases are
+        guessed.
 
         Parameters
         ----------
@@ -79,6 +86,9 @@ class Maximization:
             The network's input is not one channel of samples.
         """
         names = [(self.layer, str(name)) for name in self.class_names or self.units]
+        if self.patterns.ndim == 4 and self.axes is not None:
+            waves = invert_pictures(self.patterns, self.axes)
+            return save_waveforms(waves, folder, names, rate=self.axes.rate, seconds=None)
         return save_waveforms(self.patterns, folder, names, rate=self.rate, seconds=seconds)
 
 
@@ -162,10 +172,9 @@ def maximize_activation(
     """
     settings = settings or (MaximizationSettings() if decoder is None else MaximizationSettings.of("generative"))
     sounds = None if sounds is None else differentiable_sounds(model, sounds)
-    known = getattr(sounds, "rate", None) if rate is None else rate
-    wish = Wish(
-        waveforms=plain_waveforms(sounds),
-        rate=None if known is None else int(known),
+    wish = describe_wish(
+        sounds,
+        rate=rate,
         units=units,
         length=length,
         directions=directions,
@@ -182,7 +191,8 @@ def maximize_activation(
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
         names = named or _class_names(task, class_names)
-        return _maximize(task, wish.waveforms, names, rng, threads=ascents(device, threads))
+        found = _maximize(task, wish.waveforms, names, rng, threads=ascents(device, threads))
+    return replace(found, axes=axes_of(sounds))
 
 
 def _maximize(

@@ -25,6 +25,8 @@ from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, frozen, read
 from brainmap.features.sounds.batches import SoundSource, labels
+from brainmap.features.sounds.inputs import InputAxes, axes_of, input_rate
+from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Metamers:
         where the correlation exceeds that of every other sound and the label is the same.
     rate : int [Hz]
     settings : MaximizationSettings
+    axes : InputAxes, optional
+        What the axes of the input mean, where the sounds say it.
     """
 
     layer: str
@@ -67,13 +71,17 @@ class Metamers:
     table: pd.DataFrame
     rate: int
     settings: MaximizationSettings
+    axes: InputAxes | None = None
 
     def save_wav(self, folder: str | Path) -> list[Path]:
         """Write every sound and its metamer: `<layer>_<item>_original.wav` and `..._metamer.wav`."""
         written = []
         for sounds, what in ((self.references, "original"), (self.patterns, "metamer")):
             names = [(self.layer, f"{item}_{what}") for item in self.items]
-            written += save_waveforms(sounds, folder, names, rate=self.rate)
+            pictures = sounds.ndim == 4 and self.axes is not None
+            waves = invert_pictures(sounds, self.axes) if pictures and self.axes is not None else sounds
+            rate = self.axes.rate if pictures and self.axes is not None else self.rate
+            written += save_waveforms(waves, folder, names, rate=rate)
         return written
 
 
@@ -145,7 +153,7 @@ def match_activation(
     waveforms = plain_waveforms(sounds)
     assert waveforms is not None
     if rate is None:
-        rate = int(getattr(sounds, "rate", 16_000))
+        rate = round(input_rate(sounds, waveforms.shape[1:]) or 16_000)
     rng = rng or np.random.default_rng(0)
     ids, conditions = labels(sounds if isinstance(sounds, SoundSource) else waveforms)
     rows = _rows(items, ids)
@@ -172,6 +180,7 @@ def match_activation(
         table=table,
         rate=rate,
         settings=settings,
+        axes=axes_of(sounds),
     )
 
 
@@ -230,15 +239,17 @@ class _Match:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         settings, shape = self.settings, self.waveforms.shape[1:]
         goal = torch.as_tensor(self.waveforms[list(rows)], device=self.device)
+        flat = len(shape) == 2
+        center = 0.0 if flat else float(self.waveforms.mean(dtype=np.float64))
         scale = fourier_scale(
             settings.parameterization,
             shape[1:],
             rate=self.rate,
-            waveforms=self.waveforms,
+            waveforms=self.waveforms if flat else self.waveforms - np.float32(center),
             band=(settings.low_hz, settings.high_hz),
         )
-        loudness = float(np.sqrt(np.mean(self.waveforms.astype(np.float64) ** 2)))
-        prior = Prior(scale, shape, level=None, peak=None, gain=loudness or 1.0, device=self.device)
+        loudness = float(np.sqrt(np.mean((self.waveforms.astype(np.float64) - center) ** 2)))
+        prior = Prior(scale, shape, level=None, peak=None, gain=loudness or 1.0, center=center, device=self.device)
         with torch.no_grad():
             wanted = self.heard(goal)
         length = wanted.norm(dim=1).clamp_min(1e-12)

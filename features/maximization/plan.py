@@ -19,6 +19,8 @@ from brainmap.features.maximization.priors import LatentPrior, Prior, band_mask,
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
+from brainmap.features.sounds.batches import SoundSource
+from brainmap.features.sounds.inputs import axes_of, input_rate
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds
@@ -32,7 +34,8 @@ class Wish:
     """Hold the arguments of the caller other than settings."""
 
     waveforms: NDArray[np.float32] | None
-    rate: int | None
+    rate: float | None
+    time_axis: int = -1
     units: int | Sequence[int] | Literal["all"] = "all"
     length: int | tuple[int, ...] | None = None
     directions: Directions | None = None
@@ -42,10 +45,13 @@ class Wish:
 
 
 def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
-    """Convert sounds to one float32 array (n, c, ...)."""
+    """Convert sounds to one float32 array (n, c, ...), as the network takes them."""
     if sounds is None:
         return None
-    given: Any = getattr(sounds, "waveforms", sounds)
+    if isinstance(sounds, SoundSource):
+        given: Any = np.concatenate(list(sounds.batches(64))) if len(sounds) else np.empty((0, 1, 1))
+    else:
+        given = getattr(sounds, "waveforms", sounds)
     values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     if values.ndim not in (3, 4) or not len(values):
         raise InputError(
@@ -56,6 +62,14 @@ def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> ND
     return values.astype(np.float32, copy=False)
 
 
+def describe_wish(sounds: Sounds | NDArray[np.floating] | Tensor | None, *, rate: float | None, **given: Any) -> Wish:
+    """Gather the arguments of the caller; the rate is that of the input's axis of time."""
+    waveforms, axes = plain_waveforms(sounds), axes_of(sounds)
+    if rate is None and waveforms is not None:
+        rate = input_rate(sounds, waveforms.shape[1:])
+    return Wish(waveforms=waveforms, rate=rate, time_axis=-1 if axes is None else axes.time_axis, **given)
+
+
 def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """Find the shape (c, t) or (c, h, w) of a whole input, and the layer's site in the network.
 
@@ -63,7 +77,7 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    second = longest_input(model) or (1, wish.rate or int(getattr(model, "rate", 16_000)))
+    second = longest_input(model) or (1, round(wish.rate or getattr(model, "rate", 16_000)))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
         try:
@@ -88,25 +102,31 @@ def plan(
         )
     flat = len(full) == 2
     rate = wish.rate or 16_000
-    jitter = round(rate * settings.jitter_ms / 1000) if flat or wish.rate else 0
+    jitter = round(rate * settings.jitter_ms / 1000) if wish.time_axis == -1 and (flat or wish.rate) else 0
     shape, notes = _pattern_shape(model, site, settings, full, jitter, wish)
     if settings.jitter_ms and not flat and wish.rate is None:
         notes += ("no jitter: rate= (frames a second along the last axis) was not given, so ms mean nothing",)
+    if settings.jitter_ms and wish.time_axis != -1:
+        notes += ("no jitter: time is not the last axis of the input",)
     if jitter >= shape[-1]:
         notes += (f"jitter cut from {jitter} samples to half of the pattern's {shape[-1]}",)
         jitter = shape[-1] // 2
     if settings.diversity and site.texture is None:
         notes += (f"diversity: nothing up to {site.layer!r} has positions; patterns differ in the layer's vector",)
+    center = 0.0
+    if not flat and wish.waveforms is not None:  # a picture has no zero of its own, as silence is that of a waveform
+        center = float(wish.waveforms.mean(dtype=np.float64))
+        wish = replace(wish, waveforms=wish.waveforms - np.float32(center))
     level, heard = settings.level, LEVEL_WITHOUT_SOUNDS
     if wish.waveforms is not None and (level is None or level == "sounds"):
         heard = loudest_level(wish.waveforms, shape)
     if level == "sounds":
         level = heard
     peak = settings.peak if settings.peak != "auto" else 1.0 if flat else None
-    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak, gain=heard)
+    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak, gain=heard, center=center)
     units = _units(site, settings.objective, wish.units, names)
     vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
-    known = rate if flat else wish.rate or 0
+    known = round(rate if flat else wish.rate or 0)
     return Task(
         model, site, settings, prior, units, known, jitter, level, wish.device, site.notes + notes + said, vectors
     ), names
@@ -219,12 +239,13 @@ def _pattern_shape(
 def _prior(
     settings: MaximizationSettings,
     shape: Shape,
-    rate: int,
+    rate: float,
     wish: Wish,
     *,
     level: float | None,
     peak: float | None,
     gain: float,
+    center: float,
 ) -> tuple[Prior, tuple[str, ...]]:
     band = (settings.low_hz, settings.high_hz)
     if wish.decoder is not None:
@@ -239,7 +260,8 @@ def _prior(
     scale = fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
     said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
     note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
-    return Prior(scale, shape, level=level, peak=peak, gain=gain, device=wish.device), (note,) if said else ()
+    prior = Prior(scale, shape, level=level, peak=peak, gain=gain, center=center, device=wish.device)
+    return prior, (note,) if said else ()
 
 
 def loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:

@@ -187,6 +187,8 @@ class Prior:
         Patterns beyond it are scaled down (never clipped).
     gain : float
         Root mean square of a start whose level is free.
+    center : float
+        Value to which the pattern is added at last: level and peak are those of its deviations.
     """
 
     def __init__(
@@ -197,9 +199,10 @@ class Prior:
         level: float | None,
         peak: float | None,
         gain: float = 1.0,
+        center: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.shape, self.level, self.peak, self.gain = tuple(shape), level, peak, gain
+        self.shape, self.level, self.peak, self.gain, self.center = tuple(shape), level, peak, gain, center
         self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32, device=device)
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -221,7 +224,7 @@ class Prior:
         if self.peak is not None:
             highest = raw.abs().flatten(1).amax(1).clamp_min(1e-12)
             raw = raw * _rows(self.peak / highest, raw).clamp_max(1.0)
-        return raw
+        return raw + self.center if self.center else raw
 
     def _raw(self, parameters: Tensor) -> Tensor:
         if self.scale is None:
@@ -308,11 +311,11 @@ def unit_steps(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return scaled * (highest / size.clamp_min(max(floor, 1e-37))), size
 
 
-def shifted(patterns: Tensor, shifts: NDArray[np.integer]) -> Tensor:
-    """Roll every pattern circularly along its last axis by its own number of samples."""
+def shifted(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = -1) -> Tensor:
+    """Roll every pattern circularly along its axis of time by its own number of samples."""
     if not np.any(shifts):
         return patterns
-    return torch.stack([p.roll(int(s), -1) for p, s in zip(patterns, shifts, strict=True)])
+    return torch.stack([p.roll(int(s), axis) for p, s in zip(patterns, shifts, strict=True)])
 
 
 def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:

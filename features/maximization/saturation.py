@@ -17,7 +17,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
 from brainmap.features.layers.running import one_torch_thread, side_by_side
 from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
-from brainmap.features.maximization.plan import Wish, find_input, plain_waveforms, plan
+from brainmap.features.maximization.plan import describe_wish, find_input, plan
 from brainmap.features.maximization.priors import penalty, shifted
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import frozen
@@ -98,14 +98,7 @@ def softmax_saturation(
     settings = settings or MaximizationSettings.source_study()
     rng = rng or np.random.default_rng(0)
     sounds = None if sounds is None else differentiable_sounds(model, sounds)
-    known = getattr(sounds, "rate", None) if rate is None else rate
-    wish = Wish(
-        waveforms=plain_waveforms(sounds),
-        rate=None if known is None else int(known),
-        units=units,
-        length=length,
-        device=device,
-    )
+    wish = describe_wish(sounds, rate=rate, units=units, length=length, device=device)
     with frozen(model, device) as net, one_torch_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:

@@ -19,6 +19,7 @@ from brainmap.features.activations.sealed import group_attributes, readable
 from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.features.attribution.methods import Attributions
 from brainmap.features.maximization.maximize import Maximization
+from brainmap.features.sounds.inputs import InputAxes
 from brainmap.types import Align
 
 
@@ -32,12 +33,14 @@ class StoredPatterns:
     labels : tuple of str
         A name for each pattern: the class, or layer and unit.
     units : tuple of int
-    patterns : ndarray float32 (n_units, c, t)
+    patterns : ndarray float32 (n_units, c, t) or (n_units, c, h, w)
     rate : int [Hz]
     quality : DataFrame
         One row per unit.
     wavs : tuple of str
         Names of their WAV files, where they were written.
+    axes : InputAxes, optional
+        What the axes of the input mean.
     """
 
     layer: str
@@ -47,6 +50,7 @@ class StoredPatterns:
     rate: int
     quality: pd.DataFrame = field(repr=False)
     wavs: tuple[str, ...] = field(default=(), repr=False)
+    axes: InputAxes | None = None
 
 
 def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
@@ -92,6 +96,7 @@ def save_maximization(
         "notes": list(am.notes),
         "quality": json.loads(am.quality.to_json(orient="split")),
         "wavs": list(wavs),
+        "axes": None if am.axes is None else am.axes.as_dict(),
     }
     axes = _axes(am.patterns, "channel")
     stores.keep_array(
@@ -120,6 +125,7 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
                 rate=int(about["rate"]),
                 quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
                 wavs=tuple(about.get("wavs", ())),
+                axes=InputAxes.of_dict(about.get("axes")),
             )
     return found
 

@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
+from brainmap.viz.features.spectrograms import (
+    draw_input,
+    draw_map,
+    input_of,
+    is_pictures,
+    kilohertz_ticks,
+    picture_of,
+    second_ticks,
+)
 from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, headline, styled
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]
@@ -101,6 +110,8 @@ def plot_attribution(
         If there are no attributions, the maps belong to inputs other than waveforms, or a sound has no map.
     """
     results = list(results)
+    if results and all(is_pictures(sounds, found.maps) for found in results):
+        return _plot_attributed_pictures(sounds, results, items, title)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
         raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")
     chosen = _columns(sounds, items, 3, "plot_attribution")
@@ -128,6 +139,37 @@ def plot_attribution(
         _name_row(grid[line, 0], found.method)
     for axes in grid[-1]:
         _time_ticks(axes, seconds)
+    return headline(figure, title)
+
+
+def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequence[int] | None, title: str) -> Figure:
+    """Plot spectrograms, and below them the map of each method over them."""
+    chosen = _columns(sounds, items, 3, "plot_attribution")
+    words = [str(sounds.conditions[i]) for i in chosen]
+    drawn = [input_of(sounds, item) for item in chosen]
+    figure = Figure(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
+    grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
+    first = _rows(sounds, results[0], chosen, "plot_attribution")
+    for axes, (picture, about), row, word in zip(grid[0], drawn, first, words, strict=True):
+        draw_input(axes, picture, about)
+        axes.set_title(_heading(results[0], row, word), fontsize=9)
+    _name_row(grid[0, 0], "input")
+    for line, found in enumerate(results, start=1):
+        rows = _rows(sounds, found, chosen, "plot_attribution")
+        maps = [
+            picture_of(_shown(found, row, word), about)
+            for row, word, (_, about) in zip(rows, words, drawn, strict=True)
+        ]
+        limit = max(float(np.quantile(np.abs(maps), 0.99)), 1e-30)
+        for axes, (picture, about), values in zip(grid[line], drawn, maps, strict=True):
+            draw_map(axes, picture, values, about, limit)
+        _name_row(grid[line, 0], found.method)
+    for axes in grid[:, -1]:
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        kilohertz_ticks(axes, drawn[-1][0].shape[0], drawn[-1][1])
+    for axes in grid[-1]:
+        second_ticks(axes, drawn[0][0].shape[1], drawn[0][1])
     return headline(figure, title)
 
 

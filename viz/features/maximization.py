@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
+from brainmap.viz.features.spectrograms import draw_input, kilohertz_ticks, picture_of, second_ticks
 from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
 
 NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
@@ -146,6 +147,8 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     InputError
         If the sounds are not waveforms.
     """
+    if found.patterns.ndim == 4:
+        return _plot_metamer_pictures(found, columns=columns, title=title)
     if found.patterns.ndim != 3:
         raise InputError(f"plot_metamers: expected sounds (n, 1, t), got {found.patterns.shape}")
     shown = min(columns, len(found.items))
@@ -168,6 +171,29 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
                 lower.set_ylabel(f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
     axes = figure.add_subplot(grid[4, :])
     _null(axes, found)
+    return headline(figure, title)
+
+
+def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
+    """Plot spectrograms over their metamers."""
+    shown, about = min(columns, len(found.items)), getattr(found, "axes", None)
+    figure = Figure(figsize=(max(1.9 * shown, 4.8), 5.4), layout="constrained")
+    grid = figure.add_gridspec(3, shown, height_ratios=[1, 1, 0.9])
+    for at in range(shown):
+        row = found.table.iloc[at]
+        for k, (pictures, color, kind) in enumerate(
+            ((found.references, INK, "sound"), (found.patterns, WARM, "metamer"))
+        ):
+            axes, picture = figure.add_subplot(grid[k, at]), picture_of(pictures[at], about)
+            draw_input(axes, picture, about)
+            label = row["label"] if k == 0 else row["label_of_metamer"]
+            axes.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
+            if at == 0:
+                kilohertz_ticks(axes, picture.shape[0], about)
+                axes.set_ylabel(f"{kind}\n{axes.get_ylabel()}", fontsize=8, color=color)
+            if k == 1:
+                second_ticks(axes, picture.shape[1], about)
+    _null(figure.add_subplot(grid[2, :]), found)
     return headline(figure, title)
 
 

@@ -17,6 +17,14 @@ from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import own_class as class_of_each
+from brainmap.viz.features.spectrograms import (
+    draw_input,
+    draw_map,
+    input_of,
+    kilohertz_ticks,
+    picture_of,
+    second_ticks,
+)
 from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, headline, layer_colors, styled
 
 Array = NDArray[np.floating]
@@ -169,9 +177,11 @@ def plot_maximization(
 ) -> Figure:
     """Plot the waveform and log-frequency spectrogram of the pattern that maximizes each unit.
 
+    Patterns of networks on spectrograms are drawn as the network takes them.
+
     Parameters
     ----------
-    am : object with `patterns` (n_units, 1, t), `rate` [Hz] and `units`
+    am : object with `patterns` (n_units, 1, t) or (n_units, c, h, w), `rate` [Hz] and `units`
         Result of `features.maximize_activation`, or any object with these attributes.
     labels : sequence of str, optional
         One name per unit; by default its `units`.
@@ -195,8 +205,10 @@ def plot_maximization(
     ----------
     Olah C, Mordvintsev A, Schubert L (2017): doi:10.23915/distill.00007
     """
-    sounds = waves(am.patterns, "plot_maximization")
     names = list(labels) if labels is not None else unit_names(am)
+    if np.ndim(am.patterns) == 4:
+        return _plot_maximizing_pictures(am, names, columns=columns, title=title)
+    sounds = waves(am.patterns, "plot_maximization")
     if len(names) != len(sounds):
         raise InputError(f"plot_maximization: {len(names)} labels for {len(sounds)} patterns; give one a pattern")
     columns = min(columns, len(sounds))
@@ -218,6 +230,28 @@ def plot_maximization(
     if title:
         figure.text(left, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
     return figure
+
+
+def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, title: str) -> Figure:
+    """Plot patterns (n_units, c, h, w) as pictures of frequency and time."""
+    patterns, about = _numpy(am.patterns), getattr(am, "axes", None)
+    if len(names) != len(patterns):
+        raise InputError(f"plot_maximization: expected {len(patterns)} labels, one a pattern, got {len(names)}")
+    columns = min(columns, len(patterns))
+    rows = -(-len(patterns) // columns)
+    figure = Figure(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for at, (axes, pattern, name) in enumerate(zip(grid.ravel(), patterns, names, strict=False)):
+        picture = picture_of(pattern, about)
+        draw_input(axes, picture, about)
+        axes.set_title(name, fontsize=8.5, pad=1)
+        if at % columns == 0:
+            kilohertz_ticks(axes, picture.shape[0], about)
+        if at + columns >= len(patterns):
+            second_ticks(axes, picture.shape[1], about)
+    for axes in grid.ravel()[len(patterns) :]:
+        axes.set_visible(False)
+    return headline(figure, title)
 
 
 def own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
@@ -263,11 +297,13 @@ def plot_cam(
 ) -> Figure:
     """Plot waveforms colored by the map of their own class: orange is evidence for the word, blue against it.
 
+    Maps of networks on spectrograms lie over the spectrogram as the network takes it.
+
     Parameters
     ----------
     sounds : object with `waveforms` (n, 1, t), `rate` [Hz], `items`, `conditions`
         Sounds as `features.load_sounds` returns them.
-    cams : object with `maps` (n, n_classes, t), signed, and `class_names`
+    cams : object with `maps` (n, n_classes, t) or (n, n_classes, h, w), signed, and `class_names`
         Maps as `features.class_activation_maps` returns them.
     items : sequence of int, optional
         Rows to show; by default the first item of each condition, at most 16.
@@ -292,6 +328,8 @@ def plot_cam(
     """
     own = own_class(sounds, cams)
     chosen = list(items) if items is not None else one_an_item(sounds, 16)
+    if np.ndim(cams.maps) == 4:
+        return _plot_cam_pictures(sounds, cams, chosen, own, columns=columns, title=title)
     audio = waves(sounds.waveforms, "plot_cam")
     maps = np.stack([_numpy(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
@@ -303,13 +341,43 @@ def plot_cam(
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
     for axes in grid[len(chosen) :]:
         axes.set_visible(False)
+    _evidence_bar(figure, grid, limit)
+    figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
+    return headline(figure, title)
+
+
+def _evidence_bar(figure: Figure, grid: Any, limit: float) -> None:
     shades = ScalarMappable(Normalize(-limit, limit), colormap("signed"))
     bar = figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
     bar.set_label("evidence for the word said", color=SOFT)
     bar.ax.tick_params(length=0)
-    figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
+
+
+def _plot_cam_pictures(
+    sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp], *, columns: int, title: str
+) -> Figure:
+    """Plot spectrograms under the maps of their own class."""
+    columns = min(columns, len(chosen))
+    rows = -(-len(chosen) // columns)
+    drawn = [input_of(sounds, item) for item in chosen]
+    maps = [
+        picture_of(_numpy(cams.maps[item])[own[item]], about) for item, (_, about) in zip(chosen, drawn, strict=True)
+    ]
+    limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
+    figure = Figure(figsize=(max(2.6 * columns, 4.5), 0.9 + 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for at, (axes, item, (picture, about), values) in enumerate(zip(grid.ravel(), chosen, drawn, maps, strict=False)):
+        draw_map(axes, picture, values, about, limit)
+        axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
+        if at % columns == 0:
+            kilohertz_ticks(axes, picture.shape[0], about)
+        if at + columns >= len(chosen):
+            second_ticks(axes, picture.shape[1], about)
+    for axes in grid.ravel()[len(chosen) :]:
+        axes.set_visible(False)
+    _evidence_bar(figure, grid.ravel(), limit)
     return headline(figure, title)
 
 

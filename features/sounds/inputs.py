@@ -1,0 +1,150 @@
+"""Tell what the axes of a network's input mean, and bring maps over it back to the time of the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputAxes:
+    """Describe the axes of the input of a network that was computed out of sounds.
+
+    Attributes
+    ----------
+    front_end : FrontEnd
+    rate : int [Hz]
+        Rate of the sounds.
+    n_samples : int [samples]
+        Length of the sounds.
+    """
+
+    front_end: FrontEnd
+    rate: int
+    n_samples: int
+
+    @property
+    def is_waveform(self) -> bool:
+        """Tell whether the input is the waveform itself."""
+        return self.front_end.is_waveform
+
+    @property
+    def time_axis(self) -> int:
+        """Return the axis of the input that holds time."""
+        return self.front_end.time_axis
+
+    def rate_of(self, n_frames: int) -> float:
+        """Compute samples or frames per second, for an input of so many along its axis of time."""
+        if self.is_waveform:
+            return float(self.rate)
+        return self.front_end.frame_rate(self.rate, n_samples=self.n_samples, n_frames=n_frames)
+
+    def hertz(self) -> NDArray[np.float64] | None:
+        """Compute the center of each band [Hz], where bands have frequencies."""
+        return self.front_end.hertz(self.rate)
+
+    def picture(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Arrange the values of one item as a picture `(bands, frames)`."""
+        return self.front_end.picture(values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for a store."""
+        return {"input": self.front_end.settings(), "rate": self.rate, "n_samples": self.n_samples}
+
+    @classmethod
+    def of_dict(cls, about: Mapping[str, Any] | None) -> InputAxes | None:
+        """Read what `as_dict` gave; None stays None.
+
+        Examples
+        --------
+        >>> axes = InputAxes(front_end=read_front_end("log-mel"), rate=16_000, n_samples=16_000)
+        >>> InputAxes.of_dict(axes.as_dict()) == axes
+        True
+        """
+        if about is None:
+            return None
+        return cls(front_end=read_front_end(about["input"]), rate=int(about["rate"]), n_samples=int(about["n_samples"]))
+
+
+def axes_of(sounds: Any) -> InputAxes | None:
+    """Describe the input that a network gets of sounds; None for an array, which says nothing.
+
+    Examples
+    --------
+    >>> axes_of(np.zeros((2, 1, 8))) is None
+    True
+    """
+    rate, n_samples = getattr(sounds, "rate", None), getattr(sounds, "n_samples", None)
+    if rate is None or n_samples is None:
+        return None
+    return InputAxes(front_end=getattr(sounds, "front_end", WAVEFORM), rate=int(rate), n_samples=int(n_samples))
+
+
+def input_rate(sounds: Any, shape: tuple[int, ...]) -> float | None:
+    """Compute samples or frames per second of the input of a shape `(c, t)` or `(c, h, w)`; None for an array."""
+    axes = axes_of(sounds)
+    if axes is None:
+        known = getattr(sounds, "rate", None)
+        return None if known is None else float(known)
+    return axes.rate_of(shape[axes.time_axis])
+
+
+def waveforms_of(sounds: Any) -> Any:
+    """Return sounds as waveforms, without their front end; arrays stay as they are."""
+    axes = axes_of(sounds)
+    return sounds if axes is None or axes.is_waveform else replace(sounds, front_end=WAVEFORM)
+
+
+def time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
+    """Bring maps over an input to the samples of the sounds: bands are summed, frames interpolated.
+
+    Each frame's value is spread over its samples, so that the sum of a course is that of the map; between the centers
+    of frames the course is interpolated linearly.
+
+    Parameters
+    ----------
+    maps : ndarray (..., t) or (..., h, w)
+    axes : InputAxes, optional
+        None, or waveforms: the maps are returned as they are.
+
+    Returns
+    -------
+    ndarray (..., n_samples)
+
+    Examples
+    --------
+    >>> axes = InputAxes(front_end=read_front_end("log-mel,mels=2"), rate=16_000, n_samples=16_000)
+    >>> time_courses(np.ones((3, 2, 128)), axes).shape
+    (3, 16000)
+    """
+    if axes is None or axes.is_waveform or maps.shape[-1] == axes.n_samples:
+        return maps
+    over_time = np.moveaxis(maps, axes.time_axis, -1).sum(axis=-2)
+    frames, per_second = over_time.shape[-1], axes.rate_of(over_time.shape[-1])
+    step = axes.rate / per_second  # samples
+    place = np.clip(np.arange(axes.n_samples) / step, 0, frames - 1)
+    low = np.minimum(place.astype(np.intp), max(frames - 2, 0))
+    high = np.minimum(low + 1, frames - 1)
+    share = place - low
+    return np.asarray((over_time[..., low] * (1 - share) + over_time[..., high] * share) / step)
+
+
+def frame_marks(marks: NDArray[np.bool_], axes: InputAxes | None, n_frames: int) -> NDArray[np.bool_]:
+    """Mark the frames of an input whose center lies in a marked sample, given marks `(n_items, n_samples)`.
+
+    Examples
+    --------
+    >>> axes = InputAxes(front_end=read_front_end("log-mel,mels=2,hop_ms=500,window_ms=10"), rate=1000, n_samples=2000)
+    >>> frame_marks(np.arange(2000)[None] >= 900, axes, 4).tolist()
+    [[False, False, True, True]]
+    """
+    if axes is None or axes.is_waveform:
+        return marks
+    at = (np.arange(n_frames) * axes.rate / axes.rate_of(n_frames)).astype(np.intp)
+    return np.asarray(marks[..., np.minimum(at, marks.shape[-1] - 1)])

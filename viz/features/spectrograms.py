@@ -1,0 +1,123 @@
+"""Draw the input of 2-D networks and maps over it: frequency in kHz upward, time in s to the right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from brainmap.features.sounds.inputs import InputAxes, axes_of
+from brainmap.viz.style import MUTED, SOFT, bare, colormap
+
+_MARKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # kHz
+_APART = 0.09  # of the height, between two marks
+
+
+def input_of(sounds: Any, item: int) -> tuple[NDArray[np.float32], InputAxes | None]:
+    """Return one item as a picture `(bands, frames)` as its network takes it, and its axes."""
+    axes = axes_of(sounds)
+    if axes is None:
+        values = np.asarray(sounds[item], dtype=np.float32)
+        return np.asarray(values.sum(axis=0) if values.ndim == 3 else values), None
+    values = next(iter(sounds.take([item]).batches(1)))[0]
+    return np.asarray(axes.picture(values), dtype=np.float32), axes
+
+
+def picture_of(values: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
+    """Arrange values over an input, `(c, h, w)` or `(h, w)`, as a picture `(bands, frames)`."""
+    whole = values if values.ndim == 3 else values[None]
+    return np.asarray(whole.sum(axis=0) if axes is None else axes.picture(whole))
+
+
+def is_pictures(sounds: Any, maps: Any) -> bool:
+    """Tell whether maps `(n, k, ...)` lie over a 2-D input: over rows and columns, or over channels that are bands."""
+    axes = axes_of(sounds)
+    return np.ndim(maps) == 5 or (axes is not None and not axes.is_waveform)
+
+
+def extent_of(shape: tuple[int, int], axes: InputAxes | None) -> tuple[float, float, float, float]:
+    """Return where a picture of so many bands and frames lies: its left and right edge [s], its bottom and its top."""
+    bands, frames = shape
+    step = 1.0 if axes is None else 1 / axes.rate_of(frames)
+    return (-0.5 * step, (frames - 0.5) * step, -0.5, bands - 0.5)
+
+
+def draw_input(axes: Axes, picture: NDArray[np.floating], about: InputAxes | None, *, strength: float = 1.0) -> None:
+    """Draw the input of a network, dark where it is large; the lowest 1 % of values are white."""
+    low, high = np.quantile(picture, [0.01, 1.0])
+    span = max(float(high - low), 1e-12)
+    axes.imshow(
+        picture,
+        origin="lower",
+        aspect="auto",
+        cmap=colormap("sound"),
+        vmin=low,
+        vmax=low + span / strength,
+        extent=extent_of((picture.shape[0], picture.shape[1]), about),
+        interpolation="nearest",
+    )
+    bare(axes)
+
+
+def draw_map(
+    axes: Axes, picture: NDArray[np.floating], values: NDArray[np.floating], about: InputAxes | None, limit: float
+) -> AxesImage:
+    """Draw a signed map over the input: color and opacity grow with the size of its values up to `limit`."""
+    draw_input(axes, picture, about, strength=0.45)
+    opacity = np.clip(np.abs(values) / limit, 0, 1) ** 0.6
+    shown = axes.imshow(
+        values,
+        origin="lower",
+        aspect="auto",
+        cmap=colormap("signed"),
+        norm=Normalize(-limit, limit),
+        alpha=0.85 * opacity,
+        extent=extent_of((values.shape[0], values.shape[1]), about),
+        interpolation="nearest",
+    )
+    axes.set_xlim(*axes.get_xlim())
+    return shown
+
+
+def kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, first: int = 0, label: bool = True) -> None:
+    """Mark frequencies at the height of their bands, `first` being the lowest one drawn.
+
+    Bands are numbered where they have no frequencies, or where a part of them has no place among them.
+    """
+    hertz = None if about is None else about.hertz()
+    if hertz is not None and not first and len(hertz) != bands:
+        hertz = None
+    if hertz is None:
+        at = np.unique(np.linspace(0, bands - 1, 3).round().astype(int))
+        axes.set_yticks(at, [str(first + k) for k in at], fontsize=6.5)
+        name = "row" if about is None else "band"
+    else:
+        at_marks, texts = [], []
+        for mark in _MARKS:
+            place = float(np.interp(1000 * mark, hertz, np.arange(len(hertz)), left=np.nan, right=np.nan)) - first
+            apart = not at_marks or place - at_marks[-1] >= _APART * bands
+            if np.isfinite(place) and -0.5 <= place <= bands - 0.5 and apart:
+                at_marks.append(place)
+                texts.append(f"{mark:g}")
+        if not at_marks:  # a few bands between two marks
+            middle = np.interp(first + (bands - 1) / 2, np.arange(len(hertz)), hertz)
+            at_marks, texts = [(bands - 1) / 2], [f"{middle / 1000:.2g}"]
+        axes.set_yticks(at_marks, texts, fontsize=6.5)
+        name = "frequency [kHz]"
+    axes.tick_params(axis="y", length=1.5, pad=1.5, colors=MUTED)
+    if label:
+        axes.set_ylabel(name, fontsize=7.5, color=SOFT)
+
+
+def second_ticks(axes: Axes, frames: int, about: InputAxes | None, *, label: bool = True) -> None:
+    """Mark the time below a picture of so many frames."""
+    left, right = (0.0, float(frames)) if about is None else (0.0, frames / about.rate_of(frames))
+    at = np.linspace(left, right, 3)
+    axes.set_xticks(at, [f"{s:.3g}" for s in at], fontsize=6.5)
+    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
+    if label:
+        axes.set_xlabel("time [s]" if about is not None else "column", fontsize=7.5, color=SOFT)
