@@ -76,4 +76,5 @@ from .units.filters import (
     pattern_spectra as pattern_spectra,
 )
 from .units.nearest_sounds import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
+from .units.picture_filters import PictureFilters as PictureFilters, picture_filters as picture_filters
 from .units.tuning import Tuning as Tuning, TuningSettings as TuningSettings, measure_tuning as measure_tuning

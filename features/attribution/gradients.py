@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps, upsample_maps
-from brainmap.features.attribution.task import Explainer, Found, Task
+from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.ends import ENDS, SAME, Ends
 from brainmap.features.layers.running import forward
@@ -80,7 +80,7 @@ class IntegratedGradients:
 
     Parameters
     ----------
-    baseline : float or array (c, t) or (c, h, w)
+    baseline : "silence", float or array (c, t) or (c, h, w)
         Start of the path; silence by default.
     steps : int
         Number of points on the path.
@@ -92,7 +92,7 @@ class IntegratedGradients:
     Sundararajan, Taly & Yan 2017, doi:10.48550/arXiv.1703.01365
     """
 
-    baseline: float | ArrayLike = 0.0
+    baseline: float | ArrayLike | Literal["silence"] = SILENCE
     steps: int = 50
     rule: IntegrationRule = "gauss-legendre"
 

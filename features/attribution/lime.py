@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainmap.errors import InputError
-from brainmap.features.attribution.task import Explainer, Found, Task
+from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +26,11 @@ class Lime:
 
     Parameters
     ----------
-    segments : int
-        Number of time segments of equal length, along the last axis.
+    segments : int, optional
+        Number of time segments of equal length: by default 20, and 10 of a spectrogram.
+    frequency_segments : int, optional
+        Number of segments of a spectrogram along frequency, which are crossed with those of time: by default 5, and 1
+        of an array (c, h, w). Waveforms have none.
     boundaries_ms : sequence of float, optional [ms]
         Boundaries between segments, within the sound, instead of equal lengths.
     samples : int
@@ -33,7 +38,7 @@ class Lime:
     kernel_width : float
     alpha : float
         Penalty on the squared weights; the intercept is not penalized.
-    baseline : float or array (c, t) or (c, h, w)
+    baseline : "silence", float or array (c, t) or (c, h, w)
         Value that replaces a silenced segment.
 
     References
@@ -41,12 +46,13 @@ class Lime:
     Ribeiro, Singh & Guestrin 2016, doi:10.1145/2939672.2939778
     """
 
-    segments: int = 20
+    segments: int | None = None
+    frequency_segments: int | None = None
     boundaries_ms: Sequence[float] | None = None
     samples: int = 500
     kernel_width: float = 0.25
     alpha: float = 1.0
-    baseline: float | ArrayLike = 0.0
+    baseline: float | ArrayLike | Literal["silence"] = SILENCE
 
     def __post_init__(self) -> None:
         if not 0 < self.kernel_width < np.inf:
@@ -57,8 +63,10 @@ class Lime:
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
-        edges = self._edges(task, lengths[-1])
-        n_segments = len(edges) - 1
+        time_axis = len(lengths) + task.time_axis
+        edges = [self._edges(task, n) if axis == time_axis else self._rows(task, n) for axis, n in enumerate(lengths)]
+        counts = [len(one) - 1 for one in edges]
+        n_segments = int(np.prod(counts))
         if self.samples < n_segments + 2:
             raise InputError(
                 f"samples: expected at least {n_segments + 2} for {n_segments} segments, got {self.samples}; take ten "
@@ -67,25 +75,32 @@ class Lime:
         heard = np.ones((self.samples, n_segments), np.float32)
         heard[1:] = task.rng.random((self.samples - 1, n_segments)) < 0.5
         base = task.baseline(self.baseline)
-        at = np.repeat(np.arange(n_segments), np.diff(edges))
+        places = [np.repeat(np.arange(count), np.diff(one)) for count, one in zip(counts, edges, strict=True)]
+        at = np.arange(n_segments).reshape(counts)[np.ix_(*places)]  # the segment of every sample
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
             scores = []
             for group in task.groups(self.samples, len(batch)):
-                keep = torch.as_tensor(heard[group][:, at], device=batch.device)
-                keep = keep.reshape(len(keep), *(1,) * (batch.ndim - 1), -1)
+                keep = torch.as_tensor(heard[group][:, at], device=batch.device)[:, None, None]
                 scores.append(task.scores(base + keep * (batch - base), targets))
             weights, fidelity = fit_linear(
                 torch.as_tensor(heard), torch.cat(scores).cpu(), kernel_width=self.kernel_width, alpha=self.alpha
             )
-            maps = weights[..., at].reshape(*targets.shape, *(1,) * (batch.ndim - 2), -1)
+            maps = weights[..., at][:, :, None]
             return Found(
                 maps=maps.expand(*targets.shape, *batch.shape[1:]), fidelity=fidelity, effects=weights[..., None]
             )
 
-        spans = np.stack([edges[:-1], edges[1:]], axis=1)[:, None]
-        whole = [np.broadcast_to([[[0, n]]], (n_segments, 1, 2)) for n in lengths[:-1]]
-        return Explainer(passes=self.samples, run=run, windows=np.concatenate([*whole, spans], axis=1).astype(np.intp))
+        spans = [list(itertools.pairwise(one.tolist())) for one in edges]
+        windows = np.array(list(itertools.product(*spans)), dtype=np.intp)
+        return Explainer(passes=self.samples, run=run, windows=windows)
+
+    def _rows(self, task: Task, length: int) -> NDArray[np.intp]:
+        """Compute the edges of segments along frequency."""
+        count = self.frequency_segments or (5 if task.on_pictures else 1)
+        if not 1 <= count <= length:
+            raise InputError(f"frequency_segments: expected 1 to {length}, the bands of the input, got {count}")
+        return np.linspace(0, length, count + 1).round().astype(np.intp)
 
     def _edges(self, task: Task, length: int) -> NDArray[np.intp]:
         if self.boundaries_ms is not None:
@@ -97,9 +112,10 @@ class Lime:
                     f"boundaries_ms: expected rising times between 0 and {end:g} ms, got {list(self.boundaries_ms)}"
                 )
             return edges
-        if not 1 <= self.segments <= length:
-            raise InputError(f"segments: expected 1 to {length}, the samples of a sound, got {self.segments}")
-        return np.linspace(0, length, self.segments + 1).round().astype(np.intp)
+        count = self.segments if self.segments is not None else 10 if task.on_pictures else 20
+        if not 1 <= count <= length:
+            raise InputError(f"segments: expected 1 to {length}, the samples of a sound, got {count}")
+        return np.linspace(0, length, count + 1).round().astype(np.intp)
 
 
 def fit_linear(heard: Tensor, scores: Tensor, *, kernel_width: float, alpha: float) -> tuple[Tensor, Tensor]:

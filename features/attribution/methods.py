@@ -43,6 +43,7 @@ from brainmap.features.layers.inputs import differentiable_sounds, longest_lengt
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import list_layers, say_taken_off
 from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
+from brainmap.features.sounds.inputs import axes_of, input_rate
 from brainmap.progress import progress
 
 
@@ -250,12 +251,14 @@ def attribute(
         names = choose_classes(logits, "all", class_names or getattr(model, "class_names", None)).names
         _check_finite(logits, items, "logit")
         targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
+        example = next(tensors(sounds, 1, device=device))[:1]
         task = Task(
             model=model,
             sounds=sounds,
-            example=next(tensors(sounds, 1, device=device))[:1],
+            example=example,
             targets=targets,
-            rate=getattr(sounds, "rate", None) if rate is None else rate,
+            rate=input_rate(sounds, tuple(example.shape[1:])) if rate is None else rate,
+            axes=axes_of(sounds),
             rng=rng or np.random.default_rng(0),
             layer=layer,
             batch_size=batch_size,

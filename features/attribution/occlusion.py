@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.attribution.task import Explainer, Found, Task
+from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.types import Bands
 
 Box: TypeAlias = Any  # a tuple of slices; torch's types know no index that begins with ...
@@ -34,18 +34,20 @@ class Occlusion:
     ----------
     window_ms, step_ms : float [ms]
         Length and step of the windows: by default 50 ms and half a window; the last window is cut where the sound ends.
+        Windows of spectrograms hold all bands.
         With a `window_ms` of None, the window is the whole sound, which serves to occlude bands alone.
     window, step : int or tuple (height, width) [samples]
-        Length and step in samples or pixels, as (n, c, h, w) inputs require.
+        Length and step in samples or pixels, as arrays (n, c, h, w) require.
     bands : "mel", "octave" or sequence of float [Hz]
         Edges of frequency bands, each of which is removed by itself (a band-stop by FFT) within each window.
         Neighboring bands fade into each other over the quarter of the narrower band at the edge, since sharper filters
-        would ring into the silence around a sound; all bands add up to the sound. "mel": `n_bands` bands of equal width
+        would ring into the silence around a sound; all bands add up to the sound. Of spectrograms, the rows whose
+        centers lie in a band are removed. "mel": `n_bands` bands of equal width
         in mel from 0 to half the rate; "octave": octaves from 125 Hz up, and one band below.
     n_bands : int
         Number of bands for "mel".
-    baseline : float or array (c, t) or (c, h, w)
-        Value that replaces the occluded part; silence by default.
+    baseline : "silence", float or array (c, t) or (c, h, w)
+        Value that replaces the occluded part; silence by default, of a spectrogram what its front end gives for it.
 
     References
     ----------
@@ -58,13 +60,13 @@ class Occlusion:
     step: int | Sequence[int] | None = None
     bands: Bands | None = None
     n_bands: int = 12
-    baseline: float | ArrayLike = 0.0
+    baseline: float | ArrayLike | Literal["silence"] = SILENCE
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
         boxes = self._boxes(task, lengths)
-        edges = None if self.bands is None else self._edges(task, lengths)
+        edges = None if self.bands is None or task.on_pictures else self._edges(task, lengths)
         passing = None if edges is None else _passing(edges, lengths[-1], _rate(task)).to(task.device)
         base = task.baseline(self.baseline)
         n_bands = 1 if passing is None else len(passing)
@@ -93,8 +95,12 @@ class Occlusion:
     def _boxes(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
         """List every window as a slice along every axis; the last axis varies fastest."""
         sizes, steps = self._sizes(task, lengths)
-        spans = []
-        for size, step, length in zip(sizes, steps, lengths, strict=True):
+        rows = self._rows(task, lengths)
+        spans: list[list[slice]] = []
+        for axis, (size, step, length) in enumerate(zip(sizes, steps, lengths, strict=True)):
+            if rows is not None and axis != len(lengths) + task.time_axis:
+                spans.append(rows)
+                continue
             if not 1 <= step <= size:
                 raise InputError(
                     f"step: expected 1 to {size} samples for a window of {size}, got {step}; parts of the sound would "
@@ -112,20 +118,40 @@ class Occlusion:
             sizes = _each(self.window, n, "window")
         elif self.window_ms is None:
             sizes = lengths
-        elif n > 1:
+        elif n > 1 and not task.on_pictures:
             raise InputError("window: the input is (c, h, w), which has no ms; give window=(height, width)")
+        elif n > 1:
+            sizes = along_time(task, lengths, task.samples(self.window_ms, "window_ms"))
         else:
             sizes = (task.samples(self.window_ms, "window_ms"),)
         if self.step is not None:
             return sizes, _each(self.step, n, "step")
         if self.step_ms is not None and n == 1:
             return sizes, (task.samples(self.step_ms, "step_ms"),)
+        if self.step_ms is not None and task.on_pictures:
+            return sizes, along_time(task, lengths, task.samples(self.step_ms, "step_ms"))
         return sizes, tuple(max(1, size // 2) for size in sizes)
+
+    def _rows(self, task: Task, lengths: tuple[int, ...]) -> list[slice] | None:
+        """List the bands of a spectrogram that are occluded together; None where no bands in Hz are asked for."""
+        if self.bands is None or not task.on_pictures or task.axes is None:
+            return None
+        hertz = task.axes.hertz()
+        if hertz is None:
+            raise InputError(f"bands: the bands of {task.axes.front_end.kind} have no frequencies; use window=")
+        edges = np.searchsorted(hertz, self._band_edges(task.axes.rate / 2))
+        rows = [slice(int(low), int(high)) for low, high in itertools.pairwise(edges) if high > low]
+        if not rows:
+            raise InputError(f"bands: expected bands of {len(hertz)} from {hertz[0]:.4g} Hz, got none in {self.bands}")
+        return rows
 
     def _edges(self, task: Task, lengths: tuple[int, ...]) -> NDArray[np.float64]:
         if len(lengths) > 1:
             raise InputError("bands: expected waveforms (c, t), got inputs (c, h, w); use window=(height, width)")
-        nyquist = _rate(task) / 2
+        return self._band_edges(_rate(task) / 2)
+
+    def _band_edges(self, nyquist: float) -> NDArray[np.float64]:
+        """Compute the edges of the bands [Hz], up to half the rate."""
         if isinstance(self.bands, str):
             one_of(self.bands, ("mel", "octave"), "bands")
             return mel_edges(self.n_bands, nyquist) if self.bands == "mel" else octave_edges(nyquist)
@@ -135,6 +161,11 @@ class Occlusion:
         if edges[-1] > nyquist:
             raise InputError(f"bands: {edges[-1]:g} Hz is above half the rate, {nyquist:g} Hz; end there")
         return edges
+
+
+def along_time(task: Task, lengths: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return a size along time beside the whole of the other axis."""
+    return (size, lengths[1]) if task.time_axis == -2 else (lengths[0], size)
 
 
 def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:

@@ -15,6 +15,9 @@ from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import broken_module, forward
 from brainmap.features.layers.tap import list_layers, tap
 from brainmap.features.sounds.batches import Sounds
+from brainmap.features.sounds.inputs import InputAxes, silence_of
+
+SILENCE = "silence"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,9 @@ class Task:
     targets : Tensor int64 (n_items, n_chosen)
         Positions of the classes that are explained.
     rate : float or None [Hz]
+        Samples or frames per second of the input.
+    axes : InputAxes or None
+        What the axes of the input mean, where the sounds say it.
     rng : numpy.random.Generator
     layer : str or None
     batch_size : int
@@ -94,11 +100,22 @@ class Task:
     example: Tensor
     targets: Tensor
     rate: float | None
+    axes: InputAxes | None
     rng: np.random.Generator
     layer: str | None
     batch_size: int
     device: str
     advance: Callable[[int], None] = field(default=lambda steps: None)
+
+    @property
+    def on_pictures(self) -> bool:
+        """Tell whether the input is a spectrogram whose axes are known."""
+        return self.example.ndim == 4 and self.axes is not None and not self.axes.is_waveform
+
+    @property
+    def time_axis(self) -> int:
+        """Return the axis of time of the input, counted from the end."""
+        return -1 if self.axes is None else self.axes.time_axis
 
     def samples(self, milliseconds: float, what: str) -> int:
         """Convert a duration to samples, at least one.
@@ -115,18 +132,22 @@ class Task:
         return max(1, round(milliseconds / 1000 * self.rate))
 
     def baseline(self, value: Any) -> Tensor:
-        """Bring a baseline, a number or an array that fits, to the shape of one sound.
+        """Bring a baseline, "silence", a number or an array that fits, to the shape of one sound.
 
         Raises
         ------
         InputError
         """
+        if isinstance(value, str) and value == SILENCE:
+            value = silence_of(self.sounds)
         try:
             given = torch.as_tensor(np.asarray(value, np.float32), device=self.device)
             base = given.broadcast_to(self.example.shape[1:])
         except (RuntimeError, TypeError, ValueError):
             shape = tuple(self.example.shape[1:])
-            raise InputError(f"baseline: expected a number or an array of shape {shape}, got {value!r:.60}") from None
+            raise InputError(
+                f"baseline: expected {SILENCE!r}, a number or an array of shape {shape}, got {value!r:.60}"
+            ) from None
         if not bool(base.isfinite().all()):
             raise InputError("baseline: holds NaN or infinite values")
         return base

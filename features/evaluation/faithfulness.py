@@ -25,6 +25,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.task import logits_of
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.inputs import silence_of
 from brainmap.features.sounds.intervals import above, smoothed
 from brainmap.progress import progress
 from brainmap.types import CoverOrder, FaithfulnessScore, Fill
@@ -131,8 +132,8 @@ def deletion_curves(
     windows : int or (int, int)
         Equal spans of the last axis, or rows and columns of a grid for 2-D inputs.
     fill : {"zeros", "noise", "mean"}
-        Replacement of a removed part: silence, white noise at the level of the sound, or the sound averaged over a
-        window.
+        Replacement of a removed part: silence (of a spectrogram, what its front end gives for it), white noise at the
+        level of the sound, or the sound averaged over a window.
     fade : float
         Width of the ramps at the edges, as a share of a window, which avoid clicks.
     score : {"probability", "logit"}
@@ -188,7 +189,8 @@ def deletion_curves(
         step = stack.enter_context(progress(order, len(items)))
         for row, sound in enumerate(_one_by_one(sounds, device)):
             if removal is None:
-                removal = _Removal.of(tuple(sound.shape[1:]), windows, fade, fill)
+                silence = torch.as_tensor(silence_of(sounds), device=sound.device)
+                removal = _Removal.of(tuple(sound.shape[1:]), windows, fade, fill, silence)
                 _check_fit(courses, wanted, len(items), tuple(sound.shape[1:]))
                 n_classes = logits_of(model, sound[None]).shape[1]
                 if not 0 <= wanted.min() <= wanted.max() < n_classes:
@@ -272,9 +274,12 @@ class _Removal:
     width: int  # length of a window along the last axis
     ramp: int
     fill: str
+    silence: Tensor
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], windows: int | tuple[int, int], fade: float, fill: str) -> _Removal:
+    def of(
+        cls, shape: tuple[int, ...], windows: int | tuple[int, int], fade: float, fill: str, silence: Tensor
+    ) -> _Removal:
         counts = windows if isinstance(windows, tuple) else (*(1,) * (len(shape) - 1), windows)
         if (
             len(counts) != len(shape)
@@ -288,7 +293,7 @@ class _Removal:
         axes = [np.arange(length) * n // length for n, length in zip(counts, shape, strict=True)]
         window_of = np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), counts).ravel()
         width = max(1, round(shape[-1] / counts[-1]))
-        return cls(shape, window_of, int(np.prod(counts)), width, round(fade * width), fill)
+        return cls(shape, window_of, int(np.prod(counts)), width, round(fade * width), fill, silence)
 
     def ranks(self, courses: NDArray[np.float32]) -> NDArray[np.intp]:
         """Rank the windows by each map `(n_chosen, ...)`; 0 is the most important."""
@@ -312,7 +317,7 @@ class _Removal:
 
     def _other(self, sound: Tensor, rng: np.random.Generator) -> Tensor:
         if self.fill == "zeros":
-            return torch.zeros_like(sound)
+            return self.silence.expand_as(sound)
         if self.fill == "mean":
             averaged = uniform_filter1d(sound.cpu().numpy(), self.width, axis=-1, mode="nearest")
             return torch.as_tensor(averaged, device=sound.device)

@@ -17,6 +17,7 @@ from torch import nn
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import all_logits, explain, targets_of
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.inputs import axes_of, time_courses, waveforms_of
 from brainmap.features.sounds.intervals import above, check_intervals, longest_stretch, smoothed
 
 COLUMNS = {
@@ -203,13 +204,14 @@ def localize(
             maps = explain(
                 model, sounds, method=method, targets=asked, layer=layer, batch_size=batch_size, device=device
             )
-            parts.append(found_intervals(maps, boundaries, **place).assign(method=method, **about))
+            courses = time_courses(maps, axes_of(sounds))
+            parts.append(found_intervals(courses, boundaries, **place).assign(method=method, **about))
     parts += [_baseline(sounds, boundaries, kind, place) for kind in BASELINES]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 def _baseline(sounds: Sounds, boundaries: pd.DataFrame, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
-    power = np.concatenate([batch.square().mean(1).numpy() for batch in tensors(sounds, 64)])
+    power = np.concatenate([batch.square().mean(1).numpy() for batch in tensors(waveforms_of(sounds), 64)])
     found = found_intervals(np.ones_like(power) if kind == "whole" else power, boundaries, **place)
     return found.assign(method=kind, network="none", heard="", correct=True)
 

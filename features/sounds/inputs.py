@@ -101,6 +101,15 @@ def waveforms_of(sounds: Any) -> Any:
     return sounds if axes is None or axes.is_waveform else replace(sounds, front_end=WAVEFORM)
 
 
+def silence_of(sounds: Any) -> NDArray[np.float32]:
+    """Return what a network gets of silence, `(c, h, w)` or `(c, t)`; 0 for waveforms and arrays."""
+    axes = axes_of(sounds)
+    if axes is None or axes.is_waveform:
+        return np.zeros((), np.float32)
+    silence = np.zeros((1, 1, axes.n_samples), np.float32)
+    return np.asarray(axes.front_end.compute(silence, rate=axes.rate)[0])
+
+
 def time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
     """Bring maps over an input to the samples of the sounds: bands are summed, frames interpolated.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy.ndimage import uniform_filter1d
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.front_ends import WAVEFORM
+from brainmap.features.sounds.inputs import waveforms_of
 from brainmap.types import VoicingKind
 
 if TYPE_CHECKING:
@@ -115,6 +118,7 @@ def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30
     InputError
         A sound is silent throughout.
     """
+    sounds = waveforms_of(sounds)
     items, _ = labels(sounds)
     hop = max(1, round(_FRAME_S * rate))
     rows: list[tuple[float, float]] = []
@@ -192,6 +196,7 @@ def plant_sounds(
     """
     from brainmap.features.sounds.files import sounds_from_array
 
+    taken, sounds = sounds.front_end, replace(sounds, front_end=WAVEFORM)
     n_samples, rate = round(seconds * sounds.rate), sounds.rate
     spans = sounding_intervals(sounds, rate=rate)
     planted, starts, ends = np.zeros((len(sounds), 1, n_samples), np.float32), [], []
@@ -209,4 +214,5 @@ def plant_sounds(
         starts.append(start / rate)
         ends.append((start + len(word)) / rate)
     table = pd.DataFrame({"stimulus_id": sounds.items, "start_s": starts, "end_s": ends})
-    return sounds_from_array(planted, rate=rate, items=sounds.items, conditions=sounds.conditions), table
+    found = sounds_from_array(planted, rate=rate, items=sounds.items, conditions=sounds.conditions)
+    return replace(found, front_end=taken), table

@@ -18,6 +18,7 @@ from scipy.ndimage import median_filter
 from brainmap.checks import nearest, one_of
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.inputs import waveforms_of
 from brainmap.types import VoicingKind
 
 KINDS: tuple[VoicingKind, ...] = ("silent", "unvoiced", "voiced")
@@ -142,6 +143,7 @@ def find_voicing(
     >>> found.names[found.kinds[0, 25]], float(found.f0[0, 25].round(1))
     ('voiced', 125.0)
     """
+    sounds = waveforms_of(sounds)
     rate = _rate(sounds, rate)
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
     if not 0 < threshold < 1:

@@ -27,6 +27,7 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import named_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.inputs import InputAxes, axes_of
 from brainmap.names import file_name
 from brainmap.progress import progress
 from brainmap.record import atomic
@@ -50,6 +51,8 @@ class Exemplars:
     dead : tuple of int
         Units that no sound activates: never above zero after a nonlinearity, or constant.
     rate : int or None [Hz]
+    axes : InputAxes, optional
+        What the axes of the input mean, where the sounds say it.
     """
 
     layer: str
@@ -59,6 +62,7 @@ class Exemplars:
     crops: NDArray[np.float32] = field(repr=False)
     dead: tuple[int, ...]
     rate: int | None
+    axes: InputAxes | None = None
 
     def of(self, unit: int) -> NDArray[np.float32]:
         """Return the crops of one unit, best first.
@@ -231,12 +235,23 @@ def find_exemplars(
     dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
     if dead:
         warnings.warn(f"exemplars: no sound drives units {some(dead)} of {found.name}", BrainmapWarning, stacklevel=2)
-    hertz = getattr(sounds, "rate", None) or rate
+    axes, known = axes_of(sounds), getattr(sounds, "rate", None) or rate
+    hertz = known if axes is None or known is None else axes.rate_of(fields.length[axes.time_axis])
     ranked = best.ranked()
-    table = _table(ranked, found, (chosen, names), (items, conditions), fields, hertz)
+    time_axis = -1 if axes is None else axes.time_axis
+    if len(fields.length) > 1 and (axes is None or axes.is_waveform):
+        hertz = None  # nobody says which axis holds time
+    table = _table(ranked, found, (chosen, names), (items, conditions), fields, hertz, time_axis)
     crops = _crops(sounds, ranked, fields, batch_size)
     return Exemplars(
-        layer=found.name, units=chosen, labels=tuple(names), table=table, crops=crops, dead=dead, rate=hertz
+        layer=found.name,
+        units=chosen,
+        labels=tuple(names),
+        table=table,
+        crops=crops,
+        dead=dead,
+        rate=None if known is None else int(known),
+        axes=axes,
     )
 
 
@@ -326,14 +341,15 @@ def _table(
     units: tuple[Sequence[int], Sequence[str]],
     sounds: tuple[Sequence[str], Sequence[str]],
     fields: Fields,
-    rate: int | None,
+    rate: float | None,
+    time_axis: int,
 ) -> pd.DataFrame:
     rows = []
     for unit, rank, item, frame, value in ranked:
         start = fields.starts[frame]
         places = [np.array(np.unravel_index(frame, fields.grid)), start, start + fields.size]
         at, begin, end = (int(p[0]) if len(p) == 1 else ",".join(map(str, p.tolist())) for p in places)
-        seconds = [p / rate if rate and isinstance(p, int) else np.nan for p in (begin, end)]
+        seconds = [float(p[time_axis]) / rate if rate else np.nan for p in places[1:]]
         rows.append(
             (
                 layer.name,

@@ -23,10 +23,11 @@ from brainmap.features.layers.running import device_of, evaluating, forward
 from brainmap.features.layers.selection import named_layer
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.sounds.inputs import axes_of
 
 HALF_POWER = float(np.sqrt(0.5))  # amplitude at half power: -3 dB
 _GRID = 4097
-_DEAD = 1e-6  # share of the largest value
+DEAD = 1e-6  # share of the largest value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Filters:
         hertz = np.linspace(0, self.rate / 2, _GRID)
         gains = self.gain(hertz)
         table = passbands(gains, hertz, height=HALF_POWER)
-        dead = gains.max(axis=1) <= _DEAD * gains.max()
+        dead = gains.max(axis=1) <= DEAD * gains.max()
         table.loc[dead, [c for c in table.columns if c != "shape"]] = np.nan
         table.loc[dead, "shape"] = "dead"
         table.insert(0, "layer", self.layer)
@@ -194,13 +195,19 @@ def layer_filters(
     >>> layer_filters(net, np.zeros((1, 1, 20)), rate=8000).table["shape"].tolist()
     ['low-pass', 'high-pass']
     """
+    axes = axes_of(sounds)
+    if axes is not None and not axes.is_waveform:
+        raise InputError(
+            f"filters: expected a network on waveforms, got one on {axes.front_end.kind}, whose filters are patterns "
+            "of frequency and time; take picture_filters"
+        )
     example, rate = waveform_of(sounds, rate, "filters")
     with evaluating(model, device):
         listed = list_layers(model, sounds)
-        place = _linear_layer(model, listed, layer)
+        place = find_linear_layer(model, listed, layer)
         zero = torch.zeros_like(example, device=device_of(model))
         kernels, offsets = _kernel_gradients(model, place, zero)
-        linear = _adds_up(model, place, zero)
+        linear = adds_up(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
     if not linear:
@@ -240,7 +247,7 @@ def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tens
     return example, int(known)
 
 
-def _linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:
+def find_linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:
     """Find a layer by the name of its module; a convolution at the end is listed as the output."""
     convs = [one for one, module in model.named_modules() if isinstance(module, nn.modules.conv._ConvNd)]
     unlisted = [one for one in convs if one not in {layer.name for layer in listed}]
@@ -256,7 +263,7 @@ def _middle(layer: Layer) -> int:
     return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
 
 
-def _adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
+def adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     """Tell whether the response of a layer to a sum of sounds is the sum of its responses, up to a constant."""
     one, other = 0.1 * torch.randn((2, *zero.shape), generator=torch.Generator().manual_seed(0)).to(zero)
     said = []

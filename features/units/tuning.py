@@ -26,6 +26,7 @@ from brainmap.features.layers.selection import named_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import RMS_LEVEL
+from brainmap.features.sounds.inputs import axes_of, waveforms_of
 from brainmap.features.units.filters import HALF_POWER, passbands, waveform_of
 from brainmap.progress import progress
 from brainmap.types import Spacing, Stage, Stimulus, TuningMeasure
@@ -252,7 +253,8 @@ def measure_tuning(
     ['low-pass', 'high-pass']
     """
     chosen = settings or TuningSettings()
-    example, rate = waveform_of(sounds, rate, "tuning")
+    axes = axes_of(sounds)
+    example, rate = waveform_of(waveforms_of(sounds), rate, "tuning")
     sweep = _Sweep(chosen, example.shape[2], rate, rng or np.random.default_rng(0))
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)
@@ -264,7 +266,8 @@ def measure_tuning(
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         with tap(model, names, stage=stage) as heard, progress(f"tuning by {chosen.stimulus}s", len(sweep)) as step:
             for batch in sweep.batches(batch_size):
-                forward(model, torch.as_tensor(batch, device=device))
+                taken = batch if axes is None else axes.front_end.compute(batch, rate=rate)
+                forward(model, torch.as_tensor(taken, device=device))
                 for name in names:
                     rows = _measured(placed[name].arranged(heard[name], len(batch)), windows[name][0], chosen.measure)
                     if not np.isfinite(rows).all():

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
+from brainmap.viz.features.spectrograms import draw_input, input_of, kilohertz_ticks, picture_of
 from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, headline, layer_colors, styled
 
 _SPECTROGRAM = 400  # samples; a spectrogram of a shorter crop shows nothing
@@ -64,11 +65,12 @@ def plot_exemplars(
     both = flat and (exemplars.crops.shape[-1] >= _SPECTROGRAM if spectrograms is None else spectrograms)
     high = 1.28 if both else 0.85 if flat else 1.2
     figure = Figure(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
+    axes = getattr(exemplars, "axes", None)
     rows = figure.subplots(
         len(chosen) * (2 if both else 1), columns, squeeze=False, height_ratios=[1, 2] * len(chosen) if both else None
     )
-    for axes in rows.ravel():
-        bare(axes)
+    for panel in rows.ravel():
+        bare(panel)
     for at, unit in enumerate(chosen):
         mine = table[table["unit"] == unit]
         name = str(mine["label"].iloc[0])
@@ -81,11 +83,12 @@ def plot_exemplars(
             color=INK,
             fontweight="bold",
             fontsize=8.5,
+            labelpad=4 if flat or axes is None else 18,
         )
         for column, (index, row) in enumerate(mine.iloc[:columns].iterrows()):
             crop = exemplars.crops[index]
             if not flat:
-                upper[column].imshow(crop.mean(axis=0), aspect="auto", origin="lower", cmap="cividis")
+                _draw_picture(upper[column], crop, row, exemplars)
             else:
                 _draw_crop(upper[column], crop[0], row)
                 if both:
@@ -95,12 +98,42 @@ def plot_exemplars(
             upper[column].set_title(_caption(row), fontsize=6.8, pad=2, fontweight="normal", loc="center")
     length = exemplars.crops.shape[-1]
     shown = f"{length} samples each"
-    if exemplars.rate:
+    if not flat and axes is not None:
+        frames = crop_frames(exemplars.crops, axes)
+        shown = f"{1000 * frames / axes.rate_of(frames):.3g} ms each, frequencies in kHz"
+    elif exemplars.rate:
         lasts = length / exemplars.rate
         shown = f"{lasts:.2g} s each" if lasts >= 1 else f"{1000 * lasts:.3g} ms each"
     some = "" if len(chosen) == len(alive) else f", {len(chosen)} of {len(alive)} units"
-    head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat else "")
+    head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat or axes is not None else "")
     return headline(figure, head)
+
+
+def crop_frames(crops: Any, axes: Any) -> int:
+    """Return the number of frames of crops `(n, c, h, w)`."""
+    return int(crops.shape[axes.time_axis])
+
+
+def _draw_picture(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
+    """Draw a crop of a spectrogram with the frequencies of its bands [kHz]; parts beyond the input are gray."""
+    about = getattr(exemplars, "axes", None)
+    picture = np.array(picture_of(crop, about), dtype=float)
+    if about is None:
+        draw_input(axes, picture, about)
+        return
+    begin = [int(part) for part in str(row["start"]).split(",")]
+    whole = about.front_end.shape(about.n_samples, rate=about.rate)[-2:]
+    if about.time_axis == -2:
+        begin, whole = begin[::-1], whole[::-1]
+    for axis, (start, length) in enumerate(zip(begin, whole, strict=True)):
+        at = start + np.arange(picture.shape[axis])
+        beyond = (at < 0) | (at >= length)
+        picture[(slice(None),) * axis + (beyond,)] = np.nan
+    draw_input(axes, picture, about)
+    axes.set_facecolor("#e3e7ea")
+    axes.patch.set_visible(True)
+    kilohertz_ticks(axes, picture.shape[0], about, first=begin[0], label=False)
+    axes.tick_params(axis="y", labelsize=5.5)
 
 
 def _caption(row: Any) -> str:
@@ -210,15 +243,25 @@ def _draw_precision(axes: Axes, neighbors: Any) -> None:
 def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: Sequence[str], k: int) -> None:
     grid = panel.subplots(len(items), k + 1, squeeze=False)
     where = {item: at for at, item in enumerate(neighbors.items)}
-    waves = np.asarray(sounds.waveforms)[:, 0]
+    taken = getattr(sounds, "front_end", None)
+    waves = np.asarray(sounds.waveforms)[:, 0] if taken is None or taken.is_waveform else None
+
+    def draw(axes: Axes, at: int, color: str = INK) -> None:
+        if waves is not None:
+            draw_wave(axes, waves[at], bins=100, color=color)
+            return
+        draw_input(axes, *input_of(sounds, at))
+        for side in ("left", "bottom"):
+            axes.spines[side].set(visible=color != INK, color=color, linewidth=2)
+
     table = neighbors.table[neighbors.table["space"] == space]
     for row, item in zip(grid, items, strict=True):
         found = table[table["item"] == item]
-        draw_wave(row[0], waves[where[item]], bins=100)
+        draw(row[0], where[item])
         row[0].set_title(neighbors.conditions[where[item]], fontsize=7.5, pad=1, loc="center")
         row[0].patch.set_facecolor("#f2ede2")
         for axes, one in zip(row[1:], found.itertuples(), strict=False):
-            draw_wave(axes, waves[where[one.neighbor]], bins=100, color=INK if one.same else WARM)
+            draw(axes, where[one.neighbor], INK if one.same else WARM)
             axes.set_title(
                 str(one.neighbor_condition),
                 fontsize=7.5,

@@ -48,7 +48,7 @@ def extent_of(shape: tuple[int, int], axes: InputAxes | None) -> tuple[float, fl
 
 def draw_input(axes: Axes, picture: NDArray[np.floating], about: InputAxes | None, *, strength: float = 1.0) -> None:
     """Draw the input of a network, dark where it is large; the lowest 1 % of values are white."""
-    low, high = np.quantile(picture, [0.01, 1.0])
+    low, high = np.nanquantile(picture, [0.01, 1.0])
     span = max(float(high - low), 1e-12)
     axes.imshow(
         picture,

@@ -48,6 +48,9 @@ def _bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
 def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     """Plot frequency responses of first-layer filters, sorted by best frequency, and the shapes of some filters.
 
+    Filters of networks on spectrograms (`features.picture_filters`) are drawn over frequency and time, sorted by
+    their temporal modulation.
+
     Each column is a filter, dark where it passes frequencies, relative to its own largest gain; dots mark best
     frequencies. Below are the impulse responses of filters from the left, middle and right of the picture.
 
@@ -71,6 +74,8 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     order = np.asarray(filters.order)
     table = filters.table.iloc[order]
     alive = order[(table["shape"] != "dead").to_numpy()]
+    if filters.kernels.ndim == 3 and len(alive):
+        return _plot_picture_filters(filters, alive[:48], title)
     if not len(alive):
         raise InputError(f"plot_filters: all filters of {filters.layer} are zero; there is nothing to show")
     hertz = np.linspace(0, filters.rate / 2, 513)
@@ -100,6 +105,43 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     axes.set_title((title or f"{len(alive)} filters of {filters.layer}") + (f"; {dead} dead, left out" if dead else ""))
     _draw_shapes(below, filters, alive[np.linspace(0, len(alive) - 1, shapes).round().astype(int)])
     return figure
+
+
+def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> Figure:
+    """Plot filters over frequency and time, each relative to its own largest weight."""
+    columns = min(8, len(units))
+    rows = -(-len(units) // columns)
+    figure = Figure(figsize=(1.2 * columns + 1.2, 1.35 * rows + 0.9), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    bands, frames = filters.kernels.shape[1:]
+    step = 1000 / filters.frame_rate if filters.frame_rate else 1.0
+    for axes in grid.ravel()[len(units) :]:
+        axes.set_visible(False)
+    for axes, unit in zip(grid.ravel(), units, strict=False):
+        kernel = filters.kernels[unit] / np.abs(filters.kernels[unit]).max()
+        image = axes.imshow(
+            kernel,
+            origin="lower",
+            aspect="auto",
+            cmap=colormap("signed"),
+            vmin=-1,
+            vmax=1,
+            extent=(0, frames * step, -0.5, bands - 0.5),
+            interpolation="nearest",
+        )
+        hertz = filters.table["rate_hz"].iloc[unit]
+        told = f"\n{hertz:.0f} Hz" if np.isfinite(hertz) else ""
+        axes.set_title(f"unit {unit}{told}", fontsize=7.5, pad=2, fontweight="normal", loc="center")
+        axes.set(xticks=[0, frames * step], yticks=[0, bands - 1])
+        axes.set_xticklabels(["0", f"{frames * step:.3g}"], fontsize=6.5)
+        axes.set_yticklabels(["0", f"{bands - 1}"], fontsize=6.5)
+        _frame(axes)
+    _bar(figure, image, list(grid.ravel()), "weight re own largest")
+    figure.supxlabel("time [ms]" if filters.frame_rate else "frames", fontsize=8, color=SOFT)
+    figure.supylabel("band", fontsize=8, color=SOFT)
+    dead = len(filters.kernels) - len(units)
+    more = f"; {dead} dead or further ones are left out" if dead else ""
+    return headline(figure, (title or f"{len(units)} filters of {filters.layer}, by temporal modulation") + more)
 
 
 def _draw_shapes(figure: Any, filters: Any, units: NDArray[np.intp]) -> None:

@@ -145,6 +145,7 @@ def _curve_means(both: list[Any]) -> dict[str, float]:
 def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Compute pointing game and IoU over sounds with voiced frames, and the chance level of both."""
     from brainmap.features.evaluation.faithfulness import map_agreement
+    from brainmap.features.sounds.inputs import axes_of, time_courses
     from brainmap.features.sounds.intervals import voicing_marks
     from brainmap.features.sounds.voicing import find_voicing
 
@@ -152,7 +153,8 @@ def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     there = marks.any(axis=1)
     if not there.any():
         return {}
-    found = map_agreement(maps[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
+    courses = time_courses(maps, axes_of(sounds))
+    found = map_agreement(courses[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
     return {
         "pointing": float(found.pointing.mean()),
         "iou": float(found.iou.mean()),

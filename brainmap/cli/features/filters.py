@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from brainmap.cli.features.options import Hear, commands, listening
 from brainmap.cli.outputs import Leave, leaving
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()
@@ -23,17 +21,22 @@ def filters(
 ) -> None:
     """Compute the frequency response, best frequency and bandwidth of each filter of the first layer."""
     from brainmap.features.units.filters import FILTER_COLUMNS, layer_filters
+    from brainmap.features.units.picture_filters import PICTURE_FILTER_COLUMNS, picture_filters
     from brainmap.viz.features.units import plot_filters
 
     one = hear()
-    found = layer_filters(one.model, one.sounds, layer=layer, device=one.device)
-    table = found.table.iloc[found.order][list(FILTER_COLUMNS)]
+    on_waveforms = len(one.checkpoint.input_shape()) == 2
+    columns = FILTER_COLUMNS if on_waveforms else PICTURE_FILTER_COLUMNS
+    find: Callable[..., Any] = layer_filters if on_waveforms else picture_filters
+    found = find(one.model, one.sounds, layer=layer, device=one.device)
+    table = found.table.iloc[found.order][list(columns)]
+    about = {"rate": found.rate, "stride": found.stride} if on_waveforms else {"frame_rate": found.frame_rate}
     leave(
         table,
-        FILTER_COLUMNS,
+        columns,
         lambda: plot_filters(found),
         inputs=[one.path],
-        parameters={"layer": found.layer, "rate": found.rate, "stride": found.stride},
+        parameters={"layer": found.layer, **about},
         shown=table.drop(columns=["layer", "offset"]),
         rows=table,
     )
