@@ -36,7 +36,7 @@ def picture_of(values: NDArray[np.floating], axes: InputAxes | None) -> NDArray[
 def is_pictures(sounds: Any, maps: Any) -> bool:
     """Tell whether maps `(n, k, ...)` lie over a 2-D input: over rows and columns, or over channels that are bands."""
     axes = axes_of(sounds)
-    return np.ndim(maps) == 5 or (axes is not None and not axes.is_waveform)
+    return np.ndim(maps) == 5 if axes is None else not axes.is_waveform
 
 
 def extent_of(shape: tuple[int, int], axes: InputAxes | None) -> tuple[float, float, float, float]:

@@ -571,7 +571,10 @@ def test_a_map_of_zeros_is_told(sounds: Array) -> None:
         ),
         ({"method": "integrated-gradients", "steps": 1, "rule": "trapezoid"}, "expected at least 2"),
         ({"method": "integrated-gradients", "rule": "trapezium"}, "did you mean 'trapezoid'"),
-        ({"method": "integrated-gradients", "baseline": np.zeros(7)}, "expected a number or an array of shape"),
+        (
+            {"method": "integrated-gradients", "baseline": np.zeros(7)},
+            "expected 'silence', a number or an array of shape",
+        ),
         ({"method": "integrated-gradients", "baseline": np.nan}, "baseline: holds NaN"),
         ({"method": "smoothgrad", "samples": 0}, "samples: expected at least 1, got 0"),
         ({"method": "smoothgrad", "noise": -1.0}, "got -1.0"),

@@ -87,5 +87,5 @@ def test_every_unit_gets_its_pattern_and_name() -> None:
     assert [name for axes in figure.axes if (name := axes.get_title(loc="left"))] == ["4", "7", "9"]
     with pytest.raises(InputError, match="2 labels for 3 patterns"):
         plot_maximization(am, labels=["a", "b"])
-    with pytest.raises(InputError, match="wanted"):
+    with pytest.raises(InputError, match="expected"):
         plot_sound(np.zeros((2, 3, 4, 5)), rate=RATE)
