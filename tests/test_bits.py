@@ -21,7 +21,7 @@ from brainmap.features import (
     softmax_saturation,
 )
 from brainmap.features.activations.reduction import Reduction
-from brainmap.features.layers.running import side_by_side
+from brainmap.features.layers.running import run_side_by_side
 
 pytestmark = pytest.mark.bits
 THREADS = (1, 2, 5)
@@ -140,7 +140,7 @@ def test_what_cannot_be_copied_is_worked_on_by_one_thread_and_errors_stop_the_ot
 
     steps: list[int] = []
     net = Locked(1, 1)
-    found = set(side_by_side(thread, net, range(6), modules=[net], threads=3, advance=steps.append))
+    found = set(run_side_by_side(thread, net, range(6), modules=[net], threads=3, advance=steps.append))
     assert found == {get_ident()}
     assert steps == [1] * 6
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_copied_is_worked_on_by_one_thread_and_errors_stop_the_ot
 
     plain = nn.Linear(1, 1)
     with pytest.raises(ValueError, match="item 1"):
-        for _ in side_by_side(fail, plain, [1, 0, 2], modules=[plain], threads=3, advance=lambda _: None):
+        for _ in run_side_by_side(fail, plain, [1, 0, 2], modules=[plain], threads=3, advance=lambda _: None):
             pass
 
 
@@ -163,5 +163,5 @@ def test_threads_share_weights() -> None:
     def weights(own: nn.Module, item: int, advance: Any) -> tuple[int, int]:
         return id(own.weight), id(own.told)
 
-    found = set(side_by_side(weights, net, range(9), modules=[net], threads=3, advance=lambda _: None))
+    found = set(run_side_by_side(weights, net, range(9), modules=[net], threads=3, advance=lambda _: None))
     assert found == {(id(net.weight), id(net.told))}

@@ -30,13 +30,13 @@ def needs_one_network(table: pd.DataFrame, what: str) -> None:
         )
 
 
-def decimals(value: float, digits: int = 2) -> str:
+def format_decimals(value: float, digits: int = 2) -> str:
     """Format a number for a figure: without a zero before the decimal point, and with a true minus sign.
 
     Examples
     --------
-    >>> decimals(0.123), decimals(-0.5), decimals(1.0), decimals(-0.001), decimals(float("nan"))
-    ('.12', '−.50', '1.00', '.00', '–')
+    >>> [format_decimals(value) for value in (0.123, -0.5, 1.0, -0.001, float("nan"))]
+    ['.12', '−.50', '1.00', '.00', '–']
     """
     if not np.isfinite(value):
         return "–"

@@ -51,25 +51,25 @@ _TO_LAB = np.array(
 )
 
 
-def to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
+def convert_to_oklab(rgb: NDArray[np.floating]) -> NDArray[np.floating]:
     """Convert sRGB colors `(..., 3)` in 0..1 to Oklab, in which equal steps look equal.
 
     Examples
     --------
-    >>> to_oklab(np.ones(3)).round(3) + 0.0
+    >>> convert_to_oklab(np.ones(3)).round(3) + 0.0
     array([1., 0., 0.])
     """
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return np.asarray(np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T)
 
 
-def from_oklab(lab: NDArray[np.floating]) -> NDArray[np.floating]:
+def convert_from_oklab(lab: NDArray[np.floating]) -> NDArray[np.floating]:
     """Convert Oklab colors `(..., 3)` to sRGB, clipped to the gamut."""
     linear = np.clip(((lab @ np.linalg.inv(_TO_LAB).T) ** 3) @ np.linalg.inv(_TO_LMS).T, 0, 1)
     return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
-def _paced(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
+def _sample_evenly(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
     """Sample a path through Oklab colors at even distances."""
     fine = np.linspace(0, len(anchors) - 1, 2000)
     path = np.stack([np.interp(fine, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
@@ -79,7 +79,7 @@ def _paced(anchors: NDArray[np.floating], steps: int) -> NDArray[np.floating]:
 
 
 @functools.cache
-def colormap(quantity: str) -> Colormap:
+def get_colormap(quantity: str) -> Colormap:
     """Return the colormap of a quantity, with equal perceptual steps along it.
 
     Parameters
@@ -99,18 +99,18 @@ def colormap(quantity: str) -> Colormap:
 
     Examples
     --------
-    >>> colormap("score").name
+    >>> get_colormap("score").name
     'brainmap-score'
     """
-    anchors = to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
+    anchors = convert_to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
     middle = len(anchors) // 2
     # Each half of a signed map is sampled on its own, so that zero falls on the neutral middle.
     halves = [anchors[: middle + 1], anchors[middle:]] if quantity == "signed" else [anchors]
-    lab = np.concatenate([_paced(half, 256 // len(halves)) for half in halves])
-    return LinearSegmentedColormap.from_list(f"brainmap-{quantity}", from_oklab(lab), bad=(0, 0, 0, 0))
+    lab = np.concatenate([_sample_evenly(half, 256 // len(halves)) for half in halves])
+    return LinearSegmentedColormap.from_list(f"brainmap-{quantity}", convert_from_oklab(lab), bad=(0, 0, 0, 0))
 
 
-def layer_colors(layers: Sequence[str]) -> dict[str, str]:
+def assign_layer_colors(layers: Sequence[str]) -> dict[str, str]:
     """Assign a color to each layer by depth, from violet (first) to green (last); it is the same in every figure.
 
     Parameters
@@ -120,7 +120,7 @@ def layer_colors(layers: Sequence[str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> layer_colors(["conv1", "conv2"])
+    >>> assign_layer_colors(["conv1", "conv2"])
     {'conv1': '#440154', 'conv2': '#7ad151'}
     """
     names = list(dict.fromkeys(layers))
@@ -128,7 +128,7 @@ def layer_colors(layers: Sequence[str]) -> dict[str, str]:
     return {name: to_hex(mpl.colormaps["viridis"](d)) for name, d in zip(names, depth, strict=True)}
 
 
-def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
+def with_style(make: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run a figure function under the brainmap style sheet and restore matplotlib's settings afterwards."""
 
     @functools.wraps(make)
@@ -139,7 +139,7 @@ def styled(make: Callable[_P, _R]) -> Callable[_P, _R]:
     return within
 
 
-@styled
+@with_style
 def settle(figure: Figure) -> Figure:
     """Compute the layout of a figure once, so that saving the figure twice does not repeat it."""
     if figure.get_layout_engine() is not None:
@@ -148,41 +148,41 @@ def settle(figure: Figure) -> Figure:
     return figure
 
 
-@styled
-def figure_png(figure: Figure, *, dpi: int = 192) -> bytes:
+@with_style
+def render_png(figure: Figure, *, dpi: int = 192) -> bytes:
     """Render a figure as PNG bytes; 192 dots per inch give two image pixels per CSS pixel."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 5})
     return out.getvalue()
 
 
-@styled
-def figure_svg(figure: Figure, *, dpi: int = 192) -> bytes:
+@with_style
+def render_svg(figure: Figure, *, dpi: int = 192) -> bytes:
     """Render a figure as SVG bytes in which text stays text; the same figure gives the same bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 
-def data_uri(content: bytes, kind: str) -> str:
+def encode_data_uri(content: bytes, kind: str) -> str:
     """Encode bytes as a `data:` address, so that a page can embed them.
 
     Examples
     --------
-    >>> data_uri(b"hi", "text/plain")
+    >>> encode_data_uri(b"hi", "text/plain")
     'data:text/plain;base64,aGk='
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def headline(figure: Figure, words: str) -> Figure:
+def add_headline(figure: Figure, words: str) -> Figure:
     """Add a title at the left edge of a whole figure; an empty string adds none."""
     if words:
         figure.suptitle(words, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
 
 
-def bare(axes: Axes) -> Axes:
+def strip_axes(axes: Axes) -> Axes:
     """Remove ticks and frame from axes that show a picture."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -191,12 +191,12 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def readable_on(color: Any) -> str:
+def choose_ink(color: Any) -> str:
     """Return ink or white, whichever is more readable on a background color.
 
     Examples
     --------
-    >>> readable_on("#ffffff"), readable_on("#000000")
+    >>> choose_ink("#ffffff"), choose_ink("#000000")
     ('#1c2530', '#ffffff')
     """
-    return INK if float(to_oklab(np.asarray(to_rgb(color), dtype=float))[0]) > 0.66 else "#ffffff"
+    return INK if float(convert_to_oklab(np.asarray(to_rgb(color), dtype=float))[0]) > 0.66 else "#ffffff"

@@ -195,11 +195,11 @@ FORMATS = (".png", ".svg", ".pdf")
 def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
     """Write a figure whole, with the command inside; whether `out` is free was asked before, with `free`."""
     from brainmap.record import atomic, command_line
-    from brainmap.viz.style import styled
+    from brainmap.viz.style import with_style
 
     key = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}[out.suffix.lower()]
     with atomic(out) as beside:
-        styled(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
+        with_style(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
 
 
 def show(table: pd.DataFrame, as_json: bool) -> None:

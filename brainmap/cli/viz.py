@@ -29,7 +29,7 @@ Columns = Annotated[int, typer.Option(min=1, help="Number of panels in each row.
 StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="Store that `brainmap features` writes.")]
 
 
-def _save(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
+def _save_figure(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
     """Make a figure and write it whole, with the command inside."""
     free(out, overwrite, kinds=FORMATS)
     save_figure(make(), out, dpi=dpi)
@@ -63,19 +63,21 @@ def rdm(
         from brainmap.rsa.rdm.files import load_rdms
         from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
 
-        found = _chosen(load_rdms(rdms), "layer", layers, "--layers")
+        found = _select_rdms(load_rdms(rdms), "layer", layers, "--layers")
         if brain:
-            regions = _chosen(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
-            return plot_rdm_pair(_one(found, "layer", "--layers"), _same(regions, "roi", "--rois"))
-        found = _chosen(found, "roi", rois, "--rois")
+            regions = _select_rdms(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
+            return plot_rdm_pair(
+                _check_one_rdm(found, "layer", "--layers"), _check_one_region(regions, "roi", "--rois")
+            )
+        found = _select_rdms(found, "roi", rois, "--rois")
         if correlations:
-            return plot_correlation_matrix(_alike(found))
+            return plot_correlation_matrix(_correlate_rdms(found))
         return plot_rdm(found, rank=rank, columns=columns)
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
-def _chosen(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
+def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
     """Select the RDMs whose layer or ROI is named, in that order."""
     from brainmap.checks import one_of
 
@@ -89,14 +91,14 @@ def _chosen(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
     return chosen
 
 
-def _one(rdms: RDMs, key: str, option: str) -> RDMs:
+def _check_one_rdm(rdms: RDMs, key: str, option: str) -> RDMs:
     """Return RDMs of which there is one; several are refused."""
     if rdms.n_rdm != 1:
         raise InputError(f"{option}: expected one RDM, got {rdms.n_rdm}; name a {key}")
     return rdms
 
 
-def _same(rdms: RDMs, key: str, option: str) -> RDMs:
+def _check_one_region(rdms: RDMs, key: str, option: str) -> RDMs:
     """Return RDMs of one region, of any participants; several regions are refused."""
     known = sorted({str(value) for value in rdms.rdm_descriptors.get(key, [])})
     if len(known) > 1:
@@ -104,7 +106,7 @@ def _same(rdms: RDMs, key: str, option: str) -> RDMs:
     return rdms
 
 
-def _alike(rdms: RDMs) -> pd.DataFrame:
+def _correlate_rdms(rdms: RDMs) -> pd.DataFrame:
     """Compute Spearman correlations between RDMs, labeled by what tells them apart."""
     import pandas as pd
 
@@ -146,19 +148,19 @@ def profile(
 
         from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
 
-        table = _of_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
-        table = _of_network(table, network)
+        table = _select_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
+        table = _select_network(table, network)
         if as_table:
             return plot_layer_roi_table(table, measure=measure)
         return plot_layer_profile(
             table,
             None if ceilings is None else _read_table(ceilings),
-            statistics=None if statistics is None else _of_network(_read_table(statistics), network),
+            statistics=None if statistics is None else _select_network(_read_table(statistics), network),
             measure=measure,
             columns=columns,
         )
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -173,7 +175,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"table: expected tab-separated values, got {path}, which cannot be read: {error}") from None
 
 
-def _of_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
+def _select_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
     from brainmap.checks import one_of
 
     if network is None or "network" not in table:
@@ -182,7 +184,7 @@ def _of_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
     return table[table["network"] == network]
 
 
-def _of_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
+def _select_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
     import pandas as pd
 
     from brainmap.checks import one_of
@@ -231,8 +233,8 @@ def brain(
 
         if view == "surface":
             limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
-            return _on_surface(image, layers, title=title, label=label, **limits)
-        shown = _one_volume(image)
+            return _plot_on_surface(image, layers, title=title, label=label, **limits)
+        shown = _load_volume(image)
         if layers is not None:
             return plot_best_layer(shown, names(layers), title=title)
         if view == "glass":
@@ -242,20 +244,20 @@ def brain(
             shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label
         )
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
-def _on_surface(path: str, layers: str | None, **given: Any) -> Figure:
+def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
     from brainmap.rsa.surface.data import is_surface, load_surface, project_to_surface
     from brainmap.viz.rsa.surface import plot_surface
 
     best = layers is not None
     kind: Any = "label" if best else "continuous"
-    data = load_surface(path) if is_surface(path) else project_to_surface(_one_volume(path), interpolation=kind)
+    data = load_surface(path) if is_surface(path) else project_to_surface(_load_volume(path), interpolation=kind)
     return plot_surface(data, layers=tuple(names(layers)) if layers is not None else None, **given)
 
 
-def _one_volume(path: str) -> Nifti1Image:
+def _load_volume(path: str) -> Nifti1Image:
     from brainmap.checks import some
     from brainmap.rsa.images.files import load_image, sub_brick_labels
 
@@ -289,7 +291,7 @@ def maximization(
         am = found[one_of(layer, list(found), "--layer")]
         return plot_maximization(am, labels=am.labels, columns=columns, title=title)
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
 @commands.command()
@@ -323,16 +325,16 @@ def cam(
         kept = open_cams(store, layer=layer)
         length = kept.cams.maps.shape[-1] / kept.rate
         heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align)
-        heard = heard.take(_rows(kept.cams.items, heard.items, "--sounds"))
+        heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
         if view == "attention":
             return plot_target_attention(heard, kept.cams, title=title)
-        rows = None if items is None else _rows(names(items), kept.cams.items, "--items")
+        rows = None if items is None else _find_rows(names(items), kept.cams.items, "--items")
         return plot_cam(heard, kept.cams, items=rows, columns=columns, title=title)
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
-def _rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
+def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
     from brainmap.checks import nearest, some
 
     places = {name: at for at, name in enumerate(known)}
@@ -362,7 +364,7 @@ def sheet(
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
-        patterns, images = open_maximizations(store), _by_layer(maps)
+        patterns, images = open_maximizations(store), _read_layer_maps(maps)
         both = [layer for layer in images if layer in patterns]
         if not both:
             raise InputError(
@@ -376,10 +378,10 @@ def sheet(
         ]
         return plot_sheet(rows, layers=list(images))
 
-    _save(make, out, dpi=dpi, overwrite=overwrite)
+    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 
 
-def _by_layer(path: str) -> dict[str, Any]:
+def _read_layer_maps(path: str) -> dict[str, Any]:
     """Read maps by layer: the sub-bricks of a searchlight, or the means of a group analysis."""
     from brainmap.cli.images import sub_bricks
 

@@ -17,10 +17,10 @@ import torch
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.layers.running import evaluating, refusing_module
+from brainmap.features.layers.running import evaluating, explain_refusal
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.networks.checkpoints import Checkpoint
-from brainmap.features.sounds.batches import tensors
+from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.reading import read_sound
 from brainmap.places import refuse_links_out
 from brainmap.references import first_line
@@ -240,12 +240,12 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     where = f"[network] {network.name}"
     check_items(context, loaded)
     first = loaded.sounds.take([0])
-    given = next(tensors(first, 1))
+    given = next(iterate_tensors(first, 1))
     with evaluating(loaded.model), torch.no_grad():
         try:
             loaded.model(given.clone())
         except Exception as error:  # a user's network may raise anything
-            said = refusing_module(loaded.model, given) or first_line(error)
+            said = explain_refusal(loaded.model, given) or first_line(error)
             raise InputError(
                 f"{where}: the network refuses {_told(loaded.checkpoint)} of shape {tuple(given.shape)}: {said}; "
                 "check rate, seconds and input"

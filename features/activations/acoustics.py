@@ -54,16 +54,16 @@ def mfcc(waves: Waves, *, rate: int) -> Waves:
     return np.asarray(cepstrum(S=mel_spectrogram(waves, rate=rate), n_mfcc=N_MFCC), dtype=np.float32)
 
 
-def _modulation(waves: Waves, *, rate: int) -> Waves:
-    return cochlea.modulation_spectrum(waves, rate=rate).reshape(len(waves), -1)
+def _flatten_modulation(waves: Waves, *, rate: int) -> Waves:
+    return cochlea.compute_modulation_spectrum(waves, rate=rate).reshape(len(waves), -1)
 
 
 MODELS: dict[str, Callable[..., Waves]] = {
-    "waveform-envelope": cochlea.waveform_envelope,
+    "waveform-envelope": cochlea.compute_waveform_envelope,
     "mel-spectrogram": mel_spectrogram,
     "mfcc": mfcc,
-    "cochleagram": cochlea.subband_envelopes,
-    "modulation": _modulation,
+    "cochleagram": cochlea.compute_subband_envelopes,
+    "modulation": _flatten_modulation,
 }
 
 
@@ -106,7 +106,7 @@ class AcousticModels(nn.Module):
 
     def __init__(self, models: str | Sequence[str] = "all", *, rate: int) -> None:
         super().__init__()
-        self.models = chosen(models)
+        self.models = resolve_models(models)
         self.rate = int(rate)
         for name in self.models:
             self.add_module(name, _Part(name, self.rate))
@@ -122,7 +122,7 @@ class AcousticModels(nn.Module):
         return torch.cat([part(x).flatten(1) for part in self.children()], dim=1)
 
 
-def chosen(models: str | Sequence[str]) -> tuple[str, ...]:
+def resolve_models(models: str | Sequence[str]) -> tuple[str, ...]:
     """Resolve "all", a name or a sequence of names to the names of acoustic models.
 
     Raises
@@ -184,7 +184,7 @@ def acoustic_features(
     >>> found["mfcc"].shape
     (3, 1313)
     """
-    names = chosen(models)
+    names = resolve_models(models)
     one_of(pooling, ("flatten", "mean", "none"), "pooling")
     known = getattr(sounds, "rate", None)
     if rate is None and known is None:

@@ -19,15 +19,20 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.pooling import pool
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
-from brainmap.features.activations.sealed import StoredArray, group_attributes, readable, refuse
-from brainmap.features.activations.windowed import columns_of, say_wide_layers, table_of, windows_asked
+from brainmap.features.activations.sealed import StoredArray, catch_bad_metadata, group_attributes, refuse
+from brainmap.features.activations.windowed import (
+    cut_asked_windows,
+    get_window_columns,
+    make_item_table,
+    say_wide_layers,
+)
 from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.running import Advance, evaluating, forward, side_by_side
+from brainmap.features.layers.running import Advance, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import select_layers
-from brainmap.features.layers.tap import Layer, layers_named, say_taken_off, tap
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.layers.tap import Layer, look_up_layers, say_taken_off, tap
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.windows import Windows
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
@@ -221,15 +226,15 @@ def extract_activations(
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
     if last == "pad" and getattr(model, "own_lengths", False):
         raise InputError("last: expected 'drop', as the network takes no padding, got 'pad'; leave out last")
-    sounds = windows_asked(fit_sounds(model, sounds), window=window, hop=hop, last=last, rate=rate)
+    sounds = cut_asked_windows(fit_sounds(model, sounds), window=window, hop=hop, last=last, rate=rate)
     size = (8 if isinstance(sounds, Windows) else 32) if batch_size is None else batch_size
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)
         if key is None and store is not None:
-            heard = stores.sounds_digest(sounds, batch_size=size)
-            key = content_key(stores.weights_digest(model), heard)
+            heard = stores.hash_sounds(sounds, batch_size=size)
+            key = content_key(stores.hash_weights(model), heard)
         about: dict[str, Any] = {
             "items": items,
             "conditions": conditions,
@@ -240,23 +245,23 @@ def extract_activations(
         }
         about |= {} if reduction is None else {"reduction": reduction.as_dict()}
         about |= {} if units_axis is None else {"units_axis": units_axis}
-        about |= {"windows": windows} if (windows := columns_of(sounds)) else {}
+        about |= {"windows": windows} if (windows := get_window_columns(sounds)) else {}
         about |= {"pool_frequency": True} if pool_frequency else {}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
-        found = _with_units(layers_named(model, sounds, names), units_axis) if todo or timed else {}
+        found = _place_units(look_up_layers(model, sounds, names), units_axis) if todo or timed else {}
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
-            count = _side_by_side(device, threads)
-            new.run(model, lambda: tensors(sounds, size, device=device), threads=count)
+            count = _count_workers(device, threads)
+            new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
         if timed:
             _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
     stores.set_current(root, KIND, keys, network=network)
-    return _opened(root)
+    return _read_store(root)
 
 
 def open_activations(path: str | Path) -> Activations:
@@ -267,15 +272,15 @@ def open_activations(path: str | Path) -> Activations:
     InputError
         No store there, or an unfinished one.
     """
-    return _opened(stores.open_store(path, create=False))
+    return _read_store(stores.open_store(path, create=False))
 
 
-def _opened(root: zarr.Group) -> Activations:
-    arrays = stores.current_arrays(root, KIND)
+def _read_store(root: zarr.Group) -> Activations:
+    arrays = stores.get_current_arrays(root, KIND)
     if not arrays:
         refuse(root.store_path, "it lists no layer")
     about = next(iter(arrays.values())).attrs
-    with readable(root.store_path):
+    with catch_bad_metadata(root.store_path):
         return Activations(
             items=tuple(cast(list[str], about["items"])),
             conditions=tuple(cast(list[str], about["conditions"])),
@@ -288,12 +293,12 @@ def _opened(root: zarr.Group) -> Activations:
                 for layer, array in arrays.items()
                 if array.attrs.get("reduced")
             },
-            table=table_of(about),
+            table=make_item_table(about),
             _arrays=arrays,
         )
 
 
-def _with_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
+def _place_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
     """Apply the axis of the units that the caller gave to the layers."""
     if axis is None:
         return dict(layers)
@@ -340,24 +345,24 @@ class _Extraction:
             with tap(model, list(self.keys), stage=self.about["stage"]) as heard:
                 first = next(batches())[:1]
                 forward(model, first)
-                self._prepare(self.reduction, model, heard, first)
+                self._make_reducers(self.reduction, model, heard, first)
         fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
         with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
             if fitted:
-                for rows in self._heard(model, batches(), list(fitted), step, threads):
+                for rows in self._hear_batches(model, batches(), list(fitted), step, threads):
                     for layer, reducer in fitted.items():
                         reducer.fit(rows[layer])
             for reducer in fitted.values():
                 reducer.finish()
             done = 0
-            for rows in self._heard(model, batches(), list(self.keys), step, threads):
+            for rows in self._hear_batches(model, batches(), list(self.keys), step, threads):
                 for layer in self.keys:
-                    self._write(layer, rows[layer], done)
+                    self._write_rows(layer, rows[layer], done)
                 done += len(next(iter(rows.values())))
         for writer in self.writers.values():
             writer.finish()
 
-    def _heard(
+    def _hear_batches(
         self, model: nn.Module, batches: Iterator[Tensor], layers: list[str], step: Progress, threads: int
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the pooled activations of the layers, batch by batch."""
@@ -366,16 +371,20 @@ class _Extraction:
             done, batch = item
             with torch.no_grad(), tap(own, layers, stage=self.about["stage"]) as heard:
                 forward(own, batch)
-                rows = {layer: self._rows(own, layer, heard[layer], done, batch) for layer in layers}
+                rows = {layer: self._make_rows(own, layer, heard[layer], done, batch) for layer in layers}
             advance(len(batch))
             return rows
 
-        return side_by_side(hear, model, _numbered(batches), modules=[model], threads=threads, advance=step.advance)
+        return run_side_by_side(
+            hear, model, _number_batches(batches), modules=[model], threads=threads, advance=step.advance
+        )
 
-    def _prepare(self, reduction: Reduction, model: nn.Module, heard: Mapping[str, Tensor], first: Tensor) -> None:
+    def _make_reducers(
+        self, reduction: Reduction, model: nn.Module, heard: Mapping[str, Tensor], first: Tensor
+    ) -> None:
         whole = []
         for layer in self.keys:
-            self.units[layer] = self._pooled(model, layer, heard[layer], first).flatten(1).shape[1]
+            self.units[layer] = self._pool_layer(model, layer, heard[layer], first).flatten(1).shape[1]
             reducer = make_reducer(reduction, layer, n_items=len(self.items), n_units=self.units[layer])
             if reducer is None:
                 whole.append(layer)
@@ -385,7 +394,7 @@ class _Extraction:
             asked = reduction.wanted(len(self.items))
             log.info("activations: %s kept as they are, with no more than %d units", some(whole), asked)
 
-    def _pooled(self, model: nn.Module, layer: str, activation: Tensor, batch: Tensor) -> Tensor:
+    def _pool_layer(self, model: nn.Module, layer: str, activation: Tensor, batch: Tensor) -> Tensor:
         pooling = self.about["pooling"]
         if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == len(batch):
             return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
@@ -394,15 +403,15 @@ class _Extraction:
         frequency = bool(self.about.get("pool_frequency"))
         return pool(arranged, pooling, positions=found.positions, pool_frequency=frequency)
 
-    def _rows(self, model: nn.Module, layer: str, activation: Tensor, done: int, batch: Tensor) -> NDArray[Any]:
-        pooled = self._pooled(model, layer, activation, batch)
+    def _make_rows(self, model: nn.Module, layer: str, activation: Tensor, done: int, batch: Tensor) -> NDArray[Any]:
+        pooled = self._pool_layer(model, layer, activation, batch)
         pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled  # numpy has no bfloat16
         rows: NDArray[Any] = pooled.cpu().numpy()
         if layer in self.reducers:
             rows = rows.reshape(len(rows), -1)
-        return self._finite(rows, layer, done)
+        return self._check_rows(rows, layer, done)
 
-    def _finite(self, rows: NDArray[Any], layer: str, done: int) -> NDArray[Any]:
+    def _check_rows(self, rows: NDArray[Any], layer: str, done: int) -> NDArray[Any]:
         if not np.isfinite(rows).all():
             item = self.items[done + int(np.argmin(np.isfinite(rows).reshape(len(rows), -1).all(axis=1)))]
             raise RunError(
@@ -411,12 +420,12 @@ class _Extraction:
             )
         return rows
 
-    def _write(self, layer: str, rows: NDArray[Any], done: int) -> None:
+    def _write_rows(self, layer: str, rows: NDArray[Any], done: int) -> None:
         reducer = self.reducers.get(layer)
         kept = rows if reducer is None else reducer.transform(rows)
         if kept.dtype != self.about["dtype"]:
             with np.errstate(over="ignore"):  # an overflow is reported below, with its item
-                kept = self._finite(kept.astype(self.about["dtype"]), layer, done)
+                kept = self._check_rows(kept.astype(self.about["dtype"]), layer, done)
         if layer not in self.writers:
             reduced = (
                 {}
@@ -455,7 +464,7 @@ class _Extraction:
         return ("unit", *positions)
 
 
-def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+def _number_batches(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
     """Yield each batch with the number of items before it."""
     done = 0
     for batch in batches:
@@ -463,7 +472,7 @@ def _numbered(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
         done += len(batch)
 
 
-def _side_by_side(device: str, threads: int | None) -> int:
+def _count_workers(device: str, threads: int | None) -> int:
     """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
     wanted = min(threads_of(threads, "activations"), _MOST_BATCHES)
     return wanted if torch.device(device).type == "cpu" else 1

@@ -71,14 +71,14 @@ class Reduction:
         """Return the number of dimensions asked for, given the number of items."""
         if self.dimensions is not None:
             return self.dimensions
-        return 50 if self.kind == "pca" else projection_dimensions(n_items, tolerance=self.tolerance)
+        return 50 if self.kind == "pca" else compute_projection_dimensions(n_items, tolerance=self.tolerance)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for attributes and keys."""
         return asdict(self)
 
 
-def projection_dimensions(n_items: int, *, tolerance: float = 0.1) -> int:
+def compute_projection_dimensions(n_items: int, *, tolerance: float = 0.1) -> int:
     """Compute the dimensions that keep all squared distances within `tolerance`: k = 4 ln n / (t^2 / 2 - t^3 / 3).
 
     References
@@ -87,7 +87,7 @@ def projection_dimensions(n_items: int, *, tolerance: float = 0.1) -> int:
 
     Examples
     --------
-    >>> projection_dimensions(1000, tolerance=0.1)
+    >>> compute_projection_dimensions(1000, tolerance=0.1)
     5920
     """
     return max(1, math.floor(4 * math.log(max(n_items, 2)) / (tolerance**2 / 2 - tolerance**3 / 3)))
@@ -157,7 +157,7 @@ class SparseProjection:
         self, n_units: int, n_dimensions: int, *, density: float | None = None, rng: np.random.Generator
     ) -> None:
         self.density = n_units**-0.5 if density is None else density
-        places = _bernoulli_places(n_units * n_dimensions, self.density, rng)
+        places = _draw_places(n_units * n_dimensions, self.density, rng)
         value = np.float32(1 / math.sqrt(self.density * n_dimensions))
         values = np.where(rng.random(len(places)) < 0.5, value, -value)
         starts = np.searchsorted(places, np.arange(n_dimensions + 1) * n_units)
@@ -178,7 +178,7 @@ class SparseProjection:
         return {"density": self.density}
 
 
-def _bernoulli_places(n: int, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+def _draw_places(n: int, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw the places of the successes in `n` Bernoulli trials, from the geometric gaps between them."""
     places = [np.full(1, -1, np.int64)]
     while places[-1][-1] < n:

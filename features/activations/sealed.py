@@ -48,14 +48,14 @@ class StoredArray:
         try:
             return self._array[selection]
         except (ValueError, RuntimeError, OSError, MemoryError, EOFError) as error:
-            raise InputError(_damaged(self._where, str(error))) from None
+            raise InputError(_describe_damage(self._where, str(error))) from None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         values: NDArray[Any] = np.asarray(self[...])
         return values if dtype is None else values.astype(dtype, copy=False)
 
 
-def folder_of(root: zarr.Group) -> Path | None:
+def find_folder(root: zarr.Group) -> Path | None:
     """Return the folder of a store, or None for a store in memory, which cannot be damaged."""
     store = root.store_path.store
     return Path(store.root) / root.path if isinstance(store, zarr.storage.LocalStore) else None
@@ -78,20 +78,20 @@ def check_group(folder: Path) -> dict[str, Any]:
 
 def refuse(where: object, why: str) -> NoReturn:
     """Raise the `InputError` of a damaged store."""
-    raise InputError(_damaged(where, why))
+    raise InputError(_describe_damage(where, why))
 
 
-def _damaged(where: object, why: str) -> str:
+def _describe_damage(where: object, why: str) -> str:
     return f"store: {where} is damaged ({why}), or was written by an earlier brainmap; remove it and make it again"
 
 
 def seal(array: zarr.Array[Any], folder: Path, attributes: Mapping[str, Any]) -> None:
     """Mark an array as complete, with the checksums of its chunks and a digest of its metadata, in one write."""
-    sums = [_sum_of(folder / array.path / name) for name in _chunk_names(array.shape, array.chunks)]
+    sums = [_sum_of(folder / array.path / name) for name in _list_chunks(array.shape, array.chunks)]
     new = {**attributes, "chunks": sums, "complete": True}
     about = _read_json(folder / array.path / "zarr.json", array.path)
     about["attributes"] = json.loads(json.dumps({**about["attributes"], **new}))
-    array.update_attributes({**new, "digest": _digest(array.path, about)})
+    array.update_attributes({**new, "digest": _hash_chunks(array.path, about)})
 
 
 def check_array(folder: Path, path: str) -> bool:
@@ -112,9 +112,9 @@ def check_array(folder: Path, path: str) -> bool:
         refuse(where, "it has no attributes")
     if "complete" not in attributes and "digest" not in attributes:
         return False
-    if attributes.get("complete") is not True or attributes.get("digest") != _digest(path, about):
+    if attributes.get("complete") is not True or attributes.get("digest") != _hash_chunks(path, about):
         refuse(where, "its metadata changed")
-    with readable(where):
+    with catch_bad_metadata(where):
         shape, chunks = tuple(about["shape"]), tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
         plain = (
             about["node_type"] == "array"
@@ -137,7 +137,7 @@ def _check_chunks(where: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
         size *= n  # Python's integers do not overflow
     if not isinstance(sums, list) or len(sums) != -(-shape[0] // chunks[0]):
         refuse(where, "it has another number of chunks than its shape wants")
-    for name, said in zip(_chunk_names(shape, chunks), sums, strict=True):
+    for name, said in zip(_list_chunks(shape, chunks), sums, strict=True):
         file = where / name
         if not file.is_file():
             refuse(where, f"the chunk {name} is missing")
@@ -147,7 +147,7 @@ def _check_chunks(where: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
             refuse(where, f"the chunk {name} changed")
 
 
-def _chunk_names(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[str]:
+def _list_chunks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[str]:
     """List the names of the chunks, which differ only in their first index because each chunk holds whole rows."""
     rest = "/0" * (len(shape) - 1)
     return (f"c/{k}{rest}" for k in range(-(-shape[0] // chunks[0])))
@@ -159,7 +159,7 @@ def _sum_of(file: Path) -> int:
         return int.from_bytes(opened.read(), "little")
 
 
-def _digest(path: str, about: Mapping[str, Any]) -> str:
+def _hash_chunks(path: str, about: Mapping[str, Any]) -> str:
     attributes = {name: value for name, value in about["attributes"].items() if name != "digest"}
     text = json.dumps([path, {**about, "attributes": attributes}], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -178,7 +178,7 @@ def group_attributes(root: zarr.Group, kind: str) -> dict[str, Any]:
     InputError
         The attributes are not as they were written.
     """
-    folder = folder_of(root)
+    folder = find_folder(root)
     if folder is None:
         group = root.get(kind)
         return dict(group.attrs) if isinstance(group, zarr.Group) else {}
@@ -200,7 +200,7 @@ def _read_json(file: Path, where: object) -> dict[str, Any]:
 
 
 @contextmanager
-def readable(where: object) -> Iterator[None]:
+def catch_bad_metadata(where: object) -> Iterator[None]:
     """Turn errors from missing or mistyped values in metadata into one line."""
     try:
         yield

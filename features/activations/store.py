@@ -26,13 +26,13 @@ from brainmap.features.activations.sealed import (
     StoredArray,
     check_array,
     check_group,
-    folder_of,
+    find_folder,
     group_attributes,
     refuse,
     seal,
     seal_group,
 )
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.names import file_name
 from brainmap.places import room_for
 from brainmap.progress import log
@@ -41,7 +41,7 @@ from brainmap.record import PARTIAL, clear_unfinished, content_key
 _CHUNK_BYTES = 1 << 20
 
 
-def weights_digest(model: nn.Module) -> str:
+def hash_weights(model: nn.Module) -> str:
     """Hash all parameters, buffers and settings of the modules (ELU and ReLU have the same weights)."""
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__} {model!r}".encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -50,20 +50,20 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def sounds_digest(sounds: Sounds, *, batch_size: int = 32) -> str:
+def hash_sounds(sounds: Sounds, *, batch_size: int = 32) -> str:
     """Hash the waveforms themselves; their names and batching do not matter.
 
     Examples
     --------
     >>> x = np.ones((3, 1, 8), np.float32)
-    >>> sounds_digest(x, batch_size=1) == sounds_digest(x) != sounds_digest(2 * x)
+    >>> hash_sounds(x, batch_size=1) == hash_sounds(x) != hash_sounds(2 * x)
     True
     """
     known = getattr(sounds, "digest", None)  # `Sounds` caches its own digest
     if isinstance(known, str):
         return known
     digest = hashlib.sha256()
-    for number, batch in enumerate(tensors(sounds, batch_size)):
+    for number, batch in enumerate(iterate_tensors(sounds, batch_size)):
         if number == 0:
             digest.update(str(tuple(batch.shape[1:])).encode())
         digest.update(np.ascontiguousarray(batch.numpy()).tobytes())
@@ -104,7 +104,7 @@ def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> StoredArray
     InputError
         The array was written and has been damaged since.
     """
-    path, folder = _path(kind, layer, key), folder_of(root)
+    path, folder = _join_path(kind, layer, key), find_folder(root)
     if folder is not None and not check_array(folder, path):
         return None
     array = root.get(path)
@@ -124,7 +124,7 @@ def is_kept(root: zarr.Group, kind: str, layer: str, key: str) -> bool:
 
 def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[str, Any]) -> None:
     """Add attributes to a complete array, unless it has them already."""
-    array, folder = root.get(_path(kind, layer, key)), folder_of(root)
+    array, folder = root.get(_join_path(kind, layer, key)), find_folder(root)
     if not isinstance(array, zarr.Array) or all(array.attrs.get(k) == v for k, v in attributes.items()):
         return
     if folder is None:
@@ -133,7 +133,7 @@ def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[
         seal(array, folder, attributes)
 
 
-def _path(kind: str, layer: str, key: str) -> str:
+def _join_path(kind: str, layer: str, key: str) -> str:
     if re.fullmatch(r"[0-9A-Za-z]+", key) is None:
         refuse(f"{kind} of {layer}", f"its key is {key!r}")
     return f"{kind}/{file_name(layer)}/{key}"
@@ -167,8 +167,8 @@ class ArrayWriter:
     ) -> None:
         row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
         self._rows = max(1, min(shape[0], _CHUNK_BYTES // max(row_bytes, 1)))
-        self._folder, self._path = folder_of(root), _path(*where)
-        with self._room():
+        self._folder, self._path = find_folder(root), _join_path(*where)
+        with self._count_room():
             self.array = root.create_array(
                 self._path,
                 shape=shape,
@@ -213,7 +213,7 @@ class ArrayWriter:
         if self._done != self.array.shape[0]:
             wanted = self.array.shape[0]
             raise RunError(f"store: {self._done} rows came for {wanted} items; the sounds changed meanwhile")
-        with self._room():
+        with self._count_room():
             if self._folder is None:
                 self.array.update_attributes({"complete": True})
             else:
@@ -226,11 +226,11 @@ class ArrayWriter:
         self._buffer, self._held = None, 0  # a store in memory may hold the buffer itself
 
     def _flush(self, rows: NDArray[Any]) -> None:
-        with self._room():
+        with self._count_room():
             self.array[self._done : self._done + len(rows)] = rows
         self._done += len(rows)
 
-    def _room(self) -> AbstractContextManager[None]:
+    def _count_room(self) -> AbstractContextManager[None]:
         return nullcontext() if self._folder is None else room_for(self._path, self._folder)
 
 
@@ -249,7 +249,7 @@ def _different(names: Sequence[str], n: int) -> tuple[str, ...]:
 
 def set_current(root: zarr.Group, kind: str, keys: Mapping[str, str], *, network: str) -> None:
     """Record which array of each layer is the latest, in the order of the layers, and the name of the network."""
-    folder = folder_of(root)
+    folder = find_folder(root)
     try:
         group_attributes(root, kind)
     except InputError:
@@ -260,7 +260,7 @@ def set_current(root: zarr.Group, kind: str, keys: Mapping[str, str], *, network
         seal_group(root.require_group(kind), {"current": current, "network": network})
 
 
-def listed_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
+def list_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
     """List the layers that have a latest array of a kind, with its key.
 
     Raises
@@ -276,7 +276,7 @@ def listed_arrays(root: zarr.Group, kind: str) -> dict[str, str]:
     return dict(listed)
 
 
-def current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
+def get_current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
     """Return the latest array of each layer.
 
     Raises
@@ -284,9 +284,9 @@ def current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
     InputError
         Nothing of this kind is stored, or it is unfinished or damaged.
     """
-    listed = listed_arrays(root, kind)
+    listed = list_arrays(root, kind)
     if "current" not in group_attributes(root, kind):
-        folder = folder_of(root)
+        folder = find_folder(root)
         held = [] if folder is None else sorted(p.name for p in folder.iterdir() if p.is_dir())
         path = str(root.store_path).removeprefix("file://")
         raise InputError(f"store: {path} holds no finished {kind}; it holds {some(held) if held else 'nothing'}")
@@ -330,5 +330,5 @@ def keep_array(
         )
         writer.write(values)
         writer.finish()
-    current = {name: kept for name, kept in listed_arrays(root, kind).items() if name != layer}  # the latest comes last
+    current = {name: kept for name, kept in list_arrays(root, kind).items() if name != layer}  # the latest comes last
     set_current(root, kind, {**current, layer: key}, network=network)

@@ -18,7 +18,7 @@ from brainmap.progress import log
 from brainmap.types import LastWindow
 
 
-def windows_asked(
+def cut_asked_windows(
     sounds: Sounds, *, window: float | None, hop: float | None, last: LastWindow, rate: float | None
 ) -> Sounds:
     """Return sounds as they are where no window is asked for, and their windows otherwise.
@@ -45,14 +45,14 @@ def windows_asked(
     return cut_windows(sounds, window=window, hop=hop, last=last)
 
 
-def columns_of(sounds: Sounds) -> dict[str, list[Any]]:
+def get_window_columns(sounds: Sounds) -> dict[str, list[Any]]:
     """Return the sound, onset [s] and duration [s] of every window, for the store; nothing for whole sounds."""
     if not isinstance(sounds, Windows):
         return {}
     return {name: sounds.table[name].tolist() for name in ("sound", "onset", "duration")}
 
 
-def table_of(about: Mapping[str, Any]) -> pd.DataFrame:
+def make_item_table(about: Mapping[str, Any]) -> pd.DataFrame:
     """Make the table of the items of a store; a whole sound begins at 0, and its duration is not known."""
     items = about["items"]
     whole = {"sound": items, "onset": np.zeros(len(items)), "duration": np.full(len(items), np.nan)}
@@ -66,7 +66,7 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
         return
     wide = []
     for layer in layers:
-        seen, step = (_last(value) for value in (layer.receptive_field, layer.stride))
+        seen, step = (_take_last(value) for value in (layer.receptive_field, layer.stride))
         if seen is not None and step and seen > sounds.n_samples:
             wide.append((seen / sounds.rate, layer.name))
     if wide:
@@ -79,5 +79,5 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
         )
 
 
-def _last(value: int | tuple[int, ...] | None) -> int | None:
+def _take_last(value: int | tuple[int, ...] | None) -> int | None:
     return value[-1] if isinstance(value, tuple) else value

@@ -14,7 +14,7 @@ from torch import nn
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
-from brainmap.features.attention.words import own_class
+from brainmap.features.attention.words import find_own_class
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, list_layers
@@ -90,17 +90,17 @@ def attention_to_voicing(
     found = next(one for one in list_layers(model, sounds) if one.name == name)
     shape = next(iter(sounds.take([0]).batches(1))).shape
     check_resolution(along_time(found, sounds.front_end), rate=input_rate(sounds, shape[1:]) or sounds.rate)
-    courses = _said_words(model, sounds, method, name, class_names, device)
+    courses = _map_spoken_words(model, sounds, method, name, class_names, device)
     return replace(voiced_attention(courses, told, **settings), source=f"{method} at {name}")
 
 
-def _said_words(
+def _map_spoken_words(
     model: nn.Module, sounds: Sounds, method: CamMethod, layer: str, class_names: Sequence[str] | None, device: str
 ) -> NDArray[np.float32]:
     """Compute maps of the spoken class, one word at a time, because maps of all classes would take much more memory."""
     known = class_names or getattr(model, "class_names", None)
     if known is not None:
-        own_class(sounds.conditions, known)
+        find_own_class(sounds.conditions, known)
     courses = np.empty((len(sounds), sounds.n_samples), np.float32)
     axes = axes_of(sounds)
     for word in sounds.class_names:

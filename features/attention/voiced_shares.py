@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention.words import own_class
+from brainmap.features.attention.words import find_own_class
 from brainmap.features.sounds.voicing import KINDS, Voicing
 from brainmap.types import Alternative, VoicingKind, WordCorrection
 
@@ -153,39 +153,39 @@ def voiced_attention(
     if permutations < 99:
         raise InputError(f"permutations: expected 99 or more, got {permutations}")
     rng = np.random.default_rng(0) if rng is None else rng
-    mass = _mass(maps, voicing)
+    mass = _average_frames(maps, voicing)
     use_energy = energy and kind != "silent"
     found = [
-        _clip(*parts, kind=kind, energy=use_energy, minimum=minimum)
+        _measure_clip(*parts, kind=kind, energy=use_energy, minimum=minimum)
         for parts in zip(mass, voicing.kinds, voicing.energy, strict=True)
     ]
     _check_some(found, kind, minimum)
-    clips = _clip_table(found, voicing, alternative)
+    clips = _tabulate_clips(found, voicing, alternative)
     silent = voicing.of("silent")
     clips["silent_share"] = (mass * silent).sum(axis=1) / np.where(mass.any(axis=1), mass.sum(axis=1), np.nan)
     clips["silent_frames"] = silent.mean(axis=1)
     rows, nulls = [], []
     for word, here in clips.groupby("word", sort=False):
         kept = [one.shifted for k in here.index if (one := found[k]) is not None]
-        null = _null(kept, permutations, rng)
-        rows.append({"word": word, **_summary(here), "p": _p(here["effect"].mean(), null, alternative)})
+        null = _shift_clips(kept, permutations, rng)
+        rows.append({"word": word, **_summarize_word(here), "p": _compute_p(here["effect"].mean(), null, alternative)})
         nulls += [null] if kept else []
     words = pd.DataFrame(rows)
-    words["p_corrected"] = _corrected(words["p"].to_numpy(), correction)
+    words["p_corrected"] = _correct_p(words["p"].to_numpy(), correction)
     effects = words["effect"].dropna().to_numpy()
     effect = float(effects.mean())
     return VoicedAttention(
         words=words[[*WORD_COLUMNS]],
         clips=clips,
         effect=effect,
-        p=_p(effect, np.mean(nulls, axis=0), alternative),
+        p=_compute_p(effect, np.mean(nulls, axis=0), alternative),
         kind=kind,
         alternative=alternative,
         correction=correction,
         energy=use_energy,
         mass=mass,
         voicing=voicing,
-        source=_source(maps),
+        source=_name_source(maps),
     )
 
 
@@ -199,9 +199,9 @@ class _Clip:
     shifted: NDArray[np.float64]
 
 
-def _mass(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
+def _average_frames(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
     """Average the positive part of the spoken classes' maps over the samples of each frame, `(n_items, n_frames)`."""
-    courses = _own_courses(maps, voicing)
+    courses = _select_own_maps(maps, voicing)
     n, n_frames = voicing.kinds.shape
     if courses.ndim != 2 or len(courses) != n:
         raise InputError(
@@ -224,18 +224,18 @@ def _mass(maps: Any, voicing: Voicing) -> NDArray[np.float64]:
     return np.asarray(positive)
 
 
-def _source(maps: Any) -> str:
+def _name_source(maps: Any) -> str:
     method, layer = getattr(maps, "method", "maps"), getattr(maps, "layer", None)
     return f"{method} at {layer}" if layer else str(method)
 
 
-def _own_courses(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
+def _select_own_maps(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
     items = getattr(maps, "items", None)
     if items is None or not hasattr(maps, "class_names"):
         return np.asarray(maps)
     if tuple(items) != voicing.items:
         raise InputError(f"maps: of items {some(items, 4)}, voicing of {some(voicing.items, 4)}; give the same sounds")
-    own = own_class(maps.conditions, maps.class_names)
+    own = find_own_class(maps.conditions, maps.class_names)
     courses: NDArray[np.floating[Any]] = maps.courses if hasattr(maps, "courses") else maps.maps
     if not hasattr(maps, "targets"):
         return courses[np.arange(len(own)), own]
@@ -248,7 +248,7 @@ def _own_courses(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
     return np.asarray(courses[np.arange(len(own)), hit.argmax(axis=1)])
 
 
-def _clip(
+def _measure_clip(
     mass: NDArray[np.float64],
     kinds: NDArray[np.int8],
     level: NDArray[np.float32],
@@ -264,7 +264,7 @@ def _clip(
     total = mass.sum()
     if min(is_kind.sum(), len(is_kind) - is_kind.sum()) < minimum or not total > 0:
         return None
-    columns = _covariates(level)[taking_part] if energy else np.ones((len(mass), 1))
+    columns = _build_covariates(level)[taking_part] if energy else np.ones((len(mass), 1))
     basis, sizes, _ = np.linalg.svd(columns / np.linalg.norm(columns, axis=0), full_matrices=False)
     basis = basis[:, sizes > 1e-9 * sizes[0]]
 
@@ -277,7 +277,7 @@ def _clip(
     return _Clip(len(mass), share, share - float(shifted[0]), shifted)
 
 
-def _covariates(level: NDArray[np.float32]) -> NDArray[np.float64]:
+def _build_covariates(level: NDArray[np.float32]) -> NDArray[np.float64]:
     """Build the covariates of energy: a constant, level, amplitude and power, `(n_frames, 4)`."""
     decibels = level.astype(np.float64)
     return np.stack([np.ones(len(level)), decibels, 10 ** (decibels / 20), 10 ** (decibels / 10)], axis=1)
@@ -294,19 +294,19 @@ def _check_some(found: Sequence[_Clip | None], kind: str, minimum: int) -> None:
         )
 
 
-def _clip_table(found: Sequence[_Clip | None], voicing: Voicing, alternative: str) -> pd.DataFrame:
+def _tabulate_clips(found: Sequence[_Clip | None], voicing: Voicing, alternative: str) -> pd.DataFrame:
     rows = []
     for item, word, one in zip(voicing.items, voicing.conditions, found, strict=True):
         row: dict[str, Any] = {"stimulus_id": item, "word": word, "frames": 0 if one is None else one.frames}
         if one is not None:
             effect = float(one.shifted[0])
-            p = _p(effect, one.shifted[1:], alternative)
+            p = _compute_p(effect, one.shifted[1:], alternative)
             row |= {"share": one.share, "expected": one.expected, "effect": effect, "p": p}
         rows.append(row)
     return pd.DataFrame(rows, columns=["stimulus_id", "word", "frames", "share", "expected", "effect", "p"])
 
 
-def _summary(clips: pd.DataFrame) -> dict[str, float]:
+def _summarize_word(clips: pd.DataFrame) -> dict[str, float]:
     """Average over the clips of a word that were used, with the t interval of the effect."""
     from scipy.stats import t
 
@@ -318,14 +318,14 @@ def _summary(clips: pd.DataFrame) -> dict[str, float]:
     return {"n": n, **found, "low": found["effect"] - margin, "high": found["effect"] + margin}
 
 
-def _null(shifted: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _shift_clips(shifted: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Compute the mean over clips after random shifts, each clip by its own, `(n,)`."""
     if not shifted:
         return np.full(n, np.nan)
     return np.asarray(np.mean([one[rng.integers(len(one), size=n)] for one in shifted], axis=0))
 
 
-def _p(effect: float, null: NDArray[np.float64], alternative: str) -> float:
+def _compute_p(effect: float, null: NDArray[np.float64], alternative: str) -> float:
     """Compute the share of shifts, the identity included, with at least this effect."""
     if np.isnan(effect):
         return float("nan")
@@ -333,7 +333,7 @@ def _p(effect: float, null: NDArray[np.float64], alternative: str) -> float:
     return float((1 + (extreme >= -1e-12).sum()) / (1 + len(null)))
 
 
-def _corrected(p: NDArray[np.float64], correction: str) -> NDArray[np.float64]:
+def _correct_p(p: NDArray[np.float64], correction: str) -> NDArray[np.float64]:
     from scipy.stats import false_discovery_control
 
     out, tested = p.copy(), np.isfinite(p)

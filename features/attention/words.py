@@ -36,7 +36,7 @@ COVER_COLUMNS = {
 _EXACT_WORDS = 20  # 2^20 sign flips take seconds
 
 
-def own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
+def find_own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
     """Find the class of every item, by name, as a column of the maps.
 
     Raises
@@ -46,7 +46,7 @@ def own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[
 
     Examples
     --------
-    >>> own_class(["dog", "cat", "dog"], ["cat", "dog"]).tolist()
+    >>> find_own_class(["dog", "cat", "dog"], ["cat", "dog"]).tolist()
     [1, 0, 1]
     """
     known = [str(name) for name in class_names]
@@ -104,14 +104,14 @@ def target_attention(cams: ClassActivationMaps) -> TargetAttention:
     BrainmapWarning
         A class has no sound; it is named and its row is NaN.
     """
-    own = own_class(cams.conditions, cams.class_names)
+    own = find_own_class(cams.conditions, cams.class_names)
     counts = np.bincount(own, minlength=len(cams.class_names))
     _warn_of_absent(cams.class_names, counts, "its row of the target attention is empty")
-    maps = mean_by_word(cams.maps, own).astype(np.float32)
+    maps = average_by_word(cams.maps, own).astype(np.float32)
     return TargetAttention(maps, counts, tuple(cams.class_names), cams.method, cams.layer)
 
 
-def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray[np.float64]:
+def average_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray[np.float64]:
     """Average over the items of each class: `(n_items, n_classes, ...)` to `(n_classes, n_classes, ...)`.
 
     Parameters
@@ -123,7 +123,7 @@ def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray
 
     Examples
     --------
-    >>> mean_by_word(np.array([[1.0, 4.0], [3.0, np.nan]]), np.array([1, 1])).tolist()
+    >>> average_by_word(np.array([[1.0, 4.0], [3.0, np.nan]]), np.array([1, 1])).tolist()
     [[nan, nan], [2.0, 4.0]]
     """
     n = values.shape[1]
@@ -137,7 +137,7 @@ def mean_by_word(values: NDArray[np.floating], own: NDArray[np.intp]) -> NDArray
     return means
 
 
-def cover(
+def compute_cover(
     maps: NDArray[np.floating],
     *,
     measure: CoverMeasure = "entropy",
@@ -172,9 +172,10 @@ def cover(
 
     Examples
     --------
-    >>> cover(np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, -1.0, 0.0], [-1.0, -1.0, -1.0, -2.0]])).round(6).tolist()
+    >>> maps = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, -1.0, 0.0], [-1.0, -1.0, -1.0, -2.0]])
+    >>> compute_cover(maps).round(6).tolist()
     [1.0, 0.25, 0.0]
-    >>> cover(np.array([1.0, 2.0, 4.0, 2.0]), measure="area").item()
+    >>> compute_cover(np.array([1.0, 2.0, 4.0, 2.0]), measure="area").item()
     0.75
     """
     one_of(measure, get_args(CoverMeasure), "cover")
@@ -245,7 +246,7 @@ class CoverSettings:
     Attributes
     ----------
     measure : {"entropy", "area"}
-        Measure of `cover`.
+        Measure of `compute_cover`.
     scale : {"map", "sound"}
         "map" compares shapes, each map relative to its own maximum. "sound" (with "area") compares every map with the
         largest value of any class on that sound, so that weak maps cover little.
@@ -279,7 +280,7 @@ def attention_cover(
 ) -> AttentionCover:
     """Test whether attention to the spoken class covers more of the input than attention to other classes.
 
-    For every sound, the `cover` of its own class and the mean cover of all others are computed and averaged over the
+    For every sound, the cover of its own class and the mean cover of all others are computed and averaged over the
     sounds of a word. Their difference is tested over words by sign flips (words are independent, maps of one sound are
     not). The smallest possible p is 2 / 2^n_words, two-sided.
 
@@ -311,14 +312,14 @@ def attention_cover(
     Nichols TE, Holmes AP (2002), on sign flips: doi:10.1002/hbm.1058.
     """
     chosen = settings or CoverSettings()
-    own = own_class(cams.conditions, cams.class_names)
+    own = find_own_class(cams.conditions, cams.class_names)
     flat = cams.maps.reshape(*cams.maps.shape[:2], -1)
     top = np.broadcast_to(flat.max(axis=(1, 2))[:, None], flat.shape[:2]) if chosen.scale == "sound" else None
-    covers = cover(flat, measure=chosen.measure, threshold=chosen.threshold, reference=top)
+    covers = compute_cover(flat, measure=chosen.measure, threshold=chosen.threshold, reference=top)
     empty = flat.max(axis=2) <= 0
     if chosen.empty == "leave-out":
         covers = np.where(empty, np.nan, covers)
-    table = _by_word(covers, empty, own, cams.class_names)
+    table = _tabulate_words(covers, empty, own, cams.class_names)
     tested = table.dropna(subset=["difference"])
     difference = tested["difference"].to_numpy()
     if len(tested) < 2:
@@ -333,13 +334,13 @@ def attention_cover(
     return AttentionCover(
         table=table,
         covers=covers,
-        matrix=mean_by_word(covers, own),
+        matrix=average_by_word(covers, own),
         class_names=tuple(cams.class_names),
         own=float(tested["own"].mean()),
         others=float(tested["others"].mean()),
         difference=float(difference.mean()),
         effect=float(difference.mean()) / spread if spread else float("nan"),
-        p=_sign_flip(difference, chosen.alternative, rng),
+        p=_flip_signs(difference, chosen.alternative, rng),
         n_words=len(tested),
         alternative=chosen.alternative,
         measure=chosen.measure,
@@ -349,7 +350,7 @@ def attention_cover(
     )
 
 
-def _by_word(
+def _tabulate_words(
     covers: NDArray[np.float64], empty: NDArray[np.bool_], own: NDArray[np.intp], class_names: Sequence[str]
 ) -> pd.DataFrame:
     is_own = own[:, None] == np.arange(covers.shape[1])
@@ -367,7 +368,7 @@ def _by_word(
     return means.reset_index()
 
 
-def _sign_flip(difference: NDArray[np.float64], alternative: str, rng: np.random.Generator | None) -> float:
+def _flip_signs(difference: NDArray[np.float64], alternative: str, rng: np.random.Generator | None) -> float:
     from scipy.stats import permutation_test
 
     n = len(difference)

@@ -40,7 +40,7 @@ from brainmap.features.layers.receptive_fields import upsample as upsample_cours
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.progress import progress
 from brainmap.types import CamMethod
 
@@ -154,7 +154,7 @@ def class_activation_maps(
     """
     one_of(method, get_args(CamMethod), "method")
     sounds = fit_sounds(model, sounds)
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
     zero: list[NDArray[np.bool_]] = []
     by_gradient = method in _BY_GRADIENT
@@ -170,7 +170,7 @@ def class_activation_maps(
             forward(model, batch.clone())  # a network may change its input in place
             return heard[OUTPUT]
 
-        for batch in tensors(sounds, batch_size, device=device):
+        for batch in iterate_tensors(sounds, batch_size, device=device):
             logits = logits_of(batch)
             activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
             if not done:
@@ -182,11 +182,11 @@ def class_activation_maps(
             scores[rows] = logits.detach()[:, chosen.columns].cpu()
             _check_finite(scores[rows], items[rows], chosen.names, "logit")
             if method == "cam":
-                found = _cam(model, activation, logits, chosen)
+                found = _compute_cam(model, activation, logits, chosen)
             elif method == "score-cam":
-                found = _score_cam(logits_of, batch, activation, target, chosen)
+                found = _compute_score_cam(logits_of, batch, activation, target, chosen)
             else:
-                found = _by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
+                found = _map_by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
             _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
             if not upsample and found.shape[2:] != maps.shape[2:]:
@@ -226,13 +226,13 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
     return listed[names.index(found[0])]
 
 
-def _cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
+def _compute_cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
     """Weight the channels by a linear head: sum_k w_ck A_kp, for all classes at once."""
-    weights = _pooled_weights(model, activation, logits)[chosen.columns]
+    weights = _find_head_weights(model, activation, logits)[chosen.columns]
     return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).cpu())
 
 
-def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
+def _find_head_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
     """Find the weights (n_classes, n_channels) of the linear layer after the global pooling by comparing values."""
     flat = activation.flatten(2)
     pooled = flat.mean(2), flat.amax(2)
@@ -252,7 +252,7 @@ def _pooled_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Ten
     )
 
 
-def _by_gradient(
+def _map_by_gradient(
     model: nn.Module,
     method: str,
     tensor: Tensor,
@@ -278,12 +278,12 @@ def _by_gradient(
     return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).cpu())
 
 
-def _grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+def _compute_grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Compute sum_k a_k A_kp with a_k = mean_p G_kp."""
     return torch.einsum("nk,nkp->np", gradient.mean(2), activation)
 
 
-def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
+def _compute_grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
     """Compute sum_k a_k A_kp with a_k = sum_p q_kp max(G_kp, 0), q = G^2 / (2 G^2 + G^3 sum_p A_kp)."""
     squared = gradient.square()
     below = 2 * squared + squared * gradient * activation.sum(2, keepdim=True)
@@ -291,33 +291,33 @@ def _grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
     return torch.einsum("nk,nkp->np", (share * gradient.clamp(min=0)).sum(2), activation)
 
 
-def _xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+def _compute_xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Compute sum_k a_k A_kp with a_k = sum_p G_kp A_kp / sum_p A_kp."""
     total = activation.sum(2)
     weights = torch.where(total != 0, (gradient * activation).sum(2) / torch.where(total != 0, total, 1), 0)
     return torch.einsum("nk,nkp->np", weights, activation)
 
 
-def _layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+def _compute_layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Compute sum_k max(G_kp, 0) A_kp."""
     return (gradient.clamp(min=0) * activation).sum(1)
 
 
-def _hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+def _compute_hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Compute sum_k G_kp A_kp."""
     return (gradient * activation).sum(1)
 
 
 _BY_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "grad-cam": _grad_cam,
-    "grad-cam++": _grad_cam_plus_plus,
-    "xgrad-cam": _xgrad_cam,
-    "layer-cam": _layer_cam,
-    "hires-cam": _hires_cam,
+    "grad-cam": _compute_grad_cam,
+    "grad-cam++": _compute_grad_cam_plus_plus,
+    "xgrad-cam": _compute_xgrad_cam,
+    "layer-cam": _compute_layer_cam,
+    "hires-cam": _compute_hires_cam,
 }
 
 
-def _score_cam(
+def _compute_score_cam(
     logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: Classes
 ) -> NDArray[np.float32]:
     """Compute sum_k a_k A_kp, where a is the softmax over k of the logit for the sound masked by A_k."""
@@ -339,7 +339,7 @@ def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Lay
             f"class activation maps: the positions of layer {target.name!r} are tokens, of which none is a place in "
             "time; ask for maps over the tokens (upsample=False)"
         )
-    centers, strides = _each(target.center, n), _each(target.stride, n)
+    centers, strides = _repeat_size(target.center, n), _repeat_size(target.stride, n)
     if maps.ndim - 2 != n:
         raise InputError(
             f"class activation maps: layer {target.name!r} has {maps.ndim - 2} axes of positions and the sounds have "
@@ -355,7 +355,7 @@ def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Lay
     return maps
 
 
-def _each(value: Any, n: int) -> tuple[Any, ...]:
+def _repeat_size(value: Any, n: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * n
 
 

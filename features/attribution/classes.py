@@ -43,11 +43,11 @@ def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], nam
     known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
     if len(known) != n:
         raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
-    columns = [_column(wanted, known) for wanted in _listed(classes, known)]
+    columns = [_find_column(wanted, known) for wanted in _list_classes(classes, known)]
     return Classes(tuple(known[c] for c in columns), columns)
 
 
-def _listed(classes: str | int | Sequence[str | int], known: Sequence[str]) -> Sequence[str | int]:
+def _list_classes(classes: str | int | Sequence[str | int], known: Sequence[str]) -> Sequence[str | int]:
     """Return the classes as a sequence; one name or position stands for itself."""
     if isinstance(classes, str):
         return known if classes == "all" else [classes]
@@ -60,7 +60,7 @@ def _listed(classes: str | int | Sequence[str | int], known: Sequence[str]) -> S
     return wanted
 
 
-def _column(wanted: object, known: Sequence[str]) -> int:
+def _find_column(wanted: object, known: Sequence[str]) -> int:
     if isinstance(wanted, str):
         if wanted not in known:
             raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")

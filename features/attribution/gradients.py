@@ -196,7 +196,7 @@ class Deconvolution:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        return _through_relus(task, "deconvolution")
+        return _explain_through_relus(task, "deconvolution")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ class GuidedBackpropagation:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        return _through_relus(task, "guided")
+        return _explain_through_relus(task, "guided")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ class GuidedGradCam:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        guided = _through_relus(task, "guided")
+        guided = _explain_through_relus(task, "guided")
         columns = sorted(set(task.targets.flatten().tolist()))
         cams = class_activation_maps(
             task.model,
@@ -250,13 +250,13 @@ class GuidedGradCam:
         return Explainer(passes=guided.passes, run=run, layer=cams.layer)
 
 
-def _through_relus(task: Task, backward: Backward) -> Explainer:
-    with changed_relus(backward) as seen, torch.no_grad():
+def _explain_through_relus(task: Task, backward: Backward) -> Explainer:
+    with replace_relus(backward) as seen, torch.no_grad():
         out = forward(task.model, task.example.clone())
     seen.check(out)
 
     def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
-        with changed_relus(backward):
+        with replace_relus(backward):
             return Found(maps=task.gradients(batch, targets)[0])
 
     return Explainer(passes=1, run=run)
@@ -332,13 +332,13 @@ def _is_relu(name: str, rest: Sequence[Any], given: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def changed_relus(backward: Backward) -> Iterator[_ReLUs]:
+def replace_relus(backward: Backward) -> Iterator[_ReLUs]:
     """Give every ReLU within the block another backward rule, without changing the network.
 
     Examples
     --------
     >>> x = torch.tensor([1.0, -1.0, 2.0], requires_grad=True)
-    >>> with changed_relus("guided"):
+    >>> with replace_relus("guided"):
     ...     y = torch.relu(x)
     >>> torch.autograd.grad((y * torch.tensor([1.0, 1.0, -1.0])).sum(), x)[0].tolist()
     [1.0, 0.0, 0.0]

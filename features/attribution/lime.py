@@ -64,7 +64,10 @@ class Lime:
         """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
         time_axis = len(lengths) + task.time_axis
-        edges = [self._edges(task, n) if axis == time_axis else self._rows(task, n) for axis, n in enumerate(lengths)]
+        edges = [
+            self._place_segments(task, n) if axis == time_axis else self._rows(task, n)
+            for axis, n in enumerate(lengths)
+        ]
         counts = [len(one) - 1 for one in edges]
         n_segments = int(np.prod(counts))
         if self.samples < n_segments + 2:
@@ -102,7 +105,7 @@ class Lime:
             raise InputError(f"frequency_segments: expected 1 to {length}, the bands of the input, got {count}")
         return np.linspace(0, length, count + 1).round().astype(np.intp)
 
-    def _edges(self, task: Task, length: int) -> NDArray[np.intp]:
+    def _place_segments(self, task: Task, length: int) -> NDArray[np.intp]:
         if self.boundaries_ms is not None:
             between = [task.samples(ms, "boundaries_ms") for ms in self.boundaries_ms]
             edges = np.array([0, *between, length], dtype=np.intp)

@@ -23,10 +23,10 @@ from brainmap.features.attribution.lrp_rules import (
     COMPOSITES as COMPOSITES,
     Composite as Composite,
     Rule as Rule,
-    composite_of,
+    make_composite,
 )
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.progress import progress
 
 
@@ -107,9 +107,9 @@ def relevance(
     >>> bool(np.allclose(found.maps.sum((2, 3)) + found.absorbed + found.lost, found.logits, atol=1e-5))
     True
     """
-    composite = composite_of(rules)
+    composite = make_composite(rules)
     composite.check_layers([name for name, _ in model.named_modules() if name])
-    items, _ = labels(sounds)
+    items, _ = get_labels(sounds)
     wanted = np.asarray(targets)
     if wanted.ndim != 2 or len(wanted) != len(items) or not np.issubdtype(wanted.dtype, np.integer):
         raise InputError(
@@ -122,16 +122,16 @@ def relevance(
         # a caller that goes batch by batch shows its own progress bar
         step = stack.enter_context(progress("relevance", len(items))) if len(items) > batch_size else None
         done = 0
-        for batch in tensors(sounds, batch_size, device=device):
+        for batch in iterate_tensors(sounds, batch_size, device=device):
             rows = slice(done, done + len(batch))
-            found.append(_of_batch(model, batch.to(precision), composite, wanted[rows], items[rows]))
+            found.append(_explain_batch(model, batch.to(precision), composite, wanted[rows], items[rows]))
             done += len(batch)
             if step is not None:
                 step.advance(len(batch))
     return Relevance(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _of_batch(
+def _explain_batch(
     model: nn.Module, batch: Tensor, composite: Composite, targets: NDArray[np.integer[Any]], items: tuple[str, ...]
 ) -> tuple[NDArray[Any], ...]:
     with torch.no_grad():

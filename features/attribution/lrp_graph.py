@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from brainmap.errors import InputError
-from brainmap.features.attribution.lrp_rules import Composite, Rule, parts_of
+from brainmap.features.attribution.lrp_rules import Composite, Rule, split_contributions
 from brainmap.features.layers.ends import ENDS, SAME, Ends, passes_end_on
 
 Linear = Callable[[Tensor, Tensor], Tensor]
@@ -88,7 +88,7 @@ class Affine:
     def _shares(self) -> _Shares:
         """Compute the part of the rule that does not depend on the incoming relevance and serves every class."""
         shares = _Shares([], torch.ones(()), torch.zeros(()))
-        for part in parts_of(self.rule, self.source.detach(), self.weight, self.bias):
+        for part in split_contributions(self.rule, self.source.detach(), self.weight, self.bias):
             terms = []
             for given, weight in part.pairs:
                 if bool(given.any()) and bool(weight.any()):
@@ -202,15 +202,15 @@ class Follow(TorchFunctionMode):
         with ExitStack() as stack:
             for name, module in model.named_modules():
                 if name:
-                    stack.callback(module.register_forward_pre_hook(self._entering(name)).remove)
-                    stack.callback(module.register_forward_hook(self._leaving).remove)
+                    stack.callback(module.register_forward_pre_hook(self._enter_module(name)).remove)
+                    stack.callback(module.register_forward_hook(self._leave_module).remove)
             stack.enter_context(self)
             yield
 
-    def _entering(self, name: str) -> Callable[[nn.Module, Any], None]:
+    def _enter_module(self, name: str) -> Callable[[nn.Module, Any], None]:
         return lambda module, _: self.path.append((name, module))
 
-    def _leaving(self, *_: Any) -> None:
+    def _leave_module(self, *_: Any) -> None:
         self.path.pop()
 
     def __torch_function__(
@@ -221,47 +221,49 @@ class Follow(TorchFunctionMode):
             raw = getattr(getattr(func, "__self__", None), "__name__", raw)
         plain = raw.strip("_")
         plain = SAME.get(plain, plain)
-        call = Call(func, _ARITHMETIC.get(plain, plain), self._renewed(tuple(args)), self._renewed(kwargs or {}))
-        inside = list(tensors_in((call.args, call.kwargs)))
+        call = Call(
+            func, _ARITHMETIC.get(plain, plain), self._renew_inputs(tuple(args)), self._renew_inputs(kwargs or {})
+        )
+        inside = list(find_tensors((call.args, call.kwargs)))
         in_place = (raw.endswith("_") and not raw.endswith("__")) or (raw.startswith("__i") and plain in _ARITHMETIC)
         in_place = in_place or bool(call.kwargs.get("inplace"))
         behind = [t for t in inside if self._ends.find(t).kind]
         if behind:
-            return self._behind_end(raw, call, behind[0], in_place=in_place)
+            return self._follow_behind_end(raw, call, behind[0], in_place=in_place)
         if not any(self.carries(t) for t in inside):
             return func(*call.args, **call.kwargs)
         if raw in _TAKES_OUT:
             raise self.refusal(plain)
         with torch.enable_grad():
-            out = self._followed(call, [t for t in inside if self.carries(t)])
+            out = self._follow_call(call, [t for t in inside if self.carries(t)])
         if in_place:
             self._rename(call.given("input")["input"], out)
         return out
 
-    def _behind_end(self, raw: str, call: Call, end: Tensor, *, in_place: bool) -> Any:
+    def _follow_behind_end(self, raw: str, call: Call, end: Tensor, *, in_place: bool) -> Any:
         """Follow an operation on the values of a softmax or sigmoid, which may only move them or take their log."""
         found = self._ends.find(end)
         on = call.given("input").get("input") is end and call.name not in ENDS
         if not (on and passes_end_on(call.name, found.kind, call.args, call.kwargs)):
             with torch.no_grad():
                 out = call.func(*call.args, **call.kwargs)
-            if raw in _TAKES_OUT or any(True for _ in tensors_in(out)):
+            if raw in _TAKES_OUT or any(True for _ in find_tensors(out)):
                 raise self._late[id(found.first)]
             return out  # a shape or a type
         with torch.no_grad():
             out = call.on(end.detach().clone())
-        self._moved(call, (end, *call.args[1:]), out)
+        self._move_logits(call, (end, *call.args[1:]), out)
         if in_place:
             self._rename(end, out)
         return out
 
-    def _moved(self, call: Call, args: Sequence[Any], out: Any) -> None:
+    def _move_logits(self, call: Call, args: Sequence[Any], out: Any) -> None:
         """Move the logits behind an end, or those of one item without its axis, as an operation moved its values."""
         self._ends.follow(call.func, call.name, args, call.kwargs, out)
         if isinstance(out, Tensor):
             self.know(self._ends.find(out).logits)
 
-    def _followed(self, call: Call, carried: Sequence[Tensor]) -> Any:
+    def _follow_call(self, call: Call, carried: Sequence[Tensor]) -> Any:
         if call.name in ENDS:
             with torch.no_grad():
                 out = call.on(carried[0].detach().clone())  # it may work in place
@@ -270,7 +272,7 @@ class Follow(TorchFunctionMode):
             return out
         if call.name in _MOVES:
             out = call.func(*call.args, **call.kwargs)
-            self._moved(call, call.args, out)
+            self._move_logits(call, call.args, out)
             return self.know(out, raw=all(self.is_raw(t) for t in carried))
         if call.name in _DROPOUTS:
             given = call.given("input", "p", "training", "inplace")
@@ -281,16 +283,16 @@ class Follow(TorchFunctionMode):
             return self.rules[call.name](self, call)
         with torch.no_grad():
             out = call.func(*call.args, **call.kwargs)
-        if call.name in _ASIDE or not any(True for _ in tensors_in(out)):  # a shape or a type
+        if call.name in _ASIDE or not any(True for _ in find_tensors(out)):  # a shape or a type
             return out
         raise self.refusal(call.name)
 
-    def _renewed(self, given: Any) -> Any:
+    def _renew_inputs(self, given: Any) -> Any:
         if isinstance(given, Tensor):
             return self._now.get(id(given), (given, given))[1]
         if type(given) in (list, tuple):
-            return type(given)(self._renewed(g) for g in given)
-        return {k: self._renewed(v) for k, v in given.items()} if type(given) is dict else given
+            return type(given)(self._renew_inputs(g) for g in given)
+        return {k: self._renew_inputs(v) for k, v in given.items()} if type(given) is dict else given
 
     def _rename(self, changed: Tensor, out: Tensor) -> None:
         """Record the result of an in-place operation, which replaces the tensor for everyone who holds it."""
@@ -313,7 +315,7 @@ class Follow(TorchFunctionMode):
 
     def know(self, out: Any, *, raw: bool = False, affine: Affine | None = None) -> Any:
         """Record that a result carries relevance."""
-        for tensor in tensors_in(out):
+        for tensor in find_tensors(out):
             if tensor.is_floating_point():
                 self._known[id(tensor)] = _Known(tensor, raw, affine)
         return out
@@ -385,7 +387,7 @@ class Follow(TorchFunctionMode):
             raise InputError(
                 f"lrp: expected a network that returns one tensor of logits, got {type(out).__name__}; wrap it"
             )
-        out = self._ends.find(self._renewed(out)).logits
+        out = self._ends.find(self._renew_inputs(out)).logits
         if not self.carries(out):
             raise InputError(
                 "lrp: the logits could not be followed back to the input (a compiled or detached part?); "
@@ -394,12 +396,12 @@ class Follow(TorchFunctionMode):
         return cast(Tensor, out)
 
 
-def tensors_in(given: Any) -> Iterator[Tensor]:
+def find_tensors(given: Any) -> Iterator[Tensor]:
     """Yield the tensors in arguments or results."""
     if isinstance(given, Tensor):
         yield given
     elif isinstance(given, list | tuple):
         for one in given:
-            yield from tensors_in(one)
+            yield from find_tensors(one)
     elif isinstance(given, dict):
-        yield from tensors_in(list(given.values()))
+        yield from find_tensors(list(given.values()))

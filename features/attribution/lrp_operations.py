@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brainmap.features.attribution.lrp_graph import Call, Follow, tensors_in
+from brainmap.features.attribution.lrp_graph import Call, Follow, find_tensors
 from brainmap.features.attribution.lrp_rules import Rule
 
 _MEANS = {  # pooling by maximum, and the mean over the same windows
@@ -34,7 +34,7 @@ def _keeps_zero(follow: Follow, call: Call) -> Tensor:
     return follow.hand_down(heard, value, lambda relevance: relevance)
 
 
-def _weighted(follow: Follow, call: Call) -> Tensor:
+def _follow_weighted(follow: Follow, call: Call) -> Tensor:
     given = call.given("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     heard, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
     if follow.carries(weight) or follow.carries(bias):
@@ -48,23 +48,23 @@ def _weighted(follow: Follow, call: Call) -> Tensor:
     )
 
 
-def _matrix(follow: Follow, call: Call) -> Tensor:
-    heard, weight = list(tensors_in((call.args, call.kwargs)))
+def _follow_matrix(follow: Follow, call: Call) -> Tensor:
+    heard, weight = list(find_tensors((call.args, call.kwargs)))
     if follow.carries(weight) or not follow.carries(heard):
         raise follow.refusal(f"{call.name} of two tensors that depend on the sound")
     rule = follow.composite.rule(follow.layer, "dense", first=follow.is_raw(heard))
     return follow.affine(rule, heard, weight, apply=call.func)
 
 
-def _mean(follow: Follow, call: Call) -> Tensor:
+def _follow_mean(follow: Follow, call: Call) -> Tensor:
     heard: Tensor = call.given("input")["input"]
     rule = follow.composite.rule(follow.layer, "pooling")
     return follow.affine(rule, heard, heard.new_ones(()), apply=lambda a, w: call.on(a) * w)
 
 
-def _maximum(follow: Follow, call: Call) -> Any:
+def _follow_maximum(follow: Follow, call: Call) -> Any:
     rule = follow.composite.rule(follow.layer, "maximum")
-    if len(list(tensors_in((call.args, call.kwargs)))) > 1:
+    if len(list(find_tensors((call.args, call.kwargs)))) > 1:
         raise follow.refusal(f"{call.name} of two tensors")
     if rule.name == "winner":
         return follow.know(call.func(*call.args, **call.kwargs))
@@ -84,7 +84,7 @@ def _maximum(follow: Follow, call: Call) -> Any:
     return follow.affine(rule, heard, heard.new_ones(()), value=value, apply=lambda a, w: over.on(a) * w)
 
 
-def _batch_norm(follow: Follow, call: Call) -> Tensor:
+def _follow_batch_norm(follow: Follow, call: Call) -> Tensor:
     """Merge a batch normalization with the convolution or linear layer before it, or treat it as scale and bias."""
     given = call.given("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     heard, mean, variance = given["input"], given["running_mean"], given["running_var"]
@@ -97,7 +97,7 @@ def _batch_norm(follow: Follow, call: Call) -> Tensor:
     before = follow.affine_of(heard)
     if before is None:
         return follow.affine(
-            _with_sign(follow),
+            _choose_scale_rule(follow),
             heard,
             scale.reshape(along),
             shift.reshape(along),
@@ -111,41 +111,41 @@ def _batch_norm(follow: Follow, call: Call) -> Tensor:
     return follow.affine(before.rule, before.source, weight, bias, apply=before.apply)
 
 
-def _sum_of_two(follow: Follow, call: Call) -> Tensor:
+def _follow_sum(follow: Follow, call: Call) -> Tensor:
     """Distribute the relevance of `add` and `sub` by the contributions of the branches; a constant is a bias."""
     given = call.given("input", "other")
     left, right, factor = given["input"], given["other"], given.get("alpha", 1)
     if call.name == "rsub":
         left, right = right, left
-    right = _scaled(follow, right, factor if call.name == "add" else -factor)
+    right = _scale_relevance(follow, right, factor if call.name == "add" else -factor)
     if follow.carries(left) and follow.carries(right):
-        stacked = torch.stack(_alike(left, right))
+        stacked = torch.stack(_broadcast_both(left, right))
         rule = follow.composite.rule(follow.layer, "pooling")
         return follow.affine(rule, stacked, stacked.new_ones(()), apply=lambda a, w: a.sum(0) * w)
     heard, constant = (left, right) if follow.carries(left) else (right, left)
     raw = follow.is_raw(heard)
-    heard, bias = _alike(heard, constant)
-    return follow.affine(_with_sign(follow), heard, heard.new_ones(()), bias, apply=torch.mul, raw=raw)
+    heard, bias = _broadcast_both(heard, constant)
+    return follow.affine(_choose_scale_rule(follow), heard, heard.new_ones(()), bias, apply=torch.mul, raw=raw)
 
 
-def _with_sign(follow: Follow) -> Rule:
+def _choose_scale_rule(follow: Follow) -> Rule:
     """Return the rule of a scale and a bias, whose input is often signed: epsilon, or z where the composite uses it."""
     rule = follow.composite.rule(follow.layer, "pooling")
     return rule if rule.name in ("epsilon", "z") else Rule(name="epsilon")
 
 
-def _alike(left: Tensor, right: Any) -> tuple[Tensor, Tensor]:
+def _broadcast_both(left: Tensor, right: Any) -> tuple[Tensor, Tensor]:
     """Broadcast both to their common shape."""
     other = torch.as_tensor(right, dtype=left.dtype, device=left.device)
     shape = np.broadcast_shapes(left.shape, other.shape)
     return left.expand(shape), other.expand(shape)
 
 
-def _scaled(follow: Follow, heard: Any, factor: Any) -> Any:
+def _scale_relevance(follow: Follow, heard: Any, factor: Any) -> Any:
     if not follow.carries(heard):
         return heard * factor
     raw = follow.is_raw(heard)
-    heard, scale = _alike(heard, factor)
+    heard, scale = _broadcast_both(heard, factor)
 
     def back(relevance: Tensor) -> Tensor:
         dropped = scale == 0
@@ -155,7 +155,7 @@ def _scaled(follow: Follow, heard: Any, factor: Any) -> Any:
     return follow.hand_down(heard, heard.detach() * scale, back, raw=raw)
 
 
-def _product(follow: Follow, call: Call) -> Tensor:
+def _follow_product(follow: Follow, call: Call) -> Tensor:
     """Pass relevance through a product with, or a division by, a constant."""
     given = call.given("input", "other")
     left, right = given["input"], given["other"]
@@ -163,16 +163,18 @@ def _product(follow: Follow, call: Call) -> Tensor:
         raise follow.refusal(f"{call.name} by something that depends on the sound")
     if call.name == "div":
         right = 1 / right
-    out: Tensor = _scaled(follow, left, right) if follow.carries(left) else _scaled(follow, right, left)
+    out: Tensor = (
+        _scale_relevance(follow, left, right) if follow.carries(left) else _scale_relevance(follow, right, left)
+    )
     return out
 
 
-def _negative(follow: Follow, call: Call) -> Tensor:
-    out: Tensor = _scaled(follow, call.args[0], -1)
+def _follow_negative(follow: Follow, call: Call) -> Tensor:
+    out: Tensor = _scale_relevance(follow, call.args[0], -1)
     return out
 
 
-def _pad(follow: Follow, call: Call) -> Tensor:
+def _follow_pad(follow: Follow, call: Call) -> Tensor:
     """Pad, and count relevance of added samples as lost; with mirror padding these are samples themselves."""
     given = call.given("input", "pad", "mode")
     heard: Tensor = given["input"]
@@ -192,18 +194,18 @@ RULES: Mapping[str, Callable[[Follow, Call], Any]] = MappingProxyType({
         "relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "tanh", "softsign",
         "hardtanh", "hardswish", "tanhshrink", "softshrink", "hardshrink", "clamp", "clip", "clamp_min", "threshold",
     ), _keeps_zero),
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), _weighted),
-    **dict.fromkeys(("matmul", "mm"), _matrix),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), _follow_weighted),
+    **dict.fromkeys(("matmul", "mm"), _follow_matrix),
     **dict.fromkeys((
         "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean", "sum",
-    ), _mean),
+    ), _follow_mean),
     **dict.fromkeys((
         "max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "max",
         "max_pool1d_with_indices", "max_pool2d_with_indices",
-    ), _maximum),
-    "batch_norm": _batch_norm,
-    **dict.fromkeys(("add", "sub", "rsub"), _sum_of_two),
-    **dict.fromkeys(("mul", "div"), _product),
-    "neg": _negative,
-    "pad": _pad,
+    ), _follow_maximum),
+    "batch_norm": _follow_batch_norm,
+    **dict.fromkeys(("add", "sub", "rsub"), _follow_sum),
+    **dict.fromkeys(("mul", "div"), _follow_product),
+    "neg": _follow_negative,
+    "pad": _follow_pad,
 })  # fmt: skip

@@ -1,7 +1,7 @@
 """Define the rules of layer-wise relevance propagation for one layer, and composites of them.
 
-`parts_of` gives the formulas. Pooling by maximum has a rule of its own, `winner`: all relevance goes to the input with
-the maximum.
+`split_contributions` gives the formulas. Pooling by maximum has a rule of its own, `winner`: all relevance goes to the
+input with the maximum.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Rule:
     Attributes
     ----------
     name : {"epsilon", "z", "z+", "gamma", "alpha-beta", "flat", "w2", "box", "winner"}
-        `parts_of` gives the formula of each rule.
+        `split_contributions` gives the formula of each rule.
     epsilon : float
         For "epsilon", "gamma" and "box"; in units of the layer's output before its nonlinearity.
     gamma : float
@@ -92,7 +92,7 @@ class Part:
     epsilon: float = 0.0
 
 
-def parts_of(rule: Rule, heard: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Part, ...]:
+def split_contributions(rule: Rule, heard: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Part, ...]:
     """Compute the contributions of a rule in a layer that is linear in `heard`, with its weights and bias.
 
     A unit j with relevance R_j gives input i a share that is proportional to its contribution c_ij,
@@ -194,14 +194,14 @@ COMPOSITES: Mapping[str, Composite] = MappingProxyType(
 )
 
 
-def composite_of(rules: str | Composite | Mapping[str, str | Rule]) -> Composite:
+def make_composite(rules: str | Composite | Mapping[str, str | Rule]) -> Composite:
     """Return a composite, given its name, itself, or rules of layers by name; other layers take "epsilon-plus".
 
     Examples
     --------
-    >>> composite_of({"conv1": "flat"}).rule("conv1", "convolution").name
+    >>> make_composite({"conv1": "flat"}).rule("conv1", "convolution").name
     'flat'
-    >>> composite_of({"conv1": "flat"}).rule("conv2", "convolution").name
+    >>> make_composite({"conv1": "flat"}).rule("conv2", "convolution").name
     'z+'
     """
     if isinstance(rules, Composite):

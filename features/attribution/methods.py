@@ -38,11 +38,11 @@ from brainmap.features.attribution.gradients import (
 )
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
-from brainmap.features.attribution.task import Explainer, Found, Method, Task, logits_of, where_not_finite
+from brainmap.features.attribution.task import Explainer, Found, Method, Task, compute_logits, find_not_finite
 from brainmap.features.layers.inputs import differentiable_sounds, longest_lengths, zero_padding
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import list_layers, say_taken_off
-from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
+from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import axes_of, input_rate
 from brainmap.progress import progress
 
@@ -238,20 +238,22 @@ def attribute(
     >>> found.maps.shape, found.effects.shape, found.windows[1].tolist()
     ((2, 1, 1, 40), (2, 1, 7, 1), [[5, 15]])
     """
-    chosen = _settings(one_of(method, tuple(METHODS), "method"), settings)
+    chosen = _make_method(one_of(method, tuple(METHODS), "method"), settings)
     if layer is not None and method != "guided-grad-cam":
         raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
     sounds = differentiable_sounds(model, sounds)
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
-        logits = torch.cat([logits_of(model, batch) for batch in tensors(sounds, batch_size, device=device)])
+        logits = torch.cat(
+            [compute_logits(model, batch) for batch in iterate_tensors(sounds, batch_size, device=device)]
+        )
         say_taken_off(list_layers(model, sounds)[-1])
         names = choose_classes(logits, "all", class_names or getattr(model, "class_names", None)).names
         _check_finite(logits, items, "logit")
-        targets = _targets(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
-        example = next(tensors(sounds, 1, device=device))[:1]
+        targets = _choose_classes(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
+        example = next(iterate_tensors(sounds, 1, device=device))[:1]
         task = Task(
             model=model,
             sounds=sounds,
@@ -265,25 +267,25 @@ def attribute(
             device=device,
         )
         ready = chosen.begin(task)
-        parts = _run(ready, task, items, method)
+        parts = _run_batches(ready, task, items, method)
     result = Attributions(
         **parts,
         items=items,
         conditions=conditions,
         class_names=names,
-        targets=_numpy(targets, np.intp),
+        targets=_convert_to_numpy(targets, np.intp),
         method=method,
         layer=ready.layer,
-        logits=_numpy(logits),
+        logits=_convert_to_numpy(logits),
         rate=task.rate,
         windows=ready.windows,
         bands=ready.bands,
     )
-    _warn_of_zeros(result)
+    _warn_of_zero_maps(result)
     return result
 
 
-def _settings(method: str, given: dict[str, Any]) -> Method:
+def _make_method(method: str, given: dict[str, Any]) -> Method:
     known = [found.name for found in fields(METHODS[method])]  # type: ignore[arg-type]
     for name in given:
         if name not in known:
@@ -292,7 +294,7 @@ def _settings(method: str, given: dict[str, Any]) -> Method:
     return METHODS[method](**given)
 
 
-def _targets(
+def _choose_classes(
     logits: Tensor, classes: str | int | Sequence[str | int], names: Sequence[str], conditions: Sequence[str] | None
 ) -> Tensor:
     """Return the positions (n_items, n_chosen) of the classes to explain."""
@@ -313,13 +315,13 @@ def _targets(
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 
 
-def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dict[str, Any]:
+def _run_batches(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dict[str, Any]:
     """Explain the sounds in batches, and join the arrays of `Found` over all items."""
     arrays: dict[str, Any] = {}
     with progress(method, len(items) * ready.passes) as step:
         task.advance = step.advance
         done = 0
-        for batch in tensors(task.sounds, task.batch_size, device=task.device):
+        for batch in iterate_tensors(task.sounds, task.batch_size, device=task.device):
             rows = slice(done, done + len(batch))
             fixed = ready.windows is not None or ready.layer is not None
             if fixed and batch.shape[2:] != task.example.shape[2:]:
@@ -329,7 +331,7 @@ def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dic
                 )
             found = ready.run(batch, task.targets[rows], rows)
             if not bool(found.maps.isfinite().all()):
-                _blame(task, found, batch, rows, method, items)
+                _raise_not_finite(task, found, batch, rows, method, items)
             for name in ("maps", "delta", "fidelity", "effects"):
                 part = getattr(found, name)
                 if part is None:
@@ -338,23 +340,27 @@ def _run(ready: Explainer, task: Task, items: Sequence[str], method: str) -> dic
                     lengths = longest_lengths(task.sounds, batch)
                     shape = (*part.shape[1 : -len(lengths)], *lengths) if name == "maps" else part.shape[1:]
                     arrays[name] = np.zeros((len(items), *shape), np.float32)
-                arrays[name][rows, ..., : part.shape[-1]] = _numpy(part)  # after the end of a sound maps are zero
+                arrays[name][rows, ..., : part.shape[-1]] = _convert_to_numpy(
+                    part
+                )  # after the end of a sound maps are zero
             done += len(batch)
     zero_padding(task.sounds, arrays["maps"])
     return arrays
 
 
-def _blame(task: Task, found: Found, batch: Tensor, rows: slice, method: str, item_ids: Sequence[str]) -> None:
+def _raise_not_finite(
+    task: Task, found: Found, batch: Tensor, rows: slice, method: str, item_ids: Sequence[str]
+) -> None:
     """Raise an error that says which map is not finite, and where in the network this begins."""
     item, place = map(int, (~found.maps.isfinite().flatten(2).all(2)).nonzero()[0])
-    where = where_not_finite(task.model, batch[item : item + 1], int(task.targets[rows][item, place]))
+    where = find_not_finite(task.model, batch[item : item + 1], int(task.targets[rows][item, place]))
     raise RunError(
         f"{method}: the map of item {item_ids[rows][item]!r} is not finite, beginning with the {where}; "
         "look at that sound and the weights"
     )
 
 
-def _numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
+def _convert_to_numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
     return np.asarray(values.detach().cpu().numpy(), dtype=dtype)
 
 
@@ -366,7 +372,7 @@ def _check_finite(logits: Tensor, items: Sequence[str], what: str) -> None:
         )
 
 
-def _warn_of_zeros(found: Attributions) -> None:
+def _warn_of_zero_maps(found: Attributions) -> None:
     zero = np.argwhere(~found.maps.reshape(*found.maps.shape[:2], -1).any(axis=2))
     if len(zero):
         item, place = zero[0]

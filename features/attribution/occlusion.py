@@ -65,9 +65,11 @@ class Occlusion:
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
         lengths = tuple(task.example.shape[2:])
-        boxes = self._boxes(task, lengths)
-        edges = None if self.bands is None or task.on_pictures else self._edges(task, lengths)
-        passing = None if edges is None else _passing(edges, lengths[-1], _rate(task)).to(task.device)
+        boxes = self._list_windows(task, lengths)
+        edges = None if self.bands is None or task.on_pictures else self._find_band_edges(task, lengths)
+        passing = (
+            None if edges is None else _compute_band_gains(edges, lengths[-1], _require_rate(task)).to(task.device)
+        )
         base = task.baseline(self.baseline)
         n_bands = 1 if passing is None else len(passing)
         jobs = list(itertools.product(boxes, range(n_bands)))
@@ -86,15 +88,15 @@ class Occlusion:
                     copy[inside] -= parts[band][inside]
                 lost.append(whole - task.scores(copies, targets))
             effects = torch.cat(lost).movedim(0, 2).reshape(*targets.shape, len(boxes), n_bands)
-            return Found(maps=_spread(effects, boxes, lengths), effects=effects)
+            return Found(maps=_spread_losses(effects, boxes, lengths), effects=effects)
 
         windows = np.array([[(s.start, s.stop) for s in box] for box in boxes], dtype=np.intp)
         pairs = None if edges is None else np.stack([edges[:-1], edges[1:]], axis=1)
         return Explainer(passes=1 + len(jobs), run=run, windows=windows, bands=pairs)
 
-    def _boxes(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
+    def _list_windows(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
         """List every window as a slice along every axis; the last axis varies fastest."""
-        sizes, steps = self._sizes(task, lengths)
+        sizes, steps = self._find_sizes(task, lengths)
         rows = self._rows(task, lengths)
         spans: list[list[slice]] = []
         for axis, (size, step, length) in enumerate(zip(sizes, steps, lengths, strict=True)):
@@ -112,10 +114,10 @@ class Occlusion:
             spans.append([slice(start, min(start + size, length)) for start in starts])
         return list(itertools.product(*spans))
 
-    def _sizes(self, task: Task, lengths: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _find_sizes(self, task: Task, lengths: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         n = len(lengths)
         if self.window is not None:
-            sizes = _each(self.window, n, "window")
+            sizes = _check_sizes(self.window, n, "window")
         elif self.window_ms is None:
             sizes = lengths
         elif n > 1 and not task.on_pictures:
@@ -125,7 +127,7 @@ class Occlusion:
         else:
             sizes = (task.samples(self.window_ms, "window_ms"),)
         if self.step is not None:
-            return sizes, _each(self.step, n, "step")
+            return sizes, _check_sizes(self.step, n, "step")
         if self.step_ms is not None and n == 1:
             return sizes, (task.samples(self.step_ms, "step_ms"),)
         if self.step_ms is not None and task.on_pictures:
@@ -145,16 +147,16 @@ class Occlusion:
             raise InputError(f"bands: expected bands of {len(hertz)} from {hertz[0]:.4g} Hz, got none in {self.bands}")
         return rows
 
-    def _edges(self, task: Task, lengths: tuple[int, ...]) -> NDArray[np.float64]:
+    def _find_band_edges(self, task: Task, lengths: tuple[int, ...]) -> NDArray[np.float64]:
         if len(lengths) > 1:
             raise InputError("bands: expected waveforms (c, t), got inputs (c, h, w); use window=(height, width)")
-        return self._band_edges(_rate(task) / 2)
+        return self._band_edges(_require_rate(task) / 2)
 
     def _band_edges(self, nyquist: float) -> NDArray[np.float64]:
         """Compute the edges of the bands [Hz], up to half the rate."""
         if isinstance(self.bands, str):
             one_of(self.bands, ("mel", "octave"), "bands")
-            return mel_edges(self.n_bands, nyquist) if self.bands == "mel" else octave_edges(nyquist)
+            return compute_mel_edges(self.n_bands, nyquist) if self.bands == "mel" else compute_octave_edges(nyquist)
         edges = np.atleast_1d(np.asarray(self.bands, dtype=float))
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all() or not edges[0] >= 0:
             raise InputError(f"bands: expected two or more rising edges in Hz, from 0 up, got {self.bands!r:.80}")
@@ -168,12 +170,12 @@ def along_time(task: Task, lengths: tuple[int, ...], size: int) -> tuple[int, ..
     return (size, lengths[1]) if task.time_axis == -2 else (lengths[0], size)
 
 
-def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
+def compute_mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
     """Compute the edges [Hz] of bands of equal width in mel, 2595 log10(1 + f / 700), from 0 to `highest`.
 
     Examples
     --------
-    >>> mel_edges(4, 8000.0).round().tolist()
+    >>> compute_mel_edges(4, 8000.0).round().tolist()
     [0.0, 614.0, 1768.0, 3934.0, 8000.0]
     """
     if n_bands < 1:
@@ -182,25 +184,25 @@ def mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
     return np.append(700 * (10 ** mel[:-1] - 1), highest)
 
 
-def octave_edges(highest: float) -> NDArray[np.float64]:
+def compute_octave_edges(highest: float) -> NDArray[np.float64]:
     """Compute the edges [Hz] of octaves from 125 Hz to `highest`, and of the band below.
 
     Examples
     --------
-    >>> octave_edges(8000.0).tolist()
+    >>> compute_octave_edges(8000.0).tolist()
     [0.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0]
     """
     octaves = _LOWEST_OCTAVE * 2.0 ** np.arange(32)
     return np.concatenate([[0.0], octaves[octaves < highest], [highest]])
 
 
-def _rate(task: Task) -> float:
+def _require_rate(task: Task) -> float:
     if task.rate is None:
         raise InputError("bands: the sounds are an array without a rate; give rate= in Hz")
     return task.rate
 
 
-def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
+def _compute_band_gains(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
     """Compute the gain of each band at each frequency, (n_bands, n_frequencies), 0 to 1."""
     hertz = np.fft.rfftfreq(length, 1 / rate)
     widths = np.diff(edges)
@@ -218,7 +220,7 @@ def _passing(edges: NDArray[np.float64], length: int, rate: float) -> Tensor:
     return torch.as_tensor(inside, dtype=torch.float32)
 
 
-def _spread(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Tensor:
+def _spread_losses(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Tensor:
     """Compute the mean effect (n, k, n_bands, ...) of the windows that contain each sample."""
     total = effects.new_zeros(*effects.shape[:2], effects.shape[3], *lengths)
     count = effects.new_zeros(*lengths)
@@ -229,7 +231,7 @@ def _spread(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Te
     return total / count
 
 
-def _each(value: Any, n: int, what: str) -> tuple[int, ...]:
+def _check_sizes(value: Any, n: int, what: str) -> tuple[int, ...]:
     listed = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * n
     if len(listed) != n or not all(isinstance(v, int | np.integer) and v >= 1 for v in listed):
         raise InputError(f"{what}: expected {n} whole number{'s'[: n > 1]} of samples, at least 1, got {value!r}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.running import broken_module, forward
+from brainmap.features.layers.running import find_broken_module, forward
 from brainmap.features.layers.tap import list_layers, tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, silence_of
@@ -160,7 +160,7 @@ class Task:
     def scores(self, copies: Tensor, targets: Tensor) -> Tensor:
         """Compute logits (m, n, k) of the targets for changed copies (m, n, c, ...) of n sounds."""
         with torch.no_grad():
-            logits = logits_of(self.model, copies.flatten(0, 1)).reshape(*copies.shape[:2], -1)
+            logits = compute_logits(self.model, copies.flatten(0, 1)).reshape(*copies.shape[:2], -1)
         self.advance(copies.shape[0] * copies.shape[1])
         return logits.gather(2, targets.expand(len(copies), -1, -1))
 
@@ -174,12 +174,14 @@ class Task:
         """
         with torch.enable_grad():
             x = batch.detach().clone().requires_grad_()
-            chosen = logits_of(self.model, x).gather(1, targets)
-            found = [self._gradient(chosen[:, j], x, last=j + 1 == chosen.shape[1]) for j in range(chosen.shape[1])]
+            chosen = compute_logits(self.model, x).gather(1, targets)
+            found = [
+                self._differentiate(chosen[:, j], x, last=j + 1 == chosen.shape[1]) for j in range(chosen.shape[1])
+            ]
         self.advance(len(batch))
         return torch.stack(found, 1), chosen.detach()
 
-    def _gradient(self, logits: Tensor, x: Tensor, *, last: bool) -> Tensor:
+    def _differentiate(self, logits: Tensor, x: Tensor, *, last: bool) -> Tensor:
         gradient = None
         if logits.requires_grad:
             try:  # items are independent in eval mode, so one backward pass serves the batch
@@ -192,24 +194,24 @@ class Task:
         return gradient
 
 
-def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
+def compute_logits(model: nn.Module, batch: Tensor) -> Tensor:
     """Compute the logits of a batch, without a softmax at the end of the network."""
     with tap(model, OUTPUT) as heard:
         forward(model, batch.clone())  # a network may change its input in place
         return heard[OUTPUT]
 
 
-def where_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
+def find_not_finite(model: nn.Module, sound: Tensor, target: int) -> str:
     """Find the first module whose activations, or else the last whose gradients, are not finite for `(1, c, ...)`.
 
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(12, 2)).eval()
     >>> _ = net[0].weight.data.fill_(float("nan"))
-    >>> where_not_finite(net, torch.zeros(1, 1, 8), 0)
+    >>> find_not_finite(net, torch.zeros(1, 1, 8), 0)
     "activations of '0'"
     """
-    broken = broken_module(model, sound)
+    broken = find_broken_module(model, sound)
     if broken is not None:
         return f"activations of {broken!r}"
     names = [layer.name for layer in list_layers(model, sound) if layer.name != OUTPUT]

@@ -14,13 +14,13 @@ from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.methods import METHODS, attribute
-from brainmap.features.attribution.task import logits_of
+from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
-from brainmap.features.sounds.batches import Sounds, SoundSource, labels, tensors
+from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
 from brainmap.types import MapMethod
 
 
-def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
+def select_sounds(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
     """Select some of the sounds."""
     if isinstance(sounds, SoundSource):
         if not hasattr(sounds, "take"):
@@ -30,14 +30,16 @@ def taken(sounds: Sounds, rows: NDArray[np.intp]) -> Sounds:
     return sounds[torch.as_tensor(rows)] if isinstance(sounds, torch.Tensor) else sounds[rows]
 
 
-def all_logits(model: nn.Module, sounds: Sounds, *, batch_size: int = 32, device: str = "cpu") -> NDArray[np.float32]:
+def compute_all_logits(
+    model: nn.Module, sounds: Sounds, *, batch_size: int = 32, device: str = "cpu"
+) -> NDArray[np.float32]:
     """Compute logits `(n_items, n_classes)` of every sound, without a softmax."""
     with evaluating(model, device), torch.no_grad():
-        found = [logits_of(model, batch).cpu() for batch in tensors(sounds, batch_size, device=device)]
+        found = [compute_logits(model, batch).cpu() for batch in iterate_tensors(sounds, batch_size, device=device)]
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
 
 
-def targets_of(
+def choose_targets(
     classes: str, logits: NDArray[np.float32], sounds: Sounds, class_names: Sequence[str] | None
 ) -> NDArray[np.intp]:
     """Choose the class that is explained for every sound, "predicted" or "true", as a position `(n_items,)`.
@@ -53,7 +55,7 @@ def targets_of(
     if class_names is None:
         raise InputError("classes: 'true' needs class_names, in the order of the network's outputs")
     known = [str(name) for name in class_names]
-    _, conditions = labels(sounds)
+    _, conditions = get_labels(sounds)
     strange = [c for c in dict.fromkeys(conditions) if c not in known]
     if strange:
         raise InputError(
@@ -97,7 +99,7 @@ def explain(
         An unknown method, targets that do not fit, or input that the method refuses.
     """
     one_of(method, get_args(MapMethod), "method")
-    items, _ = labels(sounds)
+    items, _ = get_labels(sounds)
     if np.shape(targets) != (len(items),):
         raise InputError(
             f"targets: expected one class for each of {len(items)} sounds, got an array of shape {np.shape(targets)}"
@@ -105,7 +107,7 @@ def explain(
     maps: NDArray[np.float32] = np.empty(0, np.float32)
     for target in np.unique(targets):
         rows = np.flatnonzero(targets == target)
-        some_of = taken(sounds, rows)
+        some_of = select_sounds(sounds, rows)
         if method in METHODS:
             found = attribute(
                 model,

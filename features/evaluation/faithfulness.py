@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.attribution.task import logits_of
+from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import silence_of
-from brainmap.features.sounds.intervals import above, smoothed
+from brainmap.features.sounds.intervals import mark_above, smooth_maps
 from brainmap.progress import progress
 from brainmap.types import CoverOrder, FaithfulnessScore, Fill
 
@@ -179,27 +179,27 @@ def deletion_curves(
             f"deletion: expected random_orders of 1 or more and a fade from 0 to 1, got {random_orders} and {fade}"
         )
     rng = rng or np.random.default_rng(0)
-    items, conditions = labels(sounds)
-    courses, wanted = courses_of(maps, targets)
+    items, conditions = get_labels(sounds)
+    courses, wanted = drop_channels(maps, targets)
     removal: _Removal | None = None
     scores, random = [], []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
         step = stack.enter_context(progress(order, len(items)))
-        for row, sound in enumerate(_one_by_one(sounds, device)):
+        for row, sound in enumerate(_iterate_sounds(sounds, device)):
             if removal is None:
                 silence = torch.as_tensor(silence_of(sounds), device=sound.device)
                 removal = _Removal.of(tuple(sound.shape[1:]), windows, fade, fill, silence)
                 _check_fit(courses, wanted, len(items), tuple(sound.shape[1:]))
-                n_classes = logits_of(model, sound[None]).shape[1]
+                n_classes = compute_logits(model, sound[None]).shape[1]
                 if not 0 <= wanted.min() <= wanted.max() < n_classes:
                     raise InputError(
                         f"targets: expected classes from 0 to {n_classes - 1}, got {wanted.min()} to {wanted.max()}"
                     )
             chances = [rng.permutation(removal.n_windows) for _ in range(random_orders)]
             ranks = np.stack([*removal.ranks(courses[row]), *chances])
-            heard = [logits_of(model, batch) for batch in removal.sounds(sound, ranks, order, batch_size, rng)]
+            heard = [compute_logits(model, batch) for batch in removal.sounds(sound, ranks, order, batch_size, rng)]
             found = torch.cat(heard).softmax(1) if score == "probability" else torch.cat(heard)
             found = found.reshape(len(ranks), removal.n_windows + 1, -1).cpu()
             n_chosen = wanted.shape[1]
@@ -223,7 +223,7 @@ def deletion_curves(
     )
 
 
-def courses_of(
+def drop_channels(
     maps: Any, targets: NDArray[np.integer[Any]] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Return maps without channels `(n_items, n_chosen, ...)`, and the class of each.
@@ -259,8 +259,8 @@ def _check_fit(courses: NDArray[Any], targets: NDArray[Any], n_items: int, shape
         raise InputError("maps: found NaN or infinite values")
 
 
-def _one_by_one(sounds: Sounds, device: str) -> Iterator[Tensor]:
-    for batch in tensors(sounds, 16, device=device):
+def _iterate_sounds(sounds: Sounds, device: str) -> Iterator[Tensor]:
+    for batch in iterate_tensors(sounds, 16, device=device):
         yield from batch
 
 
@@ -305,7 +305,7 @@ class _Removal:
         self, sound: Tensor, ranks: NDArray[np.intp], order: str, size: int, rng: np.random.Generator
     ) -> Iterator[Tensor]:
         """Yield all changed sounds, rank by rank and step by step, in batches."""
-        other = self._other(sound, rng)
+        other = self._fill_sound(sound, rng)
         rows = [(rank, step) for rank in ranks for step in range(self.n_windows + 1)]
         for begin in range(0, len(rows), size):
             keep = np.stack([(rank >= step) == (order == "deletion") for rank, step in rows[begin : begin + size]])
@@ -315,7 +315,7 @@ class _Removal:
             mask = torch.as_tensor(kept, device=sound.device)
             yield sound * mask + other * (1 - mask)
 
-    def _other(self, sound: Tensor, rng: np.random.Generator) -> Tensor:
+    def _fill_sound(self, sound: Tensor, rng: np.random.Generator) -> Tensor:
         if self.fill == "zeros":
             return self.silence.expand_as(sound)
         if self.fill == "mean":
@@ -362,7 +362,7 @@ def map_agreement(
     ----------
     maps : ndarray (n_items, n_chosen, t), Attributions or ClassActivationMaps
     marks : ndarray of bool (n_items, t)
-        Marks from `intervals.interval_marks` or `intervals.voicing_marks`.
+        Marks from `intervals.mark_intervals` or `intervals.mark_voicing`.
     targets : ndarray of int (n_items, n_chosen), optional
         It is accepted for an array of maps, and ignored.
     threshold : float
@@ -392,7 +392,7 @@ def map_agreement(
     [[0.333]]
     """
     placed = np.zeros(np.shape(getattr(maps, "maps", maps))[:2], np.intp) if targets is None else targets
-    courses, _ = courses_of(maps, placed)
+    courses, _ = drop_channels(maps, placed)
     truth = np.asarray(marks, dtype=bool)
     if courses.ndim != 3 or truth.shape != (len(courses), courses.shape[2]):
         raise InputError(f"marks: expected one mark for each sample of the maps {courses.shape}, got {truth.shape}")
@@ -403,11 +403,11 @@ def map_agreement(
             "agreement: expected a threshold from 0 to 1, smooth of 1 or more and a tolerance of 0 or more, got "
             f"{threshold}, {smooth} and {tolerance}"
         )
-    courses = smoothed(courses, smooth)
+    courses = smooth_maps(courses, smooth)
     near = binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth
     peak = courses.argmax(axis=2)
     pointing = np.take_along_axis(near, peak, axis=1) & (courses.max(axis=2) > 0)
-    high, positive = above(courses, threshold), courses.clip(min=0).astype(float)
+    high, positive = mark_above(courses, threshold), courses.clip(min=0).astype(float)
     either = (high | truth[:, None]).sum(axis=2)
     total = positive.sum(axis=2)
     on_marks = (positive * truth[:, None]).sum(axis=2)

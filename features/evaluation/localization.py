@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.evaluation.explain import all_logits, explain, targets_of
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.evaluation.explain import choose_targets, compute_all_logits, explain
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import axes_of, time_courses, waveforms_of
-from brainmap.features.sounds.intervals import above, check_intervals, longest_stretch, smoothed
+from brainmap.features.sounds.intervals import check_intervals, find_longest_stretch, mark_above, smooth_maps
 
 COLUMNS = {
     "network": "network",
@@ -48,7 +48,7 @@ SUMMARY = {
 BASELINES = ("whole", "loudness")
 
 
-def found_intervals(
+def compare_intervals(
     maps: NDArray[np.floating[Any]],
     boundaries: pd.DataFrame,
     *,
@@ -88,7 +88,8 @@ def found_intervals(
     Examples
     --------
     >>> truth = pd.DataFrame({"stimulus_id": ["a"], "start_s": [0.2], "end_s": [0.6]})
-    >>> found = found_intervals(np.array([[0, 0, 1, 2, 0, 1.0, 0, 0, 0, 0]]), truth, items=["a"], rate=10, smooth_ms=0)
+    >>> maps = np.array([[0, 0, 1, 2, 0, 1.0, 0, 0, 0, 0]])
+    >>> found = compare_intervals(maps, truth, items=["a"], rate=10, smooth_ms=0)
     >>> float(found["iou"][0].round(3)), found["error_ms"].round(6).tolist()
     (0.5, [100.0])
     """
@@ -106,8 +107,8 @@ def found_intervals(
     if len(twice):
         raise InputError(f"localization: {twice.iloc[0]!r} has more than one interval; give one a sound")
     truth = truth.set_index(truth["stimulus_id"].astype(str)).loc[list(items)]
-    high = above(smoothed(maps, max(1, round(smooth_ms * rate / 1000))), threshold)
-    spans = np.array([longest_stretch(row) for row in high]) / rate
+    high = mark_above(smooth_maps(maps, max(1, round(smooth_ms * rate / 1000))), threshold)
+    spans = np.array([find_longest_stretch(row) for row in high]) / rate
     start, end = truth["start_s"].to_numpy(), truth["end_s"].to_numpy()
     common = (np.minimum(end, spans[:, 1]) - np.maximum(start, spans[:, 0])).clip(min=0)
     either = (end - start) + (spans[:, 1] - spans[:, 0]) - common
@@ -165,7 +166,7 @@ def localize(
     layer : str, optional
         Layer of class activation maps, by default the last convolution.
     threshold, smooth_ms
-        Settings of `found_intervals`.
+        Settings of `compare_intervals`.
     batch_size : int
     device : str
 
@@ -186,37 +187,37 @@ def localize(
     known_rate = getattr(sounds, "rate", None) if rate is None else rate
     if known_rate is None:
         raise InputError("localization: an array says nothing of its rate; give rate= [Hz]")
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     place: dict[str, Any] = {"items": items, "rate": known_rate, "threshold": threshold, "smooth_ms": smooth_ms}
     parts = []
     for name, model in models.items():
-        logits = all_logits(model, sounds, batch_size=max(batch_size, 32), device=device)
+        logits = compute_all_logits(model, sounds, batch_size=max(batch_size, 32), device=device)
         heard = logits.argmax(axis=1)
-        asked = targets_of(classes, logits, sounds, class_names)
+        asked = choose_targets(classes, logits, sounds, class_names)
         known = list(class_names or range(logits.shape[1]))
         if len(known) != logits.shape[1]:
             raise InputError(
                 f"class_names: expected a name for each of the {logits.shape[1]} outputs, got {len(known)}"
             )
-        said = targets_of("true", logits, sounds, class_names) if set(conditions) <= set(map(str, known)) else asked
+        said = choose_targets("true", logits, sounds, class_names) if set(conditions) <= set(map(str, known)) else asked
         about = {"heard": [str(known[k]) for k in heard], "correct": heard == said, "network": name}
         for method in methods:
             maps = explain(
                 model, sounds, method=method, targets=asked, layer=layer, batch_size=batch_size, device=device
             )
             courses = time_courses(maps, axes_of(sounds))
-            parts.append(found_intervals(courses, boundaries, **place).assign(method=method, **about))
-    parts += [_baseline(sounds, boundaries, kind, place) for kind in BASELINES]
+            parts.append(compare_intervals(courses, boundaries, **place).assign(method=method, **about))
+    parts += [_compute_baseline(sounds, boundaries, kind, place) for kind in BASELINES]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
-def _baseline(sounds: Sounds, boundaries: pd.DataFrame, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
-    power = np.concatenate([batch.square().mean(1).numpy() for batch in tensors(waveforms_of(sounds), 64)])
-    found = found_intervals(np.ones_like(power) if kind == "whole" else power, boundaries, **place)
+def _compute_baseline(sounds: Sounds, boundaries: pd.DataFrame, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
+    power = np.concatenate([batch.square().mean(1).numpy() for batch in iterate_tensors(waveforms_of(sounds), 64)])
+    found = compare_intervals(np.ones_like(power) if kind == "whole" else power, boundaries, **place)
     return found.assign(method=kind, network="none", heard="", correct=True)
 
 
-def localization_summary(table: pd.DataFrame) -> pd.DataFrame:
+def summarize_localization(table: pd.DataFrame) -> pd.DataFrame:
     """Summarize errors by network and method, given the table of `localize`; the columns are `SUMMARY`."""
     rows = []
     for (network, method), part in table.groupby(["network", "method"], sort=False):

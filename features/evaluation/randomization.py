@@ -23,9 +23,9 @@ from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.evaluation.explain import explain
 from brainmap.features.layers.ear import WEIGHTED
-from brainmap.features.layers.running import device_of, evaluating, forward
-from brainmap.features.networks.controls import _norms, _redraw, recalibrate
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.networks.controls import list_norms, recalibrate, redraw
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.progress import progress
 
 COLUMNS = {
@@ -131,7 +131,7 @@ def cascading_randomization(
     >>> edges.layers, edges.correlations.mean(axis=1).round(6).tolist()
     (('3', '0'), [1.0, 1.0])
     """
-    items, _ = labels(sounds)
+    items, _ = get_labels(sounds)
     if callable(method):
         run, name = method, getattr(method, "__name__", "given")
     elif targets is None:
@@ -146,20 +146,20 @@ def cascading_randomization(
 
     changed = copy.deepcopy(model)
     with evaluating(model, None):
-        stages = _stages(changed, sounds)
-    original = _ranks(run(changed), len(items), absolute)
+        stages = _list_stages(changed, sounds)
+    original = _rank_maps(run(changed), len(items), absolute)
     found = []
     with ExitStack() as stack:
         step = stack.enter_context(progress("randomization", len(stages)))
         for _, modules in stages:
             for module in modules:
-                _redraw(module, rng)
-            if _norms(changed):
+                redraw(module, rng)
+            if list_norms(changed):
                 recalibrate(changed, sounds, batch_size=max(batch_size, 32))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BrainmapWarning)  # zero maps are counted below
-                maps = _ranks(run(changed), len(items), absolute)
-            found.append(_alike(original, maps))
+                maps = _rank_maps(run(changed), len(items), absolute)
+            found.append(_correlate_ranks(original, maps))
             step.advance()
     correlations = np.stack(found)
     if not np.isfinite(correlations).all():
@@ -172,7 +172,7 @@ def cascading_randomization(
     return Randomization(layers=tuple(name for name, _ in stages), correlations=correlations, method=name, items=items)
 
 
-def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]]]:
+def _list_stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]]]:
     """List weighted modules from the last called to the first, each with following modules that have parameters."""
     called: list[tuple[str, nn.Module]] = []
     with ExitStack() as stack:
@@ -182,7 +182,7 @@ def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]
             if next(module.parameters(recurse=False), None) is not None:
                 hook = module.register_forward_hook(lambda module, *_, name=name: called.append((name, module)))
                 stack.callback(hook.remove)
-        forward(model, next(tensors(sounds, 1, device=device_of(model))))
+        forward(model, next(iterate_tensors(sounds, 1, device=get_device(model))))
     stages: list[tuple[str, list[nn.Module]]] = []
     for name, module in dict(called).items():
         if isinstance(module, WEIGHTED) or not stages:
@@ -197,7 +197,7 @@ def _stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]
     return stages[::-1]
 
 
-def _ranks(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDArray[np.float64]:
+def _rank_maps(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDArray[np.float64]:
     """Compute centered ranks of every map, of unit length, `(n_items, n_values)`; NaN for a constant map."""
     values = np.asarray(maps, dtype=np.float64)
     if len(values) != n_items or values.ndim < 2:
@@ -211,12 +211,12 @@ def _ranks(maps: NDArray[np.floating[Any]], n_items: int, absolute: bool) -> NDA
     return np.asarray(np.divide(ranks, size, out=np.full_like(ranks, np.nan), where=size > 0))
 
 
-def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+def _correlate_ranks(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     if one.shape != other.shape:
         raise InputError(f"randomization: maps of {other.shape[1]} values, of the trained network {one.shape[1]}")
     return np.asarray(np.clip((one * other).sum(axis=1), -1, 1))
 
 
-def randomization_table(results: Sequence[Randomization]) -> pd.DataFrame:
+def stack_results(results: Sequence[Randomization]) -> pd.DataFrame:
     """Stack the tables of several methods, with a column `method`."""
     return pd.concat([one.table.assign(method=one.method) for one in results], ignore_index=True)

@@ -18,10 +18,10 @@ from torch import nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.evaluation.explain import all_logits
-from brainmap.features.layers.running import device_of, evaluating
+from brainmap.features.evaluation.explain import compute_all_logits
+from brainmap.features.layers.running import evaluating, get_device
 from brainmap.features.networks.calls import Calls, count_calls, is_better, other_order
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
 from brainmap.types import Loudness
 
@@ -63,13 +63,13 @@ def check_understanding(
     InputError
         The network does not have one output for each class name.
     """
-    found = all_logits(model, sounds, device=device) if logits is None else logits
+    found = compute_all_logits(model, sounds, device=device) if logits is None else logits
     if found.ndim != 2 or found.shape[1] != len(class_names):
         raise InputError(
             f"network {network}: expected one output for each of {len(class_names)} class names, got outputs of shape "
             f"{found.shape[1:]} for a sound; give as many names as there are outputs"
         )
-    _, conditions = labels(sounds)
+    _, conditions = get_labels(sounds)
     calls = count_calls(network, found, conditions, class_names)
     if calls.near_chance or calls.right < _FEW * calls.n:
         causes = list(_likely_causes(model, sounds, class_names, found, device))
@@ -81,7 +81,7 @@ def _likely_causes(
     model: nn.Module, sounds: Sounds, class_names: Sequence[str], logits: NDArray[np.floating], device: str
 ) -> Iterator[str]:
     """Yield a clause for each likely cause that a trial confirms."""
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     silent = sounds.report.silent if isinstance(sounds, LabelledSounds) else ()
     if silent:
         yield f"{len(silent)} of {len(items)} sounds are silent ({some(silent, 4)}): look at the files"
@@ -105,7 +105,7 @@ def _other_feeding(model: nn.Module, sounds: LabelledSounds, class_names: Sequen
         *((f"the level {level!r}", f"level, {sounds.level!r}, is") for level in levels),
     ]
     other = [*(_at_rate(model, few, rate) for rate in rates), *(few.fed(level=level) for level in levels)]
-    right = [all_logits(model, one, device=device).argmax(axis=1) == true for one in (few, *other)]
+    right = [compute_all_logits(model, one, device=device).argmax(axis=1) == true for one in (few, *other)]
     best = int(np.argmax([one.sum() for one in right[1:]]))
     if is_better(right[0], right[1 + best], trials=len(other)):
         how, what = ways[best]
@@ -117,7 +117,7 @@ def _at_rate(model: nn.Module, sounds: LabelledSounds, rate: int) -> LabelledSou
     as_long = sounds.fed(rate=rate, n_samples=round(sounds.n_samples / sounds.rate * rate))
     with evaluating(model), torch.no_grad():
         try:
-            model(next(tensors(as_long.take([0]), 1, device=device_of(model))))
+            model(next(iterate_tensors(as_long.take([0]), 1, device=get_device(model))))
         except Exception:  # a network of others may fail in any way
             return sounds.fed(rate=rate)
     return as_long

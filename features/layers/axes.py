@@ -86,11 +86,11 @@ class AxisNames:
         if isinstance(given, tuple | list) and given:  # torch.cat([x, y])
             args, given = (*given, *args[1:]), given[0]
         if isinstance(first, Tensor) and isinstance(given, Tensor):
-            names = self._after(name, given, args, kwargs, first)
+            names = self._find_roles(name, given, args, kwargs, first)
             self._known.pop(id(first), None)  # the entry describes the tensor before it was changed in place
             self.set(first, names)
 
-    def _after(
+    def _find_roles(
         self, name: str, given: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor
     ) -> Names | None:
         known = self._known.get(id(given), (given, None))[1]
@@ -107,11 +107,11 @@ class AxisNames:
         if name in _MIXING:
             return None
         if known is None:
-            return self._alike(args, kwargs, out)
-        moved = _moved(name, known, given, args[1:], kwargs, out)
-        return moved if moved is not None else self._alike(args, kwargs, out)
+            return self._find_same_shape(args, kwargs, out)
+        moved = _move_roles(name, known, given, args[1:], kwargs, out)
+        return moved if moved is not None else self._find_same_shape(args, kwargs, out)
 
-    def _alike(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Names | None:
+    def _find_same_shape(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Names | None:
         """Find the roles of an input that has the shape of the output, or differs from it only in lengths of axes."""
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         same = {self.of(one) for one in inputs if one.shape == out.shape}
@@ -140,7 +140,7 @@ def _merged(found: Sequence[Names]) -> Names | None:
     return tuple(merged)
 
 
-def _moved(
+def _move_roles(
     name: str, known: Names, given: Tensor, rest: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor
 ) -> Names | None:
     """Return the roles after an operation that moves, adds, joins or drops axes, or None for any other operation."""

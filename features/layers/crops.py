@@ -52,8 +52,8 @@ class Fields:
         grid = layer.shape[1:] or (1,) * len(length)
         if len(grid) != len(length):
             raise InputError(f"exemplars: layer {layer.name!r} has shape {layer.shape}; name a convolution")
-        sizes = _each(size)
-        axes = zip(sizes, _each(stride), _each(center), grid, strict=True)
+        sizes = _make_pair(size)
+        axes = zip(sizes, _make_pair(stride), _make_pair(center), grid, strict=True)
         first = [c - (n - 1) / 2 + np.arange(f) * s for n, s, c, f in axes]
         starts = np.stack([axis.ravel() for axis in np.meshgrid(*first, indexing="ij")], axis=1).round().astype(np.intp)
         within = ((starts >= 0) & (starts + np.array(sizes) <= np.array(length))).all(axis=1)
@@ -95,5 +95,5 @@ class Fields:
         return out
 
 
-def _each(value: float | tuple[float, ...]) -> tuple[float, ...]:
+def _make_pair(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)

@@ -125,7 +125,7 @@ class Ear:
             self._save_from(first, moving)
             overwritten = self._ends.keep(name, first)
             if name in MOVES and args:  # the operation changes the shape of its argument
-                seen = (self._alike(first, first.view_as(first)), *args[1:])
+                seen = (self._copy_roles(first, first.view_as(first)), *args[1:])
         out = func(*args, **kwargs)
         if self.axes is not None:
             self.axes.follow(name, seen, kwargs, out)
@@ -137,7 +137,7 @@ class Ear:
             h.moving = name in NORMS
             h.parameters.update(p for p in (*args, *kwargs.values()) if isinstance(p, nn.Parameter))
         if moving and self.gradient:
-            passed = self._rooted(moving)
+            passed = self._store_root(moving)
             self._ends.rename(out, passed)
             out = passed
         return out
@@ -149,9 +149,9 @@ class Ear:
                 continue
             h.moving = False
             if not self.gradient:  # with gradient the network already continues with a copy
-                h.tensor = self._alike(h.tensor, h.tensor.clone())
+                h.tensor = self._copy_roles(h.tensor, h.tensor.clone())
 
-    def _alike(self, old: Tensor, new: Tensor) -> Tensor:
+    def _copy_roles(self, old: Tensor, new: Tensor) -> Tensor:
         """Give a copy the axes, the places and the logits of its original."""
         self._ends.rename(old, new)
         if self.geometry is not None:
@@ -163,7 +163,7 @@ class Ear:
     def _carries(self, name: str) -> bool:
         return name in NORMS or (name in NONLINEARITIES and self.stage == "after")
 
-    def _rooted(self, heard: Sequence[Heard]) -> Tensor:
+    def _store_root(self, heard: Sequence[Heard]) -> Tensor:
         """Store the tensor for which gradients are taken, and pass on a copy, since an in-place change may follow."""
         tensor = heard[0].tensor
         if not tensor.requires_grad:
@@ -177,14 +177,14 @@ class Ear:
 
     def hear(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, _: Any, out: Any) -> Any:
-            tensor = _activation(name, module, out)
+            tensor = _pick_activation(name, module, out)
             count = self._calls[name] = self._calls.get(name, 0) + 1
             called = name if count == 1 else f"{name}#{count}"
             weighted = isinstance(module, WEIGHTED)
             self.heard.append(Heard(called, module, tensor, tensor, weighted, set(module.parameters())))
             if not self.gradient:
                 return None
-            passed = self._rooted(self.heard[-1:])
+            passed = self._store_root(self.heard[-1:])
             return passed if out is tensor else type(out)(passed if one is tensor else one for one in out)
 
         return hook
@@ -213,7 +213,7 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
         return False
 
 
-def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
+def _pick_activation(name: str, module: nn.Module, out: Any) -> Tensor:
     """Pick the activation from the output of a module; of attention and recurrent layers, that of all time steps."""
     found = [out] if isinstance(out, Tensor) else []
     if isinstance(out, tuple | list):
@@ -228,7 +228,7 @@ def _activation(name: str, module: nn.Module, out: Any) -> Tensor:
 
 
 @contextmanager
-def listening(model: nn.Module, ear: Ear) -> Iterator[None]:
+def attach_ear(model: nn.Module, ear: Ear) -> Iterator[None]:
     """Attach an ear to a model for every forward pass; no hook is left when the block ends."""
     modules = dict(model.named_modules())
     with ExitStack() as stack:

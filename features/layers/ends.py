@@ -101,9 +101,9 @@ class Ends:
         elif name == "squeeze" and len(args) == 1 and not {"dim"} & kwargs.keys():
             if found.kind or len(found.logits) == 1:
                 alone = len(found.logits) == 1
-                self._known[id(out)] = End(out, _squeezed(found.logits), found.kind, found.first, alone)
+                self._known[id(out)] = End(out, _drop_unit_axes(found.logits), found.kind, found.first, alone)
         elif found.kind and name in MOVES:
-            logits, alone = _moved(func, args, kwargs, found)
+            logits, alone = _move_end(func, args, kwargs, found)
             self._known[id(out)] = End(out, logits, found.kind, found.first, alone)
         elif found.kind and passes_end_on(name, found.kind, args, kwargs):
             self._known[id(out)] = replace(found, tensor=out)
@@ -123,14 +123,16 @@ class Ends:
         self._known.clear()
 
 
-def _squeezed(logits: Tensor) -> Tensor:
+def _drop_unit_axes(logits: Tensor) -> Tensor:
     """Drop the axes of length one, except that of the items."""
     gone = [k for k in range(1, logits.ndim) if logits.shape[k] == 1]
     with torch.set_grad_enabled(logits.requires_grad):  # the end itself may run under no_grad
         return logits.squeeze(tuple(gone)) if gone else logits
 
 
-def _moved(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], end: End) -> tuple[Tensor, bool]:
+def _move_end(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], end: End
+) -> tuple[Tensor, bool]:
     """Move logits as an operation moved the tensor behind the end; also tell whether the axis of items is still lost.
 
     The operation works on a copy, since in place it would change the shape of logits that a layer holds.

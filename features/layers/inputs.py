@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -56,7 +56,7 @@ class SpectrogramSounds:
 
     def __init__(self, network: TakesSpectrograms, sounds: Sounds) -> None:
         self._network, self._sounds = network, sounds
-        self.items, self.conditions = labels(sounds)
+        self.items, self.conditions = get_labels(sounds)
         self.rate = network.frame_rate
         self.sounding: list[int] = []
 
@@ -71,7 +71,7 @@ class SpectrogramSounds:
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield spectrograms `(size, c, bands, frames)` in order."""
         self.sounding = []
-        for batch in tensors(self._sounds, size):
+        for batch in iterate_tensors(self._sounds, size):
             self.sounding += [self._network.sounding_frames(batch.shape[2])] * len(batch)
             yield np.asarray(self._network.spectrograms(batch), dtype=np.float32)
 

@@ -14,7 +14,7 @@ _DOUBLINGS = 10
 _LONGEST = 1 << 19  # samples; about half a minute at 16 kHz
 
 
-def shortest_accepted(model: nn.Module, batch: Tensor) -> tuple[str, int] | None:
+def find_shortest_accepted(model: nn.Module, batch: Tensor) -> tuple[str, int] | None:
     """Find the module that refuses a batch because it is too short, and the length from which on it does not.
 
     Parameters
@@ -32,12 +32,12 @@ def shortest_accepted(model: nn.Module, batch: Tensor) -> tuple[str, int] | None
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 7))
-    >>> shortest_accepted(net, torch.zeros(1, 1, 8))
+    >>> find_shortest_accepted(net, torch.zeros(1, 1, 8))
     ('1', 11)
     """
     first = batch[:1]
     refused = first.shape[-1]
-    name = _refusing_module(model, first)
+    name = _find_failing_module(model, first)
     if name is None:
         return None
     accepted = 0
@@ -45,7 +45,7 @@ def shortest_accepted(model: nn.Module, batch: Tensor) -> tuple[str, int] | None
         length = first.shape[-1] << doubling
         if length > _LONGEST:
             return None
-        if _refusing_module(model, _of_length(first, length)) is None:
+        if _find_failing_module(model, _resize_batch(first, length)) is None:
             accepted = length
             break
         refused = length
@@ -53,20 +53,20 @@ def shortest_accepted(model: nn.Module, batch: Tensor) -> tuple[str, int] | None
         return None
     while accepted - refused > 1:
         between = (accepted + refused) // 2
-        if _refusing_module(model, _of_length(first, between)) is None:
+        if _find_failing_module(model, _resize_batch(first, between)) is None:
             accepted = between
         else:
             refused = between
     return name, accepted
 
 
-def _of_length(batch: Tensor, length: int) -> Tensor:
+def _resize_batch(batch: Tensor, length: int) -> Tensor:
     return batch.new_zeros((*batch.shape[:-1], length))
 
 
-def _refusing_module(model: nn.Module, batch: Tensor) -> str | None:
+def _find_failing_module(model: nn.Module, batch: Tensor) -> str | None:
     """Return the dotted name of the innermost module that fails on a batch; None where none does."""
-    with _entered_modules(model) as entered, torch.no_grad(), warnings.catch_warnings():
+    with _record_modules(model) as entered, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model(batch.clone())
@@ -76,7 +76,7 @@ def _refusing_module(model: nn.Module, batch: Tensor) -> str | None:
 
 
 @contextmanager
-def _entered_modules(model: nn.Module) -> Iterator[list[str]]:
+def _record_modules(model: nn.Module) -> Iterator[list[str]]:
     """List the modules that are running; after an error the last one is the innermost that did not end."""
     entered: list[str] = []
     with ExitStack() as stack:

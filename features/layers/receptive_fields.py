@@ -110,26 +110,26 @@ class Geometry:
         outputs = out if isinstance(out, tuple | list) else (out,)
         for tensor in outputs:
             if inputs and isinstance(tensor, Tensor):
-                self.set(tensor, self._after(name, args, kwargs, inputs, tensor))
+                self.set(tensor, self._compute_axes(name, args, kwargs, inputs, tensor))
 
-    def _after(
+    def _compute_axes(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor], out: Tensor
     ) -> Place:
-        place, spatial = self.of(inputs[0]), self._spatial(out)
-        along = self._positions_last(inputs[0]) and self._positions_last(out)
+        place, spatial = self.of(inputs[0]), self._list_lengths(out)
+        along = self._has_positions_last(inputs[0]) and self._has_positions_last(out)
         if name in _WINDOWS and place is not None and len(spatial) == len(place) and along:
-            return _windowed(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
+            return _apply_window(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
         if name == "pad" and place is not None and along:
-            return _padded(place, [int(n) for n in (args[1] if len(args) > 1 else kwargs["pad"])])
+            return _apply_padding(place, [int(n) for n in (args[1] if len(args) > 1 else kwargs["pad"])])
         if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
             return self.whole
         if name == "getitem" and place is not None and len(spatial) == len(place) and len(args) > 1:
             return self._sliced(place, inputs[0], args[1])
-        mixing = name in _MIXING or (name == "linear" and self._positions_last(inputs[0]))
+        mixing = name in _MIXING or (name == "linear" and self._has_positions_last(inputs[0]))
         if mixing or len(spatial) != len(self.lengths):
             return None
-        same = [self.of(i) for i in inputs if self._spatial(i) in (spatial, (1,) * len(spatial))]
-        return _joined(same, self.lengths) if len(same) == len(inputs) else None
+        same = [self.of(i) for i in inputs if self._list_lengths(i) in (spatial, (1,) * len(spatial))]
+        return _join_branches(same, self.lengths) if len(same) == len(inputs) else None
 
     def _sliced(self, place: tuple[Axis, ...], tensor: Tensor, index: Any) -> Place:
         """Compute the fields after slices along axes of positions, which may leave out frames at either end."""
@@ -152,7 +152,7 @@ class Geometry:
             moved.append(Axis(axis.size, axis.stride * step, axis.center + start * axis.stride))
         return tuple(moved) if len(moved) == len(place) else None
 
-    def _spatial(self, tensor: Tensor) -> tuple[int, ...]:
+    def _list_lengths(self, tensor: Tensor) -> tuple[int, ...]:
         """Return the lengths of the axes that hold positions; if the roles are unknown, all axes after the second."""
         names = self.axes.of(tensor)
         if names is None:
@@ -160,35 +160,35 @@ class Geometry:
         roles = zip(tensor.shape, names, strict=True)
         return tuple(n for n, role in roles if role not in (ITEMS, UNITS) and (n > 1 or role != UNKNOWN))
 
-    def _positions_last(self, tensor: Tensor) -> bool:
+    def _has_positions_last(self, tensor: Tensor) -> bool:
         names = self.axes.of(tensor)
         return names is None or names[-1] != UNITS
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
+def _repeat_value(value: Any, n: int) -> tuple[int, ...]:
     listed = tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
     return listed * n if len(listed) == 1 else listed
 
 
-def _windowed(place: tuple[Axis, ...], name: str, given: dict[str, Any]) -> Place:
+def _apply_window(place: tuple[Axis, ...], name: str, given: dict[str, Any]) -> Place:
     n = len(place)
-    kernel = tuple(given["weight"].shape[2:]) if name.startswith("conv") else _each(given["kernel_size"], n)
+    kernel = tuple(given["weight"].shape[2:]) if name.startswith("conv") else _repeat_value(given["kernel_size"], n)
     default = 1 if name.startswith("conv") else kernel
     stride = given.get("stride")
-    strides = _each(default if stride is None or stride == [] else stride, n)
-    dilation = _each(given.get("dilation", 1), n)
+    strides = _repeat_value(default if stride is None or stride == [] else stride, n)
+    dilation = _repeat_value(given.get("dilation", 1), n)
     padding = given.get("padding", 0)
     if padding == "same":  # an odd remainder goes to the right
         left = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
     else:
-        left = _each(0 if padding == "valid" else padding, n)
+        left = _repeat_value(0 if padding == "valid" else padding, n)
     return tuple(
         axis.window(k, stride=s, left=p, dilation=d)
         for axis, k, s, p, d in zip(place, kernel, strides, left, dilation, strict=True)
     )
 
 
-def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
+def _apply_padding(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
     lefts = list(pad[0::2])  # torch lists the last axis first
     if len(lefts) > len(place):
         return None
@@ -196,7 +196,7 @@ def _padded(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
     return tuple(axis.window(1, stride=1, left=p) for axis, p in zip(place, reversed(lefts), strict=True))
 
 
-def _joined(places: Sequence[Place], lengths: Sequence[int]) -> Place:
+def _join_branches(places: Sequence[Place], lengths: Sequence[int]) -> Place:
     """Compute the receptive fields of a sum of branches: the union of their windows, if their strides agree.
 
     A branch that mixes positions sees the whole input; beside one whose frames have positions, as in a residual block

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.lengths import shortest_accepted
+from brainmap.features.layers.lengths import find_shortest_accepted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +23,7 @@ Own = TypeVar("Own")
 Advance: TypeAlias = Callable[[int], None]
 
 
-def device_of(model: nn.Module) -> torch.device:
+def get_device(model: nn.Module) -> torch.device:
     """Return the device that holds the weights."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -52,7 +52,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
             "module, or export it with torch.export"
         )
     flags = [(module, module.training) for module in model.modules()]
-    home = device_of(model)
+    home = get_device(model)
     if device is not None:
         check_device(device)
     try:
@@ -81,7 +81,7 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(
+def run_side_by_side(
     work: Callable[[Own, T, Advance], R],
     own: Own,
     items: Iterable[T],
@@ -117,11 +117,11 @@ def side_by_side(
     >>> net = nn.Linear(1, 1)
     >>> def add(net, x, advance):
     ...     return x + len(list(net.parameters()))
-    >>> list(side_by_side(add, net, range(4), modules=[net], threads=2, advance=print))
+    >>> list(run_side_by_side(add, net, range(4), modules=[net], threads=2, advance=print))
     [2, 3, 4, 5]
     """
     with one_torch_thread():
-        owned = [own, *(_twins(own, modules, threads - 1) if threads > 1 else ())]
+        owned = [own, *(_copy_modules(own, modules, threads - 1) if threads > 1 else ())]
         if len(owned) == 1:
             yield from (work(own, item, advance) for item in items)
             return
@@ -157,7 +157,7 @@ def side_by_side(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _twins(own: Own, modules: Sequence[nn.Module], count: int) -> list[Own]:
+def _copy_modules(own: Own, modules: Sequence[nn.Module], count: int) -> list[Own]:
     """Copy an object and share its weights; the list is empty where something cannot be copied."""
     shared = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
     try:
@@ -176,13 +176,13 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "out of memory" in said or "allocate memory" in said:
             raise RunError(f"network: {said}; give a smaller batch_size") from error
-        why = refusing_module(model, batch) or f"{said}{_too_short(model, batch)}"
+        why = explain_refusal(model, batch) or f"{said}{_explain_short_input(model, batch)}"
         raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {why}") from error
 
 
-def _too_short(model: nn.Module, batch: Tensor) -> str:
+def _explain_short_input(model: nn.Module, batch: Tensor) -> str:
     """Say which module needs longer sounds than a batch that was refused, and how long they must be, if that is why."""
-    found = shortest_accepted(model, batch)
+    found = find_shortest_accepted(model, batch)
     if found is None:
         return ""
     name, length = found
@@ -196,13 +196,13 @@ def _too_short(model: nn.Module, batch: Tensor) -> str:
 _SIZES = {"in_features": -1, "in_channels": 1, "num_features": 1}  # what a module wants, and along which axis
 
 
-def refusing_module(model: nn.Module, batch: Tensor) -> str:
+def explain_refusal(model: nn.Module, batch: Tensor) -> str:
     """Say which module refuses its input, and what size it wants; the text is empty where this is not known.
 
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(10, 2))
-    >>> refusing_module(net, torch.zeros(1, 1, 8))
+    >>> explain_refusal(net, torch.zeros(1, 1, 8))
     "module '2' (Linear) expects 10 values along its last axis, got 12"
     """
     reached: list[tuple[str, nn.Module, tuple[int, ...]]] = []
@@ -230,12 +230,12 @@ def refusing_module(model: nn.Module, batch: Tensor) -> str:
     return ""
 
 
-def module_names(model: nn.Module, batch: Tensor) -> tuple[str, ...]:
+def list_modules(model: nn.Module, batch: Tensor) -> tuple[str, ...]:
     """List the modules below a model that give a tensor for a batch, in the order in which they end.
 
     Examples
     --------
-    >>> module_names(nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()).eval(), torch.zeros(1, 1, 8))
+    >>> list_modules(nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()).eval(), torch.zeros(1, 1, 8))
     ('0', '1')
     """
     ended: dict[str, None] = {}
@@ -255,13 +255,13 @@ def module_names(model: nn.Module, batch: Tensor) -> tuple[str, ...]:
     return tuple(ended)
 
 
-def broken_module(model: nn.Module, batch: Tensor) -> str | None:
+def find_broken_module(model: nn.Module, batch: Tensor) -> str | None:
     """Find the first module without children whose output is not finite for a batch.
 
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()).eval()
-    >>> broken_module(net, torch.full((1, 1, 8), torch.inf))
+    >>> find_broken_module(net, torch.full((1, 1, 8), torch.inf))
     '0'
     """
     broken: list[str] = []

@@ -55,7 +55,7 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
     names = [layer.name for layer in listed]
     chosen: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = _meant(pattern, listed, names, modules)
+        found = _match_pattern(pattern, listed, names, modules)
         if not found:
             kinds = dict.fromkeys([layer.kind for layer in listed])
             hint = nearest(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
@@ -67,7 +67,9 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
     return tuple(sorted(chosen, key=lambda name: names.index(name) if name in names else len(names)))
 
 
-def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules: Mapping[str, Any]) -> Sequence[str]:
+def _match_pattern(
+    pattern: str, listed: Sequence[Layer], names: Sequence[str], modules: Mapping[str, Any]
+) -> Sequence[str]:
     convolutions = [layer.name for layer in listed if layer.is_convolution]
     groups = {
         "all": names,
@@ -80,7 +82,7 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
     if pattern in groups:
         return groups[pattern]
     if (depth := _DEPTH.fullmatch(pattern)) is not None:
-        return _at_depth(names, float(depth[1]), None if depth[2] is None else float(depth[2]))
+        return _select_depth(names, float(depth[1]), None if depth[2] is None else float(depth[2]))
     if (places := _SLICE.fullmatch(pattern)) is not None:
         return names[slice(*(int(part) if part else None for part in places.groups()))]
     if any(mark in pattern for mark in "*?["):
@@ -93,7 +95,7 @@ def _meant(pattern: str, listed: Sequence[Layer], names: Sequence[str], modules:
     ]
 
 
-def _at_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
+def _select_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
     last = max(len(names) - 1, 1)
     if high is None:
         return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # the earlier one of two
@@ -129,7 +131,7 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
     return choose(layers, list_layers(model, sounds), dict(model.named_modules()))
 
 
-def named_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
+def find_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
     """Find the layer of that name.
 
     Raises

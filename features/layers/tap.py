@@ -20,10 +20,10 @@ from torch.nn.utils import parametrize
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import FREQUENCY, ITEMS, PLACES, TIME, UNITS, AxisNames, name_positions, order_of
-from brainmap.features.layers.ear import OUTPUT, RECURRENT, WEIGHTED, Ear, Heard, HiddenState, listening
+from brainmap.features.layers.ear import OUTPUT, RECURRENT, WEIGHTED, Ear, Heard, HiddenState, attach_ear
 from brainmap.features.layers.receptive_fields import Geometry, Place
-from brainmap.features.layers.running import device_of, evaluating, forward
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.progress import log
 from brainmap.types import Stage
 
@@ -184,7 +184,7 @@ def tap(
             hint = nearest(name, known)
             raise InputError(f"layer: no {name!r} in the network{hint}; it has {some(known, 24)}")
     ear = Ear(wanted, stage=stage, gradient=gradient, cut=cut)
-    with listening(model, ear):
+    with attach_ear(model, ear):
         yield ear.values
 
 
@@ -216,29 +216,32 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     >>> [(one.name, one.shape, one.receptive_field) for one in list_layers(net, torch.zeros(1, 1, 40))]
     [('0', (2, 36), 5), ('output', (4, 8), 19)]
     """
-    example = next(tensors(sounds, 1, device=device_of(model)))
+    example = next(iterate_tensors(sounds, 1, device=get_device(model)))
     weighted = [n for n, module in model.named_modules() if n and (isinstance(module, LISTED) or n in also)]
-    ear = _heard_by(model, example, weighted, followed=True)
+    ear = _record_modules_once(model, example, weighted, followed=True)
     _name_output(model, ear)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
     probed: dict[str, list[_Probed]] = {heard.name: [] for heard in ear.heard}
-    if not all(_plain(heard, axes) for heard in ear.heard):
-        for changed, probe in _probes(example, axes=len(example.shape) - 2):
-            _probe(model, probe, changed, weighted, probed)
-    listed = [_layer(heard, axes, geometry, probed[heard.name], tuple(example.shape[2:])) for heard in ear.heard]
+    if not all(_has_plain_axes(heard, axes) for heard in ear.heard):
+        for changed, probe in _resize_example(example, axes=len(example.shape) - 2):
+            _record_shapes(model, probe, changed, weighted, probed)
+    listed = [
+        _describe_heard_layer(heard, axes, geometry, probed[heard.name], tuple(example.shape[2:]))
+        for heard in ear.heard
+    ]
     if isinstance(model, KnowsFrames):
         listed = [_with_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
     return (*listed[:-1], replace(listed[-1], without=ear.taken_off))
 
 
-def _heard_by(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
+def _record_modules_once(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
     """Record the given modules for one batch; if the network fails on the batch, return what was recorded before."""
     ear = Ear([], stage="after", gradient=False, cut=False)
     if followed:
         ear.axes = AxisNames(batch)
         ear.geometry = Geometry(batch, ear.axes)
     modules = dict(model.named_modules())
-    with evaluating(model), torch.no_grad(), listening(model, ear), ExitStack() as stack:
+    with evaluating(model), torch.no_grad(), attach_ear(model, ear), ExitStack() as stack:
         for name in names:
             stack.callback(modules[name].register_forward_hook(ear.hear(name)).remove)
         if followed:
@@ -260,7 +263,7 @@ def _name_output(model: nn.Module, ear: Ear) -> None:
         ear.heard.append(Heard(OUTPUT, model, logits, logits, False))
 
 
-def _plain(heard: Heard, axes: AxisNames) -> bool:
+def _has_plain_axes(heard: Heard, axes: AxisNames) -> bool:
     """Tell whether the axes of a layer are clear without other lengths: from its module and what came before it."""
     names = axes.of(heard.tensor)
     if heard.tensor.ndim == 2:
@@ -275,7 +278,7 @@ def _plain(heard: Heard, axes: AxisNames) -> bool:
     return followed and isinstance(heard.module, _UNITS_LAST)
 
 
-def _probes(example: Tensor, *, axes: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def _resize_example(example: Tensor, *, axes: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Yield three copies of the example with each of its axes half as long, and then with all of them twice as long."""
     several = example.expand(3, *example.shape[1:])
     for axis in range(axes):
@@ -283,7 +286,7 @@ def _probes(example: Tensor, *, axes: int) -> Iterator[tuple[tuple[int, ...], Te
     yield tuple(range(axes)), several.repeat(1, 1, *(2,) * axes)
 
 
-def _probe(
+def _record_shapes(
     model: nn.Module,
     batch: Tensor,
     changed: tuple[int, ...],
@@ -293,7 +296,7 @@ def _probe(
     """Record the shapes of those layers that the network reaches at another length of the input."""
     if all(len(found) >= batch.ndim - 2 for found in probed.values()):
         return  # every layer accepts the shorter lengths
-    ear = _heard_by(model, batch, names, followed=False)
+    ear = _record_modules_once(model, batch, names, followed=False)
     if ear.logits is not None:
         _name_output(model, ear)
     for heard in ear.heard:
@@ -301,7 +304,7 @@ def _probe(
             probed[heard.name].append((len(batch), changed, tuple(heard.tensor.shape)))
 
 
-def _layer(
+def _describe_heard_layer(
     heard: Heard, axes: AxisNames, geometry: Geometry, probed: Sequence[_Probed], lengths: tuple[int, ...]
 ) -> Layer:
     place: Place = geometry.of(heard.tensor)
@@ -316,9 +319,9 @@ def _layer(
         name=heard.name,
         kind=classes[1] if parametrize.is_parametrized(heard.module) else classes[0],
         shape=tuple(shape[1:]),
-        receptive_field=None if place is None else _one_or_all([a.size for a in place]),
-        stride=None if place is None else _one_or_all([a.stride for a in place]),
-        center=None if place is None else _one_or_all([a.center for a in place]),
+        receptive_field=None if place is None else _simplify([a.size for a in place]),
+        stride=None if place is None else _simplify([a.stride for a in place]),
+        center=None if place is None else _simplify([a.center for a in place]),
         parameters=sum(p.numel() for p in heard.parameters if p.requires_grad),
         order=order,
         classes=classes,
@@ -336,7 +339,7 @@ def _with_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float |
     return replace(layer, positions=names, receptive_field=None, stride=stride, center=center)
 
 
-def _one_or_all(values: list[T]) -> T | tuple[T, ...]:
+def _simplify(values: list[T]) -> T | tuple[T, ...]:
     return values[0] if len(values) == 1 else tuple(values)
 
 
@@ -348,7 +351,7 @@ def say_taken_off(output: Layer) -> None:
         )
 
 
-def layers_named(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
+def look_up_layers(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
     """Look up layers by the names that `select_layers` gives, even if `list_layers` does not list them by default.
 
     Raises

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import threads_of
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.running import broken_module
-from brainmap.features.maximization.priors import unit_steps
+from brainmap.features.layers.running import find_broken_module
+from brainmap.features.maximization.priors import normalize_gradient
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.task import Task
 from brainmap.types import Stage
@@ -66,8 +66,8 @@ def ascend(
     adam = torch.optim.Adam([free], maximize=True) if settings.optimizer == "adam" else None
     moved = torch.zeros(len(free), dtype=torch.bool, device=free.device)
     for step in range(settings.steps):
-        gradient = _gradient(gain(free, step).sum(), free)
-        unit, size = unit_steps(gradient, floor)
+        gradient = _compute_gradient(gain(free, step).sum(), free)
+        unit, size = normalize_gradient(gradient, floor)
         if not size.isfinite().all():
             raise blame([i for i, one in enumerate(size.flatten()) if not one.isfinite()], step)
         moved |= size.flatten() > 0
@@ -83,7 +83,7 @@ def ascend(
     return free.detach(), (~moved).nonzero().flatten().tolist()
 
 
-def _gradient(total: Tensor, free: Tensor) -> Tensor:
+def _compute_gradient(total: Tensor, free: Tensor) -> Tensor:
     gradient = torch.autograd.grad(total, free, allow_unused=True)[0] if total.requires_grad else None
     if gradient is None:
         raise InputError(
@@ -93,18 +93,19 @@ def _gradient(total: Tensor, free: Tensor) -> Tensor:
     return gradient
 
 
-def not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> RunError:
+def explain_not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> RunError:
     """Build the error for a gradient that is not finite; it names input, step, and the layer where this begins."""
     return RunError(
-        f"activation maximization: gradient of {what} is not finite at step {step}{_where_it_begins(model, patterns)}; "
+        f"activation maximization: gradient of {what} is not finite at step {step}"
+        f"{_find_first_not_finite(model, patterns)}; "
         "take smaller steps, or a level"
     )
 
 
-def _where_it_begins(model: nn.Module, patterns: Tensor) -> str:
+def _find_first_not_finite(model: nn.Module, patterns: Tensor) -> str:
     if not patterns.isfinite().all():
         return ", as is the pattern itself"
-    broken = broken_module(model, patterns)
+    broken = find_broken_module(model, patterns)
     if broken is None:
         return ": every layer's values are finite, a derivative is not (a root or logarithm at 0?)"
     return f": the values of layer {broken!r} are the first that are not"
@@ -119,7 +120,7 @@ class Job:
     stage: Stage
 
 
-def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
+def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
     """Draw the free parameters of every start, and its shifts (n_steps, b), each from its own random state."""
     layer = zlib.crc32(task.site.layer.encode())
     rngs = [
@@ -130,7 +131,7 @@ def starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDAr
     return free, np.stack(shifts, axis=1)
 
 
-def ascents(device: str, threads: int | None) -> int:
+def count_ascents(device: str, threads: int | None) -> int:
     """Return how many micro-batches run side by side; it is one on a device that computes in parallel by itself."""
     wanted = threads_of(threads, "activation maximization")
     return wanted if torch.device(device).type == "cpu" else 1

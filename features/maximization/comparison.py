@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.maximization.quality import HIGH_HZ, spectral_moments
-from brainmap.features.maximization.site import find_site, frozen, read
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.maximization.quality import HIGH_HZ, compute_spectral_moments
+from brainmap.features.maximization.site import find_site, freeze, read
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 
 WINDOW = 512  # samples
 TONE_DB = 6.0  # a line this far above its surroundings counts as a tone
@@ -83,9 +83,9 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
     >>> compare_patterns({"one": one, "two": two}).similarity.shape
     (4, 4)
     """
-    names, rate = _checked(patterns)
-    waves = np.stack([_rows(one, names) for one in patterns.values()])  # (n_networks, n_classes) of (c, t)
-    frequencies, profiles = _profiles(waves, rate, bands)
+    names, rate = _check_patterns(patterns)
+    waves = np.stack([_select_patterns(one, names) for one in patterns.values()])  # (n_networks, n_classes) of (c, t)
+    frequencies, profiles = _compute_profiles(waves, rate, bands)
     centered = profiles - profiles.mean(axis=1, keepdims=True)
     flat = centered.reshape(-1, bands)
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -97,12 +97,12 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
         frequencies=frequencies,
         profiles=profiles,
         similarity=similarity,
-        pairs=_pairs(tuple(patterns), similarity, len(names)),
-        table=_table(patterns, names, waves, rate),
+        pairs=_tabulate_pairs(tuple(patterns), similarity, len(names)),
+        table=_tabulate_patterns(patterns, names, waves, rate),
     )
 
 
-def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+def _check_patterns(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     if len(patterns) < 2:
         raise InputError(f"compare_patterns: expected at least two networks, got {some(patterns) or 'no networks'}")
     for name, one in patterns.items():
@@ -125,18 +125,20 @@ def _checked(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     return shared, int(next(iter(patterns.values())).rate)
 
 
-def _rows(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
+def _select_patterns(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
     place = {str(label): i for i, label in enumerate(one.labels)}
     return np.asarray(one.patterns, dtype=np.float64)[[place[name] for name in names]]
 
 
-def _density(waves: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _compute_power_density(waves: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     frequency, power = welch(waves, fs=rate, nperseg=min(WINDOW, waves.shape[-1]), axis=-1)
     return frequency[1:], power.sum(axis=-2)[..., 1:]
 
 
-def _profiles(waves: NDArray[np.float64], rate: float, bands: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    frequency, power = _density(waves, rate)
+def _compute_profiles(
+    waves: NDArray[np.float64], rate: float, bands: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    frequency, power = _compute_power_density(waves, rate)
     centers = np.geomspace(60.0, 0.95 * rate / 2, bands)
     level = 10 * np.log10(np.maximum(power, 1e-8 * power.max(axis=-1, keepdims=True)))
     flat = level.reshape(-1, level.shape[-1])
@@ -145,17 +147,17 @@ def _profiles(waves: NDArray[np.float64], rate: float, bands: int) -> tuple[NDAr
     return centers, profiles - profiles.mean(axis=-1, keepdims=True)
 
 
-def noise_measures(waves: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
+def measure_noise(waves: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
     """Measure how noisy sounds `(n, c, t)` are by `flatness` and `tonal_share` of their power spectra, `(n,)` each.
 
     Examples
     --------
     >>> hiss = np.random.default_rng(0).standard_normal((1, 1, 16_000))
     >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)[None, None]
-    >>> [bool(m["flatness"][0] > 0.8) for m in (noise_measures(hiss, 16_000), noise_measures(tone, 16_000))]
+    >>> [bool(m["flatness"][0] > 0.8) for m in (measure_noise(hiss, 16_000), measure_noise(tone, 16_000))]
     [True, False]
     """
-    _, power = _density(np.asarray(waves, dtype=np.float64), rate)
+    _, power = _compute_power_density(np.asarray(waves, dtype=np.float64), rate)
     power = np.maximum(power, 1e-12 * power.max(axis=-1, keepdims=True) + 1e-30)
     around = median_filter(power, size=(1, 21), mode="nearest")
     lines = np.where(power > around * 10 ** (TONE_DB / 10), power - around, 0.0)
@@ -165,14 +167,14 @@ def noise_measures(waves: NDArray[np.floating], rate: float) -> dict[str, NDArra
     }
 
 
-def _table(
+def _tabulate_patterns(
     patterns: Mapping[str, Any], names: tuple[str, ...], waves: NDArray[np.float64], rate: float
 ) -> pd.DataFrame:
     parts = []
     for (network, one), mine in zip(patterns.items(), waves, strict=True):
         part = pd.DataFrame({"network": network, "class_name": list(names)})
-        moments = spectral_moments(mine, rate)
-        for name, values in {**noise_measures(mine, rate), **moments}.items():
+        moments = compute_spectral_moments(mine, rate)
+        for name, values in {**measure_noise(mine, rate), **moments}.items():
             part[name] = values
         quality = getattr(one, "quality", None)
         place = {str(label): i for i, label in enumerate(one.labels)}
@@ -183,7 +185,7 @@ def _table(
     return pd.concat(parts, ignore_index=True)
 
 
-def _pairs(networks: tuple[str, ...], similarity: NDArray[np.float64], n: int) -> pd.DataFrame:
+def _tabulate_pairs(networks: tuple[str, ...], similarity: NDArray[np.float64], n: int) -> pd.DataFrame:
     blocks = similarity.reshape(len(networks), n, len(networks), n)
     rows = []
     for i, j in combinations(range(len(networks)), 2):
@@ -240,20 +242,20 @@ def gradient_share(
     """
     rng = rng or np.random.default_rng(0)
     shares: list[float] = []
-    with frozen(model, device) as net:
+    with freeze(model, device) as net:
         site = None
-        for batch in tensors(sounds, batch_size, device=device):
+        for batch in iterate_tensors(sounds, batch_size, device=device):
             site = site or find_site(net, layer, batch[:1])
             heard = batch.detach().clone().requires_grad_()
             values = site.arranged(read(net, heard, site.after)[0])
             for _ in range(directions):
                 weights = torch.as_tensor(rng.standard_normal(values.shape[1:], dtype=np.float32), device=device)
                 (gradient,) = torch.autograd.grad((values * weights).sum(), heard, retain_graph=True)
-                shares += _share_above(gradient, rate, above_hz)
+                shares += _compute_share_above(gradient, rate, above_hz)
     return float(np.mean(shares))
 
 
-def _share_above(gradient: Tensor, rate: float, above_hz: float) -> list[float]:
+def _compute_share_above(gradient: Tensor, rate: float, above_hz: float) -> list[float]:
     power = np.abs(np.fft.rfft(gradient.cpu().numpy())) ** 2
     high = np.fft.rfftfreq(gradient.shape[-1], 1 / rate) > above_hz
     whole = power.reshape(len(power), -1).sum(axis=1)

@@ -92,14 +92,14 @@ class SpeechDecoder(nn.Module):
         self.layers = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(3))
         self.last = nn.Conv1d(width, 2 * about.bands + 1, 5, padding=2)
         self.register_buffer("hann", torch.hann_window(about.window), persistent=False)
-        self.register_buffer("spread", _band_weights(about), persistent=False)
+        self.register_buffer("spread", _compute_band_weights(about), persistent=False)
         noise = np.random.default_rng(0).standard_normal(about.n_samples, dtype=np.float32)
         self.register_buffer("hiss", self._transform(torch.from_numpy(noise)[None]), persistent=False)
 
     def forward(self, latent: Tensor) -> Tensor:
         voice, noise, pitch = self.frames_of(latent)
         with torch.no_grad():
-            pulses = self._transform(pulse_train(self.stretched(pitch), self.about.rate))
+            pulses = self._transform(generate_pulses(self.stretched(pitch), self.about.rate))
         return self.sound(pulses, voice, noise)
 
     def frames_of(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,7 +112,7 @@ class SpeechDecoder(nn.Module):
         out = self.last(hidden)[..., : self.frames]
         voice, noise, tone = out.split([self.about.bands, self.about.bands, 1], dim=1)
         pitch = LOWEST_PITCH * (HIGHEST_PITCH / LOWEST_PITCH) ** tone[:, 0].sigmoid()
-        return self._amplitude(voice), self._amplitude(noise), pitch
+        return self._compute_amplitude(voice), self._compute_amplitude(noise), pitch
 
     def sound(self, pulses: Tensor, voice: Tensor, noise: Tensor) -> Tensor:
         """Filter the spectrogram of the pulses and the noise by their envelopes, `(n, 1, n_samples)`."""
@@ -133,11 +133,11 @@ class SpeechDecoder(nn.Module):
     def _transform(self, waves: Tensor) -> Tensor:
         return torch.stft(waves, self.about.window, self.about.hop, window=self.hann, return_complex=True)
 
-    def _amplitude(self, bands: Tensor) -> Tensor:
+    def _compute_amplitude(self, bands: Tensor) -> Tensor:
         return FLOOR + 2 * (self.spread @ bands).sigmoid() ** math.log(10)
 
 
-def pulse_train(pitch: Tensor, rate: float) -> Tensor:
+def generate_pulses(pitch: Tensor, rate: float) -> Tensor:
     """Generate a band-limited pulse per period, with a spectrum as high as that of white noise of variance 1.
 
     Parameters
@@ -152,7 +152,7 @@ def pulse_train(pitch: Tensor, rate: float) -> Tensor:
 
     Examples
     --------
-    >>> pulses = pulse_train(torch.full((1, 1600), 100.0), 16_000)
+    >>> pulses = generate_pulses(torch.full((1, 1600), 100.0), 16_000)
     >>> spectrum = torch.fft.rfft(pulses).abs()[0]  # bins of 10 Hz
     >>> bool(spectrum[10::10][:69].min() > 100 * spectrum[5::10].max())
     True
@@ -168,15 +168,15 @@ def pulse_train(pitch: Tensor, rate: float) -> Tensor:
     return total * (4 * pitch / rate).sqrt()
 
 
-def _band_weights(about: DecoderDescription) -> Tensor:
+def _compute_band_weights(about: DecoderDescription) -> Tensor:
     """Compute the weights (bins, bands) of the linear interpolation from bands of an envelope to bins."""
     hertz = np.linspace(0, about.rate / 2, about.window // 2 + 1)
-    place = mel(hertz) / mel(np.array(about.rate / 2)) * (about.bands - 1)
+    place = convert_to_mel(hertz) / convert_to_mel(np.array(about.rate / 2)) * (about.bands - 1)
     weights = np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(about.bands)))
     return torch.as_tensor(weights, dtype=torch.float32)
 
 
-def mel(hertz: np.ndarray) -> np.ndarray:
+def convert_to_mel(hertz: np.ndarray) -> np.ndarray:
     """Convert frequencies [Hz] to the mel scale."""
     scale: np.ndarray = 2595 * np.log10(1 + hertz / 700)
     return scale

@@ -31,8 +31,8 @@ from brainmap.features.maximization.decoder import (
     LOWEST_PITCH,
     DecoderDescription,
     SpeechDecoder,
-    mel,
-    pulse_train,
+    convert_to_mel,
+    generate_pulses,
     save_decoder,
 )
 from brainmap.features.sounds.files import Sounds, load_sounds
@@ -81,7 +81,9 @@ class Ear(nn.Module):
         super().__init__()
         self.window = window
         self.register_buffer("hann", torch.hann_window(window))
-        place = mel(np.linspace(0, rate / 2, window // 2 + 1)) / mel(np.array(rate / 2)) * (bands + 1)
+        place = (
+            convert_to_mel(np.linspace(0, rate / 2, window // 2 + 1)) / convert_to_mel(np.array(rate / 2)) * (bands + 1)
+        )
         weights = np.maximum(0.0, 1 - np.abs(place[None] - np.arange(1, bands + 1)[:, None]))
         weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
         self.register_buffer("mel", torch.as_tensor(weights, dtype=torch.float32))
@@ -123,12 +125,12 @@ def find_pitch(waves: NDArray[np.float32], about: DecoderDescription) -> tuple[T
         spoken = (best > 0.6) & (energy > 1e-2 * energy.max()) & top.any(1)
         if spoken.any():
             where = np.flatnonzero(spoken)
-            pitch[row] = np.interp(np.arange(frames), where, _median(found[where]))
+            pitch[row] = np.interp(np.arange(frames), where, _smooth_by_median(found[where]))
             voiced[row] = spoken
     return torch.from_numpy(pitch), torch.from_numpy(voiced)
 
 
-def _median(values: NDArray[np.float64], size: int = 5) -> NDArray[np.float64]:
+def _smooth_by_median(values: NDArray[np.float64], size: int = 5) -> NDArray[np.float64]:
     padded = np.pad(values, size // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, size), axis=1)
 
@@ -162,7 +164,7 @@ class Autoencoder:
             latent = mean + (spread / 2).exp() * torch.randn(mean.shape, generator=rng)
         voice, noise, tone = self.decoder.frames_of(latent)
         with torch.no_grad():  # use the sound's own pulses, since otherwise no harmonic could be compared
-            pulses = self.decoder._transform(pulse_train(self.decoder.stretched(pitch), self.about.rate))
+            pulses = self.decoder._transform(generate_pulses(self.decoder.stretched(pitch), self.about.rate))
         made = self.decoder.sound(pulses, voice, noise)[:, 0]
         level, magnitude = torch.zeros(()), torch.zeros(())
         for ear in self.ears:

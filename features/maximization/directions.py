@@ -11,8 +11,8 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.maximization.site import find_site, frozen, read
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.maximization.site import find_site, freeze, read
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.types import Stage
 
 
@@ -65,7 +65,7 @@ def condition_direction(
     >>> condition_direction(net, x, layer="0", toward="a", conditions=["b", "b", "a"]).shape
     (3,)
     """
-    named = list(conditions) if conditions is not None else list(labels(sounds)[1])
+    named = list(conditions) if conditions is not None else list(get_labels(sounds)[1])
     if len(named) != len(sounds):
         raise InputError(f"conditions: expected a condition for each of {len(sounds)} sounds, got {len(named)}")
     known = list(dict.fromkeys(named))
@@ -80,9 +80,9 @@ def condition_direction(
             f"{some(near) or 'none'} and {some(far) or 'none'}"
         )
     means = []
-    with frozen(model, device) as net, torch.no_grad():
+    with freeze(model, device) as net, torch.no_grad():
         site = None
-        for batch in tensors(sounds, batch_size, device=device):
+        for batch in iterate_tensors(sounds, batch_size, device=device):
             site = site or find_site(net, layer, batch[:1])
             values = site.arranged(read(net, batch, site.before if stage == "before" else site.after)[0])
             means.append(values.flatten(2).mean(2) if values.ndim > 2 else values)

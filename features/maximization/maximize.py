@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, side_by_side
-from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
+from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
-from brainmap.features.maximization.priors import penalty, shifted
-from brainmap.features.maximization.quality import measure_quality, save_waveforms, scores
+from brainmap.features.maximization.priors import compute_penalty, roll_patterns
+from brainmap.features.maximization.quality import compute_scores, measure_quality, save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
-from brainmap.features.maximization.site import frozen
-from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, batches
+from brainmap.features.maximization.site import freeze
+from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
 from brainmap.features.sounds.inputs import InputAxes, axes_of
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
@@ -184,18 +184,18 @@ def maximize_activation(
     )
     rng = rng or np.random.default_rng(0)
     with ExitStack() as stack:
-        net = stack.enter_context(frozen(model, device))
+        net = stack.enter_context(freeze(model, device))
         if decoder is not None:
-            stack.enter_context(frozen(decoder, device))
+            stack.enter_context(freeze(decoder, device))
         stack.enter_context(one_torch_thread())
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
-        names = named or _class_names(task, class_names)
-        found = _maximize(task, wish.waveforms, names, rng, threads=ascents(device, threads))
+        names = named or _check_class_names(task, class_names)
+        found = _run_task(task, wish.waveforms, names, rng, threads=count_ascents(device, threads))
     return replace(found, axes=axes_of(sounds))
 
 
-def _maximize(
+def _run_task(
     task: Task,
     waveforms: NDArray[np.float32] | None,
     names: tuple[str, ...],
@@ -205,13 +205,13 @@ def _maximize(
 ) -> Maximization:
     settings = task.settings
     entropy = int(rng.integers(2**63))
-    dead = _dead_units(task, waveforms, entropy)
+    dead = _find_dead_units(task, waveforms, entropy)
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     still: set[int] = set()
     with progress(f"maximizing {task.site.layer}", total=len(task.units) * settings.seeds * settings.steps) as step:
-        micro_batches = list(_micro_batches(task, dead))
-        grown = side_by_side(
-            lambda own, batch, advance: _ascend(own, batch, entropy, advance),
+        micro_batches = list(_group_starts(task, dead))
+        grown = run_side_by_side(
+            lambda own, batch, advance: _ascend_batch(own, batch, entropy, advance),
             task,
             micro_batches,
             modules=task.modules,
@@ -223,7 +223,7 @@ def _maximize(
             for job, pattern, values in zip(batch, patterns, trace.T, strict=True):
                 found[job.unit, job.seed] = pattern, values
     by_seed = np.array([[found[u, s][0] for u in task.units] for s in range(settings.seeds)])
-    best = np.array([scores(task, patterns, dead) for patterns in by_seed]).argmax(axis=0)
+    best = np.array([compute_scores(task, patterns, dead) for patterns in by_seed]).argmax(axis=0)
     trace = np.stack([found[u, int(s)][1] for u, s in zip(task.units, best, strict=True)], axis=1)
     quality = measure_quality(task, by_seed, best, waveforms, dead)
     if names:
@@ -244,7 +244,7 @@ def _maximize(
     )
 
 
-def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[Job]]:
+def _group_starts(task: Task, dead: set[int]) -> Iterator[list[Job]]:
     """Yield the starts that go through the network together; with diversity these are all seeds of a unit."""
     settings, seeds = task.settings, range(task.settings.seeds)
     size = (
@@ -259,7 +259,7 @@ def _micro_batches(task: Task, dead: set[int]) -> Iterator[list[Job]]:
         yield from (jobs[i : i + size] for i in range(0, len(jobs), size))
 
 
-def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ...]:
+def _check_class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ...]:
     if class_names is None:
         return ()
     if len(class_names) != task.site.shape[0]:
@@ -270,34 +270,34 @@ def _class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ..
     return tuple(class_names[unit] for unit in task.units)
 
 
-def _ascend(
+def _ascend_batch(
     task: Task, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
     """Optimize the patterns (b, c, t) of one micro-batch; return also the trace (n_steps, b) and unmoved rows."""
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
-    start, shifts = starts(task, batch, entropy)
+    start, shifts = draw_starts(task, batch, entropy)
     trace = torch.empty(settings.steps, len(batch), device=task.device)
     last: list[Tensor] = []
 
     def gain(free: Tensor, step: int) -> Tensor:
         patterns = task.prior.decode(free)
         last[:] = [patterns.detach()]
-        values, alike = task.climb(shifted(patterns, shifts[step]), units, stage)
+        values, alike = task.climb(roll_patterns(patterns, shifts[step]), units, stage)
         trace[step] = values.detach()
-        costs = (penalty(patterns, settings), task.latent_pull(free, values), alike)
+        costs = (compute_penalty(patterns, settings), task.latent_pull(free, values), alike)
         return values - sum(cost for cost in costs if cost is not None)
 
     def blame(rows: list[int], step: int) -> RunError:
         what = f"layer {task.site.layer!r}, unit {some(batch[row].unit for row in rows)}"
-        return not_finite(task.model, last[0], what=what, step=step)
+        return explain_not_finite(task.model, last[0], what=what, step=step)
 
     free, unmoved = ascend(start, gain, settings, blame=blame, advance=advance)
     with torch.no_grad():
         return task.prior.decode(free).cpu().numpy(), trace.cpu().numpy(), unmoved
 
 
-def _dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int) -> set[int]:
+def _find_dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int) -> set[int]:
     """Find units that are never positive after their nonlinearity: on sounds, white noise and a start of the ascent."""
     if not task.silent_kind:
         return set()
@@ -305,9 +305,9 @@ def _dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int)
     free = torch.tensor(np.stack([task.prior.start(rng) for _ in range(8)]), device=task.device)
     level = task.level or LEVEL_WITHOUT_SOUNDS
     noise = level * rng.standard_normal((8, *task.prior.shape), dtype=np.float32)
-    heard = [*batches(task, task.prior.decode(free)), *batches(task, noise)]
+    heard = [*iterate_batches(task, task.prior.decode(free)), *iterate_batches(task, noise)]
     if waveforms is not None:
-        heard += batches(task, waveforms)
+        heard += iterate_batches(task, waveforms)
     alive = torch.zeros(task.site.shape[0], dtype=torch.bool, device=task.device)
     with torch.no_grad():
         for batch in heard:

@@ -17,14 +17,14 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, side_by_side
-from brainmap.features.maximization.ascent import ascend, ascents, not_finite
-from brainmap.features.maximization.plan import plain_waveforms
-from brainmap.features.maximization.priors import Prior, fourier_scale, penalty, shifted
+from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.maximization.ascent import ascend, count_ascents, explain_not_finite
+from brainmap.features.maximization.plan import convert_sounds
+from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty, roll_patterns
 from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
-from brainmap.features.maximization.site import Site, find_site, frozen, read
-from brainmap.features.sounds.batches import SoundSource, labels
+from brainmap.features.maximization.site import Site, find_site, freeze, read
+from brainmap.features.sounds.batches import SoundSource, get_labels
 from brainmap.features.sounds.inputs import InputAxes, axes_of, input_rate
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
@@ -150,22 +150,22 @@ def match_activation(
             "match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', 'pixels' or '1/f'"
         )
     sounds = differentiable_sounds(model, sounds)
-    waveforms = plain_waveforms(sounds)
+    waveforms = convert_sounds(sounds)
     assert waveforms is not None
     if rate is None:
         rate = round(input_rate(sounds, waveforms.shape[1:]) or 16_000)
     rng = rng or np.random.default_rng(0)
-    ids, conditions = labels(sounds if isinstance(sounds, SoundSource) else waveforms)
-    rows = _rows(items, ids)
-    with frozen(model, device) as net, one_torch_thread():
+    ids, conditions = get_labels(sounds if isinstance(sounds, SoundSource) else waveforms)
+    rows = _find_items(items, ids)
+    with freeze(model, device) as net, one_torch_thread():
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
         match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
-        patterns, distance = match.grow(rows, rng, threads=ascents(device, threads))
+        patterns, distance = match.grow(rows, rng, threads=count_ascents(device, threads))
         table, null = match.judge(rows, patterns)
     names = list(class_names) if class_names is not None else None
     for column in ("label", "label_of_metamer"):
-        table[column] = [_named(int(k), names) for k in table[column]]
+        table[column] = [_name_label(int(k), names) for k in table[column]]
     table.insert(0, "item", [ids[row] for row in rows])
     table.insert(1, "condition", [conditions[row] for row in rows])
     table["distance"] = distance[-1]
@@ -184,7 +184,7 @@ def match_activation(
     )
 
 
-def _rows(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
+def _find_items(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
     if items is None:
         return list(range(len(ids)))
     lacking = [i for i in items if (i not in ids if isinstance(i, str) else not 0 <= i < len(ids))]
@@ -194,7 +194,7 @@ def _rows(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[int]:
     return [ids.index(i) if isinstance(i, str) else int(i) for i in items]
 
 
-def _named(label: int, names: list[str] | None) -> str:
+def _name_label(label: int, names: list[str] | None) -> str:
     return names[label] if names is not None and label < len(names) else str(label)
 
 
@@ -223,7 +223,7 @@ class _Match:
         rngs = rng.spawn(len(rows))
         parts = [(rows[i : i + size], rngs[i : i + size]) for i in range(0, len(rows), size)]
         with progress(f"metamers of {self.site.layer}", total=len(rows) * settings.steps) as step:
-            grown = side_by_side(
+            grown = run_side_by_side(
                 lambda own, part, advance: own._grow(*part, advance),
                 self,
                 parts,
@@ -241,7 +241,7 @@ class _Match:
         goal = torch.as_tensor(self.waveforms[list(rows)], device=self.device)
         flat = len(shape) == 2
         center = 0.0 if flat else float(self.waveforms.mean(dtype=np.float64))
-        scale = fourier_scale(
+        scale = compute_fourier_scale(
             settings.parameterization,
             shape[1:],
             rate=self.rate,
@@ -261,14 +261,14 @@ class _Match:
         def gain(free: Tensor, step: int) -> Tensor:
             patterns = prior.decode(free)
             last[:] = [patterns.detach()]
-            left: Tensor = (self.heard(shifted(patterns, shifts[step])) - wanted).norm(dim=1) / length
+            left: Tensor = (self.heard(roll_patterns(patterns, shifts[step])) - wanted).norm(dim=1) / length
             distance[step] = left.detach()
-            cost = penalty(patterns, settings)
+            cost = compute_penalty(patterns, settings)
             return -left if cost is None else -left - cost
 
         def blame(wrong: list[int], step: int) -> RunError:
             what = f"layer {self.site.layer!r}, sound {some(rows[i] for i in wrong)}"
-            return not_finite(self.model, last[0], what=what, step=step)
+            return explain_not_finite(self.model, last[0], what=what, step=step)
 
         start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)
         free, _ = ascend(start, gain, settings, blame=blame, advance=advance)
@@ -277,12 +277,12 @@ class _Match:
 
     def judge(self, rows: Sequence[int], patterns: NDArray[np.float32]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """Measure how well the metamers match, against all other sounds, and which class the network predicts."""
-        wanted = _standardized(self._all(self.waveforms[list(rows)]))
-        own = (wanted * _standardized(self._all(patterns))).sum(1)
+        wanted = _standardize_rows(self._hear_all(self.waveforms[list(rows)]))
+        own = (wanted * _standardize_rows(self._hear_all(patterns))).sum(1)
         every = (
             torch.cat(
                 [
-                    wanted @ _standardized(self._all(self.waveforms[i : i + BATCH])).T
+                    wanted @ _standardize_rows(self._hear_all(self.waveforms[i : i + BATCH])).T
                     for i in range(0, len(self.waveforms), BATCH)
                 ],
                 dim=1,
@@ -292,7 +292,7 @@ class _Match:
         )
         others = np.arange(len(self.waveforms))[None] != np.asarray(rows)[:, None]
         null = every[others].reshape(len(rows), -1)
-        label, mine = self._labels(self.waveforms[list(rows)]), self._labels(patterns)
+        label, mine = self._classify(self.waveforms[list(rows)]), self._classify(patterns)
         found = own.cpu().numpy()
         alone = not null.shape[1]
         table: dict[str, Any] = {
@@ -303,13 +303,13 @@ class _Match:
             "label_of_metamer": mine,
         }
         table["matched"] = (label == mine) & (alone or found > table["null_highest"])
-        table["waveform_correlation"] = _correlations(self.waveforms[list(rows)], patterns)
+        table["waveform_correlation"] = _correlate_rows(self.waveforms[list(rows)], patterns)
         axes = tuple(range(2, patterns.ndim))
         spectra = [np.abs(np.fft.rfftn(x, axes=axes)) for x in (self.waveforms[list(rows)], patterns)]
-        table["spectrum_correlation"] = _correlations(*spectra)
+        table["spectrum_correlation"] = _correlate_rows(*spectra)
         return pd.DataFrame(table), null
 
-    def _all(self, sounds: NDArray[np.float32]) -> Tensor:
+    def _hear_all(self, sounds: NDArray[np.float32]) -> Tensor:
         with torch.no_grad():
             return torch.cat(
                 [
@@ -318,24 +318,24 @@ class _Match:
                 ]
             )
 
-    def _labels(self, sounds: NDArray[np.float32]) -> NDArray[np.intp]:
+    def _classify(self, sounds: NDArray[np.float32]) -> NDArray[np.intp]:
         with torch.no_grad():
             parts = [
                 read(self.model, torch.as_tensor(sounds[i : i + BATCH], device=self.device), self.head.after)[0]
                 for i in range(0, len(sounds), BATCH)
             ]
-        labels: NDArray[np.intp] = torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
-        return labels
+        found: NDArray[np.intp] = torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
+        return found
 
 
-def _standardized(values: Tensor) -> Tensor:
+def _standardize_rows(values: Tensor) -> Tensor:
     """Center rows and scale them to length 1, in float64; a constant row becomes 0."""
     centered = values.double() - values.double().mean(1, keepdim=True)
     unit: Tensor = centered / centered.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return unit
 
 
-def _correlations(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
-    pairs = [_standardized(torch.as_tensor(x).flatten(1)) for x in (left, right)]
+def _correlate_rows(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
+    pairs = [_standardize_rows(torch.as_tensor(x).flatten(1)) for x in (left, right)]
     together: NDArray[np.float64] = (pairs[0] * pairs[1]).sum(1).numpy()
     return together

@@ -15,7 +15,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import longest_input
 from brainmap.features.layers.tap import list_layers
-from brainmap.features.maximization.priors import LatentPrior, Prior, band_mask, fourier_scale
+from brainmap.features.maximization.priors import LatentPrior, Prior, compute_fourier_scale, mark_band
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
@@ -44,7 +44,7 @@ class Wish:
     device: str = "cpu"
 
 
-def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
+def convert_sounds(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
     """Convert sounds to one float32 array (n, c, ...), as the network takes them."""
     if sounds is None:
         return None
@@ -64,7 +64,7 @@ def plain_waveforms(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> ND
 
 def describe_wish(sounds: Sounds | NDArray[np.floating] | Tensor | None, *, rate: float | None, **given: Any) -> Wish:
     """Gather the arguments of the caller; the rate is that of the input's axis of time."""
-    waveforms, axes = plain_waveforms(sounds), axes_of(sounds)
+    waveforms, axes = convert_sounds(sounds), axes_of(sounds)
     if rate is None and waveforms is not None:
         rate = input_rate(sounds, waveforms.shape[1:])
     return Wish(waveforms=waveforms, rate=rate, time_axis=-1 if axes is None else axes.time_axis, **given)
@@ -91,8 +91,8 @@ def plan(
     model: nn.Module, site: Site, settings: MaximizationSettings, *, full: Shape, wish: Wish
 ) -> tuple[Task, tuple[str, ...]]:
     """Plan what is maximized, on which input and from which start; return also the names of directions, if any."""
-    directions, names = _directions(site, wish)
-    settings = replace(settings, objective=_objective(site, settings, directions is not None))
+    directions, names = _normalize_directions(site, wish)
+    settings = replace(settings, objective=_choose_objective(site, settings, directions is not None))
     if wish.decoder is not None:
         settings = replace(settings, parameterization="decoder")
     elif settings.parameterization == "decoder":
@@ -103,7 +103,7 @@ def plan(
     flat = len(full) == 2
     rate = wish.rate or 16_000
     jitter = round(rate * settings.jitter_ms / 1000) if wish.time_axis == -1 and (flat or wish.rate) else 0
-    shape, notes = _pattern_shape(model, site, settings, full, jitter, wish)
+    shape, notes = _choose_shape(model, site, settings, full, jitter, wish)
     if settings.jitter_ms and not flat and wish.rate is None:
         notes += ("no jitter: rate= (frames a second along the last axis) was not given, so ms mean nothing",)
     if settings.jitter_ms and wish.time_axis != -1:
@@ -119,12 +119,12 @@ def plan(
         wish = replace(wish, waveforms=wish.waveforms - np.float32(center))
     level, heard = settings.level, LEVEL_WITHOUT_SOUNDS
     if wish.waveforms is not None and (level is None or level == "sounds"):
-        heard = loudest_level(wish.waveforms, shape)
+        heard = compute_loudest_level(wish.waveforms, shape)
     if level == "sounds":
         level = heard
     peak = settings.peak if settings.peak != "auto" else 1.0 if flat else None
-    prior, said = _prior(settings, shape, rate, wish, level=level, peak=peak, gain=heard, center=center)
-    units = _units(site, settings.objective, wish.units, names)
+    prior, said = _make_prior(settings, shape, rate, wish, level=level, peak=peak, gain=heard, center=center)
+    units = _check_units(site, settings.objective, wish.units, names)
     vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
     known = round(rate if flat else wish.rate or 0)
     return Task(
@@ -132,7 +132,7 @@ def plan(
     ), names
 
 
-def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> Any:
+def _choose_objective(site: Site, settings: MaximizationSettings, directed: bool) -> Any:
     objective = settings.objective
     if directed != (objective == "direction") and objective != "auto":
         raise InputError(
@@ -153,7 +153,7 @@ def _objective(site: Site, settings: MaximizationSettings, directed: bool) -> An
     return objective
 
 
-def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+def _normalize_directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
     """Return unit vectors (n, n_units) and their names."""
     given = wish.directions
     if given is None:
@@ -184,7 +184,7 @@ def _directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] | None, tup
     return (vectors / size).astype(np.float32), names
 
 
-def _units(
+def _check_units(
     site: Site, objective: str, units: int | Sequence[int] | Literal["all"], directions: tuple[str, ...]
 ) -> tuple[int, ...]:
     if objective in ("layer", "direction"):
@@ -208,7 +208,7 @@ def _units(
     return chosen
 
 
-def _pattern_shape(
+def _choose_shape(
     model: nn.Module, site: Site, settings: MaximizationSettings, full: Shape, jitter: int, wish: Wish
 ) -> tuple[Shape, tuple[str, ...]]:
     """Choose a pattern's shape: the caller's, else the receptive field with room for jitter, else the whole input."""
@@ -236,7 +236,7 @@ def _pattern_shape(
     return (full[0], *(min(s + r, n) for s, r, n in zip(sizes, room, full[1:], strict=True))), ()
 
 
-def _prior(
+def _make_prior(
     settings: MaximizationSettings,
     shape: Shape,
     rate: float,
@@ -253,18 +253,18 @@ def _prior(
         if latent is None:
             raise InputError("decoder: does not say what latents it takes (no attribute latent_shape); give latent=")
         size = (latent,) if isinstance(latent, int) else tuple(int(n) for n in latent)
-        inside = band_mask(shape[1:], rate, band)
+        inside = mark_band(shape[1:], rate, band)
         return LatentPrior(wish.decoder, size, shape, level=level, peak=peak, inside=inside, device=wish.device), ()
     if wish.latent is not None:
         raise InputError("latent: there is no decoder that would take it; give decoder= too")
-    scale = fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
+    scale = compute_fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
     said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
     note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
     prior = Prior(scale, shape, level=level, peak=peak, gain=gain, center=center, device=wish.device)
     return prior, (note,) if said else ()
 
 
-def loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:
+def compute_loudest_level(waveforms: NDArray[np.float32], shape: Shape) -> float:
     """Compute the median over sounds of the RMS of their loudest stretch as long as the pattern."""
     power = np.mean(waveforms.astype(np.float64) ** 2, axis=1)
     if len(shape) == 2 and shape[-1] < power.shape[-1]:

@@ -30,7 +30,7 @@ _SPEECH_DB = (
 )  # fmt: skip
 
 
-def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDArray[np.float64]:
+def compute_mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDArray[np.float64]:
     """Compute the root mean square amplitude spectrum of sounds, at the frequencies of a pattern of another length.
 
     Parameters
@@ -48,13 +48,13 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
     Examples
     --------
     >>> tone = np.sin(2 * np.pi * 8 * np.arange(64) / 64)[None, None]
-    >>> int(mean_spectrum(tone, (64,)).argmax())
+    >>> int(compute_mean_spectrum(tone, (64,)).argmax())
     8
     """
     sounds = np.asarray(waveforms, dtype=np.float64)
     for axis, size in enumerate(shape, start=-len(shape)):
         if sounds.shape[axis] > size:
-            sounds = _windows(sounds, size, axis)
+            sounds = _cut_windows(sounds, size, axis)
     axes = tuple(range(-len(shape), 0))
     transform = np.fft.rfftn(sounds, s=tuple(shape), axes=axes)
     power = (np.abs(transform) ** 2).mean(axis=tuple(range(sounds.ndim - len(axes))))
@@ -62,7 +62,7 @@ def mean_spectrum(waveforms: NDArray[np.floating], shape: Sequence[int]) -> NDAr
     return amplitude
 
 
-def _windows(sounds: NDArray[np.float64], length: int, axis: int) -> NDArray[np.float64]:
+def _cut_windows(sounds: NDArray[np.float64], length: int, axis: int) -> NDArray[np.float64]:
     """Cut one axis into half-overlapping Hann windows, at most about 200 per sound, along a new first axis."""
     hop = max(1, length // 2, (sounds.shape[axis] - length) // 200)
     cut = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=axis)  # the window is the last axis
@@ -70,7 +70,7 @@ def _windows(sounds: NDArray[np.float64], length: int, axis: int) -> NDArray[np.
     return np.moveaxis(starts * np.hanning(length + 2)[1:-1], -1, axis)
 
 
-def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
+def compute_speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
     """Compute the amplitude of speech at the bins of an `rfft` of `n` samples, which is used where no sounds are given.
 
     References
@@ -79,7 +79,7 @@ def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> amplitude = speech_spectrum(16_000, 16_000)
+    >>> amplitude = compute_speech_spectrum(16_000, 16_000)
     >>> bool(amplitude[500] > 5 * amplitude[4000])
     True
     """
@@ -94,7 +94,7 @@ def speech_spectrum(n: int, rate: float) -> NDArray[np.float64]:
     return amplitude
 
 
-def fourier_scale(
+def compute_fourier_scale(
     kind: Parameterization,
     shape: Sequence[int],
     *,
@@ -108,22 +108,22 @@ def fourier_scale(
     """
     scale = np.ones((*shape[:-1], shape[-1] // 2 + 1))
     if kind == "spectrum" and waveforms is not None:
-        scale = mean_spectrum(waveforms, shape)
+        scale = compute_mean_spectrum(waveforms, shape)
     elif kind == "spectrum" and len(shape) == 1:
-        scale = speech_spectrum(shape[0], rate)
+        scale = compute_speech_spectrum(shape[0], rate)
     elif kind == "spectrum":
         raise InputError(
             "activation maximization: parameterization 'spectrum' of a 2-D input needs sounds; give sounds="
         )
     elif kind == "1/f":
-        scale = 1 / np.maximum(_radius(shape), max(LOWEST_HZ / rate, 1 / max(shape)))
-    inside = band_mask(shape, rate, band)
+        scale = 1 / np.maximum(_compute_radius(shape), max(LOWEST_HZ / rate, 1 / max(shape)))
+    inside = mark_band(shape, rate, band)
     if inside is None:
-        return None if kind == "pixels" else _unit(scale)
-    return _unit(np.where(inside, scale, 0.0))
+        return None if kind == "pixels" else _scale_to_unit(scale)
+    return _scale_to_unit(np.where(inside, scale, 0.0))
 
 
-def band_mask(shape: Sequence[int], rate: float, band: tuple[float | None, float | None]) -> NDArray[np.bool_] | None:
+def mark_band(shape: Sequence[int], rate: float, band: tuple[float | None, float | None]) -> NDArray[np.bool_] | None:
     """Mark the bins of an `rfft` of a pattern in the band (low, high) [Hz], limits included; None without limits.
 
     Raises
@@ -133,7 +133,7 @@ def band_mask(shape: Sequence[int], rate: float, band: tuple[float | None, float
 
     Examples
     --------
-    >>> band_mask((8,), 8000, (1000, 2500)).tolist()
+    >>> mark_band((8,), 8000, (1000, 2500)).tolist()
     [False, True, True, False, False]
     """
     low, high = band
@@ -160,12 +160,12 @@ def band_mask(shape: Sequence[int], rate: float, band: tuple[float | None, float
     return inside
 
 
-def _unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scale_to_unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
     unit: NDArray[np.float64] = scale / np.sqrt(np.mean(scale**2))
     return unit
 
 
-def _radius(shape: Sequence[int]) -> NDArray[np.float64]:
+def _compute_radius(shape: Sequence[int]) -> NDArray[np.float64]:
     """Compute the distance of every `rfftn` bin from zero frequency [cycles per sample]."""
     axes = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     radius: NDArray[np.float64] = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
@@ -216,17 +216,17 @@ class Prior:
 
     def decode(self, parameters: Tensor) -> Tensor:
         """Turn parameters `(b, ...)` into patterns `(b, c, t)` at the level and within the peak."""
-        raw = self._raw(parameters)
+        raw = self._decode_raw(parameters)
         if self.level is not None:
-            raw = raw * (self.level / root_mean_square(raw).clamp_min(1e-12))
+            raw = raw * (self.level / compute_rms(raw).clamp_min(1e-12))
         elif self.gain != 1.0:
             raw = raw * self.gain
         if self.peak is not None:
             highest = raw.abs().flatten(1).amax(1).clamp_min(1e-12)
-            raw = raw * _rows(self.peak / highest, raw).clamp_max(1.0)
+            raw = raw * _reshape_rows(self.peak / highest, raw).clamp_max(1.0)
         return raw + self.center if self.center else raw
 
-    def _raw(self, parameters: Tensor) -> Tensor:
+    def _decode_raw(self, parameters: Tensor) -> Tensor:
         if self.scale is None:
             return parameters
         axes = tuple(range(2, len(self.shape) + 1))
@@ -284,41 +284,41 @@ class LatentPrior(Prior):
         """Draw one latent from the standard normal, its distribution in the decoder's training."""
         return rng.standard_normal(self.latent, dtype=np.float32)
 
-    def _raw(self, parameters: Tensor) -> Tensor:
+    def _decode_raw(self, parameters: Tensor) -> Tensor:
         made: Tensor = self.decoder(parameters)
         if self.inside is not None:
             made = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=made.shape[-1])
         return made
 
 
-def _rows(values: Tensor, like: Tensor) -> Tensor:
+def _reshape_rows(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *([1] * (like.ndim - 1)))
 
 
-def root_mean_square(values: Tensor) -> Tensor:
+def compute_rms(values: Tensor) -> Tensor:
     """Compute the root mean square of every row, in a shape that broadcasts against `values`."""
-    return _rows(values.flatten(1).square().mean(1).sqrt(), values)
+    return _reshape_rows(values.flatten(1).square().mean(1).sqrt(), values)
 
 
-def unit_steps(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+def normalize_gradient(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Divide every row of a gradient by its root mean square r (by `floor`, where that is higher); return also r.
 
     A gradient of 1e-25 is normalized too, although its square underflows in float32.
     """
-    highest = _rows(gradient.abs().flatten(1).amax(1), gradient)
+    highest = _reshape_rows(gradient.abs().flatten(1).amax(1), gradient)
     scaled = gradient / highest.clamp_min(1e-37)
-    size = highest * root_mean_square(scaled)
+    size = highest * compute_rms(scaled)
     return scaled * (highest / size.clamp_min(max(floor, 1e-37))), size
 
 
-def shifted(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = -1) -> Tensor:
+def roll_patterns(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = -1) -> Tensor:
     """Roll every pattern circularly along its axis of time by its own number of samples."""
     if not np.any(shifts):
         return patterns
     return torch.stack([p.roll(int(s), axis) for p, s in zip(patterns, shifts, strict=True)])
 
 
-def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
+def compute_penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
     """Sum weighted mean |x|, mean x^2, (mean |x|^p)^(1/p), mean |x[t + 1] - x[t]|; None where all weights are 0."""
     terms = []
     if settings.l1:
@@ -326,19 +326,19 @@ def penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:
     if settings.l2:
         terms.append(settings.l2 * patterns.square().flatten(1).mean(1))
     if settings.lp:
-        terms.append(settings.lp * power_mean(patterns, settings.lp_power))
+        terms.append(settings.lp * compute_power_mean(patterns, settings.lp_power))
     if settings.total_variation:
         steps = [patterns.diff(dim=d).abs().flatten(1).mean(1) for d in range(2, patterns.ndim)]
         terms.append(settings.total_variation * torch.stack(steps).sum(0))
     return torch.stack(terms).sum(0) if terms else None
 
 
-def power_mean(patterns: Tensor, power: float) -> Tensor:
+def compute_power_mean(patterns: Tensor, power: float) -> Tensor:
     """Compute (mean |x|^p)^(1/p) of every pattern; a large p does not overflow.
 
     Examples
     --------
-    >>> round(power_mean(torch.tensor([[3.0, -4.0]]), 2).item() ** 2, 3)
+    >>> round(compute_power_mean(torch.tensor([[3.0, -4.0]]), 2).item() ** 2, 3)
     12.5
     """
     size = patterns.abs().flatten(1)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainmap.errors import InputError
-from brainmap.features.maximization.plan import loudest_level
-from brainmap.features.maximization.task import Task, batches
+from brainmap.features.maximization.plan import compute_loudest_level
+from brainmap.features.maximization.task import Task, iterate_batches
 from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.types import Stage
@@ -25,12 +25,12 @@ SHIFT_MS = 25.0
 HIGH_HZ = 4000.0
 
 
-def as_heard(patterns: NDArray[np.floating], level: float | None, peak: float = 1.0) -> NDArray[np.float32]:
+def simulate_playback(patterns: NDArray[np.floating], level: float | None, peak: float = 1.0) -> NDArray[np.float32]:
     """Simulate 16-bit playback of patterns: scale them to `level` (RMS), scale them down to `peak`, and quantize them.
 
     Examples
     --------
-    >>> as_heard(np.array([[3.0, -4.0]]), level=None).tolist()
+    >>> simulate_playback(np.array([[3.0, -4.0]]), level=None).tolist()
     [[0.75, -1.0]]
     """
     axes = tuple(range(1, patterns.ndim))
@@ -63,7 +63,7 @@ def save_waveforms(
     folder.mkdir(parents=True, exist_ok=True)
     repeats = -(-round((seconds or 0) * rate) // patterns.shape[-1]) or 1
     paths = []
-    for name, sound in zip(names, as_heard(patterns, None), strict=True):
+    for name, sound in zip(names, simulate_playback(patterns, None), strict=True):
         path = folder / f"{file_name(*name)}.wav"
         with atomic(path) as beside:
             soundfile.write(beside, np.tile(sound[0], repeats), rate, subtype="PCM_16", format="WAV")
@@ -71,7 +71,7 @@ def save_waveforms(
     return paths
 
 
-def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
+def compute_spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:
     """Compute the center, width and high-frequency share of power spectra.
 
     Parameters
@@ -88,7 +88,7 @@ def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, 
     Examples
     --------
     >>> tone = np.sin(2 * np.pi * 1000 * np.arange(1600) / 16_000)[None, None]
-    >>> {name: round(float(value[0])) for name, value in spectral_moments(tone, 16_000).items()}
+    >>> {name: round(float(value[0])) for name, value in compute_spectral_moments(tone, 16_000).items()}
     {'centroid_hz': 1000, 'bandwidth_hz': 0, 'above_4khz': 0}
     """
     power = (np.abs(np.fft.rfft(np.asarray(waveforms, dtype=np.float64))) ** 2).sum(axis=1)
@@ -104,7 +104,9 @@ def spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, 
     }
 
 
-def retention(patterns: NDArray[np.float32], objective: Objective, rate: float) -> dict[str, NDArray[np.float64]]:
+def measure_retention(
+    patterns: NDArray[np.float32], objective: Objective, rate: float
+) -> dict[str, NDArray[np.float64]]:
     """Compute the share of the objective that remains after a shift of 25 ms (mean of both directions) and at -6 dB.
 
     Silence fills the shifted pattern. NaN where the objective is not positive, or the pattern is no longer than the
@@ -123,7 +125,7 @@ def retention(patterns: NDArray[np.float32], objective: Objective, rate: float) 
     return {"kept_after_25ms": moved / whole, "kept_at_minus_6db": softer / whole}
 
 
-def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+def measure_seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
     """Measure the similarity of patterns of one unit that started from different noise.
 
     Parameters
@@ -158,9 +160,9 @@ def seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[np.float6
     return dict(zip(names, (np.mean(wave, axis=0), np.mean(spectrum, axis=0)), strict=True))
 
 
-def scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -> NDArray[np.float64]:
+def compute_scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -> NDArray[np.float64]:
     """Compute the objective of pattern i for unit i, without jitter, (n_units,)."""
-    scores = np.empty(len(task.units))
+    found = np.empty(len(task.units))
     with torch.no_grad():
         for stage in get_args(Stage):
             rows = [i for i, u in enumerate(task.units) if ("before" if u in dead else task.settings.stage) == stage]
@@ -168,11 +170,11 @@ def scores(task: Task, patterns: NDArray[np.float32] | Tensor, dead: set[int]) -
                 some_rows = rows[i : i + task.settings.micro_batch]
                 units = torch.tensor([task.units[r] for r in some_rows], device=task.device)
                 batch = torch.as_tensor(patterns[some_rows], device=task.device)
-                scores[some_rows] = task.score(batch, units, stage).double().cpu().numpy()
-    return scores
+                found[some_rows] = task.score(batch, units, stage).double().cpu().numpy()
+    return found
 
 
-def _best_clips(
+def _score_best_clips(
     task: Task, waveforms: NDArray[np.float32], dead: set[int], frames: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Find the highest objective of any sound, or any of its stretches as long as the pattern, (n_units,)."""
@@ -183,7 +185,7 @@ def _best_clips(
         if not mine:
             continue
         with torch.no_grad():
-            for batch in batches(task, waveforms):
+            for batch in iterate_batches(task, waveforms):
                 reached = task.reached(task.values(batch, stage), frames).double().cpu().numpy()
                 best[mine] = np.maximum(best[mine], reached.max(axis=0)[[units[i] for i in mine]])
     return best
@@ -200,9 +202,9 @@ def measure_quality(
     patterns = by_seed[chosen, np.arange(len(task.units))]
     level = task.level
     if level is None and waveforms is not None:
-        level = loudest_level(waveforms, task.prior.shape)
-    heard = as_heard(patterns, level) if patterns.ndim == 3 else patterns
-    objective = scores(task, heard, dead)
+        level = compute_loudest_level(waveforms, task.prior.shape)
+    heard = simulate_playback(patterns, level) if patterns.ndim == 3 else patterns
+    objective = compute_scores(task, heard, dead)
     table: dict[str, Any] = {
         "unit": task.units,
         "stage": ["before" if u in dead else task.settings.stage for u in task.units],
@@ -216,26 +218,26 @@ def measure_quality(
     if waveforms is not None:
         with torch.no_grad():
             frames = tuple(task.values(torch.as_tensor(heard[:1], device=task.device), "after").shape[2:])
-        best = _best_clips(task, waveforms, dead, frames)
+        best = _score_best_clips(task, waveforms, dead, frames)
         table["best_clip"] = best
         table["gain"] = np.where(best > 0, objective / np.where(best > 0, best, 1.0), np.nan)
     if patterns.ndim == 3:
-        table |= spectral_moments(heard, task.rate)
-        real = spectral_moments(waveforms, task.rate) if waveforms is not None else {}
+        table |= compute_spectral_moments(heard, task.rate)
+        real = compute_spectral_moments(waveforms, task.rate) if waveforms is not None else {}
         table |= {f"sounds_{name}": float(np.nanmean(values)) for name, values in real.items()}
-    table["confidence"] = _confidence(task, heard)
+    table["confidence"] = _compute_confidence(task, heard)
     if patterns.ndim == 3:
-        table |= retention(heard, lambda changed: scores(task, changed, dead), task.rate)
-    table |= seed_agreement(by_seed)
+        table |= measure_retention(heard, lambda changed: compute_scores(task, changed, dead), task.rate)
+    table |= measure_seed_agreement(by_seed)
     return pd.DataFrame(table)
 
 
-def _confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.float64]:
+def _compute_confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute the softmax probability of each pattern's own class; NaN where the units are not classes."""
     if not (task.site.head and task.settings.objective == "logit"):
         return np.full(len(heard), np.nan)
     with torch.no_grad():
-        logits = torch.cat([task.values(batch, "after") for batch in batches(task, heard)]).double()
+        logits = torch.cat([task.values(batch, "after") for batch in iterate_batches(task, heard)]).double()
     chosen = logits.softmax(1).cpu().numpy()
     own: NDArray[np.float64] = chosen[np.arange(len(heard)), list(task.units)]
     return own

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, side_by_side
-from brainmap.features.maximization.ascent import Job, ascend, ascents, not_finite, starts
+from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
-from brainmap.features.maximization.priors import penalty, shifted
+from brainmap.features.maximization.priors import compute_penalty, roll_patterns
 from brainmap.features.maximization.settings import MaximizationSettings
-from brainmap.features.maximization.site import frozen
+from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import Task
 from brainmap.progress import progress
 
@@ -99,7 +99,7 @@ def softmax_saturation(
     rng = rng or np.random.default_rng(0)
     sounds = None if sounds is None else differentiable_sounds(model, sounds)
     wish = describe_wish(sounds, rate=rate, units=units, length=length, device=device)
-    with frozen(model, device) as net, one_torch_thread():
+    with freeze(model, device) as net, one_torch_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:
             raise InputError(
@@ -108,7 +108,10 @@ def softmax_saturation(
         task, _ = plan(net, site, settings, full=full, wish=wish)
         entropy = int(rng.integers(2**63))
         with progress("softmax against logit", total=2 * len(task.units) * settings.steps) as step:
-            both = [_climb(task, climbed, entropy, step.advance, ascents(device, threads)) for climbed in CLIMBED]
+            both = [
+                _climb_units(task, climbed, entropy, step.advance, count_ascents(device, threads))
+                for climbed in CLIMBED
+            ]
     probability, logit = (np.stack([one[i] for one in both]) for i in range(2))
     if class_names is not None and len(class_names) != site.shape[0]:
         raise InputError(f"class_names: expected {site.shape[0]} names, one for each class, got {len(class_names)}")
@@ -118,17 +121,17 @@ def softmax_saturation(
         probability=probability,
         logit=logit,
         settings=task.settings,
-        table=_table(names, probability, logit),
+        table=_tabulate_steps(names, probability, logit),
     )
 
 
-def _climb(
+def _climb_units(
     task: Task, climbed: str, entropy: int, advance: Callable[[int], None], threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Record probability and logit (n_steps, n_classes) at every step of one ascent."""
     size = task.settings.micro_batch
     parts = [[Job(unit, 0, "after") for unit in task.units[i : i + size]] for i in range(0, len(task.units), size)]
-    grown = side_by_side(
+    grown = run_side_by_side(
         lambda own, part, told: _climb_batch(own, climbed, part, entropy, told),
         task,
         parts,
@@ -143,7 +146,7 @@ def _climb(
 def _climb_batch(
     task: Task, climbed: str, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
 ) -> NDArray[np.float32]:
-    start, shifts = starts(task, batch, entropy)
+    start, shifts = draw_starts(task, batch, entropy)
     rows, units = (torch.tensor(n, device=task.device) for n in (range(len(batch)), [job.unit for job in batch]))
     trace = torch.empty(2, task.settings.steps, len(batch), device=task.device)
     last: list[Tensor] = []
@@ -151,21 +154,21 @@ def _climb_batch(
     def gain(free: Tensor, step: int) -> Tensor:
         patterns = task.prior.decode(free)
         last[:] = [patterns.detach()]
-        logits = task.values(shifted(patterns, shifts[step]), "after")
+        logits = task.values(roll_patterns(patterns, shifts[step]), "after")
         both = torch.stack([logits.softmax(1)[rows, units], logits[rows, units]])
         trace[:, step] = both.detach()
-        cost = penalty(patterns, task.settings)
+        cost = compute_penalty(patterns, task.settings)
         return both[CLIMBED.index(climbed)] - (0.0 if cost is None else cost)
 
     def blame(wrong: list[int], step: int) -> RunError:
         what = f"the {climbed} of unit {some(batch[row].unit for row in wrong)}"
-        return not_finite(task.model, last[0], what=what, step=step)
+        return explain_not_finite(task.model, last[0], what=what, step=step)
 
     ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)
     return trace.cpu().numpy()
 
 
-def _table(names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]) -> pd.DataFrame:
+def _tabulate_steps(names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]) -> pd.DataFrame:
     full = probability >= SATURATED
     first = np.where(full.any(1), full.argmax(1), -1)  # (2, n_classes)
     columns = np.arange(len(names))

@@ -22,7 +22,7 @@ LARGE = 4 << 20
 Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and its replacement
 
 
-def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping[int, Shortcut]:
+def choose_shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping[int, Shortcut]:
     """Choose the operations of a forward pass that can be replaced by faster ones, by their numbers.
 
     Parameters
@@ -37,45 +37,48 @@ def shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping
     for i, op in enumerate(operations):
         if not (isinstance(op.out, Tensor) and op.out.device.type == "cpu" and op.out.dtype == torch.float32):
             continue
-        before = _fed_by(operations, i)
+        before = _find_source(operations, i)
         before = None if before in keep else before
         if op.name in ("conv1d", "conv2d") and len(op.args) > 1:
-            kernels[i] = _kernel(op)
-            found[i] = (op.name, _by_item(op, *kernels[i]))
+            kernels[i] = _get_kernel(op)
+            found[i] = (op.name, _convolve_by_item(op, *kernels[i]))
         elif op.name == "batch_norm" and before in kernels:
-            folded = _folded(kernels[before], op)
+            folded = _fold_norm(kernels[before], op)
             if folded is not None:
                 kernels[before] = folded
-                found[before] = (operations[before].name, _by_item(operations[before], *folded))
-                found[i] = (op.name, _nothing)
-        elif op.name == "max_pool1d" and (size := _plain_pool(op)) is not None:
+                found[before] = (operations[before].name, _convolve_by_item(operations[before], *folded))
+                found[i] = (op.name, _pass_on)
+        elif op.name == "max_pool1d" and (size := _get_pool_size(op)) is not None:
             gated = before is not None and operations[before].name == "relu"
             if gated and before is not None:
-                found[before] = ("relu", _nothing)
-            head = _head(operations, found, before, keep)
+                found[before] = ("relu", _pass_on)
+            head = _find_head(operations, found, before, keep)
             if head in kernels:  # maps are joined once they are small
-                found[head] = (operations[head].name, _by_item(operations[head], *kernels[head], _pool(size, gated)))
-                found[i] = (op.name, _nothing)
+                found[head] = (
+                    operations[head].name,
+                    _convolve_by_item(operations[head], *kernels[head], _make_pool(size, gated)),
+                )
+                found[i] = (op.name, _pass_on)
             else:
-                found[i] = (op.name, _pool(size, gated))
+                found[i] = (op.name, _make_pool(size, gated))
     return found
 
 
-def _head(
+def _find_head(
     operations: Sequence[Operation], found: Mapping[int, Shortcut], place: int | None, keep: Collection[int]
 ) -> int:
     """Find the operation whose result reaches a place through operations that do nothing; -1 where there is none."""
-    while place is not None and place in found and found[place][1] is _nothing:
-        place = _fed_by(operations, place)
+    while place is not None and place in found and found[place][1] is _pass_on:
+        place = _find_source(operations, place)
         place = None if place in keep else place
     return -1 if place is None else place
 
 
-def _nothing(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _pass_on(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return first
 
 
-def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
+def _find_source(operations: Sequence[Operation], place: int) -> int | None:
     """Find the operation that gave this one its input, if no other takes it, apart from reading its shape."""
     value = operations[place].first
     if value is None or operations[place].out is value:
@@ -89,7 +92,7 @@ def _fed_by(operations: Sequence[Operation], place: int) -> int | None:
     return givers[0] if len(givers) == 1 and takers == [place] else None
 
 
-def _folded(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tensor, Tensor] | None:
+def _fold_norm(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tensor, Tensor] | None:
     """Merge a normalization into weight and bias of a convolution; None where it uses statistics of the batch."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     said: dict[str, Any] = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
@@ -109,13 +112,13 @@ def _folded(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tens
     return scaled.to(weight.dtype), offset.to(weight.dtype)
 
 
-def _kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
+def _get_kernel(convolution: Operation) -> tuple[Tensor, Tensor | None]:
     """Return the weight and bias of a convolution."""
     args = convolution.args
     return args[1], args[2] if len(args) > 2 else convolution.kwargs.get("bias")
 
 
-def _by_item(
+def _convolve_by_item(
     convolution: Operation, weight: Tensor, bias: Tensor | None, then: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
     """Apply the convolution with these weights, and what follows it, item by item where maps would be large."""
@@ -131,7 +134,7 @@ def _by_item(
     return convolve
 
 
-def _plain_pool(op: Operation) -> int | None:
+def _get_pool_size(op: Operation) -> int | None:
     """Return the size of a pooling over adjacent windows without padding; None for any other."""
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     said: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
@@ -147,7 +150,7 @@ def _plain_pool(op: Operation) -> int | None:
     return size if plain and fits and dilation == 1 and not (said["ceil_mode"] or said["return_indices"]) else None
 
 
-def _pool(size: int, gated: bool) -> Callable[..., Any]:
+def _make_pool(size: int, gated: bool) -> Callable[..., Any]:
     def pool(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
         return _Pool.apply(first, size, gated)  # type: ignore[no-untyped-call]
 
@@ -159,7 +162,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, size: int, gated: bool) -> Tensor:
-        pool, _ = _kernels()
+        pool, _ = _compile_kernels()
         frames = values.shape[-1] // size
         out = torch.empty(*values.shape[:-1], frames)
         place = torch.empty(*values.shape[:-1], frames, dtype=torch.int8)
@@ -171,7 +174,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        _, spread = _kernels()
+        _, spread = _compile_kernels()
         (place,) = ctx.saved_tensors
         frames, length = place.shape[-1], ctx.shape[-1]
         out = torch.empty(ctx.shape)
@@ -183,7 +186,7 @@ class _Pool(torch.autograd.Function):
 _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
 
 
-def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
+def _compile_kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     """Compile the kernels at their first use, since importing numba takes longer than a small maximization."""
     if not _COMPILED:
         from brainmap.features.maximization.pool_kernels import pool, spread

@@ -20,8 +20,8 @@ from brainmap.errors import InputError
 from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
 from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.running import evaluating
-from brainmap.features.layers.tap import layers_named
-from brainmap.features.maximization.shortcuts import Operation, Shortcut, shortcuts
+from brainmap.features.layers.tap import look_up_layers
+from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts
 
 _POOLS = (
     "max_pool",
@@ -71,7 +71,7 @@ class _Otherwise(Exception):
     """Signal that the network runs other operations than when it was recorded; this is control flow too."""
 
 
-def _name(func: Callable[..., Any]) -> str:
+def _name_operation(func: Callable[..., Any]) -> str:
     raw = getattr(func, "__name__", "").split(".")[0].strip("_")
     return SAME.get(raw, raw)
 
@@ -94,7 +94,7 @@ class _Until(TorchFunctionMode):
     ) -> Any:
         if self.done in self.fast:
             name, instead = self.fast[self.done]
-            if _name(func) != name:
+            if _name_operation(func) != name:
                 raise _Otherwise
             out = instead(func, *args, **(kwargs or {}))
         else:
@@ -131,7 +131,7 @@ class _Record(TorchFunctionMode):
         out = func(*args, **kwargs)
         first = args[0] if args else kwargs.get("input")
         first = first if isinstance(first, Tensor) else None
-        self.operations.append(Operation(_name(func), first, out, args, kwargs))
+        self.operations.append(Operation(_name_operation(func), first, out, args, kwargs))
         self.shapes.append(tuple(out.shape) if isinstance(out, Tensor) else ())
         return out
 
@@ -164,7 +164,7 @@ class _Record(TorchFunctionMode):
 
 
 @contextmanager
-def frozen(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
+def freeze(model: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
     """Put the model on `device` in eval mode without parameter gradients, and restore it afterwards."""
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with evaluating(model, device):
@@ -190,11 +190,11 @@ def read(model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Sh
         if all(isinstance(value, Tensor) for value in values):
             return values
     except (RuntimeError, ValueError, IndexError) as error:
-        raise _refused(patterns, error) from error
+        raise _explain_refusal(patterns, error) from error
     raise InputError("activation maximization: the network runs other operations for this input; give another length")
 
 
-def _refused(patterns: Tensor, error: Exception) -> InputError:
+def _explain_refusal(patterns: Tensor, error: Exception) -> InputError:
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     shape = tuple(patterns.shape[1:])
     return InputError(f"activation maximization: the network refuses inputs {shape}: {said}; give length=")
@@ -239,7 +239,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # for one item, all axes hold units
     if not isinstance(value, Tensor) or (value.ndim < 2 and not squeezed):
         raise InputError(
-            f"layer {layer!r}: expected a tensor (n, units, ...), got {_described(value)}; name another layer"
+            f"layer {layer!r}: expected a tensor (n, units, ...), got {_describe_value(value)}; name another layer"
         )
     place = record.producer(value, done)
     if place is None:
@@ -248,7 +248,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         )
     notes: tuple[str, ...] = ()
     ends = ENDS if layer == OUTPUT else SOFTMAXES
-    end = _end_behind(record, place, ends)
+    end = _find_end(record, place, ends)
     operation = record.operations[end]
     logits = record.producer(operation.first, end) if operation.name in ends else None
     _refuse_softmax(layer, value if logits is None else record.operations[logits].out)
@@ -256,17 +256,17 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
     if squeezed and record.operations[place].name == "squeeze":
         place = cast(int, record.producer(record.operations[place].first, place))
-    order = _order(model, layer, example, record.operations[place].out, record.shapes[place])
+    order = _find_order(model, layer, example, record.operations[place].out, record.shapes[place])
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
-    before, after = (place, place) if head else _around(record, place, follows=isinstance(target, WEIGHTED))
+    before, after = (place, place) if head else _find_nonlinearity(record, place, follows=isinstance(target, WEIGHTED))
     texture = record.last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
-    fast = shortcuts(record.operations[: max(kept) + 1], kept)
+    fast = choose_shortcuts(record.operations[: max(kept) + 1], kept)
     shape = tuple(record.shapes[place][k] for k in order[1:])
     return Site(layer, before, after, shape, head, order, texture, fast, notes)
 
 
-def _end_behind(record: _Record, place: int, ends: Collection[str]) -> int:
+def _find_end(record: _Record, place: int, ends: Collection[str]) -> int:
     """Find the number of the softmax or sigmoid whose values, at most moved or logarithms, are those of `place`.
 
     Raises
@@ -292,9 +292,11 @@ def _end_behind(record: _Record, place: int, ends: Collection[str]) -> int:
     return end
 
 
-def _order(model: nn.Module, layer: str, example: Tensor, value: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _find_order(
+    model: nn.Module, layer: str, example: Tensor, value: Tensor, shape: tuple[int, ...]
+) -> tuple[int, ...]:
     """Find the axes of a layer's tensor that are items, units and positions; raise an error if they are unknown."""
-    found = layers_named(model, example, [layer])[layer]
+    found = look_up_layers(model, example, [layer])[layer]
     if len(found.shape) == 1 and len(shape) > 2:  # logits that are squeezed only after a softmax
         units = [k for k in range(1, len(shape)) if shape[k] == found.shape[0]][:1]
         return (0, *units, *(k for k in range(1, len(shape)) if k not in units))
@@ -310,11 +312,11 @@ def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:
             with record:
                 model(example)
         except (RuntimeError, ValueError, IndexError) as error:
-            raise _refused(example, error) from error
+            raise _explain_refusal(example, error) from error
     return record
 
 
-def _around(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
+def _find_nonlinearity(record: _Record, place: int, *, follows: bool) -> tuple[int, int]:
     """Find the operations before and after the nonlinearity of a layer whose own result is `place`.
 
     The layer either contains its nonlinearity (followed by pooling and dropout at most), or the nonlinearity follows
@@ -350,5 +352,5 @@ def _refuse_softmax(layer: str, value: Any) -> None:
         )
 
 
-def _described(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

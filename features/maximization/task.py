@@ -61,7 +61,7 @@ class Task:
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
         """Compute the objective of each pattern for its own unit, (b,)."""
-        return self._own(self.values(patterns, stage), units)
+        return self._select_own(self.values(patterns, stage), units)
 
     def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
         """Compute the objective for the ascent, and the penalty for the similarity of patterns of the same unit.
@@ -73,15 +73,15 @@ class Task:
         if stage == "before" or not self.silent_kind:
             found = read(self.model, patterns, place, *texture, fast=self.site.fast)
             own = self.site.arranged(found[0])
-            values = self._own(own, units)
+            values = self._select_own(own, units)
         else:
             found = read(self.model, patterns, place, self.site.before, *texture, fast=self.site.fast)
             own = self.site.arranged(found[0])
-            values = self._awake(own, self.site.arranged(found[1]), units)
+            values = self._choose_stage_values(own, self.site.arranged(found[1]), units)
         if not diverse:
             return values, None
         features = found[-1] if texture else own.unsqueeze(2)
-        return values, self.settings.diversity * values.detach().abs() * likeness(features, units)
+        return values, self.settings.diversity * values.detach().abs() * measure_likeness(features, units)
 
     def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
         """Compute the objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
@@ -91,32 +91,32 @@ class Task:
             return values.flatten(2).amax(2) if values.ndim > 2 else values
         if values.ndim == 3 and frames and frames[0] < values.shape[2]:
             values = functional.avg_pool1d(values, frames[0], stride=1)
-            return self._along(values).amax(2) if self.directions is not None else values.amax(2)
+            return self._project(values).amax(2) if self.directions is not None else values.amax(2)
         pooled = values.flatten(2).mean(2, keepdim=True) if values.ndim > 2 else values.unsqueeze(2)
-        return (self._along(pooled) if self.directions is not None else pooled)[..., 0]
+        return (self._project(pooled) if self.directions is not None else pooled)[..., 0]
 
-    def _awake(self, after: Tensor, before: Tensor, units: Tensor) -> Tensor:
-        values = self._own(after, units)
-        own = _of(after.detach(), units)
+    def _choose_stage_values(self, after: Tensor, before: Tensor, units: Tensor) -> Tensor:
+        values = self._select_own(after, units)
+        own = _select_units(after.detach(), units)
         awake = (own.flatten(1) > 0).any(1) if own.ndim > 1 else own > 0
         if bool(awake.all()):
             return values
-        asleep = _of(before, units)
+        asleep = _select_units(before, units)
         return torch.where(awake, values, asleep.flatten(1).amax(1) if asleep.ndim > 1 else asleep)
 
-    def _own(self, values: Tensor, units: Tensor) -> Tensor:
+    def _select_own(self, values: Tensor, units: Tensor) -> Tensor:
         if self.whole:
             return values.flatten(1).square().mean(1)
         if self.directions is not None:
             pooled = values.flatten(2).mean(2, keepdim=True) if values.ndim > 2 else values.unsqueeze(2)
-            return _of(self._along(pooled)[..., 0], units)
-        own = _of(values, units)
+            return _select_units(self._project(pooled)[..., 0], units)
+        own = _select_units(values, units)
         if self.settings.objective == "neuron" and own.ndim > 1:
             center = np.ravel_multi_index([n // 2 for n in own.shape[1:]], own.shape[1:])
             return own.flatten(1)[:, int(center)]
         return own.flatten(1).mean(1) if own.ndim > 1 else own
 
-    def _along(self, pooled: Tensor) -> Tensor:
+    def _project(self, pooled: Tensor) -> Tensor:
         """Compute the components along the directions, (b, n_directions, n), of the layer's vectors (b, n_units, n)."""
         assert self.directions is not None
         along: Tensor = self.directions @ pooled
@@ -132,11 +132,11 @@ class Task:
         return self.settings.latent_l2 * values.detach().abs() * free.square().flatten(1).mean(1)
 
 
-def _of(values: Tensor, units: Tensor) -> Tensor:
+def _select_units(values: Tensor, units: Tensor) -> Tensor:
     return values[torch.arange(len(values), device=values.device), units]
 
 
-def likeness(features: Tensor, units: Tensor) -> Tensor:
+def measure_likeness(features: Tensor, units: Tensor) -> Tensor:
     """Compute the mean cosine between each row's Gram matrix and those of the other rows of its unit, (b,).
 
     Channels are first centered over positions, where there are several, because otherwise the mean, which all sounds
@@ -151,8 +151,8 @@ def likeness(features: Tensor, units: Tensor) -> Tensor:
     Examples
     --------
     >>> alike = torch.arange(12.0).reshape(1, 3, 4).expand(2, 3, 4)
-    >>> likeness(alike, torch.tensor([0, 0])).round(decimals=3).tolist(), likeness(alike, torch.tensor([0, 1])).tolist()
-    ([1.0, 1.0], [0.0, 0.0])
+    >>> [measure_likeness(alike, torch.tensor([0, unit])).round(decimals=3).tolist() for unit in (0, 1)]
+    [[1.0, 1.0], [0.0, 0.0]]
     """
     flat = features.flatten(2)
     if flat.shape[2] > 1:
@@ -162,7 +162,7 @@ def likeness(features: Tensor, units: Tensor) -> Tensor:
     return ((gram @ gram.T) * others).sum(1) / others.sum(1).clamp_min(1)
 
 
-def batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
+def iterate_batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
     """Yield the patterns in micro-batches, on the task's device."""
     for i in range(0, len(patterns), task.settings.micro_batch):
         yield torch.as_tensor(patterns[i : i + task.settings.micro_batch], device=task.device)

@@ -20,11 +20,11 @@ from torch import nn
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
-from brainmap.features.networks.exported import is_exported, load_exported, names_in_zip
+from brainmap.features.networks.exported import is_exported, list_archive, load_exported
 from brainmap.features.networks.huggingface import describe_folder, load_folder
-from brainmap.features.networks.state_dicts import check_weights, state_dict_in, unwrapped
-from brainmap.features.networks.trust import is_signed, sign
-from brainmap.features.networks.zoo import build_network, network_names, zoo_front_end
+from brainmap.features.networks.state_dicts import check_weights, find_state_dict, unwrap_names
+from brainmap.features.networks.trust import compute_signature, is_signed
+from brainmap.features.networks.zoo import build_network, get_zoo_front_end, network_names
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.record import atomic
 from brainmap.references import find_function, first_line, is_reference
@@ -85,7 +85,7 @@ class Checkpoint:
     def front_end(self) -> FrontEnd:
         """Return what the network takes."""
         in_zoo = self.architecture in network_names()
-        return self.input or (zoo_front_end(self.architecture, rate=self.rate) if in_zoo else WAVEFORM)
+        return self.input or (get_zoo_front_end(self.architecture, rate=self.rate) if in_zoo else WAVEFORM)
 
     @property
     def names_code(self) -> bool:
@@ -162,16 +162,16 @@ def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) 
     """Write weights and metadata to one safetensors file atomically."""
     path = Path(path)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
-    about = json.dumps(_plain(checkpoint), sort_keys=True)
-    metadata = {"brainmap": about, "sha256": _digest(weights, about)}
-    signature = sign(_signed_text(metadata)) if checkpoint.names_code else None
+    about = json.dumps(_describe_checkpoint(checkpoint), sort_keys=True)
+    metadata = {"brainmap": about, "sha256": _hash_weights(weights, about)}
+    signature = compute_signature(_compose_signed_text(metadata)) if checkpoint.names_code else None
     metadata |= {"signature": signature} if signature else {}
     with atomic(path) as beside:  # bytes, because save_file would make the file readable by its owner only
         beside.write_bytes(safetensors.torch.save(weights, metadata=metadata))
     return path
 
 
-def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a description as plain values; the input is left out where the architecture says it."""
     found = asdict(checkpoint)
     del found["own"]
@@ -182,7 +182,7 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
     return found
 
 
-def _signed_text(metadata: Mapping[str, str]) -> str:
+def _compose_signed_text(metadata: Mapping[str, str]) -> str:
     """Return what a signature is of: the description, and the digest that ties the weights to it."""
     return f"{metadata.get('sha256', '')} {metadata.get('brainmap', '')}"
 
@@ -220,11 +220,11 @@ def read_description(path: str | Path) -> Checkpoint | None:
         with safetensors.safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(path, "safetensors file", error) from None
+        raise _report_damage(path, "safetensors file", error) from None
     text = held.get("brainmap")
     if text is None:
         return None
-    own = is_signed(_signed_text(held), held.get("signature", ""))
+    own = is_signed(_compose_signed_text(held), held.get("signature", ""))
     known = {f.name for f in fields(Checkpoint)} - {"own"}
     try:
         stored = {k: v for k, v in json.loads(text).items() if k in known}
@@ -283,7 +283,7 @@ def load_network(
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
         model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
-    weights = unwrapped(path, weights, model)
+    weights = unwrap_names(path, weights, model)
     check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
@@ -328,7 +328,7 @@ def call_builder(reference: str) -> nn.Module:
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if any(n.endswith("/constants.pkl") for n in names_in_zip(path)):
+    if any(n.endswith("/constants.pkl") for n in list_archive(path)):
         raise InputError(
             f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
             "export the network with torch.export, or save model.state_dict()"
@@ -339,17 +339,17 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        called = wanted[1] if wanted else _called_by_pickle(path)
+        called = wanted[1] if wanted else _list_pickle_calls(path)
         if not called:
-            raise _damaged(path, "file of torch.save", error) from None
+            raise _report_damage(path, "file of torch.save", error) from None
         raise InputError(
             f"checkpoint: {path} is a pickle that wants to run code ({called}: a whole model or other "
             "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
             "architecture, or export the model with torch.export"
         ) from None
     except Exception as error:  # for a damaged file torch raises whatever its zip, tar and pickle readers raise
-        raise _damaged(path, "file of torch.save", error) from None
-    return state_dict_in(path, found)
+        raise _report_damage(path, "file of torch.save", error) from None
+    return find_state_dict(path, found)
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -359,13 +359,15 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         with safetensors.safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
     except Exception as error:  # for a damaged file safetensors raises whatever torch and json raise
-        raise _damaged(path, "safetensors file", error) from None
-    if "sha256" in about and about["sha256"] != _digest(weights, about.get("brainmap", "")):
-        raise _damaged(path, "safetensors file", ValueError("its weights or metadata changed since it was written"))
+        raise _report_damage(path, "safetensors file", error) from None
+    if "sha256" in about and about["sha256"] != _hash_weights(weights, about.get("brainmap", "")):
+        raise _report_damage(
+            path, "safetensors file", ValueError("its weights or metadata changed since it was written")
+        )
     return weights
 
 
-def _digest(weights: Mapping[str, torch.Tensor], about: str) -> str:
+def _hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
     """Compute the SHA-256 of weights and their metadata."""
     digest = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(weights.items()):
@@ -374,7 +376,7 @@ def _digest(weights: Mapping[str, torch.Tensor], about: str) -> str:
     return digest.hexdigest()
 
 
-def _called_by_pickle(path: Path) -> str:
+def _list_pickle_calls(path: Path) -> str:
     """List what a plain pickle would call, without loading it; the text is empty for a file that is not a pickle."""
     names: list[str] = []
     try:
@@ -391,7 +393,7 @@ def _called_by_pickle(path: Path) -> str:
     return ""
 
 
-def _damaged(path: Path, what: str, error: Exception) -> InputError:
+def _report_damage(path: Path, what: str, error: Exception) -> InputError:
     return InputError(
         f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
     )

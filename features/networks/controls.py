@@ -11,8 +11,8 @@ from torch import nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.running import device_of, evaluating, forward
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.types import Control
 
 
@@ -70,13 +70,13 @@ def control_network(
     one_of(kind, get_args(Control), "control")
     control = copy.deepcopy(model).eval()
     if kind == "untrained":
-        _redraw(control, rng)
+        redraw(control, rng)
     else:
         with torch.no_grad():
             for parameter in control.parameters():
                 order = torch.from_numpy(rng.permutation(parameter.numel())).to(parameter.device)
                 parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    if _norms(control):
+    if list_norms(control):
         if sounds is None:
             raise InputError("control: the network normalizes by batch statistics; give sounds to measure them on")
         recalibrate(control, sounds, batch_size=batch_size)
@@ -90,7 +90,7 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
     """
     n_batches = -(-len(sounds) // batch_size)
     size = -(-len(sounds) // max(n_batches, 1))
-    norms = _norms(model)
+    norms = list_norms(model)
     momenta = [norm.momentum for norm in norms]
     seen = 0
     with evaluating(model), torch.no_grad():
@@ -98,7 +98,7 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
             for norm in norms:
                 norm.reset_running_stats()
                 norm.train()
-            for batch in tensors(sounds, size, device=device_of(model)):
+            for batch in iterate_tensors(sounds, size, device=get_device(model)):
                 seen += len(batch)
                 for norm in norms:
                     norm.momentum = len(batch) / seen
@@ -108,12 +108,12 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
                 norm.momentum = momentum
 
 
-def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+def list_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 
-def _redraw(model: nn.Module, rng: np.random.Generator) -> None:
-    devices = [device_of(model)] if device_of(model).type == "cuda" else []
+def redraw(model: nn.Module, rng: np.random.Generator) -> None:
+    devices = [get_device(model)] if get_device(model).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, which is restored afterwards
         torch.manual_seed(int(rng.integers(2**63)))
         if isinstance(model, RedrawsItself):

@@ -82,14 +82,14 @@ class ExportedNetwork(nn.Module):
 
 def is_exported(path: Path) -> bool:
     """Tell whether a file is an archive of `torch.export.save`, whatever its name."""
-    return any(n.endswith("/archive_format") for n in names_in_zip(path))
+    return any(n.endswith("/archive_format") for n in list_archive(path))
 
 
 DAMAGED = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, zlib.error)
 """What zipfile raises on a damaged archive."""
 
 
-def names_in_zip(path: Path) -> list[str]:
+def list_archive(path: Path) -> list[str]:
     """List the members of an archive; the list is empty for a file that is not an archive or cannot be read as one."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -107,7 +107,7 @@ def load_exported(path: Path) -> nn.Module:
         The file is damaged, or holds pickles with code, compiled libraries, operations other than those on tensors or
         expressions other than arithmetic.
     """
-    with _one_line(path):
+    with _catch_errors(path):
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
         for name, content in members.items():
@@ -123,7 +123,7 @@ def load_exported(path: Path) -> nn.Module:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _catch_errors(path: Path) -> Iterator[None]:
     """Turn any error of the readers of zip, JSON and graphs into one line, and silence torch's own log meanwhile."""
     talker = logging.getLogger("torch.export.pt2_archive._package")
     level = talker.level
@@ -141,41 +141,41 @@ def _one_line(path: Path) -> Iterator[None]:
 
 def _check_member(path: Path, name: str, content: bytes) -> None:
     if not MEMBERS.fullmatch(name):
-        raise _refused(path, f"it holds {name!r}")
+        raise _refuse_program(path, f"it holds {name!r}")
     if name.endswith(".pt"):
         try:
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            raise _refused(path, f"{name!r} is a pickle with code") from None
+            raise _refuse_program(path, f"{name!r} is a pickle with code") from None
     if name.endswith(".json"):
         text = content.decode()
         if "__enum__" in text:
-            raise _refused(path, f"{name!r} imports a module")
-        for key, value in _strings(json.loads(text)):
+            raise _refuse_program(path, f"{name!r} imports a module")
+        for key, value in _walk_json(json.loads(text)):
             _check_value(path, key, value)
 
 
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _walk_json(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every plain value of nested JSON with its key."""
     if isinstance(value, dict):
         for name, below in value.items():
-            yield from _strings(below, name)
+            yield from _walk_json(below, name)
     elif isinstance(value, list):
         for below in value:
-            yield from _strings(below, key)
+            yield from _walk_json(below, key)
     else:
         yield key, value
 
 
 def _check_value(path: Path, key: str, value: Any) -> None:
     if key == "use_pickle" and value:
-        raise _refused(path, "it holds pickled tensors")
+        raise _refuse_program(path, "it holds pickled tensors")
     if key in ("target", "as_operator") and isinstance(value, str) and not OPERATIONS.fullmatch(value):
-        raise _refused(path, f"it calls {value!r}")
+        raise _refuse_program(path, f"it calls {value!r}")
     if key == "expr_str" and isinstance(value, str) and not _is_arithmetic(value):
-        raise _refused(path, f"it evaluates {value[:60]!r}")
+        raise _refuse_program(path, f"it evaluates {value[:60]!r}")
     if key == "guards_code" and value:
-        raise _refused(path, f"it evaluates {str(value)[:60]!r}")
+        raise _refuse_program(path, f"it evaluates {str(value)[:60]!r}")
 
 
 def _is_arithmetic(text: str) -> bool:
@@ -191,7 +191,7 @@ def _is_arithmetic(text: str) -> bool:
     return True
 
 
-def _refused(path: Path, why: str) -> InputError:
+def _refuse_program(path: Path, why: str) -> InputError:
     return InputError(
         f"checkpoint: {path} could run code ({why}), which is refused; export the network again with "
         "torch.export, or save model.state_dict() and name the architecture"

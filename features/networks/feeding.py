@@ -67,13 +67,14 @@ def describe_feeding(
         kept = own[key] if key in own else getattr(stored, key)
         if value != kept:
             raise InputError(
-                f"{key} is {_told(value)} {place} and {_told(kept)} in {path}, with which it was trained; leave it out"
+                f"{key} is {_format_setting(value)} {place} and {_format_setting(kept)} in {path}, with which it was "
+                "trained; leave it out"
             )
     named = architecture is not None or not stored.architecture.partition(":")[2]
     return replace(stored, own=stored.own or (named and ("input" in said or not stored.front_end.is_code)))
 
 
-def example_of(checkpoint: Checkpoint) -> Tensor:
+def make_example(checkpoint: Checkpoint) -> Tensor:
     """Make noise in the shape of one item as a network takes it, `(1, c, t)` or `(1, c, h, w)`.
 
     For a network that takes sounds of any length it lasts at most one second.
@@ -92,9 +93,9 @@ def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:
         The network refuses its input.
     """
     with evaluating(model), torch.no_grad():
-        given = forward(model, example_of(checkpoint))
+        given = forward(model, make_example(checkpoint))
     return given.shape[1] if isinstance(given, Tensor) and given.ndim == 2 else None
 
 
-def _told(value: object) -> str:
+def _format_setting(value: object) -> str:
     return repr(value.describe() if isinstance(value, FrontEnd) else value)

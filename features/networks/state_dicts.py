@@ -19,7 +19,7 @@ WRAPPERS = (COMPILED, "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_m
 NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # looked at first
 
 
-def state_dict_in(path: Path, found: object) -> dict[str, torch.Tensor]:
+def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
     """The weights in what a file of torch.save holds, at whatever depth they lie.
 
     Raises
@@ -61,7 +61,7 @@ def _holds_weights(found: object) -> bool:
     return _is_state_dict(found) or any(_holds_weights(value) for key, value in found.items() if isinstance(key, str))
 
 
-def unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
     """Weights under the network's own names: without what a trainer or wrapper put before all of them.
 
     As few leading parts as possible are taken off, and only what all names share; what `torch.compile` or another
@@ -70,7 +70,7 @@ def unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) ->
     """
     wanted = {name for name in model.state_dict() if not _is_counter(name)}
     best = weights
-    for named in _without_prefixes(weights):
+    for named in _strip_prefixes(weights):
         have = {name for name in named if not _is_counter(name)}
         if have == wanted:
             best = named
@@ -88,14 +88,14 @@ def unwrapped(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) ->
     return best
 
 
-def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+def _strip_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
     """The weights without the first 0, 1, ... parts that all their names share; each also without wrappers."""
     prefix = ""
     while True:
         cut = {name.removeprefix(prefix): value for name, value in weights.items()}
         yield cut
         for wrappers in ((COMPILED,), WRAPPERS):
-            plain = {_without(name, wrappers): value for name, value in cut.items()}
+            plain = {_strip_wrappers(name, wrappers): value for name, value in cut.items()}
             if plain.keys() != cut.keys() and len(plain) == len(cut):
                 yield plain
         first = {name.partition(".")[0] for name in cut}
@@ -104,12 +104,12 @@ def _without_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, to
         prefix += f"{first.pop()}."
 
 
-def _without(name: str, wrappers: Sequence[str]) -> str:
+def _strip_wrappers(name: str, wrappers: Sequence[str]) -> str:
     """A name without the parts that wrappers put into it.
 
     Examples
     --------
-    >>> _without("model.module._orig_mod.conv.weight", WRAPPERS)
+    >>> _strip_wrappers("model.module._orig_mod.conv.weight", WRAPPERS)
     'model.conv.weight'
     """
     return ".".join(part for part in name.split(".") if f"{part}." not in wrappers)
@@ -129,9 +129,9 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
         if k in weights and weights[k].shape != v.shape
     ]
     problems += [
-        f"{k}: expected {_kind(v)}, got {_kind(weights[k])}"
+        f"{k}: expected {_describe_kind(v)}, got {_describe_kind(weights[k])}"
         for k, v in wanted.items()
-        if k in weights and _kind(weights[k]) != _kind(v)
+        if k in weights and _describe_kind(weights[k]) != _describe_kind(v)
     ]
     lacking = [k for k in wanted if k not in weights]
     extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
@@ -142,14 +142,14 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
     if problems:
         raise InputError(
             f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
-            f"{_of_some_names(lacking, extra) or 'check architecture, variant and number of classes'}"
+            f"{_explain_prefix(lacking, extra) or 'check architecture, variant and number of classes'}"
         )
     broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
     if broken:
         raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")
 
 
-def _kind(tensor: torch.Tensor) -> str:
+def _describe_kind(tensor: torch.Tensor) -> str:
     """What sort of numbers a tensor holds, and how: precision aside, which is converted."""
     if tensor.is_meta:
         return "without values (a meta tensor)"
@@ -158,7 +158,7 @@ def _kind(tensor: torch.Tensor) -> str:
     return "complex" if tensor.is_complex() else "of floats" if tensor.is_floating_point() else "of integers"
 
 
-def _of_some_names(lacking: Sequence[str], extra: Sequence[str]) -> str:
+def _explain_prefix(lacking: Sequence[str], extra: Sequence[str]) -> str:
     """Say that a prefix makes some of the names fit, and that others do not have it; empty where none does."""
     wanted = set(lacking)
     found = Counter(

@@ -23,9 +23,9 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
-from brainmap.features.networks.zoo import initialize, network_names, zoo_front_end
+from brainmap.features.networks.zoo import get_zoo_front_end, initialize, network_names
 from brainmap.features.sounds.augmentation import Augmentation, augment
-from brainmap.features.sounds.batches import tensors
+from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
 from brainmap.progress import Progress, progress
 from brainmap.record import atomic
@@ -128,7 +128,7 @@ def train_network(
     if out.exists() and not overwrite:
         raise InputError(f"train: {out} exists; give --overwrite to train it again")
     _check_settings(settings)
-    taken = zoo_front_end(settings.network, rate=settings.rate)
+    taken = get_zoo_front_end(settings.network, rate=settings.rate)
     sounds = load_sounds(data, rate=settings.rate, seconds=settings.seconds, front_end=taken)
     parts = split_sounds(sounds, Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
@@ -175,7 +175,7 @@ def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
     """
     lists, base = read_lists(folder), folder.absolute()
     paths = [Path(p) for p in sounds.table["path"]]
-    speakers = _speakers(sounds, paths, quiet=bool(lists))
+    speakers = _find_speakers(sounds, paths, quiet=bool(lists))
     if lists:
         names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else "" for p in paths]
         parts = [lists.get(name, "training") for name in names]
@@ -189,7 +189,7 @@ def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
                 stacklevel=3,
             )
     else:
-        parts = [_part_by_hash(speaker) for speaker in speakers]
+        parts = [_choose_part(speaker) for speaker in speakers]
     found: dict[Part, Sounds] = {}
     for part in ("training", "validation", "testing"):
         rows = np.flatnonzero([p == part for p in parts])
@@ -201,7 +201,7 @@ def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
     return found
 
 
-def _speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str]:
+def _find_speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str]:
     for column in SPEAKER_COLUMNS:
         if column in sounds.table:
             return [str(s) for s in sounds.table[column]]
@@ -215,7 +215,7 @@ def _speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str
     return [p.stem.split("_nohash_")[0] for p in paths]
 
 
-def _part_by_hash(speaker: str) -> str:
+def _choose_part(speaker: str) -> str:
     share = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 1000 / 10
     return "validation" if share < 10 else "testing" if share < 20 else "training"
 
@@ -243,7 +243,7 @@ def evaluate_model(
     _check_known(sounds, classes, "evaluate: the data")
     called: list[int] = []
     with evaluating(model, device), torch.inference_mode():
-        for batch in tensors(sounds, batch_size, device=device):
+        for batch in iterate_tensors(sounds, batch_size, device=device):
             logits = forward(model, batch)
             if logits.ndim != 2 or logits.shape[1] != len(classes):
                 raise InputError(
@@ -298,7 +298,7 @@ class _Training:
     def go(self) -> tuple[Checkpoint, nn.Module]:
         """Train to the end and return the best validation epoch."""
         total = self.settings.epochs * self.steps_per_epoch
-        with torch.random.fork_rng(self._gpus()):
+        with torch.random.fork_rng(self._list_gpus()):
             torch.manual_seed(self.settings.seed)
             self._load()
             done = self.epoch * self.steps_per_epoch + self.step
@@ -321,16 +321,16 @@ class _Training:
         }
         return replace(self.checkpoint, training=training), self.model.eval()
 
-    def _gpus(self) -> list[torch.device]:
+    def _list_gpus(self) -> list[torch.device]:
         """Return the GPU in use, whose random state (dropout) is stored and restored like the CPU's."""
         device = torch.device(self.settings.device)
         return [torch.device("cuda", device.index or 0)] if device.type == "cuda" else []
 
     def _train_epoch(self, run: Any, bar: Progress) -> None:
         self.model.train()
-        for batch, codes in self._batches(self.epoch, start=self.step):
+        for batch, codes in self._iterate_batches(self.epoch, start=self.step):
             for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate()
+                group["lr"] = self._compute_learning_rate()
             self.optimizer.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(run(batch.to(self.settings.device)), codes.to(self.settings.device))
             value = float(loss.detach())
@@ -358,22 +358,22 @@ class _Training:
         self.epoch, self.step, self.running = self.epoch + 1, 0, 0.0
         self._save()
 
-    def _learning_rate(self) -> float:
+    def _compute_learning_rate(self) -> float:
         done = (self.epoch * self.steps_per_epoch + self.step) / (self.settings.epochs * self.steps_per_epoch)
         rise = min(1.0, (done + 1e-3) / 0.05)
         return self.settings.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def _batches(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _iterate_batches(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield batches of one epoch from step `start`; the random numbers of a clip depend on seed, epoch and clip."""
         seed, size, sounds = self.settings.seed, self.settings.batch_size, self.parts["training"]
         order = np.random.default_rng([seed, epoch]).permutation(len(sounds))
         for step in range(start, self.steps_per_epoch):
             rows = order[step * size : (step + 1) * size]
-            clips = [self._clip(sounds.waveforms[row, 0], int(row), epoch) for row in rows]
+            clips = [self._prepare_clip(sounds.waveforms[row, 0], int(row), epoch) for row in rows]
             taken = sounds.front_end.compute(np.stack(clips)[:, None], rate=sounds.rate)
             yield torch.from_numpy(taken), torch.from_numpy(self.codes[rows])
 
-    def _clip(self, sound: NDArray[np.float32], row: int, epoch: int) -> NDArray[np.float32]:
+    def _prepare_clip(self, sound: NDArray[np.float32], row: int, epoch: int) -> NDArray[np.float32]:
         if self.settings.augmentation is None:
             return sound
         rng = np.random.default_rng([self.settings.seed, epoch, row])
@@ -392,7 +392,7 @@ class _Training:
                     "best": self.best,
                     "optimizer": self.optimizer.state_dict(),
                     "rng": torch.get_rng_state(),
-                    "gpu_rng": [torch.cuda.get_rng_state(d) for d in self._gpus()],
+                    "gpu_rng": [torch.cuda.get_rng_state(d) for d in self._list_gpus()],
                 },
                 beside,
             )
@@ -416,6 +416,6 @@ class _Training:
         self.epoch, self.step, self.running = state["epoch"], state["step"], state["running"]
         self.history, self.best = state["history"], state["best"]
         torch.set_rng_state(state["rng"].cpu())
-        for device, rng in zip(self._gpus(), state.get("gpu_rng", []), strict=False):
+        for device, rng in zip(self._list_gpus(), state.get("gpu_rng", []), strict=False):
             torch.cuda.set_rng_state(rng.cpu(), device)
         log.info("train: going on in epoch %d after %d steps", self.epoch + 1, self.step)

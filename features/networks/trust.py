@@ -16,16 +16,16 @@ from pathlib import Path
 _BYTES = 32
 
 
-def sign(text: str) -> str | None:
+def compute_signature(text: str) -> str | None:
     """Return the signature of a text by this user; None where no key can be kept.
 
     Examples
     --------
-    >>> signature = sign("text")
+    >>> signature = compute_signature("text")
     >>> signature is None or is_signed("text", signature)
     True
     """
-    key = _own_key(create=True)
+    key = _read_own_key(create=True)
     return None if key is None else hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
@@ -37,13 +37,13 @@ def is_signed(text: str, signature: str) -> bool:
     >>> is_signed("text", "0" * 64)
     False
     """
-    key = _own_key(create=False)
+    key = _read_own_key(create=False)
     if key is None:
         return False
     return hmac.compare_digest(hmac.new(key, text.encode(), hashlib.sha256).hexdigest().encode(), signature.encode())
 
 
-def _own_key(*, create: bool) -> bytes | None:
+def _read_own_key(*, create: bool) -> bytes | None:
     """Read the user's key, or make one that nobody else can read; None where there is none."""
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
         path = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "brainmap" / "key"

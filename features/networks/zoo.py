@@ -114,12 +114,12 @@ def network_names() -> tuple[str, ...]:
     return tuple(ARCHITECTURES)
 
 
-def zoo_front_end(name: str, *, rate: int = RATE) -> FrontEnd:
+def get_zoo_front_end(name: str, *, rate: int = RATE) -> FrontEnd:
     """Return what a network of the zoo takes; `base-2d` has a frame every 125 samples at any rate [Hz].
 
     Examples
     --------
-    >>> zoo_front_end("ch32").kind, zoo_front_end("base-2d").kind
+    >>> get_zoo_front_end("ch32").kind, get_zoo_front_end("base-2d").kind
     ('waveform', 'log-mel')
     """
     if ARCHITECTURES[name].dims == 1:
@@ -188,7 +188,7 @@ def build_network(
     if spec.same and size % 2 == 0:
         raise InputError(f"network {name}: expected an odd kernel, so that padding keeps the length, got {size}")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = _input_shape(spec, n_samples)
+    shape = _compute_input_shape(spec, n_samples)
     frames = _add_convolutions(stages, spec, size, shape, "bn" in variant, NONLINEARITIES[activation])
     if frames < 1:
         raise InputError(f"network {name}: {n_samples} samples leave no frame after its pooling; give longer sounds")
@@ -197,7 +197,7 @@ def build_network(
     return nn.Sequential(stages)
 
 
-def _input_shape(spec: Architecture, n_samples: int) -> tuple[int, ...]:
+def _compute_input_shape(spec: Architecture, n_samples: int) -> tuple[int, ...]:
     return (n_samples,) if spec.dims == 1 else (MELS, n_samples // HOP)
 
 
@@ -281,7 +281,7 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
 
     chosen: Variant = variant or ("bn" if name == "ch128" else "plain")
     model = build_network(name, variant=chosen)
-    taken = (1, *_input_shape(ARCHITECTURES[name], N_SAMPLES))
+    taken = (1, *_compute_input_shape(ARCHITECTURES[name], N_SAMPLES))
     layers = list_layers(model, torch.zeros(1, *taken))
     return NetworkDescription(
         name=name,

@@ -122,7 +122,7 @@ def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Repre
         raise InputError(
             f"patterns: expected 3 patterns or more for an RDM, got {len(am.labels)} of {am.layer}; maximize more units"
         )
-    values, axis = _in_space(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
+    values, axis = _transform_patterns(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
     silent = [label for label, row in zip(am.labels, am.patterns, strict=True) if not np.any(row)]
     if silent:
         raise InputError(f"patterns: {some(silent)} are silent; maximize them again from another seed")
@@ -167,7 +167,7 @@ def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: Patt
     """
     if len(by_seed) < 2 or by_seed.shape[1] < 3:
         return float("nan")
-    rdms = [pdist(_in_space(np.asarray(one, np.float64), rate, space)[0], "correlation") for one in by_seed]
+    rdms = [pdist(_transform_patterns(np.asarray(one, np.float64), rate, space)[0], "correlation") for one in by_seed]
     between = np.corrcoef(rdms)[np.triu_indices(len(rdms), 1)]
     return round(float(between.mean()), 12)
 
@@ -215,7 +215,7 @@ def map_features(
     """
     one_of(align, get_args(PatternAlign), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
-    chosen = _of_classes(maps, cams, classes)
+    chosen = _select_classes(maps, cams, classes)
     # attributions, which have targets, are named by their method; maps are named by their layer
     name = cams.method if hasattr(cams, "targets") or not cams.layer else cams.layer
     if maps.ndim == 4 and align == "none" and sounds is None and maps.shape[2] > 4:  # no time course
@@ -224,12 +224,12 @@ def map_features(
     if maps.ndim == 4:
         chosen = chosen.sum(axis=-2)
     step = max(1, round(step_ms / 1000 * rate))
-    courses = _steps(chosen, step)
+    courses = _average_steps(chosen, step)
     notes: tuple[str, ...] = ()
     if align == "onset":
         if sounds is None:
             raise InputError("map_features: alignment to the onset needs the sounds; give sounds=, or align='none'")
-        courses, notes = _aligned(courses, np.asarray(sounds, dtype=np.float64), step, onset_db, cams.items)
+        courses, notes = _align_onsets(courses, np.asarray(sounds, dtype=np.float64), step, onset_db, cams.items)
     return Representation(
         items=tuple(cams.items),
         conditions=tuple(cams.conditions),
@@ -240,7 +240,7 @@ def map_features(
     )
 
 
-def _in_space(patterns: Floats, rate: int, space: PatternSpace) -> tuple[Floats, Floats]:
+def _transform_patterns(patterns: Floats, rate: int, space: PatternSpace) -> tuple[Floats, Floats]:
     n = len(patterns)
     if space == "waveform":
         copies = int(np.prod(patterns.shape[1:-1]))
@@ -256,7 +256,7 @@ def _in_space(patterns: Floats, rate: int, space: PatternSpace) -> tuple[Floats,
     return spectra / np.maximum(spectra.max(axis=-1, keepdims=True), 1e-300), centers
 
 
-def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
+def _select_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
     """Select the maps `(n_items, n_chosen, ...)` of the classes asked for."""
     if classes == "all":
         return maps
@@ -287,7 +287,7 @@ def _of_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
     return chosen
 
 
-def _steps(courses: Floats, step: int) -> Floats:
+def _average_steps(courses: Floats, step: int) -> Floats:
     whole = courses.shape[-1] // step
     if whole < 3:
         raise InputError(
@@ -298,7 +298,7 @@ def _steps(courses: Floats, step: int) -> Floats:
     return means
 
 
-def _aligned(
+def _align_onsets(
     courses: Floats, sounds: Floats, step: int, onset_db: float, items: Sequence[str]
 ) -> tuple[Floats, tuple[str, ...]]:
     """Cut courses from each sound's onset on, to the length of the shortest."""
@@ -306,7 +306,7 @@ def _aligned(
         raise InputError(
             f"map_features: expected one sound for each map, got {len(sounds)} sounds for {len(courses)} maps"
         )
-    power = _steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]
+    power = _average_steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]
     loudest = power.max(axis=1, keepdims=True)
     silent = [item for item, most in zip(items, loudest[:, 0], strict=True) if not most > 0]
     if silent:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.sealed import group_attributes, readable
+from brainmap.features.activations.sealed import catch_bad_metadata, group_attributes
 from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.features.attribution.methods import Attributions
 from brainmap.features.maximization.maximize import Maximization
@@ -53,7 +53,7 @@ class StoredPatterns:
     axes: InputAxes | None = None
 
 
-def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
+def list_stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
     """List the layers of which a store holds finished arrays of a kind; without a store the list is empty.
 
     Parameters
@@ -64,20 +64,20 @@ def stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> stored_layers("no-such-store.zarr", "am")
+    >>> list_stored_layers("no-such-store.zarr", "am")
     ()
     """
     if not Path(path).exists():
         return ()
-    return tuple(stores.listed_arrays(stores.open_store(path), kind))
+    return tuple(stores.list_arrays(stores.open_store(path), kind))
 
 
-def stored_network(path: str | Path, kind: str) -> str | None:
+def get_stored_network(path: str | Path, kind: str) -> str | None:
     """Return the name of the network whose arrays of a kind a store holds; None where there are none.
 
     Examples
     --------
-    >>> stored_network("no-such-store.zarr", "am") is None
+    >>> get_stored_network("no-such-store.zarr", "am") is None
     True
     """
     name = group_attributes(stores.open_store(path), kind).get("network") if Path(path).exists() else None
@@ -113,10 +113,10 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
         The store does not exist, or holds no patterns.
     """
     found = {}
-    for layer, array in stores.current_arrays(stores.open_store(path, create=False), "am").items():
+    for layer, array in stores.get_current_arrays(stores.open_store(path, create=False), "am").items():
         about: Mapping[str, Any] = array.attrs
         patterns = np.asarray(array[:], dtype=np.float32)
-        with readable(path):
+        with catch_bad_metadata(path):
             found[layer] = StoredPatterns(
                 layer=layer,
                 labels=tuple(about["labels"]),
@@ -174,14 +174,14 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
         The store does not exist, or holds no maps or none of that layer.
     """
     root = stores.open_store(path, create=False)
-    arrays = stores.current_arrays(root, "cam")
+    arrays = stores.get_current_arrays(root, "cam")
     name = list(arrays)[-1] if layer is None else one_of(layer, list(arrays), "layer of class activation maps")
     about: Mapping[str, Any] = arrays[name].attrs
     maps = np.asarray(arrays[name][:], dtype=np.float32)
     logits = np.full(maps.shape[:2], np.nan, np.float32)
-    if name in stores.listed_arrays(root, "cam_logits"):
-        logits = np.asarray(stores.current_arrays(root, "cam_logits")[name][:], dtype=np.float32)
-    with readable(path):
+    if name in stores.list_arrays(root, "cam_logits"):
+        logits = np.asarray(stores.get_current_arrays(root, "cam_logits")[name][:], dtype=np.float32)
+    with catch_bad_metadata(path):
         cams = ClassActivationMaps(
             maps=maps,
             items=tuple(about["items"]),
@@ -206,7 +206,7 @@ def save_attributions(found: Attributions, path: str | Path, *, align: str = "st
         if values is not None:
             kind = f"attribution_{part}"
             stores.keep_array(root, (kind, found.method), values, {"items": list(found.items)}, network=network)
-            keys[part] = stores.current_arrays(root, kind)[found.method].basename
+            keys[part] = stores.get_current_arrays(root, kind)[found.method].basename
     attributes = {
         "items": list(found.items),
         "conditions": list(found.conditions),
@@ -241,11 +241,11 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
         The store does not exist, or holds no attributions or none by that method.
     """
     root = stores.open_store(path, create=False)
-    arrays = stores.current_arrays(root, "attribution")
+    arrays = stores.get_current_arrays(root, "attribution")
     name = list(arrays)[-1] if method is None else one_of(method, list(arrays), "method of attribution")
     about: Mapping[str, Any] = arrays[name].attrs
     parts = {}
-    with readable(path):
+    with catch_bad_metadata(path):
         keys = {str(part): str(key) for part, key in about["parts"].items() if part in _PARTS}
     for part, key in keys.items():
         array = stores.find_array(root, f"attribution_{part}", name, key)
@@ -253,7 +253,7 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
             raise InputError(f"store: attribution_{part} of {name} in {path} is incomplete; run it again")
         parts[part] = np.asarray(array[:], dtype=np.float32)
     maps = np.asarray(arrays[name][:], dtype=np.float32)
-    with readable(path):
+    with catch_bad_metadata(path):
         found = Attributions(
             **parts,
             maps=maps,

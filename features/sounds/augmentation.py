@@ -40,7 +40,7 @@ def augment(
     word = _change_speed(sound[sounding[0] : sounding[-1] + 1], settings, rng)[:n]
     level = np.sqrt(np.mean(word**2))
     size = scipy.fft.next_fast_len(2 * n, real=True)
-    spectrum = scipy.fft.rfft(word, size) * _channel(size, rate, settings, rng)
+    spectrum = scipy.fft.rfft(word, size) * _draw_channel(size, rate, settings, rng)
     heard: NDArray[np.float32] = scipy.fft.irfft(spectrum, size)[:n].astype(np.float32)
     spare = n - len(word)
     if settings.shift and spare > 0:
@@ -48,7 +48,7 @@ def augment(
         heard = np.concatenate([np.zeros(start, np.float32), heard[: n - start]])
     heard *= level / max(float(np.sqrt(np.sum(heard**2) / len(word))), 1e-12)
     if rng.random() < settings.noise:
-        heard = heard + _noise(size, n, level, rate, settings, rng)
+        heard = heard + _draw_noise(size, n, level, rate, settings, rng)
     return (heard * 10 ** (rng.uniform(-settings.gain, settings.gain) / 20)).astype(np.float32)
 
 
@@ -61,7 +61,9 @@ def _change_speed(word: NDArray[np.float32], settings: Augmentation, rng: np.ran
     return np.asarray(np.interp(places, np.arange(len(word)), word), dtype=np.float32)
 
 
-def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.complexfloating]:
+def _draw_channel(
+    size: int, rate: int, settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.complexfloating]:
     """Draw the transfer function of room, equalizer and band limits, `(size // 2 + 1,)`."""
     hertz = scipy.fft.rfftfreq(size, 1 / rate)
     bands = np.geomspace(60, rate / 2, 8)
@@ -80,7 +82,7 @@ def _channel(size: int, rate: int, settings: Augmentation, rng: np.random.Genera
     return np.asarray(response * scipy.fft.rfft(tail, size), dtype=np.complex64)
 
 
-def _noise(
+def _draw_noise(
     size: int, n: int, level: float, rate: int, settings: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Draw noise whose spectrum falls with a random slope, from white to brown."""

@@ -31,7 +31,7 @@ class SoundSource(Protocol):
 Sounds: TypeAlias = SoundSource | NDArray[np.floating[Any]] | Tensor
 
 
-def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+def iterate_tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:
     """Yield sounds in batches of `size`, as float32 tensors `(size, c, ...)` on `device`.
 
     Batches are copies, so that a network that writes into its input does not change the user's sounds.
@@ -43,7 +43,7 @@ def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") ->
 
     Examples
     --------
-    >>> [tuple(batch.shape) for batch in tensors(np.zeros((3, 1, 8)), 2)]
+    >>> [tuple(batch.shape) for batch in iterate_tensors(np.zeros((3, 1, 8)), 2)]
     [(2, 1, 8), (1, 1, 8)]
     """
     if size < 1:
@@ -55,23 +55,23 @@ def tensors(sounds: Sounds, size: int, *, device: torch.device | str = "cpu") ->
     else:
         shape = tuple(getattr(sounds, "shape", ()))
         if len(shape) not in (3, 4) or 0 in shape:
-            raise InputError(f"sounds: expected an array (n, c, t) or (n, c, h, w), got {_described(sounds)}")
+            raise InputError(f"sounds: expected an array (n, c, t) or (n, c, h, w), got {_describe_sounds(sounds)}")
         batches = (sounds[i : i + size] for i in range(0, shape[0], size))
     for batch in batches:
         yield torch.as_tensor(batch).to(device=device, dtype=torch.float32, copy=True)
 
 
-def _described(sounds: object) -> str:
+def _describe_sounds(sounds: object) -> str:
     shape = getattr(sounds, "shape", None)
     return f"{type(sounds).__name__} of shape {tuple(shape)}" if shape is not None else type(sounds).__name__
 
 
-def labels(sounds: Sounds) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def get_labels(sounds: Sounds) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the ids and conditions of sounds; for a plain array both are the positions.
 
     Examples
     --------
-    >>> labels(np.zeros((2, 1, 8)))
+    >>> get_labels(np.zeros((2, 1, 8)))
     (('0', '1'), ('0', '1'))
     """
     if isinstance(sounds, SoundSource):

@@ -20,7 +20,7 @@ LOWEST_HZ = 50.0
 PER_OCTAVE = 12  # channels per octave before the modulation filters
 
 
-def to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
+def convert_to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Convert frequencies [Hz] to ERB numbers, in steps of the ear's equivalent rectangular bandwidth.
 
     The ERB number is 21.4 log10(1 + 0.00437 f).
@@ -31,29 +31,31 @@ def to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> float(to_erb(1000.0).round(2))
+    >>> float(convert_to_erb(1000.0).round(2))
     15.57
     """
     return np.asarray(1000 / (24.7 * 4.37) * np.log(1 + 4.37 * np.asarray(hertz, dtype=float) / 1000))
 
 
-def from_erb(number: NDArray[np.floating] | float) -> NDArray[np.float64]:
+def convert_from_erb(number: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Convert ERB numbers to frequencies [Hz]."""
     return np.asarray((np.exp(np.asarray(number, dtype=float) * 24.7 * 4.37 / 1000) - 1) * 1000 / 4.37)
 
 
-def erb_centers(n: int, *, rate: float) -> NDArray[np.float64]:
+def compute_erb_centers(n: int, *, rate: float) -> NDArray[np.float64]:
     """Compute `n` centers [Hz] that are evenly spaced in ERB numbers between 50 Hz and half the rate, ends left out."""
-    return from_erb(np.linspace(to_erb(LOWEST_HZ), to_erb(rate / 2), n + 2)[1:-1])
+    return convert_from_erb(np.linspace(convert_to_erb(LOWEST_HZ), convert_to_erb(rate / 2), n + 2)[1:-1])
 
 
-def octave_centers(*, rate: float) -> NDArray[np.float64]:
+def compute_octave_centers(*, rate: float) -> NDArray[np.float64]:
     """Compute centers [Hz], 12 per octave, from 100 Hz up to a semitone below half the rate."""
     n = int(np.floor(np.log2(rate / 2 / 100.0) * PER_OCTAVE))
     return 100.0 * 2 ** (np.arange(n) / PER_OCTAVE)
 
 
-def filter_gains(centers: NDArray[np.floating], n_samples: int, *, rate: float, width: float) -> NDArray[np.float32]:
+def compute_filter_gains(
+    centers: NDArray[np.floating], n_samples: int, *, rate: float, width: float
+) -> NDArray[np.float32]:
     """Compute the gain of half-cosine filters at the frequencies of `rfft`, `(n_filters, n_samples // 2 + 1)`.
 
     Filters extend `width` ERB numbers to each side; where their spacing equals `width`, their squared gains sum to 1.
@@ -62,19 +64,21 @@ def filter_gains(centers: NDArray[np.floating], n_samples: int, *, rate: float, 
     ----------
     McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032
     """
-    away = np.abs(to_erb(np.fft.rfftfreq(n_samples, 1 / rate)) - to_erb(centers)[:, None]) / width
+    away = np.abs(convert_to_erb(np.fft.rfftfreq(n_samples, 1 / rate)) - convert_to_erb(centers)[:, None]) / width
     return np.where(away < 1, np.cos(np.pi / 2 * away), 0).astype(np.float32)
 
 
 @cache
-def _bank(n_filters: int | None, n_samples: int, rate: int) -> NDArray[np.float32]:
+def _cache_gains(n_filters: int | None, n_samples: int, rate: int) -> NDArray[np.float32]:
     if n_filters is None:
-        return filter_gains(octave_centers(rate=rate), n_samples, rate=rate, width=1.0)
-    spacing = float(to_erb(rate / 2) - to_erb(LOWEST_HZ)) / (n_filters + 1)
-    return filter_gains(erb_centers(n_filters, rate=rate), n_samples, rate=rate, width=spacing)
+        return compute_filter_gains(compute_octave_centers(rate=rate), n_samples, rate=rate, width=1.0)
+    spacing = float(convert_to_erb(rate / 2) - convert_to_erb(LOWEST_HZ)) / (n_filters + 1)
+    return compute_filter_gains(compute_erb_centers(n_filters, rate=rate), n_samples, rate=rate, width=spacing)
 
 
-def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int | None = 30) -> NDArray[np.float32]:
+def compute_subband_envelopes(
+    waves: NDArray[np.floating], *, rate: int, n_filters: int | None = 30
+) -> NDArray[np.float32]:
     """Compute Hilbert envelopes of cochlear subbands to the power 0.3, at 200 Hz.
 
     Parameters
@@ -94,7 +98,7 @@ def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int 
     McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032
     """
     n_samples = waves.shape[1]
-    gains = _bank(n_filters, n_samples, rate)
+    gains = _cache_gains(n_filters, n_samples, rate)
     spectra = fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
     spectra[:, 1:] *= 2  # an analytic signal has no negative frequencies
     if n_samples % 2 == 0:
@@ -103,24 +107,24 @@ def subband_envelopes(waves: NDArray[np.floating], *, rate: int, n_filters: int 
     for spectrum in spectra:
         analytic = np.zeros((len(gains), n_samples), np.complex64)
         analytic[:, : gains.shape[1]] = gains * spectrum
-        out.append(_slower(np.abs(fft.ifft(analytic, axis=1)) ** COMPRESSION, rate))
+        out.append(_resample_envelope(np.abs(fft.ifft(analytic, axis=1)) ** COMPRESSION, rate))
     return np.stack(out)
 
 
-def _slower(envelope: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
+def _resample_envelope(envelope: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
     common = np.gcd(ENVELOPE_HZ, rate)
     slow = resample_poly(envelope, ENVELOPE_HZ // common, rate // common, axis=-1, padtype="line")
     return np.asarray(np.maximum(slow, 0), dtype=np.float32)
 
 
-def waveform_envelope(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
+def compute_waveform_envelope(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
     """Compute the Hilbert envelope of the whole sound at 200 Hz, `(n, 1, t * 200 / rate)`."""
     from scipy.signal import hilbert
 
-    return _slower(np.abs(hilbert(waves, axis=1))[:, None], rate)
+    return _resample_envelope(np.abs(hilbert(waves, axis=1))[:, None], rate)
 
 
-def modulation_filters(
+def compute_modulation_filters(
     n_channels: int, n_frames: int, *, per_octave: float = PER_OCTAVE, frames_hz: float = ENVELOPE_HZ
 ) -> NDArray[np.float32]:
     """Compute the gains of modulation filters over the 2-D spectrum of a time-frequency representation.
@@ -165,12 +169,12 @@ def modulation_filters(
 
 
 @cache
-def _modulation_bank(n_channels: int, n_frames: int) -> NDArray[np.float32]:
-    gains = modulation_filters(n_channels, n_frames)
+def _cache_modulation_gains(n_channels: int, n_frames: int) -> NDArray[np.float32]:
+    gains = compute_modulation_filters(n_channels, n_frames)
     return gains.reshape(-1, n_channels * n_frames)
 
 
-def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
+def compute_modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np.float32]:
     """Compute the RMS of each modulation filter's output over time and frequency, on subband envelopes, 12 per octave.
 
     Parameters
@@ -197,10 +201,10 @@ def modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> NDArray[np
             f"modulation: expected sounds of {1000 / RATES[0]:g} ms or more, one cycle of the slowest rate, got "
             f"{1000 * waves.shape[1] / rate:.3g} ms"
         )
-    envelopes = subband_envelopes(waves, rate=rate, n_filters=None)
+    envelopes = compute_subband_envelopes(waves, rate=rate, n_filters=None)
     envelopes -= envelopes.mean(axis=2, keepdims=True)
     shape = envelopes.shape[1:]
     power = np.abs(fft.fft2(envelopes)).reshape(len(waves), -1) ** 2 / np.prod(shape) ** 2
-    gains = _modulation_bank(*shape)
+    gains = _cache_modulation_gains(*shape)
     rms = np.sqrt(power @ np.square(gains).T)
     return np.asarray(rms.reshape(len(waves), 2, len(RATES), len(SCALES)))

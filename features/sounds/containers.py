@@ -47,12 +47,12 @@ _FOREIGN = (
 
 def is_sound(path: Path) -> bool:
     """Tell whether the first bytes of a file are those of audio that libsndfile reads."""
-    return _SOUND.match(_head(path)) is not None
+    return _SOUND.match(_read_head(path)) is not None
 
 
-def foreign_content(path: Path) -> str:
+def name_content(path: Path) -> str:
     """Name the content of a file that libsndfile does not read; the text is empty where it is not recognized."""
-    head = _head(path)
+    head = _read_head(path)
     if not head:
         return "nothing"
     for pattern, name in _FOREIGN:
@@ -61,12 +61,12 @@ def foreign_content(path: Path) -> str:
     return "text" if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", head) else ""
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(64)
 
 
-def missing_bytes(path: Path) -> tuple[str, object] | None:
+def find_missing_bytes(path: Path) -> tuple[str, object] | None:
     """Compare what the header of a file declares with what the file holds.
 
     Returns
@@ -78,8 +78,8 @@ def missing_bytes(path: Path) -> tuple[str, object] | None:
         head = file.read(64)
         file.seek(0)
         if head[:4] == b"OggS":
-            return _last_page(file, path.stat().st_size)
-        declared = _declared(file, head)
+            return _find_last_page(file, path.stat().st_size)
+        declared = _find_declared_size(file, head)
         if declared is None:
             return None
         size, start = declared
@@ -88,28 +88,28 @@ def missing_bytes(path: Path) -> tuple[str, object] | None:
         return (f"{size} bytes of samples", left) if left < size and not unknown else None
 
 
-def _declared(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
+def _find_declared_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
     """Return the size of the samples that a header declares and the position at which they begin, in bytes."""
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        return _wave(file, head)
+        return _read_wave_size(file, head)
     if head[:4] == b"riff":  # Sony Wave64: sizes of 8 bytes after names of 16, which they include
-        chunks = _chunks(file, start=40, name=16, width=8, order="little", inclusive=True, align=8)
+        chunks = _iterate_chunks(file, start=40, name=16, width=8, order="little", inclusive=True, align=8)
         return next(((size, at) for called, size, at in chunks if called[:4] == b"data"), None)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
-        chunks = _chunks(file, start=12, name=4, width=4, order="big")
+        chunks = _iterate_chunks(file, start=12, name=4, width=4, order="big")
         return next(((size, at) for called, size, at in chunks if called in (b"SSND", b"BODY")), None)
     if head[:4] == b"caff":
-        chunks = _chunks(file, start=8, name=4, width=8, order="big", align=1)
+        chunks = _iterate_chunks(file, start=8, name=4, width=8, order="big", align=1)
         return next(((size, at) for called, size, at in chunks if called == b"data" and size < _NEGATIVE), None)
     if head[:4] in (b".snd", b"dns."):
         order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
         return int.from_bytes(head[8:12], order), int.from_bytes(head[4:8], order)
     if head[:7] == b"NIST_1A":
-        return _nist(file.read(4096))
+        return _read_nist_size(file.read(4096))
     return None
 
 
-def _chunks(
+def _iterate_chunks(
     file: BinaryIO,
     *,
     start: int,
@@ -134,10 +134,10 @@ def _chunks(
         at += -(-size // align) * align
 
 
-def _wave(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
+def _read_wave_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
     long = None  # the size of the samples that RF64 keeps in a chunk of its own
     order: Literal["little", "big"] = "big" if head[:4] == b"RIFX" else "little"
-    for name, size, at in _chunks(file, start=12, name=4, width=4, order=order):
+    for name, size, at in _iterate_chunks(file, start=12, name=4, width=4, order=order):
         if name == b"ds64" and head[:4] == b"RF64":
             file.seek(at + 8)
             long = int.from_bytes(file.read(8), order)
@@ -146,7 +146,7 @@ def _wave(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _nist(head: bytes) -> tuple[int, int] | None:
+def _read_nist_size(head: bytes) -> tuple[int, int] | None:
     """Read the size of the samples out of the text at the beginning of a NIST (SPHERE) file."""
     found = dict(re.findall(rb"^(\w+) -i (\d+)\s*$", head, re.MULTILINE))
     count = [found.get(key) for key in (b"sample_count", b"sample_n_bytes", b"channel_count")]
@@ -157,7 +157,7 @@ def _nist(head: bytes) -> tuple[int, int] | None:
     return frames * width * channels, int(size[1])
 
 
-def _last_page(file: BinaryIO, size: int) -> tuple[str, object] | None:
+def _find_last_page(file: BinaryIO, size: int) -> tuple[str, object] | None:
     file.seek(max(0, size - _LARGEST_OGG_PAGE))
     end = file.read()
     page = end[end.rfind(b"OggS") :]
@@ -166,7 +166,7 @@ def _last_page(file: BinaryIO, size: int) -> tuple[str, object] | None:
     return None if whole else ("a whole last page", "none")
 
 
-def mpeg_samples(path: Path) -> int | None:
+def count_mpeg_samples(path: Path) -> int | None:
     """Count the samples of an MP3 that does not declare its length; None for other files.
 
     The first frame of most MP3 files declares how many follow ("Xing", "Info" or "VBRI"). Without it libsndfile
@@ -177,7 +177,7 @@ def mpeg_samples(path: Path) -> int | None:
     if content[:3] == b"ID3" and len(content) > 10:
         at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
     count, first = 0, at
-    while (frame := _mpeg_frame(content[at : at + 4])) is not None:
+    while (frame := _read_mpeg_frame(content[at : at + 4])) is not None:
         size, samples = frame
         if at == first and re.search(rb"Xing|Info|VBRI", content[at : at + 64]):
             return None
@@ -186,7 +186,7 @@ def mpeg_samples(path: Path) -> int | None:
     return count or None
 
 
-def _mpeg_frame(head: bytes) -> tuple[int, int] | None:
+def _read_mpeg_frame(head: bytes) -> tuple[int, int] | None:
     """Return the size [bytes] and the number of samples of a frame of layer III; None where no frame begins."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None

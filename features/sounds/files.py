@@ -19,7 +19,7 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
 from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
-from brainmap.features.sounds.report import Look, SoundReport, look_at, report_of
+from brainmap.features.sounds.report import Look, SoundReport, count_problems, look_at
 from brainmap.names import sound_names
 from brainmap.tables import check_columns
 from brainmap.types import Align, AnyPart, Loudness
@@ -118,14 +118,14 @@ class Sounds:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         if known is None and self.own_lengths:
-            yield from _of_one_length((self._prepare(Path(p)) for p in self.table["path"]), size)
+            yield from _of_one_length((self._prepare_sound(Path(p)) for p in self.table["path"]), size)
             return
         for start in range(0, len(self), size):
             if known is not None:
                 yield known[start : start + size]
             else:
                 paths = self.table["path"].iloc[start : start + size]
-                yield np.stack([self._prepare(Path(p)) for p in paths])[:, None]
+                yield np.stack([self._prepare_sound(Path(p)) for p in paths])[:, None]
 
     def without_padding(self) -> Sounds:
         """Return the sounds with their own lengths, for a network that takes no padding."""
@@ -168,10 +168,10 @@ class Sounds:
                     continue
                 channels, rate = read_channels(Path(self.table["path"].iloc[row]))
                 wanted = max(1, round(self.n_samples * rate / self.rate))
-                kept = trimmed(channels.mean(axis=1), wanted, align=self.align)
+                kept = trim_sound(channels.mean(axis=1), wanted, align=self.align)
                 yield item, len(channels) / rate, look_at(channels, kept)
 
-        found = report_of(
+        found = count_problems(
             looks(),
             seconds=self.n_samples / self.rate,
             tolerance=1 / self.rate,
@@ -180,8 +180,8 @@ class Sounds:
         )
         return replace(found, padded=()) if self.own_lengths else found
 
-    def _prepare(self, path: Path) -> NDArray[np.float32]:
-        kept = trimmed(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
+    def _prepare_sound(self, path: Path) -> NDArray[np.float32]:
+        kept = trim_sound(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
         leveled = set_level(kept, self.level)
         return leveled if self.own_lengths else fit_length(leveled, self.n_samples, align=self.align)
 
@@ -318,13 +318,13 @@ def fit_length(sound: NDArray[np.float32], n_samples: int, *, align: Align = "st
     >>> fit_length(np.ones(2, np.float32), 5, align="center")
     array([0., 1., 1., 0., 0.], dtype=float32)
     """
-    sound = trimmed(sound, n_samples, align=align)
+    sound = trim_sound(sound, n_samples, align=align)
     spare = n_samples - len(sound)
     before = spare // 2 if align == "center" else 0
     return np.pad(sound, (before, spare - before))
 
 
-def trimmed(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
+def trim_sound(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start") -> NDArray[np.float32]:
     """Return the first `n_samples` of a longer sound, or with "center" those in its middle."""
     spare = n_samples - len(sound)
     before = spare // 2 if align == "center" else 0
@@ -333,19 +333,19 @@ def trimmed(sound: NDArray[np.float32], n_samples: int, *, align: Align = "start
 
 def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
-        return _checked_table(source, Path(), "the table", typed=True)
+        return _check_table(source, Path(), "the table", typed=True)
     if not isinstance(source, str | Path):
-        return _from_files([Path(p) for p in source])
+        return _list_files([Path(p) for p in source])
     path = Path(source)
     if path.is_dir():
-        return _from_folder(path, part)
+        return _read_folder(path, part)
     existing_file(path, "sounds")
     if path.suffix.lower() not in TABLES or is_sound(path):
         try:
             check_sound(path)
         except InputError as error:
             raise InputError(f"{error}; a table of sounds ends in {', '.join(TABLES)}") from None
-        return _from_files([path])
+        return _list_files([path])
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
         with warnings.catch_warnings():
@@ -354,10 +354,10 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
             check_columns(path, "sounds", separator)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"sounds: {path} cannot be read as a table: {str(error).strip().splitlines()[0]}") from None
-    return _checked_table(table, path.parent, str(path), typed=True)
+    return _check_table(table, path.parent, str(path), typed=True)
 
 
-def _checked_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = False) -> pd.DataFrame:
+def _check_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = False) -> pd.DataFrame:
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             hint = nearest(column, [str(c) for c in table.columns])
@@ -386,25 +386,25 @@ def _check_cells(table: pd.DataFrame, name: str, *, typed: bool = False) -> None
         )
 
 
-def _from_files(paths: list[Path]) -> pd.DataFrame:
+def _list_files(paths: list[Path]) -> pd.DataFrame:
     if not paths:
         raise InputError("sounds: the list of files is empty")
     names = [p.stem for p in paths]
     if len(set(names)) < len(names):  # one name in several folders: ids as for class folders
         called = sound_names([str(p.absolute()) for p in paths])
         names = [called[str(p.absolute())] for p in paths]
-    return _checked_table(
+    return _check_table(
         pd.DataFrame({"stimulus_id": names, "condition": names, "path": [str(p) for p in paths]}),
         Path(),
         "the list of files",
     )
 
 
-def _from_folder(folder: Path, part: str) -> pd.DataFrame:
+def _read_folder(folder: Path, part: str) -> pd.DataFrame:
     one_of(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
         return _find(folder / "stimuli.tsv", part)
-    files = [path for path, kind in _in_class_folders(folder) if kind == "sound"]
+    files = [path for path, kind in _walk_class_folders(folder) if kind == "sound"]
     if not files:
         raise InputError(
             f"sounds: expected {folder}/<class>/<sound>.wav (or .flac, .mp3, .ogg, ...) or a stimuli.tsv, got a folder "
@@ -419,15 +419,15 @@ def _from_folder(folder: Path, part: str) -> pd.DataFrame:
         }
     )
     if part == "all":
-        return _checked_table(table, Path(), str(folder))
+        return _check_table(table, Path(), str(folder))
     listed = read_lists(folder)
     if not listed:
         raise InputError(f"sounds: {folder} has no {' or '.join(LISTS.values())}; ask for part='all'")
     chosen = [listed.get(n, "training") == part for n in names]
-    return _checked_table(table[chosen].reset_index(drop=True), Path(), f"{folder} ({part})")
+    return _check_table(table[chosen].reset_index(drop=True), Path(), f"{folder} ({part})")
 
 
-def _in_class_folders(folder: Path) -> Iterator[tuple[Path, Literal["sound", "unread", "other"]]]:
+def _walk_class_folders(folder: Path) -> Iterator[tuple[Path, Literal["sound", "unread", "other"]]]:
     """Yield the files in the class folders of a data set, with their kind: by ending, otherwise by content."""
     for path in sorted(folder.glob("*/*")):
         if path.name.startswith(".") or path.parent.name.startswith(("_", ".")) or not path.is_file():
@@ -443,7 +443,7 @@ def _list_unread_files(source: object) -> tuple[tuple[str, ...], tuple[str, ...]
     """List, as `<class>/<file>`, the unread sounds and the other files in the class folders of a data set."""
     if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "stimuli.tsv").is_file():
         return (), ()
-    found = [(path.relative_to(source).as_posix(), kind) for path, kind in _in_class_folders(Path(source))]
+    found = [(path.relative_to(source).as_posix(), kind) for path, kind in _walk_class_folders(Path(source))]
     return tuple(path for path, kind in found if kind == "unread"), tuple(
         path for path, kind in found if kind == "other"
     )

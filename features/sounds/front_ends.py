@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW, cut_frames, log_mel, mel_centers
+from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW, compute_mel_centers, cut_frames, log_mel
 from brainmap.record import file_digest
 from brainmap.references import find_function, first_line, is_reference
 from brainmap.types import FrontEndKind, InputLayout, MelScaling
@@ -142,11 +142,11 @@ class FrontEnd:
     def hertz(self, rate: int) -> NDArray[np.float64] | None:
         """Compute the center of each band [Hz], lowest first; None for waveforms and for a user's function."""
         if self.kind == "log-mel":
-            return mel_centers(rate=rate, n_mels=self.mels, fmin=self.fmin, fmax=self.fmax)
+            return compute_mel_centers(rate=rate, n_mels=self.mels, fmin=self.fmin, fmax=self.fmax)
         if self.kind == "cochleagram":
-            from brainmap.features.sounds.cochlea import erb_centers
+            from brainmap.features.sounds.cochlea import compute_erb_centers
 
-            return erb_centers(self.bands, rate=rate)
+            return compute_erb_centers(self.bands, rate=rate)
         return None
 
     def shape(self, n_samples: int, *, rate: int) -> tuple[int, ...]:
@@ -186,9 +186,9 @@ class FrontEnd:
         if self.is_code:
             return _call(self.kind, sounds, rate)
         if self.kind == "cochleagram":
-            from brainmap.features.sounds.cochlea import subband_envelopes
+            from brainmap.features.sounds.cochlea import compute_subband_envelopes
 
-            found = subband_envelopes(sounds[:, 0], rate=rate, n_filters=self.bands)[:, None]
+            found = compute_subband_envelopes(sounds[:, 0], rate=rate, n_filters=self.bands)[:, None]
             found = np.asarray(cut_frames(found, self.frames or found.shape[3]), dtype=np.float32)
         else:
             found = log_mel(
@@ -203,9 +203,9 @@ class FrontEnd:
                 scaling=self.scaling,
                 frames=self.frames,
             )
-        return self._arranged(found)
+        return self._arrange_values(found)
 
-    def _arranged(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _arrange_values(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.layout == "frames-bands":
             return np.ascontiguousarray(found.swapaxes(2, 3))
         return np.ascontiguousarray(found[:, 0] if self.layout == "bands-as-channels" else found)
@@ -277,7 +277,7 @@ def read_front_end(value: str | Mapping[str, Any] | FrontEnd | None) -> FrontEnd
         if name not in known:
             takes = f"it takes {some(known, 12)}" if known else "it takes none"
             raise InputError(f"input: {kind} has no setting {name!r}{nearest(name, known)}; {takes}")
-    return FrontEnd(kind=kind, **{name: _typed(name, one) for name, one in given.items()})
+    return FrontEnd(kind=kind, **{name: _check_type(name, one) for name, one in given.items()})
 
 
 def _split(text: str) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def _split(text: str) -> dict[str, Any]:
     return {"kind": kind} | {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _typed(name: str, value: Any) -> Any:
+def _check_type(name: str, value: Any) -> Any:
     if name in ("scaling", "layout"):
         return str(value)
     number = cast(Any, int if name in _WHOLE else float)

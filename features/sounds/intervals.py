@@ -13,7 +13,7 @@ from scipy.ndimage import uniform_filter1d
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.features.sounds.inputs import waveforms_of
 from brainmap.types import VoicingKind
@@ -74,7 +74,7 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
     return kept.reset_index(drop=True)
 
 
-def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_samples: int) -> NDArray[np.bool_]:
+def mark_intervals(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_samples: int) -> NDArray[np.bool_]:
     """Mark the samples of each sound that lie within its intervals, `(n_items, n_samples)`.
 
     Raises
@@ -85,7 +85,7 @@ def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_
     Examples
     --------
     >>> table = pd.DataFrame({"stimulus_id": ["a"], "start_s": [0.2], "end_s": [0.4]})
-    >>> interval_marks(table, ["a"], rate=10, n_samples=6).astype(int).tolist()
+    >>> mark_intervals(table, ["a"], rate=10, n_samples=6).astype(int).tolist()
     [[0, 0, 1, 1, 0, 0]]
     """
     kept = check_intervals(table, items, seconds=n_samples / rate)
@@ -96,14 +96,14 @@ def interval_marks(table: pd.DataFrame, items: Sequence[str], *, rate: float, n_
     return marks
 
 
-def voicing_marks(found: Voicing, kind: VoicingKind = "voiced") -> NDArray[np.bool_]:
+def mark_voicing(found: Voicing, kind: VoicingKind = "voiced") -> NDArray[np.bool_]:
     """Mark the samples of each clip that lie in frames of one kind, `(n_items, n_samples)`."""
     frames = np.arange(found.n_samples) // found.hop
     inside = frames < found.kinds.shape[1]
     return np.asarray(found.of(kind)[:, np.minimum(frames, found.kinds.shape[1] - 1)] & inside)
 
 
-def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30.0) -> pd.DataFrame:
+def find_sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30.0) -> pd.DataFrame:
     """Find the interval from the first to the last loud frame of 10 ms: a table `stimulus_id`, `start_s`, `end_s`.
 
     Parameters
@@ -119,10 +119,10 @@ def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30
         A sound is silent throughout.
     """
     sounds = waveforms_of(sounds)
-    items, _ = labels(sounds)
+    items, _ = get_labels(sounds)
     hop = max(1, round(_FRAME_S * rate))
     rows: list[tuple[float, float]] = []
-    for batch in tensors(sounds, 64):
+    for batch in iterate_tensors(sounds, 64):
         for wave in batch.numpy():
             power = np.square(wave).mean(axis=0)
             power = np.add.reduceat(power, np.arange(0, len(power), hop))
@@ -134,30 +134,30 @@ def sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float = -30
     return pd.DataFrame({"stimulus_id": items, "start_s": starts, "end_s": ends})
 
 
-def smoothed(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:
+def smooth_maps(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:
     """Average maps `(..., t)` over a window of `width` samples around each sample.
 
     Examples
     --------
-    >>> smoothed(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), 3).tolist()
+    >>> smooth_maps(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), 3).tolist()
     [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     values = np.asarray(maps, dtype=np.float32)
     return values if width <= 1 else np.asarray(uniform_filter1d(values, width, axis=-1, mode="constant"))
 
 
-def above(maps: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
+def mark_above(maps: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
     """Mark where a map reaches a share of its maximum over the last axis; without positive values nothing is marked."""
     peak = maps.max(axis=-1, keepdims=True)
     return np.asarray((maps >= threshold * peak) & (peak > 0))
 
 
-def longest_stretch(there: NDArray[np.bool_]) -> tuple[int, int]:
+def find_longest_stretch(there: NDArray[np.bool_]) -> tuple[int, int]:
     """Find the start and end (first sample after) of the first longest unbroken stretch; 0, 0 where there is none.
 
     Examples
     --------
-    >>> longest_stretch(np.array([1, 0, 1, 1, 1, 0], bool))
+    >>> find_longest_stretch(np.array([1, 0, 1, 1, 1, 0], bool))
     (2, 5)
     """
     padded = np.r_[False, there, False]
@@ -198,7 +198,7 @@ def plant_sounds(
 
     taken, sounds = sounds.front_end, replace(sounds, front_end=WAVEFORM)
     n_samples, rate = round(seconds * sounds.rate), sounds.rate
-    spans = sounding_intervals(sounds, rate=rate)
+    spans = find_sounding_intervals(sounds, rate=rate)
     planted, starts, ends = np.zeros((len(sounds), 1, n_samples), np.float32), [], []
     for row, wave in enumerate(sounds.waveforms[:, 0]):
         word = wave[round(spans["start_s"][row] * rate) : round(spans["end_s"][row] * rate)]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.sounds.inputs import InputAxes
-from brainmap.features.sounds.spectrogram import mel_filters, power_of
+from brainmap.features.sounds.spectrogram import compute_mel_filters, compute_power
 
 
 def check_invertible(axes: InputAxes | None, shape: tuple[int, ...]) -> None:
@@ -56,10 +56,10 @@ def invert_pictures(pictures: NDArray[np.floating], axes: InputAxes, *, iteratio
     check_invertible(axes, pictures.shape[1:])
     taken, rate = axes.front_end, axes.rate
     size = taken.fft or taken.window(rate)
-    filters = mel_filters(rate=rate, n_mels=taken.mels, fft=size, fmin=taken.fmin, fmax=taken.fmax)
+    filters = compute_mel_filters(rate=rate, n_mels=taken.mels, fft=size, fmin=taken.fmin, fmax=taken.fmax)
     waves = []
     for one in pictures:
-        power = power_of(axes.picture(one), taken.scaling)
+        power = compute_power(axes.picture(one), taken.scaling)
         spectrum = librosa.util.nnls(filters, power.astype(np.float32))
         wave = librosa.griffinlim(
             np.sqrt(spectrum),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file
 from brainmap.errors import InputError
-from brainmap.features.sounds.containers import foreign_content, missing_bytes, mpeg_samples
+from brainmap.features.sounds.containers import count_mpeg_samples, find_missing_bytes, name_content
 
 LONGEST = 4 * 3600  # s; a file that claims to last longer is damaged or is no stimulus
 _BLOCK = 1 << 18  # samples of all channels that are decoded at once
@@ -66,15 +66,15 @@ def read_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     """
     found = 0
     try:
-        with _opened(path) as file:
+        with _open_descriptor(path) as file:
             wanted = file.frames
             most = max(1, _BLOCK // file.channels)
             # the number of samples must be given for a GSM file
-            while found < wanted and len(block := _decoded(file, min(most, wanted - found))):
+            while found < wanted and len(block := _decode_frames(file, min(most, wanted - found))):
                 found += len(block)
                 yield block
     except _FAILURES as error:
-        raise _unreadable(path, error) from None
+        raise _explain_unreadable(path, error) from None
     if found < wanted and not _is_estimated(path, found):
         raise _cut_short(path, f"{wanted} samples", found)
     if not found:
@@ -114,21 +114,21 @@ def check_sound(path: Path) -> tuple[int, int]:
     """
     existing_file(path, "sounds")
     try:
-        with _opened(path) as file:
+        with _open_descriptor(path) as file:
             frames, rate = int(file.frames), int(file.samplerate)
             is_short = file.format in ("VOC", "MAT4") and "truncated" in file.extra_info
             is_mpeg = file.format == "MP3"
     except _FAILURES as error:
-        raise _unreadable(path, error) from None
-    missing = missing_bytes(path)
+        raise _explain_unreadable(path, error) from None
+    missing = find_missing_bytes(path)
     if missing is not None:
         raise _cut_short(path, *missing)
     if is_short:
         raise _cut_short(path, "more samples", frames)
-    if is_mpeg and frames < _fewest_mpeg(path):
+    if is_mpeg and frames < _estimate_mpeg_length(path):
         raise InputError(
             f"sounds: {path} does not declare its length, as MP3 of a variable bit rate must, and only {frames} of "
-            f"{mpeg_samples(path)} samples would be read; convert it to WAV or FLAC"
+            f"{count_mpeg_samples(path)} samples would be read; convert it to WAV or FLAC"
         )
     if frames > _NO_LENGTH:
         raise InputError(
@@ -145,23 +145,23 @@ def check_sound(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_descriptor(path: Path) -> Iterator[Any]:
     """Open a file by its descriptor, because libsndfile takes text for audio where it is given a name like `x.gsm`."""
     with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
         yield file
 
 
-def _fewest_mpeg(path: Path) -> int:
+def _estimate_mpeg_length(path: Path) -> int:
     """Return the fewest samples to expect of an MP3 that does not declare its length; decoders omit some frames."""
-    return max(0, (mpeg_samples(path) or 0) - _MPEG_SLACK)
+    return max(0, (count_mpeg_samples(path) or 0) - _MPEG_SLACK)
 
 
 def _is_estimated(path: Path, found: int) -> bool:
     """Tell whether the length of a file is only estimated, as of an MP3 without a header, and all of it was found."""
-    return mpeg_samples(path) is not None and found >= _fewest_mpeg(path)
+    return count_mpeg_samples(path) is not None and found >= _estimate_mpeg_length(path)
 
 
-def _decoded(file: Any, frames: int) -> NDArray[np.float32]:
+def _decode_frames(file: Any, frames: int) -> NDArray[np.float32]:
     block: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
     return block
 
@@ -175,9 +175,9 @@ def _cut_short(path: Path, wanted: str, found: object) -> InputError:
     return InputError(f"sounds: {path} is cut short: expected {wanted} as its header says, got {found}; copy it again")
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _explain_unreadable(path: Path, error: Exception) -> InputError:
     reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
-    holds = foreign_content(path)
+    holds = name_content(path)
     return InputError(
         f"sounds: {path} ({path.stat().st_size} bytes) cannot be read as a sound ({reason}"
         f"{f'; it holds {holds}' if holds else ''}); convert it to WAV or FLAC, or copy it again"

@@ -55,7 +55,10 @@ class SoundReport:
         >>> SoundReport(n=8, seconds=1.0, cut=(("yes", 600.0),), silent=("no",)).lines()[0]
         "sounds: 1 of 8 is longer than 1 s and cut to it (the longest lasts 600 s): 'yes'"
         """
-        found = [self._lengths("longer", "cut", self.cut), self._lengths("shorter", "padded with zeros", self.padded)]
+        found = [
+            self._describe_lengths("longer", "cut", self.cut),
+            self._describe_lengths("shorter", "padded with zeros", self.padded),
+        ]
         for left_out, what, why in (
             (self.others, "", "no audio and left out"),
             (self.skipped, "audio ", "skipped, because libsndfile does not read this kind; convert to WAV or FLAC"),
@@ -76,7 +79,7 @@ class SoundReport:
     def _count(self, ids: Sequence[object]) -> str:
         return f"{len(ids)} of {self.n} {'is' if len(ids) == 1 else 'are'}"
 
-    def _lengths(self, than: str, done: str, changed: Sequence[tuple[str, float]]) -> str:
+    def _describe_lengths(self, than: str, done: str, changed: Sequence[tuple[str, float]]) -> str:
         if not changed:
             return ""
         lengths = [seconds for _, seconds in changed]
@@ -194,7 +197,7 @@ class RecordingLook:
         return self.rms <= SILENT and not self.antiphase
 
 
-def report_of(
+def count_problems(
     looks: Iterable[tuple[str, float, Look | RecordingLook]],
     *,
     seconds: float,

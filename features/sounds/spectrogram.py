@@ -76,7 +76,7 @@ def log_mel(
         raise InputError(f"log-mel: expected sounds (n, 1, n_samples) of {window} samples or more, got {sounds.shape}")
     one_of(scaling, get_args(MelScaling), "log-mel: scaling")
     size = window if fft is None else fft
-    bands = mel_filters(rate=rate, n_mels=n_mels, fft=size, fmin=fmin, fmax=fmax)
+    bands = compute_mel_filters(rate=rate, n_mels=n_mels, fft=size, fmin=fmin, fmax=fmax)
     spectra = librosa.stft(sounds, n_fft=size, hop_length=hop, win_length=window, center=True)
     return scale_power(bands @ cut_frames(np.square(np.abs(spectra)), frames or sounds.shape[2] // hop), scaling)
 
@@ -97,7 +97,7 @@ def cut_frames(found: NDArray[np.floating], frames: int) -> NDArray[np.floating]
     return found[..., :frames]
 
 
-def mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: float | None) -> NDArray[np.float32]:
+def compute_mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: float | None) -> NDArray[np.float32]:
     """Compute the gains (n_mels, fft // 2 + 1) of mel bands at the frequencies of a Fourier transform.
 
     Raises
@@ -127,7 +127,7 @@ def mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: float | 
     return np.asarray(gains, dtype=np.float32)
 
 
-def mel_centers(*, rate: int, n_mels: int, fmin: float, fmax: float | None) -> NDArray[np.float64]:
+def compute_mel_centers(*, rate: int, n_mels: int, fmin: float, fmax: float | None) -> NDArray[np.float64]:
     """Compute the center [Hz] of each mel band."""
     import librosa
 
@@ -151,12 +151,12 @@ def scale_power(power: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.
     return np.asarray(np.sqrt(power) if scaling == "amplitude" else power, dtype=np.float32)
 
 
-def power_of(scaled: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.float64]:
+def compute_power(scaled: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.float64]:
     """Compute the power of bands out of their scaled values, 0 where these lie below silence.
 
     Examples
     --------
-    >>> power_of(scale_power(np.array([1.0, 100.0]), "log"), "log").round(4).tolist()
+    >>> compute_power(scale_power(np.array([1.0, 100.0]), "log"), "log").round(4).tolist()
     [1.0, 100.0]
     """
     values = np.asarray(scaled, dtype=np.float64)

@@ -17,7 +17,7 @@ from scipy.ndimage import median_filter
 
 from brainmap.checks import nearest, one_of
 from brainmap.errors import InputError
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import waveforms_of
 from brainmap.types import VoicingKind
 
@@ -144,14 +144,14 @@ def find_voicing(
     ('voiced', 125.0)
     """
     sounds = waveforms_of(sounds)
-    rate = _rate(sounds, rate)
+    rate = _get_rate(sounds, rate)
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
     if not 0 < threshold < 1:
         raise InputError(f"threshold: expected a correlation between 0 and 1, got {threshold}")
     if not FLOOR_DB < silence_db < 0:
         raise InputError(f"silence_db: expected decibels below the loudest frame, as in -35, got {silence_db}")
-    items, conditions = labels(sounds)
-    parts = [window.analyze(clips, silence_db) for clips in _clips(sounds, items, window)]
+    items, conditions = get_labels(sounds)
+    parts = [window.analyze(clips, silence_db) for clips in _iterate_clips(sounds, items, window)]
     energy, strength, f0 = (np.concatenate(part) for part in zip(*parts, strict=True))
     voiced = median_filter((strength > threshold).astype(np.int8), size=(1, 3), mode="nearest")
     kinds = np.where(energy < silence_db, 0, 1 + voiced).astype(np.int8)
@@ -164,12 +164,12 @@ def find_voicing(
         items=items,
         conditions=conditions,
         rate=rate,
-        n_samples=_n_samples(sounds),
+        n_samples=_count_samples(sounds),
         hop=window.hop,
     )
 
 
-def _rate(sounds: Sounds, rate: int | None) -> int:
+def _get_rate(sounds: Sounds, rate: int | None) -> int:
     known = getattr(sounds, "rate", None)
     if rate is None and known is None:
         raise InputError("voicing: an array says nothing of its rate; give rate= [Hz]")
@@ -178,14 +178,14 @@ def _rate(sounds: Sounds, rate: int | None) -> int:
     return int(known if rate is None else rate)  # type: ignore[arg-type]
 
 
-def _n_samples(sounds: Sounds) -> int:
-    return int(getattr(sounds, "n_samples", 0) or next(tensors(sounds, 1)).shape[-1])
+def _count_samples(sounds: Sounds) -> int:
+    return int(getattr(sounds, "n_samples", 0) or next(iterate_tensors(sounds, 1)).shape[-1])
 
 
-def _clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
+def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
     """Yield waveforms `(n, t)`, some clips at a time."""
     done = 0
-    for batch in tensors(sounds, _CLIPS_AT_ONCE):
+    for batch in iterate_tensors(sounds, _CLIPS_AT_ONCE):
         if batch.ndim != 3 or batch.shape[1] != 1:
             raise InputError(f"voicing: expected waveforms (1, t), got sounds of shape {tuple(batch.shape[1:])}")
         clips = np.asarray(batch[:, 0].cpu())
@@ -246,10 +246,10 @@ class _Window:
         frames = sliding_window_view(padded, self.size, axis=1)[:, :: self.hop][:, :n_frames][sounding]
         strength, hertz = np.zeros_like(level), np.full_like(level, np.nan)
         if len(frames):
-            strength[sounding], hertz[sounding] = self._peak(self._likeness(frames))
+            strength[sounding], hertz[sounding] = self._find_peak(self._autocorrelate(frames))
         return level, strength, hertz
 
-    def _likeness(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _autocorrelate(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the autocorrelation of frames `(n, size)` at lags from 0, corrected for the window."""
         frames -= frames.mean(axis=1, keepdims=True)
         frames *= self.weights
@@ -258,7 +258,7 @@ class _Window:
         likeness = fft.irfft(spectrum.real**2 + spectrum.imag**2, long_enough, axis=1)[:, : self.longest + 2]
         return np.asarray(likeness * self.correction / np.maximum(likeness[:, :1], 1e-30), dtype=np.float32)
 
-    def _peak(self, likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _find_peak(self, likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Find height and frequency [Hz] of the highest peak by parabolic interpolation; 0 and NaN without a peak."""
         lags = np.arange(self.shortest, self.longest + 1)
         left, here, right = (likeness[:, lags[0] + shift : lags[-1] + 1 + shift] for shift in (-1, 0, 1))

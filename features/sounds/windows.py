@@ -23,7 +23,7 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
-from brainmap.features.sounds.report import SILENT, RecordingLook, SoundReport, report_of
+from brainmap.features.sounds.report import SILENT, RecordingLook, SoundReport, count_problems
 from brainmap.types import LastWindow, Loudness
 
 WINDOW_COLUMNS = {
@@ -163,7 +163,7 @@ class Windows:
     def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         held: list[NDArray[np.float32]] = []
-        for window in self._windows():
+        for window in self._iterate_windows():
             held.append(window)
             if len(held) == size:
                 yield np.stack(held)[:, None]
@@ -191,9 +191,9 @@ class Windows:
     @cached_property
     def report(self) -> WindowReport:
         """Report how the recordings were cut and which windows and recordings have a problem."""
-        return _report_of(self._cut, self._sounds, self._recordings)
+        return _make_report(self._cut, self._sounds, self._recordings)
 
-    def _windows(self) -> Iterator[NDArray[np.float32]]:
+    def _iterate_windows(self) -> Iterator[NDArray[np.float32]]:
         """Yield the windows `(n_samples,)` in order; a recording is decoded again only where its onsets go back."""
         row = 0
         while row < len(self):
@@ -204,12 +204,12 @@ class Windows:
             ):
                 end += 1
             recording = self._recordings[number]
-            blocks = (mono for _, mono in _blocks(self._sounds, recording.row))
-            for piece in _pieces(blocks, self._places[row:end, 1].tolist(), self.n_samples):
+            blocks = (mono for _, mono in _iterate_blocks(self._sounds, recording.row))
+            for piece in _cut_pieces(blocks, self._places[row:end, 1].tolist(), self.n_samples):
                 yield np.pad(piece * np.float32(recording.gain), (0, self.n_samples - len(piece)))
             row = end
 
-    def _follows(self, row: int) -> bool:
+    def _is_next(self, row: int) -> bool:
         """Tell whether a window lies in the same recording as the one before it, and not before it."""
         (before, earlier), (number, start) = self._places[row - 1 : row + 1].tolist()
         return bool(number == before and start >= earlier)
@@ -310,7 +310,7 @@ def cut_windows(
     """
     length = sounds.n_samples / sounds.rate if window is None else window
     cut = Cut(rate=sounds.rate, window=length, hop=length if hop is None else hop, last=last)
-    recordings = [_survey(sounds, row, cut) for row in range(len(sounds))]
+    recordings = [_survey_recording(sounds, row, cut) for row in range(len(sounds))]
     ids, names = sounds.items, sounds.conditions
     short = [f"{ids[one.row]} ({one.n_samples / cut.rate:.4g} s)" for one in recordings if not one.starts]
     if short:
@@ -320,7 +320,7 @@ def cut_windows(
         )
     rows = [
         {
-            "stimulus_id": f"{ids[one.row]}@{_seconds(k * cut.hop)}",
+            "stimulus_id": f"{ids[one.row]}@{_format_onset(k * cut.hop)}",
             "condition": names[one.row],
             "sound": ids[one.row],
             "onset": start / cut.rate,
@@ -341,12 +341,12 @@ def cut_windows(
     )
 
 
-def _seconds(onset: float) -> str:
+def _format_onset(onset: float) -> str:
     """Write an onset as short as it is exact to the microsecond."""
     return f"{onset:.6f}".rstrip("0").rstrip(".")
 
 
-def _blocks(sounds: Sounds, row: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _iterate_blocks(sounds: Sounds, row: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Yield the channels `(n_samples, n_channels)` of a sound and their mean at the network's rate, block by block."""
     if sounds.in_memory is not None:
         yield sounds.in_memory[row].T, sounds.in_memory[row, 0]
@@ -354,7 +354,7 @@ def _blocks(sounds: Sounds, row: int) -> Iterator[tuple[NDArray[np.float32], NDA
         yield from read_mono(Path(sounds.table["path"].iloc[row]), rate=sounds.rate)
 
 
-def _pieces(
+def _cut_pieces(
     blocks: Iterator[NDArray[np.float32]], starts: Iterable[int], n_samples: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the samples from each start on, at most `n_samples`, until a start lies behind the end; starts ascend."""
@@ -371,12 +371,12 @@ def _pieces(
         yield held[start - first : start - first + n_samples]
 
 
-def _survey(sounds: Sounds, row: int, cut: Cut) -> Recording:
+def _survey_recording(sounds: Sounds, row: int, cut: Cut) -> Recording:
     """Read a recording once: its length, level and digest, the onsets of its windows, and its problems."""
     look, sha = RecordingLook(), hashlib.sha256()
 
     def heard() -> Iterator[NDArray[np.float32]]:
-        for channels, mono in _blocks(sounds, row):
+        for channels, mono in _iterate_blocks(sounds, row):
             look.add(channels, mono)
             sha.update(np.ascontiguousarray(mono).tobytes())
             yield mono
@@ -384,7 +384,7 @@ def _survey(sounds: Sounds, row: int, cut: Cut) -> Recording:
     blocks = heard()
     starts, silent = [], []
     onsets = (cut.start(k) for k in count())
-    for k, piece in enumerate(_pieces(blocks, onsets, cut.n_samples)):
+    for k, piece in enumerate(_cut_pieces(blocks, onsets, cut.n_samples)):
         if len(piece) < cut.n_samples and cut.last == "drop":
             break
         starts.append(cut.start(k))
@@ -405,7 +405,7 @@ def _survey(sounds: Sounds, row: int, cut: Cut) -> Recording:
     )
 
 
-def _report_of(cut: Cut, sounds: Sounds, recordings: Sequence[Recording]) -> WindowReport:
+def _make_report(cut: Cut, sounds: Sounds, recordings: Sequence[Recording]) -> WindowReport:
     ids = sounds.items
     unheard: list[tuple[str, float]] = []
     padded: list[tuple[str, float]] = []
@@ -420,8 +420,8 @@ def _report_of(cut: Cut, sounds: Sounds, recordings: Sequence[Recording]) -> Win
         n=sum(len(one.starts) for one in recordings),
         unheard=tuple(unheard),
         padded=tuple(padded),
-        silent=tuple(f"{ids[one.row]}@{_seconds(k * cut.hop)}" for one in recordings for k in one.silent),
-        recordings=report_of(
+        silent=tuple(f"{ids[one.row]}@{_format_onset(k * cut.hop)}" for one in recordings for k in one.silent),
+        recordings=count_problems(
             looks, seconds=cut.window, tolerance=1 / cut.rate, skipped=sounds.skipped, others=sounds.others
         ),
     )

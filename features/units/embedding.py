@@ -130,7 +130,7 @@ def embed(
     """
     one_of(method, get_args(EmbeddingMethod), "method")
     one_of(units, get_args(EmbeddingUnits), "units")
-    values, items, words = _values(features, layer, conditions)
+    values, items, words = _read_values(features, layer, conditions)
     n = len(items)
     if n_components < 1 or n_components > min(n - 1, values.shape[1]):
         raise InputError(
@@ -154,7 +154,7 @@ def embed(
     values = values[:, moving] - values[:, moving].mean(axis=0)
     if units == "zscore":
         values = values / spread[moving]
-    points, explained = _embedded(values, method, n_components, perplexity, rng or np.random.default_rng(0))
+    points, explained = _embed_points(values, method, n_components, perplexity, rng or np.random.default_rng(0))
     from sklearn.manifold import trustworthiness
 
     return Embedding(
@@ -172,7 +172,7 @@ def embed(
     )
 
 
-def _embedded(
+def _embed_points(
     values: NDArray[np.float64], method: EmbeddingMethod, n_components: int, perplexity: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[float, ...] | None]:
     from sklearn.decomposition import PCA
@@ -192,7 +192,7 @@ def _embedded(
     return np.asarray(tsne.fit_transform(few), dtype=np.float64), None
 
 
-def _values(
+def _read_values(
     features: Any, layer: str, conditions: Sequence[str] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
     """Return activations `(n_items, n_units)`, ids and conditions."""

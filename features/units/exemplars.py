@@ -24,9 +24,9 @@ from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.selection import named_layer, select_layers
+from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, tap
-from brainmap.features.sounds.batches import Sounds, labels, tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, axes_of
 from brainmap.names import file_name
 from brainmap.progress import progress
@@ -207,18 +207,18 @@ def find_exemplars(
     """
     if k < 1 or per_sound < 1:
         raise InputError(f"exemplars: expected k and per_sound of 1 or more, got {k} and {per_sound}")
-    items, conditions = labels(sounds)
+    items, conditions = get_labels(sounds)
     with evaluating(model, device), torch.no_grad():
-        found = _layer(model, sounds, layer)
-        fields = Fields.of(found, tuple(next(tensors(sounds, 1)).shape[2:]), inside=inside)
-        chosen = _units(units, found)
-        names = _names(chosen, found, class_names)
+        found = _find_layer(model, sounds, layer)
+        fields = Fields.of(found, tuple(next(iterate_tensors(sounds, 1)).shape[2:]), inside=inside)
+        chosen = _choose_units(units, found)
+        names = _name_units(chosen, found, class_names)
         own = np.array([[name == word for name in names] for word in conditions]) if own_class else None
         _check_classes(own, names, found, class_names)
         best = _Best(len(chosen), k, positive=stage == "after" and found.name != OUTPUT)
         with tap(model, found.name, stage=stage) as heard, progress(f"exemplars of {found.name}", len(items)) as step:
             done = 0
-            for batch in tensors(sounds, batch_size, device=device):
+            for batch in iterate_tensors(sounds, batch_size, device=device):
                 forward(model, batch)
                 arranged = found.arranged(heard[found.name], len(batch))
                 values = arranged[:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
@@ -241,8 +241,8 @@ def find_exemplars(
     time_axis = -1 if axes is None else axes.time_axis
     if len(fields.length) > 1 and (axes is None or axes.is_waveform):
         hertz = None  # nobody says which axis holds time
-    table = _table(ranked, found, (chosen, names), (items, conditions), fields, hertz, time_axis)
-    crops = _crops(sounds, ranked, fields, batch_size)
+    table = _tabulate_exemplars(ranked, found, (chosen, names), (items, conditions), fields, hertz, time_axis)
+    crops = _read_crops(sounds, ranked, fields, batch_size)
     return Exemplars(
         layer=found.name,
         units=chosen,
@@ -294,14 +294,14 @@ class _Best:
         ]
 
 
-def _layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
+def _find_layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
     listed = list_layers(model, sounds)
     if name != "last-conv":
-        return named_layer(listed, name, "exemplars")
-    return named_layer(listed, select_layers(model, sounds, name)[0], "exemplars")
+        return find_layer(listed, name, "exemplars")
+    return find_layer(listed, select_layers(model, sounds, name)[0], "exemplars")
 
 
-def _units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
+def _choose_units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
     n = layer.shape[0]
     if isinstance(units, str):
         one_of(units, ["all"], "exemplars: units")
@@ -315,7 +315,7 @@ def _units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> tuple[i
     return chosen
 
 
-def _names(units: Sequence[int], layer: Layer, class_names: Sequence[str] | None) -> list[str]:
+def _name_units(units: Sequence[int], layer: Layer, class_names: Sequence[str] | None) -> list[str]:
     if layer.name != OUTPUT or class_names is None:
         return [str(unit) for unit in units]
     if len(class_names) != layer.shape[0]:
@@ -335,7 +335,7 @@ def _check_classes(
         raise InputError(f"exemplars: no sounds of the classes {some(absent)}; add some, or leave out own_class")
 
 
-def _table(
+def _tabulate_exemplars(
     ranked: Sequence[tuple[int, int, int, int, float]],
     layer: Layer,
     units: tuple[Sequence[int], Sequence[str]],
@@ -369,16 +369,16 @@ def _table(
     return pd.DataFrame(rows, columns=list(EXEMPLAR_COLUMNS))
 
 
-def _crops(
+def _read_crops(
     sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: Fields, batch_size: int
 ) -> NDArray[np.float32]:
     """Read the sounds again and cut out the exemplars."""
     rows: dict[int, list[int]] = {}
     for row, (_, _, item, _, _) in enumerate(ranked):
         rows.setdefault(item, []).append(row)
-    crops = np.zeros((len(ranked), next(tensors(sounds, 1)).shape[1], *fields.size), np.float32)
+    crops = np.zeros((len(ranked), next(iterate_tensors(sounds, 1)).shape[1], *fields.size), np.float32)
     first = 0
-    for batch in tensors(sounds, batch_size):
+    for batch in iterate_tensors(sounds, batch_size):
         for at in range(len(batch)):
             for row in rows.get(first + at, ()):
                 crops[row] = fields.crop(batch[at].numpy(), ranked[row][3])

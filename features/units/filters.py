@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.running import device_of, evaluating, forward
-from brainmap.features.layers.selection import named_layer
+from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.layers.selection import find_layer
 from brainmap.features.layers.tap import Layer, list_layers, tap
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import axes_of
 
 HALF_POWER = float(np.sqrt(0.5))  # amplitude at half power: -3 dB
@@ -70,7 +70,7 @@ class Filters:
         """Build a table with one row per unit, in the order of units: see `FILTER_COLUMNS`."""
         hertz = np.linspace(0, self.rate / 2, _GRID)
         gains = self.gain(hertz)
-        table = passbands(gains, hertz, height=HALF_POWER)
+        table = find_passbands(gains, hertz, height=HALF_POWER)
         dead = gains.max(axis=1) <= DEAD * gains.max()
         table.loc[dead, [c for c in table.columns if c != "shape"]] = np.nan
         table.loc[dead, "shape"] = "dead"
@@ -100,7 +100,7 @@ FILTER_COLUMNS = {
 }
 
 
-def passbands(
+def find_passbands(
     curves: NDArray[np.floating], frequencies: NDArray[np.floating], *, height: float = HALF_POWER
 ) -> pd.DataFrame:
     """Find the band around the highest point of each curve over frequency.
@@ -124,12 +124,12 @@ def passbands(
 
     Examples
     --------
-    >>> passbands(np.array([[0, 0, 1, 0, 0]]), np.arange(1, 6) * 100, height=0.5)[["best_hz", "low_hz", "high_hz"]]
+    >>> find_passbands(np.array([[0, 0, 1, 0, 0]]), np.arange(1, 6) * 100, height=0.5)[["best_hz", "low_hz", "high_hz"]]
        best_hz  low_hz  high_hz
     0    300.0   250.0    350.0
     """
     hertz = np.asarray(frequencies, dtype=np.float64)
-    rows = [_passband(np.asarray(curve, dtype=np.float64), hertz, height) for curve in curves]
+    rows = [_find_passband(np.asarray(curve, dtype=np.float64), hertz, height) for curve in curves]
     table = pd.DataFrame(rows, columns=["best_hz", "peak", "low_hz", "high_hz", "bands", "shape"])
     width = table["high_hz"] - table["low_hz"]
     table.insert(4, "bandwidth_hz", width)
@@ -138,7 +138,7 @@ def passbands(
     return table
 
 
-def _passband(
+def _find_passband(
     curve: NDArray[np.float64], hertz: NDArray[np.float64], height: float
 ) -> tuple[float, float, float, float, float, str]:
     best = int(curve.argmax())
@@ -201,12 +201,12 @@ def layer_filters(
             f"filters: expected a network on waveforms, got one on {axes.front_end.kind}, whose filters are patterns "
             "of frequency and time; take picture_filters"
         )
-    example, rate = waveform_of(sounds, rate, "filters")
+    example, rate = get_waveform(sounds, rate, "filters")
     with evaluating(model, device):
         listed = list_layers(model, sounds)
         place = find_linear_layer(model, listed, layer)
-        zero = torch.zeros_like(example, device=device_of(model))
-        kernels, offsets = _kernel_gradients(model, place, zero)
+        zero = torch.zeros_like(example, device=get_device(model))
+        kernels, offsets = _compute_kernel_gradients(model, place, zero)
         linear = adds_up(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
@@ -217,13 +217,13 @@ def layer_filters(
         )
     size = place.receptive_field
     if isinstance(size, int) and isinstance(place.center, int | float) and isinstance(place.stride, int):
-        start = max(0, round(place.center + _middle(place) * place.stride - (size - 1) / 2))
+        start = max(0, round(place.center + _find_middle(place) * place.stride - (size - 1) / 2))
         kernels = kernels[:, start : start + size]
     stride = place.stride if isinstance(place.stride, int) and place.stride else 1
     return Filters(layer=place.name, kernels=kernels, offsets=offsets, rate=rate, stride=stride)
 
 
-def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tensor, int]:
+def get_waveform(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tensor, int]:
     """Return the first sound `(1, 1, t)` and the rate [Hz], where frequencies are defined.
 
     Raises
@@ -231,7 +231,7 @@ def waveform_of(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tens
     InputError
         Several channels, 2-D inputs, no rate, or a rate that differs from that of the sounds.
     """
-    example = next(tensors(sounds, 1))
+    example = next(iterate_tensors(sounds, 1))
     if example.ndim != 3 or example.shape[1] != 1:
         raise InputError(
             f"{what}: expected waveforms (1, t), got inputs of shape {tuple(example.shape[1:])}, in which a tone has "
@@ -253,13 +253,13 @@ def find_linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) ->
     unlisted = [one for one in convs if one not in {layer.name for layer in listed}]
     if listed[-1].is_convolution and len(unlisted) == 1:
         listed = (*listed[:-1], replace(listed[-1], name=unlisted[0]))
-    found = listed[0] if name == "first" else named_layer(listed, name, "filters")
+    found = listed[0] if name == "first" else find_layer(listed, name, "filters")
     if found.is_convolution:
         return found
     raise InputError(f"filters: layer {found.name!r} is no convolution; its units have no frequency response")
 
 
-def _middle(layer: Layer) -> int:
+def _find_middle(layer: Layer) -> int:
     return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
 
 
@@ -276,7 +276,7 @@ def adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     return bool(off <= 1e-4 * (both - constant).abs().max())
 
 
-def _kernel_gradients(
+def _compute_kernel_gradients(
     model: nn.Module, layer: Layer, wave: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute gradients of a layer's middle frame `(n_units, t)`, and its value `(n_units,)`."""
@@ -288,7 +288,7 @@ def _kernel_gradients(
                 f"filters: layer {layer.name!r} gives {layer.shape}, as behind a spectrogram, so its "
                 "units are no filters of the waveform; measure its tuning with tones (measure_tuning)"
             )
-        said = heard[layer.name][0, :, _middle(layer)]
+        said = heard[layer.name][0, :, _find_middle(layer)]
         rows: list[Any] = []
         for unit in range(len(said)):
             (row,) = torch.autograd.grad(said[unit], given, retain_graph=True, allow_unused=True)
@@ -313,7 +313,7 @@ class Spectra:
     level_db : ndarray (n_sounds, n_frequencies) [dB]
         Power per Hz relative to that of the loudest frequency; NaN for silence.
     table : DataFrame
-        `label`, and the columns of `passbands` of the power at half height; in the order of the sounds.
+        `label`, and the columns of `find_passbands` of the power at half height; in the order of the sounds.
     """
 
     labels: tuple[str, ...]
@@ -369,7 +369,7 @@ def pattern_spectra(
     [1, 0]
     """
     waves = getattr(patterns, "patterns", getattr(patterns, "waveforms", patterns))
-    example, rate = waveform_of(waves, rate or getattr(patterns, "rate", None), "spectra")
+    example, rate = get_waveform(waves, rate or getattr(patterns, "rate", None), "spectra")
     if not 0 < lowest_hz < rate / 2 or per_octave < 1 or smoothing <= 0:
         raise InputError(
             f"spectra: expected a lowest frequency from 0 to {rate / 2:g} Hz, and steps and smoothing above 0, got "
@@ -385,7 +385,7 @@ def pattern_spectra(
     first, last = (np.searchsorted(np.fft.rfftfreq(size, 1 / rate), hertz * edge) for edge in (1 / half, half))
     total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
     smooth = (total[:, last] - total[:, first]) / (last - first)
-    table = passbands(smooth, hertz, height=0.5)
+    table = find_passbands(smooth, hertz, height=0.5)
     table.insert(0, "label", names)
     with np.errstate(divide="ignore", invalid="ignore"):
         level = 10 * np.log10(smooth / smooth.max(axis=1, keepdims=True))

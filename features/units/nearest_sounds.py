@@ -121,7 +121,7 @@ def nearest_neighbors(
     (['1', '0', '3', '2'], 1.0)
     """
     one_of(metric, get_args(SoundMetric), "metric")
-    spaces, items, words = _spaces(features, sounds, layers, conditions)
+    spaces, items, words = _collect_spaces(features, sounds, layers, conditions)
     if not 1 <= k < len(items):
         raise InputError(f"neighbors: expected k from 1 to {len(items) - 1} for {len(items)} items, got {k}")
     word = np.array(words)
@@ -137,9 +137,9 @@ def nearest_neighbors(
     tables, precisions = [], []
     with progress("nearest neighbors", len(spaces)) as step:
         for name, values in spaces.items():
-            index, distance = _nearest(_points(values, items, metric, name), k, metric)
-            tables.append(_table(name, index, distance, items, word))
-            precisions.append(_precision(name, word[index] == word[:, None], word, counts))
+            index, distance = _find_nearest(_prepare_points(values, items, metric, name), k, metric)
+            tables.append(_tabulate_neighbors(name, index, distance, items, word))
+            precisions.append(_tabulate_precision(name, word[index] == word[:, None], word, counts))
             step.advance()
     return Neighbors(
         table=pd.concat(tables, ignore_index=True),
@@ -152,7 +152,7 @@ def nearest_neighbors(
     )
 
 
-def _spaces(
+def _collect_spaces(
     features: Any, sounds: Any, layers: str | Sequence[str], conditions: Sequence[str] | None
 ) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Return arrays by name, ids and conditions."""
@@ -178,7 +178,7 @@ def _spaces(
     return spaces, items, words
 
 
-def _points(values: Any, items: Sequence[str], metric: SoundMetric, space: str) -> NDArray[np.float64]:
+def _prepare_points(values: Any, items: Sequence[str], metric: SoundMetric, space: str) -> NDArray[np.float64]:
     """Prepare rows for comparison, `(n_items, n_units)`: for correlation, centered and of unit length."""
     points = np.asarray(values[:], dtype=np.float64).reshape(len(items), -1)
     finite = np.isfinite(points).all(axis=1)
@@ -197,7 +197,9 @@ def _points(values: Any, items: Sequence[str], metric: SoundMetric, space: str) 
     return np.asarray(points / length)
 
 
-def _nearest(points: NDArray[np.float64], k: int, metric: SoundMetric) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _find_nearest(
+    points: NDArray[np.float64], k: int, metric: SoundMetric
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Find neighbors and their distances `(n_items, k)`, a block of rows at a time."""
     squares = np.einsum("ij,ij->i", points, points)
     index = np.empty((len(points), k), np.intp)
@@ -214,7 +216,7 @@ def _nearest(points: NDArray[np.float64], k: int, metric: SoundMetric) -> tuple[
     return index, distance
 
 
-def _table(
+def _tabulate_neighbors(
     space: str, index: NDArray[np.intp], distance: NDArray[np.float64], items: Sequence[str], word: NDArray[np.str_]
 ) -> pd.DataFrame:
     n, k = index.shape
@@ -233,7 +235,9 @@ def _table(
     )
 
 
-def _precision(space: str, same: NDArray[np.bool_], word: NDArray[np.str_], counts: Mapping[str, int]) -> pd.DataFrame:
+def _tabulate_precision(
+    space: str, same: NDArray[np.bool_], word: NDArray[np.str_], counts: Mapping[str, int]
+) -> pd.DataFrame:
     rows = []
     for name, count in counts.items():
         mine, several = same[word == name], count > 1

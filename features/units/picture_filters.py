@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.running import device_of, evaluating, forward
+from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.tap import Layer, list_layers, tap
-from brainmap.features.sounds.batches import Sounds, tensors
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, axes_of
 from brainmap.features.units.filters import DEAD, adds_up, find_linear_layer
 
@@ -126,13 +126,13 @@ def picture_filters(model: nn.Module, sounds: Sounds, *, layer: str = "first", d
     >>> picture_filters(net, np.zeros((1, 1, 20, 30), np.float32)).kernels.shape
     (2, 3, 3)
     """
-    example, axes = next(tensors(sounds, 1)), axes_of(sounds)
+    example, axes = next(iterate_tensors(sounds, 1)), axes_of(sounds)
     if example.ndim != 4:
         raise InputError(f"filters: expected spectrograms (n, c, h, w), got inputs of shape {tuple(example.shape)}")
     with evaluating(model, device):
         listed = list_layers(model, sounds)
         place = find_linear_layer(model, listed, layer)
-        zero = torch.zeros_like(example, device=device_of(model))
+        zero = torch.zeros_like(example, device=get_device(model))
         kernels, offsets = _gradients(model, place, zero)
         linear = adds_up(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):

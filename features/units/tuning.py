@@ -22,12 +22,12 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.selection import named_layer, select_layers
+from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import RMS_LEVEL
 from brainmap.features.sounds.inputs import axes_of, waveforms_of
-from brainmap.features.units.filters import HALF_POWER, passbands, waveform_of
+from brainmap.features.units.filters import HALF_POWER, find_passbands, get_waveform
 from brainmap.progress import progress
 from brainmap.types import Spacing, Stage, Stimulus, TuningMeasure
 
@@ -153,17 +153,18 @@ class Tuning:
     def table(self) -> pd.DataFrame:
         """Build a table with one row per layer, level and unit: see `TUNING_COLUMNS`."""
         return pd.concat(
-            [self._rows(layer, level) for layer in self.layers for level in self.settings.levels_db], ignore_index=True
+            [self._select_responses(layer, level) for layer in self.layers for level in self.settings.levels_db],
+            ignore_index=True,
         )
 
-    def _rows(self, layer: str, level: float) -> pd.DataFrame:
+    def _select_responses(self, layer: str, level: float) -> pd.DataFrame:
         curves = self.curves(layer, level_db=level)
         every = self.responses[layer] - self.silence[layer][:, None, None]
         nothing = _NOTHING * float(np.abs(every).max())
         dead = np.abs(every).max(axis=(1, 2)) <= nothing
         quiet = curves.max(axis=1) <= nothing
         below = curves.min(axis=1) < -nothing
-        table = passbands(np.where(quiet[:, None], 0.0, curves), self.frequencies, height=self.settings.height)
+        table = find_passbands(np.where(quiet[:, None], 0.0, curves), self.frequencies, height=self.settings.height)
         shapes = np.where(below, "suppressed", "unresponsive")
         table["shape"] = np.where(dead, "dead", np.where(quiet, shapes, table["shape"].replace("flat", "untuned")))
         table["peak"] = curves.max(axis=1)
@@ -254,22 +255,24 @@ def measure_tuning(
     """
     chosen = settings or TuningSettings()
     axes = axes_of(sounds)
-    example, rate = waveform_of(waveforms_of(sounds), rate, "tuning")
+    example, rate = get_waveform(waveforms_of(sounds), rate, "tuning")
     sweep = _Sweep(chosen, example.shape[2], rate, rng or np.random.default_rng(0))
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)
         listed = list_layers(model, sounds)
-        placed = {name: named_layer(listed, name, "tuning") for name in names}
+        placed = {name: find_layer(listed, name, "tuning") for name in names}
         if OUTPUT in names:
             say_taken_off(placed[OUTPUT])
-        windows = {name: _window(layer, sweep) for name, layer in placed.items()}
+        windows = {name: _choose_frames(layer, sweep) for name, layer in placed.items()}
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         with tap(model, names, stage=stage) as heard, progress(f"tuning by {chosen.stimulus}s", len(sweep)) as step:
             for batch in sweep.batches(batch_size):
                 taken = batch if axes is None else axes.front_end.compute(batch, rate=rate)
                 forward(model, torch.as_tensor(taken, device=device))
                 for name in names:
-                    rows = _measured(placed[name].arranged(heard[name], len(batch)), windows[name][0], chosen.measure)
+                    rows = _measure_responses(
+                        placed[name].arranged(heard[name], len(batch)), windows[name][0], chosen.measure
+                    )
                     if not np.isfinite(rows).all():
                         raise RunError(f"tuning: layer {name!r} is not finite for a {chosen.stimulus}; see its weights")
                     found[name].append(rows)
@@ -300,7 +303,7 @@ class _Sweep:
                 f"tuning: expected stimuli longer than both ramps ({settings.ramp_ms:g} ms each) and at most "
                 f"{n_samples / rate:g} s, got {seconds:g} s"
             )
-        self.frequencies = sweep_frequencies(settings, rate)
+        self.frequencies = list_sweep_frequencies(settings, rate)
         if self.frequencies[0] * seconds < 2:
             raise InputError(
                 f"tuning: expected two periods or more of the lowest frequency in {seconds:g} s, got "
@@ -313,7 +316,7 @@ class _Sweep:
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield waveforms `(size, 1, n_samples)`."""
         batch: list[NDArray[np.float64]] = []
-        for wave in self._waves():
+        for wave in self._iterate_waves():
             batch.append(wave)
             if len(batch) == size:
                 yield np.stack(batch)[:, None].astype(np.float32)
@@ -321,23 +324,25 @@ class _Sweep:
         if batch:
             yield np.stack(batch)[:, None].astype(np.float32)
 
-    def _waves(self) -> Iterator[NDArray[np.float64]]:
+    def _iterate_waves(self) -> Iterator[NDArray[np.float64]]:
         yield np.zeros(self.n_samples)
-        gate = self._gate()
+        gate = self._make_gate()
         for repeat in range(self.settings.repeats):
-            units = [self._unit(hertz, repeat) for hertz in self.frequencies]  # of RMS 1; all levels share them
+            units = [
+                self._make_stimulus(hertz, repeat) for hertz in self.frequencies
+            ]  # of RMS 1; all levels share them
             for level in self.settings.levels_db:
                 for unit in units:
                     scale = self.settings.reference_rms * 10 ** (level / 20)
                     yield np.pad(scale * gate * unit, (self.start, self.n_samples - self.start - self.length))
 
-    def _gate(self) -> NDArray[np.float64]:
+    def _make_gate(self) -> NDArray[np.float64]:
         gate = np.ones(self.length)
         rise = np.sin(np.pi / 2 * (np.arange(self.ramp) + 0.5) / max(self.ramp, 1)) ** 2
         gate[: self.ramp], gate[self.length - self.ramp :] = rise, rise[::-1]
         return gate
 
-    def _unit(self, hertz: float, repeat: int) -> NDArray[np.float64]:
+    def _make_stimulus(self, hertz: float, repeat: int) -> NDArray[np.float64]:
         if self.settings.stimulus == "tone":
             phase = np.pi / 2 * repeat / self.settings.repeats
             return np.asarray(np.sqrt(2) * np.sin(2 * np.pi * hertz * np.arange(self.length) / self.rate + phase))
@@ -355,18 +360,18 @@ class _Sweep:
         return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
-def erb_number(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
+def convert_to_erb_number(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Convert frequencies [Hz] to the scale of equivalent rectangular bandwidths of human hearing [ERB].
 
     Examples
     --------
-    >>> round(float(erb_number(1000.0)), 1)
+    >>> round(float(convert_to_erb_number(1000.0)), 1)
     15.6
     """
     return np.asarray(21.4 * np.log10(1 + 0.00437 * np.asarray(hertz, dtype=np.float64)))
 
 
-def sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64]:
+def list_sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64]:
     """List the frequencies of a sweep [Hz], from the lowest up, below 0.95 of half the rate.
 
     Raises
@@ -376,7 +381,7 @@ def sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64
 
     Examples
     --------
-    >>> sweep_frequencies(TuningSettings(lowest_hz=500, highest_hz=2000, per_step=2), 16_000).round().tolist()
+    >>> list_sweep_frequencies(TuningSettings(lowest_hz=500, highest_hz=2000, per_step=2), 16_000).round().tolist()
     [500.0, 707.0, 1000.0, 1414.0, 2000.0]
     """
     reach = 2 ** (settings.noise_octaves / 2) if settings.stimulus == "noise" else 1.0  # upper edge over center
@@ -386,12 +391,12 @@ def sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64
     if settings.spacing == "octave":
         steps = int((np.log2(high / settings.lowest_hz) + _SPREAD) * settings.per_step) + 1
         return np.asarray(settings.lowest_hz * 2.0 ** (np.arange(steps) / settings.per_step))
-    first, last = erb_number(np.array([settings.lowest_hz, high]))
+    first, last = convert_to_erb_number(np.array([settings.lowest_hz, high]))
     numbers = np.arange(first, last + _SPREAD, 1 / settings.per_step)
     return np.asarray((10 ** (numbers / 21.4) - 1) / 0.00437)
 
 
-def _window(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
+def _choose_frames(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
     """Choose the frames of a layer over which responses are taken, and name the choice."""
     size, stride, center = layer.receptive_field, layer.stride, layer.center
     if len(layer.shape) < 2 or not stride or not isinstance(stride, int):
@@ -410,7 +415,7 @@ def _window(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
     return slice(int(inside[0]), int(inside[-1]) + 1), said
 
 
-def _measured(value: Tensor, frames: slice, measure: TuningMeasure) -> NDArray[np.float32]:
+def _measure_responses(value: Tensor, frames: slice, measure: TuningMeasure) -> NDArray[np.float32]:
     """Compute responses of a batch `(n, n_units)` over the frames."""
     if value.ndim > 2:
         value = value[:, :, frames].flatten(2)

@@ -10,7 +10,7 @@ import pytest
 
 from brainmap import features
 from brainmap.features.attention.words import CoverSettings
-from brainmap.features.representations.files import stored_layers
+from brainmap.features.representations.files import list_stored_layers
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_cam_leaves_a_figure(view, given, tmp_path, brainmap_command):
     words = ("--layer", "depth:0.5", "--view", view, "--figure", tmp_path / "a.png", "--out", tmp_path / "a.zarr")
     answer = brainmap_command("features", "cam", *given, *words)
     assert answer.code == 0, answer.err
-    assert stored_layers(tmp_path / "a.zarr", "cam") == ("conv4",)
+    assert list_stored_layers(tmp_path / "a.zarr", "cam") == ("conv4",)
     assert is_png(tmp_path / "a.png")
     assert brainmap_command("features", "cam", *given, *words).code == 2
 

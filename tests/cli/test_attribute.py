@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brainmap import features
-from brainmap.features.representations.files import open_attributions, stored_layers
+from brainmap.features.representations.files import list_stored_layers, open_attributions
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     assert about["methods"][0]["items"]["cat_anna"] == ["cat"]
     assert about["methods"][1]["largest_delta"] < 1e-4
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert stored_layers(out, "attribution") == ("integrated-gradients", "lrp", "smoothgrad")
+    assert list_stored_layers(out, "attribution") == ("integrated-gradients", "lrp", "smoothgrad")
     names = ("cat", "dog", "tree", "yes")
     wanted = features.attribute(
         *heard, method="smoothgrad", classes="true", class_names=names, samples=3, rng=np.random.default_rng(5)
@@ -112,4 +112,4 @@ def test_a_mistake_gets_one_line_and_writes_nothing(given, words, message, tmp_p
     assert answer.code == 2
     assert answer.err.count("\n") == 1
     assert message in answer.err
-    assert stored_layers(tmp_path / "a.zarr", "attribution") == ()
+    assert list_stored_layers(tmp_path / "a.zarr", "attribution") == ()

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from brainmap import features
-from brainmap.features.representations.files import open_cams, open_maximizations, stored_layers
+from brainmap.features.representations.files import list_stored_layers, open_cams, open_maximizations
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_activations_are_never_replaced_silently(given, tmp_path, brainmap_comma
     assert again.code == 2
     assert again.err.count("\n") == 1
     assert "--overwrite" in again.err
-    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
+    assert list_stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
     assert brainmap_command(*words, "conv2", "--overwrite").code == 0
-    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv2",)
+    assert list_stored_layers(tmp_path / "a.zarr", "activations") == ("conv2",)
 
 
 def test_maximize_keeps_patterns_and_writes_wav_and_their_quality(given, tmp_path, brainmap_command):
@@ -115,7 +115,7 @@ def test_a_network_trained_elsewhere_needs_to_be_told_how_it_is_fed(tiny_inputs,
         assert without.code == 2
         assert "--rate" in without.err
         assert brainmap_command(*words, "--rate", 16000, "--seconds", 0.15).code == 0
-    assert stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
+    assert list_stored_layers(tmp_path / "a.zarr", "activations") == ("conv1",)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(words, sa
     assert answer.err.count("\n") == 1
     assert said in answer.err
     assert not any(tmp_path.rglob("complete"))
-    assert stored_layers(tmp_path / "a.zarr", "activations") == ()
+    assert list_stored_layers(tmp_path / "a.zarr", "activations") == ()
 
 
 def test_missing_files_are_named_with_the_nearest(given, tiny_inputs, tmp_path, brainmap_command):

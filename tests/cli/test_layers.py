@@ -122,7 +122,7 @@ def test_a_front_end_that_the_file_of_another_names_does_not_run(theirs, monkeyp
 
 
 def test_modules_are_listed_as_they_end():
-    from brainmap.features.layers.running import module_names
+    from brainmap.features.layers.running import list_modules
 
     net = nn.Sequential(nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()), nn.Flatten())
-    assert module_names(net.eval(), torch.zeros(1, 1, 8)) == ("0.0", "0.1", "0", "1")
+    assert list_modules(net.eval(), torch.zeros(1, 1, 8)) == ("0.0", "0.1", "0", "1")

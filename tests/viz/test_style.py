@@ -11,7 +11,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
-from brainmap.viz.style import colormap, figure_svg, from_oklab, layer_colors, styled, to_oklab
+from brainmap.viz.style import (
+    assign_layer_colors,
+    convert_from_oklab,
+    convert_to_oklab,
+    get_colormap,
+    render_svg,
+    with_style,
+)
 
 # Machado, Oliveira and Fernandes 2009 (doi:10.1109/TVCG.2009.113), full severity, in linear light
 DEUTERANOPIA = np.array(
@@ -27,7 +34,7 @@ def as_seen_by_a_deuteranope(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["score", "dissimilarity", "sound", "signed"])
 def test_equal_steps_of_a_colormap_look_equal(name: Any) -> None:
-    lab = to_oklab(colormap(name)(np.linspace(0, 1, 64))[:, :3])
+    lab = convert_to_oklab(get_colormap(name)(np.linspace(0, 1, 64))[:, :3])
     steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
     steps = np.delete(steps, 31) if name == "signed" else steps  # the step over the turning point is short
     assert steps.max() < 1.4 * steps.min()
@@ -35,43 +42,43 @@ def test_equal_steps_of_a_colormap_look_equal(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["score", "dissimilarity", "sound"])
 def test_a_sequential_colormap_runs_one_way_in_lightness_also_for_a_deuteranope(name: Any) -> None:
-    rgb = colormap(name)(np.linspace(0, 1, 64))[:, :3]
+    rgb = get_colormap(name)(np.linspace(0, 1, 64))[:, :3]
     for seen in (rgb, as_seen_by_a_deuteranope(rgb)):
-        lightness = np.diff(to_oklab(seen)[:, 0])
+        lightness = np.diff(convert_to_oklab(seen)[:, 0])
         assert (lightness > 0).all() or (lightness < 0).all()
 
 
 def test_the_signs_of_the_diverging_colormap_differ_for_a_deuteranope() -> None:
-    ends = to_oklab(as_seen_by_a_deuteranope(colormap("signed")(np.array([0.15, 0.85]))[:, :3]))
+    ends = convert_to_oklab(as_seen_by_a_deuteranope(get_colormap("signed")(np.array([0.15, 0.85]))[:, :3]))
     assert np.linalg.norm(ends[0] - ends[1]) > 0.2
 
 
 def test_zero_is_neutral_on_the_diverging_colormap() -> None:
-    lab = to_oklab(colormap("signed")(np.linspace(0, 1, 256))[:, :3])
+    lab = convert_to_oklab(get_colormap("signed")(np.linspace(0, 1, 256))[:, :3])
     assert abs(lab[:, 0].argmax() - 127.5) <= 1
     assert np.linalg.norm(lab[127, 1:]) < 0.02 < np.linalg.norm(lab[90, 1:])
 
 
 def test_oklab_goes_there_and_back() -> None:
     rgb = np.random.default_rng(0).uniform(size=(50, 3))
-    np.testing.assert_allclose(from_oklab(to_oklab(rgb)), rgb, atol=1e-5)
+    np.testing.assert_allclose(convert_from_oklab(convert_to_oklab(rgb)), rgb, atol=1e-5)
 
 
 def test_deeper_layers_are_lighter_and_names_keep_their_colors() -> None:
-    colors = layer_colors([f"conv{i}" for i in range(1, 9)])
-    assert (np.diff([to_oklab(np.array(to_rgb(c)))[0] for c in colors.values()]) > 0).all()
-    assert layer_colors(["a", "b", "a"]) == layer_colors(["a", "b"])
+    colors = assign_layer_colors([f"conv{i}" for i in range(1, 9)])
+    assert (np.diff([convert_to_oklab(np.array(to_rgb(c)))[0] for c in colors.values()]) > 0).all()
+    assert assign_layer_colors(["a", "b", "a"]) == assign_layer_colors(["a", "b"])
 
 
 def test_a_colormap_that_does_not_exist_is_refused_with_the_list() -> None:
     with pytest.raises(InputError, match="expected one of 'score', 'dissimilarity', 'sound', 'signed'"):
-        colormap("scores")
+        get_colormap("scores")
 
 
 def test_settings_of_matplotlib_come_back_also_after_an_error() -> None:
     before = dict(mpl.rcParams)
 
-    @styled
+    @with_style
     def fails() -> None:
         assert mpl.rcParams["axes.spines.top"] is False
         raise ValueError
@@ -85,7 +92,7 @@ def test_the_same_figure_gives_the_same_svg() -> None:
     def draw() -> bytes:
         figure = Figure(figsize=(2, 2))
         figure.subplots().plot([0, 1], [1, 0])
-        return figure_svg(figure)
+        return render_svg(figure)
 
     assert draw() == draw()
     assert b"<text" in draw()  # words stay words

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.style import MUTED, SOFT, bare, colormap, headline, styled
+from brainmap.viz.style import MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
 
 
-def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
+def sort_by_condition(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
     """Z-score the condition means of units `(n_items, n_units)`, sorted by the condition they prefer.
 
     Returns
@@ -22,7 +22,7 @@ def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> 
 
     Examples
     --------
-    >>> scores, names = tuned_to_conditions(np.array([[0.0, 3.0, 1.0], [2.0, 1.0, 1.0]]), ["a", "b"])
+    >>> scores, names = sort_by_condition(np.array([[0.0, 3.0, 1.0], [2.0, 1.0, 1.0]]), ["a", "b"])
     >>> scores.tolist(), names
     ([[1.0, -1.0], [-1.0, 1.0]], ['a', 'b'])
     """
@@ -37,7 +37,7 @@ def tuned_to_conditions(values: NDArray[np.floating], conditions: list[str]) -> 
     return scores[:, np.lexsort((-scores.max(axis=0), best))], names
 
 
-@styled
+@with_style
 def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: str = "") -> Figure:
     """Plot mean activation of every layer's units for every condition, z-scored over conditions.
 
@@ -79,9 +79,9 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
         units = values.shape[1]
         if units > most:
             values = values[:, np.linspace(0, units - 1, most).astype(int)]
-        scores, names = tuned_to_conditions(values, conditions)
-        image = bare(axes).imshow(
-            scores, cmap=colormap("signed"), vmin=-3, vmax=3, aspect="auto", interpolation="nearest"
+        scores, names = sort_by_condition(values, conditions)
+        image = strip_axes(axes).imshow(
+            scores, cmap=get_colormap("signed"), vmin=-3, vmax=3, aspect="auto", interpolation="nearest"
         )
         dead = values.shape[1] - scores.shape[1]
         axes.set_title(f"{layer}  ", fontsize=8.5, loc="left", pad=2)
@@ -103,4 +103,4 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     bar.outline.set_visible(False)
     bar.set_label("mean activation, z-scored over conditions", color=SOFT)
     figure.supxlabel("units, sorted by the condition they prefer", fontsize=8.5, color=SOFT)
-    return headline(figure, title or f"{acts.network}: what every layer says to every condition")
+    return add_headline(figure, title or f"{acts.network}: what every layer says to every condition")

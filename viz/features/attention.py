@@ -9,23 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.features.attention.words import mean_by_word, own_class
-from brainmap.viz.features.sounds import map_scale, mean_in_bins
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
+from brainmap.features.attention.words import average_by_word, find_own_class
+from brainmap.viz.features.sounds import average_in_bins, map_scale
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, add_headline, get_colormap, strip_axes, with_style
 
 
-def mean_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
+def average_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
     """Average the maps of class j on the sounds of class i in time bins `(n_classes, n_classes, bins)`; NaN if none.
 
     Two-dimensional maps are averaged over height.
     """
-    own = own_class(sounds.conditions, cams.class_names)
+    own = find_own_class(sounds.conditions, cams.class_names)
     courses = [np.asarray(one, dtype=np.float32) for one in cams.maps]
-    binned = [mean_in_bins(c.mean(axis=-2) if c.ndim == 3 else c, bins) for c in courses]
-    return mean_by_word(np.stack(binned), own)
+    binned = [average_in_bins(c.mean(axis=-2) if c.ndim == 3 else c, bins) for c in courses]
+    return average_by_word(np.stack(binned), own)
 
 
-@styled
+@with_style
 def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str = "") -> Figure:
     """Plot every class's mean map over the sounds of every word: rows are spoken words, columns are classes.
 
@@ -52,15 +52,15 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     InputError
         If a condition is not one of the classes.
     """
-    mean = mean_attention(sounds, cams, bins=bins)
+    mean = average_attention(sounds, cams, bins=bins)
     names = [str(c) for c in cams.class_names]
     n, _, steps = mean.shape
     limit = map_scale(np.nan_to_num(mean))
     figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
-    axes = bare(figure.subplots())
+    axes = strip_axes(figure.subplots())
     image = axes.imshow(
         mean.reshape(n, n * steps),
-        cmap=colormap("signed"),
+        cmap=get_colormap("signed"),
         vmin=-limit,
         vmax=limit,
         aspect="auto",
@@ -79,7 +79,7 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     axes.set_yticks(np.arange(n) + 0.5, names)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
-    axes.set_xlabel(f"map of the class (time runs to the right in each cell{_length(sounds, cams)})", color=SOFT)
+    axes.set_xlabel(f"map of the class (time runs to the right in each cell{_find_duration(sounds, cams)})", color=SOFT)
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("word that was said", color=SOFT)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
@@ -92,13 +92,13 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     return figure
 
 
-def _length(sounds: Any, cams: Any) -> str:
+def _find_duration(sounds: Any, cams: Any) -> str:
     """Return the duration that a cell spans, if maps lie over the samples of the sounds."""
     length, rate = np.shape(cams.maps)[-1], getattr(sounds, "rate", None)
     return f", 0 to {length / rate:g} s" if rate and getattr(sounds, "n_samples", None) == length else ""
 
 
-@styled
+@with_style
 def plot_cover(cover: Any, *, title: str = "") -> Figure:
     """Plot how much of each word its own class covers, compared with the other classes, and the whole matrix.
 
@@ -133,7 +133,9 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
         fontsize=8.5,
     )
     top = float(np.nanmax(cover.matrix)) or 1.0
-    image = bare(right).imshow(cover.matrix, cmap=colormap("score"), vmin=0, vmax=top, interpolation="nearest")
+    image = strip_axes(right).imshow(
+        cover.matrix, cmap=get_colormap("score"), vmin=0, vmax=top, interpolation="nearest"
+    )
     right.set_xticks(np.arange(n), names, rotation=90)
     right.set_yticks(np.arange(n), names)
     right.tick_params(length=0)
@@ -142,7 +144,7 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     bar = figure.colorbar(image, ax=right, shrink=0.7, aspect=18, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label(what, color=SOFT)
-    return headline(figure, title or f"Whose attention covers the word? {cover.method} at {cover.layer}")
+    return add_headline(figure, title or f"Whose attention covers the word? {cover.method} at {cover.layer}")
 
 
 def _draw_pairs(axes: Axes, table: Any) -> None:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, envelope, mean_in_bins, waves
+from brainmap.viz.features.sounds import (
+    add_hertz_ticks,
+    average_in_bins,
+    draw_spectrogram,
+    draw_wave,
+    find_envelope,
+    read_waves,
+)
 from brainmap.viz.features.spectrograms import (
     draw_input,
     draw_map,
@@ -22,7 +29,7 @@ from brainmap.viz.features.spectrograms import (
     picture_of,
     second_ticks,
 )
-from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, headline, styled
+from brainmap.viz.style import INK, MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -30,7 +37,7 @@ _BINS = 320
 _LOWEST = 60.0  # Hz, as in the spectrogram
 
 
-def _rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
+def _find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
     """Return the rows of an attribution that belong to the chosen sounds, by their ids."""
     ids = list(found.items)
     wanted = [str(sounds.items[i]) for i in chosen]
@@ -40,7 +47,7 @@ def _rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int
     return [ids.index(name) for name in wanted]
 
 
-def _place(found: Any, row: int, condition: str) -> int:
+def _place_map(found: Any, row: int, condition: str) -> int:
     """Choose which map of an item to show: that of its own class, else that of the class with the largest logit."""
     names = found.names(row)
     if condition in names:
@@ -48,38 +55,38 @@ def _place(found: Any, row: int, condition: str) -> int:
     return int(np.argmax(found.logits[row, found.targets[row]]))
 
 
-def _shown(found: Any, row: int, condition: str) -> NDArray[np.float32]:
+def _choose_map(found: Any, row: int, condition: str) -> NDArray[np.float32]:
     """Return the map (c, t) or (c, h, w) of an item to show."""
-    return np.asarray(found.maps[row, _place(found, row, condition)], dtype=np.float32)
+    return np.asarray(found.maps[row, _place_map(found, row, condition)], dtype=np.float32)
 
 
-def _heading(found: Any, row: int, condition: str) -> str:
-    name = found.names(row)[_place(found, row, condition)]
+def _compose_heading(found: Any, row: int, condition: str) -> str:
+    name = found.names(row)[_place_map(found, row, condition)]
     return condition if name == condition else f"{condition}, map of “{name}”"
 
 
-def _columns(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
+def _choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
     chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
     if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
         raise InputError(f"{what}: expected items from 0 to {len(sounds.items) - 1}, got {chosen}")
     return chosen
 
 
-def _signed_fill(axes: Axes, span: Span, limit: float, *, signed: bool) -> None:
+def _fill_by_sign(axes: Axes, span: Span, limit: float, *, signed: bool) -> None:
     """Fill the span between the lowest and highest value in each bin, orange above zero and blue below."""
     low, high = span
     time = np.linspace(0, 1, len(low))
     axes.axhline(0, color="#d3d9de", lw=0.6, zorder=0)
     for values, tone in ((np.maximum(high, 0), 0.86), (np.minimum(low, 0), 0.14)):
-        axes.fill_between(time, 0, values, color=colormap("signed")(tone), lw=0, step="mid")
-    bare(axes).set(xlim=(0, 1), ylim=((-1.05 if signed else -0.05) * limit, 1.05 * limit))
+        axes.fill_between(time, 0, values, color=get_colormap("signed")(tone), lw=0, step="mid")
+    strip_axes(axes).set(xlim=(0, 1), ylim=((-1.05 if signed else -0.05) * limit, 1.05 * limit))
 
 
 def _name_row(axes: Axes, name: str) -> None:
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=INK, labelpad=8)
 
 
-@styled
+@with_style
 def plot_attribution(
     sounds: Any, results: Sequence[Any], *, items: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
@@ -114,8 +121,8 @@ def plot_attribution(
         return _plot_attributed_pictures(sounds, results, items, title)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
         raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")
-    chosen = _columns(sounds, items, 3, "plot_attribution")
-    audio, seconds = waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
+    chosen = _choose_items(sounds, items, 3, "plot_attribution")
+    audio, seconds = read_waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]
     figure = Figure(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
     heights = [0.55, 1.3, *[0.8] * len(results)]
@@ -123,41 +130,41 @@ def plot_attribution(
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         draw_wave(grid[0, column], audio[item])
         hertz = draw_spectrogram(grid[1, column], audio[item], float(sounds.rate))
-        row = _rows(sounds, results[0], [item], "plot_attribution")[0]
-        grid[0, column].set_title(_heading(results[0], row, word), fontsize=9)
+        row = _find_map_rows(sounds, results[0], [item], "plot_attribution")[0]
+        grid[0, column].set_title(_compose_heading(results[0], row, word), fontsize=9)
         if column == 0:
-            _hertz_ticks(grid[1, 0], hertz)
+            add_hertz_ticks(grid[1, 0], hertz)
             _name_row(grid[0, 0], "waveform")
             _name_row(grid[1, 0], "spectrogram [Hz]")
     for line, found in enumerate(results, start=2):
-        rows = _rows(sounds, found, chosen, "plot_attribution")
-        courses = [_shown(found, row, word).sum(0) for row, word in zip(rows, words, strict=True)]
-        spans = [envelope(course, _BINS) for course in courses]
+        rows = _find_map_rows(sounds, found, chosen, "plot_attribution")
+        courses = [_choose_map(found, row, word).sum(0) for row, word in zip(rows, words, strict=True)]
+        spans = [find_envelope(course, _BINS) for course in courses]
         limit = max(float(np.quantile(np.abs(spans), 0.99)), 1e-30)
         for axes, span in zip(grid[line], spans, strict=True):
-            _signed_fill(axes, span, limit, signed=any(low.min() < 0 for low, _ in spans))
+            _fill_by_sign(axes, span, limit, signed=any(low.min() < 0 for low, _ in spans))
         _name_row(grid[line, 0], found.method)
     for axes in grid[-1]:
-        _time_ticks(axes, seconds)
-    return headline(figure, title)
+        _add_time_ticks(axes, seconds)
+    return add_headline(figure, title)
 
 
 def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequence[int] | None, title: str) -> Figure:
     """Plot spectrograms, and below them the map of each method over them."""
-    chosen = _columns(sounds, items, 3, "plot_attribution")
+    chosen = _choose_items(sounds, items, 3, "plot_attribution")
     words = [str(sounds.conditions[i]) for i in chosen]
     drawn = [input_of(sounds, item) for item in chosen]
     figure = Figure(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
     grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
-    first = _rows(sounds, results[0], chosen, "plot_attribution")
+    first = _find_map_rows(sounds, results[0], chosen, "plot_attribution")
     for axes, (picture, about), row, word in zip(grid[0], drawn, first, words, strict=True):
         draw_input(axes, picture, about)
-        axes.set_title(_heading(results[0], row, word), fontsize=9)
+        axes.set_title(_compose_heading(results[0], row, word), fontsize=9)
     _name_row(grid[0, 0], "input")
     for line, found in enumerate(results, start=1):
-        rows = _rows(sounds, found, chosen, "plot_attribution")
+        rows = _find_map_rows(sounds, found, chosen, "plot_attribution")
         maps = [
-            picture_of(_shown(found, row, word), about)
+            picture_of(_choose_map(found, row, word), about)
             for row, word, (_, about) in zip(rows, words, drawn, strict=True)
         ]
         limit = max(float(np.quantile(np.abs(maps), 0.99)), 1e-30)
@@ -170,10 +177,10 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
         kilohertz_ticks(axes, drawn[-1][0].shape[0], drawn[-1][1])
     for axes in grid[-1]:
         second_ticks(axes, drawn[0][0].shape[1], drawn[0][1])
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
-def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
+def _add_time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
     axes.set_xticks(np.linspace(0, width, 3), [f"{s:g}" for s in np.round(np.linspace(0, seconds, 3), 3)], fontsize=7)
     first, _, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")  # keeps the labels of neighboring panels apart
@@ -182,7 +189,7 @@ def _time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
     axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
 
 
-@styled
+@with_style
 def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = None, title: str = "") -> Figure:
     """Plot the drop of a logit when a frequency band is removed for a moment, below the spectrogram of the sound.
 
@@ -209,11 +216,11 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     """
     if getattr(found, "bands", None) is None:
         raise InputError("plot_occlusion: these attributions have no bands; use method='occlusion', bands='mel'")
-    chosen = _columns(sounds, items, 3, "plot_occlusion")
-    rows = _rows(sounds, found, chosen, "plot_occlusion")
-    audio, rate = waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)
+    chosen = _choose_items(sounds, items, 3, "plot_occlusion")
+    rows = _find_map_rows(sounds, found, chosen, "plot_occlusion")
+    audio, rate = read_waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)
     words = [str(sounds.conditions[i]) for i in chosen]
-    maps = [mean_in_bins(_shown(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
+    maps = [average_in_bins(_choose_map(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
     limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
     seconds, edges = audio.shape[1] / rate, np.maximum(np.append(found.bands[:, 0], found.bands[-1, 1]), _LOWEST)
     figure = Figure(figsize=(1.4 + 2.75 * len(chosen), 4.0), layout="constrained")
@@ -221,24 +228,24 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         above, below = grid[:, column]
         hertz = draw_spectrogram(above, audio[item], rate)
-        above.set_title(_heading(found, rows[column], word), fontsize=9)
+        above.set_title(_compose_heading(found, rows[column], word), fontsize=9)
         height = np.log(edges / hertz[0]) / np.log(hertz[-1] / hertz[0])
         drawn = below.pcolormesh(
             np.linspace(0, seconds, maps[column].shape[1] + 1),
             height,
             maps[column],
-            cmap=colormap("signed"),
+            cmap=get_colormap("signed"),
             vmin=-limit,
             vmax=limit,
             rasterized=True,
         )
-        bare(below).set(xlim=(0, seconds), ylim=(0, 1))
-        _time_ticks(below, seconds, width=seconds)
+        strip_axes(below).set(xlim=(0, seconds), ylim=(0, 1))
+        _add_time_ticks(below, seconds, width=seconds)
     for axes in grid[:, 0]:
-        _hertz_ticks(axes, hertz)
+        add_hertz_ticks(axes, hertz)
         axes.set_ylabel("frequency [Hz]", fontsize=8)
     bar = figure.colorbar(drawn, ax=grid[1], shrink=0.9, aspect=14, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label("logit lost without it", fontsize=8)
     bar.ax.tick_params(length=0, labelsize=7)
-    return headline(figure, title)
+    return add_headline(figure, title)

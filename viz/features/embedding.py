@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, bare, headline, styled
+from brainmap.viz.style import INK, MUTED, add_headline, strip_axes, with_style
 
 # Eight colors that remain distinct for readers without red, green or blue cones (Okabe & Ito), darkened where they
 # would be hard to see on white. With eight markers, they distinguish 64 conditions.
@@ -20,7 +20,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#b8860b", "#cc79a7", "#56b4e9", "#3a
 MARKS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
-def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
+def assign_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Assign a color and a marker to each condition, in the order of first occurrence.
 
     Raises
@@ -30,7 +30,7 @@ def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
 
     Examples
     --------
-    >>> condition_styles(["cat", "dog", "cat"])
+    >>> assign_styles(["cat", "dog", "cat"])
     {'cat': ('#0072b2', 'o'), 'dog': ('#d55e00', 'o')}
     """
     names = list(dict.fromkeys(conditions))
@@ -40,7 +40,7 @@ def condition_styles(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLORS[i % len(COLORS)], MARKS[i // len(COLORS)]) for i, name in enumerate(names)}
 
 
-@styled
+@with_style
 def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = None, title: str = "") -> Figure:
     """Plot sounds as points in the plane of each layer, side by side.
 
@@ -81,7 +81,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
             raise InputError(
                 f"plot_embedding: expected two components, got one of {one.layer}; embed with n_components=2"
             )
-    styles = condition_styles([c for one in listed for c in one.conditions])
+    styles = assign_styles([c for one in listed for c in one.conditions])
     several = len(listed[0].conditions) > len(styles)
     named = (several and len(styles) <= 20) if label is None else label
     columns = min(columns, len(listed))
@@ -110,7 +110,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
             listed[0].method
         ]
     )
-    return headline(figure, head)
+    return add_headline(figure, head)
 
 
 def _draw_points(axes: Axes, one: Any, styles: dict[str, tuple[str, str]], named: bool) -> None:
@@ -120,7 +120,7 @@ def _draw_points(axes: Axes, one: Any, styles: dict[str, tuple[str, str]], named
         axes.scatter(x, y, s=15, color=color, marker=mark, lw=0.3, edgecolors="white", alpha=0.9)
     if named:
         _draw_names(axes, one.points[:, :2], conditions, styles)
-    bare(axes).set_facecolor("#fafaf7")
+    strip_axes(axes).set_facecolor("#fafaf7")
     axes.set_title(one.layer, color=INK, fontsize=9, pad=3)
     if one.explained is None:
         axes.set_xlabel(f"no units; trustworthiness {one.trustworthiness:.2f}", fontsize=7, color=MUTED)

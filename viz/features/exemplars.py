@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import _hertz_ticks as hertz_ticks, draw_spectrogram, draw_wave
+from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.features.spectrograms import draw_input, input_of, kilohertz_ticks, picture_of
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, bare, headline, layer_colors, styled
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, strip_axes, with_style
 
 _SPECTROGRAM = 400  # samples; a spectrogram of a shorter crop shows nothing
 
 
-@styled
+@with_style
 def plot_exemplars(
     exemplars: Any,
     *,
@@ -70,7 +70,7 @@ def plot_exemplars(
         len(chosen) * (2 if both else 1), columns, squeeze=False, height_ratios=[1, 2] * len(chosen) if both else None
     )
     for panel in rows.ravel():
-        bare(panel)
+        strip_axes(panel)
     for at, unit in enumerate(chosen):
         mine = table[table["unit"] == unit]
         name = str(mine["label"].iloc[0])
@@ -94,8 +94,8 @@ def plot_exemplars(
                 if both:
                     hertz = draw_spectrogram(rows[2 * at + 1, column], crop[0], float(exemplars.rate or 1.0))
                     if column == 0:
-                        hertz_ticks(rows[2 * at + 1, 0], hertz)
-            upper[column].set_title(_caption(row), fontsize=6.8, pad=2, fontweight="normal", loc="center")
+                        add_hertz_ticks(rows[2 * at + 1, 0], hertz)
+            upper[column].set_title(_compose_caption(row), fontsize=6.8, pad=2, fontweight="normal", loc="center")
     length = exemplars.crops.shape[-1]
     shown = f"{length} samples each"
     if not flat and axes is not None:
@@ -106,7 +106,7 @@ def plot_exemplars(
         shown = f"{lasts:.2g} s each" if lasts >= 1 else f"{1000 * lasts:.3g} ms each"
     some = "" if len(chosen) == len(alive) else f", {len(chosen)} of {len(alive)} units"
     head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat or axes is not None else "")
-    return headline(figure, head)
+    return add_headline(figure, head)
 
 
 def crop_frames(crops: Any, axes: Any) -> int:
@@ -136,7 +136,7 @@ def _draw_picture(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
     axes.tick_params(axis="y", labelsize=5.5)
 
 
-def _caption(row: Any) -> str:
+def _compose_caption(row: Any) -> str:
     when = f" {row['start_s']:.2f} s" if np.isfinite(row["start_s"]) and row["layer"] != "output" else ""
     return f"{row['condition']}{when}\n{row['value']:.3g}"
 
@@ -161,7 +161,7 @@ def _draw_crop(axes: Axes, wave: Any, row: Any) -> None:
             axes.axvspan(low, high, color="#eceff1", lw=0, zorder=0)
 
 
-@styled
+@with_style
 def plot_neighbors(
     neighbors: Any,
     sounds: Any,
@@ -199,7 +199,7 @@ def plot_neighbors(
     for space in shown:
         one_of(space, list(neighbors.spaces), "plot_neighbors: space")
     apart = len(neighbors.items) // 4 or 1
-    chosen = list(items) if items is not None else _spread(neighbors, apart)
+    chosen = list(items) if items is not None else _spread_labels(neighbors, apart)
     for item in chosen:
         one_of(item, list(neighbors.items), "plot_neighbors: item")
     k = min(neighbors.k, 5)
@@ -210,10 +210,10 @@ def plot_neighbors(
     panels = right.subfigures(1, len(shown), squeeze=False)[0]
     for panel, space in zip(panels, shown, strict=True):
         _draw_neighbors(panel, neighbors, sounds, space, chosen, k)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
-def _spread(neighbors: Any, apart: int) -> list[str]:
+def _spread_labels(neighbors: Any, apart: int) -> list[str]:
     first: dict[str, str] = {}
     for item, word in zip(neighbors.items, neighbors.conditions, strict=True):
         first.setdefault(word, item)
@@ -223,7 +223,7 @@ def _spread(neighbors: Any, apart: int) -> list[str]:
 
 def _draw_precision(axes: Axes, neighbors: Any) -> None:
     table = neighbors.precision[neighbors.precision["condition"] == "all"]
-    colors = layer_colors([space for space in neighbors.spaces if space != "waveform"])
+    colors = assign_layer_colors([space for space in neighbors.spaces if space != "waveform"])
     axes.barh(
         np.arange(len(table)), table["precision"], color=[colors.get(s, MUTED) for s in table["space"]], height=0.7
     )

@@ -13,28 +13,30 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import draw_wave, waves
-from brainmap.viz.style import INK, MUTED, SOFT, headline, styled
+from brainmap.viz.features.sounds import draw_wave, read_waves
+from brainmap.viz.style import INK, MUTED, SOFT, add_headline, with_style
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
 _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
 
 
-def _line_colors(names: Sequence[str], what: str) -> dict[str, str]:
+def _assign_colors(names: Sequence[str], what: str) -> dict[str, str]:
     distinct = list(dict.fromkeys(names))
     if not 1 <= len(distinct) <= len(_LINES):
         raise InputError(f"{what}: expected 1 to {len(_LINES)} methods, got {len(distinct)}; leave some out")
     return dict(zip(distinct, _LINES, strict=False))
 
 
-def _band(axes: Axes, x: NDArray[Any], courses: NDArray[Any], color: str, label: str, dashed: bool = False) -> None:
+def _draw_course(
+    axes: Axes, x: NDArray[Any], courses: NDArray[Any], color: str, label: str, dashed: bool = False
+) -> None:
     middle = courses.mean(axis=0)
     spread = 1.96 * courses.std(axis=0, ddof=1) / np.sqrt(len(courses)) if len(courses) > 1 else 0 * middle
     axes.fill_between(x, middle - spread, middle + spread, color=color, alpha=0.15, lw=0)
     axes.plot(x, middle, color=color, lw=1.2 if dashed else 1.8, ls=(0, (3, 2)) if dashed else "-", label=label)
 
 
-@styled
+@with_style
 def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
     """Plot deletion and insertion curves of several methods against random orders.
 
@@ -62,7 +64,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         for name, found in results.items()
         for one in (found if isinstance(found, list | tuple) else [found])
     ]
-    colors = _line_colors([name for name, _ in listed], "plot_deletion")
+    colors = _assign_colors([name for name, _ in listed], "plot_deletion")
     orders = [order for order in ("deletion", "insertion") if any(c.order == order for _, c in listed)]
     kinds = {(c.score, c.fill) for _, c in listed}
     if len(kinds) > 1:
@@ -73,9 +75,13 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
     for axes, order in zip(figure.subplots(1, len(orders), squeeze=False, sharey=True)[0], orders, strict=True):
         mine = [(name, c) for name, c in listed if c.order == order]
         random = np.mean([c.random.mean(axis=1) for _, c in mine], axis=0)
-        _band(axes, mine[0][1].fractions, random, MUTED, f"random order  {mine[0][1].random_auc.mean():.2f}", True)
+        _draw_course(
+            axes, mine[0][1].fractions, random, MUTED, f"random order  {mine[0][1].random_auc.mean():.2f}", True
+        )
         for name, curves in mine:
-            _band(axes, curves.fractions, curves.scores.mean(axis=1), colors[name], f"{name}  {curves.auc.mean():.2f}")
+            _draw_course(
+                axes, curves.fractions, curves.scores.mean(axis=1), colors[name], f"{name}  {curves.auc.mean():.2f}"
+            )
         better = "lower is better" if order == "deletion" else "higher is better"
         axes.set_title(f"{order.capitalize()} ({better})", fontsize=9.5, loc="left")
         axes.set_xlabel(f"share {'replaced by ' + filled if order == 'deletion' else 'put back into ' + filled}")
@@ -90,10 +96,10 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
             loc="upper right" if order == "deletion" else "lower right",
         )
     figure.axes[0].set_ylabel(f"{score} of the class")
-    return headline(figure, title or "Do maps mark what the class depends on?")
+    return add_headline(figure, title or "Do maps mark what the class depends on?")
 
 
-@styled
+@with_style
 def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     """Plot how similar maps remain while layers are randomized from the top to the bottom.
 
@@ -117,7 +123,7 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
         If there are no results, or they have different layers.
     """
     results = list(results)
-    colors = _line_colors([one.method for one in results], "plot_randomization")
+    colors = _assign_colors([one.method for one in results], "plot_randomization")
     if len({one.layers for one in results}) > 1:
         raise InputError("plot_randomization: results of networks with different layers; draw them one by one")
     layers = ["trained", *results[0].layers]
@@ -137,10 +143,10 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     axes.legend(
         fontsize=7.5, frameon=False, loc="upper right", title="band: 5th to 95th percentile of sounds", title_fontsize=7
     )
-    return headline(figure, title or "What is left of maps when the network forgets")
+    return add_headline(figure, title or "What is left of maps when the network forgets")
 
 
-@styled
+@with_style
 def plot_localization(
     sounds: Any, table: pd.DataFrame, *, items: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
@@ -171,9 +177,9 @@ def plot_localization(
         raise InputError(f"plot_localization: the table has no rows of {some(missing, 4)}")
     pairs = list(table[["network", "method"]].drop_duplicates().itertuples(index=False, name=None))
     methods = [method for _, method in pairs if method not in _BASE]
-    colors = _line_colors(methods, "plot_localization") | _BASE
+    colors = _assign_colors(methods, "plot_localization") | _BASE
     names = [method if network == "none" else f"{network}  {method}" for network, method in pairs]
-    audio, seconds = waves(sounds.waveforms, "plot_localization"), sounds.waveforms.shape[-1] / sounds.rate
+    audio, seconds = read_waves(sounds.waveforms, "plot_localization"), sounds.waveforms.shape[-1] / sounds.rate
     rows = 0.19 * len(pairs)
     figure = Figure(figsize=(10, 1.9 + 2.1 * rows + 0.9), layout="constrained")
     grid = figure.add_gridspec(3, 12, height_ratios=[0.6, rows, 1.1 * rows + 0.4])
@@ -189,7 +195,7 @@ def plot_localization(
         _draw_found(lower, mine, pairs, colors, truth, seconds)
         lower.set_yticks(range(len(pairs)), names if column == 0 else [""] * len(pairs), fontsize=7)
     _draw_errors(figure, grid, table, pairs, names, colors)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
 def _draw_found(

@@ -11,14 +11,25 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import _hertz_ticks, draw_spectrogram, draw_wave, waves
+from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
 from brainmap.viz.features.spectrograms import draw_input, kilohertz_ticks, picture_of, second_ticks
-from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, bare, colormap, headline, styled
+from brainmap.viz.style import (
+    ACCENT,
+    HAIRLINE,
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    add_headline,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
 
 
-@styled
+@with_style
 def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
     """Plot ascents on the softmax and on the logit side by side; the first stops when the probability reaches 1.
 
@@ -48,10 +59,10 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
     left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
     right.set_title(f"logit at the end: {ends[0]:,.0f} by softmax, {ends[1]:,.0f} by logit", fontsize=9)
     right.legend(loc="upper left", frameon=False)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
-@styled
+@with_style
 def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
     """Plot patterns of the same classes across networks: their similarity, spectra and noisiness.
 
@@ -70,20 +81,20 @@ def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
     n = len(found.class_names)
     figure = Figure(figsize=(10.4, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, 4, width_ratios=[2.9, 1, 1, 1], height_ratios=[1.25, 1])
-    _similarity(figure, figure.add_subplot(grid[:, 0]), found, n)
-    _spectra(figure.add_subplot(grid[0, 1:]), found)
+    _draw_similarity(figure, figure.add_subplot(grid[:, 0]), found, n)
+    _draw_spectra(figure.add_subplot(grid[0, 1:]), found)
     measures = (
         ("flatness", "flatness\n(1: white noise)"),
         ("above_4khz", "power above\n4 kHz"),
         ("tonal_share", "power in\ntonal lines"),
     )
     for column, (name, label) in enumerate(measures, start=1):
-        _strip(figure.add_subplot(grid[1, column]), found, name, label)
-    return headline(figure, title)
+        _draw_strip(figure.add_subplot(grid[1, column]), found, name, label)
+    return add_headline(figure, title)
 
 
-def _similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
-    image = bare(axes).imshow(found.similarity, cmap=colormap("signed"), vmin=-1, vmax=1)
+def _draw_similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
+    image = strip_axes(axes).imshow(found.similarity, cmap=get_colormap("signed"), vmin=-1, vmax=1)
     for edge in range(n, n * len(found.networks), n):
         axes.axhline(edge - 0.5, color="white", lw=2)
         axes.axvline(edge - 0.5, color="white", lw=2)
@@ -99,7 +110,7 @@ def _similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
     bar.set_label("correlation of band levels", fontsize=7.5)
 
 
-def _spectra(axes: Axes, found: Any) -> None:
+def _draw_spectra(axes: Axes, found: Any) -> None:
     for color, name, profiles in zip(NETWORKS * 3, found.networks, found.profiles, strict=False):
         mean, spread = profiles.mean(axis=0), profiles.std(axis=0)
         axes.fill_between(found.frequencies, mean - spread, mean + spread, color=color, alpha=0.12, lw=0)
@@ -114,7 +125,7 @@ def _spectra(axes: Axes, found: Any) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _strip(axes: Axes, found: Any, measure: str, label: str) -> None:
+def _draw_strip(axes: Axes, found: Any, measure: str, label: str) -> None:
     for at, (color, name) in enumerate(zip(NETWORKS * 3, found.networks, strict=False)):
         values = found.table.loc[found.table["network"] == name, measure].to_numpy(dtype=float)
         aside = np.linspace(-0.22, 0.22, len(values))
@@ -126,7 +137,7 @@ def _strip(axes: Axes, found: Any, measure: str, label: str) -> None:
     axes.set_title(label.replace("\n", " "), fontsize=8.5)
 
 
-@styled
+@with_style
 def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     """Plot sounds over their metamers, and how similar a layer finds them compared with all other sounds.
 
@@ -155,8 +166,8 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     figure = Figure(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
     grid = figure.add_gridspec(5, shown, height_ratios=[0.35, 1, 0.35, 1, 1.1])
     rows: tuple[tuple[NDArray[np.float32], str, str], ...] = (
-        (waves(found.references, "plot_metamers"), INK, "sound"),
-        (waves(found.patterns, "plot_metamers"), WARM, "metamer"),
+        (read_waves(found.references, "plot_metamers"), INK, "sound"),
+        (read_waves(found.patterns, "plot_metamers"), WARM, "metamer"),
     )
     for at in range(shown):
         row = found.table.iloc[at]
@@ -167,11 +178,11 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
             label = row["label"] if k == 0 else row["label_of_metamer"]
             upper.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
             if at == 0:
-                _hertz_ticks(lower, hertz)
+                add_hertz_ticks(lower, hertz)
                 lower.set_ylabel(f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
     axes = figure.add_subplot(grid[4, :])
-    _null(axes, found)
-    return headline(figure, title)
+    _draw_null(axes, found)
+    return add_headline(figure, title)
 
 
 def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
@@ -193,11 +204,11 @@ def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
                 axes.set_ylabel(f"{kind}\n{axes.get_ylabel()}", fontsize=8, color=color)
             if k == 1:
                 second_ticks(axes, picture.shape[1], about)
-    _null(figure.add_subplot(grid[2, :]), found)
-    return headline(figure, title)
+    _draw_null(figure.add_subplot(grid[2, :]), found)
+    return add_headline(figure, title)
 
 
-def _null(axes: Axes, found: Any) -> None:
+def _draw_null(axes: Axes, found: Any) -> None:
     for at, (null, own) in enumerate(zip(found.null, found.table["correlation"], strict=True)):
         names = ("other sounds", "metamer") if at == 0 else (None, None)
         axes.scatter(np.full(len(null), at), null, s=5, color=MUTED, alpha=0.4, lw=0, label=names[0])

@@ -16,7 +16,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
-from brainmap.features.attention.words import own_class as class_of_each
+from brainmap.features.attention.words import find_own_class
 from brainmap.viz.features.spectrograms import (
     draw_input,
     draw_map,
@@ -25,31 +25,41 @@ from brainmap.viz.features.spectrograms import (
     picture_of,
     second_ticks,
 )
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, bare, colormap, headline, layer_colors, styled
+from brainmap.viz.style import (
+    ACCENT,
+    INK,
+    MUTED,
+    SOFT,
+    add_headline,
+    assign_layer_colors,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 Array = NDArray[np.floating]
 
 
-def _numpy(values: Any) -> NDArray[np.float32]:
+def _convert_values(values: Any) -> NDArray[np.float32]:
     """Convert a numpy array, a lazy array or a tensor to an array."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
 
 
-def waves(patterns: Any, what: str) -> NDArray[np.float32]:
+def read_waves(patterns: Any, what: str) -> NDArray[np.float32]:
     """Return waveforms `(n, t)` from `(t,)`, `(n, t)` or `(n, 1, t)`."""
-    array = _numpy(patterns)
+    array = _convert_values(patterns)
     array = array[None] if array.ndim == 1 else array[:, 0] if array.ndim == 3 else array
     if array.ndim != 2 or array.shape[1] < 16:
         raise InputError(f"{what}: expected sounds (n, 1, t) or (t,) with t >= 16, got {np.shape(patterns)}")
     return array
 
 
-def envelope(wave: Array, bins: int) -> tuple[Array, Array]:
+def find_envelope(wave: Array, bins: int) -> tuple[Array, Array]:
     """Return the lowest and highest sample in each of `bins` spans of a waveform, for drawing.
 
     Examples
     --------
-    >>> [part.tolist() for part in envelope(np.array([0.0, 1.0, -1.0, 0.5]), 2)]
+    >>> [part.tolist() for part in find_envelope(np.array([0.0, 1.0, -1.0, 0.5]), 2)]
     [[0.0, -1.0], [1.0, 0.5]]
     """
     bins = min(bins, wave.size)
@@ -57,7 +67,7 @@ def envelope(wave: Array, bins: int) -> tuple[Array, Array]:
     return np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
 
 
-def log_spectrogram(
+def compute_log_spectrogram(
     wave: Array, *, rate: float, bands: int = 72, lowest: float = 60.0, range_db: float = 50.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute loudness on a logarithmic frequency axis, from 0 (50 dB below the peak) to 1 (the peak).
@@ -82,7 +92,7 @@ def log_spectrogram(
     Examples
     --------
     >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
-    >>> loud, hertz = log_spectrogram(tone, rate=16_000)
+    >>> loud, hertz = compute_log_spectrogram(tone, rate=16_000)
     >>> bool(abs(np.log2(hertz[loud.mean(axis=1).argmax()] / 1000)) < 0.1)
     True
     """
@@ -101,37 +111,37 @@ def log_spectrogram(
 
 def draw_wave(axes: Axes, wave: Array, *, color: Any = INK, bins: int = 220) -> None:
     """Draw a waveform as the filled span between its lowest and highest samples."""
-    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     axes.fill_between(np.linspace(0, 1, len(low)), low, high, color=color, lw=0.3)
-    bare(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
+    strip_axes(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
 
 
 def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64]:
     """Draw a log-frequency spectrogram, dark where loud; return the frequencies [Hz]."""
-    loud, hertz = log_spectrogram(wave, rate=rate)
+    loud, hertz = compute_log_spectrogram(wave, rate=rate)
     seconds = wave.size / rate
     axes.imshow(
         loud,
         origin="lower",
         aspect="auto",
-        cmap=colormap("sound"),
+        cmap=get_colormap("sound"),
         vmin=0,
         vmax=1,
         interpolation="bilinear",
         extent=(0, seconds, 0, 1),
     )
-    bare(axes)
+    strip_axes(axes)
     return hertz
 
 
-def _hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
+def add_hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
     marks = [f for f in (100, 1000, 4000) if hertz[0] <= f <= hertz[-1]]
     at = [np.log(f / hertz[0]) / np.log(hertz[-1] / hertz[0]) for f in marks]
     axes.set_yticks(at, [f"{f / 1000:g}k" if f >= 1000 else f"{f}" for f in marks], fontsize=6.5)
     axes.tick_params(length=1.5, pad=1.5, colors=MUTED)
 
 
-@styled
+@with_style
 def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
     """Plot a sound's waveform over its log-frequency spectrogram.
 
@@ -153,25 +163,25 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
     InputError
         If the input is not one waveform.
     """
-    sound = waves(wave, "plot_sound")[0]
+    sound = read_waves(wave, "plot_sound")[0]
     figure = Figure(figsize=(5, 3), layout="constrained")
     top, below = figure.subplots(2, 1, height_ratios=[1, 2])
     draw_wave(top, sound)
     top.set_title(title)
     hertz = draw_spectrogram(below, sound, rate)
-    _hertz_ticks(below, hertz)
+    add_hertz_ticks(below, hertz)
     below.set_ylabel("frequency [Hz]")
     below.set_xticks(np.linspace(0, sound.size / rate, 3))
     below.set_xlabel("time [s]")
     return figure
 
 
-def unit_names(am: Any) -> list[str]:
+def get_unit_names(am: Any) -> list[str]:
     """Return the names of the units of a maximization result: its `names` if it has them, else its `units`."""
     return [str(u) for u in (getattr(am, "names", None) or am.units)]
 
 
-@styled
+@with_style
 def plot_maximization(
     am: Any, *, labels: Sequence[str] | None = None, columns: int = 8, title: str = "", color: str = INK
 ) -> Figure:
@@ -205,10 +215,10 @@ def plot_maximization(
     ----------
     Olah C, Mordvintsev A, Schubert L (2017): doi:10.23915/distill.00007
     """
-    names = list(labels) if labels is not None else unit_names(am)
+    names = list(labels) if labels is not None else get_unit_names(am)
     if np.ndim(am.patterns) == 4:
         return _plot_maximizing_pictures(am, names, columns=columns, title=title)
-    sounds = waves(am.patterns, "plot_maximization")
+    sounds = read_waves(am.patterns, "plot_maximization")
     if len(names) != len(sounds):
         raise InputError(f"plot_maximization: {len(names)} labels for {len(sounds)} patterns; give one a pattern")
     columns = min(columns, len(sounds))
@@ -226,7 +236,7 @@ def plot_maximization(
         upper.set_title(name, fontsize=8.5, pad=1)
         hertz = draw_spectrogram(lower, wave, float(am.rate))
         if at % columns == 0:
-            _hertz_ticks(lower, hertz)
+            add_hertz_ticks(lower, hertz)
     if title:
         figure.text(left, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
     return figure
@@ -234,7 +244,7 @@ def plot_maximization(
 
 def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, title: str) -> Figure:
     """Plot patterns (n_units, c, h, w) as pictures of frequency and time."""
-    patterns, about = _numpy(am.patterns), getattr(am, "axes", None)
+    patterns, about = _convert_values(am.patterns), getattr(am, "axes", None)
     if len(names) != len(patterns):
         raise InputError(f"plot_maximization: expected {len(patterns)} labels, one a pattern, got {len(names)}")
     columns = min(columns, len(patterns))
@@ -251,15 +261,15 @@ def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, ti
             second_ticks(axes, picture.shape[1], about)
     for axes in grid.ravel()[len(patterns) :]:
         axes.set_visible(False)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
-def own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
+def match_own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
     """Return the class of every item of `sounds` as a column of `cams.maps`, matched by name."""
-    return class_of_each(sounds.conditions, cams.class_names)
+    return find_own_class(sounds.conditions, cams.class_names)
 
 
-def mean_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
+def average_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
     """Average a time course in each of `bins` equal spans of its last axis."""
     starts = np.linspace(0, course.shape[-1], min(bins, course.shape[-1]), endpoint=False).astype(int)
     sizes = np.diff(np.r_[starts, course.shape[-1]])
@@ -273,17 +283,17 @@ def map_scale(maps: Array) -> float:
 
 def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int = 160) -> None:
     """Draw a waveform colored by how much each moment is evidence for (orange) or against (blue) a class."""
-    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.02), np.maximum(high, 0.02)
     edges = np.linspace(0, 1, len(low) + 1)
     spans = [[(a, lo), (b, lo), (b, hi), (a, hi)] for a, b, lo, hi in zip(edges, edges[1:], low, high, strict=False)]
-    shade = colormap("signed")(Normalize(-limit, limit)(mean_in_bins(course, len(low))))
+    shade = get_colormap("signed")(Normalize(-limit, limit)(average_in_bins(course, len(low))))
     axes.axhline(0, color="#d3d9de", lw=0.5, zorder=0)
     axes.add_collection(PolyCollection(spans, facecolors=shade * [0.94, 0.94, 0.94, 1], linewidths=0))
-    bare(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
+    strip_axes(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
 
 
-def one_an_item(sounds: Any, most: int) -> list[int]:
+def choose_one_of_each(sounds: Any, most: int) -> list[int]:
     """Return the first item of each condition, at most `most` items."""
     first: dict[str, int] = {}
     for at, condition in enumerate(sounds.conditions):
@@ -291,7 +301,7 @@ def one_an_item(sounds: Any, most: int) -> list[int]:
     return list(first.values())[:most]
 
 
-@styled
+@with_style
 def plot_cam(
     sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = ""
 ) -> Figure:
@@ -326,12 +336,12 @@ def plot_cam(
     ----------
     Zhou B et al. (2016): doi:10.1109/CVPR.2016.319; Selvaraju RR et al. (2017): doi:10.1109/ICCV.2017.74
     """
-    own = own_class(sounds, cams)
-    chosen = list(items) if items is not None else one_an_item(sounds, 16)
+    own = match_own_class(sounds, cams)
+    chosen = list(items) if items is not None else choose_one_of_each(sounds, 16)
     if np.ndim(cams.maps) == 4:
         return _plot_cam_pictures(sounds, cams, chosen, own, columns=columns, title=title)
-    audio = waves(sounds.waveforms, "plot_cam")
-    maps = np.stack([_numpy(cams.maps[i])[own[i]] for i in chosen])
+    audio = read_waves(sounds.waveforms, "plot_cam")
+    maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(10, 0.65 + 0.95 * rows), layout="constrained")
@@ -343,11 +353,11 @@ def plot_cam(
         axes.set_visible(False)
     _evidence_bar(figure, grid, limit)
     figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
 def _evidence_bar(figure: Figure, grid: Any, limit: float) -> None:
-    shades = ScalarMappable(Normalize(-limit, limit), colormap("signed"))
+    shades = ScalarMappable(Normalize(-limit, limit), get_colormap("signed"))
     bar = figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
@@ -363,7 +373,8 @@ def _plot_cam_pictures(
     rows = -(-len(chosen) // columns)
     drawn = [input_of(sounds, item) for item in chosen]
     maps = [
-        picture_of(_numpy(cams.maps[item])[own[item]], about) for item, (_, about) in zip(chosen, drawn, strict=True)
+        picture_of(_convert_values(cams.maps[item])[own[item]], about)
+        for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
     figure = Figure(figsize=(max(2.6 * columns, 4.5), 0.9 + 1.75 * rows), layout="constrained")
@@ -378,9 +389,9 @@ def _plot_cam_pictures(
     for axes in grid.ravel()[len(chosen) :]:
         axes.set_visible(False)
     _evidence_bar(figure, grid.ravel(), limit)
-    return headline(figure, title)
+    return add_headline(figure, title)
 
 
-def accent_of(layer: str, layers: Sequence[str]) -> str:
+def get_accent(layer: str, layers: Sequence[str]) -> str:
     """Return the color of a layer, or the page's accent color if it is not one of the layers."""
-    return layer_colors(layers).get(layer, ACCENT)
+    return assign_layer_colors(layers).get(layer, ACCENT)

@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from brainmap.features.sounds.inputs import InputAxes, axes_of
-from brainmap.viz.style import MUTED, SOFT, bare, colormap
+from brainmap.viz.style import MUTED, SOFT, get_colormap, strip_axes
 
 _MARKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # kHz
 _APART = 0.09  # of the height, between two marks
@@ -54,13 +54,13 @@ def draw_input(axes: Axes, picture: NDArray[np.floating], about: InputAxes | Non
         picture,
         origin="lower",
         aspect="auto",
-        cmap=colormap("sound"),
+        cmap=get_colormap("sound"),
         vmin=low,
         vmax=low + span / strength,
         extent=extent_of((picture.shape[0], picture.shape[1]), about),
         interpolation="nearest",
     )
-    bare(axes)
+    strip_axes(axes)
 
 
 def draw_map(
@@ -73,7 +73,7 @@ def draw_map(
         values,
         origin="lower",
         aspect="auto",
-        cmap=colormap("signed"),
+        cmap=get_colormap("signed"),
         norm=Normalize(-limit, limit),
         alpha=0.85 * opacity,
         extent=extent_of((values.shape[0], values.shape[1]), about),

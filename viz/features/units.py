@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, colormap, headline, layer_colors, styled
+from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, get_colormap, with_style
 
 RANGE_DB = 24.0
 _MARKS = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 
 
-def _kilohertz(hertz: float) -> str:
+def _format_kilohertz(hertz: float) -> str:
     return f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}"
 
 
-def log_hertz(axes: Axes, hertz: NDArray[np.float64], *, which: str = "y") -> None:
+def add_log_hertz_ticks(axes: Axes, hertz: NDArray[np.float64], *, which: str = "y") -> None:
     """Add ticks in Hz to an axis whose picture has one row for each of evenly spaced log frequencies."""
     position = np.interp(np.log(np.array(_MARKS)), np.log(hertz), np.arange(len(hertz)), left=np.nan, right=np.nan)
-    shown = [(at, _kilohertz(mark)) for at, mark in zip(position, _MARKS, strict=True) if np.isfinite(at)]
+    shown = [(at, _format_kilohertz(mark)) for at, mark in zip(position, _MARKS, strict=True) if np.isfinite(at)]
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_ticks([at for at, _ in shown], labels=[text for _, text in shown])
 
 
-def _frame(axes: Axes) -> None:
+def _trim_frame(axes: Axes) -> None:
     axes.tick_params(length=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
+def _add_color_bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=22, pad=0.015)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     bar.set_label(label, color=SOFT)
 
 
-@styled
+@with_style
 def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     """Plot frequency responses of first-layer filters, sorted by best frequency, and the shapes of some filters.
 
@@ -90,7 +90,7 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
         level.T,
         origin="lower",
         aspect="auto",
-        cmap=colormap("sound"),
+        cmap=get_colormap("sound"),
         vmin=-RANGE_DB,
         vmax=0,
         extent=(-0.5, len(alive) - 0.5, 0, filters.rate / 2000),
@@ -99,8 +99,8 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     best = filters.table["best_hz"].to_numpy()[alive] / 1000
     axes.plot(np.arange(len(alive)), best, "o", color=WARM, ms=3, mec="white", mew=0.4, clip_on=False)
     axes.set(ylabel="frequency [kHz]", xlabel=f"filters of {filters.layer}, by best frequency (dots)")
-    _frame(axes)
-    _bar(top, image, axes, "gain re own peak [dB]")
+    _trim_frame(axes)
+    _add_color_bar(top, image, axes, "gain re own peak [dB]")
     dead = len(order) - len(alive)
     axes.set_title((title or f"{len(alive)} filters of {filters.layer}") + (f"; {dead} dead, left out" if dead else ""))
     _draw_shapes(below, filters, alive[np.linspace(0, len(alive) - 1, shapes).round().astype(int)])
@@ -123,7 +123,7 @@ def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> 
             kernel,
             origin="lower",
             aspect="auto",
-            cmap=colormap("signed"),
+            cmap=get_colormap("signed"),
             vmin=-1,
             vmax=1,
             extent=(0, frames * step, -0.5, bands - 0.5),
@@ -135,13 +135,13 @@ def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> 
         axes.set(xticks=[0, frames * step], yticks=[0, bands - 1])
         axes.set_xticklabels(["0", f"{frames * step:.3g}"], fontsize=6.5)
         axes.set_yticklabels(["0", f"{bands - 1}"], fontsize=6.5)
-        _frame(axes)
-    _bar(figure, image, list(grid.ravel()), "weight re own largest")
+        _trim_frame(axes)
+    _add_color_bar(figure, image, list(grid.ravel()), "weight re own largest")
     figure.supxlabel("time [ms]" if filters.frame_rate else "frames", fontsize=8, color=SOFT)
     figure.supylabel("band", fontsize=8, color=SOFT)
     dead = len(filters.kernels) - len(units)
     more = f"; {dead} dead or further ones are left out" if dead else ""
-    return headline(figure, (title or f"{len(units)} filters of {filters.layer}, by temporal modulation") + more)
+    return add_headline(figure, (title or f"{len(units)} filters of {filters.layer}, by temporal modulation") + more)
 
 
 def _draw_shapes(figure: Any, filters: Any, units: NDArray[np.intp]) -> None:
@@ -155,11 +155,11 @@ def _draw_shapes(figure: Any, filters: Any, units: NDArray[np.intp]) -> None:
         axes.set_title(f"unit {unit}\n{hertz:.0f} Hz", fontsize=7.5, pad=2, fontweight="normal", loc="center")
         axes.set(ylim=(-1.15, 1.15), yticks=[], xticks=[0, milliseconds[-1]])
         axes.set_xticklabels(["0", f"{milliseconds[-1]:.2g}"], fontsize=6.5)
-        _frame(axes)
+        _trim_frame(axes)
     figure.supxlabel("time [ms]", fontsize=8, color=SOFT)
 
 
-@styled
+@with_style
 def plot_tuning(
     tuning: Any,
     *,
@@ -213,9 +213,9 @@ def plot_tuning(
         axes.set_ylabel("frequency [Hz]")
     figure.supxlabel("units, by best frequency", fontsize=9, color=SOFT)
     if image is not None:
-        _bar(figure, image, grid, "response re own peak")
+        _add_color_bar(figure, image, grid, "response re own peak")
     played = f"{'tones' if tuning.settings.stimulus == 'tone' else 'noise bands'} at {level:g} dB"
-    return headline(figure, title or f"What frequencies units answer to ({played})")
+    return add_headline(figure, title or f"What frequencies units answer to ({played})")
 
 
 def _draw_tuning(axes: Axes, tuning: Any, name: str, level: float) -> AxesImage | None:
@@ -225,18 +225,18 @@ def _draw_tuning(axes: Axes, tuning: Any, name: str, level: float) -> AxesImage 
     driven = order[np.isfinite(table["best_hz"].to_numpy()[order])]
     left_out = len(order) - len(driven)
     axes.set_title(name + (f", {left_out} not driven" if left_out else ""), fontsize=8.5, pad=3)
-    _frame(axes)
-    log_hertz(axes, tuning.frequencies)
+    _trim_frame(axes)
+    add_log_hertz_ticks(axes, tuning.frequencies)
     ends = sorted({0, max(len(driven) - 1, 0)})
     axes.set_xticks(ends, [str(end + 1) for end in ends])
     if not len(driven):
         axes.set(xlim=(-0.5, 0.5), ylim=(-0.5, len(tuning.frequencies) - 0.5))
         return None
     shown = np.clip(curves[driven] / curves[driven].max(axis=1, keepdims=True), -1, 1)
-    return axes.imshow(shown.T, origin="lower", aspect="auto", cmap=colormap("signed"), vmin=-1, vmax=1)
+    return axes.imshow(shown.T, origin="lower", aspect="auto", cmap=get_colormap("signed"), vmin=-1, vmax=1)
 
 
-@styled
+@with_style
 def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None = None, columns: int = 8) -> Figure:
     """Plot tuning curves of single units, one line per level, with the bandwidth at the highest level.
 
@@ -268,7 +268,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
     if outside:
         raise InputError(f"plot_tuning_curves: {layer} has units 0 to {n_units - 1}, found {outside[0]}")
     table = tuning.table[(tuning.table["layer"] == layer) & (tuning.table["level_db"] == levels[-1])].set_index("unit")
-    colors = layer_colors([f"{level:g} dB" for level in levels[::-1]])
+    colors = assign_layer_colors([f"{level:g} dB" for level in levels[::-1]])
     columns = min(columns, len(units))
     rows = -(-len(units) // columns)
     figure = Figure(figsize=(0.6 + 1.25 * columns, 0.75 + 1.25 * rows), layout="constrained")
@@ -285,19 +285,19 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         axes.set_title(f"{unit}: {says}", fontsize=7.5, pad=2, fontweight="normal")
         axes.set(xscale="log", yticks=[], xlim=(tuning.frequencies[0], tuning.frequencies[-1]))
         marks = [m for m in (100, 1000, 4000) if tuning.frequencies[0] <= m <= tuning.frequencies[-1]]
-        axes.set_xticks(marks, [_kilohertz(m) for m in marks], fontsize=6.5)
+        axes.set_xticks(marks, [_format_kilohertz(m) for m in marks], fontsize=6.5)
         axes.set_xticks([], minor=True)
-        _frame(axes)
+        _trim_frame(axes)
     for axes in grid.ravel()[len(units) :]:
         axes.set_visible(False)
     handles = [axes.plot([], [], color=color, label=level)[0] for level, color in colors.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
     figure.supxlabel("frequency [Hz]", fontsize=9, color=SOFT)
     figure.supylabel("response beyond silence", fontsize=9, color=SOFT)
-    return headline(figure, f"Tuning of {layer}")
+    return add_headline(figure, f"Tuning of {layer}")
 
 
-@styled
+@with_style
 def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
     """Plot spectra of maximizing patterns, sorted by the frequency of their peaks.
 
@@ -318,19 +318,19 @@ def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
     figure = Figure(figsize=(width, 3.6), layout="constrained")
     axes = figure.subplots()
     level = np.where(np.isfinite(spectra.level_db), spectra.level_db, -RANGE_DB)[order]
-    image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=colormap("sound"), vmin=-RANGE_DB, vmax=0)
+    image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=get_colormap("sound"), vmin=-RANGE_DB, vmax=0)
     best = spectra.table["best_hz"].to_numpy()[order]
     at = np.interp(np.log(best), np.log(spectra.frequencies), np.arange(len(spectra.frequencies)))
     axes.plot(np.arange(len(order)), at, "o", color=WARM, ms=3, mec="white", mew=0.4)
-    log_hertz(axes, spectra.frequencies)
+    add_log_hertz_ticks(axes, spectra.frequencies)
     if len(order) <= named:
         axes.set_xticks(np.arange(len(order)), [spectra.labels[i] for i in order], rotation=90)
     else:
         axes.set_xlabel("patterns, by peak frequency (dots)")
     axes.set_ylabel("frequency [Hz]")
     axes.tick_params(axis="x", length=0)
-    _frame(axes)
-    _bar(figure, image, axes, "level re own peak [dB]")
+    _trim_frame(axes)
+    _add_color_bar(figure, image, axes, "level re own peak [dB]")
     axes.set_title(title or "Spectra of maximizing patterns, by their peaks (dots)", color=INK)
     axes.tick_params(colors=MUTED)
     return figure

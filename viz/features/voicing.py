@@ -13,14 +13,14 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import draw_spectrogram, draw_wave, waves
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, bare, headline, styled
+from brainmap.viz.features.sounds import draw_spectrogram, draw_wave, read_waves
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, add_headline, strip_axes, with_style
 
 COLORS = {"voiced": "#7fb3bf", "unvoiced": "#efb27a", "silent": "#e9edf0"}
 _ALPHA = 0.05
 
 
-def _spans(kinds: NDArray[np.int8]) -> list[tuple[int, int, int]]:
+def _find_stretches(kinds: NDArray[np.int8]) -> list[tuple[int, int, int]]:
     """Return first frame, frame after the last, and kind of every stretch of one kind."""
     edges = np.r_[0, np.flatnonzero(np.diff(kinds)) + 1, len(kinds)]
     return [(int(a), int(b), int(kinds[a])) for a, b in itertools.pairwise(edges)]
@@ -29,13 +29,13 @@ def _spans(kinds: NDArray[np.int8]) -> list[tuple[int, int, int]]:
 def draw_kinds(axes: Axes, voicing: Any, item: int) -> None:
     """Draw a strip that shows the kind of sound at each moment, over time from 0 to 1."""
     kinds = voicing.kinds[item]
-    for first, after, kind in _spans(kinds):
+    for first, after, kind in _find_stretches(kinds):
         axes.axvspan(first / len(kinds), after / len(kinds), color=COLORS[voicing.names[kind]], lw=0)
-    bare(axes).set(xlim=(0, 1), ylim=(0, 1))
+    strip_axes(axes).set(xlim=(0, 1), ylim=(0, 1))
 
 
-def _example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) -> None:
-    wave = waves(sounds.waveforms[item], "plot_voiced_attention")[0]
+def _draw_example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) -> None:
+    wave = read_waves(sounds.waveforms[item], "plot_voiced_attention")[0]
     rows = figure.subplots(4, 1, height_ratios=[0.7, 1.3, 0.25, 0.9], gridspec_kw={"hspace": 0.06})
     upper, middle, strip, lower = rows
     draw_wave(upper, wave)
@@ -43,13 +43,13 @@ def _example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) ->
     draw_spectrogram(middle, wave, float(found.voicing.rate))
     draw_kinds(strip, found.voicing, item)
     mass = found.mass[item] / max(float(found.mass[item].max()), 1e-30)
-    for start, after, kind in _spans(found.voicing.kinds[item]):
+    for start, after, kind in _find_stretches(found.voicing.kinds[item]):
         at = np.arange(start, after + 1) / len(mass)
         lower.fill_between(
             at, np.r_[mass[start:after], mass[after - 1]], step="post", lw=0, color=COLORS[found.voicing.names[kind]]
         )
     lower.step((np.arange(len(mass) + 1)) / len(mass), np.r_[mass, mass[-1]], where="post", color=INK, lw=0.8)
-    bare(lower).set(xlim=(0, 1), ylim=(0, 1.05))
+    strip_axes(lower).set(xlim=(0, 1), ylim=(0, 1.05))
     seconds = found.voicing.n_samples / found.voicing.rate
     lower.set_xticks([0, 0.5, 1], [f"{s:g}" for s in np.array([0, 0.5, 1]) * seconds], fontsize=7)
     lower.tick_params(length=2, colors=MUTED)
@@ -59,7 +59,7 @@ def _example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) ->
             axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7.5, color=SOFT)
 
 
-def _effects(axes: Axes, found: Any) -> None:
+def _draw_effects(axes: Axes, found: Any) -> None:
     table = found.words[found.words["n"] > 0].sort_values("effect", ascending=False)
     at = np.arange(len(table))
     axes.axhline(0, color=MUTED, lw=0.8)
@@ -98,7 +98,7 @@ def _effects(axes: Axes, found: Any) -> None:
     )
 
 
-@styled
+@with_style
 def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | None = None, title: str = "") -> Figure:
     """Plot where a network attends in words, by voiced and unvoiced sound, and the tested effect for every word.
 
@@ -126,20 +126,20 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
     """
     if len(sounds.waveforms) != len(found.mass):
         raise InputError(f"plot_voiced_attention: {len(sounds.waveforms)} sounds for {len(found.mass)} maps")
-    chosen = list(items) if items is not None else _telling(found)
+    chosen = list(items) if items is not None else _choose_examples(found)
     figure = Figure(figsize=(10, 6.2 if title else 5.9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False).ravel()
     widths = [1.25] + [1] * (len(chosen) - 1)  # the first panel has labels
     cells = above.subfigures(1, len(chosen), squeeze=False, width_ratios=widths).ravel()
     for number, (cell, item) in enumerate(zip(cells, chosen, strict=True)):
-        _example(cell, sounds, found, item, first=number == 0)
+        _draw_example(cell, sounds, found, item, first=number == 0)
     patches = [Patch(color=color, label=name) for name, color in COLORS.items()]
     above.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    _effects(below.subplots(), found)
-    return headline(figure, title)
+    _draw_effects(below.subplots(), found)
+    return add_headline(figure, title)
 
 
-def _telling(found: Any, most: int = 5) -> list[int]:
+def _choose_examples(found: Any, most: int = 5) -> list[int]:
     """Return one clip of each word that was tested, words with most frames of the kind first."""
     count = found.voicing.of(found.kind).sum(axis=1)
     took_part = found.clips["effect"].notna().to_numpy()

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import (
-    envelope,
-    log_spectrogram,
+    average_in_bins,
+    choose_one_of_each,
+    compute_log_spectrogram,
+    find_envelope,
+    get_unit_names,
     map_scale,
-    mean_in_bins,
-    one_an_item,
-    own_class,
-    unit_names,
-    waves,
+    match_own_class,
+    read_waves,
 )
-from brainmap.viz.style import ACCENT, colormap, data_uri
+from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
 
 Array = NDArray[np.floating]
 
@@ -41,12 +41,12 @@ class Card:
     note: str = ""
 
 
-def wav_bytes(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
+def encode_wav(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
     """Encode a waveform as a 16-bit mono WAV file, its peak scaled to `peak` of full scale; silence stays silence.
 
     Examples
     --------
-    >>> wav_bytes(np.zeros(4), 16_000)[:4]
+    >>> encode_wav(np.zeros(4), 16_000)[:4]
     b'RIFF'
     """
     loud = float(np.abs(wave).max()) if wave.size else 0.0
@@ -60,22 +60,22 @@ def wav_bytes(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
     return out.getvalue()
 
 
-def _spectrogram(wave: Array, rate: float) -> str:
-    loud, _ = log_spectrogram(wave, rate=rate, bands=64)
+def _encode_spectrogram(wave: Array, rate: float) -> str:
+    loud, _ = compute_log_spectrogram(wave, rate=rate, bands=64)
     out = io.BytesIO()
-    imsave(out, loud[::-1], cmap=colormap("sound"), vmin=0, vmax=1, format="png")
-    return data_uri(out.getvalue(), "image/png")
+    imsave(out, loud[::-1], cmap=get_colormap("sound"), vmin=0, vmax=1, format="png")
+    return encode_data_uri(out.getvalue(), "image/png")
 
 
-def _outline(wave: Array, bins: int = 120) -> str:
+def _trace_outline(wave: Array, bins: int = 120) -> str:
     """Draw the waveform as one closed SVG path in a box of `bins` by 40."""
-    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     upper = [f"{i},{20 - 19 * h:.1f}" for i, h in enumerate(high)]
     lower = [f"{i},{20 - 19 * v:.1f}" for i, v in reversed(list(enumerate(low)))]
     return "M" + "L".join([*upper, *lower]) + "Z"
 
 
-def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
+def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     """Make one card per maximizing pattern, in the color of its layer.
 
     Parameters
@@ -93,7 +93,7 @@ def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     InputError
         If the numbers of units, patterns and sound files differ, or a file is missing.
     """
-    sounds, names = waves(panel.patterns, "report: patterns"), unit_names(panel)
+    sounds, names = read_waves(panel.patterns, "report: patterns"), get_unit_names(panel)
     files = [Path(f) for f in getattr(panel, "wavs", ())]
     if len(names) != len(sounds) or (files and len(files) != len(sounds)):
         raise InputError(
@@ -105,15 +105,15 @@ def pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     return [
         Card(
             label=name,
-            paths=[(_outline(sound), color)],
-            spectrogram=_spectrogram(sound, float(panel.rate)),
-            audio=data_uri(files[i].read_bytes() if files else wav_bytes(sound, panel.rate), "audio/wav"),
+            paths=[(_trace_outline(sound), color)],
+            spectrogram=_encode_spectrogram(sound, float(panel.rate)),
+            audio=encode_data_uri(files[i].read_bytes() if files else encode_wav(sound, panel.rate), "audio/wav"),
         )
         for i, (sound, name) in enumerate(zip(sounds, names, strict=True))
     ]
 
 
-def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
+def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     """Make one card per word: its waveform colored by the map of its own class, with one color scale for all.
 
     Parameters
@@ -132,31 +132,31 @@ def cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     InputError
         If a condition is not one of the classes.
     """
-    own, audio = own_class(sounds, cams), waves(sounds.waveforms, "report: sounds")
-    chosen = one_an_item(sounds, most)
+    own, audio = match_own_class(sounds, cams), read_waves(sounds.waveforms, "report: sounds")
+    chosen = choose_one_of_each(sounds, most)
     maps = {i: np.asarray(cams.maps[i])[own[i]] for i in chosen}
     limit = map_scale(np.stack(list(maps.values())))
     return [
         Card(
             label=str(sounds.conditions[i]),
-            paths=_colored(audio[i], maps[i], limit),
+            paths=_color_bars(audio[i], maps[i], limit),
             spectrogram="",
-            audio=data_uri(wav_bytes(audio[i], sounds.rate), "audio/wav"),
+            audio=encode_data_uri(encode_wav(audio[i], sounds.rate), "audio/wav"),
         )
         for i in chosen
     ]
 
 
-def _colored(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
+def _color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
     """Draw the waveform as bars, each in the color of the map at that time; bars of one color share a path.
 
     Bars overlap slightly, because otherwise the white page would show between them.
     """
-    low, high = envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
+    low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)
-    level = np.round(Normalize(-limit, limit, clip=True)(mean_in_bins(course, len(low))) * 40) / 40
+    level = np.round(Normalize(-limit, limit, clip=True)(average_in_bins(course, len(low))) * 40) / 40
     paths: dict[str, list[str]] = {}
     for i, (v, h, at) in enumerate(zip(low, high, np.asarray(level), strict=True)):
-        shade = to_hex(tuple(0.95 * part for part in colormap("signed")(at)[:3]))
+        shade = to_hex(tuple(0.95 * part for part in get_colormap("signed")(at)[:3]))
         paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z")
     return [("".join(bars), shade) for shade, bars in paths.items()]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from brainmap.viz.page.sheet import SheetRow
-from brainmap.viz.page.tables import of_network
+from brainmap.viz.page.tables import select_network_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class ReportContent:
             return list(self.layers)
         for table in (self.scores, self.statistics):
             if table is not None:
-                return [str(name) for name in dict.fromkeys(of_network(table, network)["layer"])]
+                return [str(name) for name in dict.fromkeys(select_network_rows(table, network)["layer"])]
         return [str(name) for name in self.maps]
 
     def planted(self, network: str | None = None) -> dict[str, str]:

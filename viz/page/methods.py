@@ -55,14 +55,14 @@ _CORRECTIONS = {
 }
 
 
-def _several(value: Any) -> list[Any]:
+def _list_values(value: Any) -> list[Any]:
     """Return a table or a list of tables, as study files allow, as a list."""
     if value is None or isinstance(value, jinja2.Undefined):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _geometry(key: Any, between_runs: Any = False) -> str:
+def _describe_dissimilarity(key: Any, between_runs: Any = False) -> str:
     """Describe a dissimilarity in words; between-run estimates use only products of different runs."""
     said = _GEOMETRIES.get(str(key), str(key))
     if between_runs and key != "crossnobis":
@@ -70,7 +70,7 @@ def _geometry(key: Any, between_runs: Any = False) -> str:
     return said
 
 
-def _partial(rsa: Mapping[str, Any]) -> str:
+def _describe_controls(rsa: Mapping[str, Any]) -> str:
     """Describe in words how control models were partialled out of the comparison."""
     measure, n = measure_named(str(rsa["measure"])), len(rsa["control_for"])
     form, name = form_of(measure, n), partial_name(measure, n)
@@ -87,7 +87,7 @@ def _partial(rsa: Mapping[str, Any]) -> str:
     return f"a {name}: what was left of the {what} of both after regression was correlated. The regression was on {how}"
 
 
-def _said(words: Mapping[str, str]) -> Any:
+def _join_words(words: Mapping[str, str]) -> Any:
     return lambda key: words.get(str(key), str(key))
 
 
@@ -123,13 +123,13 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters |= {
-        "several": _several,
-        "measure": _said(_MEASURES),
-        "geometry": _geometry,
-        "test": _said(_TESTS),
-        "paired": _said(_PAIRED),
-        "correction": _said(_CORRECTIONS),
-        "partial": _partial,
+        "several": _list_values,
+        "measure": _join_words(_MEASURES),
+        "geometry": _describe_dissimilarity,
+        "test": _join_words(_TESTS),
+        "paired": _join_words(_PAIRED),
+        "correction": _join_words(_CORRECTIONS),
+        "partial": _describe_controls,
         "thousands": lambda n: f"{n:,}",
     }
     text = environment.get_template("methods.txt.j2").render(**settings)

@@ -17,12 +17,12 @@ from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.features.sounds import plot_cam, plot_maximization
 from brainmap.viz.page.sheet import plot_sheet
-from brainmap.viz.page.tables import of_network
+from brainmap.viz.page.tables import select_network_rows
 from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
 from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm_pair
 from brainmap.viz.rsa.surface import plot_surface_maps
 from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
-from brainmap.viz.style import data_uri, figure_png, figure_svg, layer_colors, settle
+from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle
 
 if TYPE_CHECKING:
     from brainmap.viz.page.content import RdmPair, ReportContent
@@ -57,13 +57,13 @@ class Pictures:
         stem, again = file_name(name.lower()), 1
         while f"{stem}.png" in self._files:
             stem, again = file_name(name.lower(), str(again + 1)), again + 1
-        self._files[f"{stem}.png"] = content = figure_png(figure, dpi=dpi)
+        self._files[f"{stem}.png"] = content = render_png(figure, dpi=dpi)
         kind = "image/png"
         if not painted:
-            self._files[f"{stem}.svg"] = content = figure_svg(figure, dpi=150)
+            self._files[f"{stem}.svg"] = content = render_svg(figure, dpi=150)
             kind = "image/svg+xml"
         _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
-        return Picture(source=data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
+        return Picture(source=encode_data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
 
     def save(self) -> None:
         """Write the files; each file appears completely or not at all."""
@@ -103,7 +103,7 @@ class Pictures:
                 "target-attention", figure, "Mean map of each class on each word", painted=True
             )
         for panel in content.maximization:
-            color = layer_colors(layers).get(panel.layer, "#1c2530")
+            color = assign_layer_colors(layers).get(panel.layer, "#1c2530")
             self.add(f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True)
         return made
 
@@ -112,7 +112,7 @@ class Pictures:
         layers, planted = content.layer_order(network), content.planted(network)
         families = content.families()
         ending = "" if network == next(iter(families)) else f"-{network}"
-        statistics = None if content.statistics is None else of_network(content.statistics, network)
+        statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
         if statistics is not None and len(statistics):
             figure = plot_layer_roi_table(statistics, layers=layers, planted=planted)
             self.add(f"layer-roi-table{ending}", figure, f"Layers of {network} by regions")
@@ -125,7 +125,7 @@ class Pictures:
             else [str(name) for name in dict.fromkeys(content.scores["network"]) if name not in networks]
         )
         figure = plot_layer_profile(
-            of_network(content.scores, network, (*controls, *baselines)),
+            select_network_rows(content.scores, network, (*controls, *baselines)),
             content.ceilings,
             statistics=statistics,
             planted=planted,
@@ -144,7 +144,9 @@ class Pictures:
         for name in names:
             image, p = content.maps[name], content.p_maps.get(name)
             glass = plot_glass_brain(image, vmax=top, label=content.map_measure or content.measure)
-            slices = plot_brain(image, outline=_significant(p), vmax=top, label=content.map_measure or content.measure)
+            slices = plot_brain(
+                image, outline=_mark_significant(p), vmax=top, label=content.map_measure or content.measure
+            )
             made[name] = [
                 self.add(f"glass-{name}", glass, f"Glass brain of {name}", painted=True, dpi=144),
                 self.add(f"slices-{name}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
@@ -153,7 +155,7 @@ class Pictures:
 
     def differences(self, content: ReportContent) -> dict[str, list[Picture]]:
         """Draw slices through the peaks of all differences that some voxel shows, on one color scale."""
-        outlines = {name: _significant(p) for name, p in content.difference_p_maps.items()}
+        outlines = {name: _mark_significant(p) for name, p in content.difference_p_maps.items()}
         shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
         values = {name: np.asarray(content.difference_maps[name].dataobj, dtype=np.float32) for name in shown}
         top = max((float(np.nanmax(np.abs(found))) for found in values.values()), default=None)
@@ -176,7 +178,7 @@ class Pictures:
         return made
 
 
-def _significant(p: Any) -> Any:
+def _mark_significant(p: Any) -> Any:
     """Return voxels with corrected p of at most .05 as an image of ones and zeros; None without p values."""
     if p is None:
         return None

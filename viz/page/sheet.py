@@ -12,10 +12,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import accent_of, draw_cam, draw_spectrogram, draw_wave, map_scale, waves
+from brainmap.viz.features.sounds import draw_cam, draw_spectrogram, draw_wave, get_accent, map_scale, read_waves
 from brainmap.viz.rsa.color_scale import choose_limits
-from brainmap.viz.rsa.volume import _volume, draw_glass
-from brainmap.viz.style import INK, MUTED, SOFT, styled
+from brainmap.viz.rsa.volume import draw_glass, read_volume
+from brainmap.viz.style import INK, MUTED, SOFT, with_style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class SheetRow:
     where: str = ""
 
 
-@styled
+@with_style
 def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: float | None = None) -> Figure:
     """Plot the preferred sound of each layer (left) beside its brain map (right), one row per layer.
 
@@ -81,24 +81,26 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
     figure = Figure(figsize=(10, 1.85 * len(rows)))
     parts = np.atleast_1d(np.array(figure.subfigures(len(rows), 1), dtype=object))
     for part, row in zip(parts, rows, strict=True):
-        _row(part, row, accent_of(row.layer, names), vmax)
+        _draw_row(part, row, get_accent(row.layer, names), vmax)
     return figure
 
 
-def _row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
+def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
     part.add_artist(Rectangle((0.0, 0.1), 0.006, 0.8, color=color, lw=0, transform=part.transSubfigure))
     part.text(0.016, 0.9, row.layer, fontsize=12, fontweight="bold", color=INK, va="top")
     part.text(0.016, 0.745, "\n".join(wrap(row.unit, 18)), fontsize=8.5, color=SOFT, va="top")
     part.text(0.016, 0.1, "\n".join(wrap(row.where, 18)), fontsize=8.5, color=SOFT, va="bottom", linespacing=1.35)
     both = row.pattern is not None and row.sound is not None
     if row.pattern is not None:
-        wave = waves(row.pattern, "plot_sheet")[0]
+        wave = read_waves(row.pattern, "plot_sheet")[0]
         draw_wave(part.add_axes((0.15, 0.72, 0.22, 0.2)), wave, color=color)
         draw_spectrogram(part.add_axes((0.15, 0.34 if both else 0.08, 0.22, 0.36 if both else 0.62)), wave, row.rate)
     if row.sound is not None and row.course is not None:
         axes = part.add_axes((0.15, 0.04, 0.22, 0.26) if both else (0.15, 0.25, 0.22, 0.5))
-        draw_cam(axes, waves(row.sound, "plot_sheet")[0], np.asarray(row.course), map_scale(np.asarray(row.course)))
+        draw_cam(
+            axes, read_waves(row.sound, "plot_sheet")[0], np.asarray(row.course), map_scale(np.asarray(row.course))
+        )
         axes.text(1, 0.98, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="top", transform=axes.transAxes)
-    volume = _volume(row.image, "plot_sheet")
+    volume = read_volume(row.image, "plot_sheet")
     grid = [part.add_axes((x, 0.02, w, 0.96)) for x, w in ((0.4, 0.165), (0.565, 0.135), (0.7, 0.135), (0.835, 0.165))]
     draw_glass(grid, volume, choose_limits(volume[0], None, vmax, False))

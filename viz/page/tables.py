@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from brainmap.viz.labels import decimals, needs_columns, needs_one_network
-from brainmap.viz.style import colormap, data_uri, readable_on
+from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
+from brainmap.viz.style import choose_ink, encode_data_uri, get_colormap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class HeatRow:
     cells: list[HeatCell]
 
 
-def _text(value: Any, column: str) -> str:
+def _format_value(value: Any, column: str) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value))):
@@ -57,14 +57,14 @@ def _text(value: Any, column: str) -> str:
     if isinstance(value, float | np.floating):
         value = float(value)
         if column == "p" or column.startswith("p_"):
-            return "< .001" if value < 0.001 else decimals(value, 3)
+            return "< .001" if value < 0.001 else format_decimals(value, 3)
         if value.is_integer() and abs(value) >= 1:
             return f"{int(value)}".replace("-", "−")
         return f"{value:.3g}".replace("-", "−")
     return str(value)
 
 
-def of_network(table: pd.DataFrame, network: str, others: Sequence[str] = ()) -> pd.DataFrame:
+def select_network_rows(table: pd.DataFrame, network: str, others: Sequence[str] = ()) -> pd.DataFrame:
     """Return the rows of a network, then those of `others`; all rows if the table has no column for networks."""
     if "network" not in table:
         return table
@@ -110,20 +110,20 @@ def make_table(
         shown = shown[[c for c in columns if c in table]]
     names = [str(c) for c in shown.columns]
     rows = [
-        [(_text(value, column), known.get(str(value), "")) for column, value in zip(names, row, strict=True)]
+        [(_format_value(value, column), known.get(str(value), "")) for column, value in zip(names, row, strict=True)]
         for row in shown.itertuples(index=False, name=None)
     ]
     return Table(
         columns=[c.replace("_", " ") for c in names],
         numeric=[pd.api.types.is_numeric_dtype(shown[c]) for c in shown.columns],
         rows=rows,
-        download=data_uri(table.to_csv(sep="\t", index=False).encode(), "text/tab-separated-values"),
+        download=encode_data_uri(table.to_csv(sep="\t", index=False).encode(), "text/tab-separated-values"),
         name=name,
         length=len(table),
     )
 
 
-def heat_rows(
+def arrange_heat_rows(
     statistics: pd.DataFrame, layers: Sequence[str], planted: Mapping[str, str], *, alpha: float = 0.05
 ) -> list[HeatRow]:
     """Arrange layers by regions as rows of colored cells.
@@ -162,7 +162,7 @@ def heat_rows(
         HeatRow(
             layer=layer,
             cells=[
-                _cell(found.get((layer, roi)), top, alpha, best.get(roi) == layer, planted.get(roi) == layer)
+                _make_cell(found.get((layer, roi)), top, alpha, best.get(roi) == layer, planted.get(roi) == layer)
                 for roi in rois
             ],
         )
@@ -171,19 +171,19 @@ def heat_rows(
     ]
 
 
-def _cell(row: Mapping[Any, Any] | None, top: float, alpha: float, best: bool, planted: bool) -> HeatCell:
+def _make_cell(row: Mapping[Any, Any] | None, top: float, alpha: float, best: bool, planted: bool) -> HeatCell:
     mean = float(row["mean"]) if row is not None else float("nan")
-    color = to_hex(colormap("score")(np.clip(np.nan_to_num(mean) / top, 0, 1))) if np.isfinite(mean) else "#ffffff"
-    parts = [f"mean {decimals(mean, 3)}"]
+    color = to_hex(get_colormap("score")(np.clip(np.nan_to_num(mean) / top, 0, 1))) if np.isfinite(mean) else "#ffffff"
+    parts = [f"mean {format_decimals(mean, 3)}"]
     if row is not None and "standard_error" in row:
-        parts.append(f"standard error {decimals(float(row['standard_error']), 3)}")
+        parts.append(f"standard error {format_decimals(float(row['standard_error']), 3)}")
     p = float(row["p_corrected"]) if row is not None and "p_corrected" in row else float("nan")
     if np.isfinite(p):
-        parts.append(f"corrected p = {decimals(p, 3)}")
+        parts.append(f"corrected p = {format_decimals(p, 3)}")
     return HeatCell(
-        text=decimals(mean),
+        text=format_decimals(mean),
         background=color,
-        ink=readable_on(color),
+        ink=choose_ink(color),
         hint=", ".join(parts),
         starred=bool(p < alpha),
         best=best,

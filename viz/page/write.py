@@ -17,12 +17,12 @@ from markupsafe import Markup, escape
 from brainmap.errors import RunError
 from brainmap.places import room_for
 from brainmap.record import unfinished
-from brainmap.viz.page.cards import Card, cam_cards, pattern_cards
+from brainmap.viz.page.cards import Card, make_cam_cards, make_pattern_cards
 from brainmap.viz.page.content import PatternPanel, ReportContent
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
-from brainmap.viz.page.tables import HeatRow, Table, heat_rows, make_table, of_network
-from brainmap.viz.style import layer_colors
+from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
+from brainmap.viz.style import assign_layer_colors
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
@@ -161,7 +161,7 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     """
     path = Path(path)
     drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
-    html = _environment().get_template("report.html.j2").render(view=_view(content, drawn))
+    html = _make_environment().get_template("report.html.j2").render(view=_make_view(content, drawn))
     beside = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,19 +176,19 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     return path
 
 
-def _environment() -> jinja2.Environment:
+def _make_environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.undefined = jinja2.StrictUndefined
     made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    made.globals["script"], made.globals["policy"] = Markup(script), _policy(script)
+    made.globals["script"], made.globals["policy"] = Markup(script), _compose_policy(script)
     made.filters["minus"] = lambda name: name.replace(" - ", " \N{MINUS SIGN} ")
     made.filters["number"] = lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return made
 
 
-def _policy(script: str) -> str:
+def _compose_policy(script: str) -> str:
     """Return the page's content security policy: run only this script, show only embedded content, load nothing.
 
     Colors are in `style` attributes, which cannot be hashed; a style cannot load anything here.
@@ -200,11 +200,15 @@ def _policy(script: str) -> str:
     )
 
 
-def _view(content: ReportContent, drawn: Pictures) -> _View:
+def _make_view(content: ReportContent, drawn: Pictures) -> _View:
     layers = content.layer_order()
     tables = {
         name: make_table(
-            table, f"{name}.tsv", colors=layer_colors(layers), most=_SHOWN.get(name, 60), columns=_COLUMNS.get(name)
+            table,
+            f"{name}.tsv",
+            colors=assign_layer_colors(layers),
+            most=_SHOWN.get(name, 60),
+            columns=_COLUMNS.get(name),
         )
         for name in (
             "scores",
@@ -223,36 +227,41 @@ def _view(content: ReportContent, drawn: Pictures) -> _View:
         )
         if (table := getattr(content, name)) is not None and len(table)
     }
-    cards = cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
+    cards = (
+        make_cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
+    )
     return _View(
         content=content,
         layers=layers,
-        colors=layer_colors(layers),
+        colors=assign_layer_colors(layers),
         pictures=drawn.overview(content, layers),
         maps=drawn.maps(content, layers),
         differing=drawn.differences(content),
-        highest=_highest(content, layers),
+        highest=_find_highest(content, layers),
         pairs=drawn.pairs(content.rdm_pairs),
-        families=[_family(content, drawn, name, controls) for name, controls in content.families().items()],
+        families=[_draw_family(content, drawn, name, controls) for name, controls in content.families().items()],
         tables=tables,
-        panels=[(panel, pattern_cards(panel, layer_colors(layers)), _quality(panel)) for panel in content.maximization],
+        panels=[
+            (panel, make_pattern_cards(panel, assign_layer_colors(layers)), _summarize_quality(panel))
+            for panel in content.maximization
+        ],
         cams=cards,
         sounds_notes=list(content.sounds_notes),
-        methods=[_linked(part) for part in content.methods.split("\n\n") if part.strip()],
+        methods=[_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
         provenance=list(content.provenance.items()),
     )
 
 
-def _family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
+def _draw_family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
     """Draw the profile of a network beside its controls and baselines, and its table of layers by regions."""
     layers, planted = content.layer_order(network), content.planted(network)
-    statistics = None if content.statistics is None else of_network(content.statistics, network)
-    rows = heat_rows(statistics, layers, planted) if statistics is not None else []
+    statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
+    rows = arrange_heat_rows(statistics, layers, planted) if statistics is not None else []
     return _Family(
         name=network,
         controls=controls,
         layers=layers,
-        colors=layer_colors(layers),
+        colors=assign_layer_colors(layers),
         planted=bool(planted),
         profile=drawn.profile(content, network, controls),
         heat=rows,
@@ -260,17 +269,17 @@ def _family(content: ReportContent, drawn: Pictures, network: str, controls: tup
     )
 
 
-def _highest(content: ReportContent, layers: Sequence[str]) -> int:
+def _find_highest(content: ReportContent, layers: Sequence[str]) -> int:
     """Return the index, in order of depth, of the map with the highest value, which the page shows first."""
     tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in layers if name in content.maps]
     return int(np.argmax(tops)) if tops else 0
 
 
-def _quality(panel: PatternPanel) -> Table | None:
+def _summarize_quality(panel: PatternPanel) -> Table | None:
     return make_table(panel.quality, f"quality-{panel.layer}.tsv") if panel.quality is not None else None
 
 
-def _linked(paragraph: str) -> Markup:
+def _link_dois(paragraph: str) -> Markup:
     """Turn the DOIs of a paragraph into links."""
     words = []
     for word in paragraph.split():

@@ -8,13 +8,13 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.viz.labels import decimals
-from brainmap.viz.style import MUTED, colormap
+from brainmap.viz.labels import format_decimals
+from brainmap.viz.style import MUTED, get_colormap
 
 
-def score_colors(signed: bool) -> Colormap:
+def choose_score_colors(signed: bool) -> Colormap:
     """Return the colormap of scores, starting where colors are visible on gray."""
-    return colormap("signed") if signed else ListedColormap(colormap("score")(np.linspace(0.22, 1, 256)))
+    return get_colormap("signed") if signed else ListedColormap(get_colormap("score")(np.linspace(0.22, 1, 256)))
 
 
 def choose_limits(
@@ -31,7 +31,7 @@ def choose_limits(
 def paint_scores(values: NDArray[np.floating], limits: tuple[float, Normalize], signed: bool) -> NDArray[np.float64]:
     """Return the color `(..., 4)` of each value, transparent where a value is missing or too low to be shown."""
     least, norm = limits
-    painted: NDArray[np.float64] = score_colors(signed)(norm(np.nan_to_num(values)))
+    painted: NDArray[np.float64] = choose_score_colors(signed)(norm(np.nan_to_num(values)))
     painted[..., 3] = np.isfinite(values) & ((np.abs(values) if signed else values) >= max(least, 1e-9))
     return painted
 
@@ -44,9 +44,9 @@ def draw_color_bar(
     `at` is the rectangle of the bar in the figure, `below` the distance of the name in heights of the bar.
     """
     axes = figure.add_axes(at)
-    bar = figure.colorbar(ScalarMappable(norm, score_colors(signed)), cax=axes)
+    bar = figure.colorbar(ScalarMappable(norm, choose_score_colors(signed)), cax=axes)
     bar.outline.set_visible(False)
     low, top = float(norm.vmin or 0), float(norm.vmax or 1)
-    bar.set_ticks([low, top], labels=[decimals(low), decimals(top)])
+    bar.set_ticks([low, top], labels=[format_decimals(low), format_decimals(top)])
     axes.tick_params(length=0, pad=2)
     axes.text(0.5, -below, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")

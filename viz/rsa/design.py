@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.style import SOFT, bare, colormap, styled
+from brainmap.viz.style import SOFT, get_colormap, strip_axes, with_style
 
 if TYPE_CHECKING:
     from brainmap.rsa.glm.betas import Betas
@@ -20,7 +20,7 @@ _MOST_LABELS = 48
 _MOST_NAMED = 24  # largest number of items whose names remain readable in an RDM
 
 
-@styled
+@with_style
 def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     """Plot the design matrix of a run beside the RDMs of noise alone and of elapsed time.
 
@@ -56,7 +56,7 @@ def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     image = axes.imshow(
         scaled,
         aspect="auto",
-        cmap=colormap("signed"),
+        cmap=get_colormap("signed"),
         vmin=-1,
         vmax=1,
         interpolation="nearest",
@@ -80,8 +80,8 @@ def _draw_rdm(figure: Figure, axes: Axes, square: NDArray[np.float64], names: li
     shown = square.copy()
     np.fill_diagonal(shown, np.nan)
     axes.set_facecolor("#e3e7ea")  # an item is not compared with itself
-    image = axes.imshow(shown, cmap=colormap("dissimilarity"), interpolation="nearest")
-    bare(axes)
+    image = axes.imshow(shown, cmap=get_colormap("dissimilarity"), interpolation="nearest")
+    strip_axes(axes)
     if len(names) <= _MOST_NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6.5)
         axes.set_yticks(range(len(names)), names, fontsize=6.5)

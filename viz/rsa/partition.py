@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.rsa.comparison.partition import Partition
-from brainmap.viz.labels import decimals, needs_columns
-from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, styled
+from brainmap.viz.labels import format_decimals, needs_columns
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, with_style
 
 ROW = 0.3
 """Height of a bar with its gap [inch]."""
 
 
-@styled
+@with_style
 def plot_partition(
     partition: Partition, statistics: pd.DataFrame | None = None, *, columns: int = 3, alpha: float = 0.05
 ) -> Figure:
@@ -87,7 +87,7 @@ def plot_partition(
     for row in grid:
         box = row[0].get_position()
         legend = figure.add_axes((0.06 / width, box.y0, (left - 0.12) / width, box.height), sharey=row[0])
-        _membership(legend, partition)
+        _draw_membership(legend, partition)
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = (partition.data["roi"] == roi).to_numpy()
         values = np.concatenate([partition.shares[:, here], partition.r2[-1:, here]])
@@ -96,7 +96,7 @@ def plot_partition(
             found = statistics[(statistics["roi"] == roi) & (statistics["p_corrected"] < alpha)]
             starred = set(found["sets"])
         marks = [" †" * ((str(roi), name) in flags) + " *" * (name in starred) for name in partition.names]
-        _bars(axes, values, marks)
+        _draw_bars(axes, values, marks)
         axes.set_title(roi)
         axes.tick_params(labelbottom=True)
     told = "weights from other participants" if partition.validation == "participants" else "fit to each RDM itself"
@@ -109,7 +109,7 @@ def plot_partition(
     return figure
 
 
-def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
+def _draw_bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
     """Draw one bar per share with its marks, and the total below a line."""
     axes.axvline(0, color="#9aa5b1", lw=0.8, zorder=1)
     axes.axhline(len(values) - 1.5, color=HAIRLINE, lw=1.0, zorder=0)
@@ -129,7 +129,7 @@ def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
             end = [middle + error, float(one.max())]
         star = "" if whole else marks[at]
         axes.annotate(
-            decimals(float(middle)) + star,
+            format_decimals(float(middle)) + star,
             (max(0.0, *end), at),
             (4, 0),
             textcoords="offset points",
@@ -143,7 +143,7 @@ def _bars(axes: Axes, values: NDArray[np.float64], marks: list[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _membership(axes: Axes, partition: Partition) -> None:
+def _draw_membership(axes: Axes, partition: Partition) -> None:
     """Draw the sets of each share as dots joined by a line."""
     n_sets = len(partition.sets)
     for at, members in enumerate([*partition.subsets, partition.sets]):

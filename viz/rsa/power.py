@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainmap.rsa.simulation.power import WANTED, PowerAnalysis
-from brainmap.viz.labels import decimals
-from brainmap.viz.style import INK, MUTED, headline, layer_colors, styled
+from brainmap.viz.labels import format_decimals
+from brainmap.viz.style import INK, MUTED, add_headline, assign_layer_colors, with_style
 
 
-@styled
+@with_style
 def plot_power(found: PowerAnalysis) -> Figure:
     """Plot power against the number of participants, with the designs that reach .8.
 
@@ -45,7 +45,7 @@ def plot_power(found: PowerAnalysis) -> Figure:
     table = found.table
     rows, columns = found.comparisons, sorted(set(table["conditions"]))
     runs = sorted(set(table["runs"]))
-    colors = layer_colors([str(n) for n in runs])
+    colors = assign_layer_colors([str(n) for n in runs])
     width = max(4.4, 2.7 * len(columns) + 0.9)
     figure = Figure(figsize=(width, 2.25 * len(rows) + 0.8), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
@@ -53,7 +53,7 @@ def plot_power(found: PowerAnalysis) -> Figure:
         best = found.smallest(comparison)
         for axes, n_conditions in zip(grid[at], columns, strict=True):
             here = table[(table["comparison"] == comparison) & (table["conditions"] == n_conditions)]
-            _lines(axes, here, colors)
+            _draw_lines(axes, here, colors)
             axes.axhline(found.alpha, color=MUTED, lw=0.7, ls=":", zorder=1)
             if best is not None and best["conditions"] == n_conditions:
                 axes.plot(
@@ -72,19 +72,19 @@ def plot_power(found: PowerAnalysis) -> Figure:
         grid[at][0].set_ylabel("power")
     for axes in grid[-1]:
         axes.set_xlabel("participants")
-    _frame(grid[0][0], table, found)
+    _set_up_axes(grid[0][0], table, found)
     if len(runs) > 1:
         handles, labels = grid[-1][-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", fontsize=8, labelcolor="linecolor")
     told = f"band: 95 % interval of {found.simulations} simulations; ring: fewest trials with a power of .8; dotted: α"
     counts = zip(found.pilot, ("participants", "runs", "conditions"), strict=True)
     many = ", ".join(f"{n}\N{NO-BREAK SPACE}{what}" for n, what in counts)
-    words = f"Power to find {found.planted}: lower ceiling {decimals(found.ceiling)} with {many}"
+    words = f"Power to find {found.planted}: lower ceiling {format_decimals(found.ceiling)} with {many}"
     figure.supxlabel(textwrap.fill(told, int(15 * width)), fontsize=7.5, color=MUTED)
-    return headline(figure, textwrap.fill(words, int(10 * width)))
+    return add_headline(figure, textwrap.fill(words, int(10 * width)))
 
 
-def _lines(axes: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
+def _draw_lines(axes: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
     for n_runs, line in table.groupby("runs"):
         color = colors[str(n_runs)]
         x = line["participants"].to_numpy(dtype=float)
@@ -94,7 +94,7 @@ def _lines(axes: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
     axes.axhline(WANTED, color=MUTED, lw=0.9, ls=(0, (5, 3)), zorder=1)
 
 
-def _frame(axes: Axes, table: pd.DataFrame, found: PowerAnalysis) -> None:
+def _set_up_axes(axes: Axes, table: pd.DataFrame, found: PowerAnalysis) -> None:
     """Set up the axes as in all panels."""
     participants = sorted(set(table["participants"]))
     margin = 0.06 * (participants[-1] - participants[0] or 1)

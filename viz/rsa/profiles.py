@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.viz.labels import decimals, needs_columns, needs_one_network
+from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
 from brainmap.viz.style import (
     ACCENT,
     HAIRLINE,
@@ -22,15 +22,15 @@ from brainmap.viz.style import (
     MUTED,
     SOFT,
     WARM,
-    bare,
-    colormap,
-    layer_colors,
-    readable_on,
-    styled,
+    assign_layer_colors,
+    choose_ink,
+    get_colormap,
+    strip_axes,
+    with_style,
 )
 
 
-def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
+def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
     lower, upper = float(ceiling["lower"].iloc[0]), float(ceiling["upper"].iloc[0])
     axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
     if named:
@@ -46,14 +46,14 @@ def _band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
         )
 
 
-def _participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
+def _draw_participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
     """Draw a faint point per participant and layer, with jitter so that equal scores stay visible."""
     spread = np.linspace(-0.16, 0.16, len(wide)) if len(wide) > 1 else np.zeros(1)
     for at, layer in enumerate(wide.columns):
         axes.scatter(at + spread, wide[layer], s=7, color=colors[layer], alpha=0.35, lw=0, zorder=2)
 
 
-def _curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str]) -> NDArray[np.float64]:
+def _draw_curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str]) -> NDArray[np.float64]:
     mean = wide.mean(axis=0).to_numpy(dtype=float)
     error = (wide.std(axis=0, ddof=1) / np.sqrt(wide.notna().sum(axis=0))).to_numpy(dtype=float)
     depth = np.arange(len(mean))
@@ -67,7 +67,7 @@ def _curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: s
     return mean
 
 
-@styled
+@with_style
 def plot_layer_profile(
     scores: pd.DataFrame,
     ceilings: pd.DataFrame | None = None,
@@ -139,7 +139,7 @@ def plot_layer_profile(
     main = scores[scores["network"] == networks[0]] if networks else scores
     order = list(layers) if layers is not None else list(dict.fromkeys(main["layer"]))
     order = [layer for layer in order if layer in set(main["layer"])]
-    rois, colors = list(dict.fromkeys(main["roi"])), layer_colors(order)
+    rois, colors = list(dict.fromkeys(main["roi"])), assign_layer_colors(order)
     columns = min(columns, len(rois)) if len(rois) != 5 else 5
     rows = -(-len(rois) // columns)
     width = 10 if columns > 2 else 3.4 * columns
@@ -166,14 +166,14 @@ def plot_layer_profile(
         here = main[main["roi"] == roi]
         wide = here.pivot_table(index="participant", columns="layer", values="score", observed=True)
         wide = wide.reindex(columns=order)
-        starred = _starred(statistics, roi, networks[:1], alpha)
+        starred = _find_starred(statistics, roi, networks[:1], alpha)
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None and (ceilings["roi"] == roi).any():
-            _band(axes, ceilings[ceilings["roi"] == roi], named=at == 0)
+            _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], named=at == 0)
         if planted and planted.get(roi) in order:
-            _planted(axes, order.index(planted[roi]), named=at == 0)
+            _mark_planted(axes, order.index(planted[roi]), named=at == 0)
         for other in networks[1:]:
-            _other(
+            _draw_other(
                 axes,
                 scores[(scores["network"] == other) & (scores["roi"] == roi)],
                 order,
@@ -181,8 +181,8 @@ def plot_layer_profile(
                 named=at == 0,
                 color=MUTED if other in controls else ACCENT,
             )
-        _participants(axes, wide, colors)
-        _curve(axes, wide, colors, starred)
+        _draw_participants(axes, wide, colors)
+        _draw_curve(axes, wide, colors, starred)
         for layer in starred & set(order):
             axes.text(order.index(layer), highest * 1.06, "*", ha="center", va="center", color=INK, fontsize=11)
         axes.set_title(roi)
@@ -196,7 +196,7 @@ def plot_layer_profile(
     return figure
 
 
-def _starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], alpha: float) -> set[str]:
+def _find_starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], alpha: float) -> set[str]:
     if statistics is None:
         return set()
     here = statistics[(statistics["roi"] == roi) & (statistics["p_corrected"] < alpha)]
@@ -205,7 +205,7 @@ def _starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], 
     return set(here["layer"])
 
 
-def _planted(axes: Axes, at: int, *, named: bool) -> None:
+def _mark_planted(axes: Axes, at: int, *, named: bool) -> None:
     axes.axvline(at, color=WARM, lw=1.1, ls=(0, (1, 2)), zorder=1.5)
     if named:
         axes.annotate(
@@ -220,7 +220,7 @@ def _planted(axes: Axes, at: int, *, named: bool) -> None:
         )
 
 
-def _other(
+def _draw_other(
     axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, named: bool, color: str = ACCENT
 ) -> None:
     mean = here.groupby("layer", observed=True)["score"].mean()
@@ -244,7 +244,7 @@ def _other(
         said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the text may overlap points
 
 
-@styled
+@with_style
 def plot_layer_roi_table(
     statistics: pd.DataFrame,
     *,
@@ -286,17 +286,17 @@ def plot_layer_roi_table(
     if "p_corrected" in statistics:
         p = statistics.pivot(index="layer", columns="roi", values="p_corrected").reindex(index=order, columns=rois)
     figure = Figure(figsize=(1.4 + 1.25 * len(rois), 1.0 + 0.36 * len(order)), layout="constrained")
-    axes = bare(figure.subplots())
+    axes = strip_axes(figure.subplots())
     values = mean.to_numpy(dtype=float)
     top = max(float(np.nanmax(values)), 1e-9)
-    image = axes.imshow(np.clip(values, 0, None), cmap=colormap("score"), vmin=0, vmax=top * 1.15, aspect="auto")
+    image = axes.imshow(np.clip(values, 0, None), cmap=get_colormap("score"), vmin=0, vmax=top * 1.15, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         star = p is not None and bool(p.to_numpy(dtype=float)[i, j] < alpha)
-        shade = readable_on(tuple(image.to_rgba(np.array([max(value, 0.0)]))[0][:3])) if np.isfinite(value) else MUTED
+        shade = choose_ink(tuple(image.to_rgba(np.array([max(value, 0.0)]))[0][:3])) if np.isfinite(value) else MUTED
         axes.text(
             j,
             i,
-            decimals(value) + ("*" if star else ""),
+            format_decimals(value) + ("*" if star else ""),
             ha="center",
             va="center",
             color=shade,

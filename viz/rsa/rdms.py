@@ -17,10 +17,10 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, SOFT, bare, colormap, layer_colors, readable_on, styled
+from brainmap.viz.style import INK, MUTED, SOFT, assign_layer_colors, choose_ink, get_colormap, strip_axes, with_style
 
 
-def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str], list[str]]:
+def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str], list[str]]:
     """Convert RDMs, square or condensed arrays to `(n_rdms, n, n)`, with one label per item and one title per RDM."""
     if hasattr(rdms, "get_matrices"):
         squares = np.asarray(rdms.get_matrices(), dtype=float)
@@ -46,7 +46,7 @@ def _squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float6
     return squares, [str(n) for n in named], [""] * len(squares)
 
 
-def _ranked(square: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert dissimilarities to ranks from 0 to 1; the diagonal and missing pairs are unchanged."""
     rows, columns = np.triu_indices(len(square), 1)
     values = square[rows, columns]
@@ -59,7 +59,7 @@ def _ranked(square: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def _draw(
+def _draw_square(
     axes: Axes, square: NDArray[np.float64], labels: Sequence[str], *, rank: bool, side: bool = True
 ) -> AxesImage:
     """Draw one matrix with items grouped by label; groups are named once and separated by a thin line."""
@@ -67,18 +67,18 @@ def _draw(
         raise InputError(f"plot_rdm: {len(labels)} labels for {len(square)} items; give one an item")
     names = list(dict.fromkeys(labels))
     order = np.array(sorted(range(len(labels)), key=lambda i: names.index(labels[i])))
-    shown = _ranked(square) if rank else square.copy()
+    shown = _rank_pairs(square) if rank else square.copy()
     np.fill_diagonal(shown, np.nan)  # an item is not compared with itself
     off = shown[np.isfinite(shown)]
     low, high = (0.0, 1.0) if rank else (float(off.min()), float(off.max())) if off.size else (0.0, 1.0)
     axes.set_facecolor("#e3e7ea")
-    image = axes.imshow(shown[np.ix_(order, order)], cmap=colormap("dissimilarity"), vmin=low, vmax=high)
+    image = axes.imshow(shown[np.ix_(order, order)], cmap=get_colormap("dissimilarity"), vmin=low, vmax=high)
     sizes = np.array([list(labels).count(name) for name in names])
     ends = np.cumsum(sizes)
     for edge in ends[:-1] - 0.5 if sizes.max() > 1 else []:
         axes.axhline(edge, color="white", lw=0.6)
         axes.axvline(edge, color="white", lw=0.6)
-    bare(axes)
+    strip_axes(axes)
     axes.tick_params(length=0, pad=2)
     size = 7.5 if len(names) <= 20 else max(3.5, 150 / len(names))
     axes.set_xticks(ends - sizes / 2 - 0.5, names, rotation=90, fontsize=size)
@@ -87,7 +87,7 @@ def _draw(
     return image
 
 
-def _ends(bar: Colorbar, image: AxesImage, *, rank: bool) -> None:
+def _label_ends(bar: Colorbar, image: AxesImage, *, rank: bool) -> None:
     """Label only the ends of a dissimilarity scale."""
     bar.outline.set_visible(False)
     low, high = image.get_clim()
@@ -95,13 +95,13 @@ def _ends(bar: Colorbar, image: AxesImage, *, rank: bool) -> None:
     bar.ax.tick_params(length=0, labelsize=8)
 
 
-def _scale(figure: Figure, image: AxesImage, axes: Sequence[Axes], *, rank: bool) -> None:
+def _choose_scale(figure: Figure, image: AxesImage, axes: Sequence[Axes], *, rank: bool) -> None:
     bar = figure.colorbar(image, ax=list(axes), shrink=0.5, aspect=16, pad=0.02)
-    _ends(bar, image, rank=rank)
+    _label_ends(bar, image, rank=rank)
     bar.set_label("dissimilarity, ranked" if rank else "dissimilarity", color=MUTED, fontsize=8)
 
 
-@styled
+@with_style
 def plot_rdm(
     rdms: Any,
     *,
@@ -148,23 +148,23 @@ def plot_rdm(
     >>> len(figure.axes)  # the matrix and its scale
     2
     """
-    squares, named, found = _squares(rdms, labels)
+    squares, named, found = _convert_to_squares(rdms, labels)
     columns = min(columns, len(squares))
     rows = -(-len(squares) // columns)
     figure = Figure(figsize=(1.0 + 3.1 * columns, 3.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     heads = list(titles) if titles is not None else found
     for axes, square, head in zip(grid, squares, heads, strict=False):
-        image = _draw(axes, square, named, rank=rank)
+        image = _draw_square(axes, square, named, rank=rank)
         axes.set_title(head)
     for axes in grid[len(squares) :]:
         axes.set_visible(False)
     if rank or len(squares) == 1:
-        _scale(figure, image, list(grid[: len(squares)]), rank=rank)
+        _choose_scale(figure, image, list(grid[: len(squares)]), rank=rank)
     return figure
 
 
-@styled
+@with_style
 def plot_rdm_pair(
     model: Any,
     brain: Any,
@@ -199,9 +199,9 @@ def plot_rdm_pair(
     InputError
         If the two have different numbers of items, or labels that do not match.
     """
-    a, named, model_titles = _squares(model, labels)
-    b, _, brain_titles = _squares(brain, labels)
-    if (order := _same_order(model, brain)) is not None:
+    a, named, model_titles = _convert_to_squares(model, labels)
+    b, _, brain_titles = _convert_to_squares(brain, labels)
+    if (order := _match_items(model, brain)) is not None:
         b = b[:, order][:, :, order]
     if a.shape[1:] != b.shape[1:]:
         raise InputError(
@@ -212,19 +212,19 @@ def plot_rdm_pair(
     figure = Figure(figsize=(10, 3.75))
     grid = [figure.add_axes((x, 0.145, 0.2925, 0.78)) for x in (0.052, 0.36)]
     grid.append(figure.add_axes((0.775, 0.19, 0.22, 0.735)))
-    image = _draw(grid[0], left, named, rank=rank)
-    _draw(grid[1], right, named, rank=rank, side=False)
+    image = _draw_square(grid[0], left, named, rank=rank)
+    _draw_square(grid[1], right, named, rank=rank, side=False)
     for axes, head in zip(grid, (*heads, "Pair by pair"), strict=True):
         axes.set_title(head)
     bar = figure.colorbar(image, cax=figure.add_axes((0.665, 0.145, 0.009, 0.3)))
-    _ends(bar, image, rank=rank)
-    _agreement(grid[2], _ranked(left) if rank else left, _ranked(right) if rank else right, rank=rank)
+    _label_ends(bar, image, rank=rank)
+    _draw_agreement(grid[2], _rank_pairs(left) if rank else left, _rank_pairs(right) if rank else right, rank=rank)
     if note:
         figure.text(0.775, 0.02, note, color=SOFT, fontsize=8.5)
     return figure
 
 
-def _same_order(model: Any, brain: Any) -> list[int] | None:
+def _match_items(model: Any, brain: Any) -> list[int] | None:
     """Find each item of the model in the brain's RDMs, if both have labels that name items once."""
     if not (hasattr(model, "pattern_descriptors") and hasattr(brain, "pattern_descriptors")):
         return None
@@ -244,7 +244,7 @@ def _same_order(model: Any, brain: Any) -> list[int] | None:
     return None
 
 
-def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64], *, rank: bool) -> None:
+def _draw_agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64], *, rank: bool) -> None:
     """Draw the density of pairs: model dissimilarity along x, brain along y, with the mean of y in tenths of x."""
     upper = np.triu_indices(len(left), 1)
     x, y = left[upper], right[upper]
@@ -262,7 +262,7 @@ def _agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.float64]
         axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
-@styled
+@with_style
 def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str] = (), title: str = "") -> Figure:
     """Plot the correlation of the RDMs of every pair of layers.
 
@@ -289,12 +289,12 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
     names = [str(n) for n in correlations.columns]
     values = correlations.to_numpy(dtype=float)
     figure = Figure(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")
-    axes = bare(figure.subplots())
+    axes = strip_axes(figure.subplots())
     least = min(0.0, float(np.nanmin(values)))
-    image = axes.imshow(values, cmap=colormap("sound"), vmin=least, vmax=1)
+    image = axes.imshow(values, cmap=get_colormap("sound"), vmin=least, vmax=1)
     for (i, j), value in np.ndenumerate(values):
         if i != j and np.isfinite(value):
-            shade = readable_on(image.to_rgba(np.array([value]))[0][:3])
+            shade = choose_ink(image.to_rgba(np.array([value]))[0][:3])
             axes.text(j, i, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=shade)
     for name in marked:
         if name in names:
@@ -303,7 +303,7 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
     axes.tick_params(length=0)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    for at, color in enumerate(layer_colors(names).values()):
+    for at, color in enumerate(assign_layer_colors(names).values()):
         axes.plot([-0.62] * 2, [at - 0.5, at + 0.5], color=color, lw=3, solid_capstyle="butt", clip_on=False)
     axes.set(xlim=(-0.75, len(names) - 0.5), title=title)
     return figure

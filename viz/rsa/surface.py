@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
-from brainmap.viz.style import MUTED, bare, layer_colors, styled
+from brainmap.viz.style import MUTED, assign_layer_colors, strip_axes, with_style
 
 Array = NDArray[np.floating]
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
@@ -58,7 +58,7 @@ class OfTriangles(Protocol):
     def sizes(self) -> tuple[int, int]: ...
 
 
-@styled
+@with_style
 def plot_surface(
     data: OnSurface,
     *,
@@ -96,26 +96,26 @@ def plot_surface(
     InputError
         If the data are on another mesh, there is no such map, or no value is finite.
     """
-    values = _values(data, index)
-    parts = _parts(values, mesh)
+    values = _list_values_by_side(data, index)
+    parts = _list_parts(values, mesh)
     finite = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.empty(0)])
     if not finite.size:
         raise InputError(f"plot_surface: map {index} holds no finite value")
-    paint, norm = _painter(finite, layers, threshold, vmax, signed)
+    paint, norm = _make_painter(finite, layers, threshold, vmax, signed)
     head, high = (0.32, 1.98) if title else (0.04, 1.7)  # inches
     figure = Figure(figsize=(9.6, high))
     for k, (side, view) in enumerate(_VIEWS):
-        axes = bare(figure.add_axes((0.005 + 0.222 * k, 0.2 / high, 0.215, (high - head - 0.2) / high)))
+        axes = strip_axes(figure.add_axes((0.005 + 0.222 * k, 0.2 / high, 0.215, (high - head - 0.2) / high)))
         if side in parts:
-            _draw(axes, parts[side], view == "lateral", side, values.get(side), paint)
+            _draw_hemisphere(axes, parts[side], view == "lateral", side, values.get(side), paint)
         figure.text(0.1125 + 0.222 * k, 0.03, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
     if title:
         figure.text(0.008, 0.985, title, fontsize=10, fontweight="bold", va="top")
-    _legend(figure, layers, norm, label, signed)
+    _draw_legend(figure, layers, norm, label, signed)
     return figure
 
 
-@styled
+@with_style
 def plot_surface_maps(
     maps: Mapping[str, OnSurface],
     *,
@@ -155,17 +155,17 @@ def plot_surface_maps(
         If a model is unknown, the mesh is not that of the data, or no value is finite.
     """
     names = [one_of(name, tuple(maps), "plot_surface_maps: model") for name in (maps if models is None else models)]
-    rows = [_values(maps[name], 0) for name in names]
-    parts = _parts(rows[0], getattr(maps, "mesh", None) if mesh is None else mesh)
+    rows = [_list_values_by_side(maps[name], 0) for name in names]
+    parts = _list_parts(rows[0], getattr(maps, "mesh", None) if mesh is None else mesh)
     finite = np.concatenate([v[np.isfinite(v)] for row in rows for v in row.values()] or [np.empty(0)])
     if not finite.size:
         raise InputError("plot_surface_maps: the maps hold no finite value")
-    paint, norm = _painter(finite, None, threshold, vmax, False)
+    paint, norm = _make_painter(finite, None, threshold, vmax, False)
     paints, shown = [paint] * len(rows), list(names)
     if len(rows) > 1:
-        chosen = {side: _best([row[side] for row in rows], float(norm.vmin)) for side in rows[0]}
-        rows.append(chosen if best is None else _values(best, 0))
-        paints.append(_painter(finite, tuple(names), None, None, False)[0])
+        chosen = {side: _find_best([row[side] for row in rows], float(norm.vmin)) for side in rows[0]}
+        rows.append(chosen if best is None else _list_values_by_side(best, 0))
+        paints.append(_make_painter(finite, tuple(names), None, None, False)[0])
         shown.append("best")
     head, foot, row_high = 0.4 if title else 0.08, 0.24, 1.42  # inches
     high = head + foot + row_high * len(rows)
@@ -174,9 +174,9 @@ def plot_surface_maps(
         low = (foot + row_high * (len(rows) - 1 - r)) / high
         figure.text(0.012, low + 0.5 * row_high / high, name, rotation=90, fontsize=9, ha="center", va="center")
         for k, (side, view) in enumerate(_VIEWS):
-            axes = bare(figure.add_axes((0.025 + 0.218 * k, low, 0.211, (row_high - 0.06) / high)))
+            axes = strip_axes(figure.add_axes((0.025 + 0.218 * k, low, 0.211, (row_high - 0.06) / high)))
             if side in parts:
-                _draw(axes, parts[side], view == "lateral", side, row.get(side), one)
+                _draw_hemisphere(axes, parts[side], view == "lateral", side, row.get(side), one)
     for k, (side, view) in enumerate(_VIEWS):
         figure.text(0.13 + 0.218 * k, 0.05 / high, f"{side} {view}", fontsize=8, color=MUTED, ha="center")
     if title:
@@ -184,25 +184,25 @@ def plot_surface_maps(
     at = (0.925, 1 - (head + 1.25) / high, 0.011, 0.95 / high)
     draw_color_bar(figure, norm, label, False, at=at, below=0.1)
     if len(rows) > 1:
-        for k, (name, color) in enumerate(layer_colors(names).items()):
+        for k, (name, color) in enumerate(assign_layer_colors(names).items()):
             y = (foot + row_high - 0.12 - (row_high - 0.2) * k / max(len(names), 7)) / high
             figure.text(0.905, y, f"■ {name}", color=color, fontsize=8, va="top")
     return figure
 
 
-def _best(values: Sequence[Array], least: float) -> Array:
+def _find_best(values: Sequence[Array], least: float) -> Array:
     """Return the number, from 1, of the largest value at each vertex; NaN if no value reaches `least`."""
     filled = np.where(np.isnan(values), -np.inf, values)
     return np.where(filled.max(axis=0) >= least, filled.argmax(axis=0) + 1.0, np.nan)
 
 
-def _values(data: OnSurface, index: int) -> dict[str, Array]:
+def _list_values_by_side(data: OnSurface, index: int) -> dict[str, Array]:
     """Return one map of each hemisphere that has vertices."""
     sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
     return {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
 
 
-def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, Part]:
+def _list_parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, Part]:
     """Return points, triangles and sulcal depth of each hemisphere that is drawn.
 
     Raises
@@ -213,7 +213,7 @@ def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, P
     names = {_MESHES.get(len(v), "") for v in values.values()}
     if len(names) == 1 and "" not in names and (mesh is None or set(mesh.sizes) <= {0, *_MESHES}):
         name = names.pop()
-        return {side: _mesh(name, side) for side in ("left", "right")}
+        return {side: _load_mesh(name, side) for side in ("left", "right")}
     if mesh is None:
         n = ", ".join(str(len(v)) for v in values.values())
         raise InputError(
@@ -231,18 +231,20 @@ def _parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, P
     return parts
 
 
-def _painter(finite: Array, layers: Any, threshold: float | None, vmax: float | None, signed: bool) -> tuple[Any, Any]:
+def _make_painter(
+    finite: Array, layers: Any, threshold: float | None, vmax: float | None, signed: bool
+) -> tuple[Any, Any]:
     """Return a function from values to colors `(n, 4)`, transparent where nothing is shown, and its scale."""
     if layers is not None:
         from matplotlib.colors import to_rgba_array
 
-        table = to_rgba_array(list(layer_colors(layers).values()))
-        return (lambda v: _by_layer(v, table)), None
+        table = to_rgba_array(list(assign_layer_colors(layers).values()))
+        return (lambda v: _color_layers(v, table)), None
     limits = choose_limits(finite, threshold, vmax, signed)
     return (lambda v: paint_scores(v, limits, signed)), limits[1]
 
 
-def _by_layer(values: Array, table: Array) -> Array:
+def _color_layers(values: Array, table: Array) -> Array:
     known = np.isfinite(values) & (values >= 1) & (values <= len(table))
     painted: Array = table[np.where(known, np.nan_to_num(values), 1).astype(int) - 1].copy()
     painted[:, 3] = known
@@ -250,7 +252,7 @@ def _by_layer(values: Array, table: Array) -> Array:
 
 
 @functools.cache
-def _mesh(name: str, side: str) -> Part:
+def _load_mesh(name: str, side: str) -> Part:
     """Return points [mm] of the inflated surface, triangles, and sulcal depth (above 0 in a sulcus)."""
     from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
@@ -259,7 +261,7 @@ def _mesh(name: str, side: str) -> Part:
     return Part(np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel())
 
 
-def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:
+def _draw_hemisphere(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:
     points, faces, depth, one_way = part
     outward = -1.0 if (side == "left") == lateral else 1.0  # the viewer is at this end of x
     right, up, toward = points[:, 1] * outward, points[:, 2], points[:, 0] * outward
@@ -270,7 +272,7 @@ def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None
     shade = ground[faces].mean(axis=1)
     color = np.stack([shade, shade, shade, np.ones_like(shade)], axis=1)
     if values is not None:
-        over = _face_colors(values, faces, paint)
+        over = _average_colors(values, faces, paint)
         color[:, :3] = over[:, 3:] * over[:, :3] + (1 - over[:, 3:]) * color[:, :3]
     if not one_way:
         normal *= np.where(normal[:, 2:] < 0, -1.0, 1.0)
@@ -286,7 +288,7 @@ def _draw(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None
     axes.patch.set_visible(False)
 
 
-def _face_colors(values: Array, faces: NDArray[np.int64], paint: Any) -> Array:
+def _average_colors(values: Array, faces: NDArray[np.int64], paint: Any) -> Array:
     """Average the colors of a triangle's corners; corners that show nothing count as transparent."""
     corners = paint(values)[faces]
     weight = corners[..., 3:]
@@ -295,9 +297,9 @@ def _face_colors(values: Array, faces: NDArray[np.int64], paint: Any) -> Array:
     return np.concatenate([mixed, shown], axis=1)
 
 
-def _legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, signed: bool) -> None:
+def _draw_legend(figure: Figure, layers: Any, norm: Normalize | None, label: str, signed: bool) -> None:
     if norm is None:
-        for k, (name, color) in enumerate(layer_colors(layers).items()):
+        for k, (name, color) in enumerate(assign_layer_colors(layers).items()):
             figure.text(0.905, 0.82 - 0.68 * k / max(len(layers), 8), f"■ {name}", color=color, fontsize=8)
         return
     draw_color_bar(figure, norm, label, signed, at=(0.925, 0.26, 0.011, 0.5), below=0.1)

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
-from brainmap.viz.labels import decimals, needs_columns
-from brainmap.viz.style import INK, MUTED, layer_colors, styled
+from brainmap.viz.labels import format_decimals, needs_columns
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, with_style
 
 
-@styled
+@with_style
 def plot_time_course(
     scores: pd.DataFrame,
     ceilings: pd.DataFrame | None = None,
@@ -71,8 +71,8 @@ def plot_time_course(
         here = scores if roi is None else scores[scores["roi"] == roi]
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None:
-            _ceiling(axes, ceilings, roi)
-        best = _courses(axes, here, layer_colors(layers))
+            _draw_ceiling(axes, ceilings, roi)
+        best = _draw_courses(axes, here, assign_layer_colors(layers))
         axes.set_title(f"{roi}: {best}" if roi is not None else best)
     for row in grid:
         row[0].set_ylabel(measure)
@@ -86,7 +86,7 @@ def plot_time_course(
     return figure
 
 
-def _courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
+def _draw_courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
     """Draw one line per layer with its band; return where the highest point is."""
     highest = ("", 0.0, -np.inf)
     for layer in dict.fromkeys(here["layer"]):
@@ -101,10 +101,10 @@ def _courses(axes: Axes, here: pd.DataFrame, colors: dict[str, str]) -> str:
             highest = (str(layer), float(mean.idxmax()), float(mean.max()))
     layer, when, score = highest
     axes.plot([when], [score], "o", ms=6.5, mfc="white", mec=colors.get(layer, INK), mew=1.6, zorder=4)
-    return f"{layer} is nearest at {when:g} s ({decimals(score)})"
+    return f"{layer} is nearest at {when:g} s ({format_decimals(score)})"
 
 
-def _ceiling(axes: Axes, ceilings: pd.DataFrame, roi: str | None) -> None:
+def _draw_ceiling(axes: Axes, ceilings: pd.DataFrame, roi: str | None) -> None:
     own = ceilings if roi is None or "roi" not in ceilings else ceilings[ceilings["roi"] == roi]
     if not len(own) and len(ceilings) == 1:
         own = ceilings

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
-from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores, score_colors
-from brainmap.viz.style import INK, MUTED, SOFT, bare, layer_colors, styled
+from brainmap.viz.rsa.color_scale import choose_limits, choose_score_colors, draw_color_bar, paint_scores
+from brainmap.viz.style import INK, MUTED, SOFT, assign_layer_colors, strip_axes, with_style
 
 Array = NDArray[np.floating]
 Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -30,7 +30,7 @@ _VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
 
 
 @functools.cache
-def _template() -> NDArray[np.float32]:
+def _load_template() -> NDArray[np.float32]:
     """Load the MNI152 template at 1 mm, cut to the box; it is axis-aligned, so that a slice is an index."""
     from nilearn.datasets import load_mni152_template
 
@@ -40,7 +40,7 @@ def _template() -> NDArray[np.float32]:
     return np.asarray(image.dataobj, dtype=np.float32)[parts]
 
 
-def _volume(image: Any, what: str) -> Volume:
+def read_volume(image: Any, what: str) -> Volume:
     data = np.asarray(image.dataobj, dtype=np.float32)
     data = data.reshape([n for n in data.shape if n > 1] if data.ndim > 3 else data.shape)
     if data.ndim != 3:
@@ -50,7 +50,7 @@ def _volume(image: Any, what: str) -> Volume:
     return data, np.linalg.inv(image.affine)
 
 
-def _plane(view: str, at: float) -> Array:
+def _compute_plane(view: str, at: float) -> Array:
     """Return world coordinates `(3, height, width)` of a slice, a millimeter apart, top row first."""
     right, up = _PLANES[view]
     world = np.full((3, _BOX[up][1] - _BOX[up][0], _BOX[right][1] - _BOX[right][0]), float(at))
@@ -71,35 +71,35 @@ def _sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float
     return np.where(weight > 0.5, value / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
 
 
-def _paper(view: str, at: float) -> NDArray[np.float32]:
+def _draw_paper(view: str, at: float) -> NDArray[np.float32]:
     """Return the template in light grays on a transparent ground, `(height, width, 4)`, so that colors stand out."""
     axis = "xyz".index(view)
-    index = int(np.clip(round(at) - _BOX[axis][0], 0, _template().shape[axis] - 1))
-    gray = np.take(_template(), index, axis=axis).T[::-1]
+    index = int(np.clip(round(at) - _BOX[axis][0], 0, _load_template().shape[axis] - 1))
+    gray = np.take(_load_template(), index, axis=axis).T[::-1]
     shade = 0.58 + 0.40 * np.clip((gray - 0.2) / 0.7, 0, 1)
-    return _gray(shade, np.clip((gray - 0.1) / 0.12, 0, 1))
+    return _shade_gray(shade, np.clip((gray - 0.1) / 0.12, 0, 1))
 
 
-def _gray(shade: Array, alpha: Array) -> NDArray[np.float32]:
+def _shade_gray(shade: Array, alpha: Array) -> NDArray[np.float32]:
     return np.stack([shade, shade, shade, alpha], axis=-1).clip(0, 1).astype(np.float32)
 
 
-def _hemisphere(box: Array, side: str, step: int) -> Array:
+def _select_hemisphere(box: Array, side: str, step: int) -> Array:
     middle = -_BOX[0][0] // step
     return box[:middle] if side == "left" else box[middle:] if side == "right" else box
 
 
 @functools.cache
-def _xray(view: str, side: str) -> NDArray[np.float32]:
+def _render_xray(view: str, side: str) -> NDArray[np.float32]:
     """Render the template as a soft silhouette, darker where the cortex folds away from the viewer."""
-    box = _hemisphere(_template(), side, 1)
+    box = _select_hemisphere(_load_template(), side, 1)
     depth = gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
     depth = depth / depth.max()
     edge = np.hypot(*np.gradient(depth))
-    return _gray(0.955 - 2.4 * edge.clip(0, 0.085), np.clip(depth / 0.04, 0, 1))
+    return _shade_gray(0.955 - 2.4 * edge.clip(0, 0.085), np.clip(depth / 0.04, 0, 1))
 
 
-def _boxed(volume: Volume) -> NDArray[np.float32]:
+def _resample_to_box(volume: Volume) -> NDArray[np.float32]:
     """Resample a volume to the box's own grid in 2 mm steps, 0 where there is no data, for a glass brain."""
     world = np.stack(np.meshgrid(*[np.arange(low, high, 2.0) for low, high in _BOX], indexing="ij"))
     data, inverse = volume
@@ -107,7 +107,7 @@ def _boxed(volume: Volume) -> NDArray[np.float32]:
     return np.asarray(map_coordinates(np.nan_to_num(data), voxel, order=1, cval=0.0), dtype=np.float32)
 
 
-def _panels(
+def _make_panels(
     figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0, right: float = 0.0
 ) -> list[Axes]:
     """Create rows of axes with one scale in millimeters; this sets the figure's height. Margins are in inches."""
@@ -122,15 +122,15 @@ def _panels(
         bottom = high - head - (at // columns + 1) * _TALL * inch
         size = figure.get_figwidth()
         axes = figure.add_axes((left / size, bottom / high, wide / size, _TALL * inch / high))
-        grid.append(_frame(axes, view))
+        grid.append(_set_limits(axes, view))
     return grid
 
 
-def _frame(axes: Axes, view: str) -> Axes:
+def _set_limits(axes: Axes, view: str) -> Axes:
     """Set the limits of a panel [mm]: the view's own width, and the common height around its middle."""
     right, up = _PLANES[view]
     middle = (_BOX[up][0] + _BOX[up][1]) / 2
-    bare(axes).set(xlim=_BOX[right], ylim=(middle - _TALL / 2, middle + _TALL / 2), aspect="equal")
+    strip_axes(axes).set(xlim=_BOX[right], ylim=(middle - _TALL / 2, middle + _TALL / 2), aspect="equal")
     axes.patch.set_visible(False)
     return axes
 
@@ -158,7 +158,7 @@ def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[
     >>> find_peaks(nibabel.Nifti1Image(data, np.diag([10.0, 10, 10, 1])), n=1)
     [(40.0, 20.0, 20.0)]
     """
-    data, _ = _volume(image, "find_peaks")
+    data, _ = read_volume(image, "find_peaks")
     flat = np.where(np.isfinite(data), data, -np.inf).ravel()
     best = np.argsort(flat)[::-1][: min(flat.size, 20_000)]
     world = np.column_stack(np.unravel_index(best, data.shape)) @ image.affine[:3, :3].T + image.affine[:3, 3]
@@ -178,19 +178,19 @@ def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
     axes.axis(limits)
 
 
-def _color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
+def _draw_color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
     """Draw a color bar in the right margin."""
     wide, high = figure.get_size_inches()
     at = ((wide - 0.52) / wide, 0.5 - 0.55 / high, 0.09 / wide, 1.1 / high)
     draw_color_bar(figure, norm, label, signed, at=at, below=0.12)
 
 
-def _head(figure: Figure, title: str) -> None:
+def _draw_head(figure: Figure, title: str) -> None:
     if title:
         figure.text(0.005, 1 - 0.06 / figure.get_figheight(), title, fontsize=10, fontweight="bold", va="top")
 
 
-@styled
+@with_style
 def plot_brain(
     image: Any,
     *,
@@ -234,53 +234,55 @@ def plot_brain(
     InputError
         If the image is not one volume, or no value is finite.
     """
-    volume = _volume(image, "plot_brain")
+    volume = read_volume(image, "plot_brain")
     places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
     least, norm = choose_limits(volume[0], threshold, vmax, signed)
-    circle = _volume(outline, "plot_brain: outline") if outline is not None else None
+    circle = read_volume(outline, "plot_brain: outline") if outline is not None else None
     pairs = min(2, len(places))
     rows = -(-len(places) // pairs)
     figure = Figure(figsize=(0.7 + 4.65 * pairs, 1))
-    grid = _panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
+    grid = _make_panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
     for at, axes in enumerate(grid):
         if at // 3 >= len(places):
             axes.set_visible(False)
             continue
         place, view = places[at // 3], "xyz"[at % 3]
         cut = place["xyz".index(view)]
-        _slice(axes, view, cut, volume, (least, norm), signed=signed)
+        _draw_slice(axes, view, cut, volume, (least, norm), signed=signed)
         if circle is not None:
             _encircle(axes, view, cut, circle)
         right, up = _PLANES[view]
         axes.plot(place[right], place[up], "+", color=INK, ms=7, mew=0.7, alpha=0.6)
-        _caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
-    _head(figure, title)
-    _color_bar(figure, norm, label, signed=signed)
+        _draw_caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
+    _draw_head(figure, title)
+    _draw_color_bar(figure, norm, label, signed=signed)
     return figure
 
 
-def _caption(axes: Axes, view: str, words: str, *, sides: bool = True) -> None:
+def _draw_caption(axes: Axes, view: str, words: str, *, sides: bool = True) -> None:
     axes.text(0.03, 0.015, words, transform=axes.transAxes, fontsize=7.5, color=MUTED)
     if view != "x" and sides:
         axes.text(0.03, 0.86, "L", transform=axes.transAxes, fontsize=7.5, color=SOFT)
         axes.text(0.97, 0.86, "R", transform=axes.transAxes, fontsize=7.5, color=SOFT, ha="right")
 
 
-def _slice(axes: Axes, view: str, cut: float, volume: Volume, limits: tuple[float, Normalize], *, signed: bool) -> None:
-    _show(axes, view, _paper(view, cut))
-    value = _sample(volume, _plane(view, cut))
+def _draw_slice(
+    axes: Axes, view: str, cut: float, volume: Volume, limits: tuple[float, Normalize], *, signed: bool
+) -> None:
+    _show(axes, view, _draw_paper(view, cut))
+    value = _sample(volume, _compute_plane(view, cut))
     _show(axes, view, paint_scores(value, limits, signed).astype(np.float32))
 
 
 def _encircle(axes: Axes, view: str, cut: float, circle: Volume) -> None:
-    world = _plane(view, cut)
+    world = _compute_plane(view, cut)
     inside = np.nan_to_num(_sample(((np.nan_to_num(circle[0]) > 0).astype(np.float32), circle[1]), world))
     if inside.max() > 0.5 > inside.min():
         right, up = _PLANES[view]
         axes.contour(world[right], world[up], inside, levels=[0.5], colors=[INK], linewidths=0.8)
 
 
-@styled
+@with_style
 def plot_glass_brain(
     image: Any, *, threshold: float | None = None, vmax: float | None = None, title: str = "", label: str = "score"
 ) -> Figure:
@@ -307,31 +309,31 @@ def plot_glass_brain(
     InputError
         If the image is not one volume, or no value is finite.
     """
-    volume = _volume(image, "plot_glass_brain")
+    volume = read_volume(image, "plot_glass_brain")
     limits = choose_limits(volume[0], threshold, vmax, False)
     figure = Figure(figsize=(10, 1))
-    grid = _panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
+    grid = _make_panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
     draw_glass(grid, volume, limits)
-    _head(figure, title)
-    _color_bar(figure, limits[1], label, signed=False)
+    _draw_head(figure, title)
+    _draw_color_bar(figure, limits[1], label, signed=False)
     return figure
 
 
 def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normalize]) -> None:
     """Draw the four glass-brain views of a volume into given axes, with one scale."""
     least, norm = limits
-    box = _boxed(volume)
+    box = _resample_to_box(volume)
     for axes, (view, side) in zip(grid, _VIEWS, strict=True):
-        _frame(axes, view)
-        _show(axes, view, _xray(view, side))
-        value = _hemisphere(box, side, 2).max(axis="xyz".index(view)).T[::-1]
-        colored = score_colors(False)(norm(value))
+        _set_limits(axes, view)
+        _show(axes, view, _render_xray(view, side))
+        value = _select_hemisphere(box, side, 2).max(axis="xyz".index(view)).T[::-1]
+        colored = choose_score_colors(False)(norm(value))
         colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
         _show(axes, view, colored.astype(np.float32))
-        _caption(axes, view, side or {"y": "from behind", "z": "from above"}[view], sides=False)
+        _draw_caption(axes, view, side or {"y": "from behind", "z": "from above"}[view], sides=False)
 
 
-@styled
+@with_style
 def plot_best_layer(
     image: Any, layer_names: Sequence[str], *, cuts: Sequence[float] | None = None, n_cuts: int = 4, title: str = ""
 ) -> Figure:
@@ -360,7 +362,7 @@ def plot_best_layer(
     InputError
         If values are not whole numbers from 0 to the number of layers.
     """
-    data, inverse = _volume(image, "plot_best_layer")
+    data, inverse = read_volume(image, "plot_best_layer")
     data = np.nan_to_num(data)
     if (data != np.round(data)).any() or data.min() < 0 or data.max() > len(layer_names):
         raise InputError(
@@ -368,39 +370,39 @@ def plot_best_layer(
             f"{data.max():g}"
         )
     where = np.column_stack(np.nonzero(data)) @ image.affine[:3, :3].T + image.affine[:3, 3]
-    heights = list(cuts) if cuts is not None else _spread(where[:, 2], n_cuts)
+    heights = list(cuts) if cuts is not None else _spread_names(where[:, 2], n_cuts)
     sides = [
         float(np.median(where[where[:, 0] * s > 0, 0])) if (where[:, 0] * s > 0).any() else 50.0 * s for s in (-1, 1)
     ]
     views = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
     figure = Figure(figsize=(10, 1))
-    grid = _panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
+    grid = _make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
     names = list(layer_names)
-    palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in layer_colors(names).values())])
+    palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in assign_layer_colors(names).values())])
     for axes, (view, cut) in zip(grid, views, strict=True):
-        _show(axes, view, _paper(view, cut))
-        index = np.nan_to_num(_sample((data, inverse), _plane(view, cut), order=0)).astype(int)
+        _show(axes, view, _draw_paper(view, cut))
+        index = np.nan_to_num(_sample((data, inverse), _compute_plane(view, cut), order=0)).astype(int)
         right, up = _PLANES[view]
         axes.imshow(palette[index], extent=(*_BOX[right], *_BOX[up]), interpolation="nearest", aspect="equal")
-        _frame(axes, view)
-        _caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
-    _layer_key(figure, names)
-    _head(figure, title)
+        _set_limits(axes, view)
+        _draw_caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
+    _draw_layer_key(figure, names)
+    _draw_head(figure, title)
     return figure
 
 
-def _spread(heights: Array, n: int) -> list[float]:
+def _spread_names(heights: Array, n: int) -> list[float]:
     """Choose heights at even steps through the colored voxels, so that both thin and thick structures are shown."""
     if heights.size == 0:
         return [float(z) for z in np.linspace(-20, 40, n)]
     return [float(z) for z in np.linspace(np.quantile(heights, 0.04), np.quantile(heights, 0.96), n).round()]
 
 
-def _layer_key(figure: Figure, names: Sequence[str]) -> None:
+def _draw_layer_key(figure: Figure, names: Sequence[str]) -> None:
     """Draw a strip that names each layer under its color, from shallow to deep."""
     high = figure.get_figheight()
-    strip = bare(figure.add_axes((0.2, 0.24 / high, 0.6, 0.13 / high)))
-    for at, (name, color) in enumerate(layer_colors(names).items()):
+    strip = strip_axes(figure.add_axes((0.2, 0.24 / high, 0.6, 0.13 / high)))
+    for at, (name, color) in enumerate(assign_layer_colors(names).items()):
         strip.barh(0, 0.96, left=at, height=1, color=color, lw=0)
         strip.text(at + 0.48, -0.8, name, ha="center", va="top", fontsize=8, color=SOFT)
     strip.set(xlim=(0, len(names)), ylim=(-0.5, 0.5))

@@ -70,18 +70,18 @@ def activations(
 ) -> None:
     """Extract activations of layers for a set of sounds as .zarr; a run that was killed resumes where it stopped."""
     from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.activations.windowed import windows_asked
+    from brainmap.features.activations.windowed import cut_asked_windows
     from brainmap.features.sounds.windows import Windows
 
-    reduction = _reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
+    reduction = _make_reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear(report=window is None)
-    sounds = windows_asked(one.sounds, window=window, hop=hop, last=last, rate=None)
+    sounds = cut_asked_windows(one.sounds, window=window, hop=hop, last=last, rate=None)
     if isinstance(sounds, Windows):
         for line in sounds.report.lines():
             log.warning("note: %s", line)
-    model, name = _controlled(one, control, seed, sounds)
+    model, name = _choose_network(one, control, seed, sounds)
     found = extract_activations(
         model,
         sounds,
@@ -115,7 +115,7 @@ def activations(
     said(figure)
 
 
-def _reduction(kind: types.Reduce, **given: Any) -> Any:
+def _make_reduction(kind: types.Reduce, **given: Any) -> Any:
     from brainmap.features.activations.reduction import Reduction
 
     if kind == "none" and given["dimensions"] is not None:
@@ -123,7 +123,7 @@ def _reduction(kind: types.Reduce, **given: Any) -> Any:
     return None if kind == "none" else Reduction(kind=kind, **given)
 
 
-def _controlled(one: Listener, control: types.ControlOrNone, seed: int, sounds: Any) -> tuple[Any, str]:
+def _choose_network(one: Listener, control: types.ControlOrNone, seed: int, sounds: Any) -> tuple[Any, str]:
     """The network asked for and its name: its own, or a control's."""
     import numpy as np
 

@@ -101,9 +101,9 @@ def attribute(
         "segments": segments,
         "window_ms": window_ms,
         "step_ms": step_ms,
-        "bands": _bands(bands),
+        "bands": _read_bands(bands),
     }
-    chosen = _by_method(names(method), {key: value for key, value in given.items() if value is not None})
+    chosen = _sort_settings(names(method), {key: value for key, value in given.items() if value is not None})
     if layer is not None and "guided-grad-cam" not in chosen:
         raise InputError("--layer: only guided-grad-cam takes a layer; leave it out")
     for one in chosen:
@@ -129,11 +129,11 @@ def attribute(
         results.append(found)
     heard.say_understanding()
     if figure is not None:
-        _draw(heard.sounds, results, figure)
-    _say([_about(found) for found in results], out, figure, as_json)
+        _draw_attributions(heard.sounds, results, figure)
+    _print_methods([_summarize_attributions(found) for found in results], out, figure, as_json)
 
 
-def _bands(text: str | None) -> Any:
+def _read_bands(text: str | None) -> Any:
     if text is None or text in ("mel", "octave"):
         return text
     try:
@@ -142,7 +142,7 @@ def _bands(text: str | None) -> Any:
         raise InputError(f"--bands: expected mel, octave, or edges in Hz such as 0,500,2000, got {text!r}") from None
 
 
-def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _sort_settings(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Sort settings by the methods that take them; a setting that no method takes is refused."""
     from brainmap.features.attribution.methods import METHODS as KNOWN
 
@@ -156,11 +156,11 @@ def _by_method(methods: list[str], given: dict[str, Any]) -> dict[str, dict[str,
     return {m: {key: value for key, value in given.items() if key in settings} for m, settings in taken.items()}
 
 
-def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:
+def _draw_attributions(sounds: Sounds, results: list[Attributions], out: Path) -> None:
     from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
-    from brainmap.viz.features.sounds import one_an_item
+    from brainmap.viz.features.sounds import choose_one_of_each
 
-    shown = one_an_item(sounds, 3)
+    shown = choose_one_of_each(sounds, 3)
     if len(results) == 1 and results[0].bands is not None:
         figure = plot_occlusion(sounds, results[0], items=shown, title="Logit lost without a moment of a band")
     else:
@@ -168,7 +168,7 @@ def _draw(sounds: Sounds, results: list[Attributions], out: Path) -> None:
     save_figure(figure, out)
 
 
-def _about(found: Attributions) -> dict[str, Any]:
+def _summarize_attributions(found: Attributions) -> dict[str, Any]:
     """Summarize the attributions of one method for the terminal."""
     import numpy as np
 
@@ -180,7 +180,7 @@ def _about(found: Attributions) -> dict[str, Any]:
     return about | {"items": {item: list(found.names(row)) for row, item in enumerate(found.items)}}
 
 
-def _say(about: list[dict[str, Any]], out: Path, figure: Path | None, as_json: bool) -> None:
+def _print_methods(about: list[dict[str, Any]], out: Path, figure: Path | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"store": str(out), "figure": figure and str(figure), "methods": about}, indent=2))
         return

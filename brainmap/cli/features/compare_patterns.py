@@ -37,7 +37,7 @@ def compare(
 
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     free(table, overwrite, option="--table", kinds=(".tsv",))
-    networks = names(called) if called else _networks(stores)
+    networks = names(called) if called else _name_networks(stores)
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
     held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}
@@ -58,9 +58,9 @@ def compare(
     show(found.pairs, False)
 
 
-def _networks(stores: list[Path]) -> list[str]:
+def _name_networks(stores: list[Path]) -> list[str]:
     """The networks whose patterns stores hold; the stores' own names where two are of one network."""
-    from brainmap.features.representations.files import stored_network
+    from brainmap.features.representations.files import get_stored_network
 
-    known = [stored_network(path, "am") or path.stem for path in stores]
+    known = [get_stored_network(path, "am") or path.stem for path in stores]
     return known if len(set(known)) == len(known) else [path.stem for path in stores]

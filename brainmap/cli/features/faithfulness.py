@@ -40,9 +40,11 @@ MapLayer = Annotated[str | None, typer.Option("--layer", help="Layer of class ac
 
 def find_targets(one: Listener, classes: str) -> NDArray[np.intp]:
     """Return the class of each sound whose map is meant."""
-    from brainmap.features.evaluation.explain import all_logits, targets_of
+    from brainmap.features.evaluation.explain import choose_targets, compute_all_logits
 
-    return targets_of(classes, all_logits(one.model, one.sounds, device=one.device), one.sounds, one.classes)
+    return choose_targets(
+        classes, compute_all_logits(one.model, one.sounds, device=one.device), one.sounds, one.classes
+    )
 
 
 @commands.command()
@@ -111,9 +113,9 @@ def faithfulness(
     ]
     curves, tables, rows = {}, [], []
     for place, name in enumerate(methods):
-        curves[name] = [_of_method(both, place) for both in found]
+        curves[name] = [_select_method(both, place) for both in found]
         tables += [mine.table.assign(method=name, order=mine.order) for mine in curves[name]]
-        rows.append({"method": name, **_curve_means(curves[name]), **_voiced(one.sounds, maps[:, [place]])})
+        rows.append({"method": name, **_average_curves(curves[name]), **_score_voicing(one.sounds, maps[:, [place]])})
     columns = {"method": "method of the map", "order": "deletion or insertion"} | CURVE_COLUMNS
     table = pd.concat(tables, ignore_index=True)[list(columns)]
     one.say_understanding()
@@ -128,13 +130,13 @@ def faithfulness(
     )
 
 
-def _of_method(found: Curves, place: int) -> Curves:
+def _select_method(found: Curves, place: int) -> Curves:
     return replace(
         found, scores=found.scores[:, [place]], random=found.random[:, [place]], targets=found.targets[:, [place]]
     )
 
 
-def _curve_means(both: list[Any]) -> dict[str, float]:
+def _average_curves(both: list[Any]) -> dict[str, float]:
     return {
         key: float(value.mean())
         for found in both
@@ -142,14 +144,14 @@ def _curve_means(both: list[Any]) -> dict[str, float]:
     }
 
 
-def _voiced(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
+def _score_voicing(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Compute pointing game and IoU over sounds with voiced frames, and the chance level of both."""
     from brainmap.features.evaluation.faithfulness import map_agreement
     from brainmap.features.sounds.inputs import axes_of, time_courses
-    from brainmap.features.sounds.intervals import voicing_marks
+    from brainmap.features.sounds.intervals import mark_voicing
     from brainmap.features.sounds.voicing import find_voicing
 
-    marks = voicing_marks(find_voicing(sounds))
+    marks = mark_voicing(find_voicing(sounds))
     there = marks.any(axis=1)
     if not there.any():
         return {}

@@ -27,20 +27,20 @@ def layers(
     as_json: Json = False,
 ) -> None:
     """List the layers of a network: name, kind, shape, receptive field, stride in ms."""
-    from brainmap.features.layers.running import evaluating, module_names
+    from brainmap.features.layers.running import evaluating, list_modules
     from brainmap.features.layers.tap import list_layers
-    from brainmap.features.networks.feeding import example_of
+    from brainmap.features.networks.feeding import make_example
 
     model, checkpoint = describe()
-    example = example_of(checkpoint)
+    example = make_example(checkpoint)
     with evaluating(model):
-        listed = list_layers(model, example, also=module_names(model, example) if every else ())
-    rows = [_row(layer, checkpoint) for layer in listed]
+        listed = list_layers(model, example, also=list_modules(model, example) if every else ())
+    rows = [_describe_layer(layer, checkpoint) for layer in listed]
     if as_json:
         typer.echo(json.dumps({**describe_network(checkpoint), "layers": rows}, indent=2))
         return
     typer.echo(network_line(checkpoint))
-    table = [HEADS, *(_cells(row) for row in rows)]
+    table = [HEADS, *(_format_row(row) for row in rows)]
     widths = [max(len(line[k]) for line in table) for k in range(len(HEADS))]
     for line in table:
         left = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
@@ -48,26 +48,26 @@ def layers(
         typer.echo("  ".join([*left, *right]))
 
 
-def _row(layer: Layer, checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_layer(layer: Layer, checkpoint: Checkpoint) -> dict[str, Any]:
     """Describe a layer as plain values; along time, samples of the sound become ms."""
     field, stride = layer.receptive_field, layer.stride
     return {
         "name": layer.name,
         "kind": layer.kind,
         "shape": list(layer.shape),
-        "receptive_field": _plain(field),
-        "receptive_field_ms": _milliseconds(field, checkpoint, window=True),
-        "stride": _plain(stride),
-        "stride_ms": _milliseconds(stride, checkpoint, window=False),
+        "receptive_field": _convert_sizes(field),
+        "receptive_field_ms": _convert_to_ms(field, checkpoint, window=True),
+        "stride": _convert_sizes(stride),
+        "stride_ms": _convert_to_ms(stride, checkpoint, window=False),
         "parameters": layer.parameters,
     }
 
 
-def _plain(sizes: Any) -> Any:
+def _convert_sizes(sizes: Any) -> Any:
     return list(sizes) if isinstance(sizes, tuple) else sizes
 
 
-def _milliseconds(sizes: Any, checkpoint: Checkpoint, *, window: bool) -> float | None:
+def _convert_to_ms(sizes: Any, checkpoint: Checkpoint, *, window: bool) -> float | None:
     """Convert a size along time [samples or frames] to ms; None where it is not known or the unit sees everything."""
     taken, rate = checkpoint.front_end, checkpoint.rate
     along = sizes[taken.time_axis] if isinstance(sizes, tuple) else sizes
@@ -82,17 +82,17 @@ def _milliseconds(sizes: Any, checkpoint: Checkpoint, *, window: bool) -> float 
     return float(along * hop + covered)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
     field, stride = row["receptive_field_ms"], row["stride_ms"]
     return (
         row["name"],
         row["kind"],
         " x ".join(map(str, row["shape"])),
-        "-" if field is None else f"{_sizes(row['receptive_field'])} ({field:.4g} ms)",
+        "-" if field is None else f"{_format_sizes(row['receptive_field'])} ({field:.4g} ms)",
         "-" if stride is None else f"{stride:.4g} ms",
         f"{row['parameters']:,}",
     )
 
 
-def _sizes(sizes: Any) -> str:
+def _format_sizes(sizes: Any) -> str:
     return " x ".join(f"{n:,}" for n in (sizes if isinstance(sizes, list) else [sizes]))

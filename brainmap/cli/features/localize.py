@@ -59,15 +59,15 @@ def localize(
     seed: Seed = 0,
 ) -> None:
     """Compare where maps of networks place words in time with known boundaries."""
-    from brainmap.features.evaluation.localization import COLUMNS, localization_summary, localize as place
+    from brainmap.features.evaluation.localization import COLUMNS, localize as place, summarize_localization
     from brainmap.viz.features.faithfulness import plot_localization
 
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
     one = hear()
-    sounds, truth = _placed(one.sounds, boundaries, plant, background_db, seed)
-    models = {one.name: one.model} | _others(one, also or [])
-    methods = names(method) if method is not None else _fitting(models, sounds)
+    sounds, truth = _place_sounds(one.sounds, boundaries, plant, background_db, seed)
+    models = {one.name: one.model} | _load_others(one, also or [])
+    methods = names(method) if method is not None else _choose_methods(models, sounds)
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
@@ -80,11 +80,11 @@ def localize(
         parameters=about,
         inputs=read,
         seed=seed,
-        shown=localization_summary(table),
+        shown=summarize_localization(table),
     )
 
 
-def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
+def _choose_methods(models: dict[str, Any], sounds: Sounds) -> list[str]:
     """List CAM, Grad-CAM and saliency; CAM is left out, with a note, for networks without a pooled linear head."""
     from brainmap.features.attribution.cam import class_activation_maps
 
@@ -97,7 +97,7 @@ def _fitting(models: dict[str, Any], sounds: Sounds) -> list[str]:
     return ["cam", "grad-cam", "saliency"]
 
 
-def _placed(
+def _place_sounds(
     sounds: Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
 ) -> tuple[Sounds, pd.DataFrame]:
     import numpy as np
@@ -115,7 +115,7 @@ def _placed(
         raise InputError(f"--boundaries: {file} cannot be read as a table: {str(error).splitlines()[0]}") from None
 
 
-def _others(one: Listener, paths: list[Path]) -> dict[str, Any]:
+def _load_others(one: Listener, paths: list[Path]) -> dict[str, Any]:
     """Load further networks, which must have the same classes and inputs."""
     from brainmap.features.networks.checkpoints import load_checkpoint, load_network
 

@@ -127,10 +127,10 @@ def maximize(
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
-    am = _maximized(
+    am = _maximize_layer(
         one, settings, layer=layer, units=units, toward=toward, away=away, decoder=decoder, seed=seed, jobs=jobs
     )
-    _keep(am, out, one.name, table, figure, about=(settings, seed, one.path))
+    _save_patterns(am, out, one.name, table, figure, about=(settings, seed, one.path))
     quality = am.quality.assign(label=list(am.labels))
     if as_json:
         show(quality[["label", *am.quality.columns]], True)
@@ -162,7 +162,7 @@ def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
     return table
 
 
-def _maximized(
+def _maximize_layer(
     one: Listener,
     settings: MaximizationSettings,
     *,
@@ -209,7 +209,7 @@ def _maximized(
     )
 
 
-def _keep(
+def _save_patterns(
     am: Any,
     out: Path,
     network: str,

@@ -256,9 +256,9 @@ def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None
     ------
     InputError
     """
-    from brainmap.features.representations.files import stored_layers
+    from brainmap.features.representations.files import list_stored_layers
 
-    held = stored_layers(out, kind)
+    held = list_stored_layers(out, kind)
     if (held if layer is None else layer in held) and not overwrite:
         what = {"am": "maximizing patterns", "cam": "class activation maps", "attribution": "attributions"}
         of = f" of {layer}" if layer else ""

@@ -30,7 +30,7 @@ def randomization(
     """Compare maps with those of networks whose layers, from the top down, are drawn anew (a sanity check)."""
     import numpy as np
 
-    from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, randomization_table
+    from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, stack_results
     from brainmap.viz.features.faithfulness import plot_randomization
 
     methods = names(method)
@@ -50,7 +50,7 @@ def randomization(
         for name in methods
     ]
     columns = {"method": "method of the map"} | COLUMNS
-    table = randomization_table(found)[list(columns)]
+    table = stack_results(found)[list(columns)]
     one.say_understanding()
     leave(
         table,

@@ -62,7 +62,7 @@ def tuning(
         highest_hz=highest,
         spacing=spacing,
         per_step=per_step,
-        levels_db=_numbers(levels, "--levels"),
+        levels_db=_read_numbers(levels, "--levels"),
         seconds=duration,
         ramp_ms=ramp_ms,
         noise_octaves=noise_octaves,
@@ -92,19 +92,19 @@ def tuning(
         inputs=[one.path],
         parameters={**describe_tuning(found), "stage": stage},
         seed=seed,
-        shown=_by_layer(found),
+        shown=_summarize_layers(found),
         rows=found.table,
     )
 
 
-def _numbers(text: str, option: str) -> list[float]:
+def _read_numbers(text: str, option: str) -> list[float]:
     try:
         return [float(part) for part in names(text)]
     except ValueError:
         raise InputError(f"{option}: expected numbers parted by commas, as in -20,-10,0, got {text!r}") from None
 
 
-def _by_layer(found: Any) -> pd.DataFrame:
+def _summarize_layers(found: Any) -> pd.DataFrame:
     """Summarize the tuning of the units of each layer at the highest level."""
     import pandas as pd
 

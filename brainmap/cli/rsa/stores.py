@@ -53,9 +53,9 @@ def features_in(
 
 def _one(store: Path, kind: str, layers: str) -> str | None:
     """The layer (of attributions, the method) that is named, or the only one there is."""
-    from brainmap.features.representations.files import stored_layers
+    from brainmap.features.representations.files import list_stored_layers
 
-    held = stored_layers(store, kind)
+    held = list_stored_layers(store, kind)
     if layers != "all":
         return layers
     if len(held) > 1:

@@ -15,7 +15,7 @@ from brainmap.features.attribution.cam import ClassActivationMaps, class_activat
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.tap import list_layers
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
-from brainmap.features.representations.files import open_cams, save_cams, save_maximization, stored_layers
+from brainmap.features.representations.files import list_stored_layers, open_cams, save_cams, save_maximization
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
@@ -166,4 +166,4 @@ def wav_folder(context: Context, version: Version) -> Path:
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
     """Read the class activation maps, or return None where there are none."""
     path = store_path(context, version)
-    return open_cams(path).cams if stored_layers(path, "cam") else None
+    return open_cams(path).cams if list_stored_layers(path, "cam") else None

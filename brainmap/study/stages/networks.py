@@ -15,7 +15,7 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.features.activations.acoustics import AcousticModels
 from brainmap.features.activations.extract import extract_activations
-from brainmap.features.activations.store import current_arrays, open_store, weights_digest
+from brainmap.features.activations.store import get_current_arrays, hash_weights, open_store
 from brainmap.features.networks.checkpoints import Checkpoint, load_network
 from brainmap.features.networks.controls import control_network
 from brainmap.features.networks.feeding import describe_feeding
@@ -50,7 +50,7 @@ def load_baselines(context: Context, baselines: Baselines) -> Loaded:
     first = load(context, context.study.settings.network[0])
     model = AcousticModels(baselines.models, rate=first.sounds.rate)
     sounds = replace(first.sounds, front_end=WAVEFORM)
-    return Loaded(baselines, model, first.checkpoint, sounds, weights_digest(model))
+    return Loaded(baselines, model, first.checkpoint, sounds, hash_weights(model))
 
 
 def load(context: Context, network: Network) -> Loaded:
@@ -72,7 +72,7 @@ def load(context: Context, network: Network) -> Loaded:
         n_classes=len(network.classes) if network.classes else None,
     )
     checkpoint = feeding(network, path)
-    digest = content_key(weights_digest(model), _code_digest(network.architecture or ""))
+    digest = content_key(hash_weights(model), _code_digest(network.architecture or ""))
     loaded = Loaded(network, model, checkpoint, context.sounds_for(checkpoint), digest)
     context.networks[network.name] = loaded
     return loaded
@@ -201,7 +201,7 @@ def inputs_of(context: Context, version: Version) -> list[str]:
 def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
     """List the folders of the current arrays of a kind in a network's store, and the file that lists them."""
     store = store_path(context, version)
-    arrays = current_arrays(open_store(store, create=False), kind).values()
+    arrays = get_current_arrays(open_store(store, create=False), kind).values()
     return [*(store / array.path for array in arrays), store / kind / "zarr.json"]
 
 

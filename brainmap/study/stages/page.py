@@ -31,7 +31,7 @@ from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
-from brainmap.viz.labels import decimals
+from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
 from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.page.write import methods_paragraph, write_report
@@ -283,11 +283,11 @@ def _of_one_network(
     said = f"highest mean {context.study.settings.rsa.score} of {network}: {top['layer']} in {top['roi']}"
     for control in controls:
         best = statistics[(statistics["network"] == control) & (statistics["roi"] == top["roi"])]["mean"].max()
-        said += f"; its {control.removeprefix(network + '-')} control reaches {decimals(best)} there"
+        said += f"; its {control.removeprefix(network + '-')} control reaches {format_decimals(best)} there"
     explained = f"regions that some layer of {network} explains, corrected over all layers and regions"
     if "test" in mine and (mine["test"] == THESE_SOUNDS).all():
         explained += f" ({THESE_SOUNDS})"
-    return [(f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", explained), (decimals(top["mean"]), said)]
+    return [(f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", explained), (format_decimals(top["mean"]), said)]
 
 
 def _correlations(context: Context, network: str) -> pd.DataFrame | None:

@@ -33,7 +33,7 @@ def noises() -> Array:
 
 
 def modulation(wave: Array) -> Array:
-    found: Array = cochlea.modulation_spectrum(wave[None].astype(np.float32), rate=RATE)[0]
+    found: Array = cochlea.compute_modulation_spectrum(wave[None].astype(np.float32), rate=RATE)[0]
     return found
 
 
@@ -64,27 +64,29 @@ def test_a_moving_ripple_is_found_at_its_rate_scale_and_direction(rate: float, s
 
 def test_erb_numbers_are_those_of_glasberg_and_moore() -> None:
     hertz = np.array([50.0, 500.0, 4000.0])
-    np.testing.assert_allclose(cochlea.from_erb(cochlea.to_erb(hertz)), hertz)
-    np.testing.assert_allclose(cochlea.to_erb(hertz), 21.4 * np.log10(1 + 0.00437 * hertz), rtol=5e-3)  # rounded
-    width = np.gradient(cochlea.from_erb(np.arange(3, 30, 0.01)), 0.01)  # one number is one bandwidth
-    at = cochlea.from_erb(np.arange(3, 30, 0.01))
+    np.testing.assert_allclose(cochlea.convert_from_erb(cochlea.convert_to_erb(hertz)), hertz)
+    np.testing.assert_allclose(
+        cochlea.convert_to_erb(hertz), 21.4 * np.log10(1 + 0.00437 * hertz), rtol=5e-3
+    )  # rounded
+    width = np.gradient(cochlea.convert_from_erb(np.arange(3, 30, 0.01)), 0.01)  # one number is one bandwidth
+    at = cochlea.convert_from_erb(np.arange(3, 30, 0.01))
     np.testing.assert_allclose(width[1:-1], 24.7 * (4.37 * at[1:-1] / 1000 + 1), rtol=1e-3)
 
 
 def test_filters_pass_their_centers_and_all_energy_between_the_ends() -> None:
-    centers = cochlea.erb_centers(30, rate=RATE)
-    spacing = np.diff(cochlea.to_erb(centers))
+    centers = cochlea.compute_erb_centers(30, rate=RATE)
+    spacing = np.diff(cochlea.convert_to_erb(centers))
     np.testing.assert_allclose(spacing, spacing[0])
-    gains = cochlea.filter_gains(centers, RATE, rate=RATE, width=float(spacing[0]))
+    gains = cochlea.compute_filter_gains(centers, RATE, rate=RATE, width=float(spacing[0]))
     np.testing.assert_allclose(gains.argmax(axis=1), centers, atol=1)
     inside = slice(int(np.ceil(centers[0])), int(centers[-1]))
     np.testing.assert_allclose(np.square(gains).sum(axis=0)[inside], 1, rtol=1e-5)
 
 
 def test_a_tone_is_loudest_in_its_channel_with_its_envelope() -> None:
-    centers = cochlea.erb_centers(30, rate=RATE)
+    centers = cochlea.compute_erb_centers(30, rate=RATE)
     course = np.where(T < 0.5, 0.2, 1.0)
-    found = cochlea.subband_envelopes((course * np.sin(2 * np.pi * centers[12] * T))[None], rate=RATE)[0]
+    found = cochlea.compute_subband_envelopes((course * np.sin(2 * np.pi * centers[12] * T))[None], rate=RATE)[0]
     assert found.shape == (30, 200)
     assert (found[:, 20:80].argmax(axis=0) == 12).all()
     np.testing.assert_allclose(found[12, 20:80], 0.2**0.3, rtol=0.02)
@@ -93,7 +95,7 @@ def test_a_tone_is_loudest_in_its_channel_with_its_envelope() -> None:
 
 def test_envelope_of_a_modulated_tone_is_its_modulator() -> None:
     course = 1 + 0.5 * np.sin(2 * np.pi * 5 * T)
-    found = cochlea.waveform_envelope((course * np.sin(2 * np.pi * 2000 * T))[None], rate=RATE)[0, 0]
+    found = cochlea.compute_waveform_envelope((course * np.sin(2 * np.pi * 2000 * T))[None], rate=RATE)[0, 0]
     np.testing.assert_allclose(found[10:-10], course[:: RATE // 200][10:-10], rtol=0.02)
 
 

@@ -99,7 +99,7 @@ def test_chunks_that_changed_places_are_refused(tmp_path: Path, monkeypatch: pyt
     one.write_bytes(second)
     other.write_bytes(first)
     with pytest.raises(InputError, match="changed"):
-        stores.current_arrays(root, "kind")
+        stores.get_current_arrays(root, "kind")
 
 
 def test_a_damaged_array_is_computed_again(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_arrays_of_zeros_and_of_nan_keep_all_their_chunks(tmp_path: Path, monkey
         root = stores.open_store(tmp_path / f"{value}.zarr")
         stores.keep_array(root, ("kind", "layer"), np.full((8, 1024), value), {}, network="n")
         assert len(list((tmp_path / f"{value}.zarr").rglob("c/*/0"))) == 8
-        np.testing.assert_array_equal(stores.current_arrays(root, "kind")["layer"][:], np.full((8, 1024), value))
+        np.testing.assert_array_equal(stores.get_current_arrays(root, "kind")["layer"][:], np.full((8, 1024), value))
 
 
 def test_names_of_layers_choose_no_path(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_names_of_layers_choose_no_path(tmp_path: Path) -> None:
         stores.keep_array(root, ("am", layer), x, {}, network="n")
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
     assert sorted(p.name for p in (tmp_path / "deep" / "a.zarr").iterdir()) == ["am", "zarr.json"]
-    found = stores.current_arrays(stores.open_store(tmp_path / "deep" / "a.zarr", create=False), "am")
+    found = stores.get_current_arrays(stores.open_store(tmp_path / "deep" / "a.zarr", create=False), "am")
     assert list(found) == list(LAYERS)
     for layer, x in values.items():
         np.testing.assert_array_equal(found[layer][:], x)
@@ -147,7 +147,7 @@ def forged(path: Path, change: dict[str, Any], attributes: dict[str, Any] | None
     file = next(path.glob("activations/0/*/zarr.json"))
     about = json.loads(file.read_text()) | change
     about["attributes"] |= attributes or {}
-    about["attributes"]["digest"] = _sealed._digest(file.parent.relative_to(path).as_posix(), about)
+    about["attributes"]["digest"] = _sealed._hash_chunks(file.parent.relative_to(path).as_posix(), about)
     file.write_text(json.dumps(about))
 
 

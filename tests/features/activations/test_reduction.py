@@ -10,7 +10,12 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
-from brainmap.features.activations.reduction import IncrementalPCA, Reduction, SparseProjection, projection_dimensions
+from brainmap.features.activations.reduction import (
+    IncrementalPCA,
+    Reduction,
+    SparseProjection,
+    compute_projection_dimensions,
+)
 
 Array = NDArray[np.float32]
 
@@ -47,7 +52,7 @@ def sounds() -> Array:
 def test_dimensions_are_those_of_sklearn(n: int, tolerance: float) -> None:
     from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
-    assert projection_dimensions(n, tolerance=tolerance) == johnson_lindenstrauss_min_dim(n, eps=tolerance)
+    assert compute_projection_dimensions(n, tolerance=tolerance) == johnson_lindenstrauss_min_dim(n, eps=tolerance)
 
 
 @pytest.mark.parametrize("density", [None, 1 / 3])
@@ -75,7 +80,7 @@ def test_a_projection_has_the_entries_and_keeps_the_distances_as_sklearns_does(d
 
 def test_a_projection_within_its_tolerance_by_the_lemma_of_johnson_and_lindenstrauss() -> None:
     x = np.random.default_rng(0).standard_normal((12, 9000), np.float32)
-    dimensions = projection_dimensions(12, tolerance=0.2)
+    dimensions = compute_projection_dimensions(12, tolerance=0.2)
     z = SparseProjection(9000, dimensions, rng=np.random.default_rng(0)).transform(x)
     assert abs(pdist(z, "sqeuclidean") / pdist(x, "sqeuclidean") - 1).max() < 0.2
 

@@ -56,11 +56,11 @@ def test_a_key_is_one_of_weights_and_settings() -> None:
     net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU())
     elu = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ELU())
     elu.load_state_dict(net.state_dict())
-    digest = stores.weights_digest(net)
-    assert digest != stores.weights_digest(elu)
+    digest = stores.hash_weights(net)
+    assert digest != stores.hash_weights(elu)
     with torch.no_grad():
         next(net.parameters())[0, 0, 0] += 1e-6
-    assert digest != stores.weights_digest(net)
+    assert digest != stores.hash_weights(net)
 
 
 def test_what_is_current_must_be_complete(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_current_must_be_complete(tmp_path: Path) -> None:
     writer(root)
     stores.set_current(root, "activations", {"conv1": "abc"}, network="n")
     with pytest.raises(InputError, match=r"activations of conv1 in .* are incomplete"):
-        stores.current_arrays(root, "activations")
+        stores.get_current_arrays(root, "activations")
 
 
 EXTRACTION = """

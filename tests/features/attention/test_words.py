@@ -9,9 +9,9 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.words import (
     CoverSettings,
     attention_cover,
-    cover,
-    mean_by_word,
-    own_class,
+    average_by_word,
+    compute_cover,
+    find_own_class,
     target_attention,
 )
 from brainmap.features.attribution.cam import ClassActivationMaps
@@ -71,9 +71,9 @@ def test_a_map_that_is_even_over_a_share_of_the_sound_covers_that_share(measure:
     for share in (6, 30, 60):
         course = np.full(T, -0.5)
         course[:share] = 2.0
-        assert cover(course, measure=measure) == pytest.approx(share / T)  # type: ignore[arg-type]
-        assert cover(7 * course, measure=measure) == pytest.approx(share / T)  # type: ignore[arg-type]
-    assert cover(np.full(T, -1.0), measure=measure) == 0  # type: ignore[arg-type]
+        assert compute_cover(course, measure=measure) == pytest.approx(share / T)  # type: ignore[arg-type]
+        assert compute_cover(7 * course, measure=measure) == pytest.approx(share / T)  # type: ignore[arg-type]
+    assert compute_cover(np.full(T, -1.0), measure=measure) == 0  # type: ignore[arg-type]
 
 
 def test_cover_equals_its_closed_forms() -> None:
@@ -81,13 +81,13 @@ def test_cover_equals_its_closed_forms() -> None:
 
     maps = np.random.default_rng(0).standard_normal((3, 4, T))
     positive = np.clip(maps, 0, None)
-    np.testing.assert_allclose(cover(maps), np.exp(entropy(positive, axis=-1)) / T)
+    np.testing.assert_allclose(compute_cover(maps), np.exp(entropy(positive, axis=-1)) / T)
     t = np.arange(1001) - 500
     gauss = np.exp(-0.5 * (t / 40) ** 2)  # entropy of a normal distribution: log(sigma sqrt(2 pi e))
-    assert cover(gauss) == pytest.approx(40 * np.sqrt(2 * np.pi * np.exp(1)) / 1001, rel=1e-6)
+    assert compute_cover(gauss) == pytest.approx(40 * np.sqrt(2 * np.pi * np.exp(1)) / 1001, rel=1e-6)
     width = (abs(t) <= 40 * np.sqrt(2 * np.log(4))).sum()
-    assert cover(gauss, measure="area", threshold=0.25) == pytest.approx(width / 1001)
-    assert cover(gauss, measure="area", reference=np.array(4.0)) == 0
+    assert compute_cover(gauss, measure="area", threshold=0.25) == pytest.approx(width / 1001)
+    assert compute_cover(gauss, measure="area", reference=np.array(4.0)) == 0
 
 
 def test_own_attention_that_is_planted_broader_is_found_with_the_smallest_p_there_is() -> None:
@@ -161,7 +161,7 @@ def test_means_by_word_equal_pandas() -> None:
     rng = np.random.default_rng(0)
     values = np.where(rng.random((9, 3)) < 0.2, np.nan, rng.standard_normal((9, 3)))
     own = np.array([2, 0, 0, 2, 1, 1, 0, 2, 1])
-    np.testing.assert_allclose(mean_by_word(values, own), pd.DataFrame(values).groupby(own).mean())
+    np.testing.assert_allclose(average_by_word(values, own), pd.DataFrame(values).groupby(own).mean())
 
 
 def test_more_words_than_can_be_enumerated_take_a_generator() -> None:
@@ -197,7 +197,7 @@ def test_conditions_that_are_no_classes_and_lonely_words_are_refused() -> None:
     maps[0, 0, 3] = np.nan
     with pytest.raises(InputError, match="not finite"):
         attention_cover(maps_of(maps, ["dog", "cat"]))
-    assert own_class(["cat"], NAMES).tolist() == [1]
+    assert find_own_class(["cat"], NAMES).tolist() == [1]
 
 
 def test_the_names_are_at_the_front_door() -> None:

@@ -18,7 +18,7 @@ from brainmap.features.attribution import lrp
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lime import fit_linear
 from brainmap.features.attribution.methods import METHODS, Attributions, attribute
-from brainmap.features.representations.files import open_attributions, save_attributions, stored_layers
+from brainmap.features.representations.files import list_stored_layers, open_attributions, save_attributions
 from brainmap.features.sounds.files import sounds_from_array
 
 Array = NDArray[np.float32]
@@ -645,7 +645,7 @@ def test_attributions_come_back_from_a_store_as_they_were(sounds: Array, tmp_pat
                 assert got == wanted
     assert open_attributions(tmp_path / "store.zarr", method="occlusion").attributions.bands.shape == (3, 2)
     assert open_attributions(tmp_path / "store.zarr").align == "center"
-    assert stored_layers(tmp_path / "store.zarr", "attribution")[-1] == "lime"
+    assert list_stored_layers(tmp_path / "store.zarr", "attribution")[-1] == "lime"
     with pytest.raises(InputError, match=r"method of attribution: expected one of .*, got 'lrp'"):
         open_attributions(tmp_path / "store.zarr", method="lrp")
     with pytest.raises(InputError, match="no zarr arrays at"):

@@ -12,11 +12,11 @@ from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.methods import attribute
 from brainmap.features.evaluation.explain import explain
 from brainmap.features.evaluation.faithfulness import deletion_curves, map_agreement
-from brainmap.features.evaluation.localization import found_intervals, localization_summary, localize
-from brainmap.features.evaluation.randomization import cascading_randomization, randomization_table
+from brainmap.features.evaluation.localization import compare_intervals, localize, summarize_localization
+from brainmap.features.evaluation.randomization import cascading_randomization, stack_results
 from brainmap.features.networks.zoo import build_network
 from brainmap.features.sounds.files import sounds_from_array
-from brainmap.features.sounds.intervals import interval_marks, plant_sounds, sounding_intervals, voicing_marks
+from brainmap.features.sounds.intervals import find_sounding_intervals, mark_intervals, mark_voicing, plant_sounds
 from brainmap.features.sounds.voicing import find_voicing
 
 Array = NDArray[np.float32]
@@ -160,7 +160,7 @@ def test_maps_of_other_sounds_are_refused(sounds: Array) -> None:
 
 def test_the_gradient_points_at_the_planted_window_and_agreement_has_its_closed_form(sounds: Array) -> None:
     table = pd.DataFrame({"stimulus_id": list("0123"), "start_s": 0.4, "end_s": 0.6})
-    marks = interval_marks(table, list("0123"), rate=100, n_samples=100)
+    marks = mark_intervals(table, list("0123"), rate=100, n_samples=100)
     assert marks[:, WINDOW].all()
     assert marks.sum() == 80
     found = map_agreement(attribute(Planted(), sounds, method="saliency", classes=[1]), marks)
@@ -182,7 +182,7 @@ def test_the_gradient_points_at_the_planted_window_and_agreement_has_its_closed_
 def test_marks_follow_voicing_and_refuse_gaps() -> None:
     t = np.arange(8000) / 16_000
     wave = np.where(t < 0.25, np.sin(2 * np.pi * 125 * t), np.random.default_rng(0).standard_normal(8000) * 0.3)
-    marks = voicing_marks(find_voicing(wave[None, None].astype(np.float32), rate=16_000))
+    marks = mark_voicing(find_voicing(wave[None, None].astype(np.float32), rate=16_000))
     assert marks.shape == (1, 8000)
     assert marks[0, 500:3500].all()
     assert marks[0, 4500:].mean() < 0.1
@@ -204,7 +204,7 @@ def test_marks_follow_voicing_and_refuse_gaps() -> None:
 )
 def test_intervals_must_make_sense(table: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        interval_marks(pd.DataFrame(table), ["a"], rate=10, n_samples=10)
+        mark_intervals(pd.DataFrame(table), ["a"], rate=10, n_samples=10)
 
 
 def trained_like() -> nn.Sequential:
@@ -239,7 +239,7 @@ def test_drawing_layers_anew_destroys_gradients_and_not_what_only_shows_the_soun
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert net.training
     assert not any(m._forward_hooks for m in net.modules())
-    table = randomization_table([salient, layered])
+    table = stack_results([salient, layered])
     assert table["method"].tolist() == ["input-x-gradient"] * 3 + ["layer-cam"] * 3
     assert (table["low"] <= table["high"]).all()
 
@@ -319,10 +319,10 @@ def tones() -> Any:
 
 
 def test_planted_sounds_are_where_the_table_says(tones: Any) -> None:
-    spans = sounding_intervals(tones, rate=1000)
+    spans = find_sounding_intervals(tones, rate=1000)
     np.testing.assert_allclose(spans[["start_s", "end_s"]], [[0.2, 0.5]] * 6)
     planted, table = plant_sounds(tones, seconds=2.0, rng=np.random.default_rng(0))
-    marks = interval_marks(table, planted.items, rate=1000, n_samples=2000)
+    marks = mark_intervals(table, planted.items, rate=1000, n_samples=2000)
     loud = np.square(planted.waveforms[:, 0]).astype(float)
     assert (loud * marks).sum() / loud.sum() > 0.999
     assert len(set(table["start_s"])) == 6
@@ -335,7 +335,7 @@ def test_planted_sounds_are_where_the_table_says(tones: Any) -> None:
 def test_a_network_that_hears_tones_finds_where_they_are(tones: Any) -> None:
     planted, table = plant_sounds(tones, seconds=2.0, rng=np.random.default_rng(0))
     found = localize({"gap": Detector()}, planted, table, class_names=["low", "high"])
-    summary = localization_summary(found).set_index("method")
+    summary = summarize_localization(found).set_index("method")
     assert summary.index.tolist() == ["cam", "grad-cam", "saliency", "whole", "loudness"]
     assert summary["localization_error"][["cam", "grad-cam", "loudness"]].tolist() == [0, 0, 0]
     assert summary["top1_error"]["cam"] == 0
@@ -350,7 +350,7 @@ def test_found_intervals_have_their_closed_form() -> None:
     maps = np.zeros((2, 100))
     maps[0, 20:50], maps[0, 60:65] = 1, 1
     truth = pd.DataFrame({"stimulus_id": ["b", "a"], "start_s": [0.5, 0.3], "end_s": [0.9, 0.6]})
-    found = found_intervals(maps, truth, items=["a", "b"], rate=100, smooth_ms=0)
+    found = compare_intervals(maps, truth, items=["a", "b"], rate=100, smooth_ms=0)
     assert found["iou"].tolist() == pytest.approx([20 / 40, 0])
     assert found["hit"].tolist() == [True, False]
     assert found["error_ms"].tolist() == pytest.approx([100, 700])

@@ -9,7 +9,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
-from brainmap.features.layers.lengths import shortest_accepted
+from brainmap.features.layers.lengths import find_shortest_accepted
 
 
 class Pooled(nn.Module):
@@ -31,7 +31,7 @@ NEEDED = 10 + (3 - 1) * 5 + (3 - 1) * 10  # the receptive field
 @pytest.mark.parametrize(("length", "layer"), [(5, "body.0"), (14, "body.2"), (NEEDED - 1, "body.3")])
 def test_the_layer_and_the_length_that_it_needs_are_found(length: int, layer: str) -> None:
     net = Pooled().eval()
-    assert shortest_accepted(net, torch.zeros(3, 1, length)) == (layer, NEEDED)
+    assert find_shortest_accepted(net, torch.zeros(3, 1, length)) == (layer, NEEDED)
     net(torch.zeros(1, 1, NEEDED))
     with pytest.raises(RuntimeError):
         net(torch.zeros(1, 1, NEEDED - 1))
@@ -40,14 +40,14 @@ def test_the_layer_and_the_length_that_it_needs_are_found(length: int, layer: st
 
 def test_a_network_of_one_length_or_of_more_channels_is_not_called_too_short() -> None:
     fixed = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 98, 3)).eval()
-    assert shortest_accepted(fixed, torch.zeros(1, 1, 90)) is None
-    assert shortest_accepted(nn.Conv1d(2, 2, 3), torch.zeros(1, 1, 90)) is None
-    assert shortest_accepted(Pooled(), torch.zeros(1, 1, NEEDED)) is None
+    assert find_shortest_accepted(fixed, torch.zeros(1, 1, 90)) is None
+    assert find_shortest_accepted(nn.Conv1d(2, 2, 3), torch.zeros(1, 1, 90)) is None
+    assert find_shortest_accepted(Pooled(), torch.zeros(1, 1, NEEDED)) is None
 
 
 def test_time_is_the_last_axis_of_spectrograms() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, (4, 8)), nn.AdaptiveAvgPool2d(1))
-    assert shortest_accepted(net, torch.zeros(1, 1, 16, 5)) == ("0", 8)
+    assert find_shortest_accepted(net, torch.zeros(1, 1, 16, 5)) == ("0", 8)
 
 
 def test_extraction_names_them() -> None:

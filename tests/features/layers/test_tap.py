@@ -9,7 +9,7 @@ from torch.nn import functional
 from brainmap import features
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.receptive_fields import Axis, upsample
-from brainmap.features.layers.running import broken_module
+from brainmap.features.layers.running import find_broken_module
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.networks.zoo import build_network
 
@@ -318,7 +318,7 @@ def test_upsampling_is_interpolation_between_centers_with_held_edges(n_frames: i
 def test_the_module_where_numbers_break_is_found_and_no_hook_is_left() -> None:
     net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3)).eval()
     net[2].weight.data.fill_(torch.inf)
-    assert broken_module(net, torch.ones(1, 1, 8)) == "2"
+    assert find_broken_module(net, torch.ones(1, 1, 8)) == "2"
     net[2].weight.data.fill_(1.0)
-    assert broken_module(net, torch.ones(1, 1, 8)) is None
+    assert find_broken_module(net, torch.ones(1, 1, 8)) is None
     assert not any(module._forward_hooks for module in net.modules())

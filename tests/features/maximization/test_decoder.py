@@ -13,8 +13,8 @@ from brainmap.errors import InputError
 from brainmap.features.maximization.decoder import (
     DecoderDescription,
     SpeechDecoder,
+    generate_pulses,
     load_decoder,
-    pulse_train,
     save_decoder,
 )
 
@@ -28,7 +28,7 @@ def small() -> SpeechDecoder:
 
 def test_pulses_are_the_sum_of_all_harmonics() -> None:
     rate, hertz = 16_000, 125.0
-    found = pulse_train(torch.full((1, 3200), hertz), rate)[0].numpy()
+    found = generate_pulses(torch.full((1, 3200), hertz), rate)[0].numpy()
     t = np.arange(1, 3201) / rate
     wanted = sum(np.cos(2 * np.pi * k * hertz * t) for k in range(1, int(7000 // hertz) + 1))
     np.testing.assert_allclose(found, wanted * np.sqrt(4 * hertz / rate), atol=2e-2)
@@ -36,7 +36,7 @@ def test_pulses_are_the_sum_of_all_harmonics() -> None:
 
 def test_gliding_pitch_is_heard_where_it_is() -> None:
     pitch = torch.linspace(100, 200, 16_000)[None]
-    pulses = pulse_train(pitch, 16_000)[0].numpy()
+    pulses = generate_pulses(pitch, 16_000)[0].numpy()
     for at in (2000, 8000, 14_000):
         piece = pulses[at - 800 : at + 800]
         lags = np.correlate(piece, piece, "full")[1600 - 1 + 60 : 1600 - 1 + 240]

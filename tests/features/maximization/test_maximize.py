@@ -14,8 +14,8 @@ from torch import nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
-from brainmap.features.maximization.priors import Prior, fourier_scale, mean_spectrum
-from brainmap.features.maximization.quality import as_heard, seed_agreement, spectral_moments
+from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_mean_spectrum
+from brainmap.features.maximization.quality import compute_spectral_moments, measure_seed_agreement, simulate_playback
 from brainmap.features.maximization.site import find_site
 
 RATE = 16_000
@@ -96,7 +96,7 @@ def test_neuron_of_first_convolution_is_its_filter(rng: np.random.Generator) -> 
 
 
 def test_start_has_the_mean_spectrum_of_the_sounds(sounds: Waveforms, rng: np.random.Generator) -> None:
-    scale = fourier_scale("spectrum", (1600,), rate=RATE, waveforms=sounds)
+    scale = compute_fourier_scale("spectrum", (1600,), rate=RATE, waveforms=sounds)
     prior = Prior(scale, (1, 1600), level=None, peak=None)
     starts = prior.decode(torch.tensor(np.stack([prior.start(rng) for _ in range(400)]))).numpy()
     got = np.sqrt((np.abs(np.fft.rfft(starts)) ** 2).mean((0, 1)))
@@ -109,7 +109,7 @@ def test_start_has_the_mean_spectrum_of_the_sounds(sounds: Waveforms, rng: np.ra
 def test_mean_spectrum_of_another_length_keeps_the_peak() -> None:
     tone = np.sin(2 * np.pi * 2000 * np.arange(1600) / RATE)[None, None]
     for length in (160, 800, 1600, 3200):
-        peak = mean_spectrum(tone, (length,)).argmax() * RATE / length
+        peak = compute_mean_spectrum(tone, (length,)).argmax() * RATE / length
         assert abs(peak - 2000) <= RATE / length
 
 
@@ -319,7 +319,7 @@ def test_quality_numbers_can_be_computed_again_by_hand(sounds: Waveforms, rng: n
     model.eval()
     with torch.no_grad():
         real = model(torch.tensor(sounds)).max(0).values.numpy()
-        heard = as_heard(am.patterns, float(np.median(np.sqrt((sounds**2).mean((1, 2))))))
+        heard = simulate_playback(am.patterns, float(np.median(np.sqrt((sounds**2).mean((1, 2))))))
         logits = model(torch.tensor(heard))
         softer = model(torch.tensor(heard) * 10 ** (-6 / 20)).diagonal().numpy()
     own = logits.diagonal().numpy()
@@ -334,7 +334,7 @@ def test_quality_numbers_can_be_computed_again_by_hand(sounds: Waveforms, rng: n
 def test_spectral_moments_of_a_known_mixture() -> None:
     t = np.arange(RATE) / RATE
     mixture = np.sin(2 * np.pi * 1000 * t) + np.sin(2 * np.pi * 6000 * t)
-    moments = spectral_moments(mixture[None, None], RATE)
+    moments = compute_spectral_moments(mixture[None, None], RATE)
     assert moments["centroid_hz"][0] == pytest.approx(3500, abs=1)
     assert moments["bandwidth_hz"][0] == pytest.approx(2500, abs=1)
     assert moments["above_4khz"][0] == pytest.approx(0.5, abs=1e-3)
@@ -343,10 +343,10 @@ def test_spectral_moments_of_a_known_mixture() -> None:
 def test_seed_agreement_sees_a_shifted_copy(rng: np.random.Generator) -> None:
     wave = rng.standard_normal((1, 1, 1, 256))
     pair = np.concatenate([wave, np.roll(wave, 40, -1)])
-    assert seed_agreement(pair)["seed_correlation"][0] == pytest.approx(1)
-    assert seed_agreement(pair)["seed_spectrum_correlation"][0] == pytest.approx(1)
+    assert measure_seed_agreement(pair)["seed_correlation"][0] == pytest.approx(1)
+    assert measure_seed_agreement(pair)["seed_spectrum_correlation"][0] == pytest.approx(1)
     other = np.concatenate([wave, rng.standard_normal((1, 1, 1, 256))])
-    assert seed_agreement(other)["seed_correlation"][0] < 0.5
+    assert measure_seed_agreement(other)["seed_correlation"][0] < 0.5
 
 
 def test_wav_files_hold_the_patterns_within_full_scale(

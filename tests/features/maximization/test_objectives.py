@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from brainmap.errors import InputError, RunError
 from brainmap.features.maximization.directions import condition_direction
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
-from brainmap.features.maximization.priors import mean_spectrum, power_mean
-from brainmap.features.maximization.task import likeness
+from brainmap.features.maximization.priors import compute_mean_spectrum, compute_power_mean
+from brainmap.features.maximization.task import measure_likeness
 
 RATE = 16_000
 Waveforms = NDArray[np.float32]
@@ -117,7 +117,7 @@ def test_condition_direction_is_the_difference_of_means(sounds: Waveforms) -> No
 
 def test_likeness_is_the_mean_cosine_of_gram_matrices(rng: np.random.Generator) -> None:
     maps, units = rng.standard_normal((4, 3, 7)), [0, 0, 1, 0]
-    found = likeness(torch.tensor(maps + 5.0), torch.tensor(units))
+    found = measure_likeness(torch.tensor(maps + 5.0), torch.tensor(units))
     maps -= maps.mean(2, keepdims=True)
     gram = np.stack([(m @ m.T).ravel() / np.linalg.norm(m @ m.T) for m in maps])
     wanted = [
@@ -134,7 +134,7 @@ def test_diversity_makes_the_patterns_of_a_unit_differ(sounds: Waveforms) -> Non
         with torch.no_grad():
             for unit in range(2):
                 maps = network().eval()[:5](torch.tensor(am.by_seed[:, unit]))
-                found.append((weight, float(likeness(maps, torch.zeros(3)).mean())))
+                found.append((weight, float(measure_likeness(maps, torch.zeros(3)).mean())))
     near, far = ([v for w, v in found if w == weight] for weight in (0.0, 3.0))
     assert all(f < n - 0.05 for n, f in zip(near, far, strict=True))
 
@@ -243,8 +243,8 @@ def test_presets_are_named_and_changed() -> None:
 def test_power_mean_is_the_norm_and_nears_the_peak(power: float, rng: np.random.Generator) -> None:
     x = 1e-3 * rng.standard_normal((3, 1, 50))
     wanted = (np.abs(x[:, 0]) ** power).mean(1) ** (1 / power)
-    np.testing.assert_allclose(power_mean(torch.tensor(x), power), wanted, rtol=1e-9)
-    assert torch.isfinite(power_mean(torch.zeros(1, 1, 8), power)).all()
+    np.testing.assert_allclose(compute_power_mean(torch.tensor(x), power), wanted, rtol=1e-9)
+    assert torch.isfinite(compute_power_mean(torch.zeros(1, 1, 8), power)).all()
 
 
 def test_lp_lowers_the_peaks(sounds: Waveforms) -> None:
@@ -297,7 +297,7 @@ def test_mean_spectrum_of_smaller_pictures_keeps_its_peak() -> None:
     rows, columns = np.mgrid[:32, :48]
     wave = np.sin(2 * np.pi * (rows / 8 + columns / 6))[None, None]
     for shape in ((32, 48), (16, 24), (32, 24)):
-        found = mean_spectrum(wave, shape)
+        found = compute_mean_spectrum(wave, shape)
         assert divmod(int(found.argmax()), found.shape[1]) == (shape[0] // 8, shape[1] // 6)
 
 

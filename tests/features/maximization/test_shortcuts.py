@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.features.maximization import shortcuts as _am_fast
-from brainmap.features.maximization.site import find_site, frozen, read
+from brainmap.features.maximization.site import find_site, freeze, read
 
 
 def one_d(norm: bool = True) -> nn.Sequential:
@@ -57,7 +57,7 @@ def test_shortcuts_change_nothing(
     net: nn.Module, shape: tuple[int, ...], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_am_fast, "LARGE", 0 if large else 1 << 40)
-    with frozen(net, "cpu") as model:
+    with freeze(net, "cpu") as model:
         site = find_site(model, "output", torch.zeros(1, *shape))
         assert site.fast
         plain = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -69,11 +69,11 @@ def test_shortcuts_change_nothing(
 
 
 def test_normalization_and_relu_are_folded_where_nothing_else_needs_them() -> None:
-    with frozen(one_d(), "cpu") as net:
+    with freeze(one_d(), "cpu") as net:
         names = [name for name, _ in find_site(net, "output", torch.zeros(1, 1, 100)).fast.values()]
     assert names.count("batch_norm") == 2
     assert names.count("max_pool1d") == 1  # the other rounds up
-    with frozen(Reused(), "cpu") as net:
+    with freeze(Reused(), "cpu") as net:
         names = [name for name, _ in find_site(net, "output", torch.zeros(1, 1, 60)).fast.values()]
     assert "batch_norm" not in names
     assert "relu" not in names
@@ -82,7 +82,7 @@ def test_normalization_and_relu_are_folded_where_nothing_else_needs_them() -> No
 @pytest.mark.parametrize("gated", [True, False])
 def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
     x = torch.tensor([[[1.0, 1.0, 0.0, -1.0, -2.0, -1.0, 0.0, torch.nan, 5.0, 9.0]]], requires_grad=True)
-    found = _am_fast._pool(3, gated)(None, x)
+    found = _am_fast._make_pool(3, gated)(None, x)
     wanted = nn.functional.max_pool1d(torch.relu(x) if gated else x, 3)
     torch.testing.assert_close(found, wanted, equal_nan=True)
     given = torch.tensor([[[1.0, 2.0, 3.0]]])
@@ -93,7 +93,7 @@ def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
 def test_pooling_of_every_size(size: int) -> None:
     x = torch.randn(3, 2, 37, requires_grad=True)
-    found, wanted = _am_fast._pool(size, False)(None, x), nn.functional.max_pool1d(x, size)
+    found, wanted = _am_fast._make_pool(size, False)(None, x), nn.functional.max_pool1d(x, size)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     given = torch.randn(wanted.shape)
     (mine,), (theirs,) = (torch.autograd.grad(out, x, given) for out in (found, wanted))
@@ -110,7 +110,7 @@ def test_network_that_runs_otherwise_is_read_as_it_is() -> None:
             out: Tensor = self.conv(x).mean(2) if len(x) == 1 else self.other(self.other(x)).mean(2)
             return out
 
-    with frozen(Moody(), "cpu") as net:
+    with freeze(Moody(), "cpu") as net:
         site = find_site(net, "output", torch.zeros(1, 1, 16))
         (values,) = read(net, torch.ones(3, 1, 16), site.after, fast=site.fast)
         assert len(values) == 3

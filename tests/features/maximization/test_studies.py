@@ -15,11 +15,11 @@ from torch import nn
 
 from brainmap import viz
 from brainmap.errors import InputError
-from brainmap.features.maximization.comparison import compare_patterns, gradient_share, noise_measures
+from brainmap.features.maximization.comparison import compare_patterns, gradient_share, measure_noise
 from brainmap.features.maximization.maximize import MaximizationSettings
 from brainmap.features.maximization.metamers import match_activation
 from brainmap.features.maximization.saturation import softmax_saturation
-from brainmap.viz.style import figure_png
+from brainmap.viz.style import render_png
 
 RATE = 16_000
 Waveforms = NDArray[np.float32]
@@ -116,7 +116,7 @@ def test_metamers_of_pictures_and_their_files(tmp_path: Path, sounds: Waveforms,
     paths = found.save_wav(tmp_path)
     assert [p.name for p in paths] == ["0_3_original.wav", "0_3_metamer.wav"]
     assert soundfile.info(paths[1]).frames == 400
-    assert figure_png(viz.plot_metamers(found)).startswith(b"\x89PNG")
+    assert render_png(viz.plot_metamers(found)).startswith(b"\x89PNG")
     with pytest.raises(InputError, match="expected sounds \\(n, 1, t\\)"):
         viz.plot_metamers(match_activation(net, pictures, layer="0", settings=few))
 
@@ -149,7 +149,7 @@ def test_softmax_saturates_while_the_logit_climbs(tail: tuple[nn.Module, ...], s
     assert (found.logit[1, -1] > 2 * found.logit[0, -1]).all()
     np.testing.assert_allclose(found.logit[0, 0], found.logit[1, 0], rtol=1e-4)  # the same noise to begin with
     assert found.table["last_logit_by_logit"].tolist() == found.logit[1, -1].tolist()
-    assert figure_png(viz.plot_softmax_saturation(found)).startswith(b"\x89PNG")
+    assert render_png(viz.plot_softmax_saturation(found)).startswith(b"\x89PNG")
 
 
 def test_saturation_needs_classes(sounds: Waveforms) -> None:
@@ -178,11 +178,11 @@ def test_planted_classes_are_found_alike_and_the_noisy_network_noisy(rng: np.ran
     assert mean.loc["hiss", "flatness"] > 10 * mean.loc["clear", "flatness"]
     assert mean.loc["hiss", "above_4khz"] > 0.2 > mean.loc["clear", "above_4khz"]
     assert mean.loc["clear", "tonal_share"] > 0.9 > mean.loc["hiss", "tonal_share"]
-    assert figure_png(viz.plot_pattern_comparison(found)).startswith(b"\x89PNG")
+    assert render_png(viz.plot_pattern_comparison(found)).startswith(b"\x89PNG")
 
 
 def test_white_noise_is_flat_and_has_no_tones(rng: np.random.Generator) -> None:
-    measures = noise_measures(rng.standard_normal((4, 1, RATE)), RATE)
+    measures = measure_noise(rng.standard_normal((4, 1, RATE)), RATE)
     assert (measures["flatness"] > 0.9).all()
     assert (measures["tonal_share"] < 0.05).all()
 

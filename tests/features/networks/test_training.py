@@ -93,7 +93,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 ) -> None:
     out = tmp_path / "a.safetensors"
     steps = 0
-    learning_rate = training._Training._learning_rate
+    learning_rate = training._Training._compute_learning_rate
 
     def dies(self: training._Training) -> float:
         nonlocal steps
@@ -104,7 +104,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(training._Training, "save_every", 2)
-        patch.setattr(training._Training, "_learning_rate", dies)
+        patch.setattr(training._Training, "_compute_learning_rate", dies)
         with pytest.raises(Killed):
             train_network(words, out, settings=TINY)
         assert (tmp_path / "a.resume.pt").exists()
@@ -116,7 +116,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         seen += 1
         return learning_rate(self)
 
-    monkeypatch.setattr(training._Training, "_learning_rate", counts)
+    monkeypatch.setattr(training._Training, "_compute_learning_rate", counts)
     train_network(words, out, settings=TINY)
     assert seen == 9 - {2: 2, 5: 5}[dies_at]  # step 5 is the second of epoch 2, both saved
     assert same(weights(out), weights(trained))

@@ -8,7 +8,7 @@ import pytest
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.sounds.front_ends import WAVEFORM, read_front_end
-from brainmap.features.sounds.spectrogram import power_of, scale_power
+from brainmap.features.sounds.spectrogram import compute_power, scale_power
 
 RATE = 8_000
 
@@ -36,7 +36,7 @@ def test_log_mel_is_librosas(waves: np.ndarray) -> None:
 @pytest.mark.parametrize("scaling", ["log", "log10", "db", "power", "amplitude"])
 def test_power_comes_back_from_every_scaling(scaling: str) -> None:
     power = np.geomspace(1e-4, 1e3, 50)
-    np.testing.assert_allclose(power_of(scale_power(power, scaling), scaling), power, rtol=2e-4)
+    np.testing.assert_allclose(compute_power(scale_power(power, scaling), scaling), power, rtol=2e-4)
 
 
 @pytest.mark.parametrize("text", ["log-mel,mels=30", "cochleagram,bands=12"])

@@ -118,7 +118,7 @@ def without_its_header(path: Path, *, mode: str, **how: float) -> Path:
         file.write(np.tile(NOISE, 4) * np.repeat(np.linspace(0.01, 1, 16), 10_000))
     content = path.read_bytes()
     assert b"Xing" in content[:64] or b"Info" in content[:64]
-    frame = containers._mpeg_frame(content[:4])
+    frame = containers._read_mpeg_frame(content[:4])
     assert frame is not None
     path.write_bytes(content[frame[0] :] + b"TAG" + bytes(125))
     return path

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.units.filters import FILTER_COLUMNS, passbands
+from brainmap.features.units.filters import FILTER_COLUMNS, find_passbands
 
 RATE = 8000
 X = np.zeros((1, 1, 1000), np.float32)
@@ -130,7 +130,9 @@ def test_dead_and_one_sided_filters_say_so() -> None:
 
 def test_bands_are_counted_and_edges_lie_between_frequencies() -> None:
     hertz = np.array([100.0, 200, 300, 400, 500, 600])
-    table = passbands(np.array([[0, 4.0, 0, 0, 3, 0], [0, 0, 0, 0, 0, 0], [-1, -2, -1, -3, -1, -1]]), hertz, height=0.5)
+    table = find_passbands(
+        np.array([[0, 4.0, 0, 0, 3, 0], [0, 0, 0, 0, 0, 0], [-1, -2, -1, -3, -1, -1]]), hertz, height=0.5
+    )
     first = table.iloc[0]
     assert (first["best_hz"], first["low_hz"], first["high_hz"], first["bands"]) == (200, 150, 250, 2)
     assert first["octaves"] == pytest.approx(np.log2(250 / 150))

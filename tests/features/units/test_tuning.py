@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from brainmap import features
 from brainmap.errors import InputError, RunError
 from brainmap.features.units.filters import layer_filters
-from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, erb_number, sweep_frequencies
+from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, convert_to_erb_number, list_sweep_frequencies
 
 RATE = 8000
 X = np.zeros((1, 1, 2400), np.float32)
@@ -142,11 +142,11 @@ def test_a_flat_unit_is_untuned_and_one_that_needs_level_is_unresponsive_below_i
 
 
 def test_frequencies_are_evenly_spaced_in_octaves_or_erbs_and_leave_room_for_noise() -> None:
-    octaves = sweep_frequencies(TuningSettings(lowest_hz=125, highest_hz=4000, per_step=3), 16_000)
+    octaves = list_sweep_frequencies(TuningSettings(lowest_hz=125, highest_hz=4000, per_step=3), 16_000)
     np.testing.assert_allclose(octaves, 125 * 2 ** (np.arange(16) / 3))
-    erbs = sweep_frequencies(TuningSettings(spacing="erb", per_step=2), 16_000)
-    np.testing.assert_allclose(np.diff(erb_number(erbs)), 0.5)
-    noise = sweep_frequencies(TuningSettings(stimulus="noise", noise_octaves=1.0, highest_hz=9000), 16_000)
+    erbs = list_sweep_frequencies(TuningSettings(spacing="erb", per_step=2), 16_000)
+    np.testing.assert_allclose(np.diff(convert_to_erb_number(erbs)), 0.5)
+    noise = list_sweep_frequencies(TuningSettings(stimulus="noise", noise_octaves=1.0, highest_hz=9000), 16_000)
     assert noise[-1] * 2**0.5 < 8000
 
 

@@ -11,7 +11,7 @@ from brainmap import viz
 from brainmap.errors import InputError
 from brainmap.features.attention.words import attention_cover
 from brainmap.features.attribution.cam import ClassActivationMaps
-from brainmap.viz.features.attention import mean_attention
+from brainmap.viz.features.attention import average_attention
 
 NAMES = ("bed", "cat", "dog")
 
@@ -46,7 +46,7 @@ def test_cover_shows_each_word_with_both_sides_sorted_by_their_difference() -> N
 def test_two_dimensional_maps_are_averaged_over_height() -> None:
     maps = np.random.default_rng(0).normal(size=(3, 3, 4, 48))
     sounds = SimpleNamespace(conditions=list(NAMES), rate=16_000)
-    mean = mean_attention(sounds, cams_of(maps, NAMES), bins=12)
+    mean = average_attention(sounds, cams_of(maps, NAMES), bins=12)
     np.testing.assert_allclose(mean, maps.mean(axis=2).reshape(3, 3, 12, 4).mean(axis=3), atol=1e-6)
 
 

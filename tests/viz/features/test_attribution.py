@@ -10,7 +10,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.methods import Attributions, attribute
 from brainmap.features.sounds.files import Sounds, sounds_from_array
 from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
-from brainmap.viz.style import figure_png
+from brainmap.viz.style import render_png
 
 RATE = 8000
 WORDS = ("yes", "no")
@@ -45,7 +45,7 @@ def test_attributions_are_drawn_a_column_a_sound_and_a_row_a_method(net: nn.Modu
     assert [axes.get_ylabel() for axes in grid[2:, 0]] == ["saliency", "occlusion"]
     assert grid[2, 0].get_ylim()[0] > -0.1 * grid[2, 0].get_ylim()[1]  # a map without sign needs no lower half
     assert grid[3, 0].get_ylim() == grid[3, 1].get_ylim()
-    assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
+    assert render_png(figure, dpi=50).startswith(b"\x89PNG")
 
 
 def test_a_sound_without_a_map_of_its_class_says_whose_map_it_is(net: nn.Module, sounds: Sounds) -> None:
@@ -65,7 +65,7 @@ def test_the_occlusion_map_is_darkest_where_the_logit_comes_from(net: nn.Module,
     assert time[loud].min() > 0.09
     assert time[loud].max() < 0.16
     assert any("logit lost" in axes.get_ylabel() for axes in figure.axes)
-    assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
+    assert render_png(figure, dpi=50).startswith(b"\x89PNG")
 
 
 def test_mistakes_get_one_line(net: nn.Module, sounds: Sounds) -> None:

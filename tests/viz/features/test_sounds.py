@@ -10,8 +10,8 @@ import pytest
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
-from brainmap.viz.features.attention import mean_attention, plot_target_attention
-from brainmap.viz.features.sounds import log_spectrogram, mean_in_bins, own_class
+from brainmap.viz.features.attention import average_attention, plot_target_attention
+from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, match_own_class
 
 RATE = 16_000
 T = np.arange(RATE) / RATE
@@ -19,7 +19,7 @@ T = np.arange(RATE) / RATE
 
 @pytest.mark.parametrize("hertz", [125.0, 500.0, 3000.0])
 def test_a_tone_lies_at_its_frequency_and_is_the_loudest(hertz: Any) -> None:
-    loud, axis = log_spectrogram(np.sin(2 * np.pi * hertz * T), rate=RATE)
+    loud, axis = compute_log_spectrogram(np.sin(2 * np.pi * hertz * T), rate=RATE)
     middle = loud[:, loud.shape[1] // 2]
     assert abs(np.log2(axis[middle.argmax()] / hertz)) < 0.12
     assert middle.max() == pytest.approx(1, abs=0.02)
@@ -27,7 +27,7 @@ def test_a_tone_lies_at_its_frequency_and_is_the_loudest(hertz: Any) -> None:
 
 
 def test_a_later_sound_is_drawn_later() -> None:
-    loud, _ = log_spectrogram(np.where(T > 0.75, np.sin(2 * np.pi * 800 * T), 0.0), rate=RATE)
+    loud, _ = compute_log_spectrogram(np.where(T > 0.75, np.sin(2 * np.pi * 800 * T), 0.0), rate=RATE)
     assert loud.max(axis=0).argmax() / loud.shape[1] > 0.73
 
 
@@ -37,7 +37,7 @@ def test_silence_is_drawn_without_a_warning() -> None:
 
 def test_means_in_bins_keep_the_mean() -> None:
     course = np.random.default_rng(0).normal(size=(3, 1200))
-    binned = mean_in_bins(course, 24)
+    binned = average_in_bins(course, 24)
     assert binned.shape == (3, 24)
     np.testing.assert_allclose(binned.mean(axis=-1), course.mean(axis=-1))
 
@@ -50,16 +50,16 @@ def words(maps: Any, conditions: Any, names: Any) -> Any:
 
 def test_classes_are_found_by_name_not_by_position() -> None:
     sounds, cams = words(np.zeros((3, 2, 480)), ["dog", "bed", "dog"], ["bed", "dog"])
-    assert own_class(sounds, cams).tolist() == [1, 0, 1]
+    assert match_own_class(sounds, cams).tolist() == [1, 0, 1]
     with pytest.raises(InputError, match="conditions 'cow' are none of the classes"):
         plot_cam(*words(np.zeros((1, 2, 480)), ["cow"], ["bed", "dog"]))
 
 
 def test_attention_averages_the_sounds_of_a_word_and_leaves_unspoken_words_empty() -> None:
     maps = np.random.default_rng(2).normal(size=(3, 3, 480))
-    mean = mean_attention(*words(maps, ["dog", "bed", "dog"], ["bed", "cat", "dog"]), bins=24)
-    np.testing.assert_allclose(mean[2], mean_in_bins(maps[[0, 2]].mean(axis=0), 24), atol=1e-6)
-    np.testing.assert_allclose(mean[0], mean_in_bins(maps[1], 24), atol=1e-6)
+    mean = average_attention(*words(maps, ["dog", "bed", "dog"], ["bed", "cat", "dog"]), bins=24)
+    np.testing.assert_allclose(mean[2], average_in_bins(maps[[0, 2]].mean(axis=0), 24), atol=1e-6)
+    np.testing.assert_allclose(mean[0], average_in_bins(maps[1], 24), atol=1e-6)
     assert np.isnan(mean[1]).all()
 
 

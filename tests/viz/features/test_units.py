@@ -14,7 +14,7 @@ from brainmap import features, viz
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.units.tuning import TuningSettings
-from brainmap.viz.features.embedding import condition_styles
+from brainmap.viz.features.embedding import assign_styles
 
 RATE = 8000
 
@@ -106,11 +106,11 @@ def named(table: pd.DataFrame, sounds) -> pd.DataFrame:
 
 
 def test_every_condition_has_its_own_color_and_mark() -> None:
-    styles = condition_styles([f"w{i}" for i in range(64)])
+    styles = assign_styles([f"w{i}" for i in range(64)])
     assert len(set(styles.values())) == 64
     assert len({color for color, _ in list(styles.values())[:8]}) == 8
     with pytest.raises(InputError, match="expected at most 64 conditions, got 65"):
-        condition_styles([f"w{i}" for i in range(65)])
+        assign_styles([f"w{i}" for i in range(65)])
 
 
 def test_embeddings_say_what_their_axes_are() -> None:

@@ -384,15 +384,15 @@ def test_the_sound_on_the_page_is_the_pattern(page: Any) -> None:
 
 
 def test_sound_files_are_played_as_they_are(tmp_path: Any) -> None:
-    from brainmap.viz.page.cards import pattern_cards, wav_bytes
+    from brainmap.viz.page.cards import encode_wav, make_pattern_cards
 
     file = tmp_path / "zero.wav"
-    file.write_bytes(wav_bytes(np.ones(100), 8_000))
+    file.write_bytes(encode_wav(np.ones(100), 8_000))
     panel = replace(small_content().maximization[0], wavs=[file])
-    card = pattern_cards(panel, {})[0]
+    card = make_pattern_cards(panel, {})[0]
     assert base64.b64decode(card.audio.split(",")[1]) == file.read_bytes()
     with pytest.raises(InputError, match="no sound file"):
-        pattern_cards(replace(panel, wavs=[tmp_path / "gone.wav"]), {})
+        make_pattern_cards(replace(panel, wavs=[tmp_path / "gone.wav"]), {})
 
 
 def test_figures_lie_beside_the_page_and_no_scrap_is_left(page: Any) -> None:

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_layer_profile, plot_layer_roi_table
-from brainmap.viz.page.tables import heat_rows, make_table
+from brainmap.viz.page.tables import arrange_heat_rows, make_table
 
 LAYERS = ["conv1", "conv2", "conv10"]
 SCORES = pd.DataFrame(
@@ -74,7 +74,7 @@ def test_the_table_frames_the_best_layer_only_where_some_layer_is_significant() 
     frames = [p.get_xy() for p in figure.axes[0].patches if isinstance(p, Rectangle) and p.get_width() == 1]
     assert frames == [(-0.5, 1.5)]
     assert ".20*" in words(figure.axes[0])
-    cells = {row.layer: row.cells for row in heat_rows(trained, LAYERS, {"A1": "conv1"})}
+    cells = {row.layer: row.cells for row in arrange_heat_rows(trained, LAYERS, {"A1": "conv1"})}
     assert [cells[layer][0].best for layer in LAYERS] == [False, False, True]
     assert cells["conv1"][0].planted
     assert not any(cell.best or cell.starred for cell in (row[1] for row in cells.values()))
@@ -97,7 +97,7 @@ def test_a_missing_column_is_named() -> None:
 
 
 def test_a_table_of_several_networks_is_never_drawn_for_the_first_one_alone() -> None:
-    for draw in (plot_layer_roi_table, lambda table: heat_rows(table, LAYERS, {})):
+    for draw in (plot_layer_roi_table, lambda table: arrange_heat_rows(table, LAYERS, {})):
         with pytest.raises(InputError, match="expected the rows of one network, got those of 'trained', 'untrained'"):
             draw(STATISTICS)
 

@@ -14,13 +14,13 @@ from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.rsa.volume import (
     _BOX,
     _PLANES,
-    _boxed,
-    _plane,
+    _compute_plane,
+    _load_template,
+    _resample_to_box,
     _sample,
-    _template,
-    _volume,
     find_peaks,
     plot_best_layer,
+    read_volume,
 )
 
 PEAK = (-44.0, -20.0, 8.0)
@@ -71,7 +71,7 @@ def test_the_template_is_cut_where_the_box_says() -> None:
     image = load_mni152_template(resolution=1)
     at = np.linalg.inv(image.affine) @ [_BOX[0][0] + 30, _BOX[1][0] + 90, _BOX[2][0] + 80, 1]
     i, j, k = at[:3].round().astype(int)
-    assert _template()[30, 90, 80] == np.float32(image.dataobj[i, j, k])
+    assert _load_template()[30, 90, 80] == np.float32(image.dataobj[i, j, k])
 
 
 def test_missing_data_never_bleed_into_their_neighbors() -> None:
@@ -79,11 +79,11 @@ def test_missing_data_never_bleed_into_their_neighbors() -> None:
     data = np.asarray(image.dataobj).copy()
     data[:] = 1.0
     data[10:20] = np.nan
-    values = _sample(_volume(nibabel.Nifti1Image(data, image.affine), "x"), _plane("z", 8.0))
+    values = _sample(read_volume(nibabel.Nifti1Image(data, image.affine), "x"), _compute_plane("z", 8.0))
     inside = values[np.isfinite(values)]
     assert inside.min() == pytest.approx(1.0, abs=1e-5)
     assert np.isnan(values).any()
-    assert np.isfinite(_boxed(_volume(image, "x"))).all()
+    assert np.isfinite(_resample_to_box(read_volume(image, "x"))).all()
 
 
 def test_peaks_are_the_highest_places_and_far_from_each_other() -> None:
@@ -99,12 +99,12 @@ def test_peaks_are_the_highest_places_and_far_from_each_other() -> None:
 def test_best_layers_keep_the_colors_of_their_depth() -> None:
     from matplotlib.colors import to_rgb
 
-    from brainmap.viz.style import layer_colors
+    from brainmap.viz.style import assign_layer_colors
 
     figure = plot_best_layer(ball(value=2.0), ["conv1", "conv2", "conv3"], cuts=[8.0])
     picture = np.asarray(figure.axes[1].images[-1].get_array())
     seen = np.unique(picture[picture[..., 3] > 0][:, :3], axis=0)
-    np.testing.assert_allclose(seen, [to_rgb(layer_colors(["conv1", "conv2", "conv3"])["conv2"])], atol=1e-6)
+    np.testing.assert_allclose(seen, [to_rgb(assign_layer_colors(["conv1", "conv2", "conv3"])["conv2"])], atol=1e-6)
 
 
 @pytest.mark.parametrize(
