@@ -99,7 +99,8 @@ def check(
 ) -> None:
     """Check every input of a study before anything is computed."""
     context = _context(study, "cpu")
-    from brainmap.study.check import check_study, verify_results
+    from brainmap.study.check import check_study
+    from brainmap.study.results.folder import verify_results
 
     if verify:
         typer.echo(f"All {verify_results(context)} results are as brainmap wrote them.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from brainmap.features.layers.selection import select_layers
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.reading import read_sound
-from brainmap.places import refuse_links_out
 from brainmap.references import first_line
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import repetition_time
@@ -33,6 +31,7 @@ from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
 from brainmap.rsa.regions.rois import Rois, grid_of
 from brainmap.rsa.searchlights.spheres import sphere_offsets
 from brainmap.study.results.context import Context, with_grid_tolerance
+from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import check_order, planned
 from brainmap.study.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
@@ -171,50 +170,6 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
         row["TR [s]"] = "-" if person.brain.on_surface else repetition_time(first) or "-"
     return {**row, "problems": len(found) or "none"}
-
-
-def verify_results(context: Context) -> int:
-    """Read every result of a study, compare it with what was written, and return the number of results.
-
-    Raises
-    ------
-    InputError
-        Results are missing or have other content.
-    """
-    stages = context.ledger.stages()
-    wrong = sorted({path for stage in stages for path in context.ledger.damaged(stage, verify=True)})
-    if wrong:
-        raise InputError(
-            "\n".join(
-                f"results: {path} {'has changed since brainmap wrote it' if path.exists() else 'is gone'}; run the "
-                "study, which makes it again"
-                for path in wrong
-            )
-        )
-    return len({path for stage in stages for path in context.ledger.files(stage)})
-
-
-def check_output(context: Context) -> None:
-    """Refuse an output folder that holds another study, or other files."""
-    out, name = context.study.out, context.study.settings.study.name
-    if out.is_file():
-        raise InputError(f"[study] out: expected a folder, got the file {out}; name a folder")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    refuse_links_out(out)
-    try:
-        found = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Study"]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        if (out / ".brainmap").is_dir():
-            return  # it belongs to brainmap; the description is written again
-        raise InputError(
-            f"[study] out: expected an empty or new folder, got {out}, whose files are not brainmap's; name another"
-        ) from None
-    if found != name:
-        raise InputError(
-            f"[study] out: {out} holds the results of another study ({found!r}, this one is {name!r}); "
-            "name another folder"
-        )
 
 
 def _check_sounds(context: Context) -> list[str]:

@@ -10,11 +10,12 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
-from brainmap.study.check import check_output, check_study
+from brainmap.study.check import check_study
 from brainmap.study.description import run_description, run_maps_table
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, refuse_incomplete, units_of
 from brainmap.study.results.context import Context, log, one_thread_each, with_grid_tolerance
+from brainmap.study.results.folder import check_output
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
 from brainmap.study.stages.explain import run_explain
