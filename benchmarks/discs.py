@@ -23,7 +23,7 @@ from scipy.sparse import coo_matrix  # noqa: E402
 from scipy.sparse.csgraph import dijkstra  # noqa: E402
 
 from brainmap.rsa.surface.discs import Discs, discs_on  # noqa: E402
-from brainmap.rsa.surface.meshes import edge_lengths, load_mesh, mesh_edges  # noqa: E402
+from brainmap.rsa.surface.meshes import load_mesh, measure_edges, mesh_edges  # noqa: E402
 
 
 def largest_difference(discs: Discs, rows: NDArray[np.float64], centers: NDArray[np.intp], radius: float) -> float:
@@ -51,7 +51,7 @@ def main() -> None:
     mesh, radius = load_mesh("fsaverage5").side("left"), given.radius
     n = len(mesh.points)
     edges = mesh_edges(mesh)
-    graph = coo_matrix((edge_lengths(mesh), edges.T), shape=(n, n)).tocsr()
+    graph = coo_matrix((measure_edges(mesh), edges.T), shape=(n, n)).tocsr()
     some = np.arange(0, n, 8)
 
     def along() -> Discs:

@@ -21,7 +21,7 @@ import numpy as np
 from clock import in_turn
 
 from brainmap import rsa
-from brainmap.rsa.images.afni import brik_attributes, format_head, grid_attributes
+from brainmap.rsa.images.afni import build_brik_attributes, build_grid_attributes, format_head
 
 SHAPE = (61, 73, 61)
 
@@ -32,7 +32,7 @@ def write_bucket(folder: Path, volumes: int, dtype: str) -> Path:
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     scale = 3000 if dtype == "i2" else 1
     values = (rng.normal(size=(*SHAPE, volumes)) * scale).astype(dtype)
-    attributes = grid_attributes(affine, values.shape, view="orig", t_r=None) | brik_attributes(values)
+    attributes = build_grid_attributes(affine, values.shape, view="orig", t_r=None) | build_brik_attributes(values)
     if dtype == "i2":
         del attributes["BRICK_STATS"]
         attributes["BRICK_FLOAT_FACS"] = tuple(np.linspace(1e-4, 2e-4, volumes).tolist())

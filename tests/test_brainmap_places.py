@@ -162,7 +162,7 @@ def test_images_have_their_own_line_too(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_nifti, "for_file", full)
+    monkeypatch.setattr(_nifti, "build_image_for_file", full)
     with pytest.raises(RunError, match=r"while a\.nii\.gz was being written"):
         save_image(nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     assert list(tmp_path.iterdir()) == []

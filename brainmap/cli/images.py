@@ -17,9 +17,9 @@ PLACE = "{layer}"
 
 def image_free(path: str, overwrite: bool, option: str) -> None:
     """Refuse an image that exists before anything is computed."""
-    from brainmap.rsa.images.names import afni_base
+    from brainmap.rsa.images.names import find_afni_base
 
-    base = afni_base(path)
+    base = find_afni_base(path)
     free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
     if base is None and not path.endswith((".nii", ".nii.gz")):
         raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")

@@ -180,11 +180,11 @@ def device_named(device: types.Device) -> str:
 def provenance(parameters: Mapping[str, Any], inputs: Iterable[str | Path], *, seed: int = 0) -> dict[str, Any]:
     """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs."""
     from brainmap.record import Ledger, content_key, file_digest
-    from brainmap.rsa.images.names import image_files
+    from brainmap.rsa.images.names import list_image_files
 
     digests = {}
     for name in inputs:
-        found = [file_digest(file) for file in image_files(name)]
+        found = [file_digest(file) for file in list_image_files(name)]
         digests[str(name)] = found[0] if len(found) == 1 else content_key(found)
     return Ledger(Path(), seed=seed).provenance(parameters=parameters, inputs=digests)
 

@@ -28,7 +28,7 @@ from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
-from brainmap.rsa.regions.rois import Rois, grid_of
+from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.searchlights.spheres import sphere_offsets
 from brainmap.study.results.context import Context, with_grid_tolerance
 from brainmap.study.results.folder import check_output
@@ -306,7 +306,7 @@ def _check_person(
 def _check_beside(person: Participant, name: str) -> None:
     """Check that another image exists on the participant's grid, and that a screen's image names its distribution."""
     info, mask = image_info(name), image_info(person.masks[0])
-    check_same_grid(grid_of(info.shape, info.affine), grid_of(mask.shape, mask.affine), what=name, wanted="mask")
+    check_same_grid(build_grid(info.shape, info.affine), build_grid(mask.shape, mask.affine), what=name, wanted="mask")
     if name == person.sound:
         responsive_voxels(name, p=person.brain.screen.p)
 
@@ -408,8 +408,8 @@ def _check_grids(context: Context, people: Sequence[Participant]) -> None:
             continue
         mine, its = image_info(person.masks[0]), image_info(other.masks[0])
         check_same_grid(
-            grid_of(mine.shape, mine.affine),
-            grid_of(its.shape, its.affine),
+            build_grid(mine.shape, mine.affine),
+            build_grid(its.shape, its.affine),
             what=f"participant {person.label}: mask (space = {space!r})",
             wanted=f"mask of participant {other.label}",
         )

@@ -76,7 +76,7 @@ class Coefficient(NamedTuple):
     n: int
 
 
-def regressors_of(history: str, folder: Path | None = None) -> tuple[Regressor, ...]:
+def read_regressors(history: str, folder: Path | None = None) -> tuple[Regressor, ...]:
     """Read the regressors from the commands in a bucket's history; the last command wins for a name used twice.
 
     Parameters
@@ -88,24 +88,24 @@ def regressors_of(history: str, folder: Path | None = None) -> tuple[Regressor, 
 
     Examples
     --------
-    >>> regressors_of("3dDeconvolve -stim_times_IM 1 a.1D 'GAM' -stim_label 1 cat -glt_label 1 V-A")
+    >>> read_regressors("3dDeconvolve -stim_times_IM 1 a.1D 'GAM' -stim_label 1 cat -glt_label 1 V-A")
     (Regressor(name='V-A', kind='contrast', model=''), Regressor(name='cat', kind='trials', model='GAM'))
     """
     found: dict[str, Regressor] = {}
     for entry in re.split(r"\n(?=\s*\[)", html.unescape(history)):
-        words = _words(entry)
+        words = _split_command(entry)
         program = next((w for w in words if Path(w).name in ("3dDeconvolve", "3dREMLfit")), None)
         if OWN in entry:
             found = {_OTHERS: Regressor(_OTHERS, "trials")}
         elif program is not None:
             said = words[words.index(program) + 1 :]
             found.pop(_OTHERS, None)  # it belongs to an earlier fit
-            chosen = _deconvolved(said) if program.endswith("3dDeconvolve") else _remlfit(said, folder)
+            chosen = _read_deconvolve(said) if program.endswith("3dDeconvolve") else _read_remlfit(said, folder)
             found |= {one.name: one for one in chosen}
     return tuple(found.values())
 
 
-def _words(entry: str) -> list[str]:
+def _split_command(entry: str) -> list[str]:
     lexer = shlex.shlex(entry, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
@@ -114,7 +114,7 @@ def _words(entry: str) -> list[str]:
         return [word.strip("'\"") for word in entry.split()]
 
 
-def _deconvolved(words: Sequence[str]) -> list[Regressor]:
+def _read_deconvolve(words: Sequence[str]) -> list[Regressor]:
     """Read stimuli, baseline and contrasts from 3dDeconvolve; if all stimuli are known, the rest are contrasts."""
     names: dict[str, str] = {}
     kinds: dict[str, BucketKind] = {}
@@ -145,19 +145,19 @@ def _deconvolved(words: Sequence[str]) -> list[Regressor]:
     return [*whole, *(Regressor(name, "contrast") for name in contrasts), *found]
 
 
-def _remlfit(words: Sequence[str], folder: Path | None) -> list[Regressor]:
+def _read_remlfit(words: Sequence[str], folder: Path | None) -> list[Regressor]:
     """Read the contrasts of 3dREMLfit, and the regressors of its design if that file lies beside the bucket."""
     found: list[Regressor] = []
     for at, option in enumerate(words[:-1]):
         beside = None if folder is None else folder / Path(words[at + 1]).name
         if option == "-matrix" and beside is not None and beside.is_file():
-            found += design_regressors(read_design(beside))
+            found += list_design_regressors(read_design(beside))
         if option == "-gltsym" and at + 2 < len(words):
             found.append(Regressor(words[at + 2].strip(), "contrast"))
     return found
 
 
-def design_regressors(design: Design) -> tuple[Regressor, ...]:
+def list_design_regressors(design: Design) -> tuple[Regressor, ...]:
     """Return the regressors that a design matrix lists in its columns and contrasts."""
     names = dict.fromkeys(column.rsplit("#", 1)[0] for column in design.columns)
     found = []
@@ -168,7 +168,7 @@ def design_regressors(design: Design) -> tuple[Regressor, ...]:
     return (*(Regressor(name, "contrast") for name in design.contrasts), *found)
 
 
-def stimuli_in(
+def find_stimuli(
     labels: Sequence[str], statistics: Iterable[int], regressors: Sequence[Regressor], what: str
 ) -> list[tuple[int, str, str]] | None:
     """Return volume, stimulus and condition of every stimulus coefficient; None if the image holds no coefficients.
@@ -184,10 +184,10 @@ def stimuli_in(
 
     Examples
     --------
-    >>> stimuli_in(["F", "yes#0_Coef", "yes-no_GLT#0_Coef"], [0], [], "stats")
+    >>> find_stimuli(["F", "yes#0_Coef", "yes-no_GLT#0_Coef"], [0], [], "stats")
     [(1, 'yes', 'yes')]
     """
-    coefficients = _coefficients(labels, set(statistics), bool(regressors))
+    coefficients = _find_coefficients(labels, set(statistics), bool(regressors))
     if not coefficients:
         return None
     known = {one.name: one for one in regressors}
@@ -202,11 +202,11 @@ def stimuli_in(
         raise InputError(f"patterns: {what} holds contrasts and baseline terms only ({names}), wanted stimuli")
     _refuse_unsure(kept, known, what, complete=others is not None and any(one.name in known for one in kept))
     _refuse_bases(kept, known, what)
-    several = _counted(kept)
+    several = _count_names(kept)
     return [(c.volume, c.name if several[c.name] == 1 else f"{c.name}#{c.n}", c.name) for c in kept]
 
 
-def _coefficients(labels: Sequence[str], statistics: set[int], fitted: bool) -> list[Coefficient]:
+def _find_coefficients(labels: Sequence[str], statistics: set[int], fitted: bool) -> list[Coefficient]:
     """Find the coefficients among sub-bricks; a label without `_Coef` counts only if a design produced it."""
     plain = fitted or any(_DRIFT.fullmatch(label.strip().rsplit("#", 1)[0]) for label in labels)
     found = []
@@ -217,7 +217,7 @@ def _coefficients(labels: Sequence[str], statistics: set[int], fitted: bool) -> 
     return found
 
 
-def _counted(coefficients: Iterable[Coefficient]) -> dict[str, int]:
+def _count_names(coefficients: Iterable[Coefficient]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for one in coefficients:
         counts[one.name] = counts.get(one.name, 0) + 1
@@ -245,34 +245,36 @@ def refuse_unsure_labels(labels: Sequence[str], regressors: Sequence[Regressor],
         return
     names = [Coefficient(volume, label, -1) for volume, label in enumerate(labels)]
     others = {one.name for one in regressors}
-    why = {name: reason for name in labels if name not in others and (reason := _doubt(name, labels, plain=True))}
-    _refuse(why, names, what, told="no history tells which")
+    why = {
+        name: reason for name in labels if name not in others and (reason := _explain_doubt(name, labels, plain=True))
+    }
+    _refuse_doubtful(why, names, what, told="no history tells which")
 
 
 def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool) -> None:
     """Refuse names that only the user can identify."""
-    counts = _counted(kept)
+    counts = _count_names(kept)
     some_separated = 0 < sum(bool(_CONTRASTED.search(name)) for name in counts) < len(counts)
     why: dict[str, str] = {}
     for name in (name for name in counts if name not in known):
-        doubt = _doubt(name, counts)
+        doubt = _explain_doubt(name, counts)
         if doubt:
             why[name] = doubt
         elif complete or (some_separated and _CONTRASTED.search(name)):
             why[name] = "a contrast"
         elif counts[name] > 1:
             why[name] = "single trials (-stim_times_IM) or basis functions (SPMG2, TENT)"
-    _refuse(why, kept, what, told="its history does not name it" if complete else "no history tells which")
+    _refuse_doubtful(why, kept, what, told="its history does not name it" if complete else "no history tells which")
 
 
-def _doubt(name: str, names: Iterable[str], *, plain: bool = False) -> str:
+def _explain_doubt(name: str, names: Iterable[str], *, plain: bool = False) -> str:
     """Say what else than a stimulus a name could be, by its words and by the names beside it; empty if nothing.
 
     Plain labels are no coefficients of a design, so that a `pitch` among them is taken for the sound that it says.
 
     Examples
     --------
-    >>> [_doubt(name, ("V-A", "A-B", "cat")) for name in ("happyVsSad", "WM_mean", "roll", "A-B", "cat")]
+    >>> [_explain_doubt(name, ("V-A", "A-B", "cat")) for name in ("happyVsSad", "WM_mean", "roll", "A-B", "cat")]
     ['a contrast', 'a regressor of no interest', 'motion', 'a contrast', '']
     """
     words = {word.lower() for word in _WORD.findall(name)}
@@ -292,17 +294,17 @@ def _is_difference(name: str, names: Iterable[str]) -> bool:
     return found is not None and bool(both & set(found.groups()))
 
 
-def _refuse(why: Mapping[str, str], kept: Sequence[Coefficient], what: str, *, told: str) -> None:
+def _refuse_doubtful(why: Mapping[str, str], kept: Sequence[Coefficient], what: str, *, told: str) -> None:
     if not why:
         return
-    counts = _counted(kept)
+    counts = _count_names(kept)
     name, reason = next(iter(why.items()))
     several = counts[name] > 1
     could = f"{'' if several else 'a stimulus or '}{reason}"
     raise InputError(
         f"patterns: {what}: {name!r} ({counts[name]} coefficient{'s' if several else ''}) could be {could}, and "
         f"{told}; in question: {some(why)}; say which sub-bricks are stimuli in a table (labels: columns volume, "
-        f"stimulus_id, condition){_selection(kept, why, what)}"
+        f"stimulus_id, condition){_suggest_selection(kept, why, what)}"
     )
 
 
@@ -326,7 +328,7 @@ def _is_joined(name: str, names: Iterable[str]) -> bool:
 
 def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str) -> None:
     """Refuse several coefficients of one response, and different basis functions under different names."""
-    counts = _counted(kept)
+    counts = _count_names(kept)
     for name, n in counts.items():
         one = known.get(name, Regressor(name, "stimulus"))
         several = n > 1 and (one.kind == "stimulus" or _SEVERAL.match(one.model))
@@ -336,7 +338,7 @@ def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], w
             raise InputError(
                 f"patterns: {what}: {name!r} has {n} coefficients, which are basis functions or modulations of {of} "
                 f"response{model}, not stimuli; choose one for each condition in a table (labels: columns volume, "
-                f"stimulus_id){_selection(kept, (), what)}"
+                f"stimulus_id){_suggest_selection(kept, (), what)}"
             )
     of_one = {c.name: c.n for c in kept if known.get(c.name, Regressor("", "stimulus")).kind == "stimulus"}
     if len(set(of_one.values())) > 1:
@@ -348,7 +350,7 @@ def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], w
         )
 
 
-def _selection(kept: Sequence[Coefficient], unsure: Iterable[str], what: str) -> str:
+def _suggest_selection(kept: Sequence[Coefficient], unsure: Iterable[str], what: str) -> str:
     """Suggest an AFNI selector for the first coefficient of each identified name; empty if none can be given."""
     left = set(unsure)
     first = {one.name: one for one in reversed(kept) if one.name not in left}
@@ -356,8 +358,8 @@ def _selection(kept: Sequence[Coefficient], unsure: Iterable[str], what: str) ->
     if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM needs at least three items
         return ""
     volumes = ",".join(str(one.volume) for one in chosen)
-    return f", or select them: '{what}[{volumes}]' takes {some([_called(one) for one in chosen], 3)}"
+    return f", or select them: '{what}[{volumes}]' takes {some([_format_coefficient(one) for one in chosen], 3)}"
 
 
-def _called(one: Coefficient) -> str:
+def _format_coefficient(one: Coefficient) -> str:
     return one.name if one.n < 0 else f"{one.name}#{one.n}"

@@ -65,8 +65,8 @@ def read_design(path: Path) -> Design:
         columns = tuple(label.strip() for label in said["ColumnLabels"].split(";"))
         body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         matrix = np.array(body.split(), float).reshape(-1, len(columns))
-        rows = _integers(said["GoodList"]) if "GoodList" in said else np.arange(len(matrix))
-        starts = _integers(said.get("RunStart", "0"))
+        rows = _parse_integers(said["GoodList"]) if "GoodList" in said else np.arange(len(matrix))
+        starts = _parse_integers(said.get("RunStart", "0"))
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no design matrix of 3dDeconvolve ({error}); look for X.xmat.1D") from None
     if len(matrix) > len(rows):  # the matrix still holds the rows that the fit left out
@@ -83,12 +83,12 @@ def read_design(path: Path) -> Design:
     return Design(columns, stimuli, starts, rows, matrix, bases, contrasts)
 
 
-def _integers(text: str) -> NDArray[np.int64]:
+def _parse_integers(text: str) -> NDArray[np.int64]:
     """Parse AFNI's compact notation for integers.
 
     Examples
     --------
-    >>> _integers("0..3,7,2@9").tolist()
+    >>> _parse_integers("0..3,7,2@9").tolist()
     [0, 1, 2, 3, 7, 9, 9]
     """
     numbers: list[int] = []

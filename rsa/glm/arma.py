@@ -112,7 +112,7 @@ class Arma:
 WHITE = Arma()
 
 
-def afni_grid(steps: int) -> list[Arma]:
+def build_afni_grid(steps: int) -> list[Arma]:
     """Return the grid that 3dREMLfit searches with -Grid `steps`, -MAXa .8, -MAXb .8 and without -NEGcor.
 
     a takes 2^steps steps from 0 to .8, and b as many from -.8 to 0 and from 0 to .8. Models are kept if neighboring

@@ -19,10 +19,10 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
 from brainmap.rsa.glm.design import GlmSettings
-from brainmap.rsa.glm.design_rdms import in_geometry, rdms_of_parts
+from brainmap.rsa.glm.design_rdms import build_design_rdms, convert_to_geometry
 from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
-from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, noise_said, plan_betas
+from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, describe_noise, plan_betas
 from brainmap.rsa.glm.scaling import scale_factors
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
@@ -268,16 +268,16 @@ def fit_runs(
         As in `fit_betas`.
     """
     one_of(scale, get_args(Scale), "scale")
-    images = _listed(bold)
+    images = _list_images(bold)
     plan = plan_betas(images, events, settings=settings, runs=runs)
     for note in plan.notes:
         log.info("%s", note)
-    inside_image = _common_mask(images) if mask is None else load_mask(mask)
+    inside_image = _find_common_mask(images) if mask is None else load_mask(mask)
     fits, baselines = _fit(images, inside_image, plan, settings)
-    return _gathered(fits, baselines, inside_image, plan, settings, scale=scale, keep_residuals=keep_residuals)
+    return _gather_betas(fits, baselines, inside_image, plan, settings, scale=scale, keep_residuals=keep_residuals)
 
 
-def _listed(bold: Image | Sequence[Image]) -> list[Image]:
+def _list_images(bold: Image | Sequence[Image]) -> list[Image]:
     images = [bold] if isinstance(bold, str | Path | nib.Nifti1Image) else list(bold)
     if not images:
         raise InputError("BOLD: no image given")
@@ -288,7 +288,7 @@ def _listed(bold: Image | Sequence[Image]) -> list[Image]:
     return images
 
 
-def _common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
+def _find_common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
     """Return the voxels that are finite and vary in all runs."""
     inside = None
     for image in images:
@@ -336,7 +336,7 @@ def _fit(
     return fits, baselines
 
 
-def _gathered(
+def _gather_betas(
     fits: Sequence[tuple[RunFit, NDArray[np.bool_]]],
     baselines: Sequence[Floats],
     mask: nib.Nifti1Image,
@@ -349,12 +349,12 @@ def _gathered(
     factors = scale_factors(fits, baselines, scale)
     betas, variances, residuals = [], [], []
     for (fit, there), factor in zip(fits, factors, strict=True):
-        betas.append(_spread(fit.betas, there) * factor)
-        variances.append(_spread(fit.variances, there) * factor**2)
+        betas.append(_place_in_mask(fit.betas, there) * factor)
+        variances.append(_place_in_mask(fit.variances, there) * factor**2)
         if keep_residuals:
-            residuals.append(_spread(fit.residuals, there) * factor)
+            residuals.append(_place_in_mask(fit.residuals, there) * factor)
     noises = [fit.noise.pooled for fit, _ in fits]
-    said = [noise_said([fit.noise for fit, _ in fits], settings)]
+    said = [describe_noise([fit.noise for fit, _ in fits], settings)]
     if scale == "noise":
         freedom = sum(fit.dof for fit, _ in fits)
         said.append(
@@ -380,11 +380,11 @@ def _gathered(
         ignore_index=True,
     )
     return Betas(
-        image=_image(np.concatenate(betas), mask),
+        image=_build_mask_image(np.concatenate(betas), mask),
         labels=tuple(table["label"]),
         conditions=tuple(c for d in plan.designs for c in d.conditions),
         runs=tuple(table["run"]),
-        variance=_image(np.concatenate(variances), mask),
+        variance=_build_mask_image(np.concatenate(variances), mask),
         residuals=tuple(residuals) if keep_residuals else None,
         dof=tuple(fit.dof for fit, _ in fits),
         mask=mask,
@@ -399,7 +399,7 @@ def _gathered(
     )
 
 
-def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:
+def _place_in_mask(values: Singles, there: NDArray[np.bool_]) -> Singles:
     """Place the values of some voxels in the whole mask, with NaN elsewhere."""
     if there.all():
         return values
@@ -408,7 +408,7 @@ def _spread(values: Singles, there: NDArray[np.bool_]) -> Singles:
     return full
 
 
-def _image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+def _build_mask_image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
     inside = np.asarray(mask.dataobj) > 0
     grid = np.zeros((*inside.shape, len(values)), np.float32)
     grid[inside] = values.T
@@ -431,7 +431,7 @@ def design_rdms(betas: Betas, *, items: Level = "stimulus", dissimilarity: str =
     items : {"stimulus", "condition"}
         Items of the RDMs: labels of the betas, or their conditions (trials averaged within runs).
     dissimilarity : str
-        Dissimilarity of the brain RDMs that `noise-only` is compared with: see `in_geometry`.
+        Dissimilarity of the brain RDMs that `noise-only` is compared with: see `convert_to_geometry`.
 
     Returns
     -------
@@ -453,5 +453,5 @@ def design_rdms(betas: Betas, *, items: Level = "stimulus", dissimilarity: str =
     Alink et al. (2015), https://doi.org/10.1101/032391
     """
     onsets = betas.diagnostics["onset"].to_numpy(float)
-    found = rdms_of_parts(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
-    return in_geometry(found, dissimilarity)
+    found = build_design_rdms(betas.labels, betas.conditions, betas.runs, onsets, betas.covariances, items=items)
+    return convert_to_geometry(found, dissimilarity)

@@ -78,15 +78,15 @@ def read_confounds(
     ['csf']
     """
     parts = [source] if isinstance(source, str | Path | pd.DataFrame | np.ndarray) else list(source)
-    tables = [_table(part, n_volumes, strategy, what) for part in parts]
+    tables = [_read_source(part, n_volumes, strategy, what) for part in parts]
     joined = pd.concat(tables, axis=1)
     if joined.columns.duplicated().any():
         twice = joined.columns[joined.columns.duplicated()].tolist()
         raise InputError(f"confounds of {what}: columns {some(twice)} come in more than one file")
-    return _standardized(_filled(joined, what), what)
+    return _standardize(_fill_first_row(joined, what), what)
 
 
-def _table(source: Confounds, n_volumes: int, strategy: Strategy | None, what: str) -> pd.DataFrame:
+def _read_source(source: Confounds, n_volumes: int, strategy: Strategy | None, what: str) -> pd.DataFrame:
     if isinstance(source, np.ndarray):
         values = source.reshape(len(source), -1)
         table = pd.DataFrame(values, columns=[f"confound{k}" for k in range(values.shape[1])])
@@ -96,11 +96,11 @@ def _table(source: Confounds, n_volumes: int, strategy: Strategy | None, what: s
     else:
         path = existing_file(source, f"confounds of {what}")
         name = str(path)
-        table = _tsv(path) if path.suffix.lower() == ".tsv" else one_d(path)
+        table = _read_tsv(path) if path.suffix.lower() == ".tsv" else read_one_d(path)
     if len(table) != n_volumes:
         raise InputError(f"confounds of {what}: {len(table)} rows in {name}, the run has {n_volumes} volumes")
     if path is not None and path.suffix.lower() != ".tsv":
-        return _censored(table, path) if "censor" in path.name.lower() else table
+        return _read_censored(table, path) if "censor" in path.name.lower() else table
     if strategy is None:
         if {"framewise_displacement", "trans_x"} <= set(table.columns):
             raise InputError(
@@ -108,12 +108,12 @@ def _table(source: Confounds, n_volumes: int, strategy: Strategy | None, what: s
                 f"(--strategy) takes {', '.join(STRATEGIES)}, or names of columns"
             )
         return table
-    chosen = [_chosen(table, word, path, what) for word in _words(strategy)]
+    chosen = [_select_columns(table, word, path, what) for word in _split_strategy(strategy)]
     picked = pd.concat(chosen, axis=1)
     return picked.loc[:, ~picked.columns.duplicated()]
 
 
-def _tsv(path: Path) -> pd.DataFrame:
+def _read_tsv(path: Path) -> pd.DataFrame:
     table = read_table(path, "confounds")
     read = {}
     for column in table.columns:
@@ -125,7 +125,7 @@ def _tsv(path: Path) -> pd.DataFrame:
     return pd.DataFrame(read)
 
 
-def one_d(path: Path) -> pd.DataFrame:
+def read_one_d(path: Path) -> pd.DataFrame:
     """Read the columns of an AFNI `.1D` file, or of any text file of numbers with rows of equal length."""
     try:
         lines = [line.split("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -138,20 +138,20 @@ def one_d(path: Path) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"{stem}[{k}]" for k in range(values.shape[1])])
 
 
-def _censored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _read_censored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     values = table.to_numpy()
     if values.shape[1] != 1 or not np.isin(values, (0, 1)).all():
         raise InputError(f"confounds {path}: a censor file holds one column of 0 (censored) and 1 (kept)")
-    return _spikes(values[:, 0] == 0)
+    return _build_spikes(values[:, 0] == 0)
 
 
-def _spikes(out: NDArray[np.bool_]) -> pd.DataFrame:
+def _build_spikes(out: NDArray[np.bool_]) -> pd.DataFrame:
     """Build one regressor for every volume that is censored."""
     at = np.flatnonzero(out)
     return pd.DataFrame(np.eye(len(out))[:, at], columns=[f"volume{k}" for k in at])
 
 
-def _words(strategy: Strategy) -> list[str]:
+def _split_strategy(strategy: Strategy) -> list[str]:
     parts = [strategy] if isinstance(strategy, str) else list(strategy)
     words = [word.strip() for part in parts for word in re.split(r"[+,]", part)]
     if not all(words) or not words:
@@ -159,17 +159,17 @@ def _words(strategy: Strategy) -> list[str]:
     return words
 
 
-def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.DataFrame:
+def _select_columns(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.DataFrame:
     """Select the columns that a strategy or a column name means."""
     components = re.fullmatch(r"([at])compcor(\d*)", word)
     scrub = re.fullmatch(r"scrub(\d+(?:\.\d+)?)?", word)
     if components:
-        return _components(table, components[1], int(components[2] or _COMPONENTS), path, what)
+        return _select_components(table, components[1], int(components[2] or _COMPONENTS), path, what)
     if scrub:
         if "framewise_displacement" not in table.columns:
             raise InputError(f"confounds of {what}: strategy {word!r} wants a column 'framewise_displacement'")
         moved = table["framewise_displacement"].to_numpy(float)
-        return _spikes(moved > float(scrub[1] or _DISPLACEMENT))
+        return _build_spikes(moved > float(scrub[1] or _DISPLACEMENT))
     patterns = _FIXED.get(word, (word,))
     columns = [c for pattern in patterns for c in fnmatch.filter(table.columns, pattern)]
     lacking = [p for p in patterns if "*" not in p and p not in table.columns]
@@ -185,7 +185,7 @@ def _chosen(table: pd.DataFrame, word: str, path: Path | None, what: str) -> pd.
     return table[list(dict.fromkeys(columns))]
 
 
-def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
+def _select_components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what: str) -> pd.DataFrame:
     """Select the first CompCor components; of anatomical components only those of the combined mask, if it is known."""
     numbered = [c for c in table.columns if re.fullmatch(rf"{kind}_comp_cor_\d+", c)]
     names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 comes before 100
@@ -202,7 +202,7 @@ def _components(table: pd.DataFrame, kind: str, n: int, path: Path | None, what:
     return table[names[:n]]
 
 
-def _filled(table: pd.DataFrame, what: str) -> pd.DataFrame:
+def _fill_first_row(table: pd.DataFrame, what: str) -> pd.DataFrame:
     values = table.to_numpy(float)
     bad = ~np.isfinite(values)
     if bad[1:].any():
@@ -221,7 +221,7 @@ def _filled(table: pd.DataFrame, what: str) -> pd.DataFrame:
     return pd.DataFrame(np.where(bad, 0.0, values), columns=table.columns)
 
 
-def _standardized(table: pd.DataFrame, what: str) -> pd.DataFrame:
+def _standardize(table: pd.DataFrame, what: str) -> pd.DataFrame:
     values = table.to_numpy(float)
     spike = ((values == 0).sum(axis=0) == len(values) - 1) & ((values == 1).sum(axis=0) == 1)
     sd = values.std(axis=0)

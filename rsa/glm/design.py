@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.drifts import USUAL, cosines, drift_orders, explained, legendre
+from brainmap.rsa.glm.drifts import USUAL, choose_drift_orders, compute_cosines, compute_legendre, explain_variance
 from brainmap.rsa.glm.events import EARLIEST
 from brainmap.rsa.glm.timing import Timing
 from brainmap.types import Floats, GlmModel, Hrf, NoiseModel, Others
@@ -103,7 +103,7 @@ class RunDesign:
 
     def shares(self) -> Floats:
         """Return the share of each beta's regressor variance that the drift terms explain, `(n_betas,)`."""
-        return explained(self.trials[:, :, 0], self.matrix.filter(regex=r"^drift_\d+$").to_numpy())
+        return explain_variance(self.trials[:, :, 0], self.matrix.filter(regex=r"^drift_\d+$").to_numpy())
 
     def inflation(self) -> Floats:
         """Return the variance inflation factor of each beta; it is 1 if no other column resembles its regressor.
@@ -141,13 +141,13 @@ def make_designs(
     for name in settings.nuisance:
         if name not in seen:
             raise InputError(f"nuisance: no event {name!r}; found {some(sorted(seen))}{nearest(name, seen)}")
-    parts = [_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
+    parts = [_build_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
     mains = [part.trials[:, :, 0] for part in parts]
-    orders, said = drift_orders(mains, timings, high_pass=settings.high_pass, polort=settings.polort)
+    orders, said = choose_drift_orders(mains, timings, high_pass=settings.high_pass, polort=settings.polort)
     designs = []
     for k, (part, timing, order) in enumerate(zip(parts, timings, orders, strict=True)):
-        drift = legendre(timing, order) if settings.polort is not None else cosines(timing, order)
-        designs.append(_assembled(part, timing, confounds[k], drift, settings, f"run {k + 1}"))
+        drift = compute_legendre(timing, order) if settings.polort is not None else compute_cosines(timing, order)
+        designs.append(_assemble_matrix(part, timing, confounds[k], drift, settings, f"run {k + 1}"))
     _warn_of_shares(designs)
     _warn_of_inflation(designs, settings)
     return designs, said
@@ -164,8 +164,8 @@ class _Task:
     nuisance: dict[str, Floats]
 
 
-def _task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> _Task:
-    single = event_regressors(events, timing, settings.hrf)
+def _build_task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> _Task:
+    single = build_event_regressors(events, timing, settings.hrf)
     name = events["name"].to_numpy(str)
     wanted = ~np.isin(name, settings.nuisance)
     if not wanted.any():
@@ -199,7 +199,7 @@ def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
+def build_event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
     """Compute the response to each event alone, `(n_volumes, n_events, n_kernels)`; nilearn's designs sum these.
 
     nilearn convolves a box with the HRF for every event. The convolution equals the difference of two shifts of the
@@ -223,15 +223,15 @@ def event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:
         since = index[:, None] - shift
         return np.asarray(np.where(since < 0, 0.0, integral[np.clip(since, 0, len(integral) - 1)]))
 
-    found = np.empty((len(times), len(events), len(_hrf_kernels(hrf))))
-    for k, kernel in enumerate(_hrf_kernels(hrf)):
+    found = np.empty((len(times), len(events), len(_list_hrf_kernels(hrf))))
+    for k, kernel in enumerate(_list_hrf_kernels(hrf)):
         integral = np.cumsum(kernel(step, 1))
         low, high = (at(i, integral, begin) - at(i, integral, end) for i in (below, below + 1))
         found[:, :, k] = (1 - share) * low + share * high
     return found
 
 
-def _hrf_kernels(hrf: Hrf) -> list[Callable[..., Any]]:
+def _list_hrf_kernels(hrf: Hrf) -> list[Callable[..., Any]]:
     from nilearn.glm.first_level import hemodynamic_models
 
     name, *derivatives = hrf.split(" + ")
@@ -239,7 +239,7 @@ def _hrf_kernels(hrf: Hrf) -> list[Callable[..., Any]]:
     return [getattr(hemodynamic_models, f"{name}_{ending}") for ending in ("hrf", *(endings[d] for d in derivatives))]
 
 
-def orthogonal(columns: Floats) -> Floats:
+def orthogonalize_derivatives(columns: Floats) -> Floats:
     """Orthogonalize the derivatives of a regressor with respect to the regressor, as nilearn does; `(n, n_kernels)`."""
     if columns.shape[1] == 1:
         return columns
@@ -248,15 +248,15 @@ def orthogonal(columns: Floats) -> Floats:
     return np.asarray(orthogonalize(columns.copy()))
 
 
-def _assembled(
+def _assemble_matrix(
     task: _Task, timing: Timing, confounds: pd.DataFrame | None, drift: Floats, settings: GlmSettings, what: str
 ) -> RunDesign:
     """Assemble the matrix of a run in nilearn's order: events, confounds, drifts, constant."""
     kernels = task.trials.shape[2]
     endings = ("", "_derivative", "_dispersion")[:kernels]
     n = len(timing.frame_times)
-    blocks = [orthogonal(task.trials[:, k]) for k in range(task.trials.shape[1])]
-    blocks += [orthogonal(columns) for columns in task.nuisance.values()]
+    blocks = [orthogonalize_derivatives(task.trials[:, k]) for k in range(task.trials.shape[1])]
+    blocks += [orthogonalize_derivatives(columns) for columns in task.nuisance.values()]
     names = [f"{label}{ending}" for label in (*task.labels, *task.nuisance) for ending in endings]
     n_events = len(names)
     extra = pd.DataFrame(index=range(n)) if confounds is None else confounds
@@ -272,12 +272,12 @@ def _assembled(
             f"design of {what}: {matrix.shape[1]} regressors for {n} volumes; leave out confounds, or use "
             "model='lss' for single trials"
         )
-    matrix = _told_apart(matrix, n_events, extra.shape[1], settings.model == "lss", what)
+    matrix = _remove_dependent(matrix, n_events, extra.shape[1], settings.model == "lss", what)
     interest = np.arange(len(task.labels)) * kernels
     return RunDesign(matrix, task.labels, task.conditions, interest, task.onsets, task.trials, timing, drift.shape[1])
 
 
-def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: bool, what: str) -> pd.DataFrame:
+def _remove_dependent(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: bool, what: str) -> pd.DataFrame:
     """Remove confounds that are linear combinations of other columns; refuse event regressors that are."""
     x = matrix.to_numpy()
     if (np.abs(x[:, :n_events]).max(axis=0, initial=0.0) < 1e-12).any():
@@ -286,7 +286,7 @@ def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: b
     events, rest = list(range(n_events)), list(range(n_events, x.shape[1]))
     confounds, drifts = rest[:n_confounds], rest[n_confounds:]
     order = [*reversed(drifts), *confounds, *events]
-    dependent = {order[k] for k in dependent_columns(x[:, order])}
+    dependent = {order[k] for k in find_dependent_columns(x[:, order])}
     idle = [matrix.columns[k] for k in confounds if k in dependent]
     if idle:
         warnings.warn(
@@ -304,7 +304,7 @@ def _told_apart(matrix: pd.DataFrame, n_events: int, n_confounds: int, single: b
     return matrix.drop(columns=idle)
 
 
-def dependent_columns(x: Floats) -> list[int]:
+def find_dependent_columns(x: Floats) -> list[int]:
     """Find the columns that are linear combinations of earlier columns, by Gram-Schmidt orthogonalization."""
     basis = np.empty((len(x), 0))
     found = []

@@ -25,7 +25,7 @@ ANGULAR = ("correlation", "cosine")
 """Dissimilarities that divide each pattern, and with it the noise, by the length of the pattern."""
 
 
-def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
+def convert_to_geometry(design: RDMs, dissimilarity: str) -> RDMs:
     """Convert `noise-only` among the RDMs of a design to the dissimilarity of the brain RDMs.
 
     For "correlation" and "cosine", items with noise variances v_i and v_j and a squared distance d of their noise get
@@ -56,7 +56,7 @@ def in_geometry(design: RDMs, dissimilarity: str) -> RDMs:
     return found
 
 
-def planned_design_rdms(
+def predict_design_rdms(
     plan: Plan,
     settings: GlmSettings,
     *,
@@ -71,7 +71,7 @@ def planned_design_rdms(
         If there are fewer than 3 items.
     """
     from brainmap.rsa.glm.arma import WHITE, Arma
-    from brainmap.rsa.glm.estimators import FEW_PAIRS, estimator
+    from brainmap.rsa.glm.estimators import FEW_PAIRS, build_estimator
 
     labels = [label for design in plan.designs for label in design.labels]
     conditions = [condition for design in plan.designs for condition in design.conditions]
@@ -79,15 +79,15 @@ def planned_design_rdms(
     onsets = np.concatenate([design.onsets for design in plan.designs])
     noise = Arma(autocorrelation)
     covariances = [
-        estimator(
+        build_estimator(
             design, settings, WHITE if settings.noise == "ols" or design.timing.pairs < FEW_PAIRS else noise
         ).covariance(noise)
         for design in plan.designs
     ]
-    return rdms_of_parts(labels, conditions, runs, onsets, covariances, items=items)
+    return build_design_rdms(labels, conditions, runs, onsets, covariances, items=items)
 
 
-def rdms_of_parts(
+def build_design_rdms(
     labels: Sequence[str],
     conditions: Sequence[str],
     runs: Sequence[str],

@@ -17,7 +17,7 @@ _MOST = 0.25  # and from any condition
 _SHORTEST = 128.0  # [s]; the default cutoff of SPM and fMRIPrep
 
 
-def cosines(timing: Timing, order: int) -> Floats:
+def compute_cosines(timing: Timing, order: int) -> Floats:
     """Compute the first cosines of the discrete cosine transform, `(n_volumes, order)`, each of length 1.
 
     Column k at volume i of n evenly spaced volumes is `sqrt(2 / n) * cos(pi * k * (i + 1 / 2) / n)`, i from 0.
@@ -28,7 +28,7 @@ def cosines(timing: Timing, order: int) -> Floats:
     return np.asarray(np.sqrt(2 / n) * np.cos(np.pi * np.outer(where, np.arange(1, order + 1))))
 
 
-def legendre(timing: Timing, order: int) -> Floats:
+def compute_legendre(timing: Timing, order: int) -> Floats:
     """Compute Legendre polynomials of degree 1 to `order` over the run, as AFNI's polort, `(n_volumes, order)`.
 
     Their argument is the time of a volume, scaled so that the run spans -1 to 1.
@@ -37,13 +37,13 @@ def legendre(timing: Timing, order: int) -> Floats:
     return np.asarray(np.polynomial.legendre.legvander(2 * times / times[-1] - 1, order)[:, 1:])
 
 
-def _span(timing: Timing) -> float:
+def _measure_span(timing: Timing) -> float:
     """Return the length of a run that the cosines span [s]."""
     n = len(timing.frame_times)
     return float(np.ptp(timing.frame_times) * n / (n - 1))
 
 
-def drift_orders(
+def choose_drift_orders(
     tasks: Sequence[Floats],
     timings: Sequence[Timing],
     *,
@@ -60,7 +60,7 @@ def drift_orders(
     high_pass, polort
         As in `fit_betas`.
     """
-    spans = [_span(timing) for timing in timings]
+    spans = [_measure_span(timing) for timing in timings]
     if polort is not None:
         orders = [1 + int(t / 150) if polort == "A" else int(polort) for t in spans]
         return orders, f"drifts: polynomials up to degree {some(dict.fromkeys(orders))} (polort {polort})"
@@ -71,11 +71,11 @@ def drift_orders(
             if high_pass <= 2 * span / len(timing.frame_times):
                 raise InputError(f"high_pass: {high_pass:g} s is no longer than two volumes; wanted seconds")
         orders = [int(np.floor(2 * span / high_pass)) for span in spans]
-        return orders, f"drifts: high-pass at {high_pass:g} s, {_terms(orders)}"
-    return _from_design(tasks, timings, spans)
+        return orders, f"drifts: high-pass at {high_pass:g} s, {_format_terms(orders)}"
+    return _choose_cutoff(tasks, timings, spans)
 
 
-def _from_design(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]) -> tuple[list[int], str]:
+def _choose_cutoff(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequence[float]) -> tuple[list[int], str]:
     """Find the shortest cutoff period, at least 128 s, that leaves enough variance to the conditions.
 
     Half of the regressors keep 90 % of their variance and all keep 75 %. Every run has at least one cosine, because
@@ -84,7 +84,7 @@ def _from_design(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequ
 
     def at(period: float) -> tuple[list[int], Floats]:
         orders = [max(1, int(np.floor(2 * span / period + 1e-9))) for span in spans]
-        taken = [explained(x, cosines(t, n)) for x, t, n in zip(tasks, timings, orders, strict=True)]
+        taken = [explain_variance(x, compute_cosines(t, n)) for x, t, n in zip(tasks, timings, orders, strict=True)]
         return orders, np.concatenate(taken)
 
     longest = max(spans)
@@ -99,18 +99,18 @@ def _from_design(tasks: Sequence[Floats], timings: Sequence[Timing], spans: Sequ
     else:
         why = "runs are short" if period > 2 * _SHORTEST else "the design leaves low frequencies alone"
     said = (
-        f"drifts: high-pass at {period:.0f} s, {_terms(chosen[0])}, chosen from the design; it takes "
+        f"drifts: high-pass at {period:.0f} s, {_format_terms(chosen[0])}, chosen from the design; it takes "
         f"{np.median(chosen[1]):.0%} of a condition's variance (up to {chosen[1].max():.0%}); {why}"
     )
     return chosen[0], said
 
 
-def _terms(orders: Sequence[int]) -> str:
+def _format_terms(orders: Sequence[int]) -> str:
     few, many = min(orders), max(orders)
     return f"{few if few == many else f'{few} to {many}'} cosine{'' if many == 1 else 's'} a run"
 
 
-def explained(columns: Floats, drift: Floats) -> Floats:
+def explain_variance(columns: Floats, drift: Floats) -> Floats:
     """Compute the share of each column's variance that drift terms explain, `(n_columns,)`.
 
     For a centered column x and an orthonormal basis Q of the centered drift terms, this is `|Q' x|^2 / |x|^2`.

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from brainmap.errors import InputError
-from brainmap.rsa.glm.arma import WHITE, Arma, afni_grid
-from brainmap.rsa.glm.design import GlmSettings, RunDesign, dependent_columns, orthogonal
-from brainmap.rsa.glm.reml import MOST_POOLED, Likelihood, RunNoise, best_of_grid, run_noise
+from brainmap.rsa.glm.arma import WHITE, Arma, build_afni_grid
+from brainmap.rsa.glm.design import GlmSettings, RunDesign, find_dependent_columns, orthogonalize_derivatives
+from brainmap.rsa.glm.reml import MOST_POOLED, Likelihood, RunNoise, estimate_run_noise, find_best_of_grid
 from brainmap.types import ArmaKind, Floats
 
 FEW_PAIRS = 20  # with fewer consecutive pairs of volumes no autocorrelation is estimated
@@ -70,7 +70,7 @@ class Estimator:
         return int(len(self.basis) - self.basis.shape[1])
 
 
-def estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> Estimator:
+def build_estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> Estimator:
     """Build the estimator of a run by generalized least squares for a given noise model.
 
     For "condition" and "lsa" the betas are `(X' R^-1 X)^-1 X' R^-1 y`, where X is the design, R the correlation matrix
@@ -84,22 +84,24 @@ def estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHITE) -> 
     starts = design.timing.starts
     x = noise.whitened(design.matrix.to_numpy(float), starts)
     if settings.model == "lss":
-        keep = np.delete(np.arange(x.shape[1]), dependent_columns(x[:, ::-1]))  # the constant and drifts come first
-        basis = np.linalg.qr(x[:, ::-1][:, keep])[0]
-        return Estimator(_separate(design, settings, noise), basis, noise, starts)
+        reverse = x[:, ::-1]  # the constant and drifts come first
+        keep = np.delete(np.arange(x.shape[1]), find_dependent_columns(reverse))
+        basis = np.linalg.qr(reverse[:, keep])[0]
+        return Estimator(_weigh_separate_models(design, settings, noise), basis, noise, starts)
     lengths = np.linalg.norm(x, axis=0)
     basis, r = np.linalg.qr(x / lengths)
     inverse = solve_triangular(r, np.eye(len(r)))[design.interest] / lengths[design.interest, None]
     return Estimator(basis @ inverse.T, basis, noise, starts)
 
 
-def _separate(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
+def _weigh_separate_models(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
     """Compute the weights of every trial's beta in its own model, `(n_volumes, n_betas)`."""
     starts, n_betas = design.timing.starts, len(design.labels)
     task = {k + j for k in design.interest.tolist() for j in range(design.n_kernels)}
     shared = [k for k in range(design.matrix.shape[1]) if k not in task]
     nuisance = np.linalg.qr(noise.whitened(design.matrix.to_numpy(float)[:, shared], starts))[0]
-    own = np.stack([_models(design, settings, trial) for trial in range(n_betas)])  # (n_betas, n_volumes, few)
+    # one model per trial: (n_betas, n_volumes, n_regressors)
+    own = np.stack([_build_separate_models(design, settings, trial) for trial in range(n_betas)])
     flat = noise.whitened(own.transpose(1, 0, 2).reshape(own.shape[1], -1), starts)
     flat = flat - nuisance @ (nuisance.T @ flat)
     models = flat.reshape(len(flat), n_betas, -1).transpose(1, 0, 2)
@@ -118,7 +120,7 @@ def _separate(design: RunDesign, settings: GlmSettings, noise: Arma) -> Floats:
     return np.asarray(weights.T)
 
 
-def _models(design: RunDesign, settings: GlmSettings, trial: int) -> Floats:
+def _build_separate_models(design: RunDesign, settings: GlmSettings, trial: int) -> Floats:
     """Return the trial's own regressors, then those of all other trials together (or of each condition)."""
     conditions = np.array(design.conditions)
     others = np.arange(len(conditions)) != trial
@@ -126,7 +128,7 @@ def _models(design: RunDesign, settings: GlmSettings, trial: int) -> Floats:
     if settings.others == "condition":
         groups = [others & (conditions == name) for name in dict.fromkeys(design.conditions)]
     blocks = [design.trials[:, trial], *(design.trials[:, group].sum(axis=1) for group in groups)]
-    return np.hstack([orthogonal(block) if block.any() else block for block in blocks])
+    return np.hstack([orthogonalize_derivatives(block) if block.any() else block for block in blocks])
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,13 +169,13 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
     settings : GlmSettings
     """
     n_voxels, n_volumes = data.shape
-    made = {WHITE: estimator(design, settings)}
+    made = {WHITE: build_estimator(design, settings)}
     first = made[WHITE]
     if first.dof < 1:
         raise InputError(f"design: {n_volumes} volumes leave no degree of freedom; leave out confounds or trials")
     n_betas = len(design.labels)
-    noise = _noise_of(data, first, settings)
-    grid = afni_grid(settings.afni_grid) if settings.afni_grid and noise.estimated else None
+    noise = _estimate_noise(data, first, settings)
+    grid = build_afni_grid(settings.afni_grid) if settings.afni_grid and noise.estimated else None
     counts: Counter[Arma] = Counter()
     fit = RunFit(
         np.empty((n_betas, n_voxels), np.float32),
@@ -189,13 +191,13 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
         residuals = y - first.basis @ (first.basis.T @ y)
         models, which = [WHITE], np.zeros(y.shape[1], np.intp)
         if grid is not None:
-            models, which = grid, best_of_grid(residuals, Likelihood(first.basis, first.starts), grid)
+            models, which = grid, find_best_of_grid(residuals, Likelihood(first.basis, first.starts), grid)
         elif settings.noise != "ols":
             models, which = noise.of_voxels(residuals)
         for k in np.unique(which):
             here = np.flatnonzero(which == k)
             if models[k] not in made:
-                made[models[k]] = estimator(design, settings, models[k])
+                made[models[k]] = build_estimator(design, settings, models[k])
             one = made[models[k]]
             volumes = one.noise.whitened(y if len(here) == y.shape[1] else y[:, here], one.starts)
             left = volumes - one.basis @ (one.basis.T @ volumes)
@@ -213,10 +215,10 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
     yield fit
 
 
-def _noise_of(data: NDArray[np.float32], first: Estimator, settings: GlmSettings) -> RunNoise:
+def _estimate_noise(data: NDArray[np.float32], first: Estimator, settings: GlmSettings) -> RunNoise:
     """Estimate the noise of a run from voxels spread over the mask; white if there are too few volumes."""
     if int((~first.starts).sum()) < FEW_PAIRS or first.dof < FEWEST_FREE:
         return RunNoise(WHITE)
     y = np.asarray(data[:: -(-len(data) // MOST_POOLED)].T, np.float64)
     kind: ArmaKind = "ar1" if settings.noise == "ar1" else "arma11"
-    return run_noise(y - first.basis @ (first.basis.T @ y), Likelihood(first.basis, first.starts), kind)
+    return estimate_run_noise(y - first.basis @ (first.basis.T @ y), Likelihood(first.basis, first.starts), kind)

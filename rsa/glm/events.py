@@ -77,14 +77,14 @@ def read_events(
     """
     if isinstance(source, Mapping):
         named, seen = [name for name in source if name not in leave_out], set(source)
-        tables = _stim_times({name: source[name] for name in named}, run_seconds, duration)
+        tables = _read_stim_times({name: source[name] for name in named}, run_seconds, duration)
     else:
-        given = [(_named(t, what, column), what) for t, what in _a_table_a_run(source, len(run_seconds))]
+        given = [(_read_named_rows(t, what, column), what) for t, what in _read_tables(source, len(run_seconds))]
         if column == "stim_file":
             names = sound_names(dict.fromkeys(name for table, _ in given for name in table["name"]))
             given = [(table.assign(name=[names[name] for name in table["name"]]), what) for table, what in given]
         seen = {name for table, _ in given for name in table["name"]}
-        tables = [_timed(table[~table["name"].isin(leave_out)], what) for table, what in given]
+        tables = [_convert_times(table[~table["name"].isin(leave_out)], what) for table, what in given]
     pairs = ((n, c) for table in tables for n, c in zip(table["name"], table["condition"], strict=True))
     condition = one_condition(pairs, "events")
     runs = []
@@ -97,11 +97,11 @@ def read_events(
     if unknown:
         hint = nearest(unknown[0], seen)
         raise InputError(f"events: no {some(unknown)} to leave out; found {some(sorted(seen))}{hint}")
-    _say(runs)
+    _warn_of_events(runs)
     return runs
 
 
-def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.DataFrame, str]]:
+def _read_tables(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.DataFrame, str]]:
     """Return each run's table as text, with its name for messages."""
     given = [source] if isinstance(source, str | Path | pd.DataFrame) else list(source)
     names = [f"events {t}" if not isinstance(t, pd.DataFrame) else f"events of run {k}" for k, t in enumerate(given, 1)]
@@ -120,7 +120,7 @@ def _a_table_a_run(source: Table | Sequence[Table], n_runs: int) -> list[tuple[p
     raise InputError(f"events: found {found} for {n_runs} runs, wanted one a run{hint}")
 
 
-def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
+def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
     """Return name and condition of every named row, with its onset and duration still as text."""
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
@@ -145,12 +145,12 @@ def _named(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
     return made[made["name"] != ""].reset_index(drop=True)
 
 
-def _timed(table: pd.DataFrame, what: str) -> pd.DataFrame:
+def _convert_times(table: pd.DataFrame, what: str) -> pd.DataFrame:
     """Convert the times to numbers."""
-    return table.assign(**{key: _numbers(table, key, what) for key in ("onset", "duration")})
+    return table.assign(**{key: _convert_numbers(table, key, what) for key in ("onset", "duration")})
 
 
-def _numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
+def _convert_numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
     values = pd.to_numeric(table[key], errors="coerce").to_numpy(float)
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
@@ -188,7 +188,7 @@ def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
     refuse(twice, "rows repeat another row, and their responses would add up; remove them")
 
 
-def _say(runs: Sequence[pd.DataFrame]) -> None:
+def _warn_of_events(runs: Sequence[pd.DataFrame]) -> None:
     """Warn once about everything that is allowed but changes numbers."""
     overlapping: dict[str, int] = {}
     for table in runs:
@@ -212,7 +212,7 @@ def _say(runs: Sequence[pd.DataFrame]) -> None:
         )
 
 
-def _stim_times(
+def _read_stim_times(
     files: StimTimes, run_seconds: Sequence[float], duration: float | Mapping[str, float] | None
 ) -> list[pd.DataFrame]:
     """Read AFNI's files, one per condition, into one table per run."""
@@ -221,7 +221,7 @@ def _stim_times(
     rows: list[list[tuple[float, float, str, str]]] = [[] for _ in run_seconds]
     for name, path in files.items():
         default = duration.get(name) if isinstance(duration, Mapping) else duration
-        for run, onset, own in _stim_rows(existing_file(path, f"stim_times of {name!r}"), run_seconds):
+        for run, onset, own in _parse_stim_rows(existing_file(path, f"stim_times of {name!r}"), run_seconds):
             lasted = default if own is None else own
             if lasted is None:
                 raise InputError(
@@ -232,7 +232,7 @@ def _stim_times(
     return [pd.DataFrame(run, columns=["onset", "duration", "name", "condition"]) for run in rows]
 
 
-def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, float, float | None]]:
+def _parse_stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, float, float | None]]:
     """Return run, onset and duration (None if the file gives none) of every event in a stim_times file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -248,7 +248,7 @@ def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, floa
                 "the start of the first (as AFNI reads it); write '*' after the first time if they are of each run"
             )
         starts = np.concatenate([[0.0], np.cumsum(run_seconds)[:-1]])
-        times = [_event(row[0], path) for row in rows]
+        times = [_parse_event(row[0], path) for row in rows]
         runs = [int(np.searchsorted(starts, onset, side="right")) - 1 for onset, _ in times]
         return [(max(run, 0), t - starts[max(run, 0)], d) for run, (t, d) in zip(runs, times, strict=True)]
     if n_runs == 1 and len(rows) > 1 and all(len(row) == 1 for row in rows):
@@ -264,16 +264,20 @@ def _stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int, floa
             stacklevel=5,
         )
     return [
-        (run, *_event(text, path)) for run, row in enumerate(rows) if run not in none for text in row if text != "*"
+        (run, *_parse_event(text, path))
+        for run, row in enumerate(rows)
+        if run not in none
+        for text in row
+        if text != "*"
     ]
 
 
-def _event(text: str, path: Path) -> tuple[float, float | None]:
+def _parse_event(text: str, path: Path) -> tuple[float, float | None]:
     """Parse onset and duration from `12.5`, or from a married time `12.5:3`.
 
     Examples
     --------
-    >>> _event("12.5:3", Path("a.1D"))
+    >>> _parse_event("12.5:3", Path("a.1D"))
     (12.5, 3.0)
     """
     if "*" in text or "," in text:

@@ -19,7 +19,7 @@ from brainmap.record import write_json, write_table
 from brainmap.rsa.glm.afni_buckets import OWN
 from brainmap.rsa.glm.betas import Betas
 from brainmap.rsa.images.files import image_info, save_image
-from brainmap.rsa.images.names import image_files
+from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.types import ImageFormat, Level
 
@@ -98,42 +98,42 @@ def save_betas(
         [*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables, Path(masked)],
         overwrite,
     )
-    said = _said(betas, about)
+    said = _build_sidecar(betas, about)
     first: list[Path] = []
     rest: list[Path] = []
     for k, run in enumerate(runs):
         chosen = np.array(betas.runs) == run
-        labels = coefficient_labels([name for name, one in zip(betas.labels, chosen, strict=True) if one])
+        labels = format_coefficient_labels([name for name, one in zip(betas.labels, chosen, strict=True) if one])
         for kind, image in kinds.items():
             values = np.asarray(image.dataobj)[..., chosen]
             own = save_image(
-                _like(values, betas.mask),
+                _build_like(values, betas.mask),
                 f"{stems[run]}_{kind}{ending}",
                 labels=labels,
                 space=known,
                 history=f"{OWN}: {betas.settings.model}",
                 overwrite=overwrite,
             )
-            (first if kind == "betas" else rest).extend(image_files(own))
+            (first if kind == "betas" else rest).extend(list_image_files(own))
             rest.append(write_json(f"{stems[run]}_{kind}.json", {"Labels": labels, **said}))
         if residuals and betas.residuals is not None:
             rest += _save_residuals(betas, k, f"{stems[run]}_residuals", ending, known, overwrite, said)
         rest += _save_design(betas.design[k], Path(f"{stems[run]}_design.tsv"), said)
-    rest += image_files(save_image(mask_of_betas(betas), masked, space=known, overwrite=overwrite))
+    rest += list_image_files(save_image(find_beta_mask(betas), masked, space=known, overwrite=overwrite))
     rest.append(
         write_json(
             re.sub(r"\+?(orig|tlrc)?\.(nii\.gz|HEAD)$", ".json", masked),
             {"Type": "Brain", "Description": "voxels with betas in every run"},
         )
     )
-    table = volume_table(betas)
+    table = tabulate_volumes(betas)
     rest += [write_table(table, tables[0], columns=VOLUME_COLUMNS, about=said), tables[0].with_suffix(".json")]
     if len(set(betas.labels if items == "stimulus" else betas.conditions)) >= 3:
         rest.append(save_rdms(betas.design_rdms(items=items), tables[1]))
     return first + rest
 
 
-def mask_of_betas(betas: Betas) -> nib.Nifti1Image:
+def find_beta_mask(betas: Betas) -> nib.Nifti1Image:
     """Return the mask of voxels that have betas in every run, `(x, y, z)`."""
     there = np.isfinite(np.asarray(betas.image.dataobj)).all(axis=3) & (np.asarray(betas.mask.dataobj) > 0)
     image = nib.Nifti1Image(there.astype(np.float32), betas.mask.affine)
@@ -141,18 +141,18 @@ def mask_of_betas(betas: Betas) -> nib.Nifti1Image:
     return image
 
 
-def coefficient_labels(labels: list[str]) -> list[str]:
+def format_coefficient_labels(labels: list[str]) -> list[str]:
     """Return the labels that 3dDeconvolve would give these betas.
 
     Examples
     --------
-    >>> coefficient_labels(["cat#0", "cat#1", "dog"])
+    >>> format_coefficient_labels(["cat#0", "cat#1", "dog"])
     ['cat#0_Coef', 'cat#1_Coef', 'dog#0_Coef']
     """
     return [f"{label}_Coef" if re.search(r"#\d+$", label) else f"{label}#0_Coef" for label in labels]
 
 
-def volume_table(betas: Betas) -> pd.DataFrame:
+def tabulate_volumes(betas: Betas) -> pd.DataFrame:
     """Tabulate one row per beta: run, volume, stimulus, condition and diagnostics of the design."""
     table = betas.diagnostics.rename(columns={"label": "stimulus_id"})
     table.insert(1, "volume", table.groupby("run", sort=False).cumcount())
@@ -160,7 +160,7 @@ def volume_table(betas: Betas) -> pd.DataFrame:
     return table[list(VOLUME_COLUMNS)]
 
 
-def _said(betas: Betas, about: Mapping[str, Any] | None) -> dict[str, Any]:
+def _build_sidecar(betas: Betas, about: Mapping[str, Any] | None) -> dict[str, Any]:
     settings = betas.settings
     return {
         "Model": settings.model,
@@ -176,7 +176,7 @@ def _said(betas: Betas, about: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _like(values: NDArray[np.float32], mask: nib.Nifti1Image) -> nib.Nifti1Image:
+def _build_like(values: NDArray[np.float32], mask: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(values if values.shape[3] > 1 else values[..., 0], mask.affine)
 
 
@@ -187,9 +187,9 @@ def _save_residuals(
     inside = np.asarray(betas.mask.dataobj) > 0
     grid = np.zeros((*inside.shape, len(betas.residuals[run])), np.float32)
     grid[inside] = betas.residuals[run].T
-    written = save_image(_like(grid, betas.mask), stem + ending, space=space, overwrite=overwrite)
+    written = save_image(_build_like(grid, betas.mask), stem + ending, space=space, overwrite=overwrite)
     whitened = {"Whitened": betas.settings.noise != "ols", "ResidualDegreesOfFreedom": betas.dof[run]}
-    return [*image_files(written), write_json(f"{stem}.json", {**whitened, **said})]
+    return [*list_image_files(written), write_json(f"{stem}.json", {**whitened, **said})]
 
 
 def _save_design(design: pd.DataFrame, path: Path, said: Mapping[str, Any]) -> list[Path]:

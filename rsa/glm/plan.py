@@ -17,13 +17,13 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.arma import LARGEST, Arma
 from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
-from brainmap.rsa.glm.design import GlmSettings, RunDesign, dependent_columns, make_designs
+from brainmap.rsa.glm.design import GlmSettings, RunDesign, find_dependent_columns, make_designs
 from brainmap.rsa.glm.estimators import FEW_PAIRS, FEWEST_FREE
 from brainmap.rsa.glm.events import EventSource, read_events
 from brainmap.rsa.glm.reml import RunNoise
-from brainmap.rsa.glm.timing import Timing, timing_of
+from brainmap.rsa.glm.timing import Timing, read_timing
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.regions.rois import Image, grid_of
+from brainmap.rsa.regions.rois import Image, build_grid
 from brainmap.types import Missing
 
 log = logging.getLogger("brainmap")
@@ -91,14 +91,14 @@ def plan_betas(
     infos = [image_info(image) for image in bold]
     for info in infos[1:]:
         check_same_grid(
-            grid_of(info.shape, info.affine),
-            grid_of(infos[0].shape, infos[0].affine),
+            build_grid(info.shape, info.affine),
+            build_grid(infos[0].shape, infos[0].affine),
             what=f"BOLD {info.path or ''}".strip(),
             wanted="first run",
         )
-    times = _per_run_times(runs.frame_times, len(bold))
+    times = _split_times(runs.frame_times, len(bold))
     timings = [
-        timing_of(
+        read_timing(
             info, name=str(info.path or f"run {k}"), t_r=runs.t_r, slice_time_ref=runs.slice_time_ref, frame_times=own
         )
         for k, (info, own) in enumerate(zip(infos, times, strict=True), start=1)
@@ -110,15 +110,15 @@ def plan_betas(
         duration=runs.duration,
         leave_out=runs.leave_out,
     )
-    regressors = _per_run_confounds(runs.confounds, runs.strategy, timings)
+    regressors = _split_confounds(runs.confounds, runs.strategy, timings)
     designs, drifts = make_designs(tables, timings, regressors, settings)
     _check_missing(designs, names, runs.missing)
     _check_noise(designs, names, settings)
     said = list(dict.fromkeys(f"timing: {timing.said}" for timing in timings))
-    return Plan(designs, names, (*said, drifts, _noise_note(settings, timings)))
+    return Plan(designs, names, (*said, drifts, _describe_noise_model(settings, timings)))
 
 
-def _per_run_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -> list[Any]:
+def _split_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -> list[Any]:
     if given is None:
         return [None] * n_runs
     runs: list[Any] = list(given)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def _per_run_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -
     return runs
 
 
-def _per_run_confounds(
+def _split_confounds(
     given: RunConfounds | None, strategy: Strategy | None, timings: Sequence[Timing]
 ) -> list[pd.DataFrame | None]:
     if given is None:
@@ -170,7 +170,7 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
     for design, name in zip(designs, names, strict=True):
         n, p = design.matrix.shape
         if settings.model == "lss":
-            p -= len(dependent_columns(design.matrix.to_numpy()))
+            p -= len(find_dependent_columns(design.matrix.to_numpy()))
         if n - p < FEWEST_FREE and design.timing.pairs >= FEW_PAIRS:
             raise InputError(
                 f"design of run {name}: {p} regressors leave {max(n - p, 0)} of {n} volumes to tell the noise by, "
@@ -187,7 +187,7 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
         )
 
 
-def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
+def _describe_noise_model(settings: GlmSettings, timings: Sequence[Timing]) -> str:
     if settings.noise == "ols":
         return "noise: ordinary least squares"
     alone = sum(t.pairs < FEW_PAIRS for t in timings)
@@ -199,7 +199,7 @@ def _noise_note(settings: GlmSettings, timings: Sequence[Timing]) -> str:
     return f"noise: {model} by REML, pooled over the voxels of each run"
 
 
-def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
+def describe_noise(found: Sequence[RunNoise], settings: GlmSettings) -> str:
     """Describe the noise of the runs in words: pooled parameters, voxelwise deviations, and parameters at a limit.
 
     Warns
@@ -210,13 +210,13 @@ def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
     known = [one for one in found if one.estimated]
     if not known:
         return "noise found: too few volumes follow one another (or are free) to tell; taken as independent"
-    told = parameters_said([one.pooled for one in known])
+    told = describe_parameters([one.pooled for one in known])
     if settings.noise == "ols":
         used = "not whitened"
     elif settings.afni_grid:
         used = "pooled; betas are whitened by each voxel's own"
     else:
-        used = f"voxels keep {_range([one.own for one in known])} of what they deviate in lag-1 autocorrelation"
+        used = f"voxels keep {_format_range([one.own for one in known])} of what they deviate in lag-1 autocorrelation"
     limit = [one for one in known if max(abs(one.pooled.a), abs(one.pooled.b)) > LARGEST - 1e-3]
     if limit:
         warnings.warn(
@@ -229,20 +229,20 @@ def noise_said(found: Sequence[RunNoise], settings: GlmSettings) -> str:
     return f"noise found: {model}, {told}; {used}"
 
 
-def parameters_said(found: Sequence[Arma]) -> str:
+def describe_parameters(found: Sequence[Arma]) -> str:
     """Describe the noise parameters of several runs in words, from the smallest to the largest.
 
     Examples
     --------
-    >>> parameters_said([Arma(0.81, -0.6), Arma(0.85, -0.6)])
+    >>> describe_parameters([Arma(0.81, -0.6), Arma(0.85, -0.6)])
     'a 0.81 to 0.85, b -0.60, lag-1 autocorrelation 0.28 to 0.36'
     """
     parts = [("a", [one.a for one in found]), ("b", [one.b for one in found])]
     parts = [part for part in parts if part[0] == "a" or any(part[1])]
     lag1 = ("lag-1 autocorrelation", [one.lag1 for one in found])
-    return ", ".join(f"{name} {_range(values)}" for name, values in [*parts, lag1])
+    return ", ".join(f"{name} {_format_range(values)}" for name, values in [*parts, lag1])
 
 
-def _range(values: Sequence[float]) -> str:
+def _format_range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"

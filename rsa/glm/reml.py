@@ -61,7 +61,7 @@ class Likelihood:
         return np.maximum(total, np.finfo(float).tiny), determinants
 
 
-def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> Arma:
+def estimate_pooled_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> Arma:
     """Estimate the noise model that is most likely given all voxels together, with a separate variance for each voxel.
 
     Parameters
@@ -88,13 +88,13 @@ def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> A
         return WHITE
     found: Arma | None = None
     for _ in range(_ROUNDS):
-        last, factor = found, _factor(residuals / np.sqrt(scale))
+        last, factor = found, _reduce_columns(residuals / np.sqrt(scale))
 
         def loss(noise: Arma, factor: Floats = factor) -> float:
             total, determinants = likelihood.squares(noise, factor)
             return float(likelihood.dof * np.log(total.sum()) + determinants)
 
-        found = _least(loss, kind, last)
+        found = _find_least_loss(loss, kind, last)
         if last is None and (loss(WHITE) - loss(found)) * scale.size < _CHANCE:
             return WHITE
         if last is not None and abs(found.a - last.a) < _SETTLED and abs(found.b - last.b) < _SETTLED:
@@ -104,7 +104,7 @@ def pooled_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> A
     return found
 
 
-def _factor(x: Floats) -> Floats:
+def _reduce_columns(x: Floats) -> Floats:
     """Reduce the number of columns while keeping the products among rows to a relative error of 1e-10."""
     if x.shape[1] <= len(x):
         return x
@@ -113,7 +113,7 @@ def _factor(x: Floats) -> Floats:
     return np.asarray(np.linalg.cholesky(products), np.float64)
 
 
-def _least(loss: Callable[[Arma], float], kind: ArmaKind, near: Arma | None) -> Arma:
+def _find_least_loss(loss: Callable[[Arma], float], kind: ArmaKind, near: Arma | None) -> Arma:
     """Find the noise model with the smallest loss, from scratch or near the result of an earlier round."""
     if kind == "ar1":
         bounds = (-LARGEST, LARGEST) if near is None else (near.a - 0.1, min(near.a + 0.1, LARGEST))
@@ -164,19 +164,19 @@ class RunNoise:
         if self.own == 0 or self.starts is None or self.expected is None or self.lag1s is None:
             return [self.pooled], np.zeros(residuals.shape[1], np.intp)
         centre = np.interp(self.pooled.lag1, self.lag1s, self.expected)
-        shrunken = (1 - self.own) * centre + self.own * lag1_of_residuals(residuals, self.starts)
+        shrunken = (1 - self.own) * centre + self.own * measure_lag1(residuals, self.starts)
         rounded = np.round(np.interp(shrunken, self.expected, self.lag1s) / _STEP) * _STEP
         values, which = np.unique(rounded, return_inverse=True)
-        return [_with(self.pooled, self.kind, float(value)) for value in values], which
+        return [_replace_lag1(self.pooled, self.kind, float(value)) for value in values], which
 
 
-def _with(pooled: Arma, kind: ArmaKind, lag1: float) -> Arma:
+def _replace_lag1(pooled: Arma, kind: ArmaKind, lag1: float) -> Arma:
     """Return the pooled noise with another lag-1 correlation; ARMA(1,1) keeps its decay a."""
     alone = kind == "ar1" or pooled == WHITE
     return Arma(min(max(lag1, -LARGEST), LARGEST)) if alone else pooled.with_lag1(lag1)
 
 
-def run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunNoise:
+def estimate_run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunNoise:
     """Estimate the pooled noise of a run, and the share of its own noise that each voxel keeps.
 
     Parameters
@@ -187,8 +187,8 @@ def run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunN
     kind : {"ar1", "arma11"}
     """
     starts = likelihood.starts
-    pooled = pooled_noise(residuals, likelihood, kind)
-    found = lag1_of_residuals(residuals, starts)
+    pooled = estimate_pooled_noise(residuals, likelihood, kind)
+    found = measure_lag1(residuals, starts)
     n = len(starts)
     m = np.eye(n) - likelihood.basis @ likelihood.basis.T
     neighbors = np.zeros((n, n))
@@ -201,15 +201,15 @@ def run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunN
     sampling = 2 * float((deviation * deviation.T).sum()) / float((m * correlations).sum()) ** 2
     observed = float(np.var(found, ddof=1)) if len(found) > 1 else 0.0
     own = max(0.0, 1 - sampling / observed) if observed > 0 else 0.0
-    low, high = _with(pooled, kind, -1.0).lag1, _with(pooled, kind, 1.0).lag1
+    low, high = _replace_lag1(pooled, kind, -1.0).lag1, _replace_lag1(pooled, kind, 1.0).lag1
     lag1s = np.linspace(low, high, 96)
-    above, below = (_lag_sums(x, starts) for x in (product, m))
-    models = [_with(pooled, kind, float(one)).correlations(n) for one in lag1s]
+    above, below = (_sum_lags(x, starts) for x in (product, m))
+    models = [_replace_lag1(pooled, kind, float(one)).correlations(n) for one in lag1s]
     expected = np.maximum.accumulate([float(above @ r / (below @ r)) for r in models])
     return RunNoise(pooled, kind, own, starts, expected, lag1s)
 
 
-def lag1_of_residuals(residuals: Floats, starts: Starts) -> Floats:
+def measure_lag1(residuals: Floats, starts: Starts) -> Floats:
     """Compute the lag-1 autocorrelation of residuals, `(n_voxels,)`; it is 0 for a voxel without residuals."""
     follow = np.flatnonzero(~starts)
     power = np.einsum("nv,nv->v", residuals, residuals)
@@ -217,7 +217,7 @@ def lag1_of_residuals(residuals: Floats, starts: Starts) -> Floats:
     return np.asarray(np.divide(lagged, power, out=np.zeros_like(power), where=power > 0))
 
 
-def _lag_sums(x: Floats, starts: Starts) -> Floats:
+def _sum_lags(x: Floats, starts: Starts) -> Floats:
     """Sum the diagonals of a symmetric matrix on both sides, within stretches without a gap; `(n_volumes,)`."""
     block = np.cumsum(starts)
     sums: Floats = np.array([np.diagonal(x, k)[block[k:] == block[: len(block) - k]].sum() for k in range(len(x))])
@@ -225,7 +225,7 @@ def _lag_sums(x: Floats, starts: Starts) -> Floats:
     return np.asarray(sums, np.float64)
 
 
-def best_of_grid(residuals: Floats, likelihood: Likelihood, grid: Sequence[Arma]) -> NDArray[np.intp]:
+def find_best_of_grid(residuals: Floats, likelihood: Likelihood, grid: Sequence[Arma]) -> NDArray[np.intp]:
     """Find the most likely noise model of a grid for each voxel's residuals, as 3dREMLfit does, `(n_voxels,)`."""
     best = np.zeros(residuals.shape[1], np.intp)
     least = np.full(residuals.shape[1], np.inf)

@@ -59,7 +59,7 @@ class Timing:
         return int((~self.starts).sum())
 
 
-def timing_of(
+def read_timing(
     info: ImageInfo,
     *,
     name: str,
@@ -93,16 +93,16 @@ def timing_of(
     if n < 3:
         raise InputError(f"{name}: {n} volume(s), wanted a time series (x, y, z, t)")
     beside: dict[str, Any] = {}
-    for file in sidecars_of(info.path):
-        beside |= _json(file)
+    for file in find_sidecars(info.path):
+        beside |= _read_json(file)
     if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
         raise InputError(f"slice_time_ref: found {slice_time_ref:g}, wanted 0 (start of a volume) to 1 (its end)")
     if frame_times is None and "VolumeTiming" in beside and t_r is None:
         frame_times = beside["VolumeTiming"]
     if frame_times is not None:
-        return _given_times(frame_times, n, name)
-    step, source = _repetition_time(info, beside, name, t_r)
-    reference, why = _reference(beside, step, name, slice_time_ref)
+        return _check_times(frame_times, n, name)
+    step, source = _choose_repetition_time(info, beside, name, t_r)
+    reference, why = _choose_reference(beside, step, name, slice_time_ref)
     starts = np.zeros(n, bool)
     starts[0] = True
     said = f"TR {step:g} s ({source}), volumes at {reference:g} s ({why})"
@@ -113,7 +113,7 @@ def timing_of(
     return Timing(times, step, starts, said)
 
 
-def _given_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
+def _check_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
     try:
         times = np.asarray(frame_times, float)
     except (TypeError, ValueError):
@@ -132,7 +132,9 @@ def _given_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
     return Timing(times, t_r, starts, f"frame times as given, {t_r:g} s apart" + (f", {gaps} gaps" if gaps else ""))
 
 
-def _repetition_time(info: ImageInfo, beside: Mapping[str, Any], name: str, given: float | None) -> tuple[float, str]:
+def _choose_repetition_time(
+    info: ImageInfo, beside: Mapping[str, Any], name: str, given: float | None
+) -> tuple[float, str]:
     found = {"header": info.t_r, "sidecar": beside.get("RepetitionTime")}
     known = {source: float(value) for source, value in found.items() if isinstance(value, int | float) and value > 0}
     slow = {source: value for source, value in known.items() if value > _SLOWEST}
@@ -160,7 +162,7 @@ def _repetition_time(info: ImageInfo, beside: Mapping[str, Any], name: str, give
     return known.get("sidecar", known.get("header", 0.0)), " and ".join(known)
 
 
-def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | None) -> tuple[float, str]:
+def _choose_reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | None) -> tuple[float, str]:
     """Return the moment within a volume that its values represent [s], and the source of this choice."""
     start = beside.get("StartTime")
     if given is not None:
@@ -178,7 +180,7 @@ def _reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | 
     return 0.0, "start of a volume"
 
 
-def sidecars_of(path: Path | None) -> list[Path]:
+def find_sidecars(path: Path | None) -> list[Path]:
     """Return the JSON sidecars of an image, the most general first, inherited from its folder and those above."""
     if path is None:
         return []
@@ -191,7 +193,7 @@ def sidecars_of(path: Path | None) -> list[Path]:
     return [*found, own] if own.is_file() else found
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

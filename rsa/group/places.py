@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors, edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.regions.rois import Rois, grid_of
+from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.surface.data import SurfaceData, is_surface, load_surface
 from brainmap.types import Floats
 
@@ -112,7 +112,7 @@ class Voxels:
         from brainmap.rsa.regions.labels import load_rois
 
         found = rois if isinstance(rois, Rois) else load_rois(rois, minimum_voxels=1)
-        grid = grid_of(found.labels.shape, found.affine)
+        grid = build_grid(found.labels.shape, found.affine)
         check_same_grid(grid, self.first, what="group_test: ROI image", wanted="maps")
         return found
 

@@ -63,7 +63,9 @@ def parse_head(text: str, what: str) -> Attributes:
             start = text.find("'", entry.end()) + 1
             at = start + count
             if not start or text[entry.end() : start - 1].strip() or text[at : at + 1].strip() or at > len(text):
-                raise _damaged(what, f"the {count} characters of {name} do not end where the next attribute begins")
+                raise _make_head_error(
+                    what, f"the {count} characters of {name} do not end where the next attribute begins"
+                )
             value = text[start:at].removesuffix("~")
             attributes[name] = value.encode("latin-1").decode("utf-8", errors="replace")
             continue
@@ -71,36 +73,36 @@ def parse_head(text: str, what: str) -> Attributes:
         at = following.start() if following else len(text)
         words = text[entry.end() : at].split()
         if len(words) != count:
-            raise _damaged(what, f"{name} should hold {count} numbers, {len(words)} found")
+            raise _make_head_error(what, f"{name} should hold {count} numbers, {len(words)} found")
         try:
             attributes[name] = tuple(map(int, words)) if kind == "integer" else tuple(map(float, words))
         except ValueError:
-            raise _damaged(what, f"{name} holds something that is not a number") from None
+            raise _make_head_error(what, f"{name} holds something that is not a number") from None
     if text[at:].strip("\0 \t\r\n"):
-        raise _damaged(what, f"no attribute begins at character {at}: {text[at : at + 40].strip()!r}")
+        raise _make_head_error(what, f"no attribute begins at character {at}: {text[at : at + 40].strip()!r}")
     return attributes
 
 
-def _damaged(what: str, why: str) -> InputError:
+def _make_head_error(what: str, why: str) -> InputError:
     return InputError(f"{what}: {why}; the header is damaged, copy or write it again")
 
 
-def _warn(text: str) -> None:
+def _warn_of_head(text: str) -> None:
     warnings.warn(text, BrainmapWarning, stacklevel=2)
 
 
-def _numbers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[Any, ...]:
+def _read_numbers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[Any, ...]:
     value = attributes.get(name)
     if not isinstance(value, tuple) or len(value) < least or not all(map(math.isfinite, value)):
         found = "nothing" if value is None else repr(value)
-        raise _damaged(what, f"{name} should hold at least {least} finite numbers, found {found[:60]}")
+        raise _make_head_error(what, f"{name} should hold at least {least} finite numbers, found {found[:60]}")
     return value
 
 
-def _integers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[int, ...]:
-    values = _numbers(attributes, name, least, what)
+def _read_integers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[int, ...]:
+    values = _read_numbers(attributes, name, least, what)
     if not all(isinstance(value, int) for value in values):
-        raise _damaged(what, f"{name} should hold integers")
+        raise _make_head_error(what, f"{name} should hold integers")
     return values
 
 
@@ -115,11 +117,11 @@ def open_afni(head: Path, brik: Path) -> Stored:
     """
     what = str(head)
     attributes = parse_head(head.read_bytes().decode("latin-1"), what)
-    spatial, n = _integers(attributes, "DATASET_RANK", 2, what)[:2]
-    grid = _integers(attributes, "DATASET_DIMENSIONS", 3, what)[:3]
+    spatial, n = _read_integers(attributes, "DATASET_RANK", 2, what)[:2]
+    grid = _read_integers(attributes, "DATASET_DIMENSIONS", 3, what)[:3]
     if spatial != 3 or n < 1 or min(grid) < 1:
-        raise _damaged(what, f"{spatial} dimensions, {n} sub-bricks of {grid} voxels")
-    types = _per_brick(attributes, "BRICK_TYPES", n, 1, what) if "BRICK_TYPES" in attributes else None
+        raise _make_head_error(what, f"{spatial} dimensions, {n} sub-bricks of {grid} voxels")
+    types = _read_per_brick(attributes, "BRICK_TYPES", n, 1, what) if "BRICK_TYPES" in attributes else None
     if types is None:
         check_size(brik, 2 * n * math.prod(grid))
     types = types or (1,) * n  # AFNI 1.0 supported only shorts and wrote no types
@@ -129,72 +131,72 @@ def open_afni(head: Path, brik: Path) -> Stored:
             raise InputError(f"{what}: sub-bricks are {kind}, wanted byte, short or float; convert them with 3dcalc")
     order = attributes.get("BYTEORDER_STRING", "=")
     if order not in ("=", "LSB_FIRST", "MSB_FIRST"):
-        raise _damaged(what, f"BYTEORDER_STRING is {order!r}, wanted LSB_FIRST or MSB_FIRST")
+        raise _make_head_error(what, f"BYTEORDER_STRING is {order!r}, wanted LSB_FIRST or MSB_FIRST")
     byte_order = {"LSB_FIRST": "<", "MSB_FIRST": ">"}.get(str(order), "=")
     dtypes = tuple(np.dtype(byte_order + _DTYPES[code]) for code in types)
     check_size(brik, math.prod(grid) * sum(dtype.itemsize for dtype in dtypes))
-    factors = _per_brick(attributes, "BRICK_FLOAT_FACS", n, 0.0, what)
+    factors = _read_per_brick(attributes, "BRICK_FLOAT_FACS", n, 0.0, what)
     if min(factors) < 0:
-        raise _damaged(what, f"BRICK_FLOAT_FACS holds {min(factors)}, wanted 0 or more")
-    view = _view(attributes, head, what)
-    t_r, start = _time_axis(attributes, what)
+        raise _make_head_error(what, f"BRICK_FLOAT_FACS holds {min(factors)}, wanted 0 or more")
+    view = _read_view(attributes, head, what)
+    t_r, start = _read_time_axis(attributes, what)
     info = ImageInfo(
         path=head,
         shape=(*grid, n) if n > 1 else tuple(grid),
-        affine=_affine(attributes, what),
+        affine=_read_matrix(attributes, what),
         view=view,
         t_r=t_r,
         start=start,
-        **describe(attributes, n, view),
+        **describe_sub_bricks(attributes, n, view),
     )
-    return Stored(info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _ranges(attributes, n))
+    return Stored(info, brik, 0, dtypes, tuple((factor or 1.0, 0.0) for factor in factors), _read_ranges(attributes, n))
 
 
-def _per_brick(attributes: Mapping[str, Value], name: str, n: int, default: float, what: str) -> tuple[Any, ...]:
+def _read_per_brick(attributes: Mapping[str, Value], name: str, n: int, default: float, what: str) -> tuple[Any, ...]:
     if name not in attributes:
         return (default,) * n
-    values = _numbers(attributes, name, 1, what)
+    values = _read_numbers(attributes, name, 1, what)
     if len(values) != n:
-        raise _damaged(what, f"{name} holds {len(values)} numbers for {n} sub-bricks")
+        raise _make_head_error(what, f"{name} holds {len(values)} numbers for {n} sub-bricks")
     return values
 
 
-def _ranges(attributes: Mapping[str, Value], n: int) -> tuple[tuple[float, float], ...] | None:
+def _read_ranges(attributes: Mapping[str, Value], n: int) -> tuple[tuple[float, float], ...] | None:
     stats = attributes.get("BRICK_STATS")
     if not isinstance(stats, tuple) or len(stats) != 2 * n:
         return None
     return tuple(zip(stats[::2], stats[1::2], strict=True))
 
 
-def _view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
-    code = _integers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
+def _read_view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
+    code = _read_integers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
     if not 0 <= code < len(VIEWS):
-        raise _damaged(what, f"SCENE_DATA holds view {code}, wanted 0, 1 or 2")
+        raise _make_head_error(what, f"SCENE_DATA holds view {code}, wanted 0, 1 or 2")
     view = VIEWS[code]
     named = [v for v in VIEWS if head.stem.endswith(f"+{v}")]
     if named and named != [view]:
-        _warn(f"{what}: the name says +{named[0]}, its header +{view}; the header is believed")
+        _warn_of_head(f"{what}: the name says +{named[0]}, its header +{view}; the header is believed")
     return view
 
 
-def _time_axis(attributes: Mapping[str, Value], what: str) -> tuple[float | None, float]:
+def _read_time_axis(attributes: Mapping[str, Value], what: str) -> tuple[float | None, float]:
     """Return the repetition time and the time of the first sub-brick [s]."""
     if "TAXIS_NUMS" not in attributes or "TAXIS_FLOATS" not in attributes:
         return None, 0.0
-    units = _integers(attributes, "TAXIS_NUMS", 3, what)[2]
-    start, step = (float(number) for number in _numbers(attributes, "TAXIS_FLOATS", 2, what)[:2])
+    units = _read_integers(attributes, "TAXIS_NUMS", 3, what)[2]
+    start, step = (float(number) for number in _read_numbers(attributes, "TAXIS_FLOATS", 2, what)[:2])
     if units not in _SECONDS or not step > 0:
         return None, 0.0
     return round(step * _SECONDS[units], 9), round(start * _SECONDS[units], 9) if math.isfinite(start) else 0.0
 
 
-def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
+def _read_matrix(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
     """Return the voxel-to-RAS matrix: the oblique matrix if the header has one, else the axis-aligned matrix."""
-    delta = np.array(_numbers(attributes, "DELTA", 3, what)[:3], float)
-    origin = np.array(_numbers(attributes, "ORIGIN", 3, what)[:3], float)
-    codes = _integers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
+    delta = np.array(_read_numbers(attributes, "DELTA", 3, what)[:3], float)
+    origin = np.array(_read_numbers(attributes, "ORIGIN", 3, what)[:3], float)
+    codes = _read_integers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
     if not all(code in range(6) for code in codes) or {_ORIENTATIONS[c][0] for c in codes} != {0, 1, 2}:
-        raise _damaged(what, f"ORIENT_SPECIFIC is {codes}, which is no orientation")
+        raise _make_head_error(what, f"ORIENT_SPECIFIC is {codes}, which is no orientation")
     along = np.eye(4)
     along[:3, :3] = 0
     for column, code in enumerate(codes):
@@ -202,10 +204,10 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
         along[row, column], along[row, 3] = delta[column], origin[column]
     if "IJK_TO_DICOM_REAL" not in attributes:
         if "IJK_TO_DICOM" in attributes:
-            _warn(f"{what}: no IJK_TO_DICOM_REAL; the image is taken as not oblique")
+            _warn_of_head(f"{what}: no IJK_TO_DICOM_REAL; the image is taken as not oblique")
         return np.asarray(_DICOM_TO_RAS @ along)
     real = np.eye(4)
-    real[:3] = np.reshape(_numbers(attributes, "IJK_TO_DICOM_REAL", 12, what)[:12], (3, 4))
+    real[:3] = np.reshape(_read_numbers(attributes, "IJK_TO_DICOM_REAL", 12, what)[:12], (3, 4))
     oblique = np.count_nonzero(np.abs(real[:3, :3]) > 1e-4 * np.abs(delta).max()) > 3
     differs = (
         np.abs(np.linalg.norm(real[:3, :3], axis=0) - np.abs(delta)) > 1e-3 * np.abs(delta) + 1e-4
@@ -213,30 +215,30 @@ def _affine(attributes: Mapping[str, Value], what: str) -> NDArray[np.float64]:
         else np.abs(real - along) > 1e-3
     )
     if differs.any():
-        _warn(f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed")
+        _warn_of_head(f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed")
     return np.asarray(_DICOM_TO_RAS @ real)
 
 
-def describe(attributes: Mapping[str, Value], n: int, view: str) -> dict[str, Any]:
+def describe_sub_bricks(attributes: Mapping[str, Value], n: int, view: str) -> dict[str, Any]:
     """Return labels, statistics, label table, space and history of `n` sub-bricks as fields of an `ImageInfo`."""
     default = {"orig": "ORIG", "acpc": "ACPC", "tlrc": "TLRC"}[view]
-    names = _text(attributes, "BRICK_LABS").split("~")
-    history = _text(attributes, "HISTORY_NOTE")
+    names = _read_text(attributes, "BRICK_LABS").split("~")
+    history = _read_text(attributes, "HISTORY_NOTE")
     return {
         "labels": tuple((names[i].strip() if i < len(names) else "") or f"#{i}" for i in range(n)),
-        "stats": _stats(attributes, n),
-        "label_table": _label_table(attributes),
-        "space": _text(attributes, "TEMPLATE_SPACE") or default,
+        "stats": _read_stats(attributes, n),
+        "label_table": _read_label_table(attributes),
+        "space": _read_text(attributes, "TEMPLATE_SPACE") or default,
         "history": re.sub(r"\\([nt\"])", lambda m: {"n": "\n", "t": "\t", '"': '"'}[m[1]], history),
     }
 
 
-def _text(attributes: Mapping[str, Value], name: str) -> str:
+def _read_text(attributes: Mapping[str, Value], name: str) -> str:
     value = attributes.get(name, "")
     return value.strip("~") if isinstance(value, str) and name != "BRICK_LABS" else str(value)
 
 
-def _stats(attributes: Mapping[str, Value], n: int) -> tuple[Stat | None, ...]:
+def _read_stats(attributes: Mapping[str, Value], n: int) -> tuple[Stat | None, ...]:
     stats: list[Stat | None] = [None] * n
     packed = attributes.get("BRICK_STATAUX", ())
     if isinstance(packed, str) or not all(map(math.isfinite, packed)):
@@ -262,16 +264,16 @@ def parse_label_table(text: str) -> dict[int, str]:
     return {int(value): name for value, name in found}
 
 
-def _label_table(attributes: Mapping[str, Value]) -> dict[int, str]:
-    table = parse_label_table(_text(attributes, "VALUE_LABEL_DTABLE"))
-    for point in re.findall(r"<ATLAS_POINT([^<>]*)>", _text(attributes, "ATLAS_LABEL_TABLE")):
+def _read_label_table(attributes: Mapping[str, Value]) -> dict[int, str]:
+    table = parse_label_table(_read_text(attributes, "VALUE_LABEL_DTABLE"))
+    for point in re.findall(r"<ATLAS_POINT([^<>]*)>", _read_text(attributes, "ATLAS_LABEL_TABLE")):
         value, name = re.search(r'VAL="(-?\d{1,9})"', point), re.search(r'STRUCT="([^"]*)"', point)
         if value and name:
             table[int(value[1])] = name[1]
     return table
 
 
-def attributes_of(
+def build_attributes(
     *,
     labels: Sequence[str],
     stats: Sequence[Stat | None],
@@ -302,13 +304,13 @@ def attributes_of(
     return attributes
 
 
-def grid_attributes(
+def build_grid_attributes(
     affine: NDArray[np.float64], shape: Sequence[int], *, view: str, t_r: float | None, start: float = 0.0
 ) -> Attributes:
     """Build the attributes of a grid: sizes, orientation, origin, matrix, view and time axis."""
     n = shape[3] if len(shape) > 3 else 1
     dicom = _DICOM_TO_RAS @ affine
-    rows = _main_axes(dicom[:3, :3])
+    rows = _find_main_axes(dicom[:3, :3])
     steps = np.linalg.norm(dicom[:3, :3], axis=0)
     codes, delta, origin = [], [], []
     along = np.zeros((3, 4))
@@ -335,7 +337,7 @@ def grid_attributes(
     return attributes
 
 
-def _main_axes(matrix: NDArray[np.float64]) -> list[int]:
+def _find_main_axes(matrix: NDArray[np.float64]) -> list[int]:
     """Return the nearest coordinate axis of each voxel axis, using each coordinate axis once."""
     left = np.abs(matrix / np.linalg.norm(matrix, axis=0))
     rows = [0, 0, 0]
@@ -362,7 +364,7 @@ def format_head(attributes: Mapping[str, Value]) -> bytes:
     return b"".join(parts)
 
 
-def brik_attributes(data: NDArray[np.generic]) -> Attributes:
+def build_brik_attributes(data: NDArray[np.generic]) -> Attributes:
     """Build the attributes of the stored values; `data` is uint8, int16 or float32, `(x, y, z, n)`."""
     code = {"u1": 0, "i2": 1, "f4": 3}[data.dtype.str[1:]]
     n = data.shape[3]

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from brainmap.checks import existing_file, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
-from brainmap.rsa.images.names import VIEWS, afni_base, find_pair, pick, split_name, value_range
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_held, read_sub_bricks, written
+from brainmap.rsa.images.names import VIEWS, find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_float32, read_sub_bricks, write_in_place
 from brainmap.types import Interpolation
 
 _NIFTI = (".nii", ".nii.gz", ".nii.bz2")
@@ -53,19 +53,19 @@ def load_image(path: ImageLike) -> nib.Nifti1Image:
         nothing, values do not fit into float32, or the affine is not a valid coordinate system.
     """
     if not isinstance(path, str | Path):
-        return _as_loaded(path)
-    stored, indices, keep = _find(path)
+        return _convert_to_loaded(path)
+    stored, indices, keep = _find_stored(path)
     values = read_sub_bricks(stored, indices)
     _check_ranges(stored, indices, values)
     if keep is not None:
         for brick in range(values.shape[3]):
             volume = values[..., brick]
             volume[~((volume >= keep[0]) & (volume <= keep[1]))] = 0
-    info = _selected(stored.info, indices)
-    return _nifti.in_memory(values if len(indices) > 1 else values[..., 0], info)
+    info = _select_info(stored.info, indices)
+    return _nifti.build_image(values if len(indices) > 1 else values[..., 0], info)
 
 
-def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
+def _convert_to_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
     values = np.asanyarray(image.dataobj)
     if hasattr(image, "described") and values.dtype == np.float32:
         return image
@@ -76,15 +76,15 @@ def _as_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
     with np.errstate(over="ignore", invalid="ignore"):
         small = values.astype(np.float32, copy=False)
     if values.dtype != np.float32:
-        check_held(values, small, True, "image")
-    return _nifti.in_memory(small.reshape(info.shape), info)
+        check_float32(values, small, True, "image")
+    return _nifti.build_image(small.reshape(info.shape), info)
 
 
 def image_info(image: ImageLike) -> ImageInfo:
     """Read what the header of an image says (labels, statistics, TR, space and more) without reading values."""
     if isinstance(image, str | Path):
-        stored, indices, _ = _find(image)
-        return _selected(stored.info, indices)
+        stored, indices, _ = _find_stored(image)
+        return _select_info(stored.info, indices)
     return _nifti.describe_image(image)
 
 
@@ -93,17 +93,17 @@ def sub_brick_labels(image: ImageLike) -> list[str]:
     return list(image_info(image).labels)
 
 
-def _find(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
+def _find_stored(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
     """Find the stored image, the sub-bricks and the value range that a name with selectors means."""
     try:
-        return _found(path)
+        return _open_stored(path)
     except OSError as error:
         raise InputError(f"image: {path} cannot be read ({error.strerror or error})") from error
 
 
-def _found(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
+def _open_stored(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:
     parts = split_name(path)
-    base = afni_base(parts.name)
+    base = find_afni_base(parts.name)
     if base is not None:
         stored = afni.open_afni(*find_pair(base))
     else:
@@ -114,14 +114,14 @@ def _found(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | N
     _check_affine(stored.info.affine, str(parts.name))
     indices = list(range(len(stored.info.labels)))
     if parts.bricks is not None:
-        indices = pick(parts.bricks, stored.info.labels, parts.name)
+        indices = pick_sub_bricks(parts.bricks, stored.info.labels, parts.name)
     keep = None
     if parts.values is not None:
-        keep = value_range(parts.values, stored.info.label_table, parts.name)
+        keep = parse_value_range(parts.values, stored.info.label_table, parts.name)
     return stored, indices, keep
 
 
-def _selected(info: ImageInfo, indices: list[int]) -> ImageInfo:
+def _select_info(info: ImageInfo, indices: list[int]) -> ImageInfo:
     if indices == list(range(len(info.labels))):
         return info
     in_time = len(indices) > 1 and indices == list(range(indices[0], indices[0] + len(indices)))
@@ -203,21 +203,21 @@ def save_image(
         does not match the number of sub-bricks.
     """
     target = Path(path)
-    info = _described(image, labels=labels, stats=stats, space=space, history=history)
+    info = _update_info(image, labels=labels, stats=stats, space=space, history=history)
     _check_affine(info.affine, "image to save")
-    values = _storable(np.asanyarray(image.dataobj).reshape(info.shape))
-    base = afni_base(str(path))
+    values = _convert_to_storable(np.asanyarray(image.dataobj).reshape(info.shape))
+    base = find_afni_base(str(path))
     if base is not None:
         return _save_afni(values, info, base, str(path), overwrite)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI")
     _check_free([target], overwrite)
-    with written(target) as stream:
-        _nifti.for_file(values, info).to_stream(cast(Any, stream))
+    with write_in_place(target) as stream:
+        _nifti.build_image_for_file(values, info).to_stream(cast(Any, stream))
     return target
 
 
-def _described(
+def _update_info(
     image: nib.Nifti1Image,
     *,
     labels: Sequence[str] | None,
@@ -242,11 +242,11 @@ def _described(
             raise InputError(f"save_image: found the statistic {wrong[0]!r}, wanted a text like 'Ttest(24)', or None")
         info = replace(info, stats=tuple(Stat.parse(s) if isinstance(s, str) else s for s in stats))
     if space is not None:
-        info = replace(info, space=space, view=_nifti.view_of_code(_nifti.code_of_space(space)))
+        info = replace(info, space=space, view=_nifti.get_view_of_code(_nifti.get_code_of_space(space)))
     return info if history is None else replace(info, history=history)
 
 
-def _storable(values: NDArray[Any]) -> NDArray[Any]:
+def _convert_to_storable(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "c":
         raise InputError("save_image: values are complex, wanted real numbers; take the magnitude or one part")
     if values.dtype.str[1:] in ("u1", "i2", "f4"):
@@ -273,9 +273,9 @@ def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, ove
     _check_free([head, brik, *others], overwrite)
     bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
     attributes = (
-        afni.grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r, start=info.start)
-        | afni.brik_attributes(bricks)
-        | afni.attributes_of(
+        afni.build_grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r, start=info.start)
+        | afni.build_brik_attributes(bricks)
+        | afni.build_attributes(
             labels=info.labels,
             stats=info.stats,
             label_table=info.label_table,
@@ -283,12 +283,12 @@ def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, ove
             history=info.history,
         )
     )
-    with written(brik) as stream:
+    with write_in_place(brik) as stream:
         for brick in range(bricks.shape[3]):
             stream.write(bricks[..., brick].tobytes(order="F"))
     for other in others:
         other.unlink(missing_ok=True)
-    with written(head) as stream:  # written last, because a dataset exists as soon as its HEAD does
+    with write_in_place(head) as stream:  # written last, because a dataset exists as soon as its HEAD does
         stream.write(afni.format_head(attributes))
     return head
 
@@ -339,7 +339,7 @@ def grid_tolerance(voxels: float | None) -> Iterator[None]:
         _in_force.set(before)
 
 
-def tolerance_in_force() -> float | None:
+def get_grid_tolerance() -> float | None:
     """The tolerance of the innermost `grid_tolerance` block around the call [voxels]; None outside of any."""
     return _in_force.get()
 
@@ -368,7 +368,7 @@ def check_same_grid(
         If the grids differ by more than rounding and less than the tolerance; they then count as equal.
     """
     one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
-    off = _nifti.corner_distance(image.affine, reference.affine, other)
+    off = _nifti.measure_corner_distance(image.affine, reference.affine, other)
     side = float(np.linalg.norm(reference.affine[:3, :3], axis=0).min())
     most = _in_force.get() if tolerance is None else tolerance
     most = GRID_TOLERANCE if most is None else most
@@ -439,4 +439,4 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
     shape = grid if len(info.shape) == 3 else moved.shape
     other = image_info(reference)
     kept = replace(info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view)
-    return _nifti.in_memory(moved.reshape(shape, order="F"), kept)
+    return _nifti.build_image(moved.reshape(shape, order="F"), kept)

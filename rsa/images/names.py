@@ -42,12 +42,12 @@ def split_name(name: str | Path) -> Selected:
     return Selected(parts["name"], parts["bricks"], parts["values"])
 
 
-def afni_base(name: str) -> str | None:
+def find_afni_base(name: str) -> str | None:
     """Return an AFNI name without `.HEAD`, `.BRIK`, `.BRIK.gz` or a final dot; None if the name is not an AFNI name.
 
     Examples
     --------
-    >>> afni_base("sub-01/stats+tlrc."), afni_base("x.BRIK.gz"), afni_base("x.nii.gz")
+    >>> find_afni_base("sub-01/stats+tlrc."), find_afni_base("x.BRIK.gz"), find_afni_base("x.nii.gz")
     ('sub-01/stats+tlrc', 'x', None)
     """
     parts = _AFNI.fullmatch(name)
@@ -67,7 +67,7 @@ def find_pair(base: str) -> tuple[Path, Path]:
     head = Path(base + ".HEAD")
     briks = [brik for suffix in _BRIKS if (brik := Path(base + suffix)).is_file()]
     if not head.is_file():
-        raise InputError(f"image: no file {head}{_beside(head)}")
+        raise InputError(f"image: no file {head}{_suggest_neighbor(head)}")
     if not briks:
         raise InputError(f"image: {head} has no {head.stem}.BRIK beside it (nor .BRIK.gz); copy both files")
     if len(briks) > 1:
@@ -78,7 +78,7 @@ def find_pair(base: str) -> tuple[Path, Path]:
     return head, briks[0]
 
 
-def hemisphere_files(name: str) -> dict[str, Path]:
+def find_hemisphere_files(name: str) -> dict[str, Path]:
     """Find the existing GIFTI files of a name; `{hemi}` stands for L and R, lh and rh, or left and right.
 
     Raises
@@ -93,22 +93,22 @@ def hemisphere_files(name: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def image_files(name: str | Path) -> tuple[Path, ...]:
+def list_image_files(name: str | Path) -> tuple[Path, ...]:
     """Return the files on disk that an image's name stands for: one, two for an AFNI dataset, or one per hemisphere."""
     if "{hemi}" in str(name):
-        return tuple(hemisphere_files(str(name)).values())
+        return tuple(find_hemisphere_files(str(name)).values())
     text = split_name(name).name
-    base = afni_base(text)
+    base = find_afni_base(text)
     return find_pair(base) if base is not None else (existing_file(text, "image"),)
 
 
-def _beside(file: Path) -> str:
+def _suggest_neighbor(file: Path) -> str:
     if not file.parent.is_dir():
         return f"; the folder {file.parent} does not exist"
     return nearest(file.name, [p.name for p in file.parent.iterdir()])
 
 
-def pick(selector: str, labels: Sequence[str], what: str) -> list[int]:
+def pick_sub_bricks(selector: str, labels: Sequence[str], what: str) -> list[int]:
     """Return the sub-bricks that the text between `[ ]` selects, in the given order.
 
     The text holds numbers from 0, `$` for the last sub-brick, `a..b` (or `a-b`) with an optional step `(2)`, labels,
@@ -116,24 +116,24 @@ def pick(selector: str, labels: Sequence[str], what: str) -> list[int]:
 
     Examples
     --------
-    >>> pick("1..$", ["F", "yes", "no"], "x"), pick("no,0", ["F", "yes", "no"], "x")
+    >>> pick_sub_bricks("1..$", ["F", "yes", "no"], "x"), pick_sub_bricks("no,0", ["F", "yes", "no"], "x")
     ([1, 2], [2, 0])
     """
-    whole = _one(selector.strip(), labels, what)
+    whole = _find_sub_brick(selector.strip(), labels, what)
     if whole is not None:
         return [whole]
-    return [index for item in selector.split(",") for index in _item(item.strip(), labels, what)]
+    return [index for item in selector.split(",") for index in _parse_item(item.strip(), labels, what)]
 
 
-def _item(item: str, labels: Sequence[str], what: str) -> list[int]:
-    single = _one(item, labels, what)
+def _parse_item(item: str, labels: Sequence[str], what: str) -> list[int]:
+    single = _find_sub_brick(item, labels, what)
     if single is not None:
         return [single]
     match = re.fullmatch(r"(.+?)\.\.(.+?)(?:\((\d{1,9})\))?", item) or re.fullmatch(
         r"(\d+|\$)-(\d+|\$)(?:\((\d{1,9})\))?", item
     )
     if match:
-        ends = [_one(end.strip(), labels, what) for end in match.groups()[:2]]
+        ends = [_find_sub_brick(end.strip(), labels, what) for end in match.groups()[:2]]
         step = int(match[3] or 1)
         if ends[0] is not None and ends[1] is not None and step > 0:
             way = 1 if ends[0] <= ends[1] else -1
@@ -143,7 +143,7 @@ def _item(item: str, labels: Sequence[str], what: str) -> list[int]:
     )
 
 
-def _one(item: str, labels: Sequence[str], what: str) -> int | None:
+def _find_sub_brick(item: str, labels: Sequence[str], what: str) -> int | None:
     if item == "$":
         return len(labels) - 1
     if re.fullmatch(r"[0-9]{1,9}", item):
@@ -156,12 +156,12 @@ def _one(item: str, labels: Sequence[str], what: str) -> int | None:
     return found[0] if found else None
 
 
-def value_range(text: str, label_table: Mapping[int, str], what: str) -> tuple[float, float]:
+def parse_value_range(text: str, label_table: Mapping[int, str], what: str) -> tuple[float, float]:
     """Return the range of values that `<lo..hi>`, `<value>` or `<label>` keeps; AFNI sets all other values to 0.
 
     Examples
     --------
-    >>> value_range("2..9", {}, "x"), value_range("left A1", {1: "left A1"}, "x")
+    >>> parse_value_range("2..9", {}, "x"), parse_value_range("left A1", {1: "left A1"}, "x")
     ((2.0, 9.0), (1.0, 1.0))
     """
     named = [value for value, label in label_table.items() if label == text]

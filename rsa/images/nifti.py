@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.images.afni import Attributes, attributes_of, describe
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size, opened
+from brainmap.rsa.images.afni import Attributes, build_attributes, describe_sub_bricks
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size, open_compressed
 
 _FORMATS = {348: (nib.Nifti1Header, b"n+1\0", 352), 540: (nib.Nifti2Header, b"n+2\0", 544)}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
@@ -28,12 +28,12 @@ _AFNI_CODE = 4
 SPACE_OF_CODE = {3: "TLRC", 4: "MNI", 5: "template"}
 
 
-def view_of_code(code: int) -> str:
+def get_view_of_code(code: int) -> str:
     """Return AFNI's view for an sform code; AFNI shows Talairach, MNI and other templates in its +tlrc view."""
     return "tlrc" if code in SPACE_OF_CODE else "orig"
 
 
-def code_of_space(space: str) -> int:
+def get_code_of_space(space: str) -> int:
     """Return the sform code of a space: 3 for the Talairach family, 4 for MNI, 1 for native, 5 for other templates."""
     if space.startswith(("TLRC", "TT_")):
         return 3
@@ -52,30 +52,30 @@ def open_nifti(file: Path) -> Stored:
         or RGB.
     """
     what = str(file)
-    with opened(file) as stream:
+    with open_compressed(file) as stream:
         block = stream.read(544)
-        header, least = _header(block, what)
+        header, least = _parse_header(block, what)
         offset = float(header["vox_offset"])
         if not (least <= offset < 1 << 31 and offset == int(offset)):
-            raise _damaged(what, f"vox_offset is {offset:g}, wanted at least {least}")
+            raise _make_nifti_error(what, f"vox_offset is {offset:g}, wanted at least {least}")
         extension = block[least - 4 :] + stream.read(max(int(offset) - len(block), 0))
-    grid, n, is_time = _shape(header, what)
-    dtype = _dtype(header, what)
+    grid, n, is_time = _read_shape(header, what)
+    dtype = _read_dtype(header, what)
     check_size(file, int(offset) + math.prod(grid) * n * dtype.itemsize)
-    attributes = afni_attributes(extension[: int(offset) - least + 4], header.endianness)
+    attributes = decode_afni_attributes(extension[: int(offset) - least + 4], header.endianness)
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     scaled = slope != 0 and math.isfinite(slope)
     if scaled and not math.isfinite(intercept):
-        raise _damaged(what, f"scl_inter is {intercept}")
-    info = info_of(header, grid, n, attributes, path=file, is_time=is_time)
+        raise _make_nifti_error(what, f"scl_inter is {intercept}")
+    info = build_info(header, grid, n, attributes, path=file, is_time=is_time)
     return Stored(info, file, int(offset), (dtype,) * n, ((slope, intercept) if scaled else (1.0, 0.0),) * n)
 
 
-def _damaged(what: str, why: str) -> InputError:
+def _make_nifti_error(what: str, why: str) -> InputError:
     return InputError(f"{what}: {why}; the header is damaged, copy or write the file again")
 
 
-def _header(block: bytes, what: str) -> tuple[Any, int]:
+def _parse_header(block: bytes, what: str) -> tuple[Any, int]:
     for order in "<>":
         size = int(np.frombuffer(block[:4], f"{order}i4")[0]) if len(block) >= 4 else 0
         if size in _FORMATS and len(block) >= size:
@@ -89,11 +89,11 @@ def _header(block: bytes, what: str) -> tuple[Any, int]:
     raise InputError(f"{what}: not a NIfTI-1 or NIfTI-2 file{hint}")
 
 
-def _shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
+def _read_shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
     dim = [int(d) for d in header["dim"]]
     sides = dim[1 : dim[0] + 1] if 1 <= dim[0] <= 7 else [0]
     if min(sides) < 1:
-        raise _damaged(what, f"dim is {dim}")
+        raise _make_nifti_error(what, f"dim is {dim}")
     sides += [1] * (4 - len(sides))
     more = [side for side in sides[3:] if side > 1]
     if len(more) > 1:
@@ -101,23 +101,27 @@ def _shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
     return (sides[0], sides[1], sides[2]), (more or [1])[0], sides[3] > 1
 
 
-def _dtype(header: Any, what: str) -> np.dtype[Any]:
+def _read_dtype(header: Any, what: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
     except Exception as error:  # nibabel raises several types of error here
-        raise _damaged(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
+        raise _make_nifti_error(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(f"{what}: values are {_kind(dtype)}, wanted real numbers; save the part you mean as float")
+        raise InputError(
+            f"{what}: values are {_describe_kind(dtype)}, wanted real numbers; save the part you mean as float"
+        )
     if dtype.itemsize * 8 != int(header["bitpix"]):
-        raise _damaged(what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}")
+        raise _make_nifti_error(
+            what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}"
+        )
     return dtype
 
 
-def _kind(dtype: np.dtype[Any]) -> str:
+def _describe_kind(dtype: np.dtype[Any]) -> str:
     return {"c": "complex", "V": "RGB colors"}.get(dtype.kind, dtype.name)
 
 
-def info_of(
+def build_info(
     header: Any,
     grid: tuple[int, ...],
     n: int,
@@ -129,13 +133,13 @@ def info_of(
 ) -> ImageInfo:
     """Combine a NIfTI header and its AFNI attributes; unless `current`, the attributes of sub-bricks are ignored."""
     what = str(path or "image")
-    affine, code = _affine(header, grid, what)
-    view = view_of_code(code)
+    affine, code = _choose_affine(header, grid, what)
+    view = get_view_of_code(code)
     described_n = str(attributes.get(_NUMS, f",,,{n},1")).split(",")[3:5]
     # If AFNI's count differs, sub-bricks were cut or joined after AFNI described them.
     if not current or math.prod(int(word) for word in described_n if word) != n:
         attributes = {name: value for name, value in attributes.items() if not name.startswith("BRICK_")}
-    described = describe(attributes, n, view)
+    described = describe_sub_bricks(attributes, n, view)
     if "TEMPLATE_SPACE" not in attributes:
         described["space"] = SPACE_OF_CODE.get(code, "ORIG")
     if current and not any(described["stats"]):
@@ -149,36 +153,38 @@ def info_of(
     return ImageInfo(path, (*grid, n) if n > 1 else grid, affine, view=view, t_r=t_r, start=start, **described)
 
 
-def _affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
+def _choose_affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:
     """Return the sform if there is one, else the qform, else a guess from voxel sizes with a warning."""
     qcode, scode = int(header["qform_code"]), int(header["sform_code"])
     if not (0 <= qcode <= 5 and 0 <= scode <= 5):
-        _warn(f"{what}: sform code {scode} and qform code {qcode}, the standard knows 0 to 5; check the header")
+        _warn_of_nifti(
+            f"{what}: sform code {scode} and qform code {qcode}, the standard knows 0 to 5; check the header"
+        )
     sform = np.array(header.get_sform(), float)
-    qform = _qform(header) if qcode > 0 else None
+    qform = _compute_qform(header) if qcode > 0 else None
     if scode > 0:
         affine, code = sform, scode
         if qform is None and qcode > 0:
-            _warn(f"{what}: the qform is invalid; the sform is used")
-        elif qform is not None and (off := corner_distance(sform, qform, grid)) > 0.1:
+            _warn_of_nifti(f"{what}: the qform is invalid; the sform is used")
+        elif qform is not None and (off := measure_corner_distance(sform, qform, grid)) > 0.1:
             mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
             flip = " and are mirror images (left/right)" if mirrored else ""
-            _warn(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
+            _warn_of_nifti(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
     elif qform is not None:
         affine, code = qform, qcode
     elif qcode > 0:
-        raise _damaged(what, "the qform is invalid and there is no sform")
+        raise _make_nifti_error(what, "the qform is invalid and there is no sform")
     else:
         affine, code = np.array(header.get_base_affine(), float), 0
-        _warn(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
+        _warn_of_nifti(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
     unit, factor = _METERS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     if unit:
-        _warn(f"{what}: the header gives positions in {unit}; they are converted to mm")
+        _warn_of_nifti(f"{what}: the header gives positions in {unit}; they are converted to mm")
         affine[:3] *= factor
     return affine, code
 
 
-def _qform(header: Any) -> NDArray[np.float64] | None:
+def _compute_qform(header: Any) -> NDArray[np.float64] | None:
     """Return the affine of the quaternion; None if it is invalid."""
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1  # as the NIfTI standard specifies
@@ -189,17 +195,17 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
     return qform if np.isfinite(qform).all() else None
 
 
-def corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
+def measure_corner_distance(one: NDArray[np.float64], other: NDArray[np.float64], grid: tuple[int, ...]) -> float:
     """Return the largest coordinate difference [mm] between two affines over the corners of a grid."""
     corners = np.array([[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float)
     return float(np.abs(corners @ (one - other).T).max())
 
 
-def _warn(text: str) -> None:
+def _warn_of_nifti(text: str) -> None:
     warnings.warn(text, BrainmapWarning, stacklevel=2)
 
 
-def afni_attributes(block: bytes, order: str) -> Attributes:
+def decode_afni_attributes(block: bytes, order: str) -> Attributes:
     """Decode the AFNI extension among a header's extensions; `block` begins at the four extender bytes."""
     at = 4
     while block[:1] != b"\0" and at + 8 <= len(block):
@@ -273,22 +279,24 @@ def describe_image(image: nib.Nifti1Image) -> ImageInfo:
         header = cast(Any, nib.Nifti1Image)(empty, image.affine).header
     # Derived images inherit the header, so only an image that is still on disk has its own labels.
     current = nib.is_proxy(image.dataobj)
-    info = info_of(header, grid, n, attributes, path=None, is_time=n > 1, current=current)
+    info = build_info(header, grid, n, attributes, path=None, is_time=n > 1, current=current)
     return replace(info, affine=np.array(image.affine, float))
 
 
-def in_memory(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
+def build_image(values: NDArray[Any], info: ImageInfo) -> nib.Nifti1Image:
     """Build an image that carries all of `info`, while images derived from it (by slicing, by nilearn) do not.
 
     Derived images inherit the header, so it holds only what stays true of them; labels and statistics are attached to
     the image object itself.
     """
-    image: Any = for_file(values, replace(info, stats=(None,) * len(info.stats)), labels=())
+    image: Any = build_image_for_file(values, replace(info, stats=(None,) * len(info.stats)), labels=())
     image.described = info
     return cast(nib.Nifti1Image, image)
 
 
-def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | None = None) -> nib.Nifti1Image:
+def build_image_for_file(
+    values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | None = None
+) -> nib.Nifti1Image:
     """Build an image whose header carries all of `info`, for AFNI and for other programs."""
     header: Any = nib.Nifti1Header()
     header.set_data_dtype(values.dtype)
@@ -296,7 +304,7 @@ def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | N
         header.set_data_shape(values.shape)
     except nib.spatialimages.HeaderDataError as error:
         raise InputError(f"{info.path}: shape {values.shape} is too large for NIfTI-1 (32767 an axis)") from error
-    code = code_of_space(info.space)
+    code = get_code_of_space(info.space)
     header.set_xyzt_units("mm", "sec" if info.t_r else "unknown")
     if values.ndim > 3:
         header.set_zooms((*header.get_zooms()[:3], info.t_r or 0.0))
@@ -307,7 +315,7 @@ def for_file(values: NDArray[Any], info: ImageInfo, *, labels: Sequence[str] | N
         header["qform_code"] = 0  # a qform cannot represent shear
     if len(info.stats) == 1 and info.stats[0] is not None:
         header.set_intent(info.stats[0].code, info.stats[0].parameters, allow_unknown=True)
-    attributes = attributes_of(
+    attributes = build_attributes(
         labels=info.labels if labels is None else labels,
         stats=info.stats,
         label_table=info.label_table,

@@ -160,7 +160,7 @@ def is_compressed(file: Path) -> bool:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[IO[bytes]]:
+def open_compressed(file: Path) -> Iterator[IO[bytes]]:
     """Open a file and decompress it according to its suffix; a damaged or unreadable file raises `InputError`."""
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
     opener = openers.get(file.suffix.lower(), open)
@@ -173,7 +173,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def written(target: Path) -> Iterator[IO[bytes]]:
+def write_in_place(target: Path) -> Iterator[IO[bytes]]:
     """Write a temporary file beside `target`, gzipped if the name says so, and move it into place on success."""
     part = unfinished(target)
     try:
@@ -209,7 +209,7 @@ def check_size(file: Path, expected: int) -> None:
 def _read_through(file: Path, expected: int) -> None:
     """Refuse a gzip file that does not hold `expected` bytes; all bytes are read."""
     held = 0
-    with opened(file) as stream:
+    with open_compressed(file) as stream:
         while block := stream.read(1 << 22):
             held += len(block)
     if held != expected:
@@ -242,7 +242,7 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
             f"{stored.file}: {len(indices)} sub-bricks of {n_voxels} voxels do not fit in memory"
         ) from error
     first = {brick: position for position, brick in reversed(list(enumerate(indices)))}
-    with opened(stored.file) as stream:
+    with open_compressed(stored.file) as stream:
         done = _skip(stream, stored.offset)
         for brick, size in enumerate(sizes):
             if brick in first:
@@ -296,11 +296,11 @@ def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.flo
         with np.errstate(over="ignore", invalid="ignore"):
             # Scaling in double precision gives the float32 nearest to the stored value.
             part[:] = raw if plain else raw * np.float64(slope) + intercept
-        check_held(raw, part, plain, f"{stored.file}, sub-brick {brick}")
+        check_float32(raw, part, plain, f"{stored.file}, sub-brick {brick}")
     return done
 
 
-def check_held(raw: NDArray[np.generic], out: NDArray[np.float32], plain: bool, what: str) -> None:
+def check_float32(raw: NDArray[np.generic], out: NDArray[np.float32], plain: bool, what: str) -> None:
     """Refuse integers that float32 would round and numbers that it would turn into infinity."""
     if plain and raw.dtype.kind in "iu" and raw.dtype.itemsize >= 4:
         # Above 2**24, neighboring integers share a float32, so ROI labels would merge.

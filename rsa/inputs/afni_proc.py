@@ -114,13 +114,13 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
 
 def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
-    from brainmap.rsa.glm.afni_buckets import Regressor, design_regressors
+    from brainmap.rsa.glm.afni_buckets import Regressor, list_design_regressors
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.table import label_patterns
     from brainmap.rsa.patterns.volume import source_of
 
     source, labels = source_of(path), image_info(path).labels
-    known = design_regressors(design)
+    known = list_design_regressors(design)
     if known:  # a name that is no column of the design is a contrast, not a condition
         named = {match["name"] for label in labels if (match := _COEFFICIENT.fullmatch(label.strip()))}
         others = named - {one.name for one in known}

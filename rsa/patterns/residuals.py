@@ -18,7 +18,7 @@ from brainmap.rsa.glm.afni_matrix import read_design
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
 from brainmap.rsa.rdm.sources import select_roi
-from brainmap.rsa.regions.rois import grid_of
+from brainmap.rsa.regions.rois import build_grid
 from brainmap.types import Floats, NoiseMethod
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
     parts = []
     for name in files:
         image = load_image(name)
-        check_same_grid(grid_of(image.shape, image.affine), mask, what=name, wanted="mask")
+        check_same_grid(build_grid(image.shape, image.affine), mask, what=name, wanted="mask")
         values = np.asarray(image.dataobj)
         if values.ndim != 4:
             raise InputError(f"{name}: one volume, wanted the residuals of every volume")

@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import list_images, load_patterns, patterns_in, source_of
 from brainmap.rsa.regions.rois import Image, Rois
-from brainmap.rsa.surface.data import SurfaceData, as_surface, is_surface, same_mesh
+from brainmap.rsa.surface.data import SurfaceData, as_surface, check_same_mesh, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
 from brainmap.types import Missing
 
@@ -71,7 +71,7 @@ def load_surface_patterns(
     inside = np.ones(len(read[0].values), bool)
     if mask is not None:
         chosen = as_surface(mask)
-        same_mesh(chosen, read[0])
+        check_same_mesh(chosen, read[0])
         inside = np.nan_to_num(chosen.values[:, 0]) > 0
     regions = rois if isinstance(rois, Rois) or rois is None else load_surface_rois(rois)
     if regions is not None and regions.labels.shape != inside.shape:
@@ -125,7 +125,7 @@ def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[S
     listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     read = [as_surface(one) for one in listed]
     for one in read[1:]:
-        same_mesh(one, read[0])
+        check_same_mesh(one, read[0])
     return read, [Source(one.name, one.values.shape[1], _named(one.labels)) for one in read]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_buckets import Regressor, refuse_unsure_labels, stimuli_in
+from brainmap.rsa.glm.afni_buckets import Regressor, find_stimuli, refuse_unsure_labels
 from brainmap.tables import by_folders, cells, one_condition, read_table
 from brainmap.types import Missing
 
@@ -130,7 +130,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     """Return volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
 
     In an AFNI statistics bucket, only the coefficients of stimuli are patterns, never t, F, contrasts or baseline
-    terms (`stimuli_in` explains how they are distinguished). In other images, patterns are the volumes without a
+    terms (`find_stimuli` explains how they are distinguished). In other images, patterns are the volumes without a
     statistic code (or all volumes, if all have one).
 
     Examples
@@ -150,7 +150,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
         raise InputError(f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list")
     if len(labels) != source.n_volumes:
         raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
-    found = stimuli_in(labels, source.statistics, source.regressors, source.name)
+    found = find_stimuli(labels, source.statistics, source.regressors, source.name)
     if found is not None:
         return found
     if any(_STATISTIC.search(label.strip()) for label in labels):

@@ -17,11 +17,11 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.glm.afni_buckets import regressors_of
+from brainmap.rsa.glm.afni_buckets import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
-from brainmap.rsa.regions.rois import Image, Mask, Rois, grid_of, load_mask
+from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
 from brainmap.types import Floats, Missing
 
 Booleans = NDArray[np.bool_]
@@ -212,11 +212,11 @@ def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
     info = image_info(image)
     name = str(info.path or "image in memory") if isinstance(image, nib.Nifti1Image) else str(image)
     if mask is not None:
-        check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
+        check_same_grid(build_grid(info.shape, info.affine), mask, what=name, wanted="mask")
     n = info.shape[3] if len(info.shape) > 3 else 1
     unnamed = all(label == f"#{k}" for k, label in enumerate(info.labels))
     statistics = tuple(volume for volume, stat in enumerate(info.stats) if stat is not None)
-    regressors = regressors_of(info.history, None if info.path is None else info.path.parent)
+    regressors = read_regressors(info.history, None if info.path is None else info.path.parent)
     return Source(name, n, () if unnamed else info.labels, statistics, regressors)
 
 
@@ -225,7 +225,7 @@ def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti
     if rois is None:
         return None
     read = rois if isinstance(rois, Rois) else load_rois(rois)
-    check_same_grid(grid_of(read.labels.shape, read.affine), mask, what="ROI image", wanted="mask")
+    check_same_grid(build_grid(read.labels.shape, read.affine), mask, what="ROI image", wanted="mask")
     inside = np.bincount(read.labels[np.asarray(mask.dataobj) > 0], minlength=len(read) + 1)[1:]
     for (name, size), n in zip(read.sizes.items(), inside, strict=True):
         if n == 0:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
-from brainmap.rsa.images.names import afni_base, split_name
-from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, space_family
+from brainmap.rsa.images.names import find_afni_base, split_name
+from brainmap.rsa.regions.rois import Image, Mask, Rois, cut_rois, find_space_family
 from brainmap.types import Orientation, Overlap
 
 TOLERANCE_MM = 1e-3
@@ -89,7 +89,7 @@ def sphere_rois(
         raise InputError(f"spheres: radius {radius_mm} mm, wanted more than 0")
     if not centers:
         raise InputError("spheres: no centers given")
-    image, found = load_image(reference), reference_space or _space_of(reference)
+    image, found = load_image(reference), reference_space or _read_space(reference)
     in_memory = isinstance(reference, nib.Nifti1Image)
     _check_space(space, found, "the reference image" if in_memory else str(reference))
     shape = image.shape[:3]
@@ -99,7 +99,7 @@ def sphere_rois(
     nearest_mm = np.full(len(voxels), np.inf)
     labels = np.zeros(len(voxels), np.int32)
     for k, (name, center) in enumerate(centers.items(), start=1):
-        point = flip * _point(center, name)
+        point = flip * _check_center(center, name)
         _check_inside(point, image.affine, shape, name, orientation)
         distance = np.linalg.norm(positions - point, axis=1)
         inside = distance <= radius_mm + TOLERANCE_MM
@@ -116,7 +116,7 @@ def sphere_rois(
     return cut_rois(rois, image, mask, minimum_voxels)
 
 
-def _point(center: Sequence[float], name: str) -> NDArray[np.float64]:
+def _check_center(center: Sequence[float], name: str) -> NDArray[np.float64]:
     point = np.asarray(center, float)
     if point.shape != (3,) or not np.isfinite(point).all():
         raise InputError(f"spheres: center of {name!r} is {center!r}, wanted three coordinates in mm")
@@ -135,12 +135,12 @@ def _check_inside(
         )
 
 
-def _space_of(reference: Image) -> str:
+def _read_space(reference: Image) -> str:
     """Return the space that an image's header names; empty if it names none."""
     said = image_info(reference).space
     if isinstance(reference, nib.Nifti1Image):
         header: Any = reference.header
-    elif afni_base(name := split_name(reference).name) is not None:
+    elif find_afni_base(name := split_name(reference).name) is not None:
         return said
     else:
         header = nib.load(name).header
@@ -151,7 +151,7 @@ def _space_of(reference: Image) -> str:
 
 def _check_space(wanted: str, found: str, image: str) -> None:
     """Refuse coordinates in another space; an image that names no space cannot be checked."""
-    if found and space_family(wanted) != space_family(found):
+    if found and find_space_family(wanted) != find_space_family(found):
         raise InputError(
             f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or say "
             "what space the image is in (reference_space=, 3drefit -space, or the sform code)"

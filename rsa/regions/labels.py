@@ -77,11 +77,11 @@ def load_rois(
     """
     one_of(hemispheres, ("separate", "pooled"), "hemispheres")
     if isinstance(image, Mapping):
-        rois = _from_masks(image)
+        rois = _build_from_masks(image)
         reference = load_image(next(iter(image.values())))
     else:
         reference = load_image(image)
-        rois = _from_labels(reference, image, table)
+        rois = _build_from_labels(reference, image, table)
     if hemispheres == "pooled":
         rois = pool_hemispheres(rois)
     if names is not None:
@@ -95,7 +95,7 @@ def load_rois(
     return cut_rois(rois, reference, mask, minimum_voxels)
 
 
-def _label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
+def _read_label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
     values = np.asarray(image.dataobj)
     if values.ndim != 3:
         raise InputError(f"{what}: shape {values.shape}, wanted one volume (x, y, z); select it, as in 'rois+tlrc[0]'")
@@ -109,16 +109,16 @@ def _label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.DataFrame | None) -> Rois:
+def _build_from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.DataFrame | None) -> Rois:
     info = image_info(given)
     what = f"ROI image {info.path}" if info.path else "ROI image"
-    values = _label_values(image, what)
+    values = _read_label_values(image, what)
     found, counts = np.unique(values[values > 0], return_counts=True)
     if not found.size:
         raise InputError(f"{what}: no label in it (every value is 0)")
     if table is None and not info.label_table and info.path is not None:
-        table = _table_beside(info.path)
-    known = _names_of(table) if table is not None else dict(info.label_table)
+        table = _find_table(info.path)
+    known = _read_names(table) if table is not None else dict(info.label_table)
     known = {index: name for index, name in known.items() if index > 0}
     if not known:
         known = {int(label): str(label) for label in found}
@@ -135,13 +135,13 @@ def _from_labels(image: nib.Nifti1Image, given: Image, table: str | Path | pd.Da
     return Rois(names, labels, image.affine.copy(), info.space, absent)
 
 
-def _table_beside(path: Path) -> Path | None:
+def _find_table(path: Path) -> Path | None:
     """Find the TSV file of a BIDS segmentation, which has the name of the image."""
     beside = path.with_name(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".tsv", path.name))
     return beside if beside != path and path.name.partition(".")[0].endswith("_dseg") and beside.is_file() else None
 
 
-def _label_table(path: Path) -> dict[int, str]:
+def _read_niml_table(path: Path) -> dict[int, str]:
     """Read the names in AFNI's `.niml.lt` file."""
     try:
         names = parse_label_table(path.read_text(encoding="utf-8"))
@@ -152,9 +152,9 @@ def _label_table(path: Path) -> dict[int, str]:
     return names
 
 
-def _names_of(table: str | Path | pd.DataFrame) -> dict[int, str]:
+def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
     if isinstance(table, str | Path) and str(table).endswith(".lt"):
-        return _label_table(existing_file(table, "ROI table"))
+        return _read_niml_table(existing_file(table, "ROI table"))
     read = read_table(table, "ROI table")
     for column in ("index", "name"):
         if column not in read.columns:
@@ -177,7 +177,7 @@ def _names_of(table: str | Path | pd.DataFrame) -> dict[int, str]:
     return known
 
 
-def _from_masks(masks: Mapping[str, Image]) -> Rois:
+def _build_from_masks(masks: Mapping[str, Image]) -> Rois:
     if not masks:
         raise InputError("ROI: no masks given")
     first = load_mask(next(iter(masks.values())))
@@ -197,24 +197,24 @@ def _from_masks(masks: Mapping[str, Image]) -> Rois:
     return Rois(tuple(masks), labels, first.affine.copy(), image_info(next(iter(masks.values()))).space)
 
 
-def _base_name(name: str) -> str:
+def _strip_side(name: str) -> str:
     """Return the name without its side.
 
     Examples
     --------
-    >>> [_base_name(n) for n in ("L_A1_ROI", "left-heschl", "ctx-lh-bankssts", "A1_rh", "lateral")]
+    >>> [_strip_side(n) for n in ("L_A1_ROI", "left-heschl", "ctx-lh-bankssts", "A1_rh", "lateral")]
     ['A1_ROI', 'heschl', 'bankssts', 'A1', 'lateral']
     """
     match = _SIDE.match(name)
     return name if match is None else match["rest"] or match["base"]
 
 
-def side_of(name: str) -> str:
+def find_side(name: str) -> str:
     """Return the side that a name gives: l, r, or an empty string.
 
     Examples
     --------
-    >>> side_of("L_A1_ROI"), side_of("belt")
+    >>> find_side("L_A1_ROI"), find_side("belt")
     ('l', '')
     """
     match = _SIDE.match(name)
@@ -236,9 +236,9 @@ def pool_hemispheres(rois: Rois) -> Rois:
     """
     groups: dict[str, list[str]] = {}
     for name in rois.names:
-        groups.setdefault(_base_name(name), []).append(name)
+        groups.setdefault(_strip_side(name), []).append(name)
     for base, members in groups.items():
-        if len(members) > 1 and sorted(map(side_of, members)) != ["l", "r"]:
+        if len(members) > 1 and sorted(map(find_side, members)) != ["l", "r"]:
             raise InputError(
                 f"ROI: pooling hemispheres would join {some(members)} as {base!r}; wanted one left and one "
                 "right; rename them in the table"

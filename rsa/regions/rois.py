@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, load_image
-from brainmap.rsa.images.nifti import code_of_space
+from brainmap.rsa.images.nifti import get_code_of_space
 
 Image = str | Path | nib.Nifti1Image
 Mask = Image | Sequence[Image]
@@ -69,7 +69,7 @@ class Rois:
         """Return the labels as an int16 image (int32 above 32,767 regions)."""
         kind = np.int16 if len(self.names) < 2**15 else np.int32
         image = nib.Nifti1Image(self.labels.astype(kind), self.affine)
-        image.set_sform(self.affine, code_of_space(self.space) if self.space else 0)
+        image.set_sform(self.affine, get_code_of_space(self.space) if self.space else 0)
         return image
 
     def table(self) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def _load_one(mask: Image) -> nib.Nifti1Image:
     return nib.Nifti1Image((values != 0).astype(np.float32), image.affine, image.header)
 
 
-def space_family(space: str) -> str:
+def find_space_family(space: str) -> str:
     """Return the family of a space: MNI for all MNI templates, ORIG for native spaces, else the space itself."""
     upper = space.upper()
     if upper.startswith("MNI"):
@@ -124,7 +124,7 @@ def space_family(space: str) -> str:
     return "ORIG" if upper in ("ORIG", "NATIVE", "ACPC", "SCANNER", "T1W", "INDIVIDUAL") else upper
 
 
-def grid_of(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Image:
+def build_grid(shape: Sequence[int], affine: NDArray[np.floating]) -> nib.Nifti1Image:
     """Build an image that has a grid but no data in memory, to compare grids."""
     return nib.Nifti1Image(np.broadcast_to(np.int8(0), tuple(shape[:3])), affine)
 

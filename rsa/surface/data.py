@@ -17,8 +17,8 @@ from brainmap.checks import existing_file, one_of, some
 from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
-from brainmap.rsa.images.names import hemisphere_files
-from brainmap.rsa.regions.rois import Image, space_family
+from brainmap.rsa.images.names import find_hemisphere_files
+from brainmap.rsa.regions.rois import Image, find_space_family
 from brainmap.types import Interpolation
 
 Floats = NDArray[np.float32]
@@ -99,7 +99,7 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     if isinstance(path, Mapping):
         files = {one_of(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
     else:
-        files = _hemispheres(str(path))
+        files = _find_hemispheres(str(path))
     read: dict[str, tuple[Floats, tuple[str, ...], dict[int, str]]] = {}
     for side, file in files.items():
         values, labels, table, said = _read_gifti(file)
@@ -118,9 +118,9 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     return SurfaceData(left, right, first[1], tables, str(path))
 
 
-def _hemispheres(path: str) -> dict[str, Path]:
+def _find_hemispheres(path: str) -> dict[str, Path]:
     """Find the file of each side; the side is empty if only the file can tell it."""
-    return hemisphere_files(path) if "{hemi}" in path else {"": existing_file(path, "surface")}
+    return find_hemisphere_files(path) if "{hemi}" in path else {"": existing_file(path, "surface")}
 
 
 def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
@@ -172,7 +172,7 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
         If the name lacks `{hemi}` or has another ending, or if a file exists.
     """
     name = str(path)
-    files = taken_surface(name, overwrite)
+    files = check_surface_files(name, overwrite)
     sides = {side: values for side, values in zip(HEMISPHERES, (data.left, data.right), strict=True) if len(values)}
     for side, values in sides.items():
         labelled = name.endswith(".label.gii")
@@ -197,7 +197,7 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
     return [files[side] for side in sides]
 
 
-def taken_surface(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
+def check_surface_files(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
     """Return the file of each hemisphere for a name with `{hemi}`; refuse files that may not be written."""
     if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
         raise InputError(f"{what}: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
@@ -250,20 +250,20 @@ def project_to_surface(
     one_of(mesh, tuple(MESHES), "mesh")
     one_of(interpolation, ("continuous", "label"), "interpolation")
     loaded, info = load_image(image), image_info(image)
-    if space_family(space or info.space) != "MNI":
+    if find_space_family(space or info.space) != "MNI":
         raise InputError(
             f"project_to_surface: the image is in {space or info.space}, fsaverage lies in MNI; warp the image first, "
             "or say space='MNI' where the header is wrong"
         )
     values = np.asarray(loaded.dataobj).reshape(*info.shape[:3], -1)
-    left, right = (_sampled(values, loaded.affine, side, mesh, interpolation) for side in HEMISPHERES)
+    left, right = (_sample_volume(values, loaded.affine, side, mesh, interpolation) for side in HEMISPHERES)
     if not (np.isfinite(left).any() or np.isfinite(right).any()):
         raise InputError("project_to_surface: no vertex of the cortex lies in the image's data; check its space")
     tables = dict.fromkeys(HEMISPHERES, info.label_table) if info.label_table else {}
     return SurfaceData(left, right, info.labels, tables, str(info.path or "image"))
 
 
-def _sampled(values: Floats, affine: NDArray[np.floating], side: str, mesh: str, interpolation: str) -> Floats:
+def _sample_volume(values: Floats, affine: NDArray[np.floating], side: str, mesh: str, interpolation: str) -> Floats:
     """Sample a volume at the vertices of a hemisphere `(n_vertices, n)`, NaN where there is no data."""
     from nilearn.datasets import load_fsaverage
     from nilearn.surface import vol_to_surf
@@ -301,7 +301,7 @@ def as_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> Sur
     return data if isinstance(data, SurfaceData) else load_surface(data)
 
 
-def same_mesh(one: SurfaceData, other: SurfaceData) -> None:
+def check_same_mesh(one: SurfaceData, other: SurfaceData) -> None:
     """Refuse data whose numbers of vertices differ."""
     if one.sizes != other.sizes:
         raise InputError(

@@ -21,7 +21,7 @@ from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.surface.disc_kernels import lines_of_sight, nearest_vertices
-from brainmap.rsa.surface.meshes import Mesh, edge_lengths, mesh_edges
+from brainmap.rsa.surface.meshes import Mesh, measure_edges, mesh_edges
 from brainmap.types import Floats, Metric
 
 METRICS = ("dijkstra", "geodesic")
@@ -128,15 +128,15 @@ def discs_on(
     number = np.full(n, -1, np.int32)
     number[centers] = np.arange(len(centers), dtype=np.int32)
     radius, most = (np.inf if radius_mm is None else float(radius_mm)), n_vertices or n
-    graph = _edge_graph(mesh)
+    graph = _build_edge_graph(mesh)
 
     def around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
-        return _in_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, n_threads, what)
+        return _run_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, n_threads, what)
 
     if metric == "geodesic":
         # no straight path is longer than the path along edges, so these distances bound the search
         reach = radius if n_vertices is None else float(around(graph, "reach of discs")[2].max(initial=0.0))
-        graph = _sight_graph(mesh, reach, n_threads)
+        graph = _build_sight_graph(mesh, reach, n_threads)
     return Discs(*around(graph, "discs"))
 
 
@@ -157,7 +157,7 @@ def _check_size(mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | No
             )
 
 
-def _in_chunks(
+def _run_chunks(
     work: Callable[[NDArray[np.int32]], Any], centers: NDArray[np.int32], threads: int, what: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats]:
     """Compute members and distances for all centers, in chunks on a pool of threads."""
@@ -176,16 +176,16 @@ def _in_chunks(
     return starts, members, distances
 
 
-def _edge_graph(mesh: Mesh) -> _Graph:
+def _build_edge_graph(mesh: Mesh) -> _Graph:
     """Build the graph of edges at each vertex, the shortest first."""
-    edges, length = mesh_edges(mesh), edge_lengths(mesh)
+    edges, length = mesh_edges(mesh), measure_edges(mesh)
     source, target, lengths = np.concatenate([edges[:, 0], edges[:, 1]]), edges[:, ::-1].T.ravel(), np.tile(length, 2)
     order = np.lexsort((lengths, source))
     starts = np.searchsorted(source[order], np.arange(len(mesh.points) + 1)).astype(np.int64)
     return starts, target[order].astype(np.int32), lengths[order]
 
 
-def _sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
+def _build_sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
     """Build the graph of straight lines from each vertex to the vertices within `reach`, the shortest first."""
     n = len(mesh.points)
     corners = np.asarray(mesh.triangles, np.int32)
@@ -197,19 +197,19 @@ def _sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
     with np.errstate(divide="ignore", invalid="ignore"):
         along = (up * across).sum(axis=2) / power
         high = np.linalg.norm(up - along[..., None] * across, axis=2) / np.sqrt(power)
-    faces = corners, _beyond(mesh, ends, power), along, high, np.sqrt(power)
+    faces = corners, _find_corners_beyond(mesh, ends, power), along, high, np.sqrt(power)
     order = np.argsort(corners.ravel(), kind="stable")
     starts = np.searchsorted(corners.ravel()[order], np.arange(n + 1)).astype(np.int64)
     around = starts, order.astype(np.int32)
     every = np.arange(n, dtype=np.int32)
-    rows, met, lengths = _in_chunks(
+    rows, met, lengths = _run_chunks(
         lambda run: lines_of_sight(faces, around, run, reach), every, threads, "straight lines"
     )
     order = np.lexsort((lengths, np.repeat(every, np.diff(rows))))
     return rows, met[order], lengths[order]
 
 
-def _beyond(mesh: Mesh, ends: NDArray[np.int32], power: Floats) -> NDArray[np.int32]:
+def _find_corners_beyond(mesh: Mesh, ends: NDArray[np.int32], power: Floats) -> NDArray[np.int32]:
     """Find the corner beyond the edge opposite each corner, -1 if there is none."""
     low, high = ends.min(axis=2).ravel().astype(np.int64), ends.max(axis=2).ravel()
     key = low * len(mesh.points) + high

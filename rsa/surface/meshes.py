@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import existing_file, nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.images.names import hemisphere_files
+from brainmap.rsa.images.names import find_hemisphere_files
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
 from brainmap.types import Floats
 
@@ -52,7 +52,7 @@ class Mesh:
     @property
     def spacing(self) -> float:
         """Mean edge length [mm]."""
-        return float(edge_lengths(self).mean()) if len(self.triangles) else float("nan")
+        return float(measure_edges(self).mean()) if len(self.triangles) else float("nan")
 
     def side(self, side: str) -> Mesh:
         """Return one hemisphere alone."""
@@ -103,9 +103,9 @@ def load_mesh(mesh: MeshLike) -> Mesh:
         if not files:
             raise InputError("mesh: found no file, wanted one for L, R or both")
     elif str(mesh) in MESHES:
-        return _fsaverage(str(mesh))
+        return _load_fsaverage(str(mesh))
     elif "{hemi}" in str(mesh):
-        files = hemisphere_files(str(mesh))
+        files = find_hemisphere_files(str(mesh))
     elif Path(mesh).is_file():
         files = {"": Path(mesh)}
     else:
@@ -113,26 +113,26 @@ def load_mesh(mesh: MeshLike) -> Mesh:
         raise InputError(f"mesh: no file {mesh}{names}")
     parts: dict[str, tuple[Floats, Integers]] = {}
     for side, file in files.items():
-        points, triangles, said = _read(file)
+        points, triangles, said = _read_mesh(file)
         if side and said and side != said:
             raise InputError(f"{file}: given as the {side} hemisphere, the file says {said}")
         if not side and not said:
             raise InputError(f"{file} does not say its hemisphere; give {{'L': ...}}, or a name with {{hemi}}")
         parts[side or said] = points, triangles
-    return joined(parts, name=str(mesh if not isinstance(mesh, Mapping) else some(map(str, files.values()))))
+    return join_hemispheres(parts, name=str(mesh if not isinstance(mesh, Mapping) else some(map(str, files.values()))))
 
 
-def joined(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh:
+def join_hemispheres(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh:
     """Join the points and triangles of "left", "right" or both into one mesh."""
     left, right = (parts.get(side, (np.empty((0, 3)), np.empty((0, 3), int))) for side in HEMISPHERES)
     for points, triangles in (left, right):
-        _check(np.asarray(points), np.asarray(triangles), name)
+        _check_triangles(np.asarray(points), np.asarray(triangles), name)
     points = np.concatenate([left[0], right[0]]).astype(np.float64)
     triangles = np.concatenate([left[1], np.asarray(right[1]) + len(left[0])]).astype(np.int64)
     return Mesh(points, triangles, (len(left[0]), len(right[0])), name)
 
 
-def _check(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
+def _check_triangles(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
     if points.ndim != 2 or points.shape[1:] != (3,) or triangles.ndim != 2 or triangles.shape[1:] != (3,):
         raise InputError(f"{name}: points {points.shape} and triangles {triangles.shape}, wanted (n, 3) of both")
     if not np.isfinite(points).all():
@@ -141,7 +141,7 @@ def _check(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
         raise InputError(f"{name}: triangles of vertices up to {triangles.max()}, and there are {len(points)} points")
 
 
-def _fsaverage(name: str) -> Mesh:
+def _load_fsaverage(name: str) -> Mesh:
     """Load the surface halfway between white matter and pial surface."""
     from nilearn.datasets import load_fsaverage
 
@@ -151,10 +151,10 @@ def _fsaverage(name: str) -> Mesh:
         pial, white = (meshes[key].parts[side] for key in ("pial", "white_matter"))
         middle = (np.asarray(pial.coordinates, float) + np.asarray(white.coordinates, float)) / 2
         parts[side] = middle, np.asarray(pial.faces)
-    return joined(parts, name=name)
+    return join_hemispheres(parts, name=name)
 
 
-def _read(file: Path) -> tuple[Floats, Integers, str]:
+def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
     """Read points, triangles, and the side that the file names."""
     existing_file(file, "mesh")
     try:
@@ -197,7 +197,7 @@ def mesh_edges(mesh: Mesh) -> Integers:
     return np.stack([keys // n, keys % n], axis=1)
 
 
-def edge_lengths(mesh: Mesh) -> Floats:
+def measure_edges(mesh: Mesh) -> Floats:
     """Compute the length of each row of `mesh_edges` [mm]."""
     edges = mesh_edges(mesh)
     return np.asarray(np.linalg.norm(mesh.points[edges[:, 0]] - mesh.points[edges[:, 1]], axis=1))

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres, side_of
+from brainmap.rsa.regions.labels import choose_rois, find_side, pool_hemispheres
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface
 from brainmap.types import Hemispheres
@@ -61,7 +61,7 @@ def load_surface_rois(
             raise InputError(f"{data.name}: {side} labels {some(lost)} are not in its table, which names {there}")
         for value in found:
             if not _BACKGROUND.fullmatch(known[value]):
-                names_of.append(known[value] if side_of(known[value]) else f"{side}-{known[value]}")
+                names_of.append(known[value] if find_side(known[value]) else f"{side}-{known[value]}")
                 numbers[mine & (flat == value)] = len(names_of)
     rois = Rois(tuple(names_of), numbers, np.eye(4), "surface")
     if hemispheres == "pooled":

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.design_rdms import planned_design_rdms
+from brainmap.rsa.glm.design_rdms import predict_design_rdms
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
 from brainmap.rsa.rdm.alignment import aligned_vectors
 from brainmap.study.run import Context, check_study
@@ -336,7 +336,7 @@ def test_a_design_says_its_rdms_before_its_fit(noise: Any, items: Any) -> None:
     betas = rsa.fit_betas(bold, events, t_r=2.0, noise=noise)
     plan = plan_betas(bold, events, settings=betas.settings, runs=RunSettings(t_r=2.0))
     rho = float(np.mean(np.maximum(betas.autocorrelation, 0)))
-    found = planned_design_rdms(plan, betas.settings, items=items, autocorrelation=rho)
+    found = predict_design_rdms(plan, betas.settings, items=items, autocorrelation=rho)
     wanted = betas.design_rdms(items=items)
     np.testing.assert_allclose(found.dissimilarities, wanted.dissimilarities, rtol=0.05)
     np.testing.assert_array_equal(found.dissimilarities[1], wanted.dissimilarities[1])

@@ -188,9 +188,9 @@ def _degree(text: str | None) -> Any:
 
 
 def _times(files: list[Path] | None) -> Any:
-    from brainmap.rsa.glm.confounds import one_d
+    from brainmap.rsa.glm.confounds import read_one_d
 
-    return None if not files else [one_d(file).to_numpy().ravel() for file in files]
+    return None if not files else [read_one_d(file).to_numpy().ravel() for file in files]
 
 
 def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:

@@ -102,11 +102,11 @@ class _Files:
 
     def check(self, targets: dict[str, str | None]) -> None:
         """Refuse files that may not be written, before anything is computed."""
-        from brainmap.rsa.surface.data import taken_surface
+        from brainmap.rsa.surface.data import check_surface_files
 
         for option, path in targets.items():
             if path is not None and self.surface:
-                taken_surface(path, self.overwrite)
+                check_surface_files(path, self.overwrite)
             elif path is not None:
                 image_free(path, self.overwrite, option)
 

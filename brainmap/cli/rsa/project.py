@@ -23,9 +23,9 @@ def project(
     as_json: Json = False,
 ) -> None:
     """Bring maps in MNI space to fsaverage5, as GIFTI."""
-    from brainmap.rsa.surface.data import project_to_surface, save_surface, taken_surface
+    from brainmap.rsa.surface.data import check_surface_files, project_to_surface, save_surface
 
-    taken_surface(out, overwrite)
+    check_surface_files(out, overwrite)
     if labels != out.endswith(".label.gii"):
         raise InputError(f"--out {out}: --labels and the ending .label.gii go together")
     data = project_to_surface(image, interpolation="label" if labels else "continuous", space=space)

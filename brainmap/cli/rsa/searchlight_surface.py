@@ -71,12 +71,12 @@ def search_surface(
     from brainmap.cli.rsa.options import counted, patterns_of
     from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.surface import search_discs
-    from brainmap.rsa.surface.data import taken_surface
+    from brainmap.rsa.surface.data import check_surface_files
     from brainmap.rsa.surface.meshes import load_mesh
 
     for option, name in (("--out", out), ("--best", best), ("--counts", counts)):
         if name is not None:
-            taken_surface(name, overwrite, what=option)
+            check_surface_files(name, overwrite, what=option)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     cortex, model_rdms = load_mesh(mesh), load_rdms(models)
     data = patterns_of(betas, **reading)

@@ -17,7 +17,7 @@ from brainmap.checks import threads_of
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
 from brainmap.record import versions
-from brainmap.rsa.images.files import tolerance_in_force
+from brainmap.rsa.images.files import get_grid_tolerance
 from brainmap.study.parallel.worker import prepare_piece_data, score_piece
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Scored, lacking, save_piece
@@ -65,7 +65,7 @@ def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict
             # dies. It is pickled to bytes, because the scheduler would otherwise open it and import packages that only
             # workers need.
             sent, key = pickle.dumps(one.to_send()), f"plan-{pieces[0].key[:12]}-{call}"
-            plan = client.submit(prepare_piece_data, sent, mine, tolerance_in_force(), key=key, pure=False)
+            plan = client.submit(prepare_piece_data, sent, mine, get_grid_tolerance(), key=key, pure=False)
             for piece in pieces:
                 key = f"piece-{piece.key[:12]}-{piece.start}-{call}"
                 running[client.submit(score_piece, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece

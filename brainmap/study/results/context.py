@@ -19,8 +19,8 @@ from brainmap.names import slug
 from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
-from brainmap.rsa.images.files import grid_tolerance, save_image, tolerance_in_force
-from brainmap.rsa.images.names import image_files
+from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_image
+from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.searchlights.scoring import one_blas_thread
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.claims import claimed
@@ -138,7 +138,7 @@ class Context:
             return
         known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
         saved = save_image(image, ready(path), labels=[label], space=known, history=self._history, overwrite=True)
-        yield from image_files(saved)
+        yield from list_image_files(saved)
         yield self.sidecar(path, about)
 
     @property
@@ -207,7 +207,7 @@ def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[
 
     @wraps(work)
     def within(context: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        said = context.study.settings.study.grid_tolerance if tolerance_in_force() is None else None
+        said = context.study.settings.study.grid_tolerance if get_grid_tolerance() is None else None
         with grid_tolerance(said):
             return work(context, *args, **kwargs)
 
@@ -216,7 +216,7 @@ def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[
 
 def image_digest(name: str | Path) -> str:
     """Compute the SHA-256 of a file, or of both files of an AFNI dataset."""
-    return content_key([file_digest(f) for f in image_files(name)])
+    return content_key([file_digest(f) for f in list_image_files(name)])
 
 
 def ready(path: Path) -> Path:

@@ -14,19 +14,19 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.record import content_key
-from brainmap.rsa.glm.afni_buckets import OWN, regressors_of
+from brainmap.rsa.glm.afni_buckets import OWN, read_regressors
 from brainmap.rsa.glm.arma import Arma
 from brainmap.rsa.glm.betas import fit_runs
 from brainmap.rsa.glm.design import GlmSettings
-from brainmap.rsa.glm.design_rdms import in_geometry, planned_design_rdms
-from brainmap.rsa.glm.files import coefficient_labels, save_betas
-from brainmap.rsa.glm.plan import Plan, RunSettings, parameters_said, plan_betas
-from brainmap.rsa.glm.timing import sidecars_of
+from brainmap.rsa.glm.design_rdms import convert_to_geometry, predict_design_rdms
+from brainmap.rsa.glm.files import format_coefficient_labels, save_betas
+from brainmap.rsa.glm.plan import Plan, RunSettings, describe_parameters, plan_betas
+from brainmap.rsa.glm.timing import find_sidecars
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.patterns.surface import plan_any_patterns
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Source, plan_patterns
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.rsa.regions.rois import grid_of
+from brainmap.rsa.regions.rois import build_grid
 from brainmap.study.results.context import Context, log, ready
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.renamed import with_first_keys
@@ -81,14 +81,14 @@ def _design_of(context: Context, person: Participant) -> RDMs | None:
     items = context.study.settings.rsa.items
     if person.brain.kind == "betas":
         file = design_file(context, person)
-        return None if file is None else in_geometry(load_rdms(file), context.study.settings.rsa.dissimilarity)
+        return None if file is None else convert_to_geometry(load_rdms(file), context.study.settings.rsa.dissimilarity)
     plan = plan_bold(person)
     there = {x for design in plan.designs for x in (design.labels if items == "stimulus" else design.conditions)}
     few = 3
     if len(there) < few:
         return None
-    design = planned_design_rdms(plan, glm_settings(person), items=items)
-    return in_geometry(design, context.study.settings.rsa.dissimilarity)
+    design = predict_design_rdms(plan, glm_settings(person), items=items)
+    return convert_to_geometry(design, context.study.settings.rsa.dissimilarity)
 
 
 def _compare_design(context: Context, person: Participant) -> None:
@@ -96,7 +96,7 @@ def _compare_design(context: Context, person: Participant) -> None:
     (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
     models = model_rdms(context)
     names = [f"{network} {layer}" for network, layer in layer_names(models)]
-    design = in_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
+    design = convert_to_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
     for one in likenesses(models, names, design, controlled=context.study.settings.rsa.control_for):
         log.warning("note: participant %s: %s", person.label, one)
 
@@ -164,7 +164,7 @@ def noise_found(context: Context, people: Sequence[Participant]) -> str:
             sidecar = next(f for f in context.ledger.files(_stage(person)) if f.name.endswith("_betas.json"))
             runs = json.loads(sidecar.read_text(encoding="utf-8"))["NoiseParameters"]
             found += [Arma(run["a"], run["b"]) for run in runs]
-    return parameters_said(found) if found else ""
+    return describe_parameters(found) if found else ""
 
 
 def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[Pattern], tuple[str, ...]]:
@@ -181,7 +181,12 @@ def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[P
         return plan_any_patterns(known["files"], PatternSettings(**said, stimuli=stimuli)), ()
     plan = plan_bold(person)
     sources = [
-        Source(name, len(design.labels), tuple(coefficient_labels(list(design.labels))), regressors=regressors_of(OWN))
+        Source(
+            name,
+            len(design.labels),
+            tuple(format_coefficient_labels(list(design.labels))),
+            regressors=read_regressors(OWN),
+        )
         for name, design in zip(person.files, plan.designs, strict=True)
     ]
     several = len(sources) > 1
@@ -204,7 +209,7 @@ def plan_bold(person: Participant) -> Plan:
     mask = mask_of(person)
     for name in person.files:
         info = image_info(name)
-        check_same_grid(grid_of(info.shape, info.affine), mask, what=name, wanted="mask")
+        check_same_grid(build_grid(info.shape, info.affine), mask, what=name, wanted="mask")
     return plan_betas(list(person.files), _events(person), settings=glm_settings(person), runs=_run_settings(person))
 
 
@@ -269,7 +274,7 @@ def _confounds(person: Participant) -> Any:
 def _inputs(person: Participant) -> list[str]:
     """List every file that the betas depend on."""
     others = [name for one in person.found for name in (one.events, one.confounds, *one.sidecars) if name is not None]
-    beside = [str(file) for name in person.files for file in sidecars_of(image_info(name).path)]
+    beside = [str(file) for name in person.files for file in find_sidecars(image_info(name).path)]
     return list(dict.fromkeys([*person.files, *person.masks, *others, *beside, *person.stim_times.values()]))
 
 

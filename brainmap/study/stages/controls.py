@@ -21,7 +21,7 @@ from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.comparison.partial import compare_rdms_partial, partial_ceilings, told_of_switch
 from brainmap.rsa.comparison.splines import form_of, items_needed, n_columns
-from brainmap.rsa.glm.design_rdms import in_geometry
+from brainmap.rsa.glm.design_rdms import convert_to_geometry
 from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
@@ -75,7 +75,7 @@ def check_controls(context: Context, person: Participant) -> None:
             f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
             f"{items!r}; make the betas again with --items {items}"
         )
-    in_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
+    convert_to_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
 
 
 def of_design(context: Context) -> list[str]:
@@ -113,7 +113,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
             file = design_file(context, person)
             if file is None:
                 raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
-            design = in_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
+            design = convert_to_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
             found.append(aligned_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
     return RDMs(

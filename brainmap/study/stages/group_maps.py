@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
-from brainmap.rsa.regions.rois import grid_of
+from brainmap.rsa.regions.rois import build_grid
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context, image_digest
 from brainmap.study.settings.study import Participant
@@ -200,7 +200,7 @@ def _regions(people: list[Participant], image: Any) -> Rois | None:
             rois = regions_of(people[0], whole=True)
             if isinstance(image, SurfaceData):
                 return rois
-            grid: Any = grid_of(rois.labels.shape, rois.affine)
+            grid: Any = build_grid(rois.labels.shape, rois.affine)
             check_same_grid(grid, image, what="regions", wanted="maps")
             return rois
         except InputError as error:

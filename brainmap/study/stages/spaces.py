@@ -6,7 +6,7 @@ from pathlib import Path
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.images.names import image_files
+from brainmap.rsa.images.names import list_image_files
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.participants import map_path
@@ -74,7 +74,7 @@ def to_transform(context: Context, people: list[Participant], layers: list[tuple
 
 def _is_there(path: Path) -> bool:
     try:
-        image_files(path)
+        list_image_files(path)
     except InputError:
         return False
     return True

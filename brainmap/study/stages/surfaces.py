@@ -8,7 +8,7 @@ from typing import Any
 
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import load_image
-from brainmap.rsa.images.names import image_files
+from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.patterns.surface import load_surface_patterns
 from brainmap.rsa.searchlights.surface import check_mesh
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
@@ -105,7 +105,7 @@ def load_map(path: Path) -> Any:
 def is_written(path: Path) -> bool:
     """Tell whether a map exists; `{hemi}` stands for both hemispheres."""
     try:
-        image_files(path)
+        list_image_files(path)
     except InputError:
         return False
     return True

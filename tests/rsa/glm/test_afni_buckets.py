@@ -16,7 +16,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.glm.afni_buckets import regressors_of, stimuli_in
+from brainmap.rsa.glm.afni_buckets import find_stimuli, read_regressors
 
 SHAPE = (3, 3, 3)
 WORDS = ["cat", "dog", "tree"]
@@ -64,7 +64,9 @@ def timed(option: str = "-stim_times", model: str = "BLOCK(1,1)", names: Sequenc
 
 
 def chosen(labels: Sequence[str], history: str = "") -> list[str]:
-    found = stimuli_in(labels, [k for k, name in enumerate(labels) if "stat" in name], regressors_of(history), "stats")
+    found = find_stimuli(
+        labels, [k for k, name in enumerate(labels) if "stat" in name], read_regressors(history), "stats"
+    )
     return [] if found is None else [stimulus for _, stimulus, _ in found]
 
 

@@ -15,10 +15,10 @@ from scipy.stats import wilcoxon
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.arma import Arma, afni_grid
+from brainmap.rsa.glm.arma import Arma, build_afni_grid
 from brainmap.rsa.glm.estimators import fit_run
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
-from brainmap.rsa.glm.reml import Likelihood, best_of_grid, pooled_noise, run_noise
+from brainmap.rsa.glm.reml import Likelihood, estimate_pooled_noise, estimate_run_noise, find_best_of_grid
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:design. :brainmap.errors.BrainmapWarning"),
@@ -96,8 +96,8 @@ def test_the_grid_is_3dremlfit_s() -> None:
     steps = [(i / 10, j / 10) for i in range(9) for j in range(-8, 9)]
     lam = {(a, b): (b + a) * (1 + a * b) / (1 + 2 * a * b + b * b) for a, b in steps}
     wanted = {(0.0, 0.0)} | {pair for pair, value in lam.items() if value >= 0.001}
-    assert {(round(noise.a, 6), round(noise.b, 6)) for noise in afni_grid(3)} == wanted
-    assert max(np.diff(sorted({noise.a for noise in afni_grid(5)}))) == pytest.approx(0.025)
+    assert {(round(noise.a, 6), round(noise.b, 6)) for noise in build_afni_grid(3)} == wanted
+    assert max(np.diff(sorted({noise.a for noise in build_afni_grid(5)}))) == pytest.approx(0.025)
 
 
 def test_a_voxel_s_place_on_the_grid_is_where_3dremlfit_s_function_is_least() -> None:
@@ -106,9 +106,9 @@ def test_a_voxel_s_place_on_the_grid_is_where_3dremlfit_s_function_is_least() ->
     basis = np.linalg.qr(rng.normal(size=(50, 6)))[0]
     x = series(AR, 50, 12, rng).T
     residuals = x - basis @ (basis.T @ x)
-    grid = afni_grid(3)
+    grid = build_afni_grid(3)
     wanted = np.argmin([reml(noise, basis, starts, x) for noise in grid], axis=0)
-    np.testing.assert_array_equal(best_of_grid(residuals, Likelihood(basis, starts), grid), wanted)
+    np.testing.assert_array_equal(find_best_of_grid(residuals, Likelihood(basis, starts), grid), wanted)
 
 
 @pytest.mark.parametrize("true", [AR, FMRI])
@@ -118,11 +118,11 @@ def test_pooled_parameters_are_where_the_summed_likelihood_of_all_voxels_is_grea
     starts = np.arange(80) % 50 == 0
     basis = np.linalg.qr(np.column_stack([np.ones(80), rng.normal(size=(80, 20))]))[0]
     x = series(true, 80, 300, rng).T * rng.lognormal(sigma=2.0, size=300)
-    found = pooled_noise(x - basis @ (basis.T @ x), Likelihood(basis, starts), "arma11")
+    found = estimate_pooled_noise(x - basis @ (basis.T @ x), Likelihood(basis, starts), "arma11")
     least = reml(found, basis, starts, x).sum()
     for step in ((0.03, 0), (-0.03, 0), (0, 0.03), (0, -0.03), (0.03, -0.03), (-0.03, 0.03)):
         assert reml(Arma(found.a + step[0], found.b + step[1]), basis, starts, x).sum() > least
-    one = pooled_noise(x - basis @ (basis.T @ x), Likelihood(basis, starts), "ar1")
+    one = estimate_pooled_noise(x - basis @ (basis.T @ x), Likelihood(basis, starts), "ar1")
     for step in (0.02, -0.02):
         assert reml(Arma(one.a + step), basis, starts, x).sum() > reml(one, basis, starts, x).sum()
 
@@ -170,9 +170,9 @@ def test_betas_and_variances_are_generalized_least_squares_for_the_stated_noise(
     assert found.settings.noise == ("ar1" if model == "condition" else "arma11")
     starts = np.arange(90) == 0
     ols = basis_of(found)
-    models, which = run_noise(y.T - ols @ (ols.T @ y.T), Likelihood(ols, starts), found.settings.noise).of_voxels(
-        (1000 + y).astype("f4").T - ols @ (ols.T @ (1000 + y).astype("f4").T)
-    )  # type: ignore[arg-type]
+    models, which = estimate_run_noise(
+        y.T - ols @ (ols.T @ y.T), Likelihood(ols, starts), found.settings.noise
+    ).of_voxels((1000 + y).astype("f4").T - ols @ (ols.T @ (1000 + y).astype("f4").T))  # type: ignore[arg-type]
     x = found.design[0].to_numpy()
     n_betas = len(found.labels)
     for voxel in range(0, 200, 23):
@@ -195,10 +195,10 @@ def test_lss_under_noise_is_generalized_least_squares_of_each_trial_s_own_model(
     single = plan.designs[0].trials[:, :, 0]
     starts, data = np.arange(75) == 0, (1000 + y).astype("f4").T.astype(float)
     lsa = np.linalg.qr(plan.designs[0].matrix.to_numpy())[0]
-    which = best_of_grid(data - lsa @ (lsa.T @ data), Likelihood(lsa, starts), afni_grid(3))
+    which = find_best_of_grid(data - lsa @ (lsa.T @ data), Likelihood(lsa, starts), build_afni_grid(3))
     for trial, voxel in itertools.product((0, 5, 11), range(0, 60, 9)):
         x = np.column_stack([single[:, trial], np.delete(single, trial, axis=1).sum(axis=1), shared])
-        r = dense(afni_grid(3)[which[voxel]], starts)
+        r = dense(build_afni_grid(3)[which[voxel]], starts)
         beta = np.linalg.solve(x.T @ np.linalg.solve(r, x), x.T @ np.linalg.solve(r, data[:, voxel]))
         assert values(found.image)[trial, voxel] == pytest.approx(beta[0], rel=1e-4, abs=1e-4)
 
@@ -207,10 +207,10 @@ def test_voxels_keep_of_their_own_what_exceeds_chance() -> None:
     rng = np.random.default_rng(0)
     starts, basis = np.arange(300) == 0, np.ones((300, 1)) / np.sqrt(300)
     same = series(Arma(0.4), 300, 600, rng).T
-    assert run_noise(same - same.mean(axis=0), Likelihood(basis, starts), "ar1").own < 0.25
+    assert estimate_run_noise(same - same.mean(axis=0), Likelihood(basis, starts), "ar1").own < 0.25
     two = np.column_stack([series(Arma(0.1), 300, 300, rng).T, series(Arma(0.6), 300, 300, rng).T])
     two -= two.mean(axis=0)
-    found = run_noise(two, Likelihood(basis, starts), "ar1")
+    found = estimate_run_noise(two, Likelihood(basis, starts), "ar1")
     assert found.own > 0.9
     models, which = found.of_voxels(two)
     a = np.array([models[k].a for k in which])

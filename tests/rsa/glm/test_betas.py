@@ -15,10 +15,10 @@ from nilearn.glm.first_level import FirstLevelModel, compute_regressor, make_fir
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
-from brainmap.rsa.glm.design import GlmSettings, dependent_columns, event_regressors
-from brainmap.rsa.glm.drifts import cosines
+from brainmap.rsa.glm.design import GlmSettings, build_event_regressors, find_dependent_columns
+from brainmap.rsa.glm.drifts import compute_cosines
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
-from brainmap.rsa.glm.reml import lag1_of_residuals
+from brainmap.rsa.glm.reml import measure_lag1
 from brainmap.rsa.glm.timing import Timing
 
 # Runs are short here, so that any drift term takes much of them; the warning itself is tested below.
@@ -93,7 +93,7 @@ def test_responses_to_single_events_are_nilearn_s(t_r: float, start: float, hrf:
     times = start + t_r * np.arange(60)
     onset = np.r_[rng.uniform(-20, 60 * t_r - 1, 15).round(2), 0.0, 10.0, 60 * t_r - 0.5]
     events = pd.DataFrame({"onset": onset, "duration": np.r_[rng.uniform(0, 20, 15).round(1), 0.0, 0.0, 30.0]})
-    found = event_regressors(events, Timing(times, t_r, np.arange(60) == 0, ""), hrf)
+    found = build_event_regressors(events, Timing(times, t_r, np.arange(60) == 0, ""), hrf)
     for k, (begin, lasted) in enumerate(zip(events["onset"], events["duration"], strict=True)):
         expected = compute_regressor([[begin], [lasted], [1.0]], hrf, times)[0]
         np.testing.assert_allclose(found[:, k], expected, atol=1e-10)
@@ -326,8 +326,8 @@ class TestTiming:
         x = rng.normal(size=(90, 500))
         for k in np.flatnonzero(~starts):
             x[k] = 0.6 * x[k - 1] + 0.8 * x[k]
-        inside = np.median(lag1_of_residuals(x, starts)) * 90 / 60
-        across = np.median(lag1_of_residuals(x, np.arange(90) == 0)) * 90 / 89
+        inside = np.median(measure_lag1(x, starts)) * 90 / 60
+        across = np.median(measure_lag1(x, np.arange(90) == 0)) * 90 / 89
         assert abs(inside - 0.6) < 0.03
         assert across < 0.45
 
@@ -396,7 +396,7 @@ class TestTiming:
 
         times = 1.0 + 2.5 * np.arange(121)
         timing = Timing(times, 2.5, np.arange(121) == 0, "")
-        np.testing.assert_allclose(cosines(timing, 4), create_cosine_drift(1 / 128, times)[:, :-1], atol=1e-12)
+        np.testing.assert_allclose(compute_cosines(timing, 4), create_cosine_drift(1 / 128, times)[:, :-1], atol=1e-12)
 
 
 class TestRefusals:
@@ -449,8 +449,8 @@ class TestRefusals:
 
 def test_dependent_columns_are_those_that_earlier_ones_explain() -> None:
     x = np.random.default_rng(0).normal(size=(20, 4))
-    assert dependent_columns(np.column_stack([x, x @ [1, 2, 0, 1], x[:, 0]])) == [4, 5]
-    assert dependent_columns(x) == []
+    assert find_dependent_columns(np.column_stack([x, x @ [1, 2, 0, 1], x[:, 0]])) == [4, 5]
+    assert find_dependent_columns(x) == []
 
 
 def test_the_design_s_rdms_are_expected_noise_and_time() -> None:

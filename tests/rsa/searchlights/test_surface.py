@@ -15,7 +15,7 @@ from brainmap import rsa, viz
 from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
 from brainmap.rsa.surface.discs import discs_on
-from brainmap.rsa.surface.meshes import Mesh, joined, load_mesh
+from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
 
 WORDS = [f"w{k}" for k in range(8)]
 
@@ -33,7 +33,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def mesh(rng: np.random.Generator) -> Mesh:
-    return joined({"left": patch(rng, 120, -40), "right": patch(rng, 90, 20)}, name="small")
+    return join_hemispheres({"left": patch(rng, 120, -40), "right": patch(rng, 90, 20)}, name="small")
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_data_of_no_mesh_or_another_one_are_refused(mesh: Mesh, models: RDMs, rn
     data = rsa.load_surface_patterns(runs_on(mesh, rng))
     with pytest.raises(InputError, match=r"90 vertices in the right hemisphere, and the mesh small \(left"):
         surface_searchlight(data, models, mesh=mesh.side("left"))
-    larger = joined({"left": patch(rng, 200, -40), "right": patch(rng, 90, 20)}, name="larger")
+    larger = join_hemispheres({"left": patch(rng, 200, -40), "right": patch(rng, 90, 20)}, name="larger")
     with pytest.raises(InputError, match=r"larger has 200 \+ 90"):  # all its vertices exist, and mean other places
         surface_searchlight(data, models, mesh=larger)
     with pytest.raises(InputError, match="the data have 210 vertices, and the mesh larger"):

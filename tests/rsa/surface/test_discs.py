@@ -15,7 +15,7 @@ from scipy.spatial import Delaunay
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.surface.discs import Discs, discs_on
-from brainmap.rsa.surface.meshes import Mesh, edge_lengths, joined, load_mesh, mesh_edges
+from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh, measure_edges, mesh_edges
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def square_of(discs: Discs, n: int) -> np.ndarray:
 
 def by_scipy(mesh: Mesh, limit: float = np.inf) -> np.ndarray:
     edges, n = mesh_edges(mesh), len(mesh.points)
-    graph = coo_matrix((edge_lengths(mesh), edges.T), shape=(n, n)).tocsr()
+    graph = coo_matrix((measure_edges(mesh), edges.T), shape=(n, n)).tocsr()
     return np.asarray(dijkstra(graph, directed=False, limit=limit))
 
 
@@ -86,7 +86,7 @@ def test_distances_along_edges_are_those_of_scipy() -> None:
     some = np.arange(0, 10_242, 31)
     discs = discs_on(mesh, radius_mm=10)
     edges = mesh_edges(mesh)
-    graph = coo_matrix((edge_lengths(mesh), edges.T), shape=(10_242,) * 2).tocsr()
+    graph = coo_matrix((measure_edges(mesh), edges.T), shape=(10_242,) * 2).tocsr()
     theirs = dijkstra(graph, directed=False, limit=10, indices=some)
     for row, center in zip(theirs, some, strict=True):
         own = slice(discs.starts[center], discs.starts[center + 1])
@@ -167,7 +167,9 @@ def test_paths_lead_through_vertices_that_no_disc_holds(rng: np.random.Generator
 @pytest.mark.parametrize("metric", ["dijkstra", "geodesic"])
 def test_discs_stay_in_their_hemisphere_and_do_not_depend_on_threads(rng: np.random.Generator, metric: Any) -> None:
     one, other = flat(rng, 100), flat(rng, 80)
-    both = joined({"left": (one.points, one.triangles), "right": (other.points, other.triangles)}, name="both")
+    both = join_hemispheres(
+        {"left": (one.points, one.triangles), "right": (other.points, other.triangles)}, name="both"
+    )
     assert both.sizes == (len(one.points), len(other.points))
     together = discs_on(both, radius_mm=6, metric=metric, threads=2)
     parts = [discs_on(both.side(side), radius_mm=6, metric=metric) for side in ("left", "right")]
