@@ -77,7 +77,7 @@ def test_metamers_leave_sounds_table_and_picture(given, tmp_path, brainmap_comma
     again = brainmap_command(*words)
     assert again.code == 2
     assert "--overwrite" in again.err
-    assert "items: found" in brainmap_command(*words, "--items", "nobody", "--overwrite").err
+    assert "expected ids or rows of the 8 sounds" in brainmap_command(*words, "--items", "nobody", "--overwrite").err
 
 
 def test_saturation_is_a_picture_and_numbers(given, tmp_path, brainmap_command):

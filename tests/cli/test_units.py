@@ -100,7 +100,7 @@ def test_embeddings_are_laid_out_by_layer(given, tmp_path, brainmap_command):
     assert table["layer"].tolist() == ["conv1"] * 8 + ["conv3"] * 8
     assert figure.stat().st_size > 10_000
     again = brainmap_command("features", "embed", *given, "--layers", "conv1", "--method", "tsne", "--perplexity", 8)
-    assert "perplexity 8 with 8 items" in again.err
+    assert "perplexity of at least 1 and below 8 for 8 items" in again.err
 
 
 @pytest.mark.parametrize(

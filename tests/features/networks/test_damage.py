@@ -121,7 +121,7 @@ def test_long_sounds_are_the_same_in_blocks(tmp_path: Path, monkeypatch: pytest.
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", stereo, 16_000, subtype="FLOAT")
     whole = read_sound(tmp_path / "a.wav", rate=16_000)
-    monkeypatch.setattr("brainmap.features.sounds.files._BLOCK", 512)
+    monkeypatch.setattr("brainmap.features.sounds.reading._BLOCK", 512)
     np.testing.assert_array_equal(read_sound(tmp_path / "a.wav", rate=16_000), whole)
     np.testing.assert_array_equal(whole, stereo.mean(axis=1))
 

@@ -163,7 +163,7 @@ def test_log_mel_spectrograms_have_tones_in_their_band_and_clicks_in_their_frame
     assert log_mel(click)[0, 0].sum(axis=0).argmax() == 100
     theirs = librosa.feature.melspectrogram(y=click[0, 0], sr=16_000, n_fft=512, hop_length=125, n_mels=64)
     np.testing.assert_allclose(log_mel(click)[0, 0], np.log(theirs[:, :128] + 1e-6), atol=1e-3)
-    with pytest.raises(InputError, match=r"shape \(1, 16000\), wanted"):
+    with pytest.raises(InputError, match=r"expected sounds .*got \(1, 16000\)"):
         log_mel(np.zeros((1, 16_000)))
 
 
