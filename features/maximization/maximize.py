@@ -31,7 +31,7 @@ from brainmap.progress import progress
 from brainmap.types import Stage
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds.files import Sounds
+    from brainmap.features.sounds.batches import Sounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def maximize_activation(
     layer: str = "output",
     units: int | Sequence[int] | Literal["all"] = "all",
     settings: MaximizationSettings | None = None,
-    sounds: Sounds | NDArray[np.floating] | Tensor | None = None,
+    sounds: Sounds | None = None,
     rate: int | None = None,
     length: int | tuple[int, ...] | None = None,
     class_names: Sequence[str] | None = None,

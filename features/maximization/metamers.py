@@ -30,7 +30,7 @@ from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds.files import Sounds
+    from brainmap.features.sounds.batches import Sounds
 
 BATCH = 16  # sounds that go through the network together where nothing is optimized
 
@@ -87,7 +87,7 @@ class Metamers:
 
 def match_activation(
     model: nn.Module,
-    sounds: Sounds | NDArray[np.floating] | Tensor,
+    sounds: Sounds,
     *,
     layer: str,
     items: Sequence[int | str] | None = None,

@@ -23,7 +23,7 @@ from brainmap.features.sounds.batches import SoundSource
 from brainmap.features.sounds.inputs import axes_of, input_rate
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds.files import Sounds
+    from brainmap.features.sounds.batches import Sounds
 
 Shape: TypeAlias = tuple[int, ...]
 Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floating] | Tensor"
@@ -44,7 +44,7 @@ class Wish:
     device: str = "cpu"
 
 
-def convert_sounds(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDArray[np.float32] | None:
+def convert_sounds(sounds: Sounds | None) -> NDArray[np.float32] | None:
     """Convert sounds to one float32 array (n, c, ...), as the network takes them."""
     if sounds is None:
         return None
@@ -62,7 +62,7 @@ def convert_sounds(sounds: Sounds | NDArray[np.floating] | Tensor | None) -> NDA
     return values.astype(np.float32, copy=False)
 
 
-def describe_wish(sounds: Sounds | NDArray[np.floating] | Tensor | None, *, rate: float | None, **given: Any) -> Wish:
+def describe_wish(sounds: Sounds | None, *, rate: float | None, **given: Any) -> Wish:
     """Gather the arguments of the caller; the rate is that of the input's axis of time."""
     waveforms, axes = convert_sounds(sounds), axes_of(sounds)
     if rate is None and waveforms is not None:
@@ -77,7 +77,8 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    second = longest_input(model) or (1, round(wish.rate or getattr(model, "rate", 16_000)))
+    rate: float = wish.rate or getattr(model, "rate", 16_000)
+    second = longest_input(model) or (1, round(rate))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
         try:

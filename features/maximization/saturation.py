@@ -25,7 +25,7 @@ from brainmap.features.maximization.task import Task
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
-    from brainmap.features.sounds.files import Sounds
+    from brainmap.features.sounds.batches import Sounds
 
 CLIMBED = ("softmax", "logit")
 SATURATED = 0.999
@@ -60,7 +60,7 @@ def softmax_saturation(
     *,
     units: int | Sequence[int] | Literal["all"] = "all",
     settings: MaximizationSettings | None = None,
-    sounds: Sounds | NDArray[np.floating] | Tensor | None = None,
+    sounds: Sounds | None = None,
     rate: int | None = None,
     length: int | tuple[int, ...] | None = None,
     class_names: Sequence[str] | None = None,

@@ -40,7 +40,7 @@ class Passing:
         if not self.shape:
             passed: Tensor = self.state(tensor)
             return passed
-        image = tensor.unflatten(1, self.shape).permute(0, 3, 1, 2)
+        image = tensor.reshape(len(tensor), *self.shape, tensor.shape[2]).permute(0, 3, 1, 2)
         found: Tensor = self.state(image).permute(0, 2, 3, 1).flatten(1, 2)
         return found
 

@@ -172,7 +172,8 @@ class FolderNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe how sounds are fed, on which activations depend."""
-        return f"{self._whole[0].config.to_json_string()}\n{self.feeding.extractor.to_json_string()}"
+        whole: Any = self._whole[0]
+        return f"{whole.config.to_json_string()}\n{self.feeding.extractor.to_json_string()}"
 
     def forward(self, sounds: Tensor) -> Tensor:
         """Compute the output for waveforms `(n, 1, n_samples)` or spectrograms `(n, 1, bands, frames)`."""

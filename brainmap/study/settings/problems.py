@@ -74,7 +74,7 @@ def _place_in(content: Any, problem: ErrorDetails) -> Location:
     for part in problem["loc"]:
         has = isinstance(content, dict) and part in content
         if has or (isinstance(content, list) and isinstance(part, int)):
-            content = content[part]  # type: ignore[index]
+            content = content[part]
             found.append(part)
     return (*found, problem["loc"][-1]) if problem["type"] == "missing" else tuple(found)
 

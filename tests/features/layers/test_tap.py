@@ -143,7 +143,8 @@ def test_a_layer_is_what_it_was_before_another_view_of_it_changes_in_place() -> 
         def forward(self, x: Tensor) -> Tensor:
             y = self.conv(x)
             self.change(y)
-            return y.mean(2)
+            out: Tensor = y.mean(2)
+            return out
 
     def set_items(y: Tensor) -> None:
         y[:, 0] = 0

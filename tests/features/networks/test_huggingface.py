@@ -71,8 +71,8 @@ def real_mean(name: str, state: torch.Tensor, n_samples: int) -> NDArray[np.floa
     if name == "clap":  # 2 s in four parts that lie below one another; shorter sounds are repeated
         share = (32_000 // n_samples) * n_samples / 32_000
         size = state.shape[2]
-        kept = [(r, c) for r in range(size) for c in range(size) if (4 * r // size + (c + 0.5) / size) / 4 < share]
-        return torch.stack([state[0, :, r, c] for r, c in kept]).mean(0).numpy()
+        places = [(r, c) for r in range(size) for c in range(size) if (4 * r // size + (c + 0.5) / size) / 4 < share]
+        return torch.stack([state[0, :, r, c] for r, c in places]).mean(0).numpy()
     return state[0].mean(0).numpy()
 
 
