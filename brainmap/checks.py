@@ -32,7 +32,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def one_of(value: str, choices: Sequence[str], what: str) -> str:
-    """Give `value` back when it is one of `choices`, else raise an `InputError` that lists them.
+    """Return `value` if it is one of `choices`, else raise an `InputError` that lists them.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def one_of(value: str, choices: Sequence[str], what: str) -> str:
 
 
 def existing_file(path: str | Path, what: str) -> Path:
-    """Give the path back when it is a file, else raise an `InputError` that names the nearest one beside it."""
+    """Return the path if it is a file, else raise an `InputError` that names the nearest one beside it."""
     path = Path(path)
     if path.is_file():
         return path

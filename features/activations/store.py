@@ -175,7 +175,7 @@ class ArrayWriter:
                 chunks=(self._rows, *shape[1:]),
                 dtype=dtype,
                 fill_value=np.nan,
-                dimension_names=("item", *_different(dimensions, len(shape) - 1)),
+                dimension_names=("item", *_make_distinct(dimensions, len(shape) - 1)),
                 attributes=dict(attributes),
                 overwrite=True,
                 compressors=None if self._folder is None else COMPRESSORS,
@@ -234,12 +234,12 @@ class ArrayWriter:
         return nullcontext() if self._folder is None else room_for(self._path, self._folder)
 
 
-def _different(names: Sequence[str], n: int) -> tuple[str, ...]:
+def _make_distinct(names: Sequence[str], n: int) -> tuple[str, ...]:
     """Return n names of axes that differ from one another.
 
     Examples
     --------
-    >>> _different(["unit", "token", "token"], 3), _different([], 1)
+    >>> _make_distinct(["unit", "token", "token"], 3), _make_distinct([], 1)
     (('unit', 'token_1', 'token_2'), ('axis_0',))
     """
     given = list(names) if len(names) == n else ["axis"] * n

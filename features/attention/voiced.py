@@ -20,7 +20,7 @@ from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, list_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
-from brainmap.features.sounds.inputs import axes_of, input_rate, time_courses
+from brainmap.features.sounds.inputs import compute_input_rate, compute_time_courses, describe_input
 from brainmap.features.sounds.voicing import find_voicing
 from brainmap.types import CamMethod, VoicingMethod
 
@@ -84,12 +84,12 @@ def attention_to_voicing(
             model, sounds, method=method, classes="true", class_names=class_names, window_ms=window_ms, device=device
         )
         if not sounds.front_end.is_waveform:
-            maps = time_courses(maps.courses[:, 0], axes_of(sounds))
+            maps = compute_time_courses(maps.courses[:, 0], describe_input(sounds))
         return voiced_attention(maps, told, **settings)
     (name,) = select_layers(model, sounds, layer)
     found = next(one for one in list_layers(model, sounds) if one.name == name)
     shape = next(iter(sounds.take([0]).batches(1))).shape
-    check_resolution(along_time(found, sounds.front_end), rate=input_rate(sounds, shape[1:]) or sounds.rate)
+    check_resolution(reduce_to_time(found, sounds.front_end), rate=compute_input_rate(sounds, shape[1:]) or sounds.rate)
     courses = _map_spoken_words(model, sounds, method, name, class_names, device)
     return replace(voiced_attention(courses, told, **settings), source=f"{method} at {name}")
 
@@ -102,7 +102,7 @@ def _map_spoken_words(
     if known is not None:
         find_own_class(sounds.conditions, known)
     courses = np.empty((len(sounds), sounds.n_samples), np.float32)
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     for word in sounds.class_names:
         rows = np.flatnonzero([c == word for c in sounds.conditions])
         maps = class_activation_maps(
@@ -114,11 +114,11 @@ def _map_spoken_words(
             class_names=class_names,
             device=device,
         ).maps[:, 0]
-        courses[rows] = time_courses(maps, axes)
+        courses[rows] = compute_time_courses(maps, axes)
     return courses
 
 
-def along_time(layer: Layer, taken: FrontEnd) -> Layer:
+def reduce_to_time(layer: Layer, taken: FrontEnd) -> Layer:
     """Return a layer with its receptive field and stride along time alone [samples or frames]."""
     field_, stride = layer.receptive_field, layer.stride
     if taken.is_waveform or not isinstance(field_, tuple) or not isinstance(stride, tuple):

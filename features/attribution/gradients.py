@@ -46,7 +46,7 @@ class Saliency:
         """Prepare the method for one call."""
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
-            gradient, _logits = task.gradients(batch, targets)
+            gradient, _logits = task.compute_gradients(batch, targets)
             return Found(maps=gradient.abs() if self.absolute else gradient)
 
         return Explainer(passes=1, run=run)
@@ -65,7 +65,7 @@ class InputXGradient:
         """Prepare the method for one call."""
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
-            gradient, _logits = task.gradients(batch, targets)
+            gradient, _logits = task.compute_gradients(batch, targets)
             return Found(maps=gradient * batch[:, None])
 
         return Explainer(passes=1, run=run)
@@ -119,19 +119,19 @@ class IntegratedGradients:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        base = task.baseline(self.baseline)
+        base = task.get_baseline(self.baseline)
         places, weights = (part.to(task.device) for part in self.points())
         ends = (slice(None), None) + (None,) * base.ndim
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
             way = batch - base
             total = torch.zeros(*targets.shape, *base.shape, device=batch.device)
-            for part in task.groups(self.steps, len(batch)):
+            for part in task.split_copies(self.steps, len(batch)):
                 points = base + places[part][ends] * way
-                gradient, _logits = task.gradients(points.flatten(0, 1), targets.repeat(len(points), 1))
+                gradient, _logits = task.compute_gradients(points.flatten(0, 1), targets.repeat(len(points), 1))
                 total += torch.einsum("s,sn...->n...", weights[part], gradient.reshape(len(points), *total.shape))
             maps = total * way[:, None]
-            both = task.scores(torch.stack([base.expand_as(batch), batch]), targets)
+            both = task.compute_scores(torch.stack([base.expand_as(batch), batch]), targets)
             return Found(maps=maps, delta=maps.flatten(2).sum(2) - (both[1] - both[0]))
 
         return Explainer(passes=self.steps + 2, run=run)
@@ -174,9 +174,9 @@ class SmoothGrad:
             flat = batch.flatten(1)
             span = (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (batch.ndim - 1))
             total = torch.zeros(*targets.shape, *batch.shape[1:], device=batch.device)
-            for part in task.groups(self.samples, len(batch)):
+            for part in task.split_copies(self.samples, len(batch)):
                 noisy = batch + span * torch.as_tensor(drawn[part], device=batch.device)
-                gradient, _logits = task.gradients(noisy.flatten(0, 1), targets.repeat(len(noisy), 1))
+                gradient, _logits = task.compute_gradients(noisy.flatten(0, 1), targets.repeat(len(noisy), 1))
                 total += gradient.reshape(len(noisy), *total.shape).sum(0)
             return Found(maps=total / self.samples)
 
@@ -257,7 +257,7 @@ def _explain_through_relus(task: Task, backward: Backward) -> Explainer:
 
     def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
         with replace_relus(backward):
-            return Found(maps=task.gradients(batch, targets)[0])
+            return Found(maps=task.compute_gradients(batch, targets)[0])
 
     return Explainer(passes=1, run=run)
 

@@ -77,15 +77,15 @@ class Lime:
             )
         heard = np.ones((self.samples, n_segments), np.float32)
         heard[1:] = task.rng.random((self.samples - 1, n_segments)) < 0.5
-        base = task.baseline(self.baseline)
+        base = task.get_baseline(self.baseline)
         places = [np.repeat(np.arange(count), np.diff(one)) for count, one in zip(counts, edges, strict=True)]
         at = np.arange(n_segments).reshape(counts)[np.ix_(*places)]  # the segment of every sample
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
             scores = []
-            for group in task.groups(self.samples, len(batch)):
+            for group in task.split_copies(self.samples, len(batch)):
                 keep = torch.as_tensor(heard[group][:, at], device=batch.device)[:, None, None]
-                scores.append(task.scores(base + keep * (batch - base), targets))
+                scores.append(task.compute_scores(base + keep * (batch - base), targets))
             weights, fidelity = fit_linear(
                 torch.as_tensor(heard), torch.cat(scores).cpu(), kernel_width=self.kernel_width, alpha=self.alpha
             )
@@ -107,7 +107,7 @@ class Lime:
 
     def _place_segments(self, task: Task, length: int) -> NDArray[np.intp]:
         if self.boundaries_ms is not None:
-            between = [task.samples(ms, "boundaries_ms") for ms in self.boundaries_ms]
+            between = [task.convert_to_samples(ms, "boundaries_ms") for ms in self.boundaries_ms]
             edges = np.array([0, *between, length], dtype=np.intp)
             if not (np.diff(edges) > 0).all():
                 end = length / (task.rate or 1) * 1000

@@ -137,9 +137,9 @@ def _explain_batch(
     with torch.no_grad():
         plain = forward(model, batch.clone())  # a network may change its input in place
     follow = Follow(composite, RULES, batch)
-    with follow.watching(model):
+    with follow.watch(model):
         out = forward(model, follow.input)
-    logits = follow.logits(out)
+    logits = follow.get_logits(out)
     _check_outputs(plain, out, logits, targets)
     chosen = torch.as_tensor(targets, device=logits.device, dtype=torch.long)
     scores = logits.detach().gather(1, chosen)

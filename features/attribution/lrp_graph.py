@@ -64,7 +64,7 @@ class Ledger:
         self.absorbed.zero_()
         self.lost.zero_()
 
-    def by_item(self, shares: Tensor) -> Tensor:
+    def sum_by_item(self, shares: Tensor) -> Tensor:
         """Sum over all axes but the items; where a network folds frames into its items, the frames follow the items."""
         if shares.numel() % len(self.lost):
             raise InputError(
@@ -113,9 +113,9 @@ class Affine:
             for given, handle, out in terms:
                 (back,) = torch.autograd.grad(out, handle, ratio.expand_as(out), retain_graph=True)
                 arrived.addcmul_(given, back)
-        self.ledger.lost += self.ledger.by_item(relevance * shares.lost)
+        self.ledger.lost += self.ledger.sum_by_item(relevance * shares.lost)
         if self.bias is not None:
-            self.ledger.absorbed += self.ledger.by_item(relevance * shares.absorbed)
+            self.ledger.absorbed += self.ledger.sum_by_item(relevance * shares.absorbed)
         return arrived
 
 
@@ -162,11 +162,11 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def given(self, *order: str) -> dict[str, Any]:
+    def get_arguments(self, *order: str) -> dict[str, Any]:
         """Return the arguments by name; `order` is the order of the positional arguments."""
         return dict(zip(order, self.args, strict=False)) | self.kwargs
 
-    def on(self, heard: Tensor) -> Any:
+    def apply_to(self, heard: Tensor) -> Any:
         """Apply the operation to another value in place of its first argument."""
         rest = {k: v for k, v in self.kwargs.items() if k != "input"}
         return self.func(heard, *self.args[1:], **rest)
@@ -197,7 +197,7 @@ class Follow(TorchFunctionMode):
         self.know(self.input, raw=True)
 
     @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
+    def watch(self, model: nn.Module) -> Iterator[None]:
         """Follow the operations of the model, and record which of its modules is running."""
         with ExitStack() as stack:
             for name, module in model.named_modules():
@@ -233,17 +233,17 @@ class Follow(TorchFunctionMode):
         if not any(self.carries(t) for t in inside):
             return func(*call.args, **call.kwargs)
         if raw in _TAKES_OUT:
-            raise self.refusal(plain)
+            raise self.make_refusal(plain)
         with torch.enable_grad():
             out = self._follow_call(call, [t for t in inside if self.carries(t)])
         if in_place:
-            self._rename(call.given("input")["input"], out)
+            self._rename(call.get_arguments("input")["input"], out)
         return out
 
     def _follow_behind_end(self, raw: str, call: Call, end: Tensor, *, in_place: bool) -> Any:
         """Follow an operation on the values of a softmax or sigmoid, which may only move them or take their log."""
         found = self._ends.find(end)
-        on = call.given("input").get("input") is end and call.name not in ENDS
+        on = call.get_arguments("input").get("input") is end and call.name not in ENDS
         if not (on and passes_end_on(call.name, found.kind, call.args, call.kwargs)):
             with torch.no_grad():
                 out = call.func(*call.args, **call.kwargs)
@@ -251,7 +251,7 @@ class Follow(TorchFunctionMode):
                 raise self._late[id(found.first)]
             return out  # a shape or a type
         with torch.no_grad():
-            out = call.on(end.detach().clone())
+            out = call.apply_to(end.detach().clone())
         self._move_logits(call, (end, *call.args[1:]), out)
         if in_place:
             self._rename(end, out)
@@ -266,18 +266,18 @@ class Follow(TorchFunctionMode):
     def _follow_call(self, call: Call, carried: Sequence[Tensor]) -> Any:
         if call.name in ENDS:
             with torch.no_grad():
-                out = call.on(carried[0].detach().clone())  # it may work in place
+                out = call.apply_to(carried[0].detach().clone())  # it may work in place
             self._ends.follow(call.func, call.name, (carried[0],), {}, out)
-            self._late[id(out)] = self.refusal(f"{call.name} before the end")
+            self._late[id(out)] = self.make_refusal(f"{call.name} before the end")
             return out
         if call.name in _MOVES:
             out = call.func(*call.args, **call.kwargs)
             self._move_logits(call, call.args, out)
             return self.know(out, raw=all(self.is_raw(t) for t in carried))
         if call.name in _DROPOUTS:
-            given = call.given("input", "p", "training", "inplace")
+            given = call.get_arguments("input", "p", "training", "inplace")
             if given.get("training", True):
-                raise self.refusal(f"{call.name} that goes on in evaluation")
+                raise self.make_refusal(f"{call.name} that goes on in evaluation")
             return given["input"]
         if call.name in self.rules:
             return self.rules[call.name](self, call)
@@ -285,7 +285,7 @@ class Follow(TorchFunctionMode):
             out = call.func(*call.args, **call.kwargs)
         if call.name in _ASIDE or not any(True for _ in find_tensors(out)):  # a shape or a type
             return out
-        raise self.refusal(call.name)
+        raise self.make_refusal(call.name)
 
     def _renew_inputs(self, given: Any) -> Any:
         if isinstance(given, Tensor):
@@ -309,7 +309,7 @@ class Follow(TorchFunctionMode):
         """Tell whether a tensor is the input itself, at most moved or scaled."""
         return self._known[id(tensor)].raw
 
-    def affine_of(self, tensor: Tensor) -> Affine | None:
+    def find_affine(self, tensor: Tensor) -> Affine | None:
         """Return the convolution or linear layer that gave a tensor."""
         return self._known[id(tensor)].affine
 
@@ -334,7 +334,7 @@ class Follow(TorchFunctionMode):
         self.know(out, raw=raw, affine=affine)
         return out
 
-    def affine(
+    def apply_affine(
         self,
         rule: Rule,
         source: Tensor,
@@ -368,14 +368,14 @@ class Follow(TorchFunctionMode):
             return "the network itself"
         return f"layer {self.layer!r} ({type(self.path[-1][1]).__name__})"
 
-    def refusal(self, name: str) -> InputError:
+    def make_refusal(self, name: str) -> InputError:
         """Build the error for an operation without a rule."""
         return InputError(
             f"lrp: {self.place} calls {name}, for which there is no rule; take another method "
             "(saliency, occlusion), or a network without it"
         )
 
-    def logits(self, out: Any) -> Tensor:
+    def get_logits(self, out: Any) -> Tensor:
         """Return the output of the network without its softmax or sigmoid.
 
         Raises

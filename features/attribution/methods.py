@@ -43,7 +43,7 @@ from brainmap.features.layers.inputs import differentiable_sounds, longest_lengt
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.tap import list_layers, say_taken_off
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
-from brainmap.features.sounds.inputs import axes_of, input_rate
+from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.progress import progress
 
 
@@ -75,7 +75,7 @@ class Lrp:
             )
             task.advance(len(batch))
             maps, absorbed = (torch.as_tensor(part, device=batch.device) for part in (found.maps, found.absorbed))
-            logits = task.scores(batch[None], targets)[0]
+            logits = task.compute_scores(batch[None], targets)[0]
             return Found(maps=maps, delta=maps.flatten(2).sum(2) + absorbed - logits)
 
         return Explainer(passes=2, run=run)
@@ -259,8 +259,8 @@ def attribute(
             sounds=sounds,
             example=example,
             targets=targets,
-            rate=input_rate(sounds, tuple(example.shape[1:])) if rate is None else rate,
-            axes=axes_of(sounds),
+            rate=compute_input_rate(sounds, tuple(example.shape[1:])) if rate is None else rate,
+            axes=describe_input(sounds),
             rng=rng or np.random.default_rng(0),
             layer=layer,
             batch_size=batch_size,

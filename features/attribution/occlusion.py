@@ -70,7 +70,7 @@ class Occlusion:
         passing = (
             None if edges is None else _compute_band_gains(edges, lengths[-1], _require_rate(task)).to(task.device)
         )
-        base = task.baseline(self.baseline)
+        base = task.get_baseline(self.baseline)
         n_bands = 1 if passing is None else len(passing)
         jobs = list(itertools.product(boxes, range(n_bands)))
 
@@ -79,14 +79,14 @@ class Occlusion:
             if passing is not None:
                 spectrum = torch.fft.rfft(parts) * passing[:, None, None]
                 parts = torch.fft.irfft(spectrum, n=lengths[-1])
-            whole = task.scores(batch[None], targets)[0]
+            whole = task.compute_scores(batch[None], targets)[0]
             lost = []
-            for group in task.groups(len(jobs), len(batch)):
+            for group in task.split_copies(len(jobs), len(batch)):
                 copies = batch.expand(len(jobs[group]), *batch.shape).clone()
                 for copy, (box, band) in zip(copies, jobs[group], strict=True):
                     inside: Any = (..., *box)
                     copy[inside] -= parts[band][inside]
-                lost.append(whole - task.scores(copies, targets))
+                lost.append(whole - task.compute_scores(copies, targets))
             effects = torch.cat(lost).movedim(0, 2).reshape(*targets.shape, len(boxes), n_bands)
             return Found(maps=_spread_losses(effects, boxes, lengths), effects=effects)
 
@@ -123,15 +123,15 @@ class Occlusion:
         elif n > 1 and not task.on_pictures:
             raise InputError("window: the input is (c, h, w), which has no ms; give window=(height, width)")
         elif n > 1:
-            sizes = along_time(task, lengths, task.samples(self.window_ms, "window_ms"))
+            sizes = along_time(task, lengths, task.convert_to_samples(self.window_ms, "window_ms"))
         else:
-            sizes = (task.samples(self.window_ms, "window_ms"),)
+            sizes = (task.convert_to_samples(self.window_ms, "window_ms"),)
         if self.step is not None:
             return sizes, _check_sizes(self.step, n, "step")
         if self.step_ms is not None and n == 1:
-            return sizes, (task.samples(self.step_ms, "step_ms"),)
+            return sizes, (task.convert_to_samples(self.step_ms, "step_ms"),)
         if self.step_ms is not None and task.on_pictures:
-            return sizes, along_time(task, lengths, task.samples(self.step_ms, "step_ms"))
+            return sizes, along_time(task, lengths, task.convert_to_samples(self.step_ms, "step_ms"))
         return sizes, tuple(max(1, size // 2) for size in sizes)
 
     def _rows(self, task: Task, lengths: tuple[int, ...]) -> list[slice] | None:

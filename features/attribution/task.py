@@ -15,7 +15,7 @@ from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.running import find_broken_module, forward
 from brainmap.features.layers.tap import list_layers, tap
 from brainmap.features.sounds.batches import Sounds
-from brainmap.features.sounds.inputs import InputAxes, silence_of
+from brainmap.features.sounds.inputs import InputAxes, get_silence
 
 SILENCE = "silence"
 
@@ -117,7 +117,7 @@ class Task:
         """Return the axis of time of the input, counted from the end."""
         return -1 if self.axes is None else self.axes.time_axis
 
-    def samples(self, milliseconds: float, what: str) -> int:
+    def convert_to_samples(self, milliseconds: float, what: str) -> int:
         """Convert a duration to samples, at least one.
 
         Raises
@@ -131,7 +131,7 @@ class Task:
             raise InputError(f"{what}: expected more than 0, got {milliseconds} ms")
         return max(1, round(milliseconds / 1000 * self.rate))
 
-    def baseline(self, value: Any) -> Tensor:
+    def get_baseline(self, value: Any) -> Tensor:
         """Bring a baseline, "silence", a number or an array that fits, to the shape of one sound.
 
         Raises
@@ -139,7 +139,7 @@ class Task:
         InputError
         """
         if isinstance(value, str) and value == SILENCE:
-            value = silence_of(self.sounds)
+            value = get_silence(self.sounds)
         try:
             given = torch.as_tensor(np.asarray(value, np.float32), device=self.device)
             base = given.broadcast_to(self.example.shape[1:])
@@ -152,19 +152,19 @@ class Task:
             raise InputError("baseline: holds NaN or infinite values")
         return base
 
-    def groups(self, copies: int, n: int) -> Iterator[slice]:
+    def split_copies(self, copies: int, n: int) -> Iterator[slice]:
         """Split changed copies of n sounds into parts, so that no forward pass takes much more than a batch."""
         size = max(1, self.batch_size // n)
         yield from (slice(start, min(start + size, copies)) for start in range(0, copies, size))
 
-    def scores(self, copies: Tensor, targets: Tensor) -> Tensor:
+    def compute_scores(self, copies: Tensor, targets: Tensor) -> Tensor:
         """Compute logits (m, n, k) of the targets for changed copies (m, n, c, ...) of n sounds."""
         with torch.no_grad():
             logits = compute_logits(self.model, copies.flatten(0, 1)).reshape(*copies.shape[:2], -1)
         self.advance(copies.shape[0] * copies.shape[1])
         return logits.gather(2, targets.expand(len(copies), -1, -1))
 
-    def gradients(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_gradients(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Compute gradients (n, k, c, ...) of the target logits, and these logits (n, k), in one forward pass.
 
         Raises

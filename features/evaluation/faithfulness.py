@@ -25,7 +25,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
-from brainmap.features.sounds.inputs import silence_of
+from brainmap.features.sounds.inputs import get_silence
 from brainmap.features.sounds.intervals import mark_above, smooth_maps
 from brainmap.progress import progress
 from brainmap.types import CoverOrder, FaithfulnessScore, Fill
@@ -189,7 +189,7 @@ def deletion_curves(
         step = stack.enter_context(progress(order, len(items)))
         for row, sound in enumerate(_iterate_sounds(sounds, device)):
             if removal is None:
-                silence = torch.as_tensor(silence_of(sounds), device=sound.device)
+                silence = torch.as_tensor(get_silence(sounds), device=sound.device)
                 removal = _Removal.of(tuple(sound.shape[1:]), windows, fade, fill, silence)
                 _check_fit(courses, wanted, len(items), tuple(sound.shape[1:]))
                 n_classes = compute_logits(model, sound[None]).shape[1]
@@ -198,8 +198,10 @@ def deletion_curves(
                         f"targets: expected classes from 0 to {n_classes - 1}, got {wanted.min()} to {wanted.max()}"
                     )
             chances = [rng.permutation(removal.n_windows) for _ in range(random_orders)]
-            ranks = np.stack([*removal.ranks(courses[row]), *chances])
-            heard = [compute_logits(model, batch) for batch in removal.sounds(sound, ranks, order, batch_size, rng)]
+            ranks = np.stack([*removal.rank_windows(courses[row]), *chances])
+            heard = [
+                compute_logits(model, batch) for batch in removal.iterate_changed(sound, ranks, order, batch_size, rng)
+            ]
             found = torch.cat(heard).softmax(1) if score == "probability" else torch.cat(heard)
             found = found.reshape(len(ranks), removal.n_windows + 1, -1).cpu()
             n_chosen = wanted.shape[1]
@@ -295,13 +297,13 @@ class _Removal:
         width = max(1, round(shape[-1] / counts[-1]))
         return cls(shape, window_of, int(np.prod(counts)), width, round(fade * width), fill, silence)
 
-    def ranks(self, courses: NDArray[np.float32]) -> NDArray[np.intp]:
+    def rank_windows(self, courses: NDArray[np.float32]) -> NDArray[np.intp]:
         """Rank the windows by each map `(n_chosen, ...)`; 0 is the most important."""
         belongs = np.eye(self.n_windows, dtype=np.float64)[self.window_of]
         means = courses.reshape(len(courses), -1) @ belongs / belongs.sum(0)
         return np.argsort(np.argsort(-means, axis=1, kind="stable"), axis=1)
 
-    def sounds(
+    def iterate_changed(
         self, sound: Tensor, ranks: NDArray[np.intp], order: str, size: int, rng: np.random.Generator
     ) -> Iterator[Tensor]:
         """Yield all changed sounds, rank by rank and step by step, in batches."""

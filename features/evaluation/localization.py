@@ -17,7 +17,7 @@ from torch import nn
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import choose_targets, compute_all_logits, explain
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
-from brainmap.features.sounds.inputs import axes_of, time_courses, waveforms_of
+from brainmap.features.sounds.inputs import compute_time_courses, describe_input, get_waveforms
 from brainmap.features.sounds.intervals import check_intervals, find_longest_stretch, mark_above, smooth_maps
 
 COLUMNS = {
@@ -205,14 +205,14 @@ def localize(
             maps = explain(
                 model, sounds, method=method, targets=asked, layer=layer, batch_size=batch_size, device=device
             )
-            courses = time_courses(maps, axes_of(sounds))
+            courses = compute_time_courses(maps, describe_input(sounds))
             parts.append(compare_intervals(courses, boundaries, **place).assign(method=method, **about))
     parts += [_compute_baseline(sounds, boundaries, kind, place) for kind in BASELINES]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 def _compute_baseline(sounds: Sounds, boundaries: pd.DataFrame, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
-    power = np.concatenate([batch.square().mean(1).numpy() for batch in iterate_tensors(waveforms_of(sounds), 64)])
+    power = np.concatenate([batch.square().mean(1).numpy() for batch in iterate_tensors(get_waveforms(sounds), 64)])
     found = compare_intervals(np.ones_like(power) if kind == "whole" else power, boundaries, **place)
     return found.assign(method=kind, network="none", heard="", correct=True)
 

@@ -20,7 +20,7 @@ from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import evaluating, get_device
-from brainmap.features.networks.calls import Calls, count_calls, is_better, other_order
+from brainmap.features.networks.calls import Calls, count_calls, describe_other_order, is_better
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
 from brainmap.types import Loudness
@@ -72,12 +72,12 @@ def check_understanding(
     _, conditions = get_labels(sounds)
     calls = count_calls(network, found, conditions, class_names)
     if calls.near_chance or calls.right < _FEW * calls.n:
-        causes = list(_likely_causes(model, sounds, class_names, found, device))
+        causes = list(_find_causes(model, sounds, class_names, found, device))
         calls = replace(calls, causes=tuple(causes))
     return calls, found
 
 
-def _likely_causes(
+def _find_causes(
     model: nn.Module, sounds: Sounds, class_names: Sequence[str], logits: NDArray[np.floating], device: str
 ) -> Iterator[str]:
     """Yield a clause for each likely cause that a trial confirms."""
@@ -85,14 +85,16 @@ def _likely_causes(
     silent = sounds.report.silent if isinstance(sounds, LabelledSounds) else ()
     if silent:
         yield f"{len(silent)} of {len(items)} sounds are silent ({some(silent, 4)}): look at the files"
-    order = other_order(logits, conditions, class_names, rng=np.random.default_rng(0))
+    order = describe_other_order(logits, conditions, class_names, rng=np.random.default_rng(0))
     if order:
         yield order
     elif isinstance(sounds, LabelledSounds) and sounds.in_memory is None and 2 * len(silent) < len(items):
-        yield from _other_feeding(model, sounds, class_names, device)
+        yield from _try_other_feeding(model, sounds, class_names, device)
 
 
-def _other_feeding(model: nn.Module, sounds: LabelledSounds, class_names: Sequence[str], device: str) -> Iterator[str]:
+def _try_other_feeding(
+    model: nn.Module, sounds: LabelledSounds, class_names: Sequence[str], device: str
+) -> Iterator[str]:
     """Yield the rate or the level at which the network knows more sounds, if there is one, corrected for the trials."""
     names = list(class_names)
     known = np.flatnonzero([one in names for one in sounds.conditions])
@@ -104,7 +106,7 @@ def _other_feeding(model: nn.Module, sounds: LabelledSounds, class_names: Sequen
         *((f"a rate of {rate} Hz", f"rate, {sounds.rate} Hz, of the network or of the files is") for rate in rates),
         *((f"the level {level!r}", f"level, {sounds.level!r}, is") for level in levels),
     ]
-    other = [*(_at_rate(model, few, rate) for rate in rates), *(few.fed(level=level) for level in levels)]
+    other = [*(_feed_at_rate(model, few, rate) for rate in rates), *(few.fed(level=level) for level in levels)]
     right = [compute_all_logits(model, one, device=device).argmax(axis=1) == true for one in (few, *other)]
     best = int(np.argmax([one.sum() for one in right[1:]]))
     if is_better(right[0], right[1 + best], trials=len(other)):
@@ -112,7 +114,7 @@ def _other_feeding(model: nn.Module, sounds: LabelledSounds, class_names: Sequen
         yield f"with {how} it would call {right[1 + best].sum()} of {len(true)}: the {what} likely wrong"
 
 
-def _at_rate(model: nn.Module, sounds: LabelledSounds, rate: int) -> LabelledSounds:
+def _feed_at_rate(model: nn.Module, sounds: LabelledSounds, rate: int) -> LabelledSounds:
     """Feed sounds at another rate: as long in seconds where the network takes that, otherwise as long in samples."""
     as_long = sounds.fed(rate=rate, n_samples=round(sounds.n_samples / sounds.rate * rate))
     with evaluating(model), torch.no_grad():

@@ -116,15 +116,15 @@ class AxisNames:
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         same = {self.of(one) for one in inputs if one.shape == out.shape}
         found = same or {self.of(one) for one in inputs if one.ndim == out.ndim}
-        return _merged([one for one in found if one is not None])
+        return _merge_roles([one for one in found if one is not None])
 
 
-def _merged(found: Sequence[Names]) -> Names | None:
+def _merge_roles(found: Sequence[Names]) -> Names | None:
     """Merge the roles of several inputs of one operation; None where they contradict one another.
 
     Examples
     --------
-    >>> _merged([("items", "time", "units"), ("?", "positions", "units")])
+    >>> _merge_roles([("items", "time", "units"), ("?", "positions", "units")])
     ('items', 'time', 'units')
     """
     if not found or len({len(names) for names in found}) > 1:
@@ -171,16 +171,16 @@ def _move_roles(
         gone = [int(k) % n for k in (dim if isinstance(dim, tuple | list) else (dim,))] if dim is not None else []
         return tuple(one for k, one in enumerate(known) if k not in gone)
     if name == "getitem" and rest:
-        return _indexed(known, rest[0] if isinstance(rest[0], tuple) else (rest[0],))
+        return _index_roles(known, rest[0] if isinstance(rest[0], tuple) else (rest[0],))
     return None
 
 
-def _indexed(known: Names, index: Sequence[Any]) -> Names:
+def _index_roles(known: Names, index: Sequence[Any]) -> Names:
     """Return the roles after indexing by slices, numbers, None and `...`; they are empty for any other index.
 
     Examples
     --------
-    >>> _indexed(("items", "time"), (slice(None), None))
+    >>> _index_roles(("items", "time"), (slice(None), None))
     ('items', '?', 'time')
     """
     if not all(one is None or one is ... or (isinstance(one, slice | int) and one is not True) for one in index):

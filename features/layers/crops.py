@@ -65,7 +65,9 @@ class Fields:
             )
         return cls(tuple(map(int, sizes)), length, starts, allowed, grid)
 
-    def tops(self, values: NDArray[np.float32], n: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
+    def iterate_tops(
+        self, values: NDArray[np.float32], n: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
         """Yield the highest value and its frame per sound and unit, `(b, n_units)`, then the next ones apart."""
         left = values[:, :, self.allowed] if len(self.allowed) < values.shape[2] else values
         starts = self.starts[self.allowed]

@@ -77,7 +77,7 @@ class _Follow(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self.ear.operation(func, args, kwargs or {})
+        return self.ear.follow_operation(func, args, kwargs or {})
 
 
 class Ear:
@@ -110,7 +110,7 @@ class Ear:
             self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._watch = None
 
-    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def follow_operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         raw = getattr(func, "__name__", "").split(".")[0]
         name = raw.strip("_")
         name = SAME.get(name, name)

@@ -124,14 +124,14 @@ class Geometry:
         if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
             return self.whole
         if name == "getitem" and place is not None and len(spatial) == len(place) and len(args) > 1:
-            return self._sliced(place, inputs[0], args[1])
+            return self._slice_fields(place, inputs[0], args[1])
         mixing = name in _MIXING or (name == "linear" and self._has_positions_last(inputs[0]))
         if mixing or len(spatial) != len(self.lengths):
             return None
         same = [self.of(i) for i in inputs if self._list_lengths(i) in (spatial, (1,) * len(spatial))]
         return _join_branches(same, self.lengths) if len(same) == len(inputs) else None
 
-    def _sliced(self, place: tuple[Axis, ...], tensor: Tensor, index: Any) -> Place:
+    def _slice_fields(self, place: tuple[Axis, ...], tensor: Tensor, index: Any) -> Place:
         """Compute the fields after slices along axes of positions, which may leave out frames at either end."""
         names = self.axes.of(tensor)
         parts = [one for one in (index if isinstance(index, tuple) else (index,)) if one is not None]

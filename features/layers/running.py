@@ -68,7 +68,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Restrict torch to one thread within the block, and restore the number of threads afterwards.
 
     The split of an operation into threads decides the order in which torch adds numbers up, and so their last bits.
@@ -120,7 +120,7 @@ def run_side_by_side(
     >>> list(run_side_by_side(add, net, range(4), modules=[net], threads=2, advance=print))
     [2, 3, 4, 5]
     """
-    with one_torch_thread():
+    with use_one_thread():
         owned = [own, *(_copy_modules(own, modules, threads - 1) if threads > 1 else ())]
         if len(owned) == 1:
             yield from (work(own, item, advance) for item in items)

@@ -230,7 +230,7 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
         for heard in ear.heard
     ]
     if isinstance(model, KnowsFrames):
-        listed = [_with_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
+        listed = [_apply_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
     return (*listed[:-1], replace(listed[-1], without=ear.taken_off))
 
 
@@ -331,7 +331,7 @@ def _describe_heard_layer(
     )
 
 
-def _with_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float | None] | None) -> Layer:
+def _apply_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float | None] | None) -> Layer:
     """Apply what a network knows of its frames to a layer."""
     if known is None or not layer.order:
         return layer

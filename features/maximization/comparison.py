@@ -247,7 +247,7 @@ def gradient_share(
         for batch in iterate_tensors(sounds, batch_size, device=device):
             site = site or find_site(net, layer, batch[:1])
             heard = batch.detach().clone().requires_grad_()
-            values = site.arranged(read(net, heard, site.after)[0])
+            values = site.arrange(read(net, heard, site.after)[0])
             for _ in range(directions):
                 weights = torch.as_tensor(rng.standard_normal(values.shape[1:], dtype=np.float32), device=device)
                 (gradient,) = torch.autograd.grad((values * weights).sum(), heard, retain_graph=True)

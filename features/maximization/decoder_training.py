@@ -149,16 +149,18 @@ class Autoencoder:
         self.encoder = Encoder(about.bands, about.n_latent, about.n_samples // (about.window // 4) + 1)
         self.parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
 
-    def heard(self, waves: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
+    def build_input(self, waves: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
         """Build the input of the encoder."""
         level, _ = self.front(waves)
         tone = (pitch / LOWEST_PITCH).log2() / 3 - 0.5
         extra = functional.interpolate(torch.stack([tone, voiced], 1), size=level.shape[-1])
         return torch.cat([level / 3 + 1, extra], 1)
 
-    def losses(self, waves: Tensor, pitch: Tensor, voiced: Tensor, rng: torch.Generator | None) -> dict[str, Tensor]:
+    def compute_losses(
+        self, waves: Tensor, pitch: Tensor, voiced: Tensor, rng: torch.Generator | None
+    ) -> dict[str, Tensor]:
         """Compute every part of the loss; without `rng` the latent is its mean."""
-        mean, spread = self.encoder(self.heard(waves, pitch, voiced))
+        mean, spread = self.encoder(self.build_input(waves, pitch, voiced))
         latent = mean
         if rng is not None:
             latent = mean + (spread / 2).exp() * torch.randn(mean.shape, generator=rng)
@@ -175,7 +177,7 @@ class Autoencoder:
         divergence = (mean.square() + spread.exp() - 1 - spread).sum(1).mean() / 2
         return {"level": level, "magnitude": magnitude, "pitch": octaves, "divergence": divergence}
 
-    def total(self, parts: dict[str, Tensor]) -> Tensor:
+    def sum_losses(self, parts: dict[str, Tensor]) -> Tensor:
         """Sum the parts of the loss with their weights."""
         s = self.settings
         return (
@@ -186,7 +188,7 @@ class Autoencoder:
         )
 
 
-def batches(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
+def iterate_rows(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
     """Yield the rows of every step's batch; each epoch has a new order."""
     rng, done = np.random.default_rng(settings.seed), 0
     while done < settings.steps:
@@ -209,9 +211,9 @@ def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder
     )
     rng = torch.Generator().manual_seed(settings.seed)
     with progress("training the decoder", settings.steps, every=30) as bar:
-        for rows in batches(len(sounds), settings):
-            parts = both.losses(waves[rows], pitch[rows], voiced[rows], rng)
-            loss = both.total(parts)
+        for rows in iterate_rows(len(sounds), settings):
+            parts = both.compute_losses(waves[rows], pitch[rows], voiced[rows], rng)
+            loss = both.sum_losses(parts)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(both.parameters, 5.0)
@@ -220,7 +222,7 @@ def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder
             bar.advance(note=", ".join(f"{name} {float(v.detach()):.3f}" for name, v in parts.items()))
     with torch.no_grad():
         tested = held_out.waveforms[:, 0]
-        parts = both.losses(torch.from_numpy(tested), *find_pitch(tested, about), None)
+        parts = both.compute_losses(torch.from_numpy(tested), *find_pitch(tested, about), None)
     history = {
         **vars(settings),
         "n_training": len(sounds),

@@ -84,7 +84,7 @@ def condition_direction(
         site = None
         for batch in iterate_tensors(sounds, batch_size, device=device):
             site = site or find_site(net, layer, batch[:1])
-            values = site.arranged(read(net, batch, site.before if stage == "before" else site.after)[0])
+            values = site.arrange(read(net, batch, site.before if stage == "before" else site.after)[0])
             means.append(values.flatten(2).mean(2) if values.ndim > 2 else values)
     mean = torch.cat(means).double().cpu().numpy()
     sides = [np.isin(named, side) for side in (near, far)]

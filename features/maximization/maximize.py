@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.layers.running import run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty, roll_patterns
@@ -25,7 +25,7 @@ from brainmap.features.maximization.quality import compute_scores, measure_quali
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
-from brainmap.features.sounds.inputs import InputAxes, axes_of
+from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
 from brainmap.types import Stage
@@ -187,12 +187,12 @@ def maximize_activation(
         net = stack.enter_context(freeze(model, device))
         if decoder is not None:
             stack.enter_context(freeze(decoder, device))
-        stack.enter_context(one_torch_thread())
+        stack.enter_context(use_one_thread())
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
         names = named or _check_class_names(task, class_names)
         found = _run_task(task, wish.waveforms, names, rng, threads=count_ascents(device, threads))
-    return replace(found, axes=axes_of(sounds))
+    return replace(found, axes=describe_input(sounds))
 
 
 def _run_task(
@@ -285,7 +285,7 @@ def _ascend_batch(
         last[:] = [patterns.detach()]
         values, alike = task.climb(roll_patterns(patterns, shifts[step]), units, stage)
         trace[step] = values.detach()
-        costs = (compute_penalty(patterns, settings), task.latent_pull(free, values), alike)
+        costs = (compute_penalty(patterns, settings), task.compute_latent_pull(free, values), alike)
         return values - sum(cost for cost in costs if cost is not None)
 
     def blame(rows: list[int], step: int) -> RunError:
@@ -311,5 +311,5 @@ def _find_dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy:
     alive = torch.zeros(task.site.shape[0], dtype=torch.bool, device=task.device)
     with torch.no_grad():
         for batch in heard:
-            alive |= (task.values(batch, "after").transpose(0, 1).flatten(1) > 0).any(1)
+            alive |= (task.compute_values(batch, "after").transpose(0, 1).flatten(1) > 0).any(1)
     return set(task.units) - set(alive.nonzero().flatten().tolist())

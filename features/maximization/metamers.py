@@ -17,7 +17,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.layers.running import run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import ascend, count_ascents, explain_not_finite
 from brainmap.features.maximization.plan import convert_sounds
 from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty, roll_patterns
@@ -25,7 +25,7 @@ from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, freeze, read
 from brainmap.features.sounds.batches import SoundSource, get_labels
-from brainmap.features.sounds.inputs import InputAxes, axes_of, input_rate
+from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.progress import progress
 
@@ -153,11 +153,11 @@ def match_activation(
     waveforms = convert_sounds(sounds)
     assert waveforms is not None
     if rate is None:
-        rate = round(input_rate(sounds, waveforms.shape[1:]) or 16_000)
+        rate = round(compute_input_rate(sounds, waveforms.shape[1:]) or 16_000)
     rng = rng or np.random.default_rng(0)
     ids, conditions = get_labels(sounds if isinstance(sounds, SoundSource) else waveforms)
     rows = _find_items(items, ids)
-    with freeze(model, device) as net, one_torch_thread():
+    with freeze(model, device) as net, use_one_thread():
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
         match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
@@ -180,7 +180,7 @@ def match_activation(
         table=table,
         rate=rate,
         settings=settings,
-        axes=axes_of(sounds),
+        axes=describe_input(sounds),
     )
 
 
@@ -210,7 +210,7 @@ class _Match:
     rate: int
     device: str
 
-    def heard(self, patterns: Tensor) -> Tensor:
+    def hear(self, patterns: Tensor) -> Tensor:
         """Compute the activation of the layer, (b, n_units)."""
         place = self.site.before if self.settings.stage == "before" else self.site.after
         return read(self.model, patterns, place, fast=self.site.fast)[0].flatten(1)
@@ -251,7 +251,7 @@ class _Match:
         loudness = float(np.sqrt(np.mean((self.waveforms.astype(np.float64) - center) ** 2)))
         prior = Prior(scale, shape, level=None, peak=None, gain=loudness or 1.0, center=center, device=self.device)
         with torch.no_grad():
-            wanted = self.heard(goal)
+            wanted = self.hear(goal)
         length = wanted.norm(dim=1).clamp_min(1e-12)
         jitter = min(round(self.rate * settings.jitter_ms / 1000), shape[-1] // 2)
         shifts = np.stack([one.integers(-jitter, jitter + 1, settings.steps) for one in rngs], axis=1)
@@ -261,7 +261,7 @@ class _Match:
         def gain(free: Tensor, step: int) -> Tensor:
             patterns = prior.decode(free)
             last[:] = [patterns.detach()]
-            left: Tensor = (self.heard(roll_patterns(patterns, shifts[step])) - wanted).norm(dim=1) / length
+            left: Tensor = (self.hear(roll_patterns(patterns, shifts[step])) - wanted).norm(dim=1) / length
             distance[step] = left.detach()
             cost = compute_penalty(patterns, settings)
             return -left if cost is None else -left - cost
@@ -313,7 +313,7 @@ class _Match:
         with torch.no_grad():
             return torch.cat(
                 [
-                    self.heard(torch.as_tensor(sounds[i : i + BATCH], device=self.device))
+                    self.hear(torch.as_tensor(sounds[i : i + BATCH], device=self.device))
                     for i in range(0, len(sounds), BATCH)
                 ]
             )

@@ -20,7 +20,7 @@ from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
 from brainmap.features.sounds.batches import SoundSource
-from brainmap.features.sounds.inputs import axes_of, input_rate
+from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.batches import Sounds
@@ -64,9 +64,9 @@ def convert_sounds(sounds: Sounds | None) -> NDArray[np.float32] | None:
 
 def describe_wish(sounds: Sounds | None, *, rate: float | None, **given: Any) -> Wish:
     """Gather the arguments of the caller; the rate is that of the input's axis of time."""
-    waveforms, axes = convert_sounds(sounds), axes_of(sounds)
+    waveforms, axes = convert_sounds(sounds), describe_input(sounds)
     if rate is None and waveforms is not None:
-        rate = input_rate(sounds, waveforms.shape[1:])
+        rate = compute_input_rate(sounds, waveforms.shape[1:])
     return Wish(waveforms=waveforms, rate=rate, time_axis=-1 if axes is None else axes.time_axis, **given)
 
 

@@ -186,7 +186,7 @@ def _score_best_clips(
             continue
         with torch.no_grad():
             for batch in iterate_batches(task, waveforms):
-                reached = task.reached(task.values(batch, stage), frames).double().cpu().numpy()
+                reached = task.score_best_stretch(task.compute_values(batch, stage), frames).double().cpu().numpy()
                 best[mine] = np.maximum(best[mine], reached.max(axis=0)[[units[i] for i in mine]])
     return best
 
@@ -217,7 +217,7 @@ def measure_quality(
     }
     if waveforms is not None:
         with torch.no_grad():
-            frames = tuple(task.values(torch.as_tensor(heard[:1], device=task.device), "after").shape[2:])
+            frames = tuple(task.compute_values(torch.as_tensor(heard[:1], device=task.device), "after").shape[2:])
         best = _score_best_clips(task, waveforms, dead, frames)
         table["best_clip"] = best
         table["gain"] = np.where(best > 0, objective / np.where(best > 0, best, 1.0), np.nan)
@@ -237,7 +237,7 @@ def _compute_confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.fl
     if not (task.site.head and task.settings.objective == "logit"):
         return np.full(len(heard), np.nan)
     with torch.no_grad():
-        logits = torch.cat([task.values(batch, "after") for batch in iterate_batches(task, heard)]).double()
+        logits = torch.cat([task.compute_values(batch, "after") for batch in iterate_batches(task, heard)]).double()
     chosen = logits.softmax(1).cpu().numpy()
     own: NDArray[np.float64] = chosen[np.arange(len(heard)), list(task.units)]
     return own

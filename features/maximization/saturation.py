@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import one_torch_thread, run_side_by_side
+from brainmap.features.layers.running import run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty, roll_patterns
@@ -99,7 +99,7 @@ def softmax_saturation(
     rng = rng or np.random.default_rng(0)
     sounds = None if sounds is None else differentiable_sounds(model, sounds)
     wish = describe_wish(sounds, rate=rate, units=units, length=length, device=device)
-    with freeze(model, device) as net, one_torch_thread():
+    with freeze(model, device) as net, use_one_thread():
         full, site = find_input(net, "output", wish)
         if len(site.shape) != 1:
             raise InputError(
@@ -154,7 +154,7 @@ def _climb_batch(
     def gain(free: Tensor, step: int) -> Tensor:
         patterns = task.prior.decode(free)
         last[:] = [patterns.detach()]
-        logits = task.values(roll_patterns(patterns, shifts[step]), "after")
+        logits = task.compute_values(roll_patterns(patterns, shifts[step]), "after")
         both = torch.stack([logits.softmax(1)[rows, units], logits[rows, units]])
         trace[:, step] = both.detach()
         cost = compute_penalty(patterns, task.settings)

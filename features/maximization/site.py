@@ -57,7 +57,7 @@ class Site:
     fast: Mapping[int, Shortcut] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
-    def arranged(self, value: Tensor) -> Tensor:
+    def arrange(self, value: Tensor) -> Tensor:
         """Arrange the result of an operation of the site as (items, units, positions)."""
         plain = value.ndim != len(self.order) or self.order == tuple(range(value.ndim))
         return value if plain else value.permute(self.order)
@@ -138,12 +138,12 @@ class _Record(TorchFunctionMode):
     def hook(self, _: nn.Module, __: Any, out: Any) -> None:
         self.given.append((len(self.operations), out))
 
-    def producer(self, value: Any, before: int) -> int | None:
+    def find_producer(self, value: Any, before: int) -> int | None:
         """Find the number of the operation below `before` that gave `value`."""
         found = [i for i, op in enumerate(self.operations[:before]) if op.out is value]
         return found[-1] if found else None
 
-    def last_map(self, place: int) -> int | None:
+    def find_last_map(self, place: int) -> int | None:
         """Find the number of the last operation up to `place` that gave (n, channels, positions)."""
         found = [
             i
@@ -156,7 +156,7 @@ class _Record(TorchFunctionMode):
         ]
         return found[-1] if found else None
 
-    def consumer(self, place: int) -> int | None:
+    def find_consumer(self, place: int) -> int | None:
         """Find the number of the first operation that takes the result of `place`."""
         value = self.operations[place].out
         later = (i for i, op in enumerate(self.operations) if i > place and op.first is value and op.out is not None)
@@ -241,7 +241,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         raise InputError(
             f"layer {layer!r}: expected a tensor (n, units, ...), got {_describe_value(value)}; name another layer"
         )
-    place = record.producer(value, done)
+    place = record.find_producer(value, done)
     if place is None:
         raise InputError(
             f"layer {layer!r}: its operations cannot be followed (compiled, scripted?); give the plain module"
@@ -250,16 +250,16 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     ends = ENDS if layer == OUTPUT else SOFTMAXES
     end = _find_end(record, place, ends)
     operation = record.operations[end]
-    logits = record.producer(operation.first, end) if operation.name in ends else None
+    logits = record.find_producer(operation.first, end) if operation.name in ends else None
     _refuse_softmax(layer, value if logits is None else record.operations[logits].out)
     if logits is not None:
         place, notes = logits, (f"{operation.name} unwrapped: the logits, its input, are maximized",)
     if squeezed and record.operations[place].name == "squeeze":
-        place = cast(int, record.producer(record.operations[place].first, place))
+        place = cast(int, record.find_producer(record.operations[place].first, place))
     order = _find_order(model, layer, example, record.operations[place].out, record.shapes[place])
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
     before, after = (place, place) if head else _find_nonlinearity(record, place, follows=isinstance(target, WEIGHTED))
-    texture = record.last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
+    texture = record.find_last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
     fast = choose_shortcuts(record.operations[: max(kept) + 1], kept)
     shape = tuple(record.shapes[place][k] for k in order[1:])
@@ -279,7 +279,7 @@ def _find_end(record: _Record, place: int, ends: Collection[str]) -> int:
     end: int | None = place
     while end is not None and record.operations[end].name not in ends:
         steps.append(record.operations[end])
-        end = record.producer(steps[-1].first, end)
+        end = record.find_producer(steps[-1].first, end)
     kind = "" if end is None else record.operations[end].name
     if end is None or not all(passes_end_on(op.name, kind, op.args, op.kwargs) for op in steps):
         return place
@@ -324,13 +324,13 @@ def _find_nonlinearity(record: _Record, place: int, *, follows: bool) -> tuple[i
     """
     back: int | None = place
     while back is not None and record.operations[back].name.startswith(_POOLS):
-        back = record.producer(record.operations[back].first, back)
+        back = record.find_producer(record.operations[back].first, back)
     if back is not None and record.operations[back].name in NONLINEARITIES:
-        source = record.producer(record.operations[back].first, back)
+        source = record.find_producer(record.operations[back].first, back)
         return (place, place) if source is None else (source, place)
     ahead: int | None = place
     while follows and ahead is not None:
-        behind = record.consumer(ahead)
+        behind = record.find_consumer(ahead)
         if behind is None or record.operations[behind].name not in NORMS | NONLINEARITIES:
             break
         if record.operations[behind].name in NONLINEARITIES:

@@ -54,14 +54,14 @@ class Task:
         """Tell whether units can be silent, because a nonlinearity lies between their input and their output."""
         return self.site.before != self.site.after and self.settings.objective not in ("layer", "direction")
 
-    def values(self, patterns: Tensor, stage: Stage) -> Tensor:
+    def compute_values(self, patterns: Tensor, stage: Stage) -> Tensor:
         """Compute the activations of the layer for patterns, (b, n_units, ...)."""
         place = self.site.before if stage == "before" else self.site.after
-        return self.site.arranged(read(self.model, patterns, place, fast=self.site.fast)[0])
+        return self.site.arrange(read(self.model, patterns, place, fast=self.site.fast)[0])
 
     def score(self, patterns: Tensor, units: Tensor, stage: Stage) -> Tensor:
         """Compute the objective of each pattern for its own unit, (b,)."""
-        return self._select_own(self.values(patterns, stage), units)
+        return self._select_own(self.compute_values(patterns, stage), units)
 
     def climb(self, patterns: Tensor, units: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
         """Compute the objective for the ascent, and the penalty for the similarity of patterns of the same unit.
@@ -72,18 +72,18 @@ class Task:
         texture = [self.site.texture] if diverse and self.site.texture is not None else []
         if stage == "before" or not self.silent_kind:
             found = read(self.model, patterns, place, *texture, fast=self.site.fast)
-            own = self.site.arranged(found[0])
+            own = self.site.arrange(found[0])
             values = self._select_own(own, units)
         else:
             found = read(self.model, patterns, place, self.site.before, *texture, fast=self.site.fast)
-            own = self.site.arranged(found[0])
-            values = self._choose_stage_values(own, self.site.arranged(found[1]), units)
+            own = self.site.arrange(found[0])
+            values = self._choose_stage_values(own, self.site.arrange(found[1]), units)
         if not diverse:
             return values, None
         features = found[-1] if texture else own.unsqueeze(2)
         return values, self.settings.diversity * values.detach().abs() * measure_likeness(features, units)
 
-    def reached(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
+    def score_best_stretch(self, values: Tensor, frames: tuple[int, ...]) -> Tensor:
         """Compute the objective of every sound for every unit, (b, n_units), at its best stretch of `frames` frames."""
         if self.whole:
             return values.flatten(1).square().mean(1, keepdim=True)
@@ -125,7 +125,7 @@ class Task:
             along = along * cosine.clamp_min(_LEAST_COSINE).pow(self.settings.cosine_power)
         return along
 
-    def latent_pull(self, free: Tensor, values: Tensor) -> Tensor | None:
+    def compute_latent_pull(self, free: Tensor, values: Tensor) -> Tensor | None:
         """Compute the penalty of the latents, relative to the objective's size, (b,); None without a decoder."""
         if not isinstance(self.prior, LatentPrior) or not self.settings.latent_l2:
             return None

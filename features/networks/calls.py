@@ -117,7 +117,7 @@ def is_better(before: NDArray[np.bool_], after: NDArray[np.bool_], *, trials: in
     return bool(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue * trials <= _LIMIT)
 
 
-def other_order(
+def describe_other_order(
     logits: NDArray[np.floating],
     conditions: Sequence[str],
     class_names: Sequence[str],
@@ -142,7 +142,7 @@ def other_order(
     Examples
     --------
     >>> calls = np.eye(3)[[1, 2, 0] * 6]
-    >>> other_order(calls, ["a", "b", "c"] * 6, ["a", "b", "c"], rng=np.random.default_rng(0))
+    >>> describe_other_order(calls, ["a", "b", "c"] * 6, ["a", "b", "c"], rng=np.random.default_rng(0))
     'with its class names in another order (c, a, b) it would call 18 of 18: the order of class names is likely wrong'
     """
     names = [str(name) for name in class_names]
@@ -151,14 +151,14 @@ def other_order(
         return ""
     true = np.array([names.index(conditions[k]) for k in rows])
     called = np.asarray(logits)[rows].argmax(axis=1)
-    order = _best_order(called, true, len(names))
+    order = _find_best_order(called, true, len(names))
     right = order[called] == true
     if not is_better(called == true, right, trials=len(names) * (len(names) - 1) // 2):
         return ""
     null = []
     for _ in range(shuffles):
         shuffled = rng.permutation(true)
-        null.append(np.sum(_best_order(called, shuffled, len(names))[called] == shuffled))
+        null.append(np.sum(_find_best_order(called, shuffled, len(names))[called] == shuffled))
     if (1 + np.sum(np.array(null) >= right.sum())) / (1 + shuffles) > _LIMIT:
         return ""
     shown = ", ".join(names[k] for k in order[:8]) + (", ..." if len(names) > 8 else "")
@@ -168,7 +168,7 @@ def other_order(
     )
 
 
-def _best_order(called: NDArray[np.intp], true: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
+def _find_best_order(called: NDArray[np.intp], true: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
     """Find the class that each output stands for so that the most sounds are correct."""
     counts = np.bincount(called * n_classes + true, minlength=n_classes**2).reshape(n_classes, n_classes)
     _, classes = linear_sum_assignment(counts, maximize=True)

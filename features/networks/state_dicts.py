@@ -20,7 +20,7 @@ NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # looked 
 
 
 def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
-    """The weights in what a file of torch.save holds, at whatever depth they lie.
+    """Find the weights in what a file of torch.save holds, at whatever depth they lie.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def _is_state_dict(found: object) -> TypeGuard[dict[str, torch.Tensor]]:
 
 
 def _holds_weights(found: object) -> bool:
-    """Whether a state_dict lies in it at any depth; the state of an optimizer, numbered by parameter, is none."""
+    """Tell whether a state_dict lies in it at any depth; the state of an optimizer, numbered by parameter, is none."""
     if not isinstance(found, dict) or "param_groups" in found:
         return False
     return _is_state_dict(found) or any(_holds_weights(value) for key, value in found.items() if isinstance(key, str))
@@ -89,7 +89,7 @@ def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module)
 
 
 def _strip_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """The weights without the first 0, 1, ... parts that all their names share; each also without wrappers."""
+    """Yield the weights without the first 0, 1, ... parts that all their names share; each also without wrappers."""
     prefix = ""
     while True:
         cut = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -105,7 +105,7 @@ def _strip_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torc
 
 
 def _strip_wrappers(name: str, wrappers: Sequence[str]) -> str:
-    """A name without the parts that wrappers put into it.
+    """Remove the parts of a name that wrappers put into it.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
 
 
 def _describe_kind(tensor: torch.Tensor) -> str:
-    """What sort of numbers a tensor holds, and how: precision aside, which is converted."""
+    """Describe what sort of numbers a tensor holds; their precision is left out, since it is converted."""
     if tensor.is_meta:
         return "without values (a meta tensor)"
     if tensor.layout != torch.strided or tensor.is_quantized:

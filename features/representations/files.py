@@ -98,7 +98,7 @@ def save_maximization(
         "wavs": list(wavs),
         "axes": None if am.axes is None else am.axes.as_dict(),
     }
-    axes = _axes(am.patterns, "channel")
+    axes = _name_axes(am.patterns, "channel")
     stores.keep_array(
         stores.open_store(path), ("am", am.layer), am.patterns, attributes, network=network, dimensions=axes
     )
@@ -144,13 +144,13 @@ def save_cams(
         "align": align,
     }
     root = stores.open_store(path)
-    axes = _axes(cams.maps, "class")
+    axes = _name_axes(cams.maps, "class")
     stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network, dimensions=axes)
     about = ("cam_logits", cams.layer)
     stores.keep_array(root, about, cams.logits, attributes, network=network, dimensions=("class",))
 
 
-def _axes(values: NDArray[Any], *before: str) -> tuple[str, ...]:
+def _name_axes(values: NDArray[Any], *before: str) -> tuple[str, ...]:
     """Name the axes of maps or patterns after the items; frequency and time, or time alone, come last."""
     n_left = values.ndim - 1 - len(before)
     return (*before, *("frequency", "time")[2 - n_left :])
@@ -220,7 +220,7 @@ def save_attributions(found: Attributions, path: str | Path, *, align: str = "st
         "bands": None if found.bands is None else found.bands.tolist(),
         "parts": keys,  # the arrays that belong to these maps, whatever is written later
     }
-    about, axes = ("attribution", found.method), _axes(found.maps, "class", "channel")
+    about, axes = ("attribution", found.method), _name_axes(found.maps, "class", "channel")
     stores.keep_array(root, about, found.maps, attributes, network=network, dimensions=axes)
 
 

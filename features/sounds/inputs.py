@@ -72,12 +72,12 @@ class InputAxes:
         return cls(front_end=read_front_end(about["input"]), rate=int(about["rate"]), n_samples=int(about["n_samples"]))
 
 
-def axes_of(sounds: Any) -> InputAxes | None:
+def describe_input(sounds: Any) -> InputAxes | None:
     """Describe the input that a network gets of sounds; None for an array, which says nothing.
 
     Examples
     --------
-    >>> axes_of(np.zeros((2, 1, 8))) is None
+    >>> describe_input(np.zeros((2, 1, 8))) is None
     True
     """
     rate, n_samples = getattr(sounds, "rate", None), getattr(sounds, "n_samples", None)
@@ -86,31 +86,31 @@ def axes_of(sounds: Any) -> InputAxes | None:
     return InputAxes(front_end=getattr(sounds, "front_end", WAVEFORM), rate=int(rate), n_samples=int(n_samples))
 
 
-def input_rate(sounds: Any, shape: tuple[int, ...]) -> float | None:
+def compute_input_rate(sounds: Any, shape: tuple[int, ...]) -> float | None:
     """Compute samples or frames per second of the input of a shape `(c, t)` or `(c, h, w)`; None for an array."""
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     if axes is None:
         known = getattr(sounds, "rate", None)
         return None if known is None else float(known)
     return axes.rate_of(shape[axes.time_axis])
 
 
-def waveforms_of(sounds: Any) -> Any:
+def get_waveforms(sounds: Any) -> Any:
     """Return sounds as waveforms, without their front end; arrays stay as they are."""
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     return sounds if axes is None or axes.is_waveform else replace(sounds, front_end=WAVEFORM)
 
 
-def silence_of(sounds: Any) -> NDArray[np.float32]:
+def get_silence(sounds: Any) -> NDArray[np.float32]:
     """Return what a network gets of silence, `(c, h, w)` or `(c, t)`; 0 for waveforms and arrays."""
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     if axes is None or axes.is_waveform:
         return np.zeros((), np.float32)
     silence = np.zeros((1, 1, axes.n_samples), np.float32)
     return np.asarray(axes.front_end.compute(silence, rate=axes.rate)[0])
 
 
-def time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
+def compute_time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
     """Bring maps over an input to the samples of the sounds: bands are summed, frames interpolated.
 
     Each frame's value is spread over its samples, so that the sum of a course is that of the map; between the centers
@@ -129,7 +129,7 @@ def time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[
     Examples
     --------
     >>> axes = InputAxes(front_end=read_front_end("log-mel,mels=2"), rate=16_000, n_samples=16_000)
-    >>> time_courses(np.ones((3, 2, 128)), axes).shape
+    >>> compute_time_courses(np.ones((3, 2, 128)), axes).shape
     (3, 16000)
     """
     if axes is None or axes.is_waveform or maps.shape[-1] == axes.n_samples:
@@ -144,13 +144,13 @@ def time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> NDArray[
     return np.asarray((over_time[..., low] * (1 - share) + over_time[..., high] * share) / step)
 
 
-def frame_marks(marks: NDArray[np.bool_], axes: InputAxes | None, n_frames: int) -> NDArray[np.bool_]:
+def mark_frames(marks: NDArray[np.bool_], axes: InputAxes | None, n_frames: int) -> NDArray[np.bool_]:
     """Mark the frames of an input whose center lies in a marked sample, given marks `(n_items, n_samples)`.
 
     Examples
     --------
     >>> axes = InputAxes(front_end=read_front_end("log-mel,mels=2,hop_ms=500,window_ms=10"), rate=1000, n_samples=2000)
-    >>> frame_marks(np.arange(2000)[None] >= 900, axes, 4).tolist()
+    >>> mark_frames(np.arange(2000)[None] >= 900, axes, 4).tolist()
     [[False, False, True, True]]
     """
     if axes is None or axes.is_waveform:

@@ -15,7 +15,7 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.front_ends import WAVEFORM
-from brainmap.features.sounds.inputs import waveforms_of
+from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.types import VoicingKind
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def find_sounding_intervals(sounds: Sounds, *, rate: float, threshold_db: float 
     InputError
         A sound is silent throughout.
     """
-    sounds = waveforms_of(sounds)
+    sounds = get_waveforms(sounds)
     items, _ = get_labels(sounds)
     hop = max(1, round(_FRAME_S * rate))
     rows: list[tuple[float, float]] = []

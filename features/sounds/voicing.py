@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import median_filter
 
-from brainmap.checks import nearest, one_of
+from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
-from brainmap.features.sounds.inputs import waveforms_of
+from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.types import VoicingKind
 
 KINDS: tuple[VoicingKind, ...] = ("silent", "unvoiced", "voiced")
@@ -76,20 +76,6 @@ class Voicing:
         """
         return np.asarray(self.kinds == KINDS.index(one_of(kind, KINDS, "kind")))
 
-    def intervals(self, item: str, kind: VoicingKind) -> list[tuple[float, float]]:
-        """List the start and end [s] of every stretch of one kind in a clip.
-
-        Raises
-        ------
-        InputError
-            There is no such item or kind.
-        """
-        if item not in self.items:
-            raise InputError(f"item: no {item!r}{nearest(item, self.items)}")
-        there = np.r_[False, self.of(kind)[self.items.index(item)], False]
-        edges = np.flatnonzero(there[1:] != there[:-1]) * self.hop / self.rate
-        return [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
 
 def find_voicing(
     sounds: Sounds,
@@ -143,7 +129,7 @@ def find_voicing(
     >>> found.names[found.kinds[0, 25]], float(found.f0[0, 25].round(1))
     ('voiced', 125.0)
     """
-    sounds = waveforms_of(sounds)
+    sounds = get_waveforms(sounds)
     rate = _get_rate(sounds, rate)
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
     if not 0 < threshold < 1:

@@ -27,7 +27,7 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
-from brainmap.features.sounds.inputs import InputAxes, axes_of
+from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.names import file_name
 from brainmap.progress import progress
 from brainmap.record import atomic
@@ -228,16 +228,16 @@ def find_exemplars(
                     raise RunError(f"exemplars: layer {found.name!r} is not finite for item {bad!r}; look at the sound")
                 best.hear(values)
                 mine = True if own is None else own[done : done + len(batch)]
-                for top, frames in fields.tops(values, per_sound):
+                for top, frames in fields.iterate_tops(values, per_sound):
                     best.add(np.where(mine, top, -np.inf), frames, done)
                 done += len(batch)
                 step.advance(len(batch))
     dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
     if dead:
         warnings.warn(f"exemplars: no sound drives units {some(dead)} of {found.name}", BrainmapWarning, stacklevel=2)
-    axes, known = axes_of(sounds), getattr(sounds, "rate", None) or rate
+    axes, known = describe_input(sounds), getattr(sounds, "rate", None) or rate
     hertz = known if axes is None or known is None else axes.rate_of(fields.length[axes.time_axis])
-    ranked = best.ranked()
+    ranked = best.rank()
     time_axis = -1 if axes is None else axes.time_axis
     if len(fields.length) > 1 and (axes is None or axes.is_waveform):
         hertz = None  # nobody says which axis holds time
@@ -283,7 +283,7 @@ class _Best:
         changes = self.high > self.low
         return np.asarray(changes & (self.high > 0) if self.positive else changes)
 
-    def ranked(self) -> list[tuple[int, int, int, int, float]]:
+    def rank(self) -> list[tuple[int, int, int, int, float]]:
         """List position of the unit, rank, sound, frame and value of every exemplar."""
         keep = np.isfinite(self.values) & self.driven[:, None]
         if self.positive:

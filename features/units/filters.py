@@ -23,7 +23,7 @@ from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
-from brainmap.features.sounds.inputs import axes_of
+from brainmap.features.sounds.inputs import describe_input
 
 HALF_POWER = float(np.sqrt(0.5))  # amplitude at half power: -3 dB
 _GRID = 4097
@@ -195,7 +195,7 @@ def layer_filters(
     >>> layer_filters(net, np.zeros((1, 1, 20)), rate=8000).table["shape"].tolist()
     ['low-pass', 'high-pass']
     """
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     if axes is not None and not axes.is_waveform:
         raise InputError(
             f"filters: expected a network on waveforms, got one on {axes.front_end.kind}, whose filters are patterns "
@@ -207,7 +207,7 @@ def layer_filters(
         place = find_linear_layer(model, listed, layer)
         zero = torch.zeros_like(example, device=get_device(model))
         kernels, offsets = _compute_kernel_gradients(model, place, zero)
-        linear = adds_up(model, place, zero)
+        linear = is_additive(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
     if not linear:
@@ -263,7 +263,7 @@ def _find_middle(layer: Layer) -> int:
     return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
 
 
-def adds_up(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
+def is_additive(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     """Tell whether the response of a layer to a sum of sounds is the sum of its responses, up to a constant."""
     one, other = 0.1 * torch.randn((2, *zero.shape), generator=torch.Generator().manual_seed(0)).to(zero)
     said = []

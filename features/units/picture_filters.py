@@ -15,8 +15,8 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.tap import Layer, list_layers, tap
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
-from brainmap.features.sounds.inputs import InputAxes, axes_of
-from brainmap.features.units.filters import DEAD, adds_up, find_linear_layer
+from brainmap.features.sounds.inputs import InputAxes, describe_input
+from brainmap.features.units.filters import DEAD, find_linear_layer, is_additive
 
 _BINS = 64  # of the transform along each axis
 
@@ -126,15 +126,15 @@ def picture_filters(model: nn.Module, sounds: Sounds, *, layer: str = "first", d
     >>> picture_filters(net, np.zeros((1, 1, 20, 30), np.float32)).kernels.shape
     (2, 3, 3)
     """
-    example, axes = next(iterate_tensors(sounds, 1)), axes_of(sounds)
+    example, axes = next(iterate_tensors(sounds, 1)), describe_input(sounds)
     if example.ndim != 4:
         raise InputError(f"filters: expected spectrograms (n, c, h, w), got inputs of shape {tuple(example.shape)}")
     with evaluating(model, device):
         listed = list_layers(model, sounds)
         place = find_linear_layer(model, listed, layer)
         zero = torch.zeros_like(example, device=get_device(model))
-        kernels, offsets = _gradients(model, place, zero)
-        linear = adds_up(model, place, zero)
+        kernels, offsets = _compute_middle_gradients(model, place, zero)
+        linear = is_additive(model, place, zero)
     if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
         raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
     if not linear:
@@ -149,7 +149,7 @@ def picture_filters(model: nn.Module, sounds: Sounds, *, layer: str = "first", d
     return PictureFilters(layer=place.name, kernels=pictures, offsets=offsets, axes=axes, frame_rate=rate)
 
 
-def _gradients(
+def _compute_middle_gradients(
     model: nn.Module, layer: Layer, picture: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute gradients (n_units, h, w) of a layer's middle position, and its value (n_units,)."""

@@ -26,7 +26,7 @@ from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import RMS_LEVEL
-from brainmap.features.sounds.inputs import axes_of, waveforms_of
+from brainmap.features.sounds.inputs import describe_input, get_waveforms
 from brainmap.features.units.filters import HALF_POWER, find_passbands, get_waveform
 from brainmap.progress import progress
 from brainmap.types import Spacing, Stage, Stimulus, TuningMeasure
@@ -254,8 +254,8 @@ def measure_tuning(
     ['low-pass', 'high-pass']
     """
     chosen = settings or TuningSettings()
-    axes = axes_of(sounds)
-    example, rate = get_waveform(waveforms_of(sounds), rate, "tuning")
+    axes = describe_input(sounds)
+    example, rate = get_waveform(get_waveforms(sounds), rate, "tuning")
     sweep = _Sweep(chosen, example.shape[2], rate, rng or np.random.default_rng(0))
     with evaluating(model, device), torch.no_grad():
         names = select_layers(model, sounds, layers)

@@ -21,13 +21,13 @@ from brainmap.viz.features.sounds import (
     read_waves,
 )
 from brainmap.viz.features.spectrograms import (
+    add_kilohertz_ticks,
+    add_second_ticks,
     draw_input,
     draw_map,
-    input_of,
+    get_input,
     is_pictures,
-    kilohertz_ticks,
-    picture_of,
-    second_ticks,
+    make_picture,
 )
 from brainmap.viz.style import INK, MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
 
@@ -153,7 +153,7 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     """Plot spectrograms, and below them the map of each method over them."""
     chosen = _choose_items(sounds, items, 3, "plot_attribution")
     words = [str(sounds.conditions[i]) for i in chosen]
-    drawn = [input_of(sounds, item) for item in chosen]
+    drawn = [get_input(sounds, item) for item in chosen]
     figure = Figure(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
     grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
     first = _find_map_rows(sounds, results[0], chosen, "plot_attribution")
@@ -164,7 +164,7 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     for line, found in enumerate(results, start=1):
         rows = _find_map_rows(sounds, found, chosen, "plot_attribution")
         maps = [
-            picture_of(_choose_map(found, row, word), about)
+            make_picture(_choose_map(found, row, word), about)
             for row, word, (_, about) in zip(rows, words, drawn, strict=True)
         ]
         limit = max(float(np.quantile(np.abs(maps), 0.99)), 1e-30)
@@ -174,9 +174,9 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     for axes in grid[:, -1]:
         axes.yaxis.tick_right()
         axes.yaxis.set_label_position("right")
-        kilohertz_ticks(axes, drawn[-1][0].shape[0], drawn[-1][1])
+        add_kilohertz_ticks(axes, drawn[-1][0].shape[0], drawn[-1][1])
     for axes in grid[-1]:
-        second_ticks(axes, drawn[0][0].shape[1], drawn[0][1])
+        add_second_ticks(axes, drawn[0][0].shape[1], drawn[0][1])
     return add_headline(figure, title)
 
 

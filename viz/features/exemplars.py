@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
-from brainmap.viz.features.spectrograms import draw_input, input_of, kilohertz_ticks, picture_of
+from brainmap.viz.features.spectrograms import add_kilohertz_ticks, draw_input, get_input, make_picture
 from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, strip_axes, with_style
 
 _SPECTROGRAM = 400  # samples; a spectrogram of a shorter crop shows nothing
@@ -117,7 +117,7 @@ def crop_frames(crops: Any, axes: Any) -> int:
 def _draw_picture(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
     """Draw a crop of a spectrogram with the frequencies of its bands [kHz]; parts beyond the input are gray."""
     about = getattr(exemplars, "axes", None)
-    picture = np.array(picture_of(crop, about), dtype=float)
+    picture = np.array(make_picture(crop, about), dtype=float)
     if about is None:
         draw_input(axes, picture, about)
         return
@@ -132,7 +132,7 @@ def _draw_picture(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
     draw_input(axes, picture, about)
     axes.set_facecolor("#e3e7ea")
     axes.patch.set_visible(True)
-    kilohertz_ticks(axes, picture.shape[0], about, first=begin[0], label=False)
+    add_kilohertz_ticks(axes, picture.shape[0], about, first=begin[0], label=False)
     axes.tick_params(axis="y", labelsize=5.5)
 
 
@@ -250,7 +250,7 @@ def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: 
         if waves is not None:
             draw_wave(axes, waves[at], bins=100, color=color)
             return
-        draw_input(axes, *input_of(sounds, at))
+        draw_input(axes, *get_input(sounds, at))
         for side in ("left", "bottom"):
             axes.spines[side].set(visible=color != INK, color=color, linewidth=2)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
-from brainmap.viz.features.spectrograms import draw_input, kilohertz_ticks, picture_of, second_ticks
+from brainmap.viz.features.spectrograms import add_kilohertz_ticks, add_second_ticks, draw_input, make_picture
 from brainmap.viz.style import (
     ACCENT,
     HAIRLINE,
@@ -195,15 +195,15 @@ def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
         for k, (pictures, color, kind) in enumerate(
             ((found.references, INK, "sound"), (found.patterns, WARM, "metamer"))
         ):
-            axes, picture = figure.add_subplot(grid[k, at]), picture_of(pictures[at], about)
+            axes, picture = figure.add_subplot(grid[k, at]), make_picture(pictures[at], about)
             draw_input(axes, picture, about)
             label = row["label"] if k == 0 else row["label_of_metamer"]
             axes.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
             if at == 0:
-                kilohertz_ticks(axes, picture.shape[0], about)
+                add_kilohertz_ticks(axes, picture.shape[0], about)
                 axes.set_ylabel(f"{kind}\n{axes.get_ylabel()}", fontsize=8, color=color)
             if k == 1:
-                second_ticks(axes, picture.shape[1], about)
+                add_second_ticks(axes, picture.shape[1], about)
     _draw_null(figure.add_subplot(grid[2, :]), found)
     return add_headline(figure, title)
 

@@ -18,12 +18,12 @@ from scipy.signal.windows import hann
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
 from brainmap.viz.features.spectrograms import (
+    add_kilohertz_ticks,
+    add_second_ticks,
     draw_input,
     draw_map,
-    input_of,
-    kilohertz_ticks,
-    picture_of,
-    second_ticks,
+    get_input,
+    make_picture,
 )
 from brainmap.viz.style import (
     ACCENT,
@@ -252,13 +252,13 @@ def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, ti
     figure = Figure(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for at, (axes, pattern, name) in enumerate(zip(grid.ravel(), patterns, names, strict=False)):
-        picture = picture_of(pattern, about)
+        picture = make_picture(pattern, about)
         draw_input(axes, picture, about)
         axes.set_title(name, fontsize=8.5, pad=1)
         if at % columns == 0:
-            kilohertz_ticks(axes, picture.shape[0], about)
+            add_kilohertz_ticks(axes, picture.shape[0], about)
         if at + columns >= len(patterns):
-            second_ticks(axes, picture.shape[1], about)
+            add_second_ticks(axes, picture.shape[1], about)
     for axes in grid.ravel()[len(patterns) :]:
         axes.set_visible(False)
     return add_headline(figure, title)
@@ -351,12 +351,12 @@ def plot_cam(
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
     for axes in grid[len(chosen) :]:
         axes.set_visible(False)
-    _evidence_bar(figure, grid, limit)
+    _draw_evidence_bar(figure, grid, limit)
     figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
     return add_headline(figure, title)
 
 
-def _evidence_bar(figure: Figure, grid: Any, limit: float) -> None:
+def _draw_evidence_bar(figure: Figure, grid: Any, limit: float) -> None:
     shades = ScalarMappable(Normalize(-limit, limit), get_colormap("signed"))
     bar = figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
     bar.outline.set_visible(False)
@@ -371,9 +371,9 @@ def _plot_cam_pictures(
     """Plot spectrograms under the maps of their own class."""
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    drawn = [input_of(sounds, item) for item in chosen]
+    drawn = [get_input(sounds, item) for item in chosen]
     maps = [
-        picture_of(_convert_values(cams.maps[item])[own[item]], about)
+        make_picture(_convert_values(cams.maps[item])[own[item]], about)
         for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
@@ -383,12 +383,12 @@ def _plot_cam_pictures(
         draw_map(axes, picture, values, about, limit)
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
         if at % columns == 0:
-            kilohertz_ticks(axes, picture.shape[0], about)
+            add_kilohertz_ticks(axes, picture.shape[0], about)
         if at + columns >= len(chosen):
-            second_ticks(axes, picture.shape[1], about)
+            add_second_ticks(axes, picture.shape[1], about)
     for axes in grid.ravel()[len(chosen) :]:
         axes.set_visible(False)
-    _evidence_bar(figure, grid.ravel(), limit)
+    _draw_evidence_bar(figure, grid.ravel(), limit)
     return add_headline(figure, title)
 
 

@@ -10,16 +10,16 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from brainmap.features.sounds.inputs import InputAxes, axes_of
+from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.viz.style import MUTED, SOFT, get_colormap, strip_axes
 
 _MARKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # kHz
 _APART = 0.09  # of the height, between two marks
 
 
-def input_of(sounds: Any, item: int) -> tuple[NDArray[np.float32], InputAxes | None]:
+def get_input(sounds: Any, item: int) -> tuple[NDArray[np.float32], InputAxes | None]:
     """Return one item as a picture `(bands, frames)` as its network takes it, and its axes."""
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     if axes is None:
         values = np.asarray(sounds[item], dtype=np.float32)
         return np.asarray(values.sum(axis=0) if values.ndim == 3 else values), None
@@ -27,7 +27,7 @@ def input_of(sounds: Any, item: int) -> tuple[NDArray[np.float32], InputAxes | N
     return np.asarray(axes.picture(values), dtype=np.float32), axes
 
 
-def picture_of(values: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
+def make_picture(values: NDArray[np.floating], axes: InputAxes | None) -> NDArray[np.floating]:
     """Arrange values over an input, `(c, h, w)` or `(h, w)`, as a picture `(bands, frames)`."""
     whole = values if values.ndim == 3 else values[None]
     return np.asarray(whole.sum(axis=0) if axes is None else axes.picture(whole))
@@ -35,11 +35,11 @@ def picture_of(values: NDArray[np.floating], axes: InputAxes | None) -> NDArray[
 
 def is_pictures(sounds: Any, maps: Any) -> bool:
     """Tell whether maps `(n, k, ...)` lie over a 2-D input: over rows and columns, or over channels that are bands."""
-    axes = axes_of(sounds)
+    axes = describe_input(sounds)
     return np.ndim(maps) == 5 if axes is None else not axes.is_waveform
 
 
-def extent_of(shape: tuple[int, int], axes: InputAxes | None) -> tuple[float, float, float, float]:
+def compute_extent(shape: tuple[int, int], axes: InputAxes | None) -> tuple[float, float, float, float]:
     """Return where a picture of so many bands and frames lies: its left and right edge [s], its bottom and its top."""
     bands, frames = shape
     step = 1.0 if axes is None else 1 / axes.rate_of(frames)
@@ -57,7 +57,7 @@ def draw_input(axes: Axes, picture: NDArray[np.floating], about: InputAxes | Non
         cmap=get_colormap("sound"),
         vmin=low,
         vmax=low + span / strength,
-        extent=extent_of((picture.shape[0], picture.shape[1]), about),
+        extent=compute_extent((picture.shape[0], picture.shape[1]), about),
         interpolation="nearest",
     )
     strip_axes(axes)
@@ -76,14 +76,14 @@ def draw_map(
         cmap=get_colormap("signed"),
         norm=Normalize(-limit, limit),
         alpha=0.85 * opacity,
-        extent=extent_of((values.shape[0], values.shape[1]), about),
+        extent=compute_extent((values.shape[0], values.shape[1]), about),
         interpolation="nearest",
     )
     axes.set_xlim(*axes.get_xlim())
     return shown
 
 
-def kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, first: int = 0, label: bool = True) -> None:
+def add_kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, first: int = 0, label: bool = True) -> None:
     """Mark frequencies at the height of their bands, `first` being the lowest one drawn.
 
     Bands are numbered where they have no frequencies, or where a part of them has no place among them.
@@ -113,7 +113,7 @@ def kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, first: i
         axes.set_ylabel(name, fontsize=7.5, color=SOFT)
 
 
-def second_ticks(axes: Axes, frames: int, about: InputAxes | None, *, label: bool = True) -> None:
+def add_second_ticks(axes: Axes, frames: int, about: InputAxes | None, *, label: bool = True) -> None:
     """Mark the time below a picture of so many frames."""
     left, right = (0.0, float(frames)) if about is None else (0.0, frames / about.rate_of(frames))
     at = np.linspace(left, right, 3)

@@ -174,7 +174,7 @@ class ReportContent:
     methods: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def families(self) -> dict[str, tuple[str, ...]]:
+    def list_families(self) -> dict[str, tuple[str, ...]]:
         """Return the networks of the page with their controls, the explained network first."""
         found = {name: tuple(controls) for name, controls in self.networks.items()}
         for table in (self.scores, self.statistics):
@@ -182,9 +182,9 @@ class ReportContent:
                 found = {str(name): () for name in dict.fromkeys(table["network"])}
         return dict(sorted(found.items(), key=lambda item: item[0] != self.network)) or {self.network: ()}
 
-    def layer_order(self, network: str | None = None) -> list[str]:
+    def order_layers(self, network: str | None = None) -> list[str]:
         """Return a network's layers by depth: from `layers` for the explained network, else from tables or maps."""
-        main = next(iter(self.families()))
+        main = next(iter(self.list_families()))
         network = network or main
         if self.layers and network == main:
             return list(self.layers)
@@ -193,12 +193,12 @@ class ReportContent:
                 return [str(name) for name in dict.fromkeys(select_network_rows(table, network)["layer"])]
         return [str(name) for name in self.maps]
 
-    def planted(self, network: str | None = None) -> dict[str, str]:
+    def find_planted(self, network: str | None = None) -> dict[str, str]:
         """Return the planted layer of each region that has one, for the network whose layers were planted."""
-        main = next(iter(self.families()))
+        main = next(iter(self.list_families()))
         network = network or main
         if self.recovery is None or network != (self.planted_from or main):
             return {}
-        known = set(self.layer_order(network))
+        known = set(self.order_layers(network))
         pairs = zip(self.recovery["roi"], self.recovery["planted"], strict=True)
         return {str(roi): str(layer) for roi, layer in pairs if str(layer) in known}

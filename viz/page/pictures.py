@@ -71,10 +71,10 @@ class Pictures:
             with atomic(self.folder / name) as beside:
                 beside.write_bytes(content)
 
-    def overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
+    def draw_overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
         """Draw the figures that occur once on the page, by name."""
         made: dict[str, Picture] = {}
-        planted = content.planted()
+        planted = content.find_planted()
         if content.sheet:
             figure = plot_sheet(content.sheet, layers=layers)
             made["sheet"] = self.add(
@@ -107,10 +107,10 @@ class Pictures:
             self.add(f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True)
         return made
 
-    def profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
+    def draw_profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
         """Draw the profile of a network beside its controls and baselines, and store its table as a separate file."""
-        layers, planted = content.layer_order(network), content.planted(network)
-        families = content.families()
+        layers, planted = content.order_layers(network), content.find_planted(network)
+        families = content.list_families()
         ending = "" if network == next(iter(families)) else f"-{network}"
         statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
         if statistics is not None and len(statistics):
@@ -135,7 +135,7 @@ class Pictures:
         )
         return self.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
 
-    def maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
+    def draw_maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
         """Draw a glass brain and slices for each layer, on one color scale so that layers can be compared."""
         names = [name for name in layers if name in content.maps]
         tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in names]
@@ -153,7 +153,7 @@ class Pictures:
             ]
         return made
 
-    def differences(self, content: ReportContent) -> dict[str, list[Picture]]:
+    def draw_differences(self, content: ReportContent) -> dict[str, list[Picture]]:
         """Draw slices through the peaks of all differences that some voxel shows, on one color scale."""
         outlines = {name: _mark_significant(p) for name, p in content.difference_p_maps.items()}
         shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
@@ -168,7 +168,7 @@ class Pictures:
             made[name] = [self.add(f"difference-{name}", figure, words, painted=True, dpi=144)]
         return made
 
-    def pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
+    def draw_pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
         """Draw one RDM pair per region."""
         made = []
         for pair in pairs:

@@ -201,7 +201,7 @@ def _compose_policy(script: str) -> str:
 
 
 def _make_view(content: ReportContent, drawn: Pictures) -> _View:
-    layers = content.layer_order()
+    layers = content.order_layers()
     tables = {
         name: make_table(
             table,
@@ -234,12 +234,12 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         content=content,
         layers=layers,
         colors=assign_layer_colors(layers),
-        pictures=drawn.overview(content, layers),
-        maps=drawn.maps(content, layers),
-        differing=drawn.differences(content),
+        pictures=drawn.draw_overview(content, layers),
+        maps=drawn.draw_maps(content, layers),
+        differing=drawn.draw_differences(content),
         highest=_find_highest(content, layers),
-        pairs=drawn.pairs(content.rdm_pairs),
-        families=[_draw_family(content, drawn, name, controls) for name, controls in content.families().items()],
+        pairs=drawn.draw_pairs(content.rdm_pairs),
+        families=[_draw_family(content, drawn, name, controls) for name, controls in content.list_families().items()],
         tables=tables,
         panels=[
             (panel, make_pattern_cards(panel, assign_layer_colors(layers)), _summarize_quality(panel))
@@ -254,7 +254,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
 
 def _draw_family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
     """Draw the profile of a network beside its controls and baselines, and its table of layers by regions."""
-    layers, planted = content.layer_order(network), content.planted(network)
+    layers, planted = content.order_layers(network), content.find_planted(network)
     statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
     rows = arrange_heat_rows(statistics, layers, planted) if statistics is not None else []
     return _Family(
@@ -263,7 +263,7 @@ def _draw_family(content: ReportContent, drawn: Pictures, network: str, controls
         layers=layers,
         colors=assign_layer_colors(layers),
         planted=bool(planted),
-        profile=drawn.profile(content, network, controls),
+        profile=drawn.draw_profile(content, network, controls),
         heat=rows,
         rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
     )

@@ -124,7 +124,7 @@ def _make_reduction(kind: types.Reduce, **given: Any) -> Any:
 
 
 def _choose_network(one: Listener, control: types.ControlOrNone, seed: int, sounds: Any) -> tuple[Any, str]:
-    """The network asked for and its name: its own, or a control's."""
+    """Return the network, or its control, and the name of either."""
     import numpy as np
 
     from brainmap.features.networks.controls import control_network

@@ -59,7 +59,7 @@ def compare(
 
 
 def _name_networks(stores: list[Path]) -> list[str]:
-    """The networks whose patterns stores hold; the stores' own names where two are of one network."""
+    """Name the networks whose patterns stores hold; stores of the same network get their own names."""
     from brainmap.features.representations.files import get_stored_network
 
     known = [get_stored_network(path, "am") or path.stem for path in stores]

@@ -147,7 +147,7 @@ def _average_curves(both: list[Any]) -> dict[str, float]:
 def _score_voicing(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Compute pointing game and IoU over sounds with voiced frames, and the chance level of both."""
     from brainmap.features.evaluation.faithfulness import map_agreement
-    from brainmap.features.sounds.inputs import axes_of, time_courses
+    from brainmap.features.sounds.inputs import compute_time_courses, describe_input
     from brainmap.features.sounds.intervals import mark_voicing
     from brainmap.features.sounds.voicing import find_voicing
 
@@ -155,7 +155,7 @@ def _score_voicing(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float
     there = marks.any(axis=1)
     if not there.any():
         return {}
-    courses = time_courses(maps, axes_of(sounds))
+    courses = compute_time_courses(maps, describe_input(sounds))
     found = map_agreement(courses[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
     return {
         "pointing": float(found.pointing.mean()),

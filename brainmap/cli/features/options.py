@@ -69,7 +69,7 @@ class Listener:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes, where the checkpoint or the command line says them."""
+        """Return the names of the classes, where the checkpoint or the command line has them."""
         return self.checkpoint.classes or None
 
     def understanding(self, logits: NDArray[np.floating] | None = None) -> str | None:
@@ -95,7 +95,7 @@ class Listener:
             log.warning("note: %s", line)
 
     def units(self, layer: str, text: str) -> Any:
-        """Units of a layer as people type them: all, numbers, or class names; "all" or a list of positions.
+        """Read units of a layer from text: all, numbers, or class names; return "all" or a list of positions.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from brainmap.features.layers.running import one_torch_thread
+from brainmap.features.layers.running import use_one_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.names import slug
 from brainmap.places import remove, room_for
@@ -195,7 +195,7 @@ def one_thread_each() -> Iterator[None]:
 
     Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
     """
-    with one_torch_thread(), one_blas_thread():
+    with use_one_thread(), one_blas_thread():
         yield
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import brainmap.data
 from brainmap.errors import InputError
 from brainmap.features.evaluation.understanding import check_understanding
-from brainmap.features.networks.calls import other_order
+from brainmap.features.networks.calls import describe_other_order
 from brainmap.features.networks.checkpoints import load_checkpoint, load_network
 from brainmap.features.sounds.files import Sounds, load_sounds
 
@@ -93,15 +93,17 @@ def test_two_names_that_are_swapped_among_many_are_found() -> None:
     rng = np.random.default_rng(0)
     heard = [one if rng.random() < 0.7 else str(rng.choice(names)) for one in true]
     logits = np.eye(8)[[names.index(one) for one in heard]]
-    assert other_order(logits, true, names, rng=rng) == ""  # mistakes are no other order
+    assert describe_other_order(logits, true, names, rng=rng) == ""  # mistakes are no other order
     swapped = [names[k] for k in (1, 0, 3, 2, 4, 5, 6, 7)]
-    assert "(a, b, c, d, e, f, g, h) it would call 68 of 96" in other_order(logits, true, swapped, rng=rng)
+    assert "(a, b, c, d, e, f, g, h) it would call 68 of 96" in describe_other_order(logits, true, swapped, rng=rng)
 
 
 def test_a_network_that_guesses_is_given_no_cause_more_often_than_said() -> None:
     rng = np.random.default_rng(1)
     names = list("abcdef")
-    given = sum(bool(other_order(rng.normal(size=(36, 6)), names * 6, names, rng=rng, shuffles=99)) for _ in range(200))
+    given = sum(
+        bool(describe_other_order(rng.normal(size=(36, 6)), names * 6, names, rng=rng, shuffles=99)) for _ in range(200)
+    )
     assert given / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
 
 
