@@ -221,14 +221,14 @@ def _compute_band_gains(edges: NDArray[np.float64], length: int, rate: float) ->
 
 
 def _spread_losses(effects: Tensor, boxes: Sequence[Box], lengths: Sequence[int]) -> Tensor:
-    """Compute the mean effect (n, k, n_bands, ...) of the windows that contain each sample."""
+    """Compute the mean effect (n, k, n_bands, ...) of the windows that contain each sample; 0 where none does."""
     total = effects.new_zeros(*effects.shape[:2], effects.shape[3], *lengths)
     count = effects.new_zeros(*lengths)
     for window, box in enumerate(boxes):
         inside: Any = (..., *box)
         total[inside] += effects[:, :, window].reshape(*total.shape[:3], *(1,) * len(lengths))
         count[box] += 1
-    return total / count
+    return total / count.clamp_min(1)
 
 
 def _check_sizes(value: Any, n: int, what: str) -> tuple[int, ...]:

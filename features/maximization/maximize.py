@@ -26,7 +26,7 @@ from brainmap.features.maximization.settings import MaximizationSettings as Maxi
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
 from brainmap.features.sounds.inputs import InputAxes, describe_input
-from brainmap.features.sounds.inversion import invert_pictures
+from brainmap.features.sounds.inversion import check_invertible, invert_pictures
 from brainmap.progress import progress
 from brainmap.types import Stage
 
@@ -62,6 +62,17 @@ class Maximization:
     def labels(self) -> tuple[str, ...]:
         """Name every pattern: by its class, or by layer and unit."""
         return self.class_names or tuple(f"{self.layer}-{unit}" for unit in self.units)
+
+    @property
+    def can_be_heard(self) -> bool:
+        """Tell whether patterns are waveforms of one channel, or whole log-mel spectrograms."""
+        if self.patterns.ndim == 3:
+            return self.patterns.shape[1] == 1
+        try:
+            check_invertible(self.axes, self.patterns.shape[1:])
+        except InputError:
+            return False
+        return True
 
     def save_wav(self, folder: str | Path, *, seconds: float | None = None) -> list[Path]:
         """Write every pattern as a 16-bit WAV within full scale.

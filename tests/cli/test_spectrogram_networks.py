@@ -83,7 +83,7 @@ def test_occlusion_and_lime_find_planted_evidence_in_frequency_and_time(tones):
     hertz = sounds.front_end.hertz(RATE)
     weight = np.zeros((2, 32, 50), np.float32)
     band = (hertz >= 1000) & (hertz < 2000)
-    weight[0, band, 10:20] = 1.0
+    weight[0, band, 10:20], weight[1, band, 10:20] = 1.0, -1.0
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32 * 50, 2, bias=False))
     model[1].weight.data = torch.from_numpy(weight.reshape(2, -1))
     given = {"classes": [0], "rng": np.random.default_rng(0)}

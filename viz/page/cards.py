@@ -25,6 +25,7 @@ from brainmap.viz.features.sounds import (
     match_own_class,
     read_waves,
 )
+from brainmap.viz.features.spectrograms import input_of, picture_of
 from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
 
 Array = NDArray[np.floating]
@@ -32,7 +33,10 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """Hold a sound of the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio."""
+    """Hold a sound of the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio.
+
+    Drawing, spectrogram and audio are empty where there is none.
+    """
 
     label: str
     paths: Sequence[tuple[str, str]]
@@ -81,6 +85,7 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     Parameters
     ----------
     panel : object with `patterns` (n_units, 1, t), `units`, `rate` [Hz]; `layer` and `wavs` where it has them
+        Patterns `(n_units, c, h, w)` are shown as pictures, and are heard where there are files.
         The patterns to show.
     colors : mapping layer -> color
 
@@ -93,7 +98,9 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     InputError
         If the numbers of units, patterns and sound files differ, or a file is missing.
     """
-    sounds, names = read_waves(panel.patterns, "report: patterns"), get_unit_names(panel)
+    pictures = np.ndim(panel.patterns) == 4
+    sounds = np.asarray(panel.patterns) if pictures else read_waves(panel.patterns, "report: patterns")
+    names = get_unit_names(panel)
     files = [Path(f) for f in getattr(panel, "wavs", ())]
     if len(names) != len(sounds) or (files and len(files) != len(sounds)):
         raise InputError(
@@ -102,6 +109,13 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     if absent := [f for f in files if not f.is_file()]:
         raise InputError(f"report: no sound file {absent[0]}")
     color = colors.get(getattr(panel, "layer", ""), ACCENT)
+    if pictures:
+        heard = [encode_data_uri(file.read_bytes(), "audio/wav") for file in files] or [""] * len(sounds)
+        shown = [_picture(picture_of(one, getattr(panel, "axes", None))) for one in sounds]
+        return [
+            Card(label=name, paths=[], spectrogram=picture, audio=audio)
+            for name, picture, audio in zip(names, shown, heard, strict=True)
+        ]
     return [
         Card(
             label=name,
@@ -134,6 +148,8 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     """
     own, audio = match_own_class(sounds, cams), read_waves(sounds.waveforms, "report: sounds")
     chosen = choose_one_of_each(sounds, most)
+    if np.ndim(cams.maps) == 4:
+        return _cam_pictures(sounds, cams, chosen, own)
     maps = {i: np.asarray(cams.maps[i])[own[i]] for i in chosen}
     limit = map_scale(np.stack(list(maps.values())))
     return [
@@ -144,6 +160,39 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
             audio=encode_data_uri(encode_wav(audio[i], sounds.rate), "audio/wav"),
         )
         for i in chosen
+    ]
+
+
+def _picture(picture: Array, overlay: Array | None = None, limit: float = 1.0) -> str:
+    """Draw a spectrogram, dark where it is large, with a signed map over it."""
+    low, high = np.quantile(picture, [0.01, 1.0])
+    share = (picture - low) / max(float(high - low), 1e-12)
+    image = get_colormap("sound")(np.clip(share, 0, 1) * (1.0 if overlay is None else 0.45))[..., :3]
+    if overlay is not None:
+        opacity = 0.85 * np.clip(np.abs(overlay) / limit, 0, 1)[..., None] ** 0.6
+        image = (1 - opacity) * image + opacity * get_colormap("signed")(Normalize(-limit, limit)(overlay))[..., :3]
+    out = io.BytesIO()
+    imsave(out, image[::-1], format="png")
+    return encode_data_uri(out.getvalue(), "image/png")
+
+
+def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
+    """Make one card per word: the spectrogram as the network takes it under the map of its own class."""
+    drawn = [input_of(sounds, item) for item in chosen]
+    maps = [
+        picture_of(np.asarray(cams.maps[item])[own[item]], about)
+        for item, (_, about) in zip(chosen, drawn, strict=True)
+    ]
+    limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
+    audio = read_waves(sounds.waveforms, "report: sounds")
+    return [
+        Card(
+            label=str(sounds.conditions[item]),
+            paths=[],
+            spectrogram=_picture(picture, values, limit),
+            audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
+        )
+        for item, (picture, _), values in zip(chosen, drawn, maps, strict=True)
     ]
 
 

@@ -32,8 +32,8 @@ class PatternPanel:
     ----------
     title, layer : str
         Heading, and the layer that gives the color.
-    patterns : array `(n_units, 1, t)`
-        The sounds.
+    patterns : array `(n_units, 1, t)` or `(n_units, c, h, w)`
+        The sounds, or spectrograms.
     units : sequence of str
         One name per unit.
     rate : float [Hz]
@@ -42,6 +42,8 @@ class PatternPanel:
         One row per unit, shown below the patterns.
     wavs : sequence of Path
         Sound files to play in place of the patterns.
+    axes : InputAxes, optional
+        What the axes of spectrograms mean.
     """
 
     title: str
@@ -51,6 +53,7 @@ class PatternPanel:
     rate: float
     quality: pd.DataFrame | None = None
     wavs: Sequence[Path] = ()
+    axes: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import draw_cam, draw_spectrogram, draw_wave, get_accent, map_scale, read_waves
+from brainmap.viz.features.spectrograms import draw_input
 from brainmap.viz.rsa.color_scale import choose_limits
 from brainmap.viz.rsa.volume import draw_glass, read_volume
 from brainmap.viz.style import INK, MUTED, SOFT, with_style
@@ -28,8 +29,8 @@ class SheetRow:
         Name of the layer.
     image : Nifti1Image
         Brain map of the layer.
-    pattern : array `(t,)`, optional
-        A sound that maximizes a unit of the layer.
+    pattern : array `(t,)` or `(bands, frames)`, optional
+        A sound or spectrogram that maximizes a unit of the layer.
     rate : float [Hz]
         Sampling rate of the sounds.
     unit : str
@@ -91,7 +92,9 @@ def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) ->
     part.text(0.016, 0.745, "\n".join(wrap(row.unit, 18)), fontsize=8.5, color=SOFT, va="top")
     part.text(0.016, 0.1, "\n".join(wrap(row.where, 18)), fontsize=8.5, color=SOFT, va="bottom", linespacing=1.35)
     both = row.pattern is not None and row.sound is not None
-    if row.pattern is not None:
+    if row.pattern is not None and np.ndim(row.pattern) == 2:
+        draw_input(part.add_axes((0.15, 0.34 if both else 0.08, 0.22, 0.58 if both else 0.84)), row.pattern, None)
+    elif row.pattern is not None:
         wave = read_waves(row.pattern, "plot_sheet")[0]
         draw_wave(part.add_axes((0.15, 0.72, 0.22, 0.2)), wave, color=color)
         draw_spectrogram(part.add_axes((0.15, 0.34 if both else 0.08, 0.22, 0.36 if both else 0.62)), wave, row.rate)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
@@ -70,7 +70,7 @@ class Network(Section):
     seconds: float | None = Field(default=None, gt=0)
     level: Loudness | None = None
     align: Align | None = None
-    input: str | dict[str, str | int | float] | None = None  # kind and settings, as log-mel,mels=40,hop_ms=10
+    input: str | None = None  # kind and settings, as log-mel,mels=40,hop_ms=10, or as a table
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Pooling = "mean"
     pool_frequency: bool = False  # of layers of spectrograms; time is always pooled
@@ -78,6 +78,17 @@ class Network(Section):
     dissimilarity: LayerDissimilarity = "correlation"
     units: Scaling = "zscore"
     controls: tuple[Control, ...] = ()
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_line(cls, value: object) -> object:
+        """Write a table in one line, as options take it."""
+        if not isinstance(value, dict):
+            return value
+        if not isinstance(value.get("kind"), str):
+            raise ValueError("expected a kind, as in input = { kind = 'log-mel', mels = 40 }")
+        settings = [f"{key}={one}" for key, one in value.items() if key != "kind"]
+        return ",".join([str(value["kind"]), *settings])
 
 
 class Baselines(Section):

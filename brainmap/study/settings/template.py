@@ -28,6 +28,7 @@ checkpoint = "ch32.safetensors"  # .safetensors, a state_dict (.pt), or a torch.
 # classes = ["yes", "no"]        # names of the outputs, in order
 # rate = 16000                   # Hz; these four only where the checkpoint does not say how it was fed
 # seconds = 1.0
+# input = { kind = "log-mel", mels = 64, hop_ms = 10 }  # what it takes: or waveform, cochleagram, module:function
 # level = "rms"                  # level to which each sound is scaled: rms, peak or none
 # align = "start"                # or center
 layers = "all"                   # or a list of names; see `brainmap networks ch32`

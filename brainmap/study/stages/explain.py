@@ -134,7 +134,7 @@ def _maximize(
             device=context.device,
             threads=context.threads,
         )
-        wavs = am.save_wav(wav_folder(context, version), seconds=0.5)
+        wavs = am.save_wav(wav_folder(context, version), seconds=0.5) if am.can_be_heard else []
         save_maximization(am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs])
         yield from wavs
         quality.append(_quality(am))

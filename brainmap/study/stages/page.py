@@ -31,6 +31,7 @@ from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
+from brainmap.viz.features.spectrograms import picture_of
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
 from brainmap.viz.page.sheet import SheetRow
@@ -338,6 +339,7 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
                 rate=kept.rate,
                 quality=kept.quality,
                 wavs=[inside(wav_folder(context, version), name) for name in kept.wavs],
+                axes=kept.axes,
             )
         )
     return panels
@@ -361,13 +363,19 @@ def _sheet(
                 SheetRow(
                     layer=panel.layer,
                     image=maps[panel.layer],
-                    pattern=np.asarray(panel.patterns)[0, 0],
+                    pattern=_first_pattern(panel),
                     rate=panel.rate,
                     unit=str(panel.units[0]),
                     where="best in " + ", ".join(where[panel.layer]),
                 )
             )
     return rows
+
+
+def _first_pattern(panel: PatternPanel) -> Any:
+    """Return the first pattern of a panel, `(t,)` or `(bands, frames)`."""
+    first = np.asarray(panel.patterns)[0]
+    return first[0] if first.ndim == 2 else picture_of(first, panel.axes)
 
 
 def _sounds(context: Context, version: Version) -> Any:
