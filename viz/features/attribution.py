@@ -26,7 +26,7 @@ from brainmap.viz.features.spectrograms import (
     draw_input,
     draw_map,
     get_input,
-    is_pictures,
+    has_pictures,
     make_picture,
 )
 from brainmap.viz.style import INK, MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
@@ -117,7 +117,7 @@ def plot_attribution(
         If there are no attributions, the maps belong to inputs other than waveforms, or a sound has no map.
     """
     results = list(results)
-    if results and all(is_pictures(sounds, found.maps) for found in results):
+    if results and all(has_pictures(sounds, found.maps) for found in results):
         return _plot_attributed_pictures(sounds, results, items, title)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
         raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")

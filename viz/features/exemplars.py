@@ -99,7 +99,7 @@ def plot_exemplars(
     length = exemplars.crops.shape[-1]
     shown = f"{length} samples each"
     if not flat and axes is not None:
-        frames = crop_frames(exemplars.crops, axes)
+        frames = count_crop_frames(exemplars.crops, axes)
         shown = f"{1000 * frames / axes.rate_of(frames):.3g} ms each, frequencies in kHz"
     elif exemplars.rate:
         lasts = length / exemplars.rate
@@ -109,7 +109,7 @@ def plot_exemplars(
     return add_headline(figure, head)
 
 
-def crop_frames(crops: Any, axes: Any) -> int:
+def count_crop_frames(crops: Any, axes: Any) -> int:
     """Return the number of frames of crops `(n, c, h, w)`."""
     return int(crops.shape[axes.time_axis])
 

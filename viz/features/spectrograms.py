@@ -33,7 +33,7 @@ def make_picture(values: NDArray[np.floating], axes: InputAxes | None) -> NDArra
     return np.asarray(whole.sum(axis=0) if axes is None else axes.picture(whole))
 
 
-def is_pictures(sounds: Any, maps: Any) -> bool:
+def has_pictures(sounds: Any, maps: Any) -> bool:
     """Tell whether maps `(n, k, ...)` lie over a 2-D input: over rows and columns, or over channels that are bands."""
     axes = describe_input(sounds)
     return np.ndim(maps) == 5 if axes is None else not axes.is_waveform
