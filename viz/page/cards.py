@@ -25,7 +25,7 @@ from brainmap.viz.features.sounds import (
     match_own_class,
     read_waves,
 )
-from brainmap.viz.features.spectrograms import arrange_picture, read_input
+from brainmap.viz.features.spectrograms import get_input, make_picture
 from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
 
 Array = NDArray[np.floating]
@@ -111,7 +111,7 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     color = colors.get(getattr(panel, "layer", ""), ACCENT)
     if pictures:
         heard = [encode_data_uri(file.read_bytes(), "audio/wav") for file in files] or [""] * len(sounds)
-        shown = [_picture(arrange_picture(one, getattr(panel, "axes", None))) for one in sounds]
+        shown = [_picture(make_picture(one, getattr(panel, "axes", None))) for one in sounds]
         return [
             Card(label=name, paths=[], spectrogram=picture, audio=audio)
             for name, picture, audio in zip(names, shown, heard, strict=True)
@@ -178,9 +178,9 @@ def _picture(picture: Array, overlay: Array | None = None, limit: float = 1.0) -
 
 def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
     """Make one card per word: the spectrogram as the network takes it under the map of its own class."""
-    drawn = [read_input(sounds, item) for item in chosen]
+    drawn = [get_input(sounds, item) for item in chosen]
     maps = [
-        arrange_picture(np.asarray(cams.maps[item])[own[item]], about)
+        make_picture(np.asarray(cams.maps[item])[own[item]], about)
         for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0

@@ -31,7 +31,7 @@ from brainmap.study.stages.spaces import common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
-from brainmap.viz.features.spectrograms import arrange_picture
+from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
 from brainmap.viz.page.sheet import SheetRow
@@ -375,7 +375,7 @@ def _sheet(
 def _first_pattern(panel: PatternPanel) -> Any:
     """Return the first pattern of a panel, `(t,)` or `(bands, frames)`."""
     first = np.asarray(panel.patterns)[0]
-    return first[0] if first.ndim == 2 else arrange_picture(first, panel.axes)
+    return first[0] if first.ndim == 2 else make_picture(first, panel.axes)
 
 
 def _sounds(context: Context, version: Version) -> Any:
