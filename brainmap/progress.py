@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Protocol
 
 log = logging.getLogger("brainmap")
@@ -20,40 +21,67 @@ class Progress(Protocol):
     def advance(self, steps: int = 1, note: str = "") -> None: ...
 
 
+_LEAST = 3  # steps after the first one, from which a speed can be told
+_SHARE, _LONG = 0.1, 30.0  # the share of the work, or the seconds, after which that speed is likely to stay
+_SHORT = 2.0  # s
+
+
+class _Clock:
+    """Estimate the time left from the speed of this run, once it can be told.
+
+    The first step is left out, because it holds what is done once: imports, compilation, the start of all threads.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.before = total, done, done
+        self.first: tuple[float, int] | None = None
+
+    def advance(self, steps: int) -> None:
+        """Count steps that were taken."""
+        self.done += steps
+        if self.first is None:
+            self.first = time.monotonic(), self.done
+
+    def left(self) -> float | None:
+        """Return the seconds left, or None while too little is done to tell."""
+        if self.first is None:
+            return None
+        elapsed, steps = time.monotonic() - self.first[0], self.done - self.first[1]
+        share = (self.done - self.before) / max(1, self.total - self.before)
+        if steps < _LEAST or elapsed < _SHORT or (share < _SHARE and elapsed < _LONG):
+            return None
+        return elapsed / steps * max(0, self.total - self.done)
+
+
 class _Lines:
-    """Plain log lines, at most one in `every` seconds, with the time left by the speed of this run."""
+    """Plain log lines, at most one in `every` seconds, with the time left once it can be told."""
 
     def __init__(self, description: str, total: int, every: float, done: int) -> None:
         self.description, self.total, self.every = description, total, every
-        self.done = self.before = done
-        self.start = self.last = time.monotonic()
+        self.clock = _Clock(total, done)
+        self.last = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self.done += steps
+        self.clock.advance(steps)
         now = time.monotonic()
         if now - self.last < self.every:
             return
         self.last = now
-        here = self.done - self.before
-        left = (now - self.start) / here * (self.total - self.done) if here else float("nan")
-        log.info(
-            "%s: %d of %d, about %.0f s left%s",
-            self.description,
-            self.done,
-            self.total,
-            left,
-            f" ({note})" if note else "",
-        )
+        left = self.clock.left()
+        about = "" if left is None or self.clock.done >= self.total else f", about {float(f'{left:.2g}'):.0f} s left"
+        more = f" ({note})" if note else ""
+        log.info("%s: %d of %d%s%s", self.description, self.clock.done, self.total, about, more)
 
 
 class _Bar:
     """A row of a display."""
 
     def __init__(self, display: Any, description: str, total: int, done: int) -> None:
-        self.display = display
-        self.task = display.add_task(description, total=total, completed=done, note="")
+        self.display, self.clock = display, _Clock(total, done)
+        self.task = display.add_task(description, total=total, completed=done, note="", clock=self.clock)
 
     def advance(self, steps: int = 1, note: str = "") -> None:
+        self.clock.advance(steps)
         self.display.update(self.task, advance=steps, note=note)
 
     def remove(self) -> None:
@@ -70,17 +98,30 @@ def _display() -> Any:
         BarColumn,
         MofNCompleteColumn,
         Progress as RichProgress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        """Show the time left, once it can be told."""
+
+        max_refresh = 0.5  # s
+
+        def render(self, task: Task) -> Text:
+            """Render the time as h:mm:ss."""
+            left = task.fields["clock"].left()
+            text = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
+            return Text(text, style="progress.remaining")
 
     return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[note]}"),
         console=Console(file=sys.stderr),
         transient=True,

@@ -258,12 +258,15 @@ class Ledger:
         Raises
         ------
         InputError
-            A name of a file that leads out of the folder.
+            A name of a file that leads out of the folder, or a record that is no file or may not be read.
         """
         try:
             found = json.loads(self._entry(stage).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):  # ValueError: not JSON, or not even text
             found = None
+        except OSError as error:
+            got = "a folder" if isinstance(error, IsADirectoryError) else f"none ({error.strerror})"
+            raise InputError(f"results: expected a file {self._entry(stage)}, got {got}; remove it") from None
         files = found.get("files") if isinstance(found, dict) else None
         for name in files if isinstance(files, dict) else ():
             inside(self.folder, name)

@@ -163,14 +163,14 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         existing_file(tmp_path, "mask")
 
 
-def test_a_log_says_the_time_left_by_the_speed_of_this_run(
+def test_a_log_says_how_far_it_is_with_a_note(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(float(t) for t in range(100))
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO, "brainmap"), progress("training", total=100, every=0.5, done=90) as step:
         step.advance(note="loss 1")
-    assert caplog.messages == ["training: 91 of 100, about 9 s left (loss 1)"]
+    assert caplog.messages == ["training: 91 of 100 (loss 1)"]
 
 
 def test_what_a_dead_process_left_is_cleared_and_what_others_write_is_not(tmp_path: Path) -> None:

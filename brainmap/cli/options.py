@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
@@ -177,13 +177,32 @@ def device_named(device: types.Device) -> str:
     return device
 
 
-def provenance(parameters: Mapping[str, Any], inputs: Iterable[str | Path], *, seed: int = 0) -> dict[str, Any]:
-    """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs."""
-    from brainmap.record import Ledger, content_key, file_digest
+class Several(NamedTuple):
+    """Files that are one input, under one name."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+def provenance(
+    parameters: Mapping[str, Any], inputs: Iterable[str | Path | Several], *, seed: int = 0
+) -> dict[str, Any]:
+    """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs.
+
+    An input that consists of several files has one digest: a folder (a store, a checkpoint), an AFNI dataset, or the
+    data of both hemispheres.
+    """
+    from brainmap.record import Ledger, content_digest, content_key, file_digest
     from brainmap.rsa.images.names import list_image_files
 
     digests = {}
     for name in inputs:
+        if isinstance(name, Several):
+            digests[name.name] = content_key([file_digest(file) for file in name.files])
+            continue
+        if Path(name).is_dir():
+            digests[str(name)] = content_digest(Path(name))
+            continue
         found = [file_digest(file) for file in list_image_files(name)]
         digests[str(name)] = found[0] if len(found) == 1 else content_key(found)
     return Ledger(Path(), seed=seed).provenance(parameters=parameters, inputs=digests)

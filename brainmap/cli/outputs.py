@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, join_options, provenance, save_figure, show
+from brainmap.cli.options import FORMATS, Json, Overwrite, Several, free, join_options, provenance, save_figure, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class Leave:
         columns: Mapping[str, str],
         draw: Callable[[], Figure],
         *,
-        inputs: Iterable[str | Path],
+        inputs: Iterable[str | Path | Several],
         parameters: Mapping[str, Any],
         seed: int = 0,
         about: Mapping[str, Any] | None = None,

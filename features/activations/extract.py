@@ -142,6 +142,7 @@ def extract_activations(
     device: str = "cpu",
     dtype: DType = "float32",
     network: str = "network",
+    origin: Mapping[str, Any] | None = None,
     key: str | None = None,
     rate: float | None = None,
     threads: int | None = None,
@@ -180,6 +181,8 @@ def extract_activations(
         Type on disk. float16 halves the size, keeps three digits and is refused above 65504.
     network : str
         A name, kept as a label.
+    origin : mapping, optional
+        JSON values that say what the activations are computed from; kept with each array.
     key : str, optional
         A hash of weights and sounds that the caller supplies; by default it is computed from their contents.
     rate : float [Hz], optional
@@ -260,6 +263,8 @@ def extract_activations(
             new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
         if timed:
             _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
+    for name in names if origin is not None else ():
+        stores.note(root, KIND, name, keys[name], {"provenance": dict(origin or {})})
     stores.set_current(root, KIND, keys, network=network)
     return _read_store(root)
 

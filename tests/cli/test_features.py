@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,11 @@ import soundfile
 import torch
 
 from brainmap import features
+from brainmap.cli.options import Several, provenance
+from brainmap.features.activations.store import get_current_arrays, open_store
+from brainmap.features.networks.zoo import build_network
 from brainmap.features.representations.files import list_stored_layers, open_cams, open_maximizations
+from brainmap.record import content_digest, content_key
 
 
 @pytest.fixture
@@ -69,6 +75,53 @@ def test_maximize_keeps_patterns_and_writes_wav_and_their_quality(given, tmp_pat
     assert brainmap_command(*words, "--layer", "conv2", "--units", "5").code == 0
     assert list(open_maximizations(out)) == ["output", "conv2"]
     assert brainmap_command(*words, "--units", "0").code == 2
+
+
+def test_a_folder_and_several_files_have_one_digest_each(tmp_path):
+    (tmp_path / "whisper").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "whisper" / name).write_text(name)
+    files = (tmp_path / "whisper" / "config.json", tmp_path / "whisper" / "model.safetensors")
+    found = provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
+    assert found[str(tmp_path / "whisper")] == content_digest(tmp_path / "whisper")
+    assert found["both"] == content_key([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    files[1].write_text("other weights")
+    again = provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
+    assert all(again[name] != found[name] for name in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("activations", "--layers", "conv1"), "activations"),
+        (("cam", "--layer", "conv4"), "cam"),
+        (("attribute", "--method", "saliency"), "attribution"),
+        (("maximize", "--steps", 1, "--units", "0"), "am"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+def test_arrays_say_by_digest_from_which_files_they_are(
+    given, tiny_inputs, tmp_path, brainmap_command, words, kind, ending
+):
+    checkpoint, table = tiny_inputs.folder / "net.safetensors", tiny_inputs.folder / "stimuli.tsv"
+    more = ()
+    if ending == ".pt":
+        checkpoint = tmp_path / "net.pt"
+        torch.save(build_network("ch32", n_classes=4).state_dict(), checkpoint)
+        more = ("--architecture", "ch32", "--rate", 16_000, "--seconds", 1, "--class-names", "cat,dog,tree,yes")
+    out = tmp_path / "a.zarr"
+    read = ("--checkpoint", checkpoint, "--sounds", table, *more)
+    answer = brainmap_command("features", words[0], *read, "--out", out, *words[1:])
+    assert answer.code == 0, answer.err
+    (array,) = get_current_arrays(open_store(out, create=False), kind).values()
+    about = array.attrs["provenance"]
+    assert about["GeneratedBy"]["Name"] == "brainmap"
+    digests = about["InputsSHA256"]
+    for path in (checkpoint, table):
+        assert digests[str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    sounds = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in features.load_sounds(table).table["path"]]
+    assert digests[f"8 sounds of {table}"] == content_key(sounds)
+    assert len(digests) == 3
 
 
 def test_maximize_gives_the_same_pattern_for_the_same_seed(given, tmp_path, brainmap_command):

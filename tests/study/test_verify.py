@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,22 @@ def test_a_link_out_of_the_results_is_refused_before_anything_is_written(finishe
     (finished.out / "sub-09").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="leads out of"):
         check_output(Context(load_study(finished.file)))
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(["check", "--verify"], "group_rois.json"), (["run"], "network-net.json"), (["run"], "")],
+)
+def test_a_folder_in_place_of_a_record_is_one_line(finished: Any, command: list[str], name: str) -> None:
+    record = finished.out / ".brainmap" / name if name else finished.out / ".brainmap"
+    if name:
+        record.unlink()
+        (record / "x").mkdir(parents=True)
+    else:
+        shutil.rmtree(record)
+        record.write_text("")
+    load_commands()
+    told = CliRunner().invoke(app, [command[0], str(finished.file), *command[1:]])
+    assert isinstance(told.exception, InputError), told.exception
+    assert len(str(told.exception).splitlines()) == 1
+    assert ".brainmap" in str(told.exception)

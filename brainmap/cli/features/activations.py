@@ -9,7 +9,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, said, save_figure
+from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, provenance, said, save_figure
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -94,6 +94,7 @@ def activations(
         batch_size=batch_size,
         device=one.device,
         network=name,
+        origin=provenance({}, one.inputs, seed=seed),
         units_axis=units_axis,
         pool_frequency=pool_frequency,
     )

@@ -79,7 +79,7 @@ def attention(
         found.table,
         COVER_COLUMNS,
         lambda: plot_cover(found),
-        inputs=[one.path],
+        inputs=one.inputs,
         seed=seed,
         words=one_line,
         parameters={"method": method, "layer": cams.layer, **settings},

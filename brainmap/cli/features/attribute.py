@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, check_names, free, names, said, save_figure
 from brainmap.errors import InputError
 
@@ -126,6 +126,7 @@ def attribute(
             **settings,
         )
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
+        note_origin(out, "attribution", heard, found.method)
         results.append(found)
     heard.say_understanding()
     if figure is not None:

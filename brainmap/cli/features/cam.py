@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
 
 Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
@@ -49,6 +49,7 @@ def cam(
         device=one.device,
     )
     save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
+    note_origin(out, "cam", one, cams.layer)
     heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
     calls = one.understanding(cams.logits)
     if figure is not None:

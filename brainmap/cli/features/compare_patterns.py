@@ -44,7 +44,7 @@ def compare(
     found = compare_patterns({name: one[one_of(layer, list(one), "--layer")] for name, one in held.items()})
     if table is not None:
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
-        write_table(found.table, table, columns=columns, about=provenance({"layer": layer}, []))
+        write_table(found.table, table, columns=columns, about=provenance({"layer": layer}, stores))
     if figure is not None:
         from brainmap.viz.features.maximization import plot_pattern_comparison
 

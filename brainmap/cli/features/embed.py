@@ -72,5 +72,5 @@ def embed(
         "layers": about.to_dict(orient="records"),
     }
     leave(
-        table, columns, lambda: plot_embedding(found), inputs=[one.path], parameters=parameters, seed=seed, shown=about
+        table, columns, lambda: plot_embedding(found), inputs=one.inputs, parameters=parameters, seed=seed, shown=about
     )

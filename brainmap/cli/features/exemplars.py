@@ -75,7 +75,7 @@ def exemplars(
         found.table,
         EXEMPLAR_COLUMNS,
         lambda: plot_exemplars(found),
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters=parameters,
         shown=best,
         rows=found.table,

@@ -123,7 +123,7 @@ def faithfulness(
         table,
         columns,
         lambda: plot_deletion(curves),
-        inputs=[one.path],
+        inputs=one.inputs,
         seed=seed,
         shown=pd.DataFrame(rows),
         parameters={"classes": classes, **settings},

@@ -35,7 +35,7 @@ def filters(
         table,
         columns,
         lambda: plot_filters(found),
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters={"layer": found.layer, **about},
         shown=table.drop(columns=["layer", "offset"]),
         rows=table,

@@ -71,7 +71,7 @@ def localize(
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
-    read = [one.path, *(also or []), *([boundaries] if boundaries else [])]
+    read = [*one.inputs, *(also or []), *([boundaries] if boundaries else [])]
     one.say_understanding()
     leave(
         table,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, store_free
+from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, note_origin, store_free
 from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, provenance, said, save_figure, show
 from brainmap.errors import InputError
 
@@ -130,7 +130,8 @@ def maximize(
     am = _maximize_layer(
         one, settings, layer=layer, units=units, toward=toward, away=away, decoder=decoder, seed=seed, jobs=jobs
     )
-    _save_patterns(am, out, one.name, table, figure, about=(settings, seed, one.path))
+    _save_patterns(am, out, one.name, table, figure, about=(settings, seed, one))
+    note_origin(out, "am", one, am.layer)
     quality = am.quality.assign(label=list(am.labels))
     if as_json:
         show(quality[["label", *am.quality.columns]], True)
@@ -216,7 +217,7 @@ def _save_patterns(
     table: Path | None,
     figure: Path | None,
     *,
-    about: tuple[MaximizationSettings, int, Path],
+    about: tuple[MaximizationSettings, int, Listener],
 ) -> None:
     from brainmap.features.representations.files import save_maximization
     from brainmap.viz.features.sounds import plot_maximization
@@ -230,12 +231,12 @@ def _save_patterns(
         save_figure(plot_maximization(am, labels=am.labels, title=f"{network}: what drives {am.layer}"), figure)
 
 
-def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSettings, int, Path]) -> None:
+def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSettings, int, Listener]) -> None:
     """Write the table of the quality of patterns, with its sidecar."""
     from brainmap.record import write_table
 
-    settings, seed, checkpoint = about
+    settings, seed, one = about
     columns = {str(c): str(c).replace("_", " ") for c in table.columns} | {
         c: words for c, words in QUALITY.items() if c in table
     }
-    write_table(table, path, columns=columns, about=provenance(asdict(settings), [checkpoint], seed=seed))
+    write_table(table, path, columns=columns, about=provenance(asdict(settings), one.inputs, seed=seed))

@@ -18,7 +18,7 @@ from brainmap.cli.features.maximize import (
     refuse_table,
     write_quality,
 )
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, store_free
+from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
 from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, said, save_figure, show
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ def metamers(
         "table": json.loads(found.table.to_json(orient="split")),
     }
     stores.keep_array(stores.open_store(out), ("metamer", layer), found.patterns, attributes, network=one.name)
+    note_origin(out, "metamer", one, layer)
     if wav is not None and table is not None:
         found.save_wav(wav)
-        write_quality(found.table, table, (settings, seed, one.path))
+        write_quality(found.table, table, (settings, seed, one))
     if figure is not None:
         from brainmap.viz.features.maximization import plot_metamers
 

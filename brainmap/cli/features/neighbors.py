@@ -35,7 +35,7 @@ def neighbors(
         found.table,
         NEIGHBOR_COLUMNS,
         lambda: plot_neighbors(found, one.sounds),
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters={"k": k, "metric": metric, "layers": layers},
         shown=overall,
         rows=found.precision,

@@ -14,7 +14,7 @@ import typer
 from brainmap import types
 from brainmap.checks import one_of
 from brainmap.cli import app
-from brainmap.cli.options import Device, device_named, group, join_options, names
+from brainmap.cli.options import Device, Several, device_named, group, join_options, names, provenance
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -66,6 +66,14 @@ class Listener:
     sounds: Sounds
     device: str
     path: Path
+    sounds_at: Path
+
+    @property
+    def inputs(self) -> list[str | Path | Several]:
+        """The files that results depend on: the checkpoint, the table of the sounds, and the sounds together."""
+        files = tuple(Path(path) for path in self.sounds.table["path"])
+        table = [self.sounds_at] if self.sounds_at.is_file() and files != (self.sounds_at,) else []
+        return [self.path, *table, Several(f"{len(files)} sounds of {self.sounds_at}", files)]
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -197,7 +205,7 @@ def load(
     heard = fed.load_sounds(sounds)
     for line in heard.report.lines() if report else ():
         log.warning("note: %s", line)
-    return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint)
+    return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint, sounds)
 
 
 def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given: Any) -> tuple[nn.Module, Checkpoint]:
@@ -220,6 +228,14 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
     )
     place, ask = "on the command line", "--rate (Hz) and --seconds"
     return model, describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
+
+
+def note_origin(out: Path, kind: str, one: Listener, layer: str) -> None:
+    """Store with the latest array of a layer what it was computed from."""
+    from brainmap.features.activations.store import list_arrays, note, open_store
+
+    root = open_store(out)
+    note(root, kind, layer, list_arrays(root, kind)[layer], {"provenance": provenance({}, one.inputs)})
 
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def randomization(
         table,
         columns,
         lambda: plot_randomization(found),
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters={"classes": classes, "absolute": absolute},
         seed=seed,
     )

@@ -46,6 +46,6 @@ def spectra(
         table,
         columns,
         lambda: plot_spectra(found, title=title),
-        inputs=[],
+        inputs=[store],
         parameters={"store": str(store), "layer": layer},
     )

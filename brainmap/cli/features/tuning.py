@@ -89,7 +89,7 @@ def tuning(
         found.table,
         TUNING_COLUMNS,
         make,
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters={**describe_tuning(found), "stage": stage},
         seed=seed,
         shown=_summarize_layers(found),

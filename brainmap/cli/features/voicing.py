@@ -65,7 +65,7 @@ def voicing(
         found.words,
         WORD_COLUMNS,
         lambda: plot_voiced_attention(one.sounds, found),
-        inputs=[one.path],
+        inputs=one.inputs,
         parameters={"maps": found.source, **settings},
         seed=seed,
         shown=found.words[SHOWN],

@@ -90,7 +90,7 @@ def group_maps(
     if clusters is not None:
         parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
         parameters |= {"differences": list(results[-1].names)} if result.differences else {}
-        _table(results, clusters, provenance(parameters, [] if surface else maps, seed=seed))
+        _table(results, clusters, provenance(parameters, maps, seed=seed))
     _say(results, out, as_json)
 
 

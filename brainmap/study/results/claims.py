@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from brainmap.errors import InputError
 from brainmap.record import HOST, lives, unfinished
 
 log = logging.getLogger("brainmap")
@@ -82,6 +83,8 @@ def _holder(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8", errors="replace").split()
     except FileNotFoundError:
         return []
+    except IsADirectoryError:
+        raise InputError(f"results: expected a file {path}, got a folder; remove it") from None
 
 
 def _is_abandoned(path: Path, after: float) -> bool:
