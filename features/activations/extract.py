@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some, threads_of
+from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.pooling import pool
@@ -29,7 +29,7 @@ from brainmap.features.activations.windowed import (
 from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.running import Advance, evaluating, forward, run_side_by_side
+from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.layers.tap import Layer, look_up_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -259,7 +259,7 @@ def extract_activations(
             say_taken_off(found[OUTPUT])
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
-            count = _count_workers(device, threads)
+            count = min(count_workers(device, threads, "activations"), _MOST_BATCHES)
             new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
         if timed:
             _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
@@ -475,9 +475,3 @@ def _number_batches(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
     for batch in batches:
         yield done, batch
         done += len(batch)
-
-
-def _count_workers(device: str, threads: int | None) -> int:
-    """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
-    wanted = min(threads_of(threads, "activations"), _MOST_BATCHES)
-    return wanted if torch.device(device).type == "cpu" else 1

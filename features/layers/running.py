@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from brainmap.checks import threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.lengths import find_shortest_accepted
 
@@ -21,6 +22,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 Own = TypeVar("Own")
 Advance: TypeAlias = Callable[[int], None]
+
+
+def count_workers(device: str, threads: int | None, what: str) -> int:
+    """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
+    wanted = threads_of(threads, what)
+    return wanted if torch.device(device).type == "cpu" else 1
 
 
 def get_device(model: nn.Module) -> torch.device:

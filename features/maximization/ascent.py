@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import threads_of
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import find_broken_module
 from brainmap.features.maximization.priors import normalize_gradient
@@ -129,9 +128,3 @@ def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor,
     free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
     shifts = [rng.integers(-task.jitter, task.jitter + 1, task.settings.steps) for rng in rngs]
     return free, np.stack(shifts, axis=1)
-
-
-def count_ascents(device: str, threads: int | None) -> int:
-    """Return how many micro-batches run side by side; it is one on a device that computes in parallel by itself."""
-    wanted = threads_of(threads, "activation maximization")
-    return wanted if torch.device(device).type == "cpu" else 1

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
+from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
+from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty, roll_patterns
 from brainmap.features.maximization.quality import compute_scores, measure_quality, save_waveforms
@@ -202,7 +202,9 @@ def maximize_activation(
         full, site = find_input(net, layer, wish)
         task, named = plan(net, site, settings, full=full, wish=wish)
         names = named or _check_class_names(task, class_names)
-        found = _run_task(task, wish.waveforms, names, rng, threads=count_ascents(device, threads))
+        found = _run_task(
+            task, wish.waveforms, names, rng, threads=count_workers(device, threads, "activation maximization")
+        )
     return replace(found, axes=describe_input(sounds))
 
 

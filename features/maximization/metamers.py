@@ -17,8 +17,8 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import ascend, count_ascents, explain_not_finite
+from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
+from brainmap.features.maximization.ascent import ascend, explain_not_finite
 from brainmap.features.maximization.plan import convert_sounds
 from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty, roll_patterns
 from brainmap.features.maximization.quality import save_waveforms
@@ -161,7 +161,7 @@ def match_activation(
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
         match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
-        patterns, distance = match.grow(rows, rng, threads=count_ascents(device, threads))
+        patterns, distance = match.grow(rows, rng, threads=count_workers(device, threads, "activation maximization"))
         table, null = match.judge(rows, patterns)
     names = list(class_names) if class_names is not None else None
     for column in ("label", "label_of_metamer"):

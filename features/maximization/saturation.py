@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import differentiable_sounds
-from brainmap.features.layers.running import run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import Job, ascend, count_ascents, draw_starts, explain_not_finite
+from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
+from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty, roll_patterns
 from brainmap.features.maximization.settings import MaximizationSettings
@@ -109,7 +109,9 @@ def softmax_saturation(
         entropy = int(rng.integers(2**63))
         with progress("softmax against logit", total=2 * len(task.units) * settings.steps) as step:
             both = [
-                _climb_units(task, climbed, entropy, step.advance, count_ascents(device, threads))
+                _climb_units(
+                    task, climbed, entropy, step.advance, count_workers(device, threads, "activation maximization")
+                )
                 for climbed in CLIMBED
             ]
     probability, logit = (np.stack([one[i] for one in both]) for i in range(2))

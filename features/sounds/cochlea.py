@@ -23,7 +23,8 @@ PER_OCTAVE = 12  # channels per octave before the modulation filters
 def convert_to_erb(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Convert frequencies [Hz] to ERB numbers, in steps of the ear's equivalent rectangular bandwidth.
 
-    The ERB number is 21.4 log10(1 + 0.00437 f).
+    The ERB number is 1000 / (24.7 * 4.37) ln(1 + 4.37 f / 1000), the integral of 1 / ERB(f) with
+    ERB(f) = 24.7 (1 + 4.37 f / 1000); it is often written with rounded factors, 21.4 log10(1 + 0.00437 f).
 
     References
     ----------

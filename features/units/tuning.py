@@ -25,6 +25,7 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds
+from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
 from brainmap.features.sounds.files import RMS_LEVEL
 from brainmap.features.sounds.inputs import describe_input, get_waveforms
 from brainmap.features.units.filters import HALF_POWER, find_passbands, get_waveform
@@ -360,17 +361,6 @@ class _Sweep:
         return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
-def convert_to_erb_number(hertz: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    """Convert frequencies [Hz] to the scale of equivalent rectangular bandwidths of human hearing [ERB].
-
-    Examples
-    --------
-    >>> round(float(convert_to_erb_number(1000.0)), 1)
-    15.6
-    """
-    return np.asarray(21.4 * np.log10(1 + 0.00437 * np.asarray(hertz, dtype=np.float64)))
-
-
 def list_sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.float64]:
     """List the frequencies of a sweep [Hz], from the lowest up, below 0.95 of half the rate.
 
@@ -391,9 +381,9 @@ def list_sweep_frequencies(settings: TuningSettings, rate: int) -> NDArray[np.fl
     if settings.spacing == "octave":
         steps = int((np.log2(high / settings.lowest_hz) + _SPREAD) * settings.per_step) + 1
         return np.asarray(settings.lowest_hz * 2.0 ** (np.arange(steps) / settings.per_step))
-    first, last = convert_to_erb_number(np.array([settings.lowest_hz, high]))
+    first, last = convert_to_erb(np.array([settings.lowest_hz, high]))
     numbers = np.arange(first, last + _SPREAD, 1 / settings.per_step)
-    return np.asarray((10 ** (numbers / 21.4) - 1) / 0.00437)
+    return convert_from_erb(numbers)
 
 
 def _choose_frames(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:

@@ -264,11 +264,6 @@ def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, ti
     return add_headline(figure, title)
 
 
-def match_own_class(sounds: Any, cams: Any) -> NDArray[np.intp]:
-    """Return the class of every item of `sounds` as a column of `cams.maps`, matched by name."""
-    return find_own_class(sounds.conditions, cams.class_names)
-
-
 def average_in_bins(course: Array, bins: int) -> NDArray[np.float64]:
     """Average a time course in each of `bins` equal spans of its last axis."""
     starts = np.linspace(0, course.shape[-1], min(bins, course.shape[-1]), endpoint=False).astype(int)
@@ -336,7 +331,7 @@ def plot_cam(
     ----------
     Zhou B et al. (2016): doi:10.1109/CVPR.2016.319; Selvaraju RR et al. (2017): doi:10.1109/ICCV.2017.74
     """
-    own = match_own_class(sounds, cams)
+    own = find_own_class(sounds.conditions, cams.class_names)
     chosen = list(items) if items is not None else choose_one_of_each(sounds, 16)
     if np.ndim(cams.maps) == 4:
         return _plot_cam_pictures(sounds, cams, chosen, own, columns=columns, title=title)

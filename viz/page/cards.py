@@ -15,6 +15,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.features.attention.words import find_own_class
 from brainmap.viz.features.sounds import (
     average_in_bins,
     choose_one_of_each,
@@ -22,7 +23,6 @@ from brainmap.viz.features.sounds import (
     find_envelope,
     get_unit_names,
     map_scale,
-    match_own_class,
     read_waves,
 )
 from brainmap.viz.features.spectrograms import get_input, make_picture
@@ -146,7 +146,7 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     InputError
         If a condition is not one of the classes.
     """
-    own, audio = match_own_class(sounds, cams), read_waves(sounds.waveforms, "report: sounds")
+    own, audio = find_own_class(sounds.conditions, cams.class_names), read_waves(sounds.waveforms, "report: sounds")
     chosen = choose_one_of_each(sounds, most)
     if np.ndim(cams.maps) == 4:
         return _cam_pictures(sounds, cams, chosen, own)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
+from brainmap.features.sounds.cochlea import convert_to_erb
 from brainmap.features.units.filters import layer_filters
-from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, convert_to_erb_number, list_sweep_frequencies
+from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, list_sweep_frequencies
 
 RATE = 8000
 X = np.zeros((1, 1, 2400), np.float32)
@@ -145,7 +146,7 @@ def test_frequencies_are_evenly_spaced_in_octaves_or_erbs_and_leave_room_for_noi
     octaves = list_sweep_frequencies(TuningSettings(lowest_hz=125, highest_hz=4000, per_step=3), 16_000)
     np.testing.assert_allclose(octaves, 125 * 2 ** (np.arange(16) / 3))
     erbs = list_sweep_frequencies(TuningSettings(spacing="erb", per_step=2), 16_000)
-    np.testing.assert_allclose(np.diff(convert_to_erb_number(erbs)), 0.5)
+    np.testing.assert_allclose(np.diff(convert_to_erb(erbs)), 0.5)
     noise = list_sweep_frequencies(TuningSettings(stimulus="noise", noise_octaves=1.0, highest_hz=9000), 16_000)
     assert noise[-1] * 2**0.5 < 8000
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from brainmap.errors import InputError
+from brainmap.features.attention.words import find_own_class
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
 from brainmap.viz.features.attention import average_attention, plot_target_attention
-from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, match_own_class
+from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram
 
 RATE = 16_000
 T = np.arange(RATE) / RATE
@@ -50,7 +51,7 @@ def words(maps: Any, conditions: Any, names: Any) -> Any:
 
 def test_classes_are_found_by_name_not_by_position() -> None:
     sounds, cams = words(np.zeros((3, 2, 480)), ["dog", "bed", "dog"], ["bed", "dog"])
-    assert match_own_class(sounds, cams).tolist() == [1, 0, 1]
+    assert find_own_class(sounds.conditions, cams.class_names).tolist() == [1, 0, 1]
     with pytest.raises(InputError, match="conditions 'cow' are none of the classes"):
         plot_cam(*words(np.zeros((1, 2, 480)), ["cow"], ["bed", "dog"]))
 
