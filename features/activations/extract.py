@@ -94,8 +94,7 @@ class Activations:
         when: Any = array.attrs.get("time")
         if self.pooling != "none" or not when:
             return None
-        times: NDArray[np.float64] = when["first"] + when["step"] * np.arange(array.shape[-1])
-        return times
+        return cast("NDArray[np.float64]", when["first"] + when["step"] * np.arange(array.shape[-1]))
 
     def to_xarray(self, layer: str) -> Any:
         """Return a layer as an `xarray.DataArray` with named axes, items, conditions and frame times [s].
@@ -112,8 +111,7 @@ class Activations:
         array = cast("StoredArray", self[layer])
         dims = tuple(array.metadata.dimension_names)
         coords: dict[str, Any] = {"item": list(self.items), "condition": ("item", list(self.conditions))}
-        times = self.frame_times(layer)
-        if times is not None and "time" in dims:
+        if "time" in dims and (times := self.frame_times(layer)) is not None:
             coords["time"] = ("time", times, {"units": "s"})
         return xarray.DataArray(np.asarray(array), dims=dims, coords=coords, name=layer)
 
@@ -182,7 +180,7 @@ def extract_activations(
     network : str
         A name, kept as a label.
     origin : mapping, optional
-        JSON values that say what the activations are computed from; kept with each array.
+        JSON values that say what the activations are computed from; kept with each array that is computed.
     key : str, optional
         A hash of weights and sounds that the caller supplies; by default it is computed from their contents.
     rate : float [Hz], optional
@@ -251,6 +249,7 @@ def extract_activations(
         about |= {"windows": windows} if (windows := get_window_columns(sounds)) else {}
         about |= {"pool_frequency": True} if pool_frequency else {}
         keys = {name: content_key(KIND, key, name, about) for name in names}
+        about |= {} if origin is None else {"provenance": dict(origin)}  # it changes no key
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
         found = _place_units(look_up_layers(model, sounds, names), units_axis) if todo or timed else {}
@@ -263,8 +262,6 @@ def extract_activations(
             new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
         if timed:
             _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
-    for name in names if origin is not None else ():
-        stores.note(root, KIND, name, keys[name], {"provenance": dict(origin or {})})
     stores.set_current(root, KIND, keys, network=network)
     return _read_store(root)
 
